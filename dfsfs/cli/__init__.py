@@ -1,0 +1,1 @@
+"""The commands mount.dfsfs and dfsfs."""

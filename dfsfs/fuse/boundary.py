@@ -1,0 +1,80 @@
+"""The boundary: the last thing between a handler and pyfuse3.
+
+A handler may raise FUSEError and nothing else; anything else ends pyfuse3's main loop and with it the mount. And it has
+to end: the kernel waits for a request that has been handed out even if the process that made it is killed, so a handler
+that hangs is a process that can't be killed. `guarded` sees to both: it ends a handler at its deadline with ETIMEDOUT,
+turns a DfsfsError into its errno, and everything unexpected into EIO with a traceback in the log.
+
+Cancellation from outside passes through: it is the end of the mount.
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+import logging
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar
+
+import pyfuse3
+import trio
+
+from dfsfs.errors import DfsfsError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine
+
+log = logging.getLogger("dfsfs.fuse")
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class HasDeadline(Protocol):
+    """An object with handlers."""
+
+    deadline: float
+    """Seconds that a handler may take."""
+
+
+H = TypeVar("H", bound=HasDeadline)
+
+
+def guarded(
+    handler: Callable[Concatenate[H, P], Awaitable[T]],
+) -> Callable[Concatenate[H, P], Coroutine[Any, Any, T]]:
+    """Makes a handler that always ends, and with nothing but a result or a FUSEError."""
+    name = getattr(handler, "__name__", "handler")
+
+    @functools.wraps(handler)
+    async def wrapper(self: H, *args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            with trio.move_on_after(self.deadline):
+                return await handler(self, *args, **kwargs)
+        except pyfuse3.FUSEError:
+            raise
+        except DfsfsError as error:
+            log.debug("%s: %s", name, error)
+            raise pyfuse3.FUSEError(error.errno) from None
+        except Exception:
+            log.exception("%s failed in an unexpected way; the program gets EIO", name)
+            raise pyfuse3.FUSEError(errno.EIO) from None
+        log.warning("%s was given up after %g seconds", name, self.deadline)
+        raise pyfuse3.FUSEError(errno.ETIMEDOUT)
+
+    return wrapper
+
+
+def quiet(
+    handler: Callable[Concatenate[H, P], Awaitable[None]],
+) -> Callable[Concatenate[H, P], Coroutine[Any, Any, None]]:
+    """Like `guarded`, for a handler that may raise nothing at all: nobody waits for its answer."""
+    inner = guarded(handler)
+
+    @functools.wraps(handler)
+    async def wrapper(self: H, *args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            await inner(self, *args, **kwargs)
+        except pyfuse3.FUSEError:
+            pass  # `guarded` has logged what is worth it
+
+    return wrapper

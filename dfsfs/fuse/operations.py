@@ -1,0 +1,203 @@
+"""Operations: FUSE requests as calls of the file system, and its answers in pyfuse3's types. Translation only.
+
+What is not here, because SMB or pyfuse3 has nothing for it: byte-range locks and flock (local to this machine), lseek
+for holes, fallocate, extended attributes, hard and symbolic links, device files.
+
+pyfuse3 passes its own types through Cython, whose objects are cheap to make; nothing is kept between requests.
+"""
+
+from __future__ import annotations
+
+import errno
+import stat as posix
+from contextlib import aclosing
+from typing import TYPE_CHECKING
+
+import pyfuse3
+from pyfuse3 import EntryAttributes, FileInfo, FUSEError, StatvfsData
+
+from dfsfs.fuse.boundary import guarded, quiet
+from dfsfs.vfs.filesystem import DOTS
+from dfsfs.vfs.mapping import NAME_UNITS_MAX, AttributeChanges
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pyfuse3 import ReaddirToken, RequestContext, SetattrFields
+
+    from dfsfs.vfs.files import OpenResult
+    from dfsfs.vfs.filesystem import FileSystem
+    from dfsfs.vfs.mapping import Attributes
+
+
+class DfsOperations(pyfuse3.Operations):
+    """The handlers of one mount. `deadline`: seconds that any of them may take."""
+
+    supports_dot_lookup = False
+    enable_writeback_cache = False
+    enable_acl = False
+
+    def __init__(self, filesystem: FileSystem, *, deadline: float) -> None:
+        super().__init__()
+        self.deadline = deadline
+        self._fs = filesystem
+
+    # -- names and attributes ---------------------------------------------------------------------------------------
+
+    @guarded
+    async def lookup(self, parent_inode: int, name: bytes, ctx: RequestContext) -> EntryAttributes:
+        return self._entry(await self._fs.lookup(parent_inode, name))
+
+    @quiet
+    async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
+        for ino, count in inode_list:
+            self._fs.forget(ino, count)
+
+    @guarded
+    async def getattr(self, inode: int, ctx: RequestContext) -> EntryAttributes:
+        return self._entry(await self._fs.getattr(inode))
+
+    @guarded
+    async def setattr(
+        self, inode: int, attr: EntryAttributes, fields: SetattrFields, fh: int | None, ctx: RequestContext
+    ) -> EntryAttributes:
+        changes = AttributeChanges(
+            size=attr.st_size if fields.update_size else None,
+            atime_ns=attr.st_atime_ns if fields.update_atime else None,
+            mtime_ns=attr.st_mtime_ns if fields.update_mtime else None,
+            mode=attr.st_mode if fields.update_mode else None,
+            uid=attr.st_uid if fields.update_uid else None,
+            gid=attr.st_gid if fields.update_gid else None,
+        )
+        return self._entry(await self._fs.setattr(inode, changes, fh))
+
+    @guarded
+    async def statfs(self, ctx: RequestContext) -> StatvfsData:
+        size = await self._fs.statfs()
+        data = StatvfsData()
+        data.f_bsize = data.f_frsize = size.unit
+        data.f_blocks = size.total // size.unit
+        data.f_bfree = size.free // size.unit
+        data.f_bavail = size.caller_free // size.unit
+        data.f_namemax = NAME_UNITS_MAX
+        return data
+
+    # -- directories ------------------------------------------------------------------------------------------------
+
+    @guarded
+    async def opendir(self, inode: int, ctx: RequestContext) -> int:
+        return await self._fs.opendir(inode)
+
+    @guarded
+    async def readdir(self, fh: int, start_id: int, token: ReaddirToken) -> None:
+        async with aclosing(self._fs.readdir(fh, start_id)) as entries:
+            async for name, attributes, next_id in entries:
+                if not pyfuse3.readdir_reply(token, name, self._entry(attributes), next_id):
+                    if name not in DOTS:
+                        self._fs.forget(attributes.ino, 1)
+                    break
+
+    @quiet
+    async def releasedir(self, fh: int) -> None:
+        await self._fs.releasedir(fh)
+
+    @guarded
+    async def fsyncdir(self, fh: int, datasync: bool) -> None:
+        """A server has made a change to a folder before it answers."""
+
+    # -- making, removing, renaming names ---------------------------------------------------------------------------
+
+    @guarded
+    async def mkdir(self, parent_inode: int, name: bytes, mode: int, ctx: RequestContext) -> EntryAttributes:
+        return self._entry(await self._fs.mkdir(parent_inode, name))
+
+    @guarded
+    async def mknod(self, parent_inode: int, name: bytes, mode: int, rdev: int, ctx: RequestContext) -> EntryAttributes:
+        if posix.S_IFMT(mode) not in (0, posix.S_IFREG):
+            raise FUSEError(errno.EPERM)
+        return self._entry(await self._fs.mknod(parent_inode, name, mode))
+
+    @guarded
+    async def unlink(self, parent_inode: int, name: bytes, ctx: RequestContext) -> None:
+        await self._fs.unlink(parent_inode, name)
+
+    @guarded
+    async def rmdir(self, parent_inode: int, name: bytes, ctx: RequestContext) -> None:
+        await self._fs.rmdir(parent_inode, name)
+
+    @guarded
+    async def rename(
+        self,
+        parent_inode_old: int,
+        name_old: bytes,
+        parent_inode_new: int,
+        name_new: bytes,
+        flags: int,
+        ctx: RequestContext,
+    ) -> None:
+        await self._fs.rename(parent_inode_old, name_old, parent_inode_new, name_new, flags)
+
+    @guarded
+    async def link(self, inode: int, new_parent_inode: int, new_name: bytes, ctx: RequestContext) -> EntryAttributes:
+        raise FUSEError(errno.EPERM)
+
+    @guarded
+    async def symlink(self, parent_inode: int, name: bytes, target: bytes, ctx: RequestContext) -> EntryAttributes:
+        raise FUSEError(errno.EPERM)
+
+    # -- files ------------------------------------------------------------------------------------------------------
+
+    @guarded
+    async def open(self, inode: int, flags: int, ctx: RequestContext) -> FileInfo:
+        return _opened(await self._fs.open(inode, flags))
+
+    @guarded
+    async def create(
+        self, parent_inode: int, name: bytes, mode: int, flags: int, ctx: RequestContext
+    ) -> tuple[FileInfo, EntryAttributes]:
+        result, attributes = await self._fs.create(parent_inode, name, mode, flags)
+        return _opened(result), self._entry(attributes)
+
+    @guarded
+    async def read(self, fh: int, off: int, size: int) -> bytes:
+        # The reply takes whatever has a contiguous buffer; nothing is copied here.
+        return await self._fs.read(fh, off, size)  # type: ignore[return-value]
+
+    @guarded
+    async def write(self, fh: int, off: int, buf: bytes) -> int:
+        return await self._fs.write(fh, off, buf)
+
+    @guarded
+    async def flush(self, fh: int) -> None:
+        await self._fs.flush(fh)
+
+    @guarded
+    async def fsync(self, fh: int, datasync: bool) -> None:
+        await self._fs.fsync(fh)
+
+    @quiet
+    async def release(self, fh: int) -> None:
+        await self._fs.release(fh)
+
+    # -- pieces -----------------------------------------------------------------------------------------------------
+
+    def _entry(self, attributes: Attributes) -> EntryAttributes:
+        entry = EntryAttributes()
+        entry.st_ino = attributes.ino
+        entry.st_mode = attributes.mode
+        entry.st_nlink = attributes.nlink
+        entry.st_uid = attributes.uid
+        entry.st_gid = attributes.gid
+        entry.st_size = attributes.size
+        entry.st_blocks = attributes.blocks
+        entry.st_blksize = attributes.blksize
+        entry.st_atime_ns = attributes.atime_ns
+        entry.st_mtime_ns = attributes.mtime_ns
+        entry.st_ctime_ns = attributes.ctime_ns
+        entry.entry_timeout, entry.attr_timeout = self._fs.remaining(attributes.ino)
+        return entry
+
+
+def _opened(result: OpenResult) -> FileInfo:
+    # pyfuse3's default is to keep what the kernel has, whatever happened to the file since.
+    return FileInfo(fh=result.handle, keep_cache=result.keep_cache)

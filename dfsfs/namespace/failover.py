@@ -1,0 +1,452 @@
+"""The one way to a server: an operation runs on a junction's current target, and what happens when that fails.
+
+`run` hands the operation an Attempt, looks at the `disposition` of what it raises, acts on it and tries again within a
+budget (MS-DFSC 3.1.4.1 step 8, 3.1.5.1, 3.1.5.2). Nothing else in dfsfs retries, reconnects or changes a target.
+
+How one run goes on after a failure:
+
+    RETURN, FATAL   the caller gets it
+    RETRY           a pause, then the same again, RETRY_LIMIT times
+    RECONNECT       the same target once more on a fresh tree connect; the second time like NEXT_TARGET
+    NEXT_TARGET     this target is given up for this run; the next one in the referral's order; after the last the error
+    REFER           a referral for the path: the junction itself leads deeper, or a link below it begins (Covered)
+
+Scenarios, step by step. T1 and T2 are tasks, A and B the targets of junction J, in this order.
+
+1. A dies between two reads. T1 and T2 have sent a read on A; both get ConnectionLost. T1 takes J.lock and asks the
+   pool for a tree on A; T2 waits for the lock. A refuses the connection, so T1 asks for B, gets it, and puts the new
+   binding in place: generation + 1. T1 releases the lock and repeats its read on B with `repeated` set. T2 gets the
+   lock, sees a binding that is not the one that failed it, asks nobody anything, and repeats its read on B as well. A
+   third task that comes in the meantime sees a binding whose tree is dead, so it waits for the lock instead of sending
+   a request into it.
+2. All targets are dead and fifty tasks come. One takes the lock and spends the connect timeout on A, then on B. What
+   that came to stays in J.failure. The forty-nine get the lock one after the other, within the same instant, find
+   J.failure still fresh and raise it. So does everybody who comes in the next FAILURE_MEMORY seconds; the first one
+   after that tries again. The note says which targets were skipped: a task for which more is left to try doesn't
+   believe it.
+3. J leads to a dead server, K to a live one. They have two locks, and a task holds one at most while it waits for a
+   server. A task at K never waits for J.
+4. The server answers PATH_NOT_COVERED for something below J, although J's target came from a link referral: the target
+   is in a namespace of its own (Samba marks no link as an interlink). The path is resolved without the lock, from what
+   is known first; only if that leads back to the target that has just refused does the resolver hear that it is not
+   deep enough. If the answer covers no more than J's own prefix, J is bound to the deeper targets; the task that comes
+   second sees that J has moved and only repeats. If the answer covers more, a link begins below J: Covered goes up,
+   and J stays as it is. More than `max_hops` answers that lead back, or moves in one run, are a loop.
+5. A task is cancelled while it binds. The lock is released by `async with`. A tree that was just got stays in the
+   pool. J still has the old binding or already the new one, never half of it, as the swap is one step without an
+   await. The next waiter gets the lock, finds neither a fit binding nor a failure, and binds by itself.
+6. The referral's time is up. The first task to notice claims the refresh by moving J.refresh_at on and asks for the
+   referral; the others go on with what there is, so that a dead namespace server delays one task, by REFRESH_PATIENCE
+   at most, and no task at all for REFRESH_RETRY after that. If the new answer still has J's target, nothing moves. If
+   not, the binding is given up and the next step is a bind. If the link is gone, the caller hears it and J is unbound.
+
+What this does not do: it does not know what an operation is. Whether a repeated one may be carried out again, and
+whether a handle may move to another target, is for the operation to decide from `Attempt.repeated` and
+`binding.generation`.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+import trio
+
+from dfsfs.errors import (
+    ConnectError,
+    ConnectionLost,
+    DfsfsError,
+    Disposition,
+    NamespaceLoop,
+    NtStatus,
+    PosixError,
+    WireError,
+    status_name,
+)
+from dfsfs.namespace.junction import Attempt, BindFailure, Covered, Junction, Location, TargetBinding
+from dfsfs.namespace.targets import TargetOrder, entry_for, is_dfs, leads_back, targets_for
+from dfsfs.unc import UncError, UncPath
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator
+
+    from dfsfs.dfsc.resolver import Resolution
+    from dfsfs.smb.pool import Pool
+    from dfsfs.smb.tree import Tree
+
+T = TypeVar("T")
+
+log = logging.getLogger("dfsfs.namespace")
+
+FAILURE_MEMORY = 2.0
+"""Seconds during which a failed bind answers for the next ones, and a target that could not be reached is tried last.
+
+Long enough that a crowd of waiting callers costs one round of connect timeouts, short enough that nobody notices it
+after the server is back."""
+
+RETRY_LIMIT = 5
+RETRY_PAUSE = 0.1
+"""Seconds before the first repetition of a request that the server wants sent again; doubled each time (3 s in all)."""
+
+REFRESH_FLOOR = 1.0
+"""Seconds that a referral is used at least, so that a time to live of 0 doesn't cost a request for each operation."""
+
+REFRESH_PATIENCE = 5.0
+"""Seconds that an operation waits for the refresh of a referral while its target is alive."""
+
+REFRESH_RETRY = 30.0
+"""Seconds until the next try after a refresh that could not be done."""
+
+_UNREACHED = frozenset({Disposition.RETRY, Disposition.RECONNECT, Disposition.NEXT_TARGET})
+"""The dispositions that say something of a server's state and nothing of the path."""
+
+
+class PathResolver(Protocol):
+    """What failover needs of the resolution of paths."""
+
+    async def resolve(self, path: UncPath, *, uncovered: bool) -> Resolution: ...
+
+    def confirm(self, resolution: Resolution, target: UncPath) -> None:
+        """Takes note that `target`, one of `resolution`, was used with success."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class FailoverStatistics:
+    """Counts since the mount."""
+
+    binds: int
+    failed_binds: int
+    failovers: int
+    reconnects: int
+    refreshes: int
+    refused_at_once: int
+    """Callers that were answered from the memory of a failed bind."""
+
+
+@dataclass(slots=True)
+class _Run:
+    """What one run() knows beyond its location."""
+
+    remaining: float
+    """Seconds left for everything except the first attempt."""
+    tried: set[UncPath] = field(default_factory=set)
+    """Targets given up."""
+    reconnected: set[UncPath] = field(default_factory=set)
+    """Targets that have had their second chance."""
+    stale: TargetBinding | None = None
+    """The binding that failed, which may look alive."""
+    error: DfsfsError | None = None
+    repeated: bool = False
+    retries: int = 0
+    hops: int = 0
+
+
+class Failover:
+    """Runs operations on junctions. One per mount."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        resolver: PathResolver,
+        *,
+        max_hops: int,
+        follow_links: bool,
+        timeout: float,
+        clock: Callable[[], float],
+    ) -> None:
+        self._pool = pool
+        self._resolver = resolver
+        self._max_hops = max_hops
+        self._follow_links = follow_links
+        self._timeout = timeout
+        self._clock = clock
+        self._order = TargetOrder(clock, FAILURE_MEMORY)
+        self._binds = self._failed_binds = self._failovers = self._reconnects = self._refreshes = self._refused = 0
+
+    def statistics(self) -> FailoverStatistics:
+        return FailoverStatistics(
+            self._binds, self._failed_binds, self._failovers, self._reconnects, self._refreshes, self._refused
+        )
+
+    async def run(self, location: Location, operation: Callable[[Attempt], Awaitable[T]]) -> T:
+        """Awaits `operation` with an attempt on the location's target, as often as its failures call for another one.
+
+        All waiting between attempts, and every attempt after a failed one, takes `timeout` seconds at most; the first
+        attempt is bounded by the operation's own requests.
+
+        Raises:
+            Covered: the path leads through a DFS link below the junction.
+            DfsfsError: the operation's last failure, or why there is no target to run it on.
+        """
+        junction = location.junction
+        binding = junction.binding
+        if binding is None or not binding.tree.alive or self._clock() >= junction.refresh_at:
+            return await self._run_slowly(location, operation, None, None)
+        attempt = Attempt(binding, _path_on(binding.target, location.components), False)
+        try:
+            result = await operation(attempt)
+        except DfsfsError as error:
+            if error.disposition is Disposition.RETURN:
+                raise
+            failure = error
+        else:
+            if junction.confirmed is not binding:
+                self._confirm(junction, binding)
+            return result
+        return await self._run_slowly(location, operation, attempt, failure)
+
+    async def _run_slowly(
+        self,
+        location: Location,
+        operation: Callable[[Attempt], Awaitable[T]],
+        attempt: Attempt | None,
+        error: DfsfsError | None,
+    ) -> T:
+        """Everything but the fast path. `attempt` and `error` are those of the attempt made there, if it was."""
+        state = _Run(self._timeout)
+        while True:
+            with self._bounded(state, location):
+                if attempt is not None and error is not None:
+                    state.error = error
+                    await self._react(state, location, attempt, error)
+                binding = await self._ready(location.junction, state)
+            first = attempt is None
+            attempt = Attempt(binding, _path_on(binding.target, location.components), state.repeated)
+            try:
+                if first:
+                    result = await operation(attempt)
+                else:
+                    with self._bounded(state, location):
+                        result = await operation(attempt)
+            except DfsfsError as failure:
+                error = failure
+                continue
+            if location.junction.confirmed is not binding:
+                self._confirm(location.junction, binding)
+            return result
+
+    @contextmanager
+    def _bounded(self, state: _Run, location: Location) -> Iterator[None]:
+        """Takes the time of its body off the run's budget, and ends the run when that is used up."""
+        started = trio.current_time()
+        try:
+            with trio.move_on_after(max(0.0, state.remaining)) as scope:
+                yield
+        finally:
+            state.remaining -= trio.current_time() - started
+        if scope.cancelled_caught:
+            if state.error is not None:
+                raise state.error
+            text = f"no target of {location.junction.prefix} answered within {self._timeout:g} s"
+            raise ConnectError(location.junction.prefix.host, NtStatus.IO_TIMEOUT, text)
+
+    async def _react(self, state: _Run, location: Location, attempt: Attempt, error: DfsfsError) -> None:
+        """Does what the failure's disposition calls for before the next attempt. Raises if there is to be none."""
+        target = attempt.binding.target
+        if isinstance(error, ConnectionLost):
+            state.repeated = True
+        match error.disposition:
+            case Disposition.RETRY if state.retries < RETRY_LIMIT:
+                await trio.sleep(RETRY_PAUSE * 2**state.retries)
+                state.retries += 1
+            case Disposition.RECONNECT:
+                state.stale = attempt.binding
+                if target in state.reconnected:
+                    state.tried.add(target)
+                state.reconnected.add(target)
+            case Disposition.NEXT_TARGET:
+                state.stale = attempt.binding
+                state.tried.add(target)
+            case Disposition.REFER if self._follow_links:
+                await self._refer(state, location, attempt)
+            case _:
+                raise error
+
+    async def _refer(self, state: _Run, location: Location, attempt: Attempt) -> None:
+        """Follows a PATH_NOT_COVERED (MS-DFSC 3.1.5.1)."""
+        junction = location.junction
+        if not self._may_hop(state):
+            raise self._loop(location)
+        if junction.binding is not attempt.binding:
+            return
+        resolution = await self._resolve_deeper(location, attempt.binding.target)
+        if not resolution.covered.is_prefix_of(junction.prefix):
+            raise Covered(resolution.covered)
+        async with junction.lock:
+            if junction.binding is not attempt.binding:
+                return
+            self.adopt(junction, resolution)
+            junction.binding = None
+
+    async def _resolve_deeper(self, location: Location, refused: UncPath) -> Resolution:
+        """What stands for the location when the target `refused` does not."""
+        # Another operation may have learnt of the link already: a cache hit, and asking for more would be wrong.
+        resolution = await self._resolver.resolve(location.unc, uncovered=False)
+        for _ in range(self._max_hops):
+            if not leads_back(location.junction, resolution, refused):
+                return resolution
+            resolution = await self._resolver.resolve(location.unc, uncovered=True)
+        raise self._loop(location)
+
+    def _may_hop(self, state: _Run) -> bool:
+        state.hops += 1
+        return state.hops <= self._max_hops
+
+    def _loop(self, location: Location) -> NamespaceLoop:
+        return NamespaceLoop(f"{location.unc} leads through more than {self._max_hops} namespaces, or back to itself")
+
+    async def _ready(self, junction: Junction, state: _Run) -> TargetBinding:
+        """The junction's binding if it is fit for this run, or else a new one."""
+        if self._clock() >= junction.refresh_at:
+            await self._refresh(junction)
+        if (binding := _fit_binding(junction, state)) is not None:
+            return binding
+        async with junction.lock:
+            if (binding := _fit_binding(junction, state)) is not None:
+                return binding
+            return await self._bind(junction, state)
+
+    async def _bind(self, junction: Junction, state: _Run) -> TargetBinding:
+        """Binds the junction to the first target that lets itself be connected. With the junction's lock held."""
+        known = junction.failure
+        if known is not None and self._clock() < known.until and known.skipped <= state.tried:
+            self._refused += 1
+            raise known.error.with_traceback(None)
+        skipped, earlier = frozenset(state.tried), state.error
+        try:
+            if junction.resolution is None:
+                self.adopt(junction, await self._resolver.resolve(junction.prefix, uncovered=False))
+            target, tree = await self._connect(junction, state)
+        except DfsfsError as error:
+            if error is not earlier:  # else there was nothing left to try, which says nothing to others
+                self._failed_binds += 1
+                junction.failure = BindFailure(error, self._clock() + FAILURE_MEMORY, skipped)
+            raise
+        return self._swap(junction, target, tree, state.error)
+
+    async def _connect(self, junction: Junction, state: _Run) -> tuple[UncPath, Tree]:
+        """Goes through the targets that this run has not given up (MS-DFSC 3.1.5.2) to the first that is there."""
+        while (target := self._order.next_target(junction, state.tried)) is not None:
+            try:
+                tree = await self._tree(target)
+            except DfsfsError as error:
+                if error.disposition not in _UNREACHED:
+                    raise
+                state.tried.add(target)
+                state.error = error
+                self._order.note_unreached(target, error)
+                log.info("%s: target %s can't be used: %s", junction.prefix, target, error)
+                if error.status == NtStatus.BAD_NETWORK_NAME and is_dfs(junction) and self._may_hop(state):
+                    await self._look_behind(junction, target)
+            else:
+                return target, tree
+        raise state.error or DfsfsError(f"{junction.prefix}: no target is left", NtStatus.BAD_NETWORK_PATH)
+
+    async def _look_behind(self, junction: Junction, target: UncPath) -> None:
+        """Takes the targets of `target` instead if it is a namespace of its own that can't be connected.
+
+        The roots of Samba with `msdfs proxy` are no shares, they only answer referrals.
+        """
+        try:
+            resolution = await self._resolver.resolve(junction.prefix, uncovered=True)
+        except DfsfsError:
+            return
+        if not leads_back(junction, resolution, target):
+            self.adopt(junction, resolution)
+
+    async def _tree(self, target: UncPath) -> Tree:
+        """A tree connect to the target's share.
+
+        Done twice if need be: the first one may have found out that an idle connection is long dead.
+        """
+        if len(target) < 2:
+            raise WireError(f"the DFS target {target} names no share")
+        try:
+            return await self._pool.tree(target.share)
+        except DfsfsError as error:
+            if error.disposition not in (Disposition.RECONNECT, Disposition.RETRY):
+                raise
+        return await self._pool.tree(target.share)
+
+    def _swap(self, junction: Junction, target: UncPath, tree: Tree, reason: DfsfsError | None) -> TargetBinding:
+        """Makes the connected target the junction's, counts it, and says so in the log unless it is the first."""
+        old = junction.last_target
+        binding = junction.bind(target, tree)
+        self._binds += 1
+        status = "a new referral" if reason is None else status_name(reason.status)
+        if old is None:
+            log.debug("%s: bound to %s", junction.prefix, target)
+        elif old == target:
+            self._reconnects += 1
+            log.info("%s: connected to %s again after %s", junction.prefix, target, status)
+        elif reason is None or reason.disposition is Disposition.REFER:
+            log.info("%s: moved from %s to %s by %s", junction.prefix, old, target, status)
+        else:
+            self._failovers += 1
+            log.warning("%s: failed over from %s to %s after %s", junction.prefix, old, target, status)
+        return binding
+
+    def adopt(self, junction: Junction, resolution: Resolution) -> None:
+        """Makes `resolution`, of the junction's prefix or a path below it, the one that its targets come from."""
+        junction.resolution = resolution
+        junction.refresh_at = max(resolution.expires, self._clock() + REFRESH_FLOOR)
+
+    async def _refresh(self, junction: Junction) -> None:
+        """Asks again for a referral whose time is up (MS-DFSC 3.1.1 leaves the use of an old one to the client).
+
+        Raises:
+            DfsfsError: the namespace says that there is no such link any more. A namespace that can't be reached, or
+                whose answer can't be trusted, is no failure: what is known stays in use.
+        """
+        claimed_at = self._clock()
+        junction.refresh_at = claimed_at + REFRESH_RETRY
+        try:
+            with trio.move_on_after(REFRESH_PATIENCE) as scope:
+                resolution = await self._resolver.resolve(junction.prefix, uncovered=False)
+            if scope.cancelled_caught:
+                log.info("%s: no new referral within %g s, the old one stays in use", junction.prefix, REFRESH_PATIENCE)
+                return
+        except trio.Cancelled:
+            junction.refresh_at = claimed_at
+            raise
+        except DfsfsError as error:
+            if error.disposition is not Disposition.RETURN:
+                log.info("%s: the old referral stays in use: %s", junction.prefix, error)
+                return
+            async with junction.lock:
+                junction.release()
+            raise
+        self._refreshes += 1
+        async with junction.lock:
+            self.adopt(junction, resolution)
+            if junction.binding is not None and junction.binding.target not in targets_for(junction, resolution):
+                junction.binding = None
+
+    def _confirm(self, junction: Junction, binding: TargetBinding) -> None:
+        """An operation succeeded: the target becomes the entry's hint (MS-DFSC 3.1.1, 3.1.5.2)."""
+        resolution = junction.resolution
+        if junction.binding is not binding or resolution is None:
+            return
+        junction.confirmed = binding
+        entry = entry_for(junction, resolution, binding.target)
+        if entry is not None:
+            self._resolver.confirm(resolution, entry)
+
+
+def _fit_binding(junction: Junction, state: _Run) -> TargetBinding | None:
+    """The junction's binding unless it is dead, or has failed this run already."""
+    binding = junction.binding
+    if binding is None or binding is state.stale or not binding.tree.alive or binding.target in state.tried:
+        return None
+    return binding
+
+
+def _path_on(target: UncPath, components: tuple[str, ...]) -> UncPath:
+    try:
+        return target.join(components)
+    except UncError as error:
+        raise PosixError(errno.EINVAL, str(error)) from None

@@ -1,0 +1,159 @@
+"""What the nodes of a mount hold on to: junctions, the places below them, and one try of an operation at such a place.
+
+A Junction is a DFS root or DFS link that shows in the mount as a directory, named by its namespace path (`prefix`).
+Nodes hold a Location: a junction and the components below it. Which server and share that leads to at the moment is
+known to the junction alone, as its `binding`; moving to another target is one assignment to it together with a higher
+`generation` (MS-DFSC 3.1.1, TargetHint). A file handle remembers the generation that it was opened under and so
+notices the move.
+
+Invariants:
+- There is one Junction object for each namespace path (without regard to case) in a mount: see `Namespace.junction`.
+- `generation` grows by one whenever the target differs from the one before, and only then; it never falls. A new
+  connection to the same target makes a new binding of the same generation.
+- `binding.generation` is the junction's. A binding whose tree has died stays until it is replaced.
+- `lock` is held while the binding is being replaced and by nobody else; nobody holds two of them. Between two awaits
+  the fields change together, so whoever reads them without the lock sees one state and not half of another.
+
+What this does not do: it never binds, resolves, retries or waits (failover.py and client.py do).
+"""
+
+from __future__ import annotations
+
+import errno as _errno
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import trio
+
+from dfsfs.errors import DfsfsError, Disposition, NtStatus
+
+if TYPE_CHECKING:
+    from dfsfs.dfsc.resolver import Resolution
+    from dfsfs.smb.tree import Tree
+    from dfsfs.unc import UncPath
+
+
+@dataclass(frozen=True, slots=True)
+class TargetBinding:
+    """Where a junction leads at the moment."""
+
+    target: UncPath
+    """The path on a server that stands for the junction's prefix: a share or a directory in one."""
+    tree: Tree
+    """The tree connect to the share of `target`."""
+    generation: int
+    """The junction's generation when this was bound."""
+
+
+@dataclass(frozen=True, slots=True)
+class BindFailure:
+    """A bind that failed not long ago. Callers that come before `until` are told so without another try."""
+
+    error: DfsfsError
+    until: float
+    """Seconds of the namespace's clock."""
+    skipped: frozenset[UncPath]
+    """The targets that were left out of that bind: it says nothing about them."""
+
+
+@dataclass(slots=True, eq=False)
+class Junction:
+    """A DFS root or link in the mount (or a plain share, where there is no DFS). Compares and hashes by identity."""
+
+    prefix: UncPath
+    """Its namespace path."""
+    lock: trio.Lock = field(default_factory=trio.Lock, repr=False)
+    resolution: Resolution | None = field(default=None, repr=False)
+    """The referral that the candidates for a binding come from."""
+    binding: TargetBinding | None = None
+    generation: int = 0
+    refresh_at: float = math.inf
+    """When `resolution` has to be asked for again, in seconds of the namespace's clock."""
+    confirmed: TargetBinding | None = field(default=None, repr=False)
+    """The last binding under which an operation succeeded, as far as the referral cache was told."""
+    failure: BindFailure | None = field(default=None, repr=False)
+    last_target: UncPath | None = field(default=None, repr=False)
+    """The target of the last binding, kept when the binding itself is given up."""
+
+    def bind(self, target: UncPath, tree: Tree) -> TargetBinding:
+        """Makes `target`, reached through `tree`, the place that this junction leads to."""
+        if self.last_target != target:
+            self.generation += 1
+            self.last_target = target
+        self.binding = TargetBinding(target, tree, self.generation)
+        self.failure = None
+        return self.binding
+
+    def release(self) -> None:
+        """Gives the binding and its referral up, so that the next operation resolves and binds anew."""
+        self.binding = None
+        self.resolution = None
+        self.refresh_at = math.inf
+
+    def check_invariants(self) -> None:
+        """For tests: asserts what the module docstring promises of one junction."""
+        if self.binding is not None:
+            assert self.resolution is not None
+            assert self.binding.generation == self.generation
+            assert self.binding.target == self.last_target
+        assert (self.generation == 0) == (self.last_target is None)
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """A file or directory of the mount: so many components below a junction. The same before and after a failover."""
+
+    junction: Junction
+    components: tuple[str, ...] = ()
+
+    def child(self, name: str) -> Location:
+        """The entry `name` (as it goes on the wire) of this directory."""
+        return Location(self.junction, (*self.components, name))
+
+    @property
+    def unc(self) -> UncPath:
+        """The namespace path.
+
+        Raises:
+            UncError: a component can't be part of a UNC path.
+        """
+        return self.junction.prefix.join(self.components)
+
+    @property
+    def is_junction_root(self) -> bool:
+        return not self.components
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One try of an operation: what `Namespace.run` hands to it."""
+
+    binding: TargetBinding
+    path: UncPath
+    """The location's path on the target, in the share of `tree`."""
+    repeated: bool
+    """Whether an earlier try was sent and then lost: the server may have carried it out."""
+
+    @property
+    def tree(self) -> Tree:
+        return self.binding.tree
+
+
+class Covered(DfsfsError):
+    """The path leads through a DFS link that the mount did not know of. `prefix` is the link's namespace path.
+
+    Whoever catches it makes a junction of `prefix` and goes on below that; a program never gets to see it.
+    """
+
+    def __init__(self, prefix: UncPath) -> None:
+        super().__init__(f"{prefix} is a DFS link", NtStatus.PATH_NOT_COVERED)
+        self.prefix = prefix
+
+    @property
+    def errno(self) -> int:
+        return _errno.EREMOTE
+
+    @property
+    def disposition(self) -> Disposition:
+        return Disposition.RETURN

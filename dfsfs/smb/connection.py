@@ -1,0 +1,248 @@
+"""Connection: the trio shell around SmbProtocol, with one task that reads the socket and one that writes it.
+
+How the pieces work together:
+
+1. A caller submits to the protocol and parks on an event. If something may be sent, the writer is woken.
+2. The writer takes `data_to_send` and sends it. It is the only task that sends, and nothing cancels it in the middle of a
+   frame while the connection is meant to live.
+3. The reader receives into `space` and feeds the protocol, which completes calls: their events are set, their callers run
+   at the next turn of the loop. New credits may let queued calls go, so the reader wakes the writer.
+4. A caller that is cancelled or runs into its timeout abandons the call and is free at once. The protocol deals with the
+   late answer.
+5. Whatever ends the connection (end of file, a reset, a broken or forged answer, silence, `close`) goes through `_end`:
+   the first error is kept, the protocol fails every call with it, the socket closes, and `run` returns. Nobody is left
+   waiting, and the next use of the connection raises the same error.
+
+The owner of `run` is the pool's nursery. `run` never raises but for cancellation.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Generator, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import trio
+
+from dfsfs.errors import ConnectionLost, DfsfsError, NtStatus
+from dfsfs.smb.handshake import Exchange, Negotiated, Reply
+from dfsfs.smb.protocol import Call, ProtocolStatistics, Response, Route, SecuredSession, SmbProtocol
+from dfsfs.smb.transport import Transport
+from dfsfs.smb.wire import Command, Request
+
+log = logging.getLogger("dfsfs.smb")
+
+T = TypeVar("T")
+
+
+class Connection:
+    """An SMB connection to one server. `request_timeout` bounds each call, in seconds."""
+
+    def __init__(self, host: str, transport: Transport, protocol: SmbProtocol, *, request_timeout: float) -> None:
+        self.host = host
+        self._transport = transport
+        self._protocol = protocol
+        self._request_timeout = request_timeout
+        self._negotiated: Negotiated | None = None
+        self._writable = trio.Event()
+        self._closed = trio.Event()
+
+    # -- life -------------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Moves bytes until the connection ends; then every call has failed and the socket is closed."""
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._guard, self._read, nursery.cancel_scope)
+                nursery.start_soon(self._guard, self._write, nursery.cancel_scope)
+                nursery.start_soon(self._guard, self._watch, nursery.cancel_scope)
+        finally:
+            self._end(ConnectionLost(self.host, NtStatus.CONNECTION_DISCONNECTED, "the connection was closed"))
+
+    async def _guard(self, work: Callable[[], Awaitable[None]], scope: trio.CancelScope) -> None:
+        try:
+            await work()
+        except DfsfsError as error:
+            self._end(error)
+        scope.cancel()
+
+    async def _read(self) -> None:
+        protocol = self._protocol
+        while True:
+            count = await self._transport.receive_into(protocol.space())
+            if count == 0:
+                raise ConnectionLost(
+                    self.host, NtStatus.CONNECTION_DISCONNECTED, "the server has closed the connection"
+                )
+            protocol.received(count, trio.current_time())
+            if protocol.wants_to_send:
+                self._writable.set()
+
+    async def _write(self) -> None:
+        protocol = self._protocol
+        while True:
+            await self._writable.wait()
+            self._writable = trio.Event()
+            while buffers := protocol.data_to_send(trio.current_time()):
+                await self._transport.send(buffers)
+
+    async def _watch(self) -> None:
+        while True:
+            await trio.sleep_until(self._protocol.next_deadline())
+            self._protocol.timer(trio.current_time())
+            if self._protocol.wants_to_send:
+                self._writable.set()
+
+    def close(self) -> None:
+        """Ends the connection at once; calls under way fail with ConnectionLost."""
+        self._end(ConnectionLost(self.host, NtStatus.CONNECTION_DISCONNECTED, "the connection was closed"))
+
+    def _end(self, error: DfsfsError) -> None:
+        if self._protocol.error is not None:
+            return
+        log.info("%s: connection ended: %s", self.host, error)
+        self._protocol.lost(error)
+        self._transport.close()
+        self._closed.set()
+
+    @property
+    def alive(self) -> bool:
+        return self._protocol.error is None
+
+    # -- calls ------------------------------------------------------------------------------------------------------
+
+    def start(self, requests: Sequence[Request], route: Route) -> PendingCall:
+        """Submits a call without waiting for it; the caller must either `wait` for the result or `abandon` it.
+
+        Raises:
+            ConnectionLost, SecurityError, WireError: the connection has ended, by this error.
+        """
+        event = trio.Event()
+        call = self._protocol.submit(requests, route, event.set)
+        if self._protocol.wants_to_send:
+            self._writable.set()
+        return PendingCall(self, call, event)
+
+    async def call(self, requests: Sequence[Request], route: Route) -> list[Response]:
+        """Sends a request, or several as one related compound, and waits for all their answers, in order.
+
+        Raises:
+            ConnectionLost, SecurityError, WireError: the connection ended before the answers came.
+            ConnectionLost: with STATUS_IO_TIMEOUT if the answers did not come in time.
+        """
+        return await self.start(requests, route).wait()
+
+    def post(self, requests: Sequence[Request], route: Route) -> None:
+        """Sends a call whose outcome nobody needs, such as the CLOSE of a handle that was only read. Never waits, never
+        fails: where the connection has ended, its handles have ended with it."""
+        if not self.alive:
+            return
+        self._protocol.submit(requests, route, _ignore)
+        if self._protocol.wants_to_send:
+            self._writable.set()
+
+    def abandon(self, call: Call) -> None:
+        """Gives up a call; what it opens or has opened on the server is closed again."""
+        self._protocol.abandon(call)
+        if self._protocol.wants_to_send:
+            self._writable.set()
+
+    def io_size(self, limit: int) -> int:
+        """The largest payload, up to `limit` bytes, for one request: bounded by the credits the server gives."""
+        return self._protocol.io_size(limit)
+
+    # -- handshake --------------------------------------------------------------------------------------------------
+
+    @property
+    def negotiated(self) -> Negotiated:
+        """What server and client have agreed on; there is nothing before `negotiate`."""
+        assert self._negotiated is not None, "negotiate comes first"
+        return self._negotiated
+
+    def set_negotiated(self, negotiated: Negotiated, *, multi_credit: bool) -> None:
+        """`multi_credit`: the server takes requests of more than one credit, so payloads may exceed 64 KiB."""
+        self._negotiated = negotiated
+        self._protocol.multi_credit = multi_credit
+
+    def add_session(self, session: SecuredSession) -> None:
+        """From now on answers of this session are checked with its keys."""
+        self._protocol.add_session(session)
+
+    async def exchange(self, steps: Generator[Exchange, Reply, T]) -> T:
+        """Runs a handshake: sends what it yields, gives it the answers, returns its result.
+
+        A step may compute (NTLM) or wait for a KDC, so each runs in a thread.
+        """
+        resume: Reply | None = None
+        while True:
+            step = await trio.to_thread.run_sync(_advance, steps, resume)
+            if not isinstance(step, Exchange):
+                return step.result
+            request = Request(Command(step.command), step.body)
+            pending = self.start([request], Route(session_id=step.session_id))
+            (response,) = await pending.wait()
+            resume = Reply(
+                status=response.status,
+                session_id=response.header.session_id,
+                body=response.message[64:],
+                sent=pending.sent,
+                received=response.message,
+            )
+
+    def statistics(self) -> ProtocolStatistics:
+        return self._protocol.statistics()
+
+
+class PendingCall:
+    """A call under way."""
+
+    __slots__ = ("_call", "_connection", "_event")
+
+    def __init__(self, connection: Connection, call: Call, event: trio.Event) -> None:
+        self._connection = connection
+        self._call = call
+        self._event = event
+
+    async def wait(self) -> list[Response]:
+        """The answers, in the order of the requests. Errors as in Connection.call; abandons the call when cancelled."""
+        connection, call = self._connection, self._call
+        try:
+            with trio.move_on_after(connection._request_timeout):
+                await self._event.wait()
+        except trio.Cancelled:
+            self.abandon()  # also when the answer has just come: it may have opened a file
+            raise
+        if call.error is not None:
+            raise call.error
+        if call.remaining:
+            self.abandon()
+            command = call.requests[0].command.name
+            detail = f"{command} was not answered within {connection._request_timeout:g} seconds"
+            raise ConnectionLost(connection.host, NtStatus.IO_TIMEOUT, detail)
+        return [response for response in call.responses if response is not None]
+
+    def abandon(self) -> None:
+        """Nobody will wait for this call."""
+        self._connection.abandon(self._call)
+
+    @property
+    def sent(self) -> bytes:
+        """The message as it was sent, for the pre-authentication hash; handshake commands only."""
+        return self._call.sent
+
+
+@dataclass(frozen=True, slots=True)
+class _Finished(Generic[T]):
+    result: T
+
+
+def _advance(steps: Generator[Exchange, Reply, T], resume: Reply | None) -> Exchange | _Finished[T]:
+    try:
+        return next(steps) if resume is None else steps.send(resume)
+    except StopIteration as stop:
+        return _Finished(stop.value)
+
+
+def _ignore() -> None:
+    """The outcome of a posted call."""

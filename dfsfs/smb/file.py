@@ -1,0 +1,146 @@
+"""RemoteFile: an open file on a server (MS-SMB2 3.2.4.6 to 3.2.4.9).
+
+Transfers larger than one request are split and several pieces are in flight at once. A handle belongs to its tree and dies
+with the connection; opening it again is the business of whoever knows what that would mean.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from dfsfs.errors import NtStatus, SmbError
+from dfsfs.smb import fscc, wire
+from dfsfs.smb.fscc import FileStat
+from dfsfs.smb.wire import Buffer, FileInfoClass, InfoType, Request
+from dfsfs.unc import UncPath
+
+if TYPE_CHECKING:
+    from dfsfs.smb.connection import PendingCall
+    from dfsfs.smb.protocol import Response
+    from dfsfs.smb.tree import Tree
+
+PIECE = 1024 * 1024
+"""The largest READ or WRITE in bytes. Larger ones gain nothing on a fast line and block the connection on a slow one."""
+PIECES_IN_FLIGHT = 8
+
+
+class RemoteFile:
+    """An open handle. `stat` is what the server said when it was opened."""
+
+    def __init__(self, tree: Tree, path: UncPath, file_id: bytes, stat: FileStat) -> None:
+        self.tree = tree
+        self.path = path
+        self.stat = stat
+        self._file_id = file_id
+        self._written = False
+        self._closed = False
+
+    @property
+    def alive(self) -> bool:
+        return self.tree.alive and not self._closed
+
+    async def read(self, offset: int, size: int) -> Buffer:
+        """Up to `size` bytes at `offset`: fewer only at the end of the file, none at or behind it.
+
+        Raises:
+            SmbError: the server's answer.
+            ConnectionLost, SecurityError, WireError: the connection ended.
+        """
+        limit = self.tree.connection.io_size(min(PIECE, self.tree.limits.read))
+        if size <= limit:
+            (response,) = await self.tree.call([wire.encode_read(self._file_id, offset, size)])
+            return self._read_data(response, size)
+        pieces = [(start, min(limit, offset + size - start)) for start in range(offset, offset + size, limit)]
+        requests = (wire.encode_read(self._file_id, start, length) for start, length in pieces)
+        result = bytearray()
+        for (_, length), response in zip(pieces, await self._pipeline(requests), strict=True):
+            data = self._read_data(response, length)
+            result += data
+            if len(data) < length:
+                break
+        return result
+
+    def _read_data(self, response: Response, size: int) -> Buffer:
+        if response.status == NtStatus.END_OF_FILE:
+            return b""
+        self.tree.check(response, f"read of {self.path}")
+        return wire.decode_read(response.message, size)
+
+    async def write(self, offset: int, data: Buffer) -> None:
+        """Writes all of `data` at `offset`, or fails; after a failure an unknown part of it may be in the file.
+
+        Raises: as read does.
+        """
+        self._written = True
+        limit = self.tree.connection.io_size(min(PIECE, self.tree.limits.write))
+        view = memoryview(data)
+        pieces = [view[start : start + limit] for start in range(0, len(view), limit)]
+        requests = (
+            wire.encode_write(self._file_id, offset + index * limit, piece) for index, piece in enumerate(pieces)
+        )
+        for piece, response in zip(pieces, await self._pipeline(requests), strict=True):
+            self.tree.check(response, f"write to {self.path}")
+            if wire.decode_write(response.message, len(piece)) != len(piece):
+                raise SmbError(NtStatus.DISK_FULL, f"write to {self.path} stopped short")
+
+    async def flush(self) -> None:
+        """Returns when the server says that what was written is on its disk. Errors as in read."""
+        (response,) = await self.tree.call([wire.encode_flush(self._file_id)])
+        self.tree.check(response, f"fsync of {self.path}")
+
+    async def set_size(self, size: int) -> None:
+        """Cuts or extends the file to `size` bytes. Errors as in read."""
+        self._written = True
+        await self._set_info(FileInfoClass.END_OF_FILE, fscc.encode_end_of_file(size), "truncation of")
+
+    async def set_basic(self, info: bytes) -> None:
+        """Sets times and attributes, as fscc.encode_basic_information packs them. Errors as in read."""
+        await self._set_info(FileInfoClass.BASIC, info, "setting attributes of")
+
+    async def _set_info(self, info_class: FileInfoClass, info: bytes, what: str) -> None:
+        (response,) = await self.tree.call([wire.encode_set_info(self._file_id, info_class, info)])
+        self.tree.check(response, f"{what} {self.path}")
+
+    async def query(self) -> FileStat:
+        """What the server knows of the file now. Errors as in read."""
+        request = wire.encode_query_info(self._file_id, InfoType.FILE, FileInfoClass.ALL, 65536)
+        (response,) = await self.tree.call([request])
+        self.tree.check(response, f"stat of {self.path}", NtStatus.BUFFER_OVERFLOW)
+        return fscc.decode_all_information(wire.decode_output(response.message))
+
+    async def close(self) -> None:
+        """Closes the handle; a second close does nothing.
+
+        Waits for the server only if something was written: that is when a close can fail in a way that matters. On a
+        connection that has ended there is nothing left to close. Errors as in read.
+        """
+        if not self.alive:
+            return
+        self._closed = True
+        request = wire.encode_close(self._file_id)
+        if not self._written:
+            self.tree.connection.post([request], self.tree.route)
+            return
+        (response,) = await self.tree.call([request])
+        self.tree.check(response, f"close of {self.path}")
+
+    async def _pipeline(self, requests: Iterable[Request]) -> list[Response]:
+        """The answers to all requests, in order, with a bounded number of them in flight."""
+        connection, route = self.tree.connection, self.tree.route
+        waiting: deque[PendingCall] = deque()
+        responses: list[Response] = []
+        try:
+            for request in requests:
+                if len(waiting) == PIECES_IN_FLIGHT:
+                    responses += await waiting[0].wait()
+                    waiting.popleft()
+                waiting.append(connection.start([request], route))
+            while waiting:
+                responses += await waiting[0].wait()
+                waiting.popleft()
+        finally:
+            for call in waiting:
+                call.abandon()
+        return responses

@@ -1,0 +1,290 @@
+"""Tree: one tree connect, and the whole operations on paths below it (MS-SMB2 3.2.4).
+
+Each operation is one compound where SMB2 allows it: what opens a file only to ask or to change one thing opens, does it
+and closes in a single round trip. Paths are full UNC paths whose first two components are the share. How they look on the
+wire is decided in one place: on a share that says SMB2_SHARE_CAP_DFS a name is `host\\share\\name` and the CREATE carries
+the DFS flag; on any other share it is relative and carries none. Samba 4.22 opens the wrong object when the two are mixed.
+
+A tree dies with its connection, or alone when the server says that it has been deleted. Nothing here tries again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+
+from dfsfs.errors import DfsfsError, NtStatus, SmbError
+from dfsfs.smb import fscc, wire
+from dfsfs.smb.connection import Connection
+from dfsfs.smb.file import RemoteFile
+from dfsfs.smb.fscc import DirEntry, FileStat, VolumeSize
+from dfsfs.smb.protocol import Response, Route
+from dfsfs.smb.wire import (
+    RELATED_FILE_ID,
+    Access,
+    Command,
+    CreateDisposition,
+    CreateOptions,
+    FileInfoClass,
+    FsInfoClass,
+    Fsctl,
+    InfoType,
+    Request,
+)
+from dfsfs.unc import UncPath
+
+SHARE_CAP_DFS = 0x00000008
+"""The share takes part in DFS (MS-SMB2 2.2.10)."""
+INFO_SIZE = 65536
+"""Room for FileAllInformation with the longest name there can be; one credit pays for it."""
+FIRST_LISTING_SIZE = 128 * 1024
+"""Enough for about 800 names: most folders are listed by the compound that opens them."""
+LISTING_SIZE = 1024 * 1024
+
+_TREE_IS_GONE = (NtStatus.NETWORK_NAME_DELETED,)
+_SESSION_IS_GONE = (NtStatus.USER_SESSION_DELETED, NtStatus.NETWORK_SESSION_EXPIRED)
+
+
+@dataclass(frozen=True, slots=True)
+class IoLimits:
+    """The largest READ, WRITE and other exchange, in bytes: the smaller of what the server offers and the mount asks."""
+
+    read: int
+    write: int
+    transact: int
+
+
+class Tree:
+    """See the module's text. `alive` turns False once and for all."""
+
+    def __init__(self, connection: Connection, share: UncPath, route: Route, limits: IoLimits) -> None:
+        self.connection = connection
+        self.share = share
+        self.route = route
+        self.limits = limits
+        self._deleted = False
+
+    @property
+    def is_dfs(self) -> bool:
+        """Whether the share takes part in DFS, so that paths below it may lead elsewhere."""
+        return self.route.dfs
+
+    @property
+    def alive(self) -> bool:
+        return not self._deleted and self.connection.alive
+
+    # -- operations on paths ----------------------------------------------------------------------------------------
+
+    async def stat(self, path: UncPath) -> FileStat:
+        """What the server knows of a file or folder. One round trip.
+
+        Raises:
+            SmbError: the server's answer, PATH_NOT_COVERED if the path leads through a DFS link.
+            ConnectionLost, SecurityError, WireError: the connection ended.
+        """
+        create = self._create(path, access=Access.READ_ATTRIBUTES, disposition=CreateDisposition.OPEN)
+        return await self._create_and_query(create, f"stat of {path}")
+
+    async def make_directory(self, path: UncPath) -> FileStat:
+        """Makes a folder; OBJECT_NAME_COLLISION if the name is taken. One round trip. Errors as in stat."""
+        create = self._create(
+            path,
+            access=Access.READ_ATTRIBUTES,
+            disposition=CreateDisposition.CREATE,
+            options=CreateOptions.DIRECTORY_FILE,
+        )
+        return await self._create_and_query(create, f"mkdir of {path}")
+
+    async def open(
+        self,
+        path: UncPath,
+        *,
+        access: Access,
+        disposition: CreateDisposition,
+        options: CreateOptions = CreateOptions.NONE,
+        attributes: int = 0,
+    ) -> RemoteFile:
+        """Opens or creates a file, with all sharing allowed. One round trip. Errors as in stat."""
+        what = f"open of {path}"
+        create = self._create(path, access=access, disposition=disposition, options=options, attributes=attributes)
+        query = wire.encode_query_info(RELATED_FILE_ID, InfoType.FILE, FileInfoClass.ALL, INFO_SIZE)
+        created, queried = await self.call([create, query])
+        self.check(created, what)
+        file_id = wire.decode_create(created.message).file_id
+        try:
+            self.check(queried, what, NtStatus.BUFFER_OVERFLOW)
+            stat = fscc.decode_all_information(wire.decode_output(queried.message))
+        except DfsfsError:
+            self.connection.post([wire.encode_close(file_id)], self.route)
+            raise
+        return RemoteFile(self, path, file_id, stat)
+
+    async def remove_file(self, path: UncPath) -> None:
+        """Deletes a file. One round trip, two more for one that is read-only: SMB refuses to delete it, POSIX does not.
+
+        The name goes when the last handle on the file is closed, here or at any other client. Errors as in stat.
+        """
+        what = f"unlink of {path}"
+        try:
+            await self._set(path, Access.DELETE, FileInfoClass.DISPOSITION, fscc.encode_disposition(), what)
+        except SmbError as error:
+            if error.status != NtStatus.CANNOT_DELETE:
+                raise
+            await self._remove_read_only(path, what)
+
+    async def _remove_read_only(self, path: UncPath, what: str) -> None:
+        before = (await self.stat(path)).attributes
+        await self.set_basic(path, _attributes_only(fscc.FileAttributes.NORMAL))
+        try:
+            await self._set(path, Access.DELETE, FileInfoClass.DISPOSITION, fscc.encode_disposition(), what)
+        except SmbError:
+            await self.set_basic(path, _attributes_only(before))
+            raise
+
+    async def remove_directory(self, path: UncPath) -> None:
+        """Deletes an empty folder; DIRECTORY_NOT_EMPTY if it is not. One round trip. Errors as in stat."""
+        await self._set(
+            path,
+            Access.DELETE,
+            FileInfoClass.DISPOSITION,
+            fscc.encode_disposition(),
+            f"rmdir of {path}",
+            CreateOptions.DIRECTORY_FILE,
+        )
+
+    async def rename(self, old: UncPath, new: UncPath, *, replace: bool) -> None:
+        """Gives a file or folder another name on the same share. `replace` lets a file take the place of another; without it
+        a taken name is OBJECT_NAME_COLLISION. One round trip. Errors as in stat."""
+        # The new name is relative to the share, also where names in CREATE are not.
+        info = fscc.encode_rename("\\".join(new.below_share), replace=replace)
+        await self._set(old, Access.DELETE, FileInfoClass.RENAME, info, f"rename of {old} to {new}")
+
+    async def set_basic(self, path: UncPath, info: bytes) -> None:
+        """Sets times and attributes, as fscc.encode_basic_information packs them. One round trip. Errors as in stat."""
+        await self._set(path, Access.WRITE_ATTRIBUTES, FileInfoClass.BASIC, info, f"setting attributes of {path}")
+
+    async def set_size(self, path: UncPath, size: int) -> None:
+        """Cuts or extends a file to `size` bytes. One round trip. Errors as in stat."""
+        info = fscc.encode_end_of_file(size)
+        await self._set(path, Access.WRITE_DATA, FileInfoClass.END_OF_FILE, info, f"truncation of {path}")
+
+    async def list(self, path: UncPath) -> AsyncIterator[list[DirEntry]]:
+        """The entries of a folder in batches, without `.` and `..`, in the server's order.
+
+        Opening the folder and reading it is one round trip unless it is large. Its handle is closed when the iteration ends,
+        also when it is given up. Errors as in stat.
+        """
+        what = f"listing of {path}"
+        access = Access.READ_DATA | Access.READ_ATTRIBUTES
+        create = self._create(
+            path, access=access, disposition=CreateDisposition.OPEN, options=CreateOptions.DIRECTORY_FILE
+        )
+        # The second QUERY_DIRECTORY nearly always fetches the end of the list in the same round trip.
+        size = self.connection.io_size(min(FIRST_LISTING_SIZE, self.limits.transact))
+        query = wire.encode_query_directory(RELATED_FILE_ID, size)
+        created, *answers = await self.call([create, query, query])
+        self.check(created, what)
+        file_id = wire.decode_create(created.message).file_id
+        try:
+            while True:
+                for answer in answers:
+                    if answer.status in (NtStatus.NO_MORE_FILES, NtStatus.NO_SUCH_FILE):
+                        return
+                    self.check(answer, what)
+                    entries = fscc.decode_directory(wire.decode_output(answer.message))
+                    yield [entry for entry in entries if entry.name not in (".", "..")]
+                size = self.connection.io_size(min(LISTING_SIZE, self.limits.transact))
+                answers = await self.call([wire.encode_query_directory(file_id, size)])
+        finally:
+            self.connection.post([wire.encode_close(file_id)], self.route)
+
+    async def volume_size(self) -> VolumeSize:
+        """Size and free space of the volume below the share. One round trip. Errors as in stat."""
+        what = f"statfs of {self.share}"
+        create = self._create(self.share, access=Access.READ_ATTRIBUTES, disposition=CreateDisposition.OPEN)
+        query = wire.encode_query_info(RELATED_FILE_ID, InfoType.FILESYSTEM, FsInfoClass.FULL_SIZE, 64)
+        created, queried, _ = await self.call([create, query, wire.encode_close(RELATED_FILE_ID)])
+        self.check(created, what)
+        self.check(queried, what)
+        return fscc.decode_full_size(wire.decode_output(queried.message))
+
+    async def referral(self, request: bytes, max_output: int) -> tuple[int, bytes]:
+        """Sends a DFS referral request (MS-DFSC 3.1.4.2); returns the NTSTATUS and, for SUCCESS, the answer.
+
+        With STATUS_BUFFER_OVERFLOW there is no answer: what Samba sends then is cut in the middle of an entry.
+
+        Raises:
+            ConnectionLost, SecurityError, WireError: the connection ended.
+        """
+        (response,) = await self.call([wire.encode_ioctl(Fsctl.DFS_GET_REFERRALS, request, max_output)])
+        if response.status != NtStatus.SUCCESS:
+            return response.status, b""
+        return response.status, bytes(wire.decode_ioctl(response.message, max_output))
+
+    def disconnect(self) -> None:
+        """Tells the server that the tree is not used any more; does not wait for it."""
+        if self.alive:
+            self.connection.post([wire.encode_plain(Command.TREE_DISCONNECT)], self.route)
+        self._deleted = True
+
+    # -- pieces -----------------------------------------------------------------------------------------------------
+
+    def wire_name(self, path: UncPath) -> str:
+        """The name of `path` as CREATE on this tree wants it."""
+        return "\\".join(path.components if self.is_dfs else path.below_share)
+
+    def _create(
+        self,
+        path: UncPath,
+        *,
+        access: Access,
+        disposition: CreateDisposition,
+        options: CreateOptions = CreateOptions.NONE,
+        attributes: int = 0,
+    ) -> Request:
+        return wire.encode_create(
+            self.wire_name(path), access=access, disposition=disposition, options=options, attributes=attributes
+        )
+
+    async def _create_and_query(self, create: Request, what: str) -> FileStat:
+        query = wire.encode_query_info(RELATED_FILE_ID, InfoType.FILE, FileInfoClass.ALL, INFO_SIZE)
+        created, queried, _ = await self.call([create, query, wire.encode_close(RELATED_FILE_ID)])
+        self.check(created, what)
+        self.check(queried, what, NtStatus.BUFFER_OVERFLOW)
+        return fscc.decode_all_information(wire.decode_output(queried.message))
+
+    async def _set(
+        self,
+        path: UncPath,
+        access: Access,
+        info_class: FileInfoClass,
+        info: bytes,
+        what: str,
+        options: CreateOptions = CreateOptions.NONE,
+    ) -> None:
+        create = self._create(path, access=access, disposition=CreateDisposition.OPEN, options=options)
+        change = wire.encode_set_info(RELATED_FILE_ID, info_class, info)
+        for response in await self.call([create, change, wire.encode_close(RELATED_FILE_ID)]):
+            self.check(response, what)
+
+    async def call(self, requests: Sequence[Request]) -> list[Response]:
+        """Connection.call on this tree; takes note when the server says that tree or session are gone."""
+        responses = await self.connection.call(requests, self.route)
+        self._note(responses[0].status)
+        return responses
+
+    def _note(self, status: int) -> None:
+        if status in _TREE_IS_GONE:
+            self._deleted = True
+        elif status in _SESSION_IS_GONE:
+            self.connection.close()
+
+    def check(self, response: Response, what: str, *accepted: NtStatus) -> None:
+        """Raises: SmbError: the answer is neither SUCCESS nor one of `accepted`."""
+        status = response.status
+        if status != NtStatus.SUCCESS and status not in accepted:
+            raise SmbError(status, what)
+
+
+def _attributes_only(attributes: int) -> bytes:
+    return fscc.encode_basic_information(None, None, None, None, attributes)

@@ -1,0 +1,146 @@
+"""UncPath: the one type in which dfsfs holds, compares, joins and splits UNC paths (MS-DFSC 2.2.1).
+
+A path is a tuple of components, `("contoso", "public", "a")`. It keeps the caller's case for sending and showing and
+compares without it, component by component: `//srv/ns/linked` is not below `//srv/ns/link`. On the wire a path has exactly
+one leading backslash and no trailing one (`\\srv\\ns`); people see `//srv/ns`.
+
+Case is folded one character at a time, to upper case, as NTFS and Samba do: folding never changes a name's length, so
+`straße` and `STRASSE` stay two names.
+
+Nothing outside this module joins or splits paths with slashes or backslashes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+MAX_PATH_BYTES = 65534
+"""The longest path a 16-bit byte count can hold, in UTF-16 bytes."""
+
+
+class UncError(ValueError):
+    """A text that is not a UNC path; the message says what is wrong with it."""
+
+
+@lru_cache(maxsize=8192)
+def fold_name(name: str) -> str:
+    """One component in the form in which two spellings of the same name are equal."""
+    if name.isascii():
+        return name.upper()
+    return "".join(upper if len(upper := char.upper()) == 1 else char for char in name)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class UncPath:
+    """An immutable UNC path of at least one component. Equality and hash ignore case; `str()` gives `//a/b`."""
+
+    components: tuple[str, ...]
+    key: tuple[str, ...] = field(init=False, repr=False)
+    """The components folded: what equality, hash and prefix tests use."""
+
+    def __post_init__(self) -> None:
+        if not self.components:
+            raise UncError("a UNC path needs a server name")
+        for component in self.components:
+            if not component or "\\" in component or "\0" in component:
+                raise UncError(f"{component!r} can't be a component of a UNC path")
+        object.__setattr__(self, "key", tuple(map(fold_name, self.components)))
+
+    @classmethod
+    def parse(cls, text: str) -> UncPath:
+        """Reads `//srv/share/a`, `\\\\srv\\share\\a` or a wire path with one or no leading backslash.
+
+        Repeated and trailing separators count once or not at all.
+
+        Raises:
+            UncError: there is no component in it, or one with a NUL character.
+        """
+        return cls(tuple(part for part in text.replace("/", "\\").split("\\") if part))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, UncPath) and self.key == other.key
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+    def __len__(self) -> int:
+        return len(self.components)
+
+    def __str__(self) -> str:
+        return "//" + "/".join(self.components)
+
+    @property
+    def host(self) -> str:
+        """The first component: a server's or a domain's name."""
+        return self.components[0]
+
+    @property
+    def share(self) -> UncPath:
+        """The first two components.
+
+        Raises:
+            UncError: the path has only one.
+        """
+        if len(self.components) < 2:
+            raise UncError(f"{self} names no share")
+        return self if len(self.components) == 2 else UncPath(self.components[:2])
+
+    @property
+    def below_share(self) -> tuple[str, ...]:
+        """The components after server and share; empty for the share itself."""
+        return self.components[2:]
+
+    @property
+    def parent(self) -> UncPath:
+        """The path without its last component.
+
+        Raises:
+            UncError: only one component is left.
+        """
+        return UncPath(self.components[:-1])
+
+    @property
+    def wire(self) -> str:
+        """The form that MS-DFSC puts on the wire: `\\a\\b`."""
+        return "\\" + "\\".join(self.components)
+
+    def join(self, components: Iterable[str]) -> UncPath:
+        """This path with more components below it."""
+        return UncPath(self.components + tuple(components))
+
+    def is_prefix_of(self, other: UncPath) -> bool:
+        """Whether `other` is this path or lies below it, on whole components and without regard to case."""
+        return other.key[: len(self.key)] == self.key
+
+    def rest_of(self, other: UncPath) -> tuple[str, ...]:
+        """The components of `other` below this path, in the case in which `other` has them.
+
+        Raises:
+            UncError: `other` is not below this path.
+        """
+        if not self.is_prefix_of(other):
+            raise UncError(f"{other} is not below {self}")
+        return other.components[len(self.components) :]
+
+    def moved(self, prefix: UncPath, target: UncPath) -> UncPath:
+        """This path with its leading `prefix` replaced by `target` (MS-DFSC 3.1.4.1 steps 3 and 11).
+
+        Raises:
+            UncError: this path does not begin with `prefix`.
+        """
+        return target.join(prefix.rest_of(self))
+
+    def consumed(self, byte_count: int) -> UncPath | None:
+        """The leading components that PathConsumed covers, counted in UTF-16 bytes of the wire form (MS-DFSC 2.2.4).
+
+        None if the count does not end at a component's end within the path. A count that includes the backslash after the
+        last covered component is accepted: servers send it for requests with a trailing backslash.
+        """
+        total = 0
+        for index, component in enumerate(self.components, start=1):
+            total += 2 + len(component.encode("utf-16-le", "surrogatepass"))
+            if byte_count in (total, total + 2):
+                return UncPath(self.components[:index])
+        return None

@@ -1,0 +1,1 @@
+"""The file system as POSIX sees it: inodes, names, attributes and open files. Knows neither FUSE nor SMB messages."""

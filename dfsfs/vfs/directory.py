@@ -1,0 +1,109 @@
+"""Listing: an open directory, read from the server as far as the kernel has asked for it.
+
+The kernel reads a directory in pieces and names the offset at which it wants to go on. What the server has delivered so
+far is kept, an offset is an index into that, and so the same offset is the same entry as long as the directory is open.
+Offset 0 starts from nothing again (rewinddir).
+
+If the connection or the target is lost halfway, the listing is read once more from the start, and names that were
+delivered already are passed over: no name comes twice, as POSIX wants it.
+
+Concurrency: one task at a time reads from the server, under `_lock`. The stream of batches is begun and continued in
+different tasks; it holds no scope across a batch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import trio
+
+from dfsfs.unc import fold_name
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from dfsfs.namespace.junction import Attempt
+    from dfsfs.smb.fscc import DirEntry
+    from dfsfs.unc import UncPath
+    from dfsfs.vfs.nodes import Node
+    from dfsfs.vfs.places import Places
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where and when entries come from."""
+
+    share: UncPath
+    """The share that their file ids belong to."""
+    epoch: int
+    """The node table's epoch when the listing was asked for."""
+    time: float
+    """When they were received."""
+
+
+class Listing:
+    """The entries of one open directory."""
+
+    def __init__(self, places: Places, node: Node) -> None:
+        self.node = node
+        self._places = places
+        self._lock = trio.Lock()
+        self._stream: AsyncIterator[list[DirEntry]] | None = None
+        self._attempt: Attempt | None = None
+        self._epoch = 0
+        self._entries: list[tuple[DirEntry, Origin]] = []
+        self._seen: set[str] = set()
+        self._complete = False
+
+    async def rewind(self) -> None:
+        """Forgets what was read, so that it will be read again."""
+        async with self._lock:
+            await self._stop()
+            self._entries, self._seen, self._complete = [], set(), False
+
+    async def entry(self, index: int) -> tuple[DirEntry, Origin] | None:
+        """The entry at an index, or None behind the last one.
+
+        Raises:
+            DfsfsError: the directory can't be read.
+        """
+        if index >= len(self._entries) and not self._complete:
+            async with self._lock:
+                while index >= len(self._entries) and not self._complete:
+                    self._keep(*await self._places.run(self.node, self._next_batch))
+        return self._entries[index] if index < len(self._entries) else None
+
+    async def close(self) -> None:
+        await self._stop()
+
+    def _keep(self, batch: list[DirEntry] | None, origin: Origin) -> None:
+        if batch is None:
+            self._complete = True
+            self._stream = None
+            return
+        for entry in batch:
+            folded = fold_name(entry.name)
+            if folded not in self._seen:
+                self._seen.add(folded)
+                self._entries.append((entry, origin))
+
+    async def _next_batch(self, attempt: Attempt) -> tuple[list[DirEntry] | None, Origin]:
+        """The operation that reads on, or starts again if the attempt is on another tree than the last one."""
+        if self._stream is None or self._attempt is None or self._attempt.tree is not attempt.tree:
+            await self._stop()
+            self._epoch = self._places.table.epoch
+            self._stream, self._attempt = aiter(attempt.tree.list(attempt.path)), attempt
+        try:
+            batch = await anext(self._stream, None)
+        except BaseException:
+            # A stream that has raised is at its end; the next attempt needs another one.
+            self._stream = None
+            raise
+        return batch, Origin(attempt.tree.share, self._epoch, self._places.clock())
+
+    async def _stop(self) -> None:
+        stream, self._stream = self._stream, None
+        close = getattr(stream, "aclose", None)
+        if close is not None:
+            await close()

@@ -1,0 +1,292 @@
+"""Entries: the verbs that make, remove and rename names.
+
+Nothing here may damage a namespace. A removal or renaming is sent only after a stat of that very name, or a kept
+answer to one that is not too old, has said that it is an ordinary file or folder; a DFS link is EBUSY before anything
+is sent, and a name that has become a link in the meantime is refused by the server, which makes it EBUSY as well.
+Between two links, or a link and its surroundings, a rename is EXDEV.
+
+A request that was repeated after a lost connection may find its own traces. A removal that finds nothing has
+succeeded. A rename that finds no source has succeeded if the source's file is at the new name. An exclusive create or
+mkdir that finds the name taken is EIO: nobody can know whose it is.
+
+A file that is open through this mount is not removed but renamed to a hidden name in its folder, so that its name is
+free at once and its data can still be read; the last close removes it. If that can't be done it is removed, and then
+the name goes when the last handle is closed. The same for a file that another takes the place of.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import secrets
+from typing import TYPE_CHECKING
+
+from dfsfs.errors import DfsfsError, PosixError
+from dfsfs.namespace.junction import Attempt, Covered, Location
+from dfsfs.smb.fscc import FileAttributes, FileStat, encode_basic_information
+from dfsfs.vfs.files import Files, raise_if_unknown
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from dfsfs.unc import UncPath
+    from dfsfs.vfs.nodes import Node
+    from dfsfs.vfs.places import Places
+
+log = logging.getLogger("dfsfs.vfs")
+
+HIDDEN_PREFIX = ".dfsfs_deleted_"
+RENAME_NOREPLACE = 1
+"""renameat2(2)."""
+
+
+class Entries:
+    """See the module's text. Names are wire names."""
+
+    def __init__(self, places: Places, files: Files) -> None:
+        self._places = places
+        self._files = files
+
+    # -- making -----------------------------------------------------------------------------------------------------
+
+    async def mkdir(self, parent: Node, name: str) -> Node:
+        """Makes a folder. Counts no lookup.
+
+        Raises:
+            PosixError: EEXIST, the name is a DFS link; EIO, see the module's text.
+            DfsfsError: the server's answer.
+        """
+
+        async def operation(attempt: Attempt) -> tuple[FileStat, UncPath]:
+            try:
+                return await attempt.tree.make_directory(attempt.path), attempt.tree.share
+            except DfsfsError as error:
+                raise_if_unknown(attempt, error)
+                raise
+
+        try:
+            stat, share = await self._places.run_in(parent, name, operation)
+        except Covered as link:
+            raise PosixError(errno.EEXIST, f"{link.prefix} is a DFS link") from None
+        self._places.table.changed(parent)
+        node = self._places.table.observe(parent, name, stat, share)
+        self._places.table.changed(node)
+        self._places.note(node, stat, node.changes)
+        return node
+
+    # -- removing ---------------------------------------------------------------------------------------------------
+
+    async def unlink(self, parent: Node, name: str) -> None:
+        """Removes a file.
+
+        Raises:
+            PosixError: EBUSY, a DFS link; EISDIR, a folder.
+            DfsfsError: the server's answer.
+        """
+        node = await self._ordinary(parent, name)
+        try:
+            if node.is_directory:
+                raise PosixError(errno.EISDIR, f"{name} is a directory")
+            if self._files.is_open(node) and await self._hide(parent, node):
+                return
+            await self._remove(parent, name, lambda attempt: attempt.tree.remove_file(attempt.path))
+            self._removed(parent, node)
+        finally:
+            self._places.table.release(node)
+
+    async def rmdir(self, parent: Node, name: str) -> None:
+        """Removes an empty folder.
+
+        Raises:
+            PosixError: EBUSY, a DFS link; ENOTDIR, a file.
+            DfsfsError: the server's answer, ENOTEMPTY if it is not empty.
+        """
+        node = await self._ordinary(parent, name)
+        try:
+            if not node.is_directory:
+                raise PosixError(errno.ENOTDIR, f"{name} is not a directory")
+            await self._remove(parent, name, lambda attempt: attempt.tree.remove_directory(attempt.path))
+            self._removed(parent, node)
+        finally:
+            self._places.table.release(node)
+
+    async def _ordinary(self, parent: Node, name: str) -> Node:
+        """The file or folder of that name, which may be removed or renamed. Holds it; to be released by the caller.
+
+        Raises:
+            PosixError: EBUSY, it is a DFS link.
+        """
+        node = await self._places.look_up(parent, name)
+        if node.is_link:
+            self._places.table.prune(node)
+            raise PosixError(errno.EBUSY, f"{name} is a DFS link")
+        self._places.table.hold(node)
+        return node
+
+    async def _remove(self, parent: Node, name: str, removal: Callable[[Attempt], Awaitable[None]]) -> None:
+        async def operation(attempt: Attempt) -> None:
+            try:
+                await removal(attempt)
+            except DfsfsError as error:
+                if not attempt.repeated or error.errno != errno.ENOENT:
+                    raise
+
+        try:
+            await self._run_in(parent, name, operation)
+        except DfsfsError as error:
+            if error.errno == errno.ENOENT and (node := self._places.table.child(parent, name)) is not None:
+                self._removed(parent, node)
+            raise
+
+    async def _run_in(self, parent: Node, name: str, operation: Callable[[Attempt], Awaitable[None]]) -> None:
+        try:
+            await self._places.run_in(parent, name, operation)
+        except Covered as link:
+            raise PosixError(errno.EBUSY, f"{link.prefix} is a DFS link") from None
+
+    def _removed(self, parent: Node, node: Node) -> None:
+        self._places.table.changed(parent)
+        if node.parent is not None:
+            self._places.table.detach(node)
+
+    async def _hide(self, parent: Node, node: Node) -> bool:
+        """Renames an open file out of the way. Whether that worked."""
+        hidden = HIDDEN_PREFIX + secrets.token_hex(8)
+        try:
+            await self._send_rename(parent, node.name, self._places.location(parent).child(hidden), node, replace=False)
+        except DfsfsError as error:
+            log.info("%s is open and can't be renamed out of the way: %s", node.name, error)
+            return False
+        self._places.table.changed(parent)
+        self._places.table.changed(node)
+        self._renamed(node, parent, hidden)
+        node.hidden = True
+        return True
+
+    # -- renaming ---------------------------------------------------------------------------------------------------
+
+    async def rename(self, old_parent: Node, old_name: str, new_parent: Node, new_name: str, flags: int) -> None:
+        """Renames a file or folder, over another of its kind unless `flags` has RENAME_NOREPLACE.
+
+        Raises:
+            PosixError: EINVAL, other flags, or a folder would go below itself; EXDEV, the two folders are not behind
+                the same DFS link; EBUSY, one of the names is a link; EEXIST, EISDIR, ENOTDIR as in rename(2).
+            DfsfsError: the server's answer.
+        """
+        if flags & ~RENAME_NOREPLACE:
+            raise PosixError(errno.EINVAL, "an exchange of two names is not possible over SMB")
+        if self._places.location(old_parent).junction is not self._places.location(new_parent).junction:
+            raise PosixError(errno.EXDEV, f"{old_name} can't be renamed across a DFS link")
+        node = await self._ordinary(old_parent, old_name)
+        victim: Node | None = None
+        try:
+            if node in self._places.table.above(new_parent):
+                raise PosixError(errno.EINVAL, f"{old_name} can't be moved below itself")
+            victim = await self._victim(new_parent, new_name)
+            if victim is not None and victim is not node and flags & RENAME_NOREPLACE:
+                raise PosixError(errno.EEXIST, f"{new_name} exists")
+            await self._replace(
+                old_parent, old_name, node, new_parent, new_name, victim if victim is not node else None
+            )
+        finally:
+            for held in (node, victim):
+                if held is not None:
+                    self._places.table.release(held)
+
+    async def _victim(self, parent: Node, name: str) -> Node | None:
+        try:
+            return await self._ordinary(parent, name)
+        except DfsfsError as error:
+            if error.errno == errno.ENOENT:
+                return None
+            raise
+
+    async def _replace(
+        self, old_parent: Node, old_name: str, node: Node, new_parent: Node, new_name: str, victim: Node | None
+    ) -> None:
+        """Sends the rename after making way for it, and puts things back if it fails."""
+        destination = self._places.location(new_parent).child(new_name)
+        restore: Callable[[], Awaitable[None]] | None = None
+        if victim is not None:
+            restore = await self._make_way(node, new_parent, new_name, victim)
+        try:
+            await self._send_rename(
+                old_parent, old_name, destination, node, replace=victim is not None and not node.is_directory
+            )
+        except DfsfsError:
+            if restore is not None:
+                await restore()
+            raise
+        self._places.table.changed(old_parent)
+        self._places.table.changed(new_parent)
+        self._places.table.changed(node)
+        self._renamed(node, new_parent, new_name)
+
+    def _renamed(self, node: Node, parent: Node, name: str) -> None:
+        table = self._places.table
+        if node.parent is not None:
+            table.rename(node, parent, name)
+        elif (other := table.child(parent, name)) is not None:
+            # The node was taken for another file in the meantime. So is what was known under its new name.
+            table.detach(other)
+
+    async def _make_way(
+        self, node: Node, parent: Node, name: str, victim: Node
+    ) -> Callable[[], Awaitable[None]] | None:
+        """Does what has to be done with the file or folder whose place `node` takes. Returns what undoes it."""
+        if node.is_directory:
+            if not victim.is_directory:
+                raise PosixError(errno.ENOTDIR, f"{name} is not a directory")
+            await self._remove(parent, name, lambda attempt: attempt.tree.remove_directory(attempt.path))
+            self._removed(parent, victim)
+            return None
+        if victim.is_directory:
+            raise PosixError(errno.EISDIR, f"{name} is a directory")
+        if self._files.is_open(victim) and await self._hide(parent, victim):
+            return lambda: self._unhide(parent, victim, name)
+        stat = victim.stat
+        if stat is not None and stat.attributes & FileAttributes.READONLY:
+            # Windows refuses to replace a read-only file; POSIX asks for write permission on the folder only.
+            await self._set_attributes(victim, FileAttributes.NORMAL)
+            return lambda: self._set_attributes(victim, stat.attributes)
+        return None
+
+    async def _unhide(self, parent: Node, victim: Node, name: str) -> None:
+        try:
+            destination = self._places.location(parent).child(name)
+            await self._send_rename(parent, victim.name, destination, victim, replace=False)
+        except DfsfsError as error:
+            log.warning("%s could not be put back after a failed rename: %s", name, error)
+            return
+        victim.hidden = False
+        self._places.table.changed(victim)
+        self._renamed(victim, parent, name)
+
+    async def _set_attributes(self, node: Node, attributes: int) -> None:
+        info = encode_basic_information(None, None, None, None, attributes)
+        await self._places.run(node, lambda attempt: attempt.tree.set_basic(attempt.path, info))
+        self._places.table.changed(node)
+
+    async def _send_rename(self, parent: Node, name: str, destination: Location, node: Node, *, replace: bool) -> None:
+        async def operation(attempt: Attempt) -> None:
+            target = attempt.binding.target.join(destination.components)
+            try:
+                await attempt.tree.rename(attempt.path, target, replace=replace)
+            except DfsfsError as error:
+                if not attempt.repeated or error.errno not in (errno.ENOENT, errno.EEXIST):
+                    raise
+                if not await _is_there(attempt, target, node):
+                    raise
+
+        await self._run_in(parent, name, operation)
+
+
+async def _is_there(attempt: Attempt, target: UncPath, node: Node) -> bool:
+    """Whether a lost rename has been carried out: the file is at its new name, by the id that the server gave it."""
+    try:
+        stat = await attempt.tree.stat(target)
+    except DfsfsError as error:
+        if error.errno == errno.ENOENT:
+            return False
+        raise
+    return bool(node.file_id) and node.share == attempt.tree.share and stat.file_id == node.file_id

@@ -1,0 +1,296 @@
+"""Files: the verbs on open files. What a handle does when its connection is lost is in handles.py.
+
+Writes are sent and answered one by one: when write(2) has returned, the server has the data, and an error is that
+write's own. flush, which is what close(2) waits for, so has nothing to send; it only reports a handle that was left
+behind on a dead target. fsync has the server write to its disk.
+
+Data that the kernel keeps of a file is used again at the next open only if size and last write time are still those of
+the open at which it began to keep it (close-to-open).
+
+A file that is removed while it is open is renamed by entries.py to a hidden name; the last release removes it.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+from dfsfs.errors import DfsfsError, PosixError
+from dfsfs.namespace.junction import Attempt, Covered, TargetBinding
+from dfsfs.smb.fscc import FileAttributes
+from dfsfs.smb.wire import Access, Buffer, CreateDisposition, CreateOptions
+from dfsfs.vfs.handles import OpenFile
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from dfsfs.smb.file import RemoteFile
+    from dfsfs.vfs.nodes import Node
+    from dfsfs.vfs.places import Places
+
+log = logging.getLogger("dfsfs.vfs")
+
+T = TypeVar("T")
+
+_KEPT = FileAttributes.HIDDEN | FileAttributes.SYSTEM
+"""Attributes that an overwriting open has to repeat, or else it is refused (MS-FSA 2.1.5.1.2.1)."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenResult:
+    """`handle` is the number for later calls; `keep_cache`: whether data that the kernel has of the file is good."""
+
+    handle: int
+    keep_cache: bool
+
+
+class Files:
+    """The open files of a mount, by handle number."""
+
+    def __init__(self, places: Places) -> None:
+        self._places = places
+        self._handles: dict[int, OpenFile] = {}
+        self._by_node: dict[Node, list[OpenFile]] = {}
+        self._next = 1
+
+    # -- opening and closing ----------------------------------------------------------------------------------------
+
+    async def open(self, ino: int, flags: int) -> OpenResult:
+        """Opens a file.
+
+        Raises:
+            PosixError: EISDIR, it is a folder; ESTALE, another file has its name.
+            DfsfsError: the server's answer.
+        """
+        node = self._places.node(ino)
+        if node.is_directory:
+            raise PosixError(errno.EISDIR, f"{node.name} is a directory")
+        access = _access(flags)
+        known = node.stat
+        truncate = bool(flags & os.O_TRUNC)
+
+        async def operation(attempt: Attempt) -> tuple[RemoteFile, TargetBinding]:
+            remote = await attempt.tree.open(
+                attempt.path,
+                access=access,
+                disposition=CreateDisposition.OVERWRITE if truncate else CreateDisposition.OPEN,
+                options=CreateOptions.NON_DIRECTORY_FILE,
+                attributes=known.attributes & _KEPT if truncate and known is not None else 0,
+            )
+            return remote, attempt.binding
+
+        changes = node.changes
+        try:
+            remote, binding = await self._places.run(node, operation)
+        except DfsfsError as error:
+            if error.errno == errno.ENOENT:
+                raise self._places.gone(node) from error
+            raise
+        if truncate:
+            self._places.table.changed(node)
+            changes = node.changes
+        try:
+            self._places.accept(node, remote.stat, binding.tree.share, changes)
+        except PosixError:
+            await remote.close()
+            raise
+        return self._register(OpenFile(node, access, remote, binding, appends=bool(flags & os.O_APPEND)))
+
+    async def create(self, parent: Node, name: str, mode: int, flags: int) -> tuple[OpenResult, Node]:
+        """Makes and opens a file, or opens the one that is there unless O_EXCL is given. Counts no lookup.
+
+        Raises:
+            PosixError: EEXIST or EISDIR, the name is a DFS link; EIO, see below.
+            DfsfsError: the server's answer.
+        """
+        access = _access(flags)
+        disposition = _creating(flags)
+        attributes = FileAttributes.NORMAL if mode & 0o200 else FileAttributes.READONLY
+
+        async def operation(attempt: Attempt) -> tuple[RemoteFile, TargetBinding]:
+            try:
+                remote = await attempt.tree.open(
+                    attempt.path,
+                    access=access,
+                    disposition=disposition,
+                    options=CreateOptions.NON_DIRECTORY_FILE,
+                    attributes=attributes,
+                )
+            except DfsfsError as error:
+                raise_if_unknown(attempt, error)
+                raise
+            return remote, attempt.binding
+
+        try:
+            remote, binding = await self._places.run_in(parent, name, operation)
+        except Covered as link:
+            code = errno.EEXIST if flags & os.O_EXCL else errno.EISDIR
+            raise PosixError(code, f"{link.prefix} is a DFS link") from None
+        self._places.table.changed(parent)
+        node = self._places.table.observe(parent, name, remote.stat, binding.tree.share)
+        self._places.table.changed(node)
+        self._places.note(node, remote.stat, node.changes)
+        return self._register(OpenFile(node, access, remote, binding, appends=bool(flags & os.O_APPEND))), node
+
+    def _register(self, file: OpenFile) -> OpenResult:
+        node, stat = file.node, file.opened
+        self._places.table.hold(node)
+        node.end = max(node.end, stat.size) if node in self._by_node else stat.size
+        self._by_node.setdefault(node, []).append(file)
+        handle, self._next = self._next, self._next + 1
+        self._handles[handle] = file
+        stamp = (stat.size, stat.written)
+        keep_cache, node.cached = node.cached == stamp, stamp
+        return OpenResult(handle, keep_cache)
+
+    async def release(self, handle: int) -> None:
+        """Closes a file. Nobody hears of an error any more, so it goes to the log."""
+        file = self._handles.pop(handle, None)
+        if file is None:
+            return
+        node = file.node
+        files = self._by_node[node]
+        files.remove(file)
+        if not files:
+            del self._by_node[node]
+        try:
+            await file.close()
+            if node.hidden and node not in self._by_node:
+                await self._places.run(node, lambda attempt: attempt.tree.remove_file(attempt.path))
+                self._places.table.detach(node)
+        except DfsfsError as error:
+            log.warning("closing %s: %s", node.name, error)
+        finally:
+            self._places.table.release(node)
+
+    async def close_all(self) -> None:
+        """Closes everything that is still open, at the end of the mount."""
+        for handle in list(self._handles):
+            await self.release(handle)
+
+    @property
+    def count(self) -> int:
+        """How many files are open."""
+        return len(self._handles)
+
+    # -- data -------------------------------------------------------------------------------------------------------
+
+    async def read(self, handle: int, offset: int, size: int) -> Buffer:
+        """Up to `size` bytes; fewer only at the end of the file. Raises DfsfsError."""
+        file = self._file(handle)
+        return await self._on(file, lambda attempt: file.read(attempt, offset, size))
+
+    async def write(self, handle: int, offset: int, data: Buffer) -> int:
+        """Writes all of `data`; the server has it when this returns. Raises DfsfsError."""
+        file = self._file(handle)
+        node = file.node
+        if file.appends:
+            offset = node.end
+        await self._on(file, lambda attempt: file.write(attempt, offset, data))
+        node.end = max(node.end, offset + len(data))
+        self._places.table.changed(node)
+        return len(data)
+
+    async def flush(self, handle: int) -> None:
+        """Says whether what was written has reached the server and is not lost. Raises DfsfsError if not."""
+        file = self._file(handle)
+        if (file.unsynced or file.poisoned) and not file.is_current:
+            await self._on(file, file.check)
+
+    async def fsync(self, handle: int) -> None:
+        """Has the server write the file to its disk. Raises DfsfsError."""
+        file: OpenFile | None = self._file(handle)
+        assert file is not None
+        if not file.writable:
+            # A server refuses FLUSH on such a handle (MS-SMB2 3.3.5.11); what else this mount wrote still counts.
+            file = self._writable(file.node)
+        if file is not None:
+            await self._on(file, file.flush)
+
+    # -- for the other verbs ----------------------------------------------------------------------------------------
+
+    def is_open(self, node: Node) -> bool:
+        return node in self._by_node
+
+    async def query(self, node: Node) -> None:
+        """Asks for a file's attributes through an open handle: the way for one that has no name any more.
+
+        Raises:
+            PosixError: ESTALE, nothing is open.
+            DfsfsError: the server's answer.
+        """
+        files = self._by_node.get(node)
+        if not files:
+            raise PosixError(errno.ESTALE, f"{node.name} is gone")
+        file = next((file for file in files if file.alive), files[0])
+        changes = node.changes
+        self._places.note(node, await self._on(file, file.query), changes)
+
+    async def set_size(self, node: Node, handle: int | None, size: int) -> None:
+        """Cuts or extends a file, through a handle if one may write. Raises DfsfsError."""
+        file = self._handles.get(handle) if handle is not None else None
+        if file is None or not file.writable:
+            file = self._writable(node)
+        if file is not None:
+            opened = file
+            await self._on(opened, lambda attempt: opened.set_size(attempt, size))
+        else:
+            await self._places.run(node, lambda attempt: attempt.tree.set_size(attempt.path, size))
+        node.end = size
+        self._places.table.changed(node)
+
+    async def set_basic(self, node: Node, info: bytes) -> None:
+        """Sets times and attributes. Through every handle that has written, or else its close sets the times again."""
+        written = [file for file in self._by_node.get(node, ()) if file.written]
+        if not written:
+            await self._places.run(node, lambda attempt: attempt.tree.set_basic(attempt.path, info))
+        for file in written:
+            await self._set_basic_on(file, info)
+
+    async def _set_basic_on(self, file: OpenFile, info: bytes) -> None:
+        await self._on(file, lambda attempt: file.set_basic(attempt, info))
+
+    # -- pieces -----------------------------------------------------------------------------------------------------
+
+    def _file(self, handle: int) -> OpenFile:
+        file = self._handles.get(handle)
+        if file is None:
+            raise PosixError(errno.EBADF, f"there is no open file {handle}")
+        return file
+
+    def _writable(self, node: Node) -> OpenFile | None:
+        return next((file for file in self._by_node.get(node, ()) if file.writable), None)
+
+    async def _on(self, file: OpenFile, operation: Callable[[Attempt | None], Awaitable[T]]) -> T:
+        """Awaits an operation of an open file; without the namespace if the file has no place any more."""
+        if file.node.location is None:
+            return await operation(None)
+        return await self._places.run(file.node, operation)
+
+
+def raise_if_unknown(attempt: Attempt, error: DfsfsError) -> None:
+    """Makes EIO of the "exists already" that follows a lost request: nobody can know whether that one had made it.
+
+    Raises:
+        PosixError: EIO.
+    """
+    if attempt.repeated and error.errno == errno.EEXIST:
+        text = f"{attempt.path} exists, but the connection was lost while it was made: perhaps by this request"
+        raise PosixError(errno.EIO, text) from error
+
+
+def _access(flags: int) -> Access:
+    mode = flags & os.O_ACCMODE
+    access = Access.READ if mode in (os.O_RDONLY, os.O_RDWR) else Access(0)
+    if mode != os.O_RDONLY or flags & os.O_TRUNC:
+        access |= Access.WRITE
+    return access
+
+
+def _creating(flags: int) -> CreateDisposition:
+    if flags & os.O_EXCL:
+        return CreateDisposition.CREATE
+    return CreateDisposition.OVERWRITE_IF if flags & os.O_TRUNC else CreateDisposition.OPEN_IF

@@ -1,0 +1,296 @@
+"""FileSystem: what a mounted namespace does, as the verbs of POSIX, on node numbers and names in bytes.
+
+This is all that a FUSE binding needs, and it knows nothing of one: tests drive it without a kernel. It puts the parts
+together: places.py (nodes and what is known of them), files.py (open files), entries.py (names), directory.py
+(listings), mapping.py (names and attributes on the wire).
+
+References. `lookup`, `create` and `mkdir` count a lookup of the node that they return, `readdir` one for each entry
+that it yields; `forget` gives them back. Whoever does not pass an entry of `readdir` on has to give it back at once.
+
+Every verb raises DfsfsError only; its `errno` is the answer to the program. Verbs wait for servers as long as
+`Namespace.run` lets them; a deadline for a whole request is set by the caller, as a cancellation.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from dfsfs.errors import PosixError
+from dfsfs.smb.fscc import VolumeSize, encode_basic_information
+from dfsfs.vfs.directory import Listing, Origin
+from dfsfs.vfs.entries import Entries
+from dfsfs.vfs.files import Files, OpenResult
+from dfsfs.vfs.mapping import AttributeChanges, Attributes, NameMapping, Ownership, attributes_for_mode, changed_stat
+from dfsfs.vfs.nodes import NEVER
+from dfsfs.vfs.places import Places, stat_of
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable
+
+    from dfsfs.namespace.client import Namespace
+    from dfsfs.namespace.junction import Location
+    from dfsfs.smb.fscc import DirEntry
+    from dfsfs.smb.wire import Buffer
+    from dfsfs.vfs.nodes import Node, NodeStatistics
+
+DOTS = (b".", b"..")
+"""The first entries of every listing. The kernel doesn't look them up by these names and wants no lookup counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileSystemStatistics:
+    """A snapshot."""
+
+    nodes: NodeStatistics
+    open_files: int
+    open_directories: int
+
+
+class FileSystem:
+    """See the module's text.
+
+    `root` is where the mount's root is in the namespace, `timeout` how many seconds attributes may be kept (actimeo).
+    """
+
+    def __init__(
+        self,
+        namespace: Namespace,
+        root: Location,
+        *,
+        names: NameMapping,
+        ownership: Ownership,
+        timeout: float,
+        clock: Callable[[], float],
+    ) -> None:
+        self._places = Places(namespace, root, names=names, ownership=ownership, timeout=timeout, clock=clock)
+        self._files = Files(self._places)
+        self._entries = Entries(self._places, self._files)
+        self._listings: dict[int, Listing] = {}
+        self._next_listing = 1
+
+    # -- names and attributes ---------------------------------------------------------------------------------------
+
+    async def lookup(self, parent: int, name: bytes) -> Attributes:
+        """Finds a name in a folder. Counts a lookup."""
+        node = await self._places.look_up(self._places.folder(parent), self._wire(name))
+        return self._counted(node)
+
+    def forget(self, ino: int, count: int) -> None:
+        """Gives back `count` lookups."""
+        self._places.table.forget(ino, count)
+
+    async def getattr(self, ino: int) -> Attributes:
+        node = self._places.node(ino)
+        if not self._is_fresh(node):
+            if node.hidden or node.location is None:
+                await self._files.query(node)
+            else:
+                await self._places.refresh(node)
+        return self._places.attributes(node)
+
+    async def setattr(self, ino: int, changes: AttributeChanges, handle: int | None = None) -> Attributes:
+        """Changes a file's size and times, and its mode and owner as far as SMB has them: see mapping.py.
+
+        Raises:
+            PosixError: EBUSY, a DFS link that nobody has entered yet; EISDIR, the size of a folder.
+            DfsfsError: the server's answer.
+        """
+        node = self._places.node(ino)
+        if node.is_link and not self._is_bound(node) and (changes.sets_times or changes.mode is not None):
+            raise PosixError(errno.EBUSY, f"{node.name} is a DFS link")
+        if changes.size is not None:
+            if node.is_directory:
+                raise PosixError(errno.EISDIR, f"{node.name} is a directory")
+            await self._files.set_size(node, handle, changes.size)
+        if changes.sets_times or changes.mode is not None:
+            await self._set_basic(node, changes)
+        return await self.getattr(ino)
+
+    async def _set_basic(self, node: Node, changes: AttributeChanges) -> None:
+        if changes.mode is not None:
+            await self.getattr(node.ino)
+        stat = node.stat
+        attributes = attributes_for_mode(stat, changes.mode) if stat is not None and changes.mode is not None else None
+        if attributes is None and not changes.sets_times:
+            return
+        info = encode_basic_information(None, changes.atime_ns, changes.mtime_ns, None, attributes or 0)
+        known = self._is_fresh(node)
+        expires, before = node.expires, node.changes
+        await self._files.set_basic(node, info)
+        known = known and node.changes == before
+        self._places.table.changed(node)
+        if known and stat is not None:
+            # Spares the question that would follow each utimes and chmod of `tar x`.
+            node.stat = changed_stat(stat, changes=changes, attributes=attributes)
+            node.expires = expires
+
+    def remaining(self, ino: int) -> tuple[float, float]:
+        """For how many seconds the kernel may keep a node's name and its attributes."""
+        node = self._places.table.get(ino)
+        if node is None:
+            return 0.0, 0.0
+        attributes = self._places.remaining(node)
+        return (self._places.timeout if node.is_link else attributes), attributes
+
+    # -- directories ------------------------------------------------------------------------------------------------
+
+    async def opendir(self, ino: int) -> int:
+        """Opens a folder. A DFS link is entered: its target is found, or the error is this one's."""
+        node = self._places.folder(ino)
+        self._places.location(node)
+        if node.is_link and not self._is_bound(node):
+            changes = node.changes
+            stat, share = await self._places.run(node, stat_of)
+            self._places.accept(node, stat, share, changes)
+        self._places.table.hold(node)
+        handle, self._next_listing = self._next_listing, self._next_listing + 1
+        self._listings[handle] = Listing(self._places, node)
+        return handle
+
+    async def readdir(self, handle: int, offset: int) -> AsyncGenerator[tuple[bytes, Attributes, int], None]:
+        """The entries of an open folder from `offset` on, each with the offset of the next one.
+
+        Counts a lookup of each entry that it yields, but for `.` and `..`, which come first.
+        """
+        listing = self._listing(handle)
+        if offset == 0:
+            await listing.rewind()
+        for name, node in zip(DOTS[offset:], (listing.node, listing.node.parent or listing.node)[offset:], strict=True):
+            offset += 1
+            yield name, self._places.attributes(node), offset
+        while (item := await listing.entry(offset - len(DOTS))) is not None:
+            entry, origin = item
+            offset += 1
+            posix_name = self._places.names.from_wire(entry.name)
+            if posix_name is None:
+                continue
+            node = self._listed(listing.node, entry, origin)
+            if not node.hidden:
+                yield posix_name, self._counted(node), offset
+
+    async def releasedir(self, handle: int) -> None:
+        listing = self._listings.pop(handle, None)
+        if listing is not None:
+            try:
+                await listing.close()
+            finally:
+                self._places.table.release(listing.node)
+
+    def _listed(self, folder: Node, entry: DirEntry, origin: Origin) -> Node:
+        """The node of a listed entry. Of an open file the listing may say what was true before the last write."""
+        places = self._places
+        known = places.table.child(folder, entry.name)
+        if known is not None and (known.is_link or known.hidden) and entry.stat.is_directory == known.is_directory:
+            if known.is_link and known.stat is None:
+                known.stat = entry.stat
+            return known
+        if entry.stat.is_dfs_link:
+            node = places.link_node(folder, entry.name, places.location(folder).child(entry.name).unc)
+            node.stat, node.expires = entry.stat, origin.time + places.timeout
+            return node
+        node = places.table.observe(folder, entry.name, entry.stat, origin.share)
+        if not self._files.is_open(node):
+            # What was changed here since the listing was asked for, in the folder or the file, it may not know.
+            current = max(node.changes, folder.changes) <= origin.epoch
+            node.stat, node.expires = entry.stat, origin.time + places.timeout if current else NEVER
+        return node
+
+    # -- names ------------------------------------------------------------------------------------------------------
+
+    async def mkdir(self, parent: int, name: bytes) -> Attributes:
+        """Makes a folder; its mode is the mount's. Counts a lookup."""
+        return self._counted(await self._entries.mkdir(self._places.folder(parent), self._wire(name)))
+
+    async def mknod(self, parent: int, name: bytes, mode: int) -> Attributes:
+        """Makes an ordinary file without opening it; EEXIST if the name is taken. Counts a lookup."""
+        result, attributes = await self.create(parent, name, mode, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+        await self.release(result.handle)
+        return attributes
+
+    async def unlink(self, parent: int, name: bytes) -> None:
+        await self._entries.unlink(self._places.folder(parent), self._wire(name))
+
+    async def rmdir(self, parent: int, name: bytes) -> None:
+        await self._entries.rmdir(self._places.folder(parent), self._wire(name))
+
+    async def rename(self, old_parent: int, old_name: bytes, new_parent: int, new_name: bytes, flags: int) -> None:
+        """`flags` as in renameat2(2)."""
+        places = self._places
+        await self._entries.rename(
+            places.folder(old_parent), self._wire(old_name), places.folder(new_parent), self._wire(new_name), flags
+        )
+
+    # -- files ------------------------------------------------------------------------------------------------------
+
+    async def open(self, ino: int, flags: int) -> OpenResult:
+        """`flags` as in open(2)."""
+        return await self._files.open(ino, flags)
+
+    async def create(self, parent: int, name: bytes, mode: int, flags: int) -> tuple[OpenResult, Attributes]:
+        """Makes and opens a file. Counts a lookup."""
+        result, node = await self._files.create(self._places.folder(parent), self._wire(name), mode, flags)
+        return result, self._counted(node)
+
+    async def read(self, handle: int, offset: int, size: int) -> Buffer:
+        return await self._files.read(handle, offset, size)
+
+    async def write(self, handle: int, offset: int, data: Buffer) -> int:
+        return await self._files.write(handle, offset, data)
+
+    async def flush(self, handle: int) -> None:
+        await self._files.flush(handle)
+
+    async def fsync(self, handle: int) -> None:
+        await self._files.fsync(handle)
+
+    async def release(self, handle: int) -> None:
+        await self._files.release(handle)
+
+    # -- the whole --------------------------------------------------------------------------------------------------
+
+    async def statfs(self) -> VolumeSize:
+        """Size and free space of the volume that the mount's root is on."""
+        return await self._places.run(self._places.table.root, lambda attempt: attempt.tree.volume_size())
+
+    async def close(self) -> None:
+        """Closes what the kernel has left open."""
+        for handle in list(self._listings):
+            await self.releasedir(handle)
+        await self._files.close_all()
+
+    def statistics(self) -> FileSystemStatistics:
+        return FileSystemStatistics(
+            nodes=self._places.table.statistics(),
+            open_files=self._files.count,
+            open_directories=len(self._listings),
+        )
+
+    def check_invariants(self) -> None:
+        """For tests."""
+        self._places.table.check_invariants()
+
+    # -- pieces -----------------------------------------------------------------------------------------------------
+
+    def _wire(self, name: bytes) -> str:
+        return self._places.names.to_wire(name)
+
+    def _counted(self, node: Node) -> Attributes:
+        self._places.table.count_lookup(node)
+        return self._places.attributes(node)
+
+    def _is_fresh(self, node: Node) -> bool:
+        return node.stat is not None and node.expires > self._places.clock()
+
+    def _is_bound(self, link: Node) -> bool:
+        assert link.anchor is not None
+        binding = link.anchor.junction.binding
+        return binding is not None and binding.tree.alive
+
+    def _listing(self, handle: int) -> Listing:
+        listing = self._listings.get(handle)
+        if listing is None:
+            raise PosixError(errno.EBADF, f"there is no open directory {handle}")
+        return listing

@@ -1,0 +1,226 @@
+"""OpenFile: a file that a program has open, through reconnects and failovers.
+
+A RemoteFile dies with its connection; the program's file does not. Each operation asks for a live handle with the
+attempt it is part of, and one of these happens:
+
+    the handle is alive, its target is the attempt's    it is used
+    same target, handle lost (reconnect)                opened again by path; another file id there means ESTALE.
+                                                        Positioned writes may be sent again: the result is the same
+    another target (failover), written through it       POISONED: what this server acknowledged may not be on that one.
+                                                        write, flush, fsync and so close(2) say EIO from now on
+    another target, nothing written through it          opened again by path if size and last write time are those of
+                                                        the open; else, or if the file was changed through this mount in
+                                                        the meantime, ESTALE
+
+Which target a handle is on counts, not the generation: a junction that went to another target and came back finds its
+handles good. A file without a place (removed or replaced on the server) has no path to open it again by: it is used as
+long as its handle lives.
+
+Concurrency: one task opens again, the others wait for `_lock` and use what it got. The lock is taken while nothing
+else of the file system is held.
+
+What this does not do: it retries nothing (`Namespace.run` does), and it does not know the handle numbers of the kernel.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+from typing import TYPE_CHECKING
+
+import trio
+
+from dfsfs.errors import DfsfsError, Disposition, PosixError
+from dfsfs.smb.wire import Access, Buffer, CreateDisposition, CreateOptions
+
+if TYPE_CHECKING:
+    from dfsfs.namespace.junction import Attempt, TargetBinding
+    from dfsfs.smb.file import RemoteFile
+    from dfsfs.smb.fscc import FileStat
+    from dfsfs.vfs.nodes import Node
+
+log = logging.getLogger("dfsfs.vfs")
+
+
+class OpenFile:
+    """See the module's text. Operations take the attempt that they are part of, or None for a file without a place.
+
+    All of them raise PosixError (ESTALE, EIO as above) and what the RemoteFile raises.
+    """
+
+    __slots__ = (
+        "_binding",
+        "_changes",
+        "_lock",
+        "_opened",
+        "_poison",
+        "_remote",
+        "access",
+        "appends",
+        "node",
+        "unsynced",
+        "written",
+    )
+
+    def __init__(
+        self, node: Node, access: Access, remote: RemoteFile, binding: TargetBinding, *, appends: bool = False
+    ) -> None:
+        self.node = node
+        self.access = access
+        self.appends = appends
+        """Opened with O_APPEND."""
+        self.written = False
+        """Whether a change through this handle was acknowledged."""
+        self.unsynced = False
+        """Whether a change was acknowledged since the last fsync."""
+        self._remote = remote
+        self._binding = binding
+        self._opened: FileStat = remote.stat
+        self._changes = node.changes
+        self._poison: PosixError | None = None
+        self._lock = trio.Lock()
+
+    @property
+    def writable(self) -> bool:
+        return bool(self.access & Access.WRITE_DATA)
+
+    @property
+    def alive(self) -> bool:
+        return self._remote.alive
+
+    @property
+    def poisoned(self) -> bool:
+        return self._poison is not None
+
+    @property
+    def opened(self) -> FileStat:
+        """What the server said when the file was opened."""
+        return self._opened
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the handle is alive and on the target that its node leads to now: then nothing can have been lost."""
+        location = self.node.location
+        if self._poison is not None or not self._remote.alive:
+            return False
+        binding = location.junction.binding if location is not None else None
+        return binding is None or binding.target == self._binding.target
+
+    # -- operations -------------------------------------------------------------------------------------------------
+
+    async def read(self, attempt: Attempt | None, offset: int, size: int) -> Buffer:
+        """Up to `size` bytes at `offset`; fewer only at the end of the file."""
+        remote = self._usable(attempt) or await self._reopened(attempt)
+        return await remote.read(offset, size)
+
+    async def write(self, attempt: Attempt | None, offset: int, data: Buffer) -> None:
+        """Writes all of `data`; it is on the server when this returns."""
+        remote = self._usable(attempt) or await self._reopened(attempt)
+        await remote.write(offset, data)
+        self.written = self.unsynced = True
+
+    async def set_size(self, attempt: Attempt | None, size: int) -> None:
+        remote = self._usable(attempt) or await self._reopened(attempt)
+        await remote.set_size(size)
+        self.written = self.unsynced = True
+
+    async def set_basic(self, attempt: Attempt | None, info: bytes) -> None:
+        """Sets times and attributes. On a handle that has written, so that its close does not set the times again."""
+        remote = self._usable(attempt) or await self._reopened(attempt)
+        await remote.set_basic(info)
+
+    async def query(self, attempt: Attempt | None) -> FileStat:
+        remote = self._usable(attempt) or await self._reopened(attempt)
+        return await remote.query()
+
+    async def flush(self, attempt: Attempt | None) -> None:
+        """Returns when what was written is on the server's disk."""
+        remote = self._usable(attempt) or await self._reopened(attempt)
+        await remote.flush()
+        self.unsynced = False
+
+    async def check(self, attempt: Attempt | None) -> None:
+        """Makes sure that what was written has not been left behind on another target; sends nothing if it is here."""
+        if self._usable(attempt) is None:
+            await self._reopened(attempt)
+
+    async def close(self) -> None:
+        """Closes the handle on the server, if it is still open there."""
+        await self._remote.close()
+
+    # -- which handle -----------------------------------------------------------------------------------------------
+
+    def _usable(self, attempt: Attempt | None) -> RemoteFile | None:
+        """The handle if it is fit for this attempt.
+
+        Raises:
+            PosixError: EIO if the file is poisoned.
+        """
+        if self._poison is not None:
+            raise PosixError(self._poison.errno, str(self._poison))
+        if self._remote.alive and (attempt is None or self._is_on(attempt)):
+            return self._remote
+        return None
+
+    def _is_on(self, attempt: Attempt) -> bool:
+        return attempt.binding is self._binding or attempt.binding.target == self._binding.target
+
+    async def _reopened(self, attempt: Attempt | None) -> RemoteFile:
+        """A new handle in place of one that was lost or is on another target."""
+        if attempt is None:
+            raise PosixError(errno.ESTALE, f"{self._remote.path} is gone, and so is the connection that it was open on")
+        async with self._lock:
+            remote = self._usable(attempt)
+            if remote is not None:
+                return remote
+            if self._is_on(attempt):
+                remote = await self._open(attempt)
+                if _differs(remote.stat.file_id, self._opened.file_id):
+                    raise await _refused(remote, f"{attempt.path} is another file since the connection was lost")
+            else:
+                remote = await self._moved(attempt)
+            self._remote, self._binding = remote, attempt.binding
+            return remote
+
+    async def _moved(self, attempt: Attempt) -> RemoteFile:
+        """A handle on another target, if nothing can have been lost or changed on the way there."""
+        before = self._binding.target
+        if self.written:
+            text = f"{self.node.name}: was written to on {before}; {attempt.binding.target} may not have that data"
+            log.error("%s: this open file reports an error until it is closed", text)
+            self._poison = PosixError(errno.EIO, text)
+            raise self._poison
+        if self.node.changes != self._changes:
+            raise PosixError(errno.ESTALE, f"{attempt.path} was changed on {before} while it was open")
+        remote = await self._open(attempt)
+        now, then = remote.stat, self._opened
+        if (now.size, now.written) != (then.size, then.written):
+            raise await _refused(remote, f"{attempt.path} is not the same as on {before}, where it was opened")
+        self._opened = now
+        return remote
+
+    async def _open(self, attempt: Attempt) -> RemoteFile:
+        try:
+            return await attempt.tree.open(
+                attempt.path,
+                access=self.access,
+                disposition=CreateDisposition.OPEN,
+                options=CreateOptions.NON_DIRECTORY_FILE,
+            )
+        except DfsfsError as error:
+            if error.disposition is Disposition.RETURN and error.errno in (errno.ENOENT, errno.EISDIR):
+                raise PosixError(errno.ESTALE, f"{attempt.path} can't be opened again: {error}") from error
+            raise
+
+
+def _differs(one: int, other: int) -> bool:
+    """Whether two file ids are of two files; 0 is none."""
+    return bool(one and other and one != other)
+
+
+async def _refused(remote: RemoteFile, text: str) -> PosixError:
+    try:
+        await remote.close()
+    except DfsfsError:
+        pass  # nothing was written through it
+    return PosixError(errno.ESTALE, text)

@@ -1,0 +1,200 @@
+"""Between the two worlds, name by name and value by value: POSIX names and attributes and those of SMB.
+
+Names. A POSIX name is bytes, in UTF-8; a name on the wire is UTF-16 and may not have `" * : < > ? \\ |`, control
+characters, or a space or dot at its end. With the mapping on, as in `mapposix` of mount.cifs, such a character is
+sent as one of the private range: a control character as U+F000 plus its code, the others as listed in `_RESERVED`.
+Both directions are exact inverses for every name without a character of that range. U+F028 and U+F029 stand for space
+and dot at the end only.
+
+Attributes. SMB knows one permission, the read-only attribute; owner and mode are those that the mount was told:
+
+    chmod   The owner's write bit of a file is the read-only attribute. Every other bit is given up silently.
+    chown   Is given up silently, so that `rsync -a`, `cp -p` and `tar x` of root end without an error.
+    times   Are kept to 100 ns, the unit of SMB, so that what is answered after a change is what the server will say.
+
+Both are what mount.cifs does on a server without POSIX extensions. Pure code; it never asks a server.
+"""
+
+from __future__ import annotations
+
+import errno
+import stat as posix
+from dataclasses import dataclass, replace
+
+from dfsfs.errors import PosixError
+from dfsfs.smb.fscc import FileAttributes, FileStat
+
+NAME_UNITS_MAX = 255
+"""The longest name in UTF-16 code units (MS-FSCC 2.1.5)."""
+BLOCK_SIZE = 1024 * 1024
+"""st_blksize: what programs use as the size of their buffers. A write of that size is one FUSE request."""
+SECTOR = 512
+"""The unit of st_blocks, whatever st_blksize is."""
+TICK_NS = 100
+"""The unit of times in SMB (MS-DTYP 2.3.3)."""
+WRITE_BITS = 0o222
+
+_TRAILING = {" ": "\uf028", ".": "\uf029"}
+_RESERVED = {
+    '"': "\uf020",
+    "*": "\uf021",
+    ":": "\uf022",
+    "<": "\uf023",
+    ">": "\uf024",
+    "?": "\uf025",
+    "\\": "\uf026",
+    "|": "\uf027",
+    **{chr(code): chr(0xF000 + code) for code in range(1, 0x20)},
+}
+_TO_WIRE = str.maketrans(_RESERVED)
+_FROM_WIRE = str.maketrans({wire: char for char, wire in _RESERVED.items()})
+_FROM_TRAILING = {wire: char for char, wire in _TRAILING.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class NameMapping:
+    """How names change between POSIX and the wire. `reserved` False: not at all (`nomapposix`)."""
+
+    reserved: bool = True
+
+    def to_wire(self, name: bytes) -> str:
+        """The name as a server has it.
+
+        Raises:
+            PosixError: not UTF-8 (EILSEQ), too long (ENAMETOOLONG), or a backslash while the mapping is off (EINVAL).
+        """
+        try:
+            text = name.decode("utf-8", "surrogatepass")
+        except UnicodeDecodeError:
+            raise PosixError(errno.EILSEQ, f"the name {name!r} is not UTF-8") from None
+        if len(text) > NAME_UNITS_MAX or len(text.encode("utf-16-le", "surrogatepass")) > 2 * NAME_UNITS_MAX:
+            raise PosixError(errno.ENAMETOOLONG, f"a name of more than {NAME_UNITS_MAX} UTF-16 units")
+        if self.reserved:
+            text = text.translate(_TO_WIRE)
+            return text[:-1] + _TRAILING.get(text[-1], text[-1]) if text else text
+        if "\\" in text:
+            raise PosixError(errno.EINVAL, f"the name {text!r} has a backslash, and names are not mapped (nomapposix)")
+        return text
+
+    def from_wire(self, name: str) -> bytes | None:
+        """The name as programs see it, or None for one that no POSIX name stands for (a server must not send it)."""
+        if self.reserved and name:
+            name = name.translate(_FROM_WIRE)
+            name = name[:-1] + _FROM_TRAILING.get(name[-1], name[-1])
+        if name in ("", ".", "..") or "/" in name or "\0" in name:
+            return None
+        return name.encode("utf-8", "surrogatepass")
+
+
+@dataclass(frozen=True, slots=True)
+class Attributes:
+    """What stat(2) shows. Times in ns since the epoch, `size` in bytes, `blocks` in units of 512 bytes."""
+
+    ino: int
+    mode: int
+    nlink: int
+    uid: int
+    gid: int
+    size: int
+    blocks: int
+    blksize: int
+    atime_ns: int
+    mtime_ns: int
+    ctime_ns: int
+    birthtime_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class AttributeChanges:
+    """What a program asks to change; None leaves a value as it is. Times in ns since the epoch."""
+
+    size: int | None = None
+    atime_ns: int | None = None
+    mtime_ns: int | None = None
+    mode: int | None = None
+    uid: int | None = None
+    gid: int | None = None
+
+    @property
+    def sets_times(self) -> bool:
+        return self.atime_ns is not None or self.mtime_ns is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Ownership:
+    """Who everything in the mount belongs to. The modes are permission bits without the file type."""
+
+    uid: int = 0
+    gid: int = 0
+    file_mode: int = 0o755
+    dir_mode: int = 0o755
+
+    def attributes(self, ino: int, stat: FileStat) -> Attributes:
+        """What stat(2) shows for a file or folder of a server."""
+        directory = stat.is_directory
+        mode = posix.S_IFDIR | self.dir_mode if directory else posix.S_IFREG | self.file_mode
+        if not directory and stat.attributes & FileAttributes.READONLY:
+            mode &= ~WRITE_BITS
+        return Attributes(
+            ino=ino,
+            mode=mode,
+            nlink=2 if directory else stat.links or 1,
+            uid=self.uid,
+            gid=self.gid,
+            size=stat.size,
+            blocks=-(-stat.allocated // SECTOR),
+            blksize=BLOCK_SIZE,
+            atime_ns=stat.accessed,
+            mtime_ns=stat.written,
+            ctime_ns=stat.changed or stat.written,
+            birthtime_ns=stat.created,
+        )
+
+    def link_attributes(self, ino: int, listed: FileStat | None) -> Attributes:
+        """What stat(2) shows for a DFS link whose target nobody has asked; `listed` is what the listing said of it."""
+        if listed is None:
+            return self.attributes(ino, EMPTY_FOLDER)
+        return self.attributes(
+            ino, replace(listed, attributes=FileAttributes.DIRECTORY, size=0, allocated=0, reparse_tag=0)
+        )
+
+
+EMPTY_FOLDER = FileStat(
+    created=0,
+    accessed=0,
+    written=0,
+    changed=0,
+    attributes=FileAttributes.DIRECTORY,
+    size=0,
+    allocated=0,
+    file_id=0,
+    links=2,
+    reparse_tag=0,
+)
+
+
+def to_tick(time_ns: int) -> int:
+    """A time as a server will keep it."""
+    return time_ns - time_ns % TICK_NS
+
+
+def attributes_for_mode(stat: FileStat, mode: int) -> int | None:
+    """The SMB attributes that express `mode`, or None if those that `stat` has do so already."""
+    readonly = not mode & posix.S_IWUSR
+    if stat.is_directory or readonly == bool(stat.attributes & FileAttributes.READONLY):
+        return None
+    if readonly:
+        return (stat.attributes & ~FileAttributes.NORMAL) | FileAttributes.READONLY
+    # A value of 0 would mean "leave the attributes alone" (MS-FSCC 2.4.7).
+    return (stat.attributes & ~FileAttributes.READONLY) or FileAttributes.NORMAL
+
+
+def changed_stat(stat: FileStat, *, changes: AttributeChanges, attributes: int | None) -> FileStat:
+    """What the server will say of a file after it has accepted `changes`, as far as that is known."""
+    return replace(
+        stat,
+        size=stat.size if changes.size is None else changes.size,
+        accessed=stat.accessed if changes.atime_ns is None else to_tick(changes.atime_ns),
+        written=stat.written if changes.mtime_ns is None else to_tick(changes.mtime_ns),
+        attributes=stat.attributes if attributes is None else attributes,
+    )

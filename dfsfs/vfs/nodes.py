@@ -1,0 +1,316 @@
+"""NodeTable: which node number stands for which place in the namespace.
+
+A Node is a name below another node, as in a path; names compare without case. Two nodes have an anchor, a Location of
+their own: the root, and every DFS link, which stands for its junction and not for the place where the link was found.
+A node's location is the nearest anchor above it and the names from there on. So a rename moves one pointer and with it
+everything below, and nothing here knows a server: a failover changes no node.
+
+Numbers. A node's number (inode number and FUSE node id in one) is a hash of the share and the server's file id, so that
+it is the same after a remount, or the next free one if that is taken: by a hard link, or by the same folder seen
+through two links. It never changes, also if the file has another id on the next target.
+
+Identity. The same name is the same node as long as the server answers with the same file id on the same share. With
+another id it is another file: the old node is detached and a new one takes its place. Answers from another share (a
+failover, or a link that leads somewhere else now) say nothing of identity; the node takes the new id over.
+
+Life. The kernel counts how often it was told of a node (lookups) and gives them back (forget). A node stays while it
+has lookups, children or handles. A detached node has no place any more: it can't be reached or asked for by path, its
+children neither, and it stays only for the kernel's references and for files that are open.
+
+Invariants (check_invariants): every attached node is its parent's child under its folded name and reaches the root; a
+number belongs to one node; the root is ROOT and never goes; a node that nothing holds is not in the table.
+
+Pure code: no lock, clock or request. What it does not do: it doesn't know when an answer is too old, only
+`Node.expires`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from dfsfs.unc import UncPath, fold_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from dfsfs.namespace.junction import Location
+    from dfsfs.smb.fscc import FileStat
+
+ROOT = 1
+"""The root's number, fixed by FUSE."""
+NUMBER_MASK = (1 << 63) - 1
+"""Numbers have 63 bits: some programs read st_ino into a signed integer."""
+FILE_ID_MASK = (1 << 64) - 1
+FIRST_NUMBER = 2
+NEVER = float("-inf")
+
+
+@dataclass(slots=True, eq=False)
+class Node:
+    """A file, folder or DFS link of the mount. Only NodeTable changes the fields of the first group."""
+
+    ino: int
+    name: str
+    """As on the wire, in the case in which it was last seen."""
+    is_directory: bool
+    parent: Node | None = None
+    anchor: Location | None = None
+    """The root's or the link's own location."""
+    share: UncPath | None = None
+    """The share that `file_id` belongs to."""
+    file_id: int = 0
+    lookups: int = 0
+    handles: int = 0
+    children: dict[str, Node] = field(default_factory=dict)
+    detached: bool = False
+    hidden: bool = False
+    """Removed here while it was open: still on the server, under a name that nobody is shown."""
+
+    stat: FileStat | None = None
+    """What the server said last. Of a link: what its folder's listing said, if that is known."""
+    expires: float = NEVER
+    """Until when `stat` may be believed, in seconds of the file system's clock."""
+    changes: int = 0
+    """The table's `epoch` of the last change made here. An answer that was asked for before it may be too old."""
+    cached: tuple[int, int] | None = None
+    """Size and last write time of the file when the kernel began to keep its data."""
+    end: int = 0
+    """The size of an open file as this mount knows it. What is appended goes there: the kernel's idea may be older."""
+
+    @property
+    def is_link(self) -> bool:
+        """Whether this is a DFS link."""
+        return self.anchor is not None and self.parent is not None
+
+    @property
+    def location(self) -> Location | None:
+        """Where the node is now, or None if it or one above it is detached."""
+        names: list[str] = []
+        node: Node | None = self
+        while node is not None and not node.detached:
+            if node.anchor is not None:
+                location = node.anchor
+                for name in reversed(names):
+                    location = location.child(name)
+                return location if node._is_attached() else None
+            names.append(node.name)
+            node = node.parent
+        return None
+
+    @property
+    def place(self) -> Location | None:
+        """Where the node's name is. For a link that is in the folder that has the link; None for the root."""
+        if self.parent is None or self.detached:
+            return None
+        location = self.parent.location
+        return None if location is None else location.child(self.name)
+
+    def _is_attached(self) -> bool:
+        node: Node | None = self
+        while node is not None:
+            if node.detached:
+                return False
+            node = node.parent
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class NodeStatistics:
+    """A snapshot of a NodeTable."""
+
+    nodes: int
+    links: int
+    detached: int
+    lookups: int
+
+
+class NodeTable:
+    """See the module's text. `root` is where the mount's root directory is."""
+
+    def __init__(self, root: Location) -> None:
+        self.root = Node(ino=ROOT, name="", is_directory=True, anchor=root, lookups=1)
+        self.epoch = 0
+        """How many changes were made here."""
+        self._nodes: dict[int, Node] = {ROOT: self.root}
+
+    # -- finding ----------------------------------------------------------------------------------------------------
+
+    def get(self, ino: int) -> Node | None:
+        return self._nodes.get(ino)
+
+    def child(self, parent: Node, name: str) -> Node | None:
+        """The node known under a wire name in a folder."""
+        return parent.children.get(fold_name(name))
+
+    def above(self, node: Node) -> Iterator[Node]:
+        """The node itself and those above it, up to the root."""
+        at: Node | None = node
+        while at is not None:
+            yield at
+            at = at.parent
+
+    # -- what servers say -------------------------------------------------------------------------------------------
+
+    def observe(self, parent: Node, name: str, stat: FileStat, share: UncPath) -> Node:
+        """The node of a file or folder that a server has under `name`; a new one if there is none for that file."""
+        node = parent.children.get(fold_name(name))
+        if node is not None and not self.same_file(node, stat, share):
+            self._take_off(node)
+            node = None
+        if node is None:
+            node = self._add(Node(self._number(share, stat.file_id), name, stat.is_directory, parent))
+        node.share, node.file_id = share, stat.file_id
+        return node
+
+    def observe_link(self, parent: Node, name: str, anchor: Location) -> Node:
+        """The node of a DFS link that is in a folder under `name`; `anchor` is its junction's location.
+
+        A folder that is known under that name becomes the link, in place. What was known below it is detached.
+        """
+        node = parent.children.get(fold_name(name))
+        if node is not None and not node.is_directory:
+            self._take_off(node)
+            node = None
+        if node is None:
+            prefix = anchor.junction.prefix
+            node = self._add(Node(self._number(prefix, 0), name, True, parent, anchor))
+        elif node.anchor is not anchor and node.anchor != anchor:
+            self.move_anchor(node, anchor)
+        return node
+
+    def move_anchor(self, node: Node, anchor: Location) -> None:
+        """Makes a folder stand for another location. What was known below it is detached."""
+        for child in list(node.children.values()):
+            self._take_off(child)
+        node.anchor = anchor
+        node.share, node.file_id, node.stat = None, 0, None
+        self.changed(node)
+
+    def same_file(self, node: Node, stat: FileStat, share: UncPath) -> bool:
+        """Whether what a server says can be of the file that `node` stands for."""
+        if node.is_link or node.is_directory != stat.is_directory:
+            return False
+        if node.share is None or node.share != share:
+            return True
+        return not node.file_id or not stat.file_id or node.file_id == stat.file_id
+
+    # -- what is done here ------------------------------------------------------------------------------------------
+
+    def changed(self, node: Node) -> None:
+        """Takes note of a change made here: what is known of the node has to be asked for again."""
+        self.epoch += 1
+        node.changes = self.epoch
+        node.expires = NEVER
+
+    def detach(self, node: Node) -> None:
+        """Takes a node off its place: its name is gone or belongs to something else now. The root can't go."""
+        parent = node.parent
+        self._take_off(node)
+        self._free(parent)
+
+    def rename(self, node: Node, parent: Node, name: str) -> None:
+        """Moves a node, and with it everything below, to another name. What was there is detached."""
+        assert node.parent is not None
+        assert node not in self.above(parent)
+        before = node.parent
+        victim = parent.children.get(fold_name(name))
+        if victim is node:
+            node.name = name
+            return
+        if victim is not None:
+            self._take_off(victim)
+        del before.children[fold_name(node.name)]
+        node.parent, node.name = parent, name
+        parent.children[fold_name(name)] = node
+        self._free(before)
+
+    # -- the kernel's references and ours ---------------------------------------------------------------------------
+
+    def count_lookup(self, node: Node) -> None:
+        node.lookups += 1
+
+    def forget(self, ino: int, count: int) -> None:
+        """Gives back `count` lookups of a node."""
+        node = self._nodes.get(ino)
+        if node is None or node is self.root:
+            return
+        node.lookups = max(0, node.lookups - count)
+        self._free(node)
+
+    def hold(self, node: Node) -> None:
+        """Keeps a node while something is open on it."""
+        node.handles += 1
+
+    def release(self, node: Node) -> None:
+        node.handles -= 1
+        self._free(node)
+
+    def prune(self, node: Node) -> None:
+        """Drops a node that was only looked at, unless something holds it."""
+        self._free(node)
+
+    # -- pieces -----------------------------------------------------------------------------------------------------
+
+    def _add(self, node: Node) -> Node:
+        assert node.parent is not None
+        node.parent.children[fold_name(node.name)] = node
+        self._nodes[node.ino] = node
+        return node
+
+    def _take_off(self, node: Node) -> None:
+        """Detaches a node, and leaves its parent in the table whether something holds it or not."""
+        if node.detached:
+            return
+        assert node.parent is not None
+        del node.parent.children[fold_name(node.name)]
+        node.detached, node.parent = True, None
+        self.changed(node)
+        self._free(node)
+
+    def _free(self, node: Node | None) -> None:
+        """Takes a node that nothing holds out of the table, then its parent if that was held by it alone."""
+        while node is not None and node is not self.root:
+            if node.lookups or node.children or node.handles or node.ino not in self._nodes:
+                return
+            del self._nodes[node.ino]
+            parent = node.parent
+            if parent is not None:
+                del parent.children[fold_name(node.name)]
+                node.parent = None
+                node.detached = True
+            node = parent
+
+    def _number(self, share: UncPath, file_id: int) -> int:
+        seed = "\0".join(share.key).encode("utf-8", "surrogatepass") + (file_id & FILE_ID_MASK).to_bytes(8, "little")
+        number = int.from_bytes(hashlib.blake2b(seed, digest_size=8).digest(), "little") & NUMBER_MASK
+        while number < FIRST_NUMBER or number in self._nodes:
+            number = (number + 1) & NUMBER_MASK
+        return number
+
+    # -- for people and tests ---------------------------------------------------------------------------------------
+
+    def statistics(self) -> NodeStatistics:
+        nodes = self._nodes.values()
+        return NodeStatistics(
+            nodes=len(nodes),
+            links=sum(node.is_link for node in nodes),
+            detached=sum(node.detached for node in nodes),
+            lookups=sum(node.lookups for node in nodes),
+        )
+
+    def check_invariants(self) -> None:
+        """For tests: asserts what the module's text promises."""
+        assert self._nodes[ROOT] is self.root and self.root.parent is None and not self.root.detached
+        for ino, node in self._nodes.items():
+            assert node.ino == ino
+            assert (node.parent is None) == (node.detached or node is self.root)
+            if node.parent is not None:
+                assert node.parent.children[fold_name(node.name)] is node
+                assert self._nodes.get(node.parent.ino) is node.parent
+            for folded, child in node.children.items():
+                assert child.parent is node and fold_name(child.name) == folded
+                assert self._nodes.get(child.ino) is child
+            assert node is self.root or node.lookups or node.children or node.handles
+            assert len(list(self.above(node))) <= len(self._nodes)

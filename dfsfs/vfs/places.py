@@ -1,0 +1,311 @@
+"""Places: from a node to the server and back: finds nodes by name, runs operations there, keeps what was learnt.
+
+Everything that the file system does on a server goes through `run` (at a node) or `run_in` (at a name in a folder),
+and those through `Namespace.run`. What they add is the discovery of DFS links. A server says PATH_NOT_COVERED, the
+namespace finds out which link that is about, and raises Covered with its path:
+
+    the name that was asked for     `look_up` makes a link node of it; for other operations it is a refusal
+    the node itself                 it turns into a link in place, and the operation goes on behind it
+    a folder above                  it turns into a link in place; ESTALE, so that the kernel walks the path once more
+
+A link is looked at without touching its target: what it shows is made up, with the times that the listing of its folder
+gave, until somebody enters it. While it is bound to a living target and its referral is good, its name is not asked for
+again: it works while the namespace server is down. So do the folders on the way to such a link, see `_serves`.
+
+Staleness: what a server said is believed for `timeout` seconds, minus what was done here in the meantime:
+`Node.changes` is read before a request and an answer is not kept if it has moved on, as it may be older than the
+change.
+"""
+
+from __future__ import annotations
+
+import errno
+from dataclasses import replace
+from typing import TYPE_CHECKING, TypeVar
+
+from dfsfs.errors import DfsfsError, Disposition, PosixError
+from dfsfs.namespace.junction import Covered, Location
+from dfsfs.unc import UncError
+from dfsfs.vfs.nodes import NEVER, Node, NodeTable
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from dfsfs.namespace.client import Namespace
+    from dfsfs.namespace.junction import Attempt
+    from dfsfs.smb.fscc import FileStat
+    from dfsfs.unc import UncPath
+    from dfsfs.vfs.mapping import Attributes, NameMapping, Ownership
+
+T = TypeVar("T")
+
+UNREACHED_MEMORY = 30.0
+"""Seconds during which folders on the way to a living link are not asked for again at servers that can't be reached."""
+
+_UNREACHED = frozenset({Disposition.RETRY, Disposition.RECONNECT, Disposition.NEXT_TARGET})
+
+
+class Places:
+    """See the module's text. `root` is the mount's root, `timeout` the life of attributes in seconds."""
+
+    def __init__(
+        self,
+        namespace: Namespace,
+        root: Location,
+        *,
+        names: NameMapping,
+        ownership: Ownership,
+        timeout: float,
+        clock: Callable[[], float],
+    ) -> None:
+        self.table = NodeTable(root)
+        self.names = names
+        self.ownership = ownership
+        self.timeout = timeout
+        self.clock = clock
+        self._namespace = namespace
+        self._unreached: dict[object, float] = {}
+
+    # -- nodes by number --------------------------------------------------------------------------------------------
+
+    def node(self, ino: int) -> Node:
+        """Raises: PosixError: ESTALE, there is no such node."""
+        node = self.table.get(ino)
+        if node is None:
+            raise PosixError(errno.ESTALE, f"there is no node {ino}")
+        return node
+
+    def folder(self, ino: int) -> Node:
+        """Raises: PosixError: ESTALE, there is no such node; ENOTDIR, it is a file."""
+        node = self.node(ino)
+        if not node.is_directory:
+            raise PosixError(errno.ENOTDIR, f"{node.name} is not a directory")
+        return node
+
+    def location(self, node: Node) -> Location:
+        """Raises: PosixError: ESTALE, the node has no place any more."""
+        location = node.location
+        if location is None:
+            raise PosixError(errno.ESTALE, f"{node.name} is not where it was")
+        return location
+
+    # -- operations -------------------------------------------------------------------------------------------------
+
+    async def run(self, node: Node, operation: Callable[[Attempt], Awaitable[T]]) -> T:
+        """Awaits `operation` where the node is; for a link that is its target's root.
+
+        Raises:
+            PosixError: ESTALE, the node has no place any more.
+            DfsfsError: what the operation or the way to a target came to.
+        """
+        try:
+            return await self._namespace.run(self.location(node), operation)
+        except Covered as link:
+            if not self._uncover(node, link.prefix):
+                raise self._turned(link) from None
+        try:
+            return await self._namespace.run(self.location(node), operation)
+        except Covered as link:
+            self._uncover(node, link.prefix)
+            raise self._turned(link) from None
+
+    async def run_in(self, folder: Node, name: str, operation: Callable[[Attempt], Awaitable[T]]) -> T:
+        """Awaits `operation` at the (wire) name in a folder.
+
+        Raises:
+            Covered: the name is a DFS link, now at least.
+            PosixError: ESTALE, the folder has no place any more.
+            DfsfsError: what the operation or the way to a target came to.
+        """
+        location = self._child_location(folder, name)
+        try:
+            return await self._namespace.run(location, operation)
+        except Covered as link:
+            if link.prefix == location.unc:
+                if self.table.child(folder, name) is not None:
+                    self.link_node(folder, name, link.prefix)
+                raise
+            self._uncover(folder, link.prefix)
+            raise self._turned(link) from None
+
+    def _child_location(self, folder: Node, name: str) -> Location:
+        location = self.location(folder).child(name)
+        try:
+            location.unc  # noqa: B018  (a name that no UNC path can hold has to fail here, and as an errno)
+        except UncError as error:
+            raise PosixError(errno.EINVAL, str(error)) from error
+        return location
+
+    def _uncover(self, node: Node, prefix: UncPath) -> bool:
+        """Turns what lies at `prefix`, the node or one above it, into a link. Whether that was the node itself."""
+        for above in self.table.above(node):
+            if above.parent is None:
+                anchor = above.location
+                if anchor is not None and prefix.is_prefix_of(anchor.unc):
+                    rest = prefix.rest_of(anchor.unc)
+                    self.table.move_anchor(above, Location(self._namespace.junction(prefix), rest))
+                    return above is node
+                return False
+            place = above.place
+            if place is not None and place.unc == prefix:
+                self.link_node(above.parent, above.name, prefix)
+                return above is node
+        return False
+
+    def _turned(self, link: Covered) -> PosixError:
+        return PosixError(errno.ESTALE, f"{link.prefix} has become a DFS link")
+
+    def link_node(self, parent: Node, name: str, prefix: UncPath) -> Node:
+        """The node of the link `name` in a folder; `prefix` is its namespace path."""
+        return self.table.observe_link(parent, name, Location(self._namespace.junction(prefix), ()))
+
+    # -- names ------------------------------------------------------------------------------------------------------
+
+    async def look_up(self, parent: Node, name: str) -> Node:
+        """The node of a (wire) name in a folder, from what is known or from the server. Counts no lookup.
+
+        Raises:
+            DfsfsError: the server's answer, ENOENT if there is no such name.
+        """
+        known = self.table.child(parent, name)
+        if known is not None:
+            if known.hidden:
+                raise PosixError(errno.ENOENT, f"{name} was removed")
+            if self.is_valid(known) or self._known_unreached(known):
+                return known
+        changes = (parent.changes, known.changes if known else 0)
+        try:
+            stat, share = await self.run_in(parent, name, stat_of)
+        except Covered as link:
+            node = self.link_node(parent, name, link.prefix)
+            node.expires = self.clock() + self.timeout
+            return node
+        except DfsfsError as error:
+            if known is not None and known is self.table.child(parent, name):
+                if error.errno == errno.ENOENT:
+                    self.table.detach(known)
+                elif self._note_unreached(known, error):
+                    return known
+            raise
+        node = self.table.observe(parent, name, stat, share)
+        unchanged = changes == (parent.changes, node.changes)
+        self.note(node, stat, node.changes if unchanged else -1)
+        return node
+
+    def is_valid(self, node: Node) -> bool:
+        """Whether the node can be answered for without asking: for a link, that it is there and where it leads."""
+        if node.is_link and self._is_live(node):
+            return True
+        return node.expires > self.clock() and (node.stat is not None or node.is_link)
+
+    def _is_live(self, link: Node) -> bool:
+        """Whether a link is bound to a living target by a referral that is still good."""
+        assert link.anchor is not None
+        junction = link.anchor.junction
+        return junction.binding is not None and junction.binding.tree.alive and self.clock() < junction.refresh_at
+
+    # -- folders on the way to living links, when their own servers are down ----------------------------------------
+
+    def _serves(self, node: Node) -> bool:
+        """Whether a living link is known below the node."""
+        return any(
+            self._is_live(child) if child.is_link else self._serves(child)
+            for child in node.children.values()
+            if child.is_directory
+        )
+
+    def _known_unreached(self, node: Node) -> bool:
+        place = node.parent.location if node.parent is not None else node.location
+        if place is None or node.stat is None or self.clock() >= self._unreached.get(place.junction, NEVER):
+            return False
+        return self._serves(node)
+
+    def _note_unreached(self, node: Node, error: DfsfsError) -> bool:
+        """Whether the node is to be shown as it was last, as its server is down and something below it is not."""
+        if error.disposition not in _UNREACHED or node.stat is None or not self._serves(node):
+            return False
+        place = node.parent.location if node.parent is not None else node.location
+        if place is not None:
+            self._unreached[place.junction] = self.clock() + UNREACHED_MEMORY
+        return True
+
+    # -- attributes -------------------------------------------------------------------------------------------------
+
+    def note(self, node: Node, stat: FileStat, changes: int) -> None:
+        """Keeps what a server said; `changes` is what `node.changes` was before it was asked."""
+        node.stat = stat
+        node.expires = self.clock() + self.timeout if node.changes == changes else NEVER
+
+    def attributes(self, node: Node) -> Attributes:
+        """What is known of the node, however old."""
+        stat = node.stat
+        if stat is None or stat.is_dfs_link:
+            return self.ownership.link_attributes(node.ino, stat)
+        attributes = self.ownership.attributes(node.ino, stat)
+        return replace(attributes, nlink=0) if node.hidden else attributes
+
+    def remaining(self, node: Node) -> float:
+        """For how many seconds the node's attributes may be believed."""
+        return max(0.0, min(self.timeout, node.expires - self.clock()))
+
+    async def refresh(self, node: Node) -> None:
+        """Asks for the node's attributes if they are too old.
+
+        Of a link nothing is asked unless it is bound, and then once; if its target fails, it shows what it did before.
+
+        Raises:
+            PosixError: ESTALE, the node is gone or another file has its name.
+            DfsfsError: the server's answer.
+        """
+        if node.expires > self.clock() and node.stat is not None:
+            return
+        if node.is_link:
+            await self._refresh_link(node)
+            return
+        if self._known_unreached(node):
+            return
+        changes = node.changes
+        try:
+            stat, share = await self.run(node, stat_of)
+        except DfsfsError as error:
+            if error.errno == errno.ENOENT:
+                raise self.gone(node) from error
+            if self._note_unreached(node, error):
+                return
+            raise
+        self.accept(node, stat, share, changes)
+
+    def accept(self, node: Node, stat: FileStat, share: UncPath, changes: int) -> None:
+        """Keeps what a server said of the node's place.
+
+        Raises:
+            PosixError: ESTALE, it is not the node's file any more.
+        """
+        if node.parent is not None and not node.is_link:
+            if not self.table.same_file(node, stat, share):
+                raise self.gone(node)
+            node.share, node.file_id = share, stat.file_id
+        self.note(node, stat, changes)
+
+    def gone(self, node: Node) -> PosixError:
+        """Detaches a node that has turned out to be gone or replaced."""
+        if node.parent is not None:
+            self.table.detach(node)
+        return PosixError(errno.ESTALE, f"{node.name} is gone, or is another file now")
+
+    async def _refresh_link(self, link: Node) -> None:
+        assert link.anchor is not None
+        binding = link.anchor.junction.binding
+        changes = link.changes
+        if binding is not None and binding.tree.alive:
+            try:
+                self.note(link, await binding.tree.stat(binding.target), changes)
+                return
+            except DfsfsError:
+                pass  # whoever enters the link will hear of it
+        link.expires = self.clock() + self.timeout
+
+
+async def stat_of(attempt: Attempt) -> tuple[FileStat, UncPath]:
+    """The operation that asks what is at a place, and on which share that is."""
+    return await attempt.tree.stat(attempt.path), attempt.tree.share

@@ -1,0 +1,113 @@
+"""What all tests share: the runner of async tests, what happens to a test that cannot run here, and the lab.
+
+`async def` tests run in trio.run. With the fixture `autojump_clock` their time is virtual and jumps ahead whenever
+every task waits; without it they end after ASYNC_TIMEOUT seconds.
+
+A test marked `lab` or `mount` is skipped, with the reason, where it cannot run. A skip proves nothing, so where such
+tests are meant to run it counts as a failure: with DFSFS_REQUIRE_LAB=1, and in CI (CI=true) on a machine where we are
+root and have /dev/fuse.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import os
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+import trio.testing
+
+from tests.lab.samba import Lab, free_net, requirements_missing
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator
+
+ASYNC_TIMEOUT = 120
+"""Seconds that an async test without a virtual clock may take."""
+
+
+@pytest.fixture
+def autojump_clock() -> trio.testing.MockClock:
+    """The virtual clock of an async test: a sleep takes no time."""
+    return trio.testing.MockClock(autojump_threshold=0)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Runs a test that is an async function."""
+    if not inspect.iscoroutinefunction(pyfuncitem.obj):
+        return None
+    names = inspect.signature(pyfuncitem.obj).parameters
+    arguments = {name: pyfuncitem.funcargs[name] for name in names}
+    test = functools.partial(pyfuncitem.obj, **arguments)
+    clock = next((value for value in pyfuncitem.funcargs.values() if isinstance(value, trio.testing.MockClock)), None)
+
+    async def within_timeout() -> None:
+        with trio.fail_after(ASYNC_TIMEOUT):
+            await test()
+
+    trio.run(test if clock is not None else within_timeout, clock=clock, strict_exception_groups=True)
+    return True
+
+
+@functools.cache
+def _lab_missing() -> tuple[str, ...]:
+    missing = requirements_missing()
+    if shutil.which("smbclient") is None:
+        missing.append("smbclient is not installed")
+    return tuple(missing)
+
+
+@functools.cache
+def _mount_missing() -> tuple[str, ...]:
+    missing = [] if os.geteuid() == 0 else ["mounting needs root"]
+    if not os.path.exists("/dev/fuse"):
+        missing.append("there is no /dev/fuse")
+    if shutil.which("fusermount3") is None:
+        missing.append("fusermount3 is not installed")
+    return tuple(missing)
+
+
+def _needs_servers_or_mounts(item: pytest.Item) -> bool:
+    return any(item.get_closest_marker(name) for name in ("lab", "mount"))
+
+
+def _must_not_skip() -> bool:
+    if os.environ.get("DFSFS_REQUIRE_LAB") == "1":
+        return True
+    return os.environ.get("CI") == "true" and os.geteuid() == 0 and os.path.exists("/dev/fuse")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skips what cannot run here."""
+    missing: tuple[str, ...] = ()
+    if item.get_closest_marker("lab"):
+        missing += _lab_missing()
+    if item.get_closest_marker("mount"):
+        missing += _mount_missing()
+    if missing:
+        pytest.skip("; ".join(missing))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Makes a skip a failure where it must not happen; see the top of this file."""
+    report = yield
+    expected_failure = hasattr(report, "wasxfail")
+    if report.skipped and not expected_failure and _needs_servers_or_mounts(item) and _must_not_skip():
+        report.outcome = "failed"
+        report.longrepr = f"skipped, which CI=true or DFSFS_REQUIRE_LAB=1 do not allow here: {report.longrepr}"
+    return report
+
+
+@pytest.fixture(scope="session")
+def lab() -> Iterator[Lab]:
+    """A running lab, one for the whole session: a test that stops or changes something puts it right again.
+
+    The tests that use it are marked `lab`.
+    """
+    with Lab(free_net()) as running:
+        yield running

@@ -1,0 +1,1 @@
+"""Stand-ins for servers and for layers, with faults on demand."""

@@ -1,0 +1,114 @@
+"""A namespace in memory: junctions, links and the way from one target to the next, on top of memory_tree.py.
+
+It keeps the promises of `dfsfs.namespace.client.Namespace` that the file system relies on, and no others: `run` binds a
+junction to its first living target, repeats after a lost connection, goes to the next target when a share is down, and
+raises Covered for a path through a link. No referral, no time.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from dfsfs.errors import ConnectError, DfsfsError, Disposition, NtStatus
+from dfsfs.namespace.junction import Attempt, Covered, Junction, Location
+from dfsfs.unc import UncPath
+from tests.fakes.memory_tree import MemoryStore, MemoryTree
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine
+
+    from dfsfs.namespace.client import Namespace
+    from dfsfs.smb.tree import Tree
+
+T = TypeVar("T")
+
+
+class MemoryNamespace:
+    """`add_share` makes the shares, `add_link` the links."""
+
+    def __init__(self) -> None:
+        self.stores: dict[UncPath, MemoryStore] = {}
+        self.down: set[UncPath] = set()
+        self.links: dict[UncPath, list[UncPath]] = {}
+        self.trees: dict[UncPath, MemoryTree] = {}
+        self.runs = 0
+        self._junctions: dict[UncPath, Junction] = {}
+
+    # -- for tests --------------------------------------------------------------------------------------------------
+
+    def add_share(self, share: str) -> MemoryStore:
+        path = UncPath.parse(share)
+        store = self.stores[path] = MemoryStore(path)
+        self.links[path] = [path]
+        return store
+
+    def add_link(self, prefix: str, *targets: str) -> None:
+        """Gives a link its targets; the place in the namespace's own share has to be made by `store.add_link`."""
+        self.links[UncPath.parse(prefix)] = [UncPath.parse(target) for target in targets]
+
+    def stop(self, share: str) -> None:
+        """Takes a share off the net, with all connections to it."""
+        path = UncPath.parse(share)
+        self.down.add(path)
+        self.cut(share)
+
+    def start(self, share: str) -> None:
+        self.down.discard(UncPath.parse(share))
+
+    def cut(self, share: str) -> None:
+        """Kills the connection to a share; a new one can be made."""
+        tree = self.trees.pop(UncPath.parse(share), None)
+        if tree is not None:
+            tree.kill()
+
+    def root(self, prefix: str, *components: str) -> Location:
+        return Location(self.junction(UncPath.parse(prefix)), components)
+
+    def as_namespace(self) -> Namespace:
+        return cast("Namespace", self)
+
+    # -- what the file system uses ----------------------------------------------------------------------------------
+
+    def junction(self, prefix: UncPath) -> Junction:
+        return self._junctions.setdefault(prefix, Junction(prefix))
+
+    def run(self, location: Location, operation: Callable[[Attempt], Awaitable[T]]) -> Coroutine[Any, Any, T]:
+        return self._run(location, operation)
+
+    async def _run(self, location: Location, operation: Callable[[Attempt], Awaitable[T]]) -> T:
+        self.runs += 1
+        junction, repeated = location.junction, False
+        for _ in range(2 * len(self.links[junction.prefix]) + 1):
+            binding = self._bind(junction)
+            attempt = Attempt(binding, binding.target.join(location.components), repeated)
+            try:
+                return await operation(attempt)
+            except DfsfsError as error:
+                if error.disposition is Disposition.REFER:
+                    raise Covered(self._link_on(location.unc)) from None
+                if error.disposition is not Disposition.RECONNECT:
+                    raise
+                repeated = True
+                self.cut(str(binding.tree.share))
+        raise AssertionError("the namespace went in circles")
+
+    def _bind(self, junction: Junction) -> Any:
+        binding = junction.binding
+        if binding is not None and binding.tree.alive:
+            return binding
+        targets = self.links[junction.prefix]
+        if binding is not None:
+            targets = sorted(targets, key=lambda target: target != binding.target)
+        for target in targets:
+            if target.share not in self.down:
+                tree = self.trees.get(target.share)
+                if tree is None:
+                    tree = self.trees[target.share] = MemoryTree(self.stores[target.share])
+                junction.refresh_at = math.inf
+                return junction.bind(target, cast("Tree", tree))
+        raise ConnectError(targets[0].host, NtStatus.HOST_UNREACHABLE, "is down")
+
+    def _link_on(self, path: UncPath) -> UncPath:
+        above = [prefix for prefix in self.links if prefix.is_prefix_of(path)]
+        return path.share.join(path.components[2 : len(max(above, key=len))])

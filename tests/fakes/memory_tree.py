@@ -1,0 +1,425 @@
+"""A share in memory: what Tree and RemoteFile do, without a server.
+
+`MemoryStore` holds the files of a share and outlives its connections; `MemoryTree` is one connection to it. It answers
+with the statuses of a Windows server where they matter to the file system: a removed file keeps its name until its last
+handle is closed, an open or read-only file can't be replaced, a path through a DFS link is PATH_NOT_COVERED.
+
+Faults: `store.before` and `store.after` are called with the verb and the path around every operation, and may raise. A
+fault in `after` is a request that was carried out and whose answer was lost.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import trio
+
+from dfsfs.errors import ConnectionLost, NtStatus, SmbError
+from dfsfs.smb.fscc import DirEntry, FileAttributes, FileStat, VolumeSize, filetime_to_ns
+from dfsfs.smb.wire import Access, Buffer, CreateDisposition, CreateOptions
+from dfsfs.unc import UncPath, fold_name
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator
+
+REPARSE_TAG_DFS = 0x8000000A
+BATCH = 50
+BLOCK = 4096
+_BASIC = struct.Struct("<qqqqII")
+
+
+@dataclass(slots=True, eq=False)
+class MemoryNode:
+    """A file, a folder (`children` is not None) or a DFS link."""
+
+    name: str
+    file_id: int
+    created: int
+    children: dict[str, MemoryNode] | None = None
+    link: bool = False
+    data: bytearray = field(default_factory=bytearray)
+    attributes: int = FileAttributes.ARCHIVE
+    accessed: int = 0
+    written: int = 0
+    opens: int = 0
+    delete_pending: bool = False
+
+    @property
+    def stat(self) -> FileStat:
+        directory = self.children is not None or self.link
+        attributes = self.attributes | (FileAttributes.DIRECTORY if directory else 0)
+        if self.link:
+            attributes |= FileAttributes.REPARSE_POINT
+        return FileStat(
+            created=self.created,
+            accessed=self.accessed or self.created,
+            written=self.written or self.created,
+            changed=self.written or self.created,
+            attributes=attributes,
+            size=len(self.data),
+            allocated=-(-len(self.data) // BLOCK) * BLOCK,
+            file_id=self.file_id,
+            links=1,
+            reparse_tag=REPARSE_TAG_DFS if self.link else 0,
+        )
+
+
+class MemoryStore:
+    """The files of a share. `mark_links` False: a listing shows a link as an ordinary folder, as some servers do."""
+
+    def __init__(self, share: UncPath) -> None:
+        self.share = share
+        self.mark_links = True
+        self.before: Callable[[str, UncPath], None] = lambda verb, path: None
+        self.after: Callable[[str, UncPath], None] = lambda verb, path: None
+        self.calls: list[tuple[str, str]] = []
+        self._now = 1_700_000_000 * 10**9
+        self._ids = 1000
+        self.root = self._new("")
+        self.root.children = {}
+
+    # -- for tests --------------------------------------------------------------------------------------------------
+
+    def add_file(self, path: str, data: bytes = b"") -> MemoryNode:
+        node = self._put(path)
+        node.data += data
+        return node
+
+    def add_folder(self, path: str) -> MemoryNode:
+        node = self._put(path)
+        node.children = {}
+        return node
+
+    def add_link(self, path: str) -> MemoryNode:
+        node = self._put(path)
+        node.link = True
+        return node
+
+    def remove(self, path: str) -> None:
+        *above, name = path.split("/")
+        del self._children(above)[fold_name(name)]
+
+    def find(self, path: str) -> MemoryNode | None:
+        *above, name = path.split("/")
+        return self._children(above).get(fold_name(name))
+
+    def names(self, path: str = "") -> list[str]:
+        return sorted(child.name for child in self._children(path.split("/") if path else []).values())
+
+    def tick(self) -> int:
+        """The store's time, which moves on by a millisecond."""
+        self._now += 10**6
+        return self._now
+
+    def _put(self, path: str) -> MemoryNode:
+        *above, name = path.split("/")
+        node = self._children(above)[fold_name(name)] = self._new(name)
+        return node
+
+    def _new(self, name: str) -> MemoryNode:
+        self._ids += 1
+        return MemoryNode(name, self._ids, self.tick())
+
+    def _children(self, names: list[str]) -> dict[str, MemoryNode]:
+        node = self.root
+        for name in names:
+            assert node.children is not None
+            node = node.children[fold_name(name)]
+        assert node.children is not None
+        return node.children
+
+    # -- for trees --------------------------------------------------------------------------------------------------
+
+    def folder_of(self, path: UncPath, what: str) -> dict[str, MemoryNode]:
+        """The children of the folder that `path` is in."""
+        node = self.root
+        for name in path.below_share[:-1]:
+            assert node.children is not None
+            child = node.children.get(fold_name(name))
+            if child is None or (child.children is None and not child.link):
+                raise SmbError(NtStatus.OBJECT_PATH_NOT_FOUND, what)
+            if child.link:
+                raise SmbError(NtStatus.PATH_NOT_COVERED, what)
+            node = child
+        assert node.children is not None
+        return node.children
+
+    def at(self, path: UncPath, what: str) -> MemoryNode:
+        if not path.below_share:
+            return self.root
+        node = self.folder_of(path, what).get(fold_name(path.components[-1]))
+        if node is None:
+            raise SmbError(NtStatus.OBJECT_NAME_NOT_FOUND, what)
+        if node.link:
+            raise SmbError(NtStatus.PATH_NOT_COVERED, what)
+        if node.delete_pending:
+            raise SmbError(NtStatus.DELETE_PENDING, what)
+        return node
+
+    def make(self, path: UncPath, what: str) -> MemoryNode:
+        children = self.folder_of(path, what)
+        name = path.components[-1]
+        if fold_name(name) in children:
+            raise SmbError(NtStatus.OBJECT_NAME_COLLISION, what)
+        node = children[fold_name(name)] = self._new(name)
+        return node
+
+    def drop(self, node: MemoryNode, within: MemoryNode | None = None) -> None:
+        """Takes a node out of whatever folder it is in."""
+        children = (within or self.root).children or {}
+        for key, child in list(children.items()):
+            if child is node:
+                del children[key]
+            else:
+                self.drop(node, child)
+
+
+def _basic(node: MemoryNode, info: bytes, now: int) -> None:
+    _, accessed, written, _, attributes, _ = _BASIC.unpack(info[: _BASIC.size])
+    node.accessed = filetime_to_ns(accessed) if accessed > 0 else node.accessed
+    node.written = filetime_to_ns(written) if written > 0 else node.written
+    if attributes:
+        node.attributes = attributes & ~(FileAttributes.DIRECTORY | FileAttributes.NORMAL)
+
+
+def _resize(node: MemoryNode, size: int) -> None:
+    del node.data[size:]
+    node.data.extend(bytes(size - len(node.data)))
+
+
+class MemoryTree:
+    """A connection to a store. `alive` turns False with `kill`."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        self.store = store
+        self.share = store.share
+        self.is_dfs = True
+        self.alive = True
+
+    def kill(self) -> None:
+        self.alive = False
+
+    async def _enter(self, verb: str, path: UncPath) -> str:
+        await trio.lowlevel.checkpoint()
+        self.check_alive()
+        self.store.calls.append((verb, "/".join(path.below_share)))
+        self.store.before(verb, path)
+        self.check_alive()
+        return f"{verb} of {path}"
+
+    def check_alive(self) -> None:
+        if not self.alive:
+            raise ConnectionLost(self.share.host, NtStatus.CONNECTION_RESET, "the connection was killed by the test")
+
+    def done(self, verb: str, path: UncPath) -> None:
+        self.store.after(verb, path)
+
+    async def stat(self, path: UncPath) -> FileStat:
+        what = await self._enter("stat", path)
+        stat = self.store.at(path, what).stat
+        self.done("stat", path)
+        return stat
+
+    async def make_directory(self, path: UncPath) -> FileStat:
+        what = await self._enter("mkdir", path)
+        self._refuse_link(path, what)
+        node = self.store.make(path, what)
+        node.children = {}
+        self.done("mkdir", path)
+        return node.stat
+
+    def _refuse_link(self, path: UncPath, what: str) -> None:
+        node = self.store.folder_of(path, what).get(fold_name(path.components[-1]))
+        if node is not None and node.link:
+            raise SmbError(NtStatus.PATH_NOT_COVERED, what)
+
+    async def open(
+        self,
+        path: UncPath,
+        *,
+        access: Access,
+        disposition: CreateDisposition,
+        options: CreateOptions = CreateOptions.NONE,
+        attributes: int = 0,
+    ) -> MemoryFile:
+        what = await self._enter("open", path)
+        node = self._opened(path, access, disposition, attributes, what)
+        if options & CreateOptions.NON_DIRECTORY_FILE and node.children is not None:
+            raise SmbError(NtStatus.FILE_IS_A_DIRECTORY, what)
+        node.opens += 1
+        self.done("open", path)
+        return MemoryFile(self, path, node, access)
+
+    def _opened(
+        self, path: UncPath, access: Access, disposition: CreateDisposition, attributes: int, what: str
+    ) -> MemoryNode:
+        try:
+            node = self.store.at(path, what)
+        except SmbError as error:
+            makes = disposition in (CreateDisposition.CREATE, CreateDisposition.OPEN_IF, CreateDisposition.OVERWRITE_IF)
+            if error.status != NtStatus.OBJECT_NAME_NOT_FOUND or not makes:
+                raise
+            node = self.store.make(path, what)
+            node.attributes = attributes & ~FileAttributes.NORMAL | FileAttributes.ARCHIVE
+            return node
+        if disposition is CreateDisposition.CREATE:
+            raise SmbError(NtStatus.OBJECT_NAME_COLLISION, what)
+        if access & Access.WRITE_DATA and node.attributes & FileAttributes.READONLY:
+            raise SmbError(NtStatus.ACCESS_DENIED, what)
+        if disposition in (CreateDisposition.OVERWRITE, CreateDisposition.OVERWRITE_IF):
+            node.data.clear()
+            node.written = self.store.tick()
+        return node
+
+    async def remove_file(self, path: UncPath) -> None:
+        what = await self._enter("unlink", path)
+        node = self.store.at(path, what)
+        if node.children is not None:
+            raise SmbError(NtStatus.FILE_IS_A_DIRECTORY, what)
+        if node.opens:
+            node.delete_pending = True
+        else:
+            self.store.drop(node)
+        self.done("unlink", path)
+
+    async def remove_directory(self, path: UncPath) -> None:
+        what = await self._enter("rmdir", path)
+        node = self.store.at(path, what)
+        if node.children is None:
+            raise SmbError(NtStatus.NOT_A_DIRECTORY, what)
+        if node.children:
+            raise SmbError(NtStatus.DIRECTORY_NOT_EMPTY, what)
+        self.store.drop(node)
+        self.done("rmdir", path)
+
+    async def rename(self, old: UncPath, new: UncPath, *, replace: bool) -> None:
+        what = await self._enter("rename", old)
+        node = self.store.at(old, what)
+        self._refuse_link(new, what)
+        children = self.store.folder_of(new, what)
+        victim = children.get(fold_name(new.components[-1]))
+        if victim is not None and victim is not node:
+            if not replace:
+                raise SmbError(NtStatus.OBJECT_NAME_COLLISION, what)
+            if victim.opens or victim.children is not None or victim.attributes & FileAttributes.READONLY:
+                raise SmbError(NtStatus.ACCESS_DENIED, what)
+            self.store.drop(victim)
+        self.store.drop(node)
+        node.name = new.components[-1]
+        children[fold_name(node.name)] = node
+        self.done("rename", old)
+
+    async def set_basic(self, path: UncPath, info: bytes) -> None:
+        what = await self._enter("set_basic", path)
+        _basic(self.store.at(path, what), info, self.store.tick())
+        self.done("set_basic", path)
+
+    async def set_size(self, path: UncPath, size: int) -> None:
+        what = await self._enter("set_size", path)
+        node = self.store.at(path, what)
+        _resize(node, size)
+        node.written = self.store.tick()
+        self.done("set_size", path)
+
+    async def list(self, path: UncPath) -> AsyncIterator[list[DirEntry]]:
+        what = await self._enter("list", path)
+        node = self.store.at(path, what)
+        if node.children is None:
+            raise SmbError(NtStatus.NOT_A_DIRECTORY, what)
+        entries = [DirEntry(child.name, self._listed(child)) for child in node.children.values()]
+        for start in range(0, len(entries), BATCH):
+            if start:
+                await self._enter("list more", path)
+            yield entries[start : start + BATCH]
+
+    def _listed(self, node: MemoryNode) -> FileStat:
+        if not node.link or self.store.mark_links:
+            return node.stat
+        plain = MemoryNode(node.name, 0, node.created, {})
+        return plain.stat
+
+    async def volume_size(self) -> VolumeSize:
+        await self._enter("statfs", self.share)
+        return VolumeSize(total=1 << 40, free=1 << 39, caller_free=1 << 38, unit=4096)
+
+
+class MemoryFile:
+    """An open file of a store."""
+
+    def __init__(self, tree: MemoryTree, path: UncPath, node: MemoryNode, access: Access) -> None:
+        self.tree = tree
+        self.path = path
+        self.node = node
+        self.stat = node.stat
+        self._access = access
+        self._closed = False
+
+    @property
+    def alive(self) -> bool:
+        return self.tree.alive and not self._closed
+
+    async def _enter(self, verb: str) -> None:
+        await trio.lowlevel.checkpoint()
+        self.tree.check_alive()
+        self.tree.store.calls.append((verb, "/".join(self.path.below_share)))
+        self.tree.store.before(verb, self.path)
+        self.tree.check_alive()
+
+    def _need(self, access: Access, verb: str) -> None:
+        if not self._access & access:
+            raise SmbError(NtStatus.ACCESS_DENIED, f"{verb} of {self.path}")
+
+    async def read(self, offset: int, size: int) -> Buffer:
+        await self._enter("read")
+        self._need(Access.READ_DATA, "read")
+        return bytes(self.node.data[offset : offset + size])
+
+    async def write(self, offset: int, data: Buffer) -> None:
+        await self._enter("write")
+        self._need(Access.WRITE_DATA, "write")
+        if offset > len(self.node.data):
+            _resize(self.node, offset)
+        self.node.data[offset : offset + len(data)] = data
+        self.node.written = self.tree.store.tick()
+        self.tree.done("write", self.path)
+
+    async def flush(self) -> None:
+        await self._enter("flush")
+        self._need(Access.WRITE_DATA, "flush")
+
+    async def set_size(self, size: int) -> None:
+        await self._enter("set_size")
+        self._need(Access.WRITE_DATA, "truncation")
+        _resize(self.node, size)
+        self.node.written = self.tree.store.tick()
+
+    async def set_basic(self, info: bytes) -> None:
+        await self._enter("set_basic on handle")
+        _basic(self.node, info, self.tree.store.tick())
+
+    async def query(self) -> FileStat:
+        await self._enter("query")
+        return self.node.stat
+
+    async def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        self.node.opens -= 1
+        if self.node.delete_pending and not self.node.opens:
+            self.tree.store.drop(self.node)
+        await trio.lowlevel.checkpoint()
+        self.tree.store.calls.append(("close", "/".join(self.path.below_share)))
+        self.tree.store.before("close", self.path)
+
+
+def open_files(store: MemoryStore) -> Iterator[MemoryNode]:
+    """What is open on a store."""
+    stack = [store.root]
+    while stack:
+        node = stack.pop()
+        if node.opens:
+            yield node
+        stack.extend((node.children or {}).values())

@@ -1,0 +1,81 @@
+"""Runs a command in a mount namespace of its own, where the lab's users exist: `enter.py TAG FOLDER COMMAND...`.
+
+FOLDER/etc holds the files that replace those of the same name in /etc, for this command and its children only. A small
+tmpfs on FOLDER/ns, which nobody looks into, carries TAG as its source: it marks the namespace (see processes.py). The
+folders of the system's own Samba are covered by empty ones: pdbedit, for one, falls back to them if it cannot read its
+smb.conf.
+
+FUSE mounts are detached in the new namespace. A mount lives as long as any namespace holds it: a mount that happened to
+be there when a host started could otherwise never be unmounted while the host runs.
+
+A file of its own, and the system calls instead of mount(8) and umount(8), because those would resolve the paths first,
+which waits for the file system there, if it hangs. Standard library only; imports nothing of the project.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+import sys
+
+CLONE_NEWNS = 0x20000
+MS_BIND = 0x1000
+MS_REC = 0x4000
+MS_PRIVATE = 0x40000
+MNT_DETACH = 2
+
+SYSTEM_FOLDERS = ("/etc/samba", "/run/samba", "/var/cache/samba", "/var/lib/samba", "/var/log/samba")
+"""Where a Samba that belongs to the machine keeps its things."""
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _check(result: int, what: str) -> None:
+    if result != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"{what}: {os.strerror(number)}")
+
+
+def _mount(source: str, target: str, kind: str | None, flags: int, data: str | None = None) -> None:
+    arguments = [None if text is None else os.fsencode(text) for text in (source, target, kind)]
+    result = _libc.mount(*arguments, ctypes.c_ulong(flags), None if data is None else data.encode())
+    _check(result, f"mount {target}")
+
+
+def _fuse_mounts() -> list[bytes]:
+    """Where file systems of FUSE are mounted, in this namespace."""
+    found = []
+    with open("/proc/self/mountinfo", "rb") as mounts:
+        for line in mounts:
+            front, _, back = line.partition(b" - ")
+            if back.startswith(b"fuse"):
+                target = front.split(b" ")[4]
+                found.append(re.sub(rb"\\([0-7]{3})", lambda match: bytes([int(match[1], 8)]), target))
+    return found
+
+
+def enter(tag: str, folder: str) -> None:
+    """Moves this process into a new, tagged mount namespace. OSError if the kernel refuses."""
+    _check(_libc.unshare(CLONE_NEWNS), "unshare")
+    _mount("none", "/", None, MS_REC | MS_PRIVATE)
+    for mounted in _fuse_mounts():
+        _libc.umount2(mounted, MNT_DETACH)  # a failure only means that this one stays pinned
+    for target in (os.path.join(folder, "ns"), *filter(os.path.isdir, SYSTEM_FOLDERS)):
+        _mount(tag, target, "tmpfs", 0, "size=4m,mode=755")
+    etc = os.path.join(folder, "etc")
+    for name in sorted(os.listdir(etc)):
+        _mount(os.path.join(etc, name), os.path.join("/etc", name), None, MS_BIND)
+
+
+def main() -> None:
+    tag, folder, *command = sys.argv[1:]
+    try:
+        enter(tag, folder)
+        os.execvp(command[0], command)
+    except OSError as error:
+        sys.exit(f"{command[0]}: cannot start in its own mount namespace: {error}")
+
+
+if __name__ == "__main__":
+    main()

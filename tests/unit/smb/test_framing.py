@@ -1,0 +1,71 @@
+"""FrameReader: however the stream is cut, the same frames come out."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dfsfs.errors import WireError
+from dfsfs.smb.framing import CHUNK_SIZE, FrameReader
+
+
+def feed(reader: FrameReader, stream: bytes, sizes: list[int]) -> list[bytes]:
+    """Receives `stream` in pieces of the given sizes, in turn, as far as the reader's space allows."""
+    frames: list[memoryview] = []
+    position = turn = 0
+    while position < len(stream):
+        space = reader.space()
+        assert len(space) > 0
+        count = min(sizes[turn % len(sizes)], len(space), len(stream) - position)
+        space[:count] = stream[position : position + count]
+        frames += reader.received(count)
+        position += count
+        turn += 1
+    return [bytes(frame) for frame in frames]
+
+
+def framed(bodies: list[bytes]) -> bytes:
+    return b"".join(len(body).to_bytes(4, "big") + body for body in bodies)
+
+
+@given(
+    st.lists(st.integers(1, 3 * CHUNK_SIZE), max_size=6),
+    st.lists(st.sampled_from([1, 3, 4, 5, 1000, 65536, 10**6]), min_size=1, max_size=4),
+)
+def test_frames_do_not_depend_on_how_the_stream_is_cut(lengths: list[int], sizes: list[int]) -> None:
+    if sum(lengths) > 20000 and max(sizes) < 1000:
+        sizes = [*sizes, 65536]
+    bodies = [bytes([index + 1]) * length for index, length in enumerate(lengths)]
+    assert feed(FrameReader(10**7), framed(bodies), sizes) == bodies
+
+
+def test_frames_stay_valid_while_more_is_received() -> None:
+    reader = FrameReader(10**7)
+    first = framed([b"a" * 50000])
+    reader.space()[: len(first)] = first
+    (kept,) = reader.received(len(first))
+    feed(reader, framed([b"b" * 200000, b"c" * 60000, b"d" * 60000]), [65536])
+    assert bytes(kept) == b"a" * 50000
+
+
+def test_a_large_frame_is_received_into_its_own_buffer() -> None:
+    reader = FrameReader(10**7)
+    stream = framed([b"x" * 10**6])
+    reader.space()[:100] = stream[:100]
+    assert reader.received(100) == []
+    assert len(reader.space()) == 10**6 - 96
+
+
+@pytest.mark.parametrize(
+    ("prefix", "text"),
+    [
+        (b"\x83\x00\x00\x01", "not SMB"),
+        (b"\x00\x00\x00\x00", "0 bytes"),
+        (b"\x00\xff\xff\xff", "16777215 bytes"),
+        (b"HTTP", "not SMB"),
+    ],
+)
+def test_a_bad_prefix_is_an_error(prefix: bytes, text: str) -> None:
+    with pytest.raises(WireError, match=text):
+        feed(FrameReader(1000), prefix + b"....", [8])

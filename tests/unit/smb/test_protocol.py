@@ -1,0 +1,412 @@
+"""SmbProtocol against a scripted peer: matching, credits, compounds, cancellation, security, time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dfsfs.errors import ConnectionLost, NtStatus, SecurityError, SmbError, WireError
+from dfsfs.smb import wire
+from dfsfs.smb.protocol import Call, Route, SmbProtocol
+from dfsfs.smb.security import HmacSha256Signer, SessionKeys
+from dfsfs.smb.wire import Access, Command, CreateDisposition, HeaderFlags, Request
+from tests.fakes.peer import Peer, create_body, read_body
+
+FILE = b"F" * 16
+
+
+@dataclass
+class Asked:
+    """A submitted call, and how often its `done` came."""
+
+    protocol: SmbProtocol
+    requests: list[Request]
+    route: Route = field(default_factory=Route)
+    done: int = 0
+
+    def __post_init__(self) -> None:
+        self.call: Call = self.protocol.submit(self.requests, self.route, self._count)
+
+    def _count(self) -> None:
+        self.done += 1
+
+    @property
+    def status(self) -> int:
+        response = self.call.responses[-1]
+        assert response is not None
+        return response.status
+
+
+@dataclass(frozen=True)
+class SignedSession:
+    session_id: int
+    keys: SessionKeys | None
+    encrypt: bool = False
+
+
+def connected(*, credits: int = 100, max_credits: int = 128) -> tuple[SmbProtocol, Peer]:
+    """A protocol after its first exchange, with `credits` in hand."""
+    protocol = SmbProtocol("fs1", max_credits=max_credits, silence=10, echo_interval=60, now=0)
+    peer = Peer(protocol)
+    first = Asked(protocol, [wire.encode_plain(Command.ECHO)])
+    ((request,),) = peer.requests()
+    protocol.multi_credit = True
+    peer.deliver([peer.answer(request, credits=credits)])
+    assert first.done == 1
+    return protocol, peer
+
+
+def echo() -> Request:
+    return wire.encode_plain(Command.ECHO)
+
+
+def create() -> Request:
+    return wire.encode_create("a", access=Access.READ, disposition=CreateDisposition.OPEN)
+
+
+def test_answers_find_their_requests_in_any_order() -> None:
+    protocol, peer = connected()
+    asked = [Asked(protocol, [wire.encode_read(FILE, 0, 10)]) for _ in range(3)]
+    frames = peer.requests()
+    bodies = [read_body(bytes([index]) * 10) for index in range(3)]
+    peer.deliver([peer.answer(frames[index][0], bodies[index]) for index in (2, 0, 1)])
+    for index, one in enumerate(asked):
+        assert one.done == 1
+        response = one.call.responses[0]
+        assert response is not None
+        assert wire.decode_read(response.message, 10) == bytes([index]) * 10
+
+
+def test_a_compound_is_related_padded_and_answered_as_one() -> None:
+    protocol, peer = connected()
+    asked = Asked(protocol, [create(), wire.encode_close(wire.RELATED_FILE_ID)], Route(tree_id=5, session_id=9))
+    ((first, second),) = peer.requests()
+    assert first.header.next_command % 8 == 0
+    assert not first.header.flags & HeaderFlags.RELATED_OPERATIONS
+    assert second.header.flags & HeaderFlags.RELATED_OPERATIONS
+    assert (second.header.tree_id, second.header.session_id) == (5, 9)
+    assert second.header.message_id == first.header.message_id + 1
+    body = create_body()
+    one = peer.answer(first, body, next_command=64 + len(body))
+    peer.deliver([one + peer.answer(second)])
+    assert asked.done == 1
+
+
+def test_answers_to_a_compound_may_come_one_by_one() -> None:
+    protocol, peer = connected()
+    asked = Asked(protocol, [create(), wire.encode_close(wire.RELATED_FILE_ID)])
+    ((first, second),) = peer.requests()
+    peer.deliver([peer.answer(first, create_body())])
+    assert asked.done == 0
+    peer.deliver([peer.answer(second)])
+    assert asked.done == 1
+
+
+def test_only_creates_carry_the_dfs_flag() -> None:
+    protocol, peer = connected()
+    Asked(protocol, [create(), wire.encode_close(wire.RELATED_FILE_ID)], Route(dfs=True))
+    ((first, second),) = peer.requests()
+    assert first.header.flags & HeaderFlags.DFS_OPERATIONS
+    assert not second.header.flags & HeaderFlags.DFS_OPERATIONS
+
+
+def test_senders_wait_for_credits_in_order() -> None:
+    protocol, peer = connected(credits=4)
+    large = Asked(protocol, [wire.encode_read(FILE, 0, 4 * 65536)])
+    small = Asked(protocol, [echo()])
+    assert not protocol.wants_to_send or True
+    ((request,),) = peer.requests()
+    assert request.command == Command.READ
+    assert request.header.credit_charge == 4
+    assert peer.requests() == []
+    peer.deliver([peer.answer(request, read_body(b"x"), credits=1)])
+    assert large.done == 1
+    ((request,),) = peer.requests()
+    assert request.command == Command.ECHO
+    assert small.done == 0
+
+
+def test_a_call_dearer_than_the_credits_in_hand_gets_more_by_echo() -> None:
+    protocol, peer = connected(credits=2)
+    asked = Asked(protocol, [wire.encode_read(FILE, 0, 8 * 65536)])
+    ((request,),) = peer.requests()
+    assert request.command == Command.ECHO
+    peer.deliver([peer.answer(request, credits=50)])
+    ((request,),) = peer.requests()
+    assert request.command == Command.READ
+    assert asked.done == 0
+
+
+def test_a_server_that_grants_no_more_fails_the_call_and_not_the_connection() -> None:
+    protocol, peer = connected(credits=2)
+    asked = Asked(protocol, [wire.encode_read(FILE, 0, 8 * 65536)])
+    for _ in range(20):
+        for (request,) in peer.requests():
+            peer.deliver([peer.answer(request, credits=1)])
+    assert asked.done == 1
+    assert isinstance(asked.call.error, SmbError)
+    assert asked.call.error.status == NtStatus.INSUFFICIENT_RESOURCES
+    after = Asked(protocol, [echo()])
+    ((request,),) = peer.requests()
+    peer.deliver([peer.answer(request)])
+    assert after.done == 1
+
+
+def test_io_size_shrinks_to_the_credits_there_are() -> None:
+    protocol, _ = connected(credits=4)
+    assert protocol.io_size(1024 * 1024) == 4 * 65536
+    assert protocol.io_size(1000) == 65536
+    protocol.multi_credit = False
+    assert protocol.io_size(1024 * 1024) == 65536
+
+
+def test_pending_is_not_the_answer() -> None:
+    protocol, peer = connected()
+    asked = Asked(protocol, [echo()])
+    ((request,),) = peer.requests()
+    peer.deliver([peer.pending(request)])
+    assert asked.done == 0
+    peer.deliver([peer.answer(request, flags=HeaderFlags.ASYNC_COMMAND, async_id=77)])
+    assert asked.done == 1
+
+
+def test_abandoning_an_unsent_call_forgets_it() -> None:
+    protocol, peer = connected()
+    asked = Asked(protocol, [echo()])
+    protocol.abandon(asked.call)
+    assert peer.requests() == []
+    protocol.check_invariants()
+
+
+def test_an_abandoned_call_keeps_its_credits_until_the_late_answer() -> None:
+    protocol, peer = connected()
+    asked = Asked(protocol, [echo()])
+    ((request,),) = peer.requests()
+    protocol.abandon(asked.call)
+    assert protocol.statistics().credits.outstanding == 1
+    protocol.check_invariants()
+    peer.deliver([peer.answer(request)])
+    assert protocol.statistics().credits.outstanding == 0
+    assert asked.done == 0
+
+
+def test_a_file_that_an_abandoned_call_opens_is_closed() -> None:
+    protocol, peer = connected()
+    asked = Asked(protocol, [create(), wire.encode_query_info(wire.RELATED_FILE_ID, wire.InfoType.FILE, 18, 100)])
+    ((first, second),) = peer.requests()
+    protocol.abandon(asked.call)
+    peer.deliver([peer.answer(first, create_body(b"G" * 16)), peer.answer(second, status=0xC0000001)])
+    ((request,),) = peer.requests()
+    assert request.command == Command.CLOSE
+    assert request.body[8:24] == b"G" * 16
+
+
+def test_a_file_whose_opener_is_cancelled_as_the_answer_comes_is_closed() -> None:
+    protocol, peer = connected()
+    asked = Asked(protocol, [create()])
+    ((first,),) = peer.requests()
+    peer.deliver([peer.answer(first, create_body(b"G" * 16))])
+    protocol.abandon(asked.call)
+    ((request,),) = peer.requests()
+    assert request.command == Command.CLOSE
+
+
+def test_an_abandoned_call_that_closed_its_file_itself_needs_no_close() -> None:
+    protocol, peer = connected()
+    asked = Asked(protocol, [create(), wire.encode_close(wire.RELATED_FILE_ID)])
+    ((first, second),) = peer.requests()
+    protocol.abandon(asked.call)
+    peer.deliver([peer.answer(first, create_body()), peer.answer(second)])
+    assert peer.requests() == []
+
+
+@pytest.mark.parametrize("order", ["pending first", "abandoned first"])
+def test_what_the_server_holds_pending_is_cancelled(order: str) -> None:
+    protocol, peer = connected()
+    asked = Asked(protocol, [echo()])
+    ((request,),) = peer.requests()
+    if order == "pending first":
+        peer.deliver([peer.pending(request, async_id=0x123456789A)])
+        protocol.abandon(asked.call)
+    else:
+        protocol.abandon(asked.call)
+        peer.deliver([peer.pending(request, async_id=0x123456789A)])
+    ((cancel,),) = peer.requests()
+    assert cancel.command == Command.CANCEL
+    assert cancel.header.flags & HeaderFlags.ASYNC_COMMAND
+    assert cancel.header.async_id == 0x123456789A
+    assert cancel.header.message_id == request.header.message_id
+    peer.deliver([peer.answer(request, status=0xC0000120, flags=HeaderFlags.ASYNC_COMMAND, async_id=0x123456789A)])
+    protocol.check_invariants()
+    assert protocol.statistics().in_flight == 0
+
+
+def test_an_answer_that_nobody_asked_for_is_an_error() -> None:
+    protocol, peer = connected()
+    Asked(protocol, [echo()])
+    ((request,),) = peer.requests()
+    with pytest.raises(WireError, match="MessageId 4711"):
+        peer.deliver([peer.answer(request, message_id=4711)])
+
+
+def test_an_answer_of_another_command_is_an_error() -> None:
+    protocol, peer = connected()
+    Asked(protocol, [echo()])
+    ((request,),) = peer.requests()
+    with pytest.raises(WireError, match="ECHO with command 8"):
+        peer.deliver([peer.answer(request, command=8)])
+
+
+def test_a_notification_of_a_broken_oplock_is_no_answer() -> None:
+    protocol, peer = connected()
+    asked = Asked(protocol, [echo()])
+    ((request,),) = peer.requests()
+    peer.deliver([peer.answer(request, message_id=2**64 - 1, command=Command.OPLOCK_BREAK)])
+    assert asked.done == 0
+
+
+def signed() -> tuple[SmbProtocol, Peer, Asked, HmacSha256Signer]:
+    protocol, peer = connected()
+    signer = HmacSha256Signer(b"K" * 16)
+    session = SignedSession(42, SessionKeys(signer=signer, sealer=None))
+    protocol.add_session(session)
+    asked = Asked(protocol, [wire.encode_read(FILE, 0, 4)], Route(session, 42))
+    return protocol, peer, asked, signer
+
+
+def sign(signer: HmacSha256Signer, message: bytes, message_id: int) -> bytes:
+    blank = message[:48] + bytes(16) + message[64:]
+    signature = signer.sign([blank], message_id=message_id, from_server=True, is_cancel=False)
+    return message[:48] + signature + message[64:]
+
+
+def test_requests_of_a_signed_session_are_signed() -> None:
+    _, peer, _, signer = signed()
+    ((request,),) = peer.requests()
+    assert request.header.flags & HeaderFlags.SIGNED
+    assert request.header.signature != bytes(16)
+
+
+def test_a_valid_signature_is_accepted() -> None:
+    _, peer, asked, signer = signed()
+    ((request,),) = peer.requests()
+    answer = peer.answer(request, read_body(b"data"), flags=HeaderFlags.SIGNED)
+    peer.deliver([sign(signer, answer, request.header.message_id)])
+    assert asked.done == 1
+
+
+@pytest.mark.parametrize("bit", [0, 8 * 5 + 1, 8 * 12, 8 * 16 + 3, 8 * 48, 8 * 63 + 7, 8 * 80, 8 * 83 + 7])
+def test_one_changed_bit_ends_the_connection_and_never_becomes_data(bit: int) -> None:
+    _, peer, asked, signer = signed()
+    ((request,),) = peer.requests()
+    answer = peer.answer(request, read_body(b"data"), flags=HeaderFlags.SIGNED)
+    changed = bytearray(sign(signer, answer, request.header.message_id))
+    changed[bit // 8] ^= 1 << bit % 8
+    with pytest.raises((SecurityError, WireError)):
+        peer.deliver([bytes(changed)])
+    assert asked.done == 0
+
+
+def test_an_unsigned_answer_on_a_signed_session_is_an_error() -> None:
+    _, peer, asked, _ = signed()
+    ((request,),) = peer.requests()
+    with pytest.raises(SecurityError, match="unsigned"):
+        peer.deliver([peer.answer(request, read_body(b"data"))])
+    assert asked.done == 0
+
+
+def test_an_unsigned_pending_only_makes_wait() -> None:
+    _, peer, asked, _ = signed()
+    ((request,),) = peer.requests()
+    peer.deliver([peer.pending(request)])
+    assert asked.done == 0
+
+
+def test_silence_while_an_answer_is_due_loses_the_connection() -> None:
+    protocol, peer = connected()
+    Asked(protocol, [echo()])
+    peer.requests(now=100.0)
+    assert protocol.next_deadline() == 110.0
+    protocol.timer(109.0)
+    with pytest.raises(ConnectionLost) as caught:
+        protocol.timer(110.0)
+    assert caught.value.status == NtStatus.IO_TIMEOUT
+
+
+def test_an_idle_connection_is_asked_for_an_echo() -> None:
+    protocol, peer = connected()
+    assert protocol.next_deadline() == 60
+    protocol.timer(60)
+    ((request,),) = peer.requests(now=60)
+    assert request.command == Command.ECHO
+    assert protocol.next_deadline() == 70
+
+
+def test_a_server_that_holds_a_request_pending_may_be_silent() -> None:
+    protocol, peer = connected()
+    Asked(protocol, [echo()])
+    ((request,),) = peer.requests()
+    peer.deliver([peer.pending(request)])
+    protocol.timer(30)
+
+
+def test_the_end_of_a_connection_fails_every_call_once() -> None:
+    protocol, peer = connected(credits=1)
+    sent, queued = Asked(protocol, [echo()]), Asked(protocol, [echo()])
+    given_up = Asked(protocol, [echo()])
+    peer.requests()
+    protocol.abandon(given_up.call)
+    error = ConnectionLost("fs1", NtStatus.CONNECTION_RESET, "reset")
+    protocol.lost(error)
+    protocol.lost(ConnectionLost("fs1", NtStatus.IO_TIMEOUT, "later"))
+    assert (sent.done, queued.done, given_up.done) == (1, 1, 0)
+    assert sent.call.error is queued.call.error is error
+    with pytest.raises(ConnectionLost, match="reset"):
+        protocol.submit([echo()], Route(), lambda: None)
+    protocol.abandon(sent.call)
+
+
+@given(st.binary(max_size=300))
+def test_any_bytes_from_a_server_are_an_answer_or_an_error(data: bytes) -> None:
+    protocol, peer = connected()
+    Asked(protocol, [echo()])
+    peer.requests()
+    try:
+        peer.deliver([data] if data else [])
+    except (WireError, SecurityError):
+        pass
+
+
+@given(st.data())
+def test_credits_balance_whatever_happens(data: st.DataObject) -> None:
+    protocol, peer = connected(credits=8, max_credits=16)
+    unanswered: list = []
+    calls: list[Asked] = []
+    for _ in range(data.draw(st.integers(1, 25))):
+        step = data.draw(st.sampled_from(["ask", "send", "answer", "abandon", "pending"]))
+        if step == "ask":
+            calls.append(Asked(protocol, [wire.encode_read(FILE, 0, data.draw(st.integers(1, 6)) * 65536)]))
+        elif step == "send":
+            unanswered += [request for (request,) in peer.requests() if request.command != Command.CANCEL]
+        elif step == "abandon" and calls:
+            protocol.abandon(calls.pop(data.draw(st.integers(0, len(calls) - 1))).call)
+        elif unanswered:
+            request = unanswered[data.draw(st.integers(0, len(unanswered) - 1))]
+            if step == "pending":
+                peer.deliver([peer.pending(request)])
+            else:
+                unanswered.remove(request)
+                body = read_body(b"x") if request.command == Command.READ else None
+                peer.deliver([peer.answer(request, body, credits=request.header.credit_charge)])
+        protocol.check_invariants()
+    while frames := peer.requests():
+        unanswered += [request for (request,) in frames if request.command != Command.CANCEL]
+        while unanswered:
+            request = unanswered.pop()
+            body = read_body(b"x") if request.command == Command.READ else None
+            peer.deliver([peer.answer(request, body, credits=request.header.credit_charge)])
+    assert all(one.done == 1 for one in calls)
+    assert protocol.statistics().in_flight == len(unanswered)

@@ -1,0 +1,313 @@
+"""The node table: examples, and histories against a model of one's own making."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from dfsfs.namespace.junction import Junction, Location
+from dfsfs.smb.fscc import FileAttributes, FileStat
+from dfsfs.unc import UncPath
+from dfsfs.vfs.nodes import ROOT, Node, NodeTable
+
+SHARE = UncPath.parse("//fs1/data")
+REPLICA = UncPath.parse("//fs2/data")
+
+
+def stat(file_id: int, *, folder: bool = False) -> FileStat:
+    attributes = FileAttributes.DIRECTORY if folder else FileAttributes.NORMAL
+    return FileStat(
+        created=1,
+        accessed=1,
+        written=1,
+        changed=1,
+        attributes=attributes,
+        size=0,
+        allocated=0,
+        file_id=file_id,
+        links=1,
+        reparse_tag=0,
+    )
+
+
+def table_at(prefix: str = "//dfs/ns", *components: str) -> NodeTable:
+    return NodeTable(Location(Junction(UncPath.parse(prefix)), components))
+
+
+def add(
+    table: NodeTable, parent: Node, name: str, file_id: int, *, folder: bool = False, share: UncPath = SHARE
+) -> Node:
+    node = table.observe(parent, name, stat(file_id, folder=folder), share)
+    table.count_lookup(node)
+    return node
+
+
+def path(node: Node) -> str | None:
+    return None if node.location is None else str(node.location.unc)
+
+
+def test_a_location_is_the_way_from_the_nearest_anchor() -> None:
+    table = table_at("//dfs/ns", "sub")
+    folder = add(table, table.root, "a", 1, folder=True)
+    link = table.observe_link(folder, "l", Location(Junction(UncPath.parse("//dfs/ns/sub/a/l")), ()))
+    below = add(table, link, "x", 2)
+    assert path(table.root) == "//dfs/ns/sub"
+    assert path(folder) == "//dfs/ns/sub/a"
+    assert below.location == Location(link.anchor.junction if link.anchor else Junction(SHARE), ("x",))
+    assert link.place == Location(
+        table.root.anchor.junction if table.root.anchor else Junction(SHARE), ("sub", "a", "l")
+    )
+    assert (link.is_link, table.root.is_link, folder.is_link) == (True, False, False)
+
+
+def test_the_same_file_id_is_the_same_node_and_another_one_is_not() -> None:
+    table = table_at()
+    first = add(table, table.root, "a", 1)
+    assert add(table, table.root, "A", 1) is first
+    second = add(table, table.root, "a", 2)
+    assert second is not first and second.ino != first.ino
+    assert first.detached and first.location is None
+    assert table.get(first.ino) is first, "the kernel still has it"
+    table.forget(first.ino, 2)
+    assert table.get(first.ino) is None
+    table.check_invariants()
+
+
+def test_a_failover_changes_no_node() -> None:
+    table = table_at()
+    node = add(table, table.root, "a", 1)
+    assert add(table, table.root, "a", 99, share=REPLICA) is node
+    assert node.file_id == 99
+    assert add(table, table.root, "a", 98, share=REPLICA) is not node
+
+
+def test_a_file_id_of_zero_says_nothing() -> None:
+    table = table_at()
+    node = add(table, table.root, "a", 1)
+    assert add(table, table.root, "a", 0) is node
+    assert add(table, table.root, "a", 5) is node
+
+
+def test_a_folder_in_place_of_a_file_is_another_node() -> None:
+    table = table_at()
+    node = add(table, table.root, "a", 0)
+    assert add(table, table.root, "a", 0, folder=True) is not node
+
+
+def test_numbers_are_the_same_after_a_remount_and_differ_in_a_collision() -> None:
+    one, two = table_at(), table_at()
+    node = add(one, one.root, "a", 1)
+    assert node.ino == add(two, two.root, "other", 1).ino
+    twin = add(one, one.root, "hard link", 1)
+    assert twin.ino == node.ino + 1
+    assert add(one, one.root, "elsewhere", 1, share=REPLICA).ino not in (node.ino, twin.ino)
+
+
+def test_a_rename_moves_everything_below() -> None:
+    table = table_at()
+    folder = add(table, table.root, "a", 1, folder=True)
+    deep = add(table, add(table, folder, "b", 2, folder=True), "c", 3)
+    other = add(table, table.root, "z", 4, folder=True)
+    table.rename(folder, other, "moved")
+    assert path(deep) == "//dfs/ns/z/moved/b/c"
+    assert table.child(table.root, "a") is None
+    table.rename(folder, other, "MOVED")
+    assert folder.name == "MOVED"
+    table.check_invariants()
+
+
+def test_a_rename_over_a_name_detaches_what_had_it() -> None:
+    table = table_at()
+    folder = add(table, table.root, "d", 1, folder=True)
+    victim = add(table, table.root, "v", 2)
+    source = table.observe(folder, "s", stat(3), SHARE)
+    table.hold(source)
+    table.rename(source, table.root, "V")
+    assert victim.detached
+    assert path(source) == "//dfs/ns/V"
+    table.check_invariants()
+    table.release(source)
+    assert table.get(source.ino) is None and table.child(table.root, "v") is None
+
+
+def test_a_detached_folder_takes_what_is_below_with_it() -> None:
+    table = table_at()
+    folder = add(table, table.root, "d", 1, folder=True)
+    below = add(table, folder, "x", 2)
+    table.detach(folder)
+    table.detach(folder)
+    assert below.location is None and below.place is None
+    table.forget(folder.ino, 1)
+    assert table.get(folder.ino) is folder, "a child keeps it"
+    table.forget(below.ino, 1)
+    assert table.statistics().nodes == 1
+    table.check_invariants()
+
+
+def test_a_folder_that_turns_out_to_be_a_link_stays_the_same_node() -> None:
+    table = table_at()
+    folder = add(table, table.root, "d", 1, folder=True)
+    below = add(table, folder, "x", 2)
+    anchor = Location(Junction(UncPath.parse("//dfs/ns/d")), ())
+    link = table.observe_link(table.root, "D", anchor)
+    assert link is folder and link.is_link
+    assert below.detached
+    assert table.observe_link(table.root, "d", anchor) is link
+    ordinary = add(table, table.root, "d", 1, folder=True)
+    assert ordinary is not link, "the link was removed and a folder made in its place"
+    assert table.statistics().links == 0
+
+
+def test_a_file_that_turns_out_to_be_a_link_is_replaced() -> None:
+    table = table_at()
+    file = add(table, table.root, "d", 1)
+    assert table.observe_link(table.root, "d", Location(Junction(UncPath.parse("//dfs/ns/d")), ())) is not file
+
+
+def test_the_root_can_become_the_inside_of_a_link() -> None:
+    table = table_at("//dfs/ns", "a", "b")
+    add(table, table.root, "x", 1)
+    table.move_anchor(table.root, Location(Junction(UncPath.parse("//dfs/ns/a")), ("b",)))
+    assert path(table.root) == "//dfs/ns/a/b"
+    assert not table.root.children
+    table.forget(ROOT, 5)
+    assert table.get(ROOT) is table.root
+
+
+@dataclass(eq=False)
+class Model:
+    """A node as the model knows it: a name in a parent, and how often the kernel has it."""
+
+    name: str
+    file_id: int
+    folder: bool
+    parent: Model | None
+    lookups: int = 0
+    handles: int = 0
+    attached: bool = True
+    node: Node | None = None
+    children: dict[str, Model] = field(default_factory=dict)
+
+    def path(self) -> str | None:
+        if self.parent is None:
+            return "//dfs/ns" if self.attached else None
+        above = self.parent.path()
+        return None if above is None or not self.attached else f"{above}/{self.name}"
+
+    def held(self) -> bool:
+        return bool(self.lookups or self.handles) or any(child.held() for child in self.children.values())
+
+
+NAMES = st.sampled_from(["a", "A", "b", "c"])
+IDS = st.integers(1, 6)
+
+
+class Histories(RuleBasedStateMachine):
+    """Any order of what servers say, what programs do and what the kernel forgets."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = table_at()
+        self.top = Model("", 0, True, None, lookups=1, node=self.table.root)
+        self.models: list[Model] = [self.top]
+
+    def _folders(self) -> list[Model]:
+        return [model for model in self.models if model.folder and (model is self.top or model.held())]
+
+    def _unlink(self, model: Model) -> None:
+        assert model.parent is not None
+        del model.parent.children[model.name.upper()]
+        model.attached, model.parent = False, None
+
+    @rule(index=st.integers(0, 50), name=NAMES, file_id=IDS, folder=st.booleans())
+    def look_up(self, index: int, name: str, file_id: int, folder: bool) -> None:
+        folders = self._folders()
+        parent = folders[index % len(folders)]
+        known = parent.children.get(name.upper())
+        if known is not None and not known.held():
+            self._unlink(known)
+            known = None
+        if known is not None and (known.file_id, known.folder) != (file_id, folder):
+            self._unlink(known)
+            known = None
+        assert parent.node is not None
+        node = add(self.table, parent.node, name, file_id, folder=folder)
+        if known is None:
+            known = parent.children[name.upper()] = Model(name, file_id, folder, parent, node=node)
+            self.models.append(known)
+        assert known.node is node
+        known.lookups += 1
+
+    def _pick(self, index: int) -> Model | None:
+        models = [model for model in self.models if model is not self.top and model.held()]
+        return models[index % len(models)] if models else None
+
+    @rule(index=st.integers(0, 50), count=st.integers(1, 3))
+    def forget(self, index: int, count: int) -> None:
+        model = self._pick(index)
+        if model is not None and model.node is not None:
+            count = min(count, model.lookups)
+            model.lookups -= count
+            self.table.forget(model.node.ino, count)
+
+    @rule(index=st.integers(0, 50))
+    def open(self, index: int) -> None:
+        model = self._pick(index)
+        if model is not None and model.node is not None and model.lookups:
+            model.handles += 1
+            self.table.hold(model.node)
+
+    @rule(index=st.integers(0, 50))
+    def close(self, index: int) -> None:
+        model = self._pick(index)
+        if model is not None and model.node is not None and model.handles:
+            model.handles -= 1
+            self.table.release(model.node)
+
+    @rule(index=st.integers(0, 50))
+    def remove(self, index: int) -> None:
+        model = self._pick(index)
+        if model is not None and model.parent is not None and model.node is not None:
+            self._unlink(model)
+            self.table.detach(model.node)
+
+    @rule(index=st.integers(0, 50), to=st.integers(0, 50), name=NAMES)
+    def rename(self, index: int, to: int, name: str) -> None:
+        model = self._pick(index)
+        folders = self._folders()
+        target = folders[to % len(folders)]
+        if model is None or model.parent is None or model.node is None or target.node is None:
+            return
+        above: Model | None = target
+        while above is not None:
+            if above is model:
+                return
+            above = above.parent
+        victim = target.children.get(name.upper())
+        if victim is not None and victim is not model:
+            self._unlink(victim)
+        del model.parent.children[model.name.upper()]
+        model.name, model.parent = name, target
+        target.children[name.upper()] = model
+        self.table.rename(model.node, target.node, name)
+
+    @invariant()
+    def agrees(self) -> None:
+        self.table.check_invariants()
+        for model in self.models:
+            assert model.node is not None
+            if model is self.top or model.held():
+                assert self.table.get(model.node.ino) is model.node
+                assert path(model.node) == model.path()
+            else:
+                assert self.table.get(model.node.ino) is not model.node
+        held = [model for model in self.models if model is self.top or model.held()]
+        assert self.table.statistics().nodes == len(held)
+        assert self.table.statistics().lookups == sum(model.lookups for model in held)
+
+
+TestHistories = Histories.TestCase
+TestHistories.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)

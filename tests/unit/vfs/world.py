@@ -1,0 +1,92 @@
+"""A file system on a namespace in memory, and the walk of a path in it, for the tests of the vfs."""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+
+from dfsfs.errors import DfsfsError, NtStatus, SmbError
+
+from dfsfs.vfs.filesystem import DOTS, FileSystem
+from dfsfs.vfs.mapping import NameMapping, Ownership
+from dfsfs.vfs.nodes import ROOT
+from tests.fakes.memory_namespace import MemoryNamespace
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
+    from dfsfs.vfs.mapping import Attributes
+
+ACTIMEO = 1.0
+
+
+class World:
+    """The namespace //dfs/ns, and the share //fs1/data, which its link `link` leads to."""
+
+    def __init__(self, *components: str) -> None:
+        self.namespace = MemoryNamespace()
+        self.root = self.namespace.add_share("//dfs/ns")
+        self.data = self.namespace.add_share("//fs1/data")
+        self.root.add_link("link")
+        self.namespace.add_link("//dfs/ns/link", "//fs1/data")
+        self.fs = FileSystem(
+            self.namespace.as_namespace(),
+            self.namespace.root("//dfs/ns", *components),
+            names=NameMapping(),
+            ownership=Ownership(uid=7, gid=8, file_mode=0o644, dir_mode=0o755),
+            timeout=ACTIMEO,
+            clock=trio.current_time,
+        )
+
+    async def walk(self, path: str) -> Attributes:
+        """Looks a path up as the kernel does, and forgets the folders on the way again."""
+        ino, attributes = ROOT, None
+        for name in path.split("/"):
+            attributes = await self.fs.lookup(ino, name.encode())
+            if ino != ROOT:
+                self.fs.forget(ino, 1)
+            ino = attributes.ino
+        assert attributes is not None
+        return attributes
+
+    async def ino(self, path: str) -> int:
+        return (await self.walk(path)).ino if path else ROOT
+
+    async def list(self, path: str = "") -> dict[str, Attributes]:
+        """Lists a folder, without `.` and `..`, and forgets what it saw."""
+        ino = await self.ino(path)
+        handle = await self.fs.opendir(ino)
+        found = {}
+        try:
+            async for name, attributes, _ in self.fs.readdir(handle, 0):
+                if name not in DOTS:
+                    found[name.decode()] = attributes
+                    self.fs.forget(attributes.ino, 1)
+        finally:
+            await self.fs.releasedir(handle)
+            self.fs.forget(ino, 1)
+        return found
+
+    def sent(self, *, since: int = 0) -> list[str]:
+        """What was sent to both shares: the verbs with their paths."""
+        return [f"{verb} {path}" for store in (self.root, self.data) for verb, path in store.calls[since:]]
+
+    def clear(self) -> None:
+        self.root.calls.clear()
+        self.data.calls.clear()
+
+
+async def fails(code: int, action: Awaitable[object]) -> None:
+    """Awaits what has to fail with an errno."""
+    with pytest.raises(DfsfsError) as caught:
+        await action
+    assert errno.errorcode[caught.value.errno] == errno.errorcode[code], str(caught.value)
+
+
+def refuse(verb: str, refused: str) -> None:
+    """A fault for MemoryStore.before: ACCESS_DENIED for one verb."""
+    if verb == refused:
+        raise SmbError(NtStatus.ACCESS_DENIED, f"{verb} as the test wants it")
