@@ -45,8 +45,7 @@ def guarded(
     """Makes a handler that always ends, and with nothing but a result or a FUSEError."""
     name = getattr(handler, "__name__", "handler")
 
-    @functools.wraps(handler)
-    async def wrapper(self: H, *args: P.args, **kwargs: P.kwargs) -> T:
+    async def wrapper(self: H, /, *args: P.args, **kwargs: P.kwargs) -> T:
         try:
             with trio.move_on_after(self.deadline):
                 return await handler(self, *args, **kwargs)
@@ -61,6 +60,7 @@ def guarded(
         log.warning("%s was given up after %g seconds", name, self.deadline)
         raise pyfuse3.FUSEError(errno.ETIMEDOUT)
 
+    functools.update_wrapper(wrapper, handler)
     return wrapper
 
 
@@ -70,11 +70,11 @@ def quiet(
     """Like `guarded`, for a handler that may raise nothing at all: nobody waits for its answer."""
     inner = guarded(handler)
 
-    @functools.wraps(handler)
-    async def wrapper(self: H, *args: P.args, **kwargs: P.kwargs) -> None:
+    async def wrapper(self: H, /, *args: P.args, **kwargs: P.kwargs) -> None:
         try:
             await inner(self, *args, **kwargs)
         except pyfuse3.FUSEError:
             pass  # `guarded` has logged what is worth it
 
+    functools.update_wrapper(wrapper, handler)
     return wrapper

@@ -3,9 +3,9 @@
 How a mount ends, and what happens then:
 
     umount by a user         the kernel closes the device; the main loop ends by itself
-    SIGTERM, SIGINT          the mount is detached while the loop still serves, so that the kernel can write back what it
-                             has; if it is busy and the loop has not ended after GRACE seconds, the loop is told to end;
-                             after GRACE more, handlers that still wait for a server are cancelled
+    SIGTERM, SIGINT          the mount is detached while the loop still serves, so that the kernel can write back what
+                             it has; if it is busy and the loop has not ended after GRACE seconds, the loop is told to
+                             end; after GRACE more, handlers that still wait for a server are cancelled
     an error in the loop     the mount is taken down, or else every access to it would hang
 
 SIGUSR1 puts what every task and thread is doing in the log.
@@ -22,6 +22,7 @@ import logging
 import os
 import re
 import signal
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import pyfuse3
@@ -40,8 +41,8 @@ GRACE = 5.0
 MIN_TASKS = 10
 """Idle tasks that wait for requests. With fewer, tasks are made and ended all the time."""
 MAX_TASKS = 200
-"""Requests that are worked on at the same time; the kernel queues the others. Handlers that wait for a dead server must not
-keep those of another from being served."""
+"""Requests that are worked on at the same time; the kernel queues the others. Handlers that wait for a dead server must
+not keep those of another from being served."""
 READ_AHEAD_KB = 4096
 """What the kernel reads ahead in a file. Its default of 128 KiB leaves a sequential read waiting for each answer."""
 
@@ -66,18 +67,17 @@ async def serve(
         pyfuse3.init(operations, mountpoint, set(options))
     except (RuntimeError, OSError, UnicodeError) as error:
         raise PosixError(getattr(error, "errno", None) or 5, f"FUSE can't mount on {mountpoint}: {error}") from error
+    mount = _Mount(mountpoint)
     try:
         async with trio.open_nursery() as nursery:
-            ended = trio.Event()
-            main = trio.CancelScope()
-            await nursery.start(_obey_signals, mountpoint, main, ended)
+            await nursery.start(_obey_signals, mount)
             nursery.start_soon(_announce, mountpoint, read_ahead_kb, on_ready)
-            with main:
+            with mount.loop:
                 await pyfuse3.main(min_tasks=MIN_TASKS, max_tasks=MAX_TASKS)
-            ended.set()
+            mount.ended.set()
             nursery.cancel_scope.cancel()
     finally:
-        pyfuse3.close(unmount=True)
+        pyfuse3.close(unmount=not mount.detached)
 
 
 async def _announce(mountpoint: str, read_ahead_kb: int, on_ready: Callable[[], None]) -> None:
@@ -113,12 +113,7 @@ def device_of(mountinfo: str, mountpoint: str) -> str | None:
     return found
 
 
-async def _obey_signals(
-    mountpoint: str,
-    main: trio.CancelScope,
-    ended: trio.Event,
-    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
-) -> None:
+async def _obey_signals(mount: _Mount, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
     async with trio.open_nursery() as nursery:
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGUSR1) as signals:
             task_status.started()
@@ -129,25 +124,44 @@ async def _obey_signals(
                 elif not ending:
                     ending = True
                     log.info("%s: unmounting", signal.Signals(number).name)
-                    nursery.start_soon(_end, mountpoint, main, ended)
+                    nursery.start_soon(mount.end)
 
 
-async def _end(mountpoint: str, main: trio.CancelScope, ended: trio.Event) -> None:
-    """Takes the mount down, step by step."""
-    with trio.move_on_after(GRACE):
-        await _detach(mountpoint)
-        await ended.wait()
-    log.info("%s is busy: programs that use it will get errors", mountpoint)
-    pyfuse3.terminate()
-    with trio.move_on_after(GRACE):
-        await ended.wait()
-    log.warning("%s: requests that still wait for a server are given up", mountpoint)
-    main.cancel()
+@dataclass(slots=True, eq=False)
+class _Mount:
+    """A mount on its way to the end."""
 
+    mountpoint: str
+    loop: trio.CancelScope = field(default_factory=trio.CancelScope)
+    ended: trio.Event = field(default_factory=trio.Event)
+    """Set when the main loop has ended."""
+    detached: bool = False
+    """Whether the mount point is free again, though programs may still have files open."""
 
-async def _detach(mountpoint: str) -> None:
-    command = ["umount", "-i", "-l", mountpoint] if os.geteuid() == 0 else ["fusermount3", "-u", "-z", mountpoint]
-    try:
-        await trio.run_process(command, check=False, capture_stderr=True)
-    except OSError as error:
-        log.debug("%s: %s", command[0], error)
+    async def end(self) -> None:
+        """Takes the mount down, step by step."""
+        await self._detach()
+        if await self._ends():
+            return
+        log.info("%s is busy: the programs that use it will get errors", self.mountpoint)
+        pyfuse3.terminate()
+        if await self._ends():
+            return
+        log.warning("%s: requests that still wait for a server are given up", self.mountpoint)
+        self.loop.cancel()
+
+    async def _ends(self) -> bool:
+        with trio.move_on_after(GRACE):
+            await self.ended.wait()
+        return self.ended.is_set()
+
+    async def _detach(self) -> None:
+        as_root = os.geteuid() == 0
+        command = ["umount", "-i", "-l"] if as_root else ["fusermount3", "-u", "-z"]
+        with trio.move_on_after(GRACE):
+            try:
+                result = await trio.run_process([*command, self.mountpoint], check=False, capture_stderr=True)
+            except OSError as error:
+                log.debug("%s: %s", command[0], error)
+            else:
+                self.detached = result.returncode == 0

@@ -183,9 +183,9 @@ class Pool:
         (response,) = await server.connection.call([Request(Command.TREE_CONNECT, body)], route)
         if response.status != NtStatus.SUCCESS:
             raise SmbError(response.status, f"connecting to {share}")
-        connected = decode_tree_connect(response.message[wire.HEADER_SIZE :])
+        connected = decode_tree_connect(response.message)
         seal = route.seal or bool(connected.share_flags & SHARE_ENCRYPT_DATA)
-        if seal and (server.session.keys is None or server.session.keys.sealer is None):
+        if seal and server.session.keys.sealer is None:
             raise SecurityError(
                 f"{share} asks for encryption, which {server.connection.negotiated.dialect.name} has not"
             )

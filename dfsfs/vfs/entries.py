@@ -25,6 +25,7 @@ from dfsfs.errors import DfsfsError, PosixError
 from dfsfs.namespace.junction import Attempt, Covered, Location
 from dfsfs.smb.fscc import FileAttributes, FileStat, encode_basic_information
 from dfsfs.vfs.files import Files, raise_if_unknown
+from dfsfs.vfs.places import is_marked_link
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -117,7 +118,7 @@ class Entries:
             PosixError: EBUSY, it is a DFS link.
         """
         node = await self._places.look_up(parent, name)
-        if node.is_link:
+        if node.is_link or (node.stat is not None and is_marked_link(node.stat)):
             self._places.table.prune(node)
             raise PosixError(errno.EBUSY, f"{name} is a DFS link")
         self._places.table.hold(node)

@@ -25,7 +25,7 @@ from dfsfs.vfs.entries import Entries
 from dfsfs.vfs.files import Files, OpenResult
 from dfsfs.vfs.mapping import AttributeChanges, Attributes, NameMapping, Ownership, attributes_for_mode, changed_stat
 from dfsfs.vfs.nodes import NEVER
-from dfsfs.vfs.places import Places, stat_of
+from dfsfs.vfs.places import Places, is_marked_link, stat_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
@@ -64,8 +64,17 @@ class FileSystem:
         ownership: Ownership,
         timeout: float,
         clock: Callable[[], float],
+        follow_links: bool = True,
     ) -> None:
-        self._places = Places(namespace, root, names=names, ownership=ownership, timeout=timeout, clock=clock)
+        self._places = Places(
+            namespace,
+            root,
+            names=names,
+            ownership=ownership,
+            timeout=timeout,
+            clock=clock,
+            follow_links=follow_links,
+        )
         self._files = Files(self._places)
         self._entries = Entries(self._places, self._files)
         self._listings: dict[int, Listing] = {}
@@ -187,7 +196,7 @@ class FileSystem:
             if known.is_link and known.stat is None:
                 known.stat = entry.stat
             return known
-        if entry.stat.is_dfs_link:
+        if places.follow_links and is_marked_link(entry.stat):
             node = places.link_node(folder, entry.name, places.location(folder).child(entry.name).unc)
             node.stat, node.expires = entry.stat, origin.time + places.timeout
             return node

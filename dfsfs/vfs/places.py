@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from dfsfs.errors import DfsfsError, Disposition, PosixError
 from dfsfs.namespace.junction import Covered, Location
+from dfsfs.smb.fscc import REPARSE_TAG_DFS
 from dfsfs.unc import UncError
 from dfsfs.vfs.nodes import NEVER, Node, NodeTable
 
@@ -46,7 +47,10 @@ _UNREACHED = frozenset({Disposition.RETRY, Disposition.RECONNECT, Disposition.NE
 
 
 class Places:
-    """See the module's text. `root` is the mount's root, `timeout` the life of attributes in seconds."""
+    """See the module's text. `root` is the mount's root, `timeout` the life of attributes in seconds.
+
+    `follow_links` False: DFS links are left alone, and everything that leads through one fails.
+    """
 
     def __init__(
         self,
@@ -57,7 +61,9 @@ class Places:
         ownership: Ownership,
         timeout: float,
         clock: Callable[[], float],
+        follow_links: bool,
     ) -> None:
+        self.follow_links = follow_links
         self.table = NodeTable(root)
         self.names = names
         self.ownership = ownership
@@ -99,14 +105,21 @@ class Places:
             DfsfsError: what the operation or the way to a target came to.
         """
         try:
-            return await self._namespace.run(self.location(node), operation)
+            return await self._run_here(node, operation)
+        except Covered:
+            pass
+        try:
+            return await self._run_here(node, operation)
         except Covered as link:
-            if not self._uncover(node, link.prefix):
-                raise self._turned(link) from None
+            raise self._turned(link) from None
+
+    async def _run_here(self, node: Node, operation: Callable[[Attempt], Awaitable[T]]) -> T:
+        """Like `run`, but raises Covered when the node has just turned into a link, and goes no further."""
         try:
             return await self._namespace.run(self.location(node), operation)
         except Covered as link:
-            self._uncover(node, link.prefix)
+            if self._uncover(node, link.prefix):
+                raise
             raise self._turned(link) from None
 
     async def run_in(self, folder: Node, name: str, operation: Callable[[Attempt], Awaitable[T]]) -> T:
@@ -123,7 +136,7 @@ class Places:
         except Covered as link:
             if link.prefix == location.unc:
                 if self.table.child(folder, name) is not None:
-                    self.link_node(folder, name, link.prefix)
+                    self.table.prune(self.link_node(folder, name, link.prefix))
                 raise
             self._uncover(folder, link.prefix)
             raise self._turned(link) from None
@@ -149,7 +162,10 @@ class Places:
             place = above.place
             if place is not None and place.unc == prefix:
                 self.link_node(above.parent, above.name, prefix)
-                return above is node
+                if above is node:
+                    return True
+                self.table.prune(above)
+                return False
         return False
 
     def _turned(self, link: Covered) -> PosixError:
@@ -266,6 +282,11 @@ class Places:
             return
         changes = node.changes
         try:
+            stat, share = await self._run_here(node, stat_of)
+        except Covered:
+            if node is not self.table.root:
+                await self._refresh_link(node)
+                return
             stat, share = await self.run(node, stat_of)
         except DfsfsError as error:
             if error.errno == errno.ENOENT:
@@ -304,6 +325,15 @@ class Places:
             except DfsfsError:
                 pass  # whoever enters the link will hear of it
         link.expires = self.clock() + self.timeout
+
+
+def is_marked_link(stat: FileStat) -> bool:
+    """Whether a listing says for sure that an entry is a DFS link.
+
+    The tag of DFS Replication is no proof: replicated folders have it, too. Such an entry is taken for a folder, and
+    for a link as soon as the server says so.
+    """
+    return stat.is_dfs_link and stat.reparse_tag == REPARSE_TAG_DFS
 
 
 async def stat_of(attempt: Attempt) -> tuple[FileStat, UncPath]:

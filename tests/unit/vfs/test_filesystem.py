@@ -99,7 +99,7 @@ async def test_a_listing_lets_go_of_what_was_not_taken(autojump_clock: object) -
     world = World()
     for number in range(10):
         world.root.add_file(f"f{number}")
-    assert len(await world.list()) == 11
+    assert len(await world.listing()) == 11
     assert world.fs.statistics().nodes.nodes == 1
     assert world.fs.statistics().open_directories == 0
 
@@ -297,7 +297,7 @@ async def test_a_removed_file_stays_readable_until_it_is_closed(autojump_clock: 
     folder, ino = await world.ino("d"), await world.ino("d/f")
     opened = await world.fs.open(ino, os.O_RDWR)
     await world.fs.unlink(folder, b"f")
-    assert await world.list("d") == {}
+    assert await world.listing("d") == {}
     await fails(errno.ENOENT, world.walk("d/f"))
     (hidden,) = world.root.names("d")
     await fails(errno.ENOENT, world.walk(f"d/{hidden}"))
@@ -354,11 +354,11 @@ async def test_a_mount_of_a_folder_in_the_namespace(autojump_clock: object) -> N
     world.root.add_file("sub/f", b"1")
     assert (await world.walk("f")).size == 1
     assert (await world.fs.getattr(ROOT)).ino == ROOT
-    assert list(await world.list()) == ["f"]
+    assert list(await world.listing()) == ["f"]
 
 
 async def test_names_are_mapped(autojump_clock: object) -> None:
     world = World()
     await world.fs.mknod(ROOT, b"what: a name?.", 0o644)
     assert world.root.names()[-1] == "what\uf022 a name\uf025\uf029"
-    assert "what: a name?." in await world.list()
+    assert "what: a name?." in await world.listing()

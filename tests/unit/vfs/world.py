@@ -9,7 +9,6 @@ import pytest
 import trio
 
 from dfsfs.errors import DfsfsError, NtStatus, SmbError
-
 from dfsfs.vfs.filesystem import DOTS, FileSystem
 from dfsfs.vfs.mapping import NameMapping, Ownership
 from dfsfs.vfs.nodes import ROOT
@@ -55,7 +54,7 @@ class World:
     async def ino(self, path: str) -> int:
         return (await self.walk(path)).ino if path else ROOT
 
-    async def list(self, path: str = "") -> dict[str, Attributes]:
+    async def listing(self, path: str = "") -> dict[str, Attributes]:
         """Lists a folder, without `.` and `..`, and forgets what it saw."""
         ino = await self.ino(path)
         handle = await self.fs.opendir(ino)

@@ -1,0 +1,433 @@
+"""What a mount is asked to be: the text of `-o` and of credentials files, checked and turned into a MountConfig.
+
+    text of -o, fstab -> parse_options -> ParsedOptions -> make_config (with who mounts, and the password) -> MountConfig
+
+`table` declares every option once, `values` reads their values. Everything here is pure: files, the environment and the
+user database are read by the command, which hands over what it found.
+
+Rules. The last of several settings counts. An option of the command line or of fstab comes before the environment, and
+that before a credentials file. Options are split at commas as they stand; only in `password=` does a doubled comma
+stand for one. An error is a ConfigError of one line that names the option; no message has a password in it, nor what may
+be the rest of one.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from dfsfs.config.table import BY_NAME, DIALECTS, SECRETS, Option, Policy, Security, Sharing, find, is_word_of_others
+from dfsfs.config.values import password as check_password
+from dfsfs.config.values import username as check_username
+from dfsfs.smb.credentials import Credentials, Secret
+from dfsfs.unc import UncError, UncPath, fold_name
+
+CONNECT_TIMEOUT = 8.0
+"""Seconds for a TCP connection, negotiate and login together: a mount of a host that does not answer fails within 10."""
+REQUEST_TIMEOUT = 30.0
+FAILOVER_TIMEOUT = 60.0
+ECHO_INTERVAL = 60.0
+ATTRIBUTE_TIMEOUT = 1.0
+"""Seconds. That, and the modes, are the values of mount.cifs."""
+MAX_CREDITS = 1024
+MODE = 0o755
+PORT = 445
+MAX_HOPS = 8
+
+
+class ConfigError(Exception):
+    """The mount is asked for in a way that makes no sense, or that dfsfs does not do. One line, without passwords."""
+
+    exit_code = 1
+    """Wrong usage, for mount(8)."""
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedOptions:
+    """The options as given; None where nothing was said."""
+
+    username: str | None = None
+    password: Secret | None = None
+    domain: str | None = None
+    credentials_file: str | None = None
+    guest: bool = False
+    security: Security = Security.NTLM
+    uid: int | str | None = None
+    gid: int | str | None = None
+    file_mode: int = MODE
+    dir_mode: int = MODE
+    permission_checks: bool = True
+    map_names: bool = True
+    use_dfs: bool = True
+    max_hops: int = MAX_HOPS
+    attribute_timeout_file: float = ATTRIBUTE_TIMEOUT
+    attribute_timeout_directory: float = ATTRIBUTE_TIMEOUT
+    read_size: int | None = None
+    write_size: int | None = None
+    dialects: tuple[int, ...] = DIALECTS
+    sign: bool = False
+    seal: bool = False
+    port: int = PORT
+    address: str | None = None
+    source: str | None = None
+    hosts: Mapping[str, str] = field(default_factory=dict)
+    echo_interval: float = ECHO_INTERVAL
+    max_credits: int = MAX_CREDITS
+    timeout: float = REQUEST_TIMEOUT
+    failover_timeout: float = FAILOVER_TIMEOUT
+    read_only: bool = False
+    suid: bool = False
+    dev: bool = False
+    execute: bool = True
+    sharing: Sharing | None = None
+    foreground: bool = False
+    without_effect: tuple[str, ...] = ()
+    """Options that were ignored and deserve a warning."""
+
+    @property
+    def needs_password(self) -> bool:
+        return not self.guest and self.security is not Security.NONE
+
+
+@dataclass(frozen=True, slots=True)
+class OwnershipOptions:
+    """Who all files belong to, with the modes that they show (permission bits)."""
+
+    uid: int
+    gid: int
+    file_mode: int
+    dir_mode: int
+    permission_checks: bool
+    """The kernel checks them; if not, only the servers decide. fuse_options says so, too."""
+
+
+@dataclass(frozen=True, slots=True)
+class CachingOptions:
+    """For how many seconds attributes are kept without asking the server again."""
+
+    attribute_timeout_file: float
+    attribute_timeout_directory: float
+
+
+@dataclass(frozen=True, slots=True)
+class TransportOptions:
+    """How servers are reached. Times in seconds, sizes in bytes, dialects as on the wire (MS-SMB2 2.2.3)."""
+
+    port: int
+    hosts: Mapping[str, str]
+    """Fixed addresses by the folded name of the server; ip= is the entry of the server that the mount names."""
+    source: str | None
+    dialects: tuple[int, ...]
+    seal: bool
+    connect_timeout: float
+    request_timeout: float
+    echo_interval: float
+    max_credits: int
+    read_size: int | None
+    write_size: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class MountConfig:
+    """All that is to be known to serve a mount, except where it is mounted."""
+
+    unc: UncPath
+    """At least server and share."""
+    credentials: Credentials
+    transport: TransportOptions
+    ownership: OwnershipOptions
+    caching: CachingOptions
+    map_names: bool
+    """Characters that Windows does not allow in names are mapped (mapposix)."""
+    use_dfs: bool
+    """If not, the share is mounted as it is (nodfs)."""
+    max_hops: int
+    failover_timeout: float
+    """Seconds."""
+    fuse_options: tuple[str, ...]
+    """For FUSE, besides fsname and subtype."""
+
+
+@dataclass(frozen=True, slots=True)
+class CredentialsFile:
+    """What a credentials file says; None for what it doesn't."""
+
+    username: str | None = None
+    password: Secret | None = None
+    domain: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Mounter:
+    """Who mounts, and how names of users and groups become numbers. These two raise KeyError for an unknown one."""
+
+    uid: int
+    gid: int
+    find_user: Callable[[str], int]
+    find_group: Callable[[str], int]
+
+
+# -- the place --------------------------------------------------------------------------------------------------------
+
+
+def parse_unc(text: str) -> UncPath:
+    """Reads what is to be mounted: `//server/share`, with folders after it, with slashes or backslashes.
+
+    fstab(5) has `\\040` for a space, and so for tab, newline and backslash. As a share's name may begin with 040, the
+    escapes count only where the text has slashes.
+
+    Raises:
+        ConfigError: it names no share, or a user.
+    """
+    if text.startswith("//"):
+        text = re.sub(r"\\(040|011|012|134)", lambda match: chr(int(match[1], 8)), text)
+    elif not text.startswith("\\\\"):
+        raise ConfigError(f"{text!r} is not //SERVER/SHARE or //DOMAIN/NAMESPACE")
+    try:
+        path = UncPath.parse(text)
+    except UncError as error:
+        raise ConfigError(f"{text!r} is not //SERVER/SHARE: {error}") from None
+    if "@" in path.host:
+        raise ConfigError("a server's name has no @ in it; user and password are options: -o username=NAME")
+    if len(path) < 2:
+        raise ConfigError(f"{path} names a server only; a share or namespace is needed, as in {path}/NAME")
+    return path
+
+
+# -- options ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Item:
+    name: str
+    value: str | None
+    start: int
+    end: int
+    after_secret: bool
+
+
+def _split(text: str) -> list[_Item]:
+    """The options of a text, with where they are in it."""
+    items: list[_Item] = []
+    position = 0
+    after_secret = False
+    while position < len(text):
+        name = re.split("[,=]", text[position:], maxsplit=1)[0]
+        pattern = r"(?:[^,]|,,)*" if name in SECRETS else r"[^,]*"
+        match = re.compile(pattern, re.DOTALL).match(text, position)
+        assert match is not None
+        _, equals, value = match[0].partition("=")
+        if name in SECRETS:
+            value = value.replace(",,", ",")
+        if match[0]:
+            items.append(_Item(name, value if equals else None, position, match.end(), after_secret))
+        after_secret = name in SECRETS or (after_secret and name not in BY_NAME)
+        position = match.end() + 1
+    return items
+
+
+def parse_options(texts: Sequence[str], *, sloppy: bool = False) -> ParsedOptions:
+    """Reads the texts of all `-o`. `sloppy`, or an option of that name: unknown options don't matter.
+
+    Raises:
+        ConfigError: an option is unknown, refused, or has a bad value; or two of them contradict each other.
+    """
+    items = [item for text in texts for item in _split(text)]
+    sloppy = sloppy or any(item.name == "sloppy" for item in items)
+    settings: dict[str, Any] = {}
+    without_effect: list[str] = []
+    for item in items:
+        option = find(item.name, has_value=item.value is not None)
+        if option is None:
+            if not sloppy and not is_word_of_others(item.name):
+                raise ConfigError(_unknown(item))
+        elif option.policy is Policy.REFUSE:
+            raise ConfigError(f"option {item.name!r}: {option.help}")
+        elif option.policy is Policy.NO_EFFECT:
+            without_effect.append(item.name)
+        elif not option.any_form:
+            _apply(option, item, settings)
+    return _checked(ParsedOptions(**settings, without_effect=tuple(dict.fromkeys(without_effect))))
+
+
+def _apply(option: Option, item: _Item, settings: dict[str, Any]) -> None:
+    if not option.metavar:
+        if item.value is not None:
+            raise ConfigError(f"option {item.name!r} takes no value")
+        settings |= option.settings
+        return
+    if item.value is None or (not item.value and not option.secret):
+        raise ConfigError(f"option {item.name!r} needs a value: {item.name}={option.metavar}")
+    shown = f"{item.name}=..." if option.secret else f"{item.name}={item.value}"
+    if option.parse is check_username:
+        shown = item.name  # what is wrong with it may be a password
+    try:
+        value = option.parse(item.value)
+    except ValueError as error:
+        raise ConfigError(f"option {shown!r}: {error}") from None
+    for name in option.sets:
+        if isinstance(value, dict):
+            settings[name] = {**settings.get(name, {}), **value}
+        else:
+            settings[name] = Secret(str(value)) if option.secret else value
+
+
+def _unknown(item: _Item) -> str:
+    close = difflib.get_close_matches(item.name, BY_NAME, n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    if not item.after_secret:
+        return f"unknown option {item.name!r}{hint}"
+    # After `password=a,b` this may be `b`.
+    advice = "if it is part of the password: a comma in it has to be written twice"
+    if close or re.fullmatch("[a-z_]{4,}", item.name):
+        return f"unknown option {item.name!r}{hint} ({advice})"
+    return f"the option after the password is unknown, and is not shown here ({advice})"
+
+
+def _checked(options: ParsedOptions) -> ParsedOptions:
+    """The options, if they go together."""
+    if options.username is not None:
+        domain, name = split_username(options.username)
+        if domain is not None and options.domain not in (None, domain):
+            raise ConfigError("option 'username' names another domain than option 'domain'")
+        options = replace(options, username=name, domain=options.domain if domain is None else domain)
+    if not options.needs_password:
+        word = "guest" if options.guest else "sec=none"
+        if options.password or options.credentials_file is not None:
+            raise ConfigError(f"option {word!r} is for a login without a password, and one is given")
+        if options.sign or options.seal or options.security is Security.NTLM_SIGNED:
+            raise ConfigError(f"option {word!r}: without a password there is no key to sign or encrypt with")
+        if options.security is Security.NONE and options.username:
+            raise ConfigError("option 'sec=none' is for a login as nobody, and a user is given")
+    if options.seal and options.dialects == DIALECTS[:1]:
+        raise ConfigError("option 'seal' needs SMB 3.0, and option 'vers' says 2.1")
+    return options
+
+
+def without_secrets(text: str) -> tuple[str, Secret | None]:
+    """A text of `-o` without its passwords, and the password that counts. Takes any text, however wrong it is."""
+    kept: list[str] = []
+    secret = None
+    for item in _split(text):
+        if item.name in SECRETS:
+            secret = Secret(item.value or "")
+        else:
+            kept.append(text[item.start : item.end])
+    return ",".join(kept), secret
+
+
+# -- credentials ------------------------------------------------------------------------------------------------------
+
+
+def split_username(text: str) -> tuple[str | None, str]:
+    """`DOMAIN/NAME` or `DOMAIN\\NAME` as domain and name; None for a name without a domain."""
+    domain, separator, name = text.replace("\\", "/").partition("/")
+    return (domain, name) if separator else (None, text)
+
+
+def parse_credentials(text: str, file_name: str) -> CredentialsFile:
+    """Reads the text of a credentials file: lines `username=`, `password=` and `domain=`.
+
+    As for mount.cifs, spaces before a line's name and the case of the name don't matter, and a password is all that
+    stands after the first `=`, spaces and commas and all. Empty lines and those that begin with # or ; are comments.
+
+    Raises:
+        ConfigError: a line is none of these. The message has its number and nothing of its text.
+    """
+    found = CredentialsFile()
+    for number, line in enumerate(text.removeprefix("\ufeff").split("\n"), start=1):
+        name, equals, value = line.removesuffix("\r").partition("=")
+        name = name.strip()
+        if line.strip() == "" or name.startswith(("#", ";")):
+            continue
+        place = f"{file_name} line {number}"
+        match name.lower() if equals else "":
+            case "username" | "user":
+                domain, user = split_username(value.strip())
+                found = replace(found, username=user, domain=found.domain if domain is None else domain)
+            case "password" | "pass":
+                try:
+                    found = replace(found, password=Secret(check_password(value)))
+                except ValueError as error:
+                    raise ConfigError(f"{place}: the password: {error}") from None
+            case "domain" | "dom" | "workgroup":
+                found = replace(found, domain=value.strip())
+            case "password2":
+                raise ConfigError(f"{place}: a second password: this release of dfsfs does not have that yet")
+            case _:
+                raise ConfigError(f"{place}: a line has to begin with username=, password= or domain=")
+    return found
+
+
+# -- the whole --------------------------------------------------------------------------------------------------------
+
+
+def make_config(unc: UncPath, options: ParsedOptions, credentials: Credentials, mounter: Mounter) -> MountConfig:
+    """Puts a mount together.
+
+    Raises:
+        ConfigError: a user or group of that name does not exist.
+    """
+    hosts = dict(options.hosts)
+    if options.address is not None:
+        # Other servers that the namespace leads to have addresses of their own.
+        hosts[fold_name(unc.host)] = options.address
+    return MountConfig(
+        unc=unc,
+        credentials=credentials,
+        transport=TransportOptions(
+            port=options.port,
+            hosts=hosts,
+            source=options.source,
+            dialects=options.dialects,
+            seal=options.seal,
+            connect_timeout=min(CONNECT_TIMEOUT, options.timeout),
+            request_timeout=options.timeout,
+            echo_interval=options.echo_interval,
+            max_credits=options.max_credits,
+            read_size=options.read_size,
+            write_size=options.write_size,
+        ),
+        ownership=OwnershipOptions(
+            uid=_number("uid", options.uid, mounter.uid, mounter.find_user),
+            gid=_number("gid", options.gid, mounter.gid, mounter.find_group),
+            file_mode=options.file_mode,
+            dir_mode=options.dir_mode,
+            permission_checks=options.permission_checks,
+        ),
+        caching=CachingOptions(options.attribute_timeout_file, options.attribute_timeout_directory),
+        map_names=options.map_names,
+        use_dfs=options.use_dfs,
+        max_hops=options.max_hops,
+        failover_timeout=options.failover_timeout,
+        fuse_options=_fuse_options(options, mounter),
+    )
+
+
+def _number(option: str, given: int | str | None, default: int, look_up: Callable[[str], int]) -> int:
+    if not isinstance(given, str):
+        return default if given is None else given
+    try:
+        return look_up(given)
+    except KeyError:
+        kind = "user" if option == "uid" else "group"
+        raise ConfigError(f"option '{option}={given}': this system has no {kind} of that name") from None
+
+
+def _fuse_options(options: ParsedOptions, mounter: Mounter) -> tuple[str, ...]:
+    sharing = options.sharing
+    if sharing is None:
+        sharing = Sharing.EVERYBODY if mounter.uid == 0 else Sharing.NOBODY
+    words = (
+        ("ro", options.read_only),
+        ("suid" if options.suid else "nosuid", True),
+        ("dev" if options.dev else "nodev", True),
+        ("noexec", not options.execute),
+        ("allow_other", sharing is Sharing.EVERYBODY),
+        ("allow_root", sharing is Sharing.ROOT),
+        ("default_permissions", options.permission_checks),
+    )
+    return tuple(word for word, wanted in words if wanted)

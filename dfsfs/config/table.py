@@ -1,0 +1,302 @@
+"""Every mount option, declared once: its names, what becomes of it, and a line of help.
+
+The names and meanings are those of mount.cifs and mount(8) where these have the option. An option is
+
+    accepted     it sets fields of ParsedOptions
+    ignored      it asks for what dfsfs does anyway, or it is a word of mount(8) that no file system acts upon
+    without effect   the mount works without it: ignored as well, with one warning
+    refused      dfsfs does not do it, and a mount that pretends to would be a lie
+
+A new option is a new line here, and a field of ParsedOptions that somebody reads. No value is parsed in this module.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from typing import TYPE_CHECKING, Any
+
+from dfsfs.config import values
+from dfsfs.config.values import NOT_YET
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+SMB_2_1, SMB_3_0, SMB_3_0_2, SMB_3_1_1 = 0x0210, 0x0300, 0x0302, 0x0311
+DIALECTS = (SMB_2_1, SMB_3_0, SMB_3_0_2, SMB_3_1_1)
+"""What can be negotiated (MS-SMB2 2.2.3), oldest first."""
+
+
+class Policy(Enum):
+    """What becomes of an option."""
+
+    ACCEPT = auto()
+    IGNORE = auto()
+    NO_EFFECT = auto()
+    REFUSE = auto()
+
+
+class Security(Enum):
+    """How the mount logs in (sec=)."""
+
+    NTLM = auto()
+    NTLM_SIGNED = auto()
+    """Every request is signed. NTLM does the same wherever there is a password."""
+    NONE = auto()
+    """As nobody: an anonymous session."""
+
+
+class Sharing(Enum):
+    """Who may use the mount besides the one who made it."""
+
+    NOBODY = auto()
+    ROOT = auto()
+    EVERYBODY = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """An option under all its names; the first one is its own.
+
+    `metavar` is empty for an option without a value. Its `settings` are made as they stand; a value, parsed, is set to
+    every field in `sets`. `help` says what it does, or for which reason it is refused.
+    """
+
+    names: tuple[str, ...]
+    policy: Policy
+    help: str
+    metavar: str = ""
+    parse: Callable[[str], object] = values.plain
+    sets: tuple[str, ...] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    secret: bool = False
+    any_form: bool = False
+    """With or without a value, it is all the same."""
+
+
+def _value(names: str, sets: str, parse: Callable[[str], object], metavar: str, text: str) -> Option:
+    return Option(tuple(names.split()), Policy.ACCEPT, text, metavar, parse, sets=tuple(sets.split()))
+
+
+def _flag(names: str, settings: Mapping[str, Any], text: str) -> Option:
+    return Option(tuple(names.split()), Policy.ACCEPT, text, settings=settings)
+
+
+def _ignored(names: str, text: str) -> list[Option]:
+    return [Option((name,), Policy.IGNORE, text, any_form=True) for name in names.split()]
+
+
+def _refused(names: str, reason: str) -> list[Option]:
+    return [Option((name,), Policy.REFUSE, reason, any_form=True) for name in names.split()]
+
+
+_KERBEROS = f"Kerberos: {NOT_YET}"
+_INSECURE = "this kind of login is not secure; servers take ntlmssp"
+
+_IDENTITY = [
+    _value("username user", "username", values.username, "[DOMAIN/]NAME", "who to log in as; without, $USER"),
+    Option(
+        ("password", "pass"),
+        Policy.ACCEPT,
+        "the password; better kept in a file for credentials=. A comma in it is written twice",
+        "TEXT",
+        values.password,
+        sets=("password",),
+        secret=True,
+    ),
+    Option(("password2",), Policy.REFUSE, NOT_YET, secret=True, any_form=True),
+    _value("credentials cred", "credentials_file", values.plain, "FILE", "lines username=, password= and domain="),
+    _value("domain dom workgroup", "domain", values.plain, "NAME", "the user's domain"),
+    _flag("guest", {"guest": True}, "log in without a password; without username= as nobody"),
+    _value(
+        "sec",
+        "security",
+        values.choice(
+            {"ntlmssp": Security.NTLM, "ntlmsspi": Security.NTLM_SIGNED, "none": Security.NONE},
+            {
+                **dict.fromkeys(("krb5", "krb5i", "krb5p"), _KERBEROS),
+                **dict.fromkeys(("ntlm", "ntlmi", "ntlmv1", "ntlmv2", "ntlmv2i", "lanman", "nontlm"), _INSECURE),
+            },
+        ),
+        "KIND",
+        "ntlmssp (the default), ntlmsspi (with signing), none (as nobody)",
+    ),
+    *_refused("cruid keytab ccache principal", _KERBEROS),
+    *_refused("multiuser", NOT_YET),
+    *_ignored("netbiosname servern", "a name for servers older than SMB 2"),
+]
+
+_OWNERSHIP = [
+    _value("uid", "uid", values.account, "USER", "owner of all files, name or number; without, who mounts"),
+    _value("gid", "gid", values.account, "GROUP", "group of all files, name or number; without, that of who mounts"),
+    _value("file_mode", "file_mode", values.mode, "MODE", "mode of all files, octal; 0755"),
+    _value("dir_mode dirmode", "dir_mode", values.mode, "MODE", "mode of all folders, octal; 0755"),
+    _flag("perm default_permissions", {"permission_checks": True}, "check modes and owners here too (the default)"),
+    _flag("noperm", {"permission_checks": False}, "leave all checks to the servers"),
+    *_ignored("forceuid forcegid noforceuid noforcegid", "always so: servers give no owner that this system knows"),
+    *_ignored("nodynperm nosetuids noidsfromsid nomodefromsid nocifsacl noacl", "always so"),
+    *_refused("dynperm setuids cifsacl idsfromsid modefromsid backupuid backupgid acl", NOT_YET),
+]
+
+_NAMES = [
+    _flag("mapposix", {"map_names": True}, 'names with one of " * : < > ? \\ | are kept (the default)'),
+    _flag("nomapposix nomapchars", {"map_names": False}, "names go to the server as they are"),
+    *_refused("mapchars nocase ignorecase mfsymlinks", NOT_YET),
+    Option(
+        ("iocharset",),
+        Policy.IGNORE,
+        "names are UTF-8",
+        "CHARSET",
+        values.choice(dict.fromkeys(("utf8", "utf-8", "UTF8", "UTF-8")), {}),
+    ),
+    *_ignored("posixpaths unix linux posix nounix nolinux noposix noposixpaths", "extensions of SMB 1"),
+]
+
+_DFS = [
+    _flag("nodfs", {"use_dfs": False}, "mount one share as it is and follow no links"),
+    _value("dfs_max_hops", "max_hops", values.whole(1, 64), "NUMBER", "namespaces that a path may lead through; 8"),
+    *_ignored("nodfs_failback", "always so"),
+    *_refused("dfs_site dfs_ttl_min dfs_ttl_max dfs_failback dfs_prefer dfs_pin dc dns_suffix dfs_static", NOT_YET),
+]
+
+_ATTRIBUTE_SECONDS = values.seconds(0, 86400)
+_FOR_FILES, _FOR_FOLDERS = "attribute_timeout_file", "attribute_timeout_directory"
+
+_CACHES = [
+    Option(
+        ("cache",),
+        Policy.IGNORE,
+        "strict: what is written before a file is closed is seen when it is opened next, everywhere",
+        "strict",
+        values.choice({"strict": None}, dict.fromkeys(("none", "loose", "ro", "singleclient"), NOT_YET)),
+    ),
+    _value("actimeo", f"{_FOR_FILES} {_FOR_FOLDERS}", _ATTRIBUTE_SECONDS, "SECONDS", "how long attributes are kept; 1"),
+    _value("acregmax", _FOR_FILES, _ATTRIBUTE_SECONDS, "SECONDS", "the same for files only"),
+    _value("acdirmax", _FOR_FOLDERS, _ATTRIBUTE_SECONDS, "SECONDS", "the same for folders only"),
+    _flag("noac", {_FOR_FILES: 0.0, _FOR_FOLDERS: 0.0}, "keep no attributes"),
+    _value("rsize", "read_size", values.whole(4096, 8 << 20), "BYTES", "most bytes in one READ; what servers offer"),
+    _value("wsize", "write_size", values.whole(4096, 8 << 20), "BYTES", "most bytes in one WRITE; what servers offer"),
+    *_refused("closetimeo rasize", NOT_YET),
+    *_refused("strictsync sync dirsync", NOT_YET),
+    *_ignored("fsc nostrictsync async", "no data is kept on disk, and fsync always asks the server"),
+    *_ignored(
+        "atime noatime diratime nodiratime relatime norelatime strictatime nostrictatime lazytime nolazytime",
+        "times of access are the server's business",
+    ),
+    *_ignored("nobrl nolock", "locks stay on this machine"),
+    *_refused("brl forcemand forcemandatorylock mand", NOT_YET),
+    *_ignored("nomand", "always so"),
+    *_ignored("serverino nouser_xattr", "always so"),
+    *_refused("noserverino user_xattr", NOT_YET),
+]
+
+_DIALECT_CHOICES = {
+    "default": DIALECTS,
+    "2.1": (SMB_2_1,),
+    "3": (SMB_3_0, SMB_3_0_2, SMB_3_1_1),
+    "3.0": (SMB_3_0,),
+    "3.0.2": (SMB_3_0_2,),
+    "3.02": (SMB_3_0_2,),
+    "3.1.1": (SMB_3_1_1,),
+    "3.11": (SMB_3_1_1,),
+}
+
+_TRANSPORT = [
+    _value(
+        "vers",
+        "dialects",
+        values.choice(
+            _DIALECT_CHOICES,
+            {"1.0": "SMB 1 is not secure", "2.0": "the oldest that dfsfs speaks is 2.1", "1": "SMB 1 is not secure"},
+        ),
+        "VERSION",
+        "2.1, 3 (or later), 3.0, 3.0.2 or 3.1.1; without, the newest that both sides know",
+    ),
+    _flag("sign", {"sign": True}, "sign every request (the default wherever there is a password)"),
+    _flag("seal", {"seal": True}, "encrypt everything; needs SMB 3.0"),
+    _value("port", "port", values.whole(1, 65535), "NUMBER", "TCP port of the servers; 445"),
+    _value("ip addr", "address", values.address, "ADDRESS", "address of the server that the mount names"),
+    _value("srcaddr", "source", values.address, "ADDRESS", "local address to connect from"),
+    _value("hosts", "hosts", values.hosts, "NAME:ADDRESS[;...]", "fixed addresses of servers"),
+    _value(
+        "echo_interval", "echo_interval", values.seconds(1, 600), "SECONDS", "how often idle connections are tried; 60"
+    ),
+    _value("max_credits", "max_credits", values.whole(20, 60000), "NUMBER", "requests under way with one server; 1024"),
+    _value("timeout", "timeout", values.seconds(1, 3600), "SECONDS", "how long one request may take; 30"),
+    _value(
+        "failover_timeout",
+        "failover_timeout",
+        values.seconds(0, 3600),
+        "SECONDS",
+        "how long other targets are tried after a failure; 60",
+    ),
+    *_ignored("soft", "always so: a program gets an error when no target answers in time"),
+    *_refused("hard retrans", NOT_YET),
+    *(
+        Option((name,), Policy.NO_EFFECT, "has no effect", any_form=True)
+        for name in (
+            "multichannel nomultichannel max_channels rdma compress nosharesock tcpnodelay persistenthandles "
+            "nopersistenthandles resilienthandles noresilienthandles handletimeout witness"
+        ).split()
+    ),
+    *_refused("snapshot", NOT_YET),
+]
+
+_RESTRICTED = {"suid": False, "dev": False, "execute": False}
+
+_MOUNT = [
+    _flag("ro", {"read_only": True}, "read only"),
+    _flag("rw", {"read_only": False}, "read and write (the default)"),
+    _flag("suid", {"suid": True}, "honour set-user-ID bits"),
+    _flag("nosuid", {"suid": False}, "do not (the default)"),
+    _flag("dev", {"dev": True}, "honour device files"),
+    _flag("nodev", {"dev": False}, "do not (the default)"),
+    _flag("exec", {"execute": True}, "programs may be started (the default)"),
+    _flag("noexec", {"execute": False}, "they may not"),
+    _flag("allow_other", {"sharing": Sharing.EVERYBODY}, "other users may use the mount (the default if root mounts)"),
+    _flag("allow_root", {"sharing": Sharing.ROOT}, "root may use the mount, too"),
+    _flag("noallow_other", {"sharing": Sharing.NOBODY}, "only who mounts may use it (the default, if not root)"),
+    _flag("foreground fg", {"foreground": True}, "stay in front and log to stderr"),
+    _flag("sloppy", {}, "ignore options that dfsfs does not know"),
+    _flag("user users owner group", _RESTRICTED, "mount(8): not only root may mount; implies nosuid,nodev,noexec"),
+    *_refused("remount", NOT_YET),
+    *_ignored(
+        "defaults auto noauto nofail _netdev _rnetdev nouser nousers noowner nogroup silent loud comment helper uhelper",
+        "a word of mount(8)",
+    ),
+]
+
+GROUPS: Mapping[str, tuple[Option, ...]] = {
+    "identity": tuple(_IDENTITY),
+    "ownership": tuple(_OWNERSHIP),
+    "names": tuple(_NAMES),
+    "DFS": tuple(_DFS),
+    "caches": tuple(_CACHES),
+    "transport": tuple(_TRANSPORT),
+    "mount": tuple(_MOUNT),
+}
+"""All options by subject, in the order in which help shows them."""
+
+OPTIONS = tuple(option for group in GROUPS.values() for option in group)
+
+BY_NAME: Mapping[str, tuple[Option, ...]] = {
+    name: tuple(option for option in OPTIONS if name in option.names) for option in OPTIONS for name in option.names
+}
+"""The options of a name. `user` is two: a name to log in with, and a word of mount(8)."""
+
+SECRETS = frozenset(name for option in OPTIONS if option.secret for name in option.names)
+"""The names of options whose value must not be seen."""
+
+
+def is_word_of_others(name: str) -> bool:
+    """Whether it is of the kind that mount(8) leaves to programs such as systemd: `x-systemd.automount`."""
+    return name.startswith(("x-", "X-"))
+
+
+def find(name: str, *, has_value: bool) -> Option | None:
+    """The option of that name, the one of that form if there are two."""
+    options = BY_NAME.get(name, ())
+    for option in options:
+        if option.any_form or bool(option.metavar) == has_value:
+            return option
+    return options[0] if options else None

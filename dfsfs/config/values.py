@@ -1,0 +1,130 @@
+"""The values of mount options: one function for each kind of text, all of them pure.
+
+A function here takes the text after the `=` and returns the value, or raises ValueError with what is wrong in words that
+go on from `option 'NAME=TEXT': `. The text itself is never part of that message.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from typing import TYPE_CHECKING, TypeVar
+
+from dfsfs.unc import fold_name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+T = TypeVar("T")
+
+NOT_YET = "this release of dfsfs does not have that yet"
+
+MAX_ID = 2**32 - 2
+"""The highest user or group number. 2**32 - 1 means "no change" to chown(2)."""
+
+_WHOLE = re.compile(r"[0-9]{1,15}")
+_SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,6})?")
+_MODE = re.compile(r"0{0,2}[0-7]{1,4}")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
+
+def whole(low: int, high: int) -> Callable[[str], int]:
+    """A whole number from `low` to `high`, in decimal digits."""
+
+    def parse(text: str) -> int:
+        if not _WHOLE.fullmatch(text) or not low <= int(text) <= high:
+            raise ValueError(f"it has to be a whole number from {low} to {high}")
+        return int(text)
+
+    return parse
+
+
+def seconds(low: float, high: float) -> Callable[[str], float]:
+    """A time in seconds, which may have a fraction."""
+
+    def parse(text: str) -> float:
+        if not _SECONDS.fullmatch(text) or not low <= float(text) <= high:
+            raise ValueError(f"it has to be a number of seconds from {low:g} to {high:g}")
+        return float(text)
+
+    return parse
+
+
+def mode(text: str) -> int:
+    """Permission bits in octal."""
+    if not _MODE.fullmatch(text):
+        raise ValueError("it has to be a mode in octal, like 0755")
+    return int(text, 8)
+
+
+def account(text: str) -> int | str:
+    """A user or group, as its number or its name."""
+    if _WHOLE.fullmatch(text):
+        if int(text) > MAX_ID:
+            raise ValueError(f"the highest number is {MAX_ID}")
+        return int(text)
+    return plain(text)
+
+
+def plain(text: str) -> str:
+    """Any text without control characters."""
+    if _CONTROL.search(text):
+        raise ValueError("there is a control character in it")
+    return text
+
+
+def password(text: str) -> str:
+    """A password. What a terminal or a line of a file cannot give is more likely a mistake."""
+    if re.search(r"[\0\r\n]", text):
+        raise ValueError("there is a line break or a NUL character in it")
+    if len(text) > MAX_PASSWORD:
+        raise ValueError(f"it has more than {MAX_PASSWORD} characters")
+    return text
+
+
+MAX_PASSWORD = 512
+"""Characters; what mount.cifs takes. Fits the buffer of a pipe in any encoding."""
+
+
+def username(text: str) -> str:
+    """A user's name. `NAME%PASSWORD`, as old programs took it, would be sent and shown with the password in it."""
+    if "%" in text:
+        raise ValueError("a password after % is not taken; use password= or credentials=")
+    return plain(text)
+
+
+def choice(values: Mapping[str, T], refused: Mapping[str, str] | None = None) -> Callable[[str], T]:
+    """One of some words. `refused` has the reasons for words that mean something and are not taken."""
+
+    def parse(text: str) -> T:
+        if text in values:
+            return values[text]
+        if refused is not None and text in refused:
+            raise ValueError(refused[text])
+        raise ValueError("it has to be one of " + ", ".join(values))
+
+    return parse
+
+
+def address(text: str) -> str:
+    """An IPv4 or IPv6 address."""
+    try:
+        return str(ipaddress.ip_address(text.removeprefix("[").removesuffix("]")))
+    except ValueError:
+        raise ValueError("it has to be an IP address") from None
+
+
+def hosts(text: str) -> dict[str, str]:
+    """`NAME:ADDRESS[;NAME:ADDRESS...]`: fixed addresses of servers, by folded name."""
+    found = {}
+    for pair in filter(None, text.split(";")):
+        name, colon, literal = pair.partition(":")
+        if not name or not colon:
+            raise ValueError("it has to be NAME:ADDRESS, and more of them after semicolons")
+        try:
+            found[fold_name(plain(name))] = address(literal)
+        except ValueError:
+            raise ValueError(f"the address of {name!r} has to be an IP address") from None
+    if not found:
+        raise ValueError("it has to be NAME:ADDRESS, and more of them after semicolons")
+    return found

@@ -1,0 +1,203 @@
+"""File information as SMB2 carries it: what a server knows of a file, and what can be changed (MS-FSCC 2.4, 2.5).
+
+Pure. Decoders check every length against the buffer and return a value or raise WireError. Times come out as nanoseconds
+since the Unix epoch; names are UTF-16 with any 16-bit unit allowed, as they are on NTFS.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from enum import IntFlag
+
+from dfsfs.errors import WireError
+
+Buffer = bytes | bytearray | memoryview
+
+REPARSE_TAG_DFS = 0x8000000A
+"""A DFS link in a namespace root (MS-FSCC 2.1.2.1)."""
+REPARSE_TAG_DFSR = 0x80000012
+"""A folder that DFS Replication watches over; servers show DFS links with it, too."""
+
+_EPOCH_TICKS = 116_444_736_000_000_000  # 100 ns units from 1601 to 1970
+_MAX_TICKS = 0x7FFFFFFFFFFFFFFF
+
+_DIRECTORY_ENTRY = struct.Struct("<IIQQQQQQIIIBB24sHQ")  # FileIdBothDirectoryInformation up to FileName
+_ALL_INFORMATION = struct.Struct("<QQQQIIQQIBBHQIIQII")  # FileAllInformation up to its name's length
+_BASIC = struct.Struct("<QQQQII")
+_FULL_SIZE = struct.Struct("<qqqII")
+
+
+class FileAttributes(IntFlag):
+    """MS-FSCC 2.6."""
+
+    READONLY = 0x00000001
+    HIDDEN = 0x00000002
+    SYSTEM = 0x00000004
+    DIRECTORY = 0x00000010
+    ARCHIVE = 0x00000020
+    NORMAL = 0x00000080
+    SPARSE_FILE = 0x00000200
+    REPARSE_POINT = 0x00000400
+
+
+_DIRECTORY = int(FileAttributes.DIRECTORY)
+_REPARSE_POINT = int(FileAttributes.REPARSE_POINT)
+
+
+@dataclass(frozen=True, slots=True)
+class FileStat:
+    """What SMB knows of a file. Times in ns since 1970 (0: the server gave none), sizes in bytes."""
+
+    created: int
+    accessed: int
+    written: int
+    changed: int
+    attributes: int
+    size: int
+    allocated: int
+    file_id: int
+    """The 64-bit file id, unique on its volume; 0 where the server gave none."""
+    links: int
+    reparse_tag: int
+    """0 for what is no reparse point, or where the answer has no room for the tag."""
+
+    @property
+    def is_directory(self) -> bool:
+        return bool(self.attributes & _DIRECTORY)
+
+    @property
+    def is_dfs_link(self) -> bool:
+        """Whether this is the place of a DFS link in a namespace root."""
+        return bool(self.attributes & _REPARSE_POINT) and self.reparse_tag in (REPARSE_TAG_DFS, REPARSE_TAG_DFSR)
+
+
+@dataclass(frozen=True, slots=True)
+class DirEntry:
+    """A name in a folder, and what the listing said of it."""
+
+    name: str
+    stat: FileStat
+
+
+@dataclass(frozen=True, slots=True)
+class VolumeSize:
+    """Sizes in bytes. `caller_free` is what a quota leaves of `free`; `unit` is the size of a cluster."""
+
+    total: int
+    free: int
+    caller_free: int
+    unit: int
+
+
+def filetime_to_ns(ticks: int) -> int:
+    """A FILETIME (100 ns since 1601) as ns since 1970. 0 and values without meaning give 0."""
+    if ticks == 0 or ticks > _MAX_TICKS:
+        return 0
+    return (ticks - _EPOCH_TICKS) * 100
+
+
+def ns_to_filetime(ns: int) -> int:
+    """Nanoseconds since 1970 as a FILETIME, rounded down to 100 ns, kept inside what servers accept."""
+    return min(max(ns // 100 + _EPOCH_TICKS, 1), _MAX_TICKS)
+
+
+def decode_directory(buffer: Buffer) -> list[DirEntry]:
+    """The entries of a QUERY_DIRECTORY answer with FileIdBothDirectoryInformation (MS-FSCC 2.4.17).
+
+    Raises:
+        WireError: an entry or a name lies outside the buffer.
+    """
+    entries = []
+    position, end, fixed = 0, len(buffer), _DIRECTORY_ENTRY.size
+    unpack = _DIRECTORY_ENTRY.unpack_from
+    view = memoryview(buffer)
+    while position < end:
+        if end - position < fixed:
+            raise WireError(f"a directory entry at {position} does not fit into {end} bytes")
+        (step, _, created, accessed, written, changed, size, allocated, attributes, name_length, ea_size, *_, file_id) = (
+            unpack(view, position)
+        )
+        start = position + fixed
+        if start + name_length > end or name_length % 2 or (step and step < fixed + name_length):
+            raise WireError(f"a name of {name_length} bytes at {start} does not fit into {end} bytes")
+        # For a reparse point EaSize holds its tag (MS-FSCC 2.4.17).
+        tag = ea_size if attributes & _REPARSE_POINT else 0
+        stat = FileStat(
+            filetime_to_ns(created),
+            filetime_to_ns(accessed),
+            filetime_to_ns(written),
+            filetime_to_ns(changed),
+            attributes,
+            size,
+            allocated,
+            file_id,
+            1,
+            tag,
+        )
+        entries.append(DirEntry(str(view[start : start + name_length], "utf-16-le", "surrogatepass"), stat))
+        if not step:
+            break
+        position += step
+    return entries
+
+
+def decode_all_information(buffer: Buffer) -> FileStat:
+    """FileAllInformation (MS-FSCC 2.4.2); the name at its end may be cut.
+
+    Raises:
+        WireError: it is too short.
+    """
+    if len(buffer) < _ALL_INFORMATION.size:
+        raise WireError(f"FileAllInformation of {len(buffer)} bytes")
+    fields = _ALL_INFORMATION.unpack_from(buffer)
+    created, accessed, written, changed = map(filetime_to_ns, fields[:4])
+    return FileStat(
+        created=created,
+        accessed=accessed,
+        written=written,
+        changed=changed,
+        attributes=fields[4],
+        allocated=fields[6],
+        size=fields[7],
+        links=fields[8],
+        file_id=fields[12],
+        reparse_tag=0,
+    )
+
+
+def encode_basic_information(
+    created: int | None, accessed: int | None, written: int | None, changed: int | None, attributes: int = 0
+) -> bytes:
+    """FileBasicInformation (MS-FSCC 2.4.7). Times in ns since 1970, None leaves one as it is; attributes 0 leaves them."""
+    times = [0 if time is None else ns_to_filetime(time) for time in (created, accessed, written, changed)]
+    return _BASIC.pack(*times, attributes, 0)
+
+
+def encode_end_of_file(size: int) -> bytes:
+    """FileEndOfFileInformation (MS-FSCC 2.4.14): the size in bytes."""
+    return struct.pack("<Q", size)
+
+
+def encode_rename(new_name: str, *, replace: bool) -> bytes:
+    """FileRenameInformation in the form SMB2 uses (MS-FSCC 2.4.42.2). `new_name` is relative to the share."""
+    encoded = new_name.encode("utf-16-le", "surrogatepass")
+    return struct.pack("<B7xQI", replace, 0, len(encoded)) + encoded
+
+
+def encode_disposition() -> bytes:
+    """FileDispositionInformation (MS-FSCC 2.4.11): delete the file once its last handle is closed."""
+    return b"\x01"
+
+
+def decode_full_size(buffer: Buffer) -> VolumeSize:
+    """FileFsFullSizeInformation (MS-FSCC 2.5.4).
+
+    Raises:
+        WireError: it is too short.
+    """
+    if len(buffer) < _FULL_SIZE.size:
+        raise WireError(f"FileFsFullSizeInformation of {len(buffer)} bytes")
+    total, caller_free, free, sectors, sector = _FULL_SIZE.unpack_from(buffer)
+    unit = sectors * sector
+    return VolumeSize(total=total * unit, free=free * unit, caller_free=caller_free * unit, unit=unit)

@@ -1,0 +1,81 @@
+"""What leaves a handler."""
+
+from __future__ import annotations
+
+import errno
+import logging
+
+import pytest
+import trio
+import trio.testing
+from pyfuse3 import FUSEError
+
+from dfsfs.errors import NtStatus, PosixError, SmbError
+from dfsfs.fuse.boundary import guarded, quiet
+
+
+class Handlers:
+    deadline = 30.0
+
+    @guarded
+    async def do(self, error: BaseException | None, value: int = 0) -> int:
+        if error is not None:
+            raise error
+        return value
+
+    @guarded
+    async def hang(self) -> None:
+        await trio.sleep_forever()
+
+    @quiet
+    async def tell(self, error: BaseException | None) -> None:
+        if error is not None:
+            raise error
+
+
+async def test_a_result_passes() -> None:
+    assert await Handlers().do(None, value=7) == 7
+    await Handlers().tell(None)
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "logged"),
+    [
+        (FUSEError(errno.ENOSYS), errno.ENOSYS, False),
+        (PosixError(errno.EXDEV, "x"), errno.EXDEV, False),
+        (SmbError(NtStatus.ACCESS_DENIED, "x"), errno.EACCES, False),
+        (KeyError("x"), errno.EIO, True),
+        (ExceptionGroup("x", [ValueError("x")]), errno.EIO, True),
+    ],
+)
+async def test_every_error_is_an_errno(
+    error: Exception, code: int, logged: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(FUSEError) as caught:
+        await Handlers().do(error)
+    assert caught.value.errno == code
+    assert bool(caplog.records) is logged
+    await Handlers().tell(error)
+
+
+async def test_a_handler_ends_at_its_deadline(
+    autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    started = trio.current_time()
+    with pytest.raises(FUSEError) as caught:
+        await Handlers().hang()
+    assert caught.value.errno == errno.ETIMEDOUT
+    assert trio.current_time() - started == Handlers.deadline
+    assert "hang was given up" in caplog.text
+
+
+async def test_the_end_of_the_mount_passes(autojump_clock: trio.testing.MockClock) -> None:
+    with trio.move_on_after(1) as scope:
+        await Handlers().hang()
+    assert scope.cancelled_caught
+
+
+async def test_what_is_no_exception_passes(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.ERROR), pytest.raises(KeyboardInterrupt):
+        await Handlers().do(KeyboardInterrupt())
+    assert not caplog.records

@@ -1,0 +1,230 @@
+"""DFS links in the file system: how they look, how they are entered, and that nothing harms them."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat as posix
+
+import pytest
+import trio
+
+from dfsfs.unc import UncPath
+from dfsfs.vfs.mapping import AttributeChanges
+from dfsfs.vfs.nodes import ROOT
+from tests.unit.vfs.world import ACTIMEO, World, fails
+
+CHANGING = ("unlink", "rmdir", "rename", "set_basic", "set_size", "open", "mkdir")
+
+
+@pytest.mark.parametrize("marked", [True, False])
+async def test_a_link_is_a_folder_and_looking_at_it_does_not_touch_its_target(
+    marked: bool, autojump_clock: object
+) -> None:
+    world = World()
+    world.root.mark_links = marked
+    for _ in range(2):
+        assert posix.S_ISDIR((await world.listing())["link"].mode)
+        shown = await world.walk("link")
+        assert (posix.S_IMODE(shown.mode), shown.nlink) == (0o755, 2)
+        assert (await world.fs.getattr(shown.ino)).ino == shown.ino
+        await trio.sleep(ACTIMEO + 0.1)
+    assert world.data.calls == []
+    world.fs.check_invariants()
+
+
+async def test_a_link_shows_the_times_of_its_listing_until_it_is_entered(autojump_clock: object) -> None:
+    world = World()
+    link = world.root.find("link")
+    assert link is not None
+    listed = (await world.listing())["link"]
+    assert listed.mtime_ns == link.created
+    world.data.root.written = 10**18
+    await world.listing("link")
+    shown = await world.fs.getattr(await world.ino("link"))
+    assert (shown.mtime_ns, shown.ino) == (10**18, listed.ino)
+
+
+async def test_everything_works_below_a_link(autojump_clock: object) -> None:
+    world = World()
+    world.data.add_file("f", b"123")
+    assert (await world.walk("link/f")).size == 3
+    link = await world.ino("link")
+    await world.fs.mkdir(link, b"d")
+    await world.fs.rename(link, b"f", await world.ino("link/d"), b"g", 0)
+    assert world.data.names() == ["d"]
+    assert world.data.names("d") == ["g"]
+    assert list(await world.listing("link")) == ["d"]
+    world.fs.check_invariants()
+
+
+async def test_a_dead_link_is_seen_but_not_entered(autojump_clock: object) -> None:
+    world = World()
+    world.namespace.stop("//fs1/data")
+    shown = await world.walk("link")
+    assert "link" in await world.listing()
+    for action in (
+        world.fs.opendir(shown.ino),
+        world.fs.lookup(shown.ino, b"f"),
+        world.fs.create(shown.ino, b"f", 0o644, os.O_WRONLY),
+        world.fs.mkdir(shown.ino, b"d"),
+    ):
+        await fails(errno.EHOSTUNREACH, action)
+    world.namespace.start("//fs1/data")
+    await world.listing("link")
+
+
+async def test_no_verb_reaches_a_link_itself(autojump_clock: object) -> None:
+    world = World()
+    world.root.add_file("f")
+    world.root.add_folder("d")
+    link = await world.ino("link")
+    world.clear()
+    for code, action in (
+        (errno.EBUSY, world.fs.unlink(ROOT, b"link")),
+        (errno.EBUSY, world.fs.rmdir(ROOT, b"link")),
+        (errno.EBUSY, world.fs.rename(ROOT, b"link", ROOT, b"x", 0)),
+        (errno.EBUSY, world.fs.rename(ROOT, b"f", ROOT, b"link", 0)),
+        (errno.EBUSY, world.fs.rename(ROOT, b"d", ROOT, b"link", 0)),
+        (errno.EBUSY, world.fs.setattr(link, AttributeChanges(mode=0o700))),
+        (errno.EBUSY, world.fs.setattr(link, AttributeChanges(mtime_ns=1))),
+        (errno.EISDIR, world.fs.setattr(link, AttributeChanges(size=0))),
+        (errno.EISDIR, world.fs.open(link, os.O_RDONLY)),
+    ):
+        await fails(code, action)
+    assert not [call for call in world.sent() if call.split()[0] in CHANGING]
+    await fails(errno.EEXIST, world.fs.mkdir(ROOT, b"link"))
+    await fails(errno.EEXIST, world.fs.mknod(ROOT, b"link", 0o644))
+    await fails(errno.EISDIR, world.fs.create(ROOT, b"link", 0o644, os.O_WRONLY))
+    assert world.root.names() == ["d", "f", "link"]
+
+
+async def test_a_link_made_a_moment_ago_is_not_harmed_by_what_was_known_before(autojump_clock: object) -> None:
+    world = World()
+    for name in ("a", "b", "c"):
+        world.root.add_folder(name)
+        await world.walk(name)
+        world.root.remove(name)
+        world.root.add_link(name)
+        world.namespace.add_link(f"//dfs/ns/{name}", "//fs1/data")
+    await fails(errno.EBUSY, world.fs.rmdir(ROOT, b"a"))
+    await fails(errno.EBUSY, world.fs.rename(ROOT, b"b", ROOT, b"x", 0))
+    assert world.root.names() == ["a", "b", "c", "link"]
+    assert list(await world.listing("c")) == [], "entering what has become a link enters the link"
+    world.fs.check_invariants()
+
+
+async def test_the_inside_of_a_link_can_be_changed_once_it_is_entered(autojump_clock: object) -> None:
+    world = World()
+    await world.listing("link")
+    await world.fs.setattr(await world.ino("link"), AttributeChanges(mtime_ns=10**18))
+    assert world.data.root.written == 10**18
+    await fails(errno.EBUSY, world.fs.rename(ROOT, b"link", ROOT, b"x", 0))
+
+
+async def test_a_rename_across_a_link_is_another_file_system(autojump_clock: object) -> None:
+    world = World()
+    world.root.add_file("f")
+    link = await world.ino("link")
+    await fails(errno.EXDEV, world.fs.rename(ROOT, b"f", link, b"f", 0))
+    assert world.sent() == ["stat link"]
+
+
+async def test_a_folder_above_that_has_become_a_link(autojump_clock: object) -> None:
+    world = World()
+    world.root.add_folder("d")
+    world.root.add_file("d/f", b"old")
+    before = await world.walk("d/f")
+    world.root.remove("d")
+    world.root.add_link("d")
+    world.namespace.add_link("//dfs/ns/d", "//fs1/data")
+    world.data.add_file("f", b"inside")
+    await trio.sleep(ACTIMEO + 0.1)
+    await fails(errno.ESTALE, world.fs.getattr(before.ino))
+    after = await world.walk("d/f")
+    assert after.size == 6 and after.ino != before.ino
+    world.fs.check_invariants()
+
+
+async def test_the_mounted_folder_itself_becomes_the_inside_of_a_link(autojump_clock: object) -> None:
+    world = World("a", "b")
+    world.root.add_folder("a")
+    world.root.add_folder("a/b")
+    await world.listing()
+    world.root.remove("a")
+    world.root.add_link("a")
+    world.namespace.add_link("//dfs/ns/a", "//fs1/data")
+    world.data.add_folder("b")
+    world.data.add_file("b/f", b"1")
+    assert list(await world.listing()) == ["f"]
+    assert (await world.walk("f")).size == 1
+
+
+async def test_a_link_that_was_taken_out_of_the_namespace(autojump_clock: object) -> None:
+    world = World()
+    link = await world.walk("link")
+    world.root.remove("link")
+    world.root.add_folder("link")
+    await trio.sleep(ACTIMEO + 0.1)
+    folder = await world.walk("link")
+    assert folder.ino != link.ino
+    await fails(errno.ESTALE, world.fs.opendir(link.ino))
+    await world.fs.rmdir(ROOT, b"link")
+
+
+async def test_a_live_link_works_while_the_namespace_server_is_down(autojump_clock: object) -> None:
+    world = World()
+    world.root.add_folder("way")
+    world.root.add_folder("other")
+    world.root.add_link("way/to")
+    world.namespace.add_link("//dfs/ns/way/to", "//fs1/data")
+    world.data.add_file("f", b"1")
+    file = await world.ino("way/to/f")
+    way, other = await world.ino("way"), await world.ino("other")
+    await world.fs.getattr(ROOT)
+    world.namespace.stop("//dfs/ns")
+    for _ in range(3):
+        await trio.sleep(ACTIMEO + 0.1)
+        assert (await world.fs.getattr(ROOT)).ino == ROOT
+        assert (await world.fs.getattr(way)).ino == way
+        assert await world.ino("way/to/f") == file
+        await fails(errno.EHOSTUNREACH, world.fs.getattr(other))
+    runs = world.namespace.runs
+    await trio.sleep(ACTIMEO + 0.1)
+    await world.walk("way/to/f")
+    assert world.namespace.runs == runs + 1, "nobody asks the dead server for the way"
+    world.namespace.stop("//fs1/data")
+    await trio.sleep(ACTIMEO + 0.1)
+    await fails(errno.EHOSTUNREACH, world.walk("way/to/f"))
+
+
+async def test_inode_numbers_survive_a_failover(autojump_clock: object) -> None:
+    world = World()
+    replica = world.namespace.add_share("//fs2/data")
+    world.namespace.links[UncPath.parse("//dfs/ns/link")].append(replica.share)
+    for store in (world.data, replica):
+        store.add_file("f", b"1")
+    replica.add_file("g")
+    file, link = await world.ino("link/f"), await world.ino("link")
+    world.namespace.stop("//fs1/data")
+    await trio.sleep(ACTIMEO + 0.1)
+    assert (await world.ino("link"), await world.ino("link/f")) == (link, file)
+    assert sorted(await world.listing("link")) == ["f", "g"]
+    world.fs.check_invariants()
+
+
+async def test_a_listing_goes_on_at_another_target_without_a_name_twice(autojump_clock: object) -> None:
+    world = World()
+    replica = world.namespace.add_share("//fs2/data")
+    world.namespace.links[UncPath.parse("//dfs/ns/link")].append(replica.share)
+    for number in range(120):
+        world.data.add_file(f"f{number}")
+        replica.add_file(f"f{119 - number}")
+    handle = await world.fs.opendir(await world.ino("link"))
+    names = []
+    async for name, _, _ in world.fs.readdir(handle, 0):
+        names.append(name)
+        if len(names) == 30:
+            world.namespace.stop("//fs1/data")
+    assert len(names) == 122 == len(set(names))
+    await world.fs.releasedir(handle)
