@@ -1,32 +1,35 @@
 """What a mount is asked to be: the text of `-o` and of credentials files, checked and turned into a MountConfig.
 
-    text of -o, fstab -> parse_options -> ParsedOptions -> make_config (with who mounts, and the password) -> MountConfig
+    text of -o -> parse_options -> ParsedOptions -> make_config (with who mounts, and the password) -> MountConfig
 
 `table` declares every option once, `values` reads their values. Everything here is pure: files, the environment and the
 user database are read by the command, which hands over what it found.
 
 Rules. The last of several settings counts. An option of the command line or of fstab comes before the environment, and
 that before a credentials file. Options are split at commas as they stand; only in `password=` does a doubled comma
-stand for one. An error is a ConfigError of one line that names the option; no message has a password in it, nor what may
-be the rest of one.
+stand for one. An error is a ConfigError of one line that names the option; no message has a password in it, nor what
+looks like the rest of one.
 """
 
 from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dfsfs.config.table import BY_NAME, DIALECTS, SECRETS, Option, Policy, Security, Sharing, find, is_word_of_others
 from dfsfs.config.values import password as check_password
+from dfsfs.config.values import sendable as check_sendable
 from dfsfs.config.values import username as check_username
 from dfsfs.smb.credentials import Credentials, Secret
 from dfsfs.unc import UncError, UncPath, fold_name
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
 CONNECT_TIMEOUT = 8.0
-"""Seconds for a TCP connection, negotiate and login together: a mount of a host that does not answer fails within 10."""
+"""Seconds for a TCP connection, negotiate and login together: to mount from a host that is silent fails within 10."""
 REQUEST_TIMEOUT = 30.0
 FAILOVER_TIMEOUT = 60.0
 ECHO_INTERVAL = 60.0
@@ -187,8 +190,8 @@ def parse_unc(text: str) -> UncPath:
     elif not text.startswith("\\\\"):
         raise ConfigError(f"{text!r} is not //SERVER/SHARE or //DOMAIN/NAMESPACE")
     try:
-        path = UncPath.parse(text)
-    except UncError as error:
+        path = UncPath.parse(check_sendable(text))
+    except (UncError, ValueError) as error:
         raise ConfigError(f"{text!r} is not //SERVER/SHARE: {error}") from None
     if "@" in path.host:
         raise ConfigError("a server's name has no @ in it; user and password are options: -o username=NAME")
@@ -291,6 +294,8 @@ def _checked(options: ParsedOptions) -> ParsedOptions:
     """The options, if they go together."""
     if options.username is not None:
         domain, name = split_username(options.username)
+        if not name:
+            raise ConfigError("option 'username' needs a name: username=[DOMAIN/]NAME")
         if domain is not None and options.domain not in (None, domain):
             raise ConfigError("option 'username' names another domain than option 'domain'")
         options = replace(options, username=name, domain=options.domain if domain is None else domain)
@@ -312,10 +317,10 @@ def without_secrets(text: str) -> tuple[str, Secret | None]:
     kept: list[str] = []
     secret = None
     for item in _split(text):
-        if item.name in SECRETS:
-            secret = Secret(item.value or "")
-        else:
+        if item.name not in SECRETS:
             kept.append(text[item.start : item.end])
+        elif "password" in BY_NAME[item.name][0].sets:
+            secret = Secret(item.value or "")
     return ",".join(kept), secret
 
 
@@ -346,20 +351,24 @@ def parse_credentials(text: str, file_name: str) -> CredentialsFile:
         place = f"{file_name} line {number}"
         match name.lower() if equals else "":
             case "username" | "user":
-                domain, user = split_username(value.strip())
-                found = replace(found, username=user, domain=found.domain if domain is None else domain)
+                domain, user = split_username(_checked_text(value.strip(), check_sendable, place))
+                found = replace(found, username=user or None, domain=found.domain if domain is None else domain)
             case "password" | "pass":
-                try:
-                    found = replace(found, password=Secret(check_password(value)))
-                except ValueError as error:
-                    raise ConfigError(f"{place}: the password: {error}") from None
+                found = replace(found, password=Secret(_checked_text(value, check_password, place)))
             case "domain" | "dom" | "workgroup":
-                found = replace(found, domain=value.strip())
+                found = replace(found, domain=_checked_text(value.strip(), check_sendable, place))
             case "password2":
                 raise ConfigError(f"{place}: a second password: this release of dfsfs does not have that yet")
             case _:
                 raise ConfigError(f"{place}: a line has to begin with username=, password= or domain=")
     return found
+
+
+def _checked_text(text: str, check: Callable[[str], str], place: str) -> str:
+    try:
+        return check(text)
+    except ValueError as error:
+        raise ConfigError(f"{place}: {error}") from None
 
 
 # -- the whole --------------------------------------------------------------------------------------------------------

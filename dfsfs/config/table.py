@@ -86,6 +86,10 @@ def _ignored(names: str, text: str) -> list[Option]:
     return [Option((name,), Policy.IGNORE, text, any_form=True) for name in names.split()]
 
 
+def _without_effect(names: str) -> list[Option]:
+    return [Option((name,), Policy.NO_EFFECT, "has no effect", any_form=True) for name in names.split()]
+
+
 def _refused(names: str, reason: str) -> list[Option]:
     return [Option((name,), Policy.REFUSE, reason, any_form=True) for name in names.split()]
 
@@ -106,7 +110,7 @@ _IDENTITY = [
     ),
     Option(("password2",), Policy.REFUSE, NOT_YET, secret=True, any_form=True),
     _value("credentials cred", "credentials_file", values.plain, "FILE", "lines username=, password= and domain="),
-    _value("domain dom workgroup", "domain", values.plain, "NAME", "the user's domain"),
+    _value("domain dom workgroup", "domain", values.sendable, "NAME", "the user's domain"),
     _flag("guest", {"guest": True}, "log in without a password; without username= as nobody"),
     _value(
         "sec",
@@ -232,12 +236,9 @@ _TRANSPORT = [
     ),
     *_ignored("soft", "always so: a program gets an error when no target answers in time"),
     *_refused("hard retrans", NOT_YET),
-    *(
-        Option((name,), Policy.NO_EFFECT, "has no effect", any_form=True)
-        for name in (
-            "multichannel nomultichannel max_channels rdma compress nosharesock tcpnodelay persistenthandles "
-            "nopersistenthandles resilienthandles noresilienthandles handletimeout witness"
-        ).split()
+    *_without_effect(
+        "multichannel nomultichannel max_channels rdma compress nosharesock tcpnodelay persistenthandles "
+        "nopersistenthandles resilienthandles noresilienthandles handletimeout witness"
     ),
     *_refused("snapshot", NOT_YET),
 ]
@@ -261,7 +262,8 @@ _MOUNT = [
     _flag("user users owner group", _RESTRICTED, "mount(8): not only root may mount; implies nosuid,nodev,noexec"),
     *_refused("remount", NOT_YET),
     *_ignored(
-        "defaults auto noauto nofail _netdev _rnetdev nouser nousers noowner nogroup silent loud comment helper uhelper",
+        "defaults auto noauto nofail _netdev _rnetdev nouser nousers noowner nogroup silent loud comment helper "
+        "uhelper",
         "a word of mount(8)",
     ),
 ]

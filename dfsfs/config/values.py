@@ -1,7 +1,7 @@
 """The values of mount options: one function for each kind of text, all of them pure.
 
-A function here takes the text after the `=` and returns the value, or raises ValueError with what is wrong in words that
-go on from `option 'NAME=TEXT': `. The text itself is never part of that message.
+A function here takes the text after the `=` and returns the value, or raises ValueError with what is wrong, in words
+that go on from `option 'NAME=TEXT': `.
 """
 
 from __future__ import annotations
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 T = TypeVar("T")
+
+MAX_PASSWORD = 512
+"""Characters; what mount.cifs takes. Fits the buffer of a pipe in any encoding."""
 
 NOT_YET = "this release of dfsfs does not have that yet"
 
@@ -73,24 +76,34 @@ def plain(text: str) -> str:
     return text
 
 
+def sendable(text: str) -> str:
+    """A text that can go to a server: Unicode, and without control characters."""
+    _check_unicode(text)
+    return plain(text)
+
+
+def _check_unicode(text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError("there is a byte in it that is no UTF-8") from None
+
+
 def password(text: str) -> str:
     """A password. What a terminal or a line of a file cannot give is more likely a mistake."""
     if re.search(r"[\0\r\n]", text):
         raise ValueError("there is a line break or a NUL character in it")
     if len(text) > MAX_PASSWORD:
         raise ValueError(f"it has more than {MAX_PASSWORD} characters")
+    _check_unicode(text)
     return text
-
-
-MAX_PASSWORD = 512
-"""Characters; what mount.cifs takes. Fits the buffer of a pipe in any encoding."""
 
 
 def username(text: str) -> str:
     """A user's name. `NAME%PASSWORD`, as old programs took it, would be sent and shown with the password in it."""
     if "%" in text:
         raise ValueError("a password after % is not taken; use password= or credentials=")
-    return plain(text)
+    return sendable(text)
 
 
 def choice(values: Mapping[str, T], refused: Mapping[str, str] | None = None) -> Callable[[str], T]:

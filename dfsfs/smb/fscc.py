@@ -115,9 +115,21 @@ def decode_directory(buffer: Buffer) -> list[DirEntry]:
     while position < end:
         if end - position < fixed:
             raise WireError(f"a directory entry at {position} does not fit into {end} bytes")
-        (step, _, created, accessed, written, changed, size, allocated, attributes, name_length, ea_size, *_, file_id) = (
-            unpack(view, position)
-        )
+        (
+            step,
+            _,
+            created,
+            accessed,
+            written,
+            changed,
+            size,
+            allocated,
+            attributes,
+            name_length,
+            ea_size,
+            *_,
+            file_id,
+        ) = unpack(view, position)
         start = position + fixed
         if start + name_length > end or name_length % 2 or (step and step < fixed + name_length):
             raise WireError(f"a name of {name_length} bytes at {start} does not fit into {end} bytes")

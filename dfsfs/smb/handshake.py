@@ -198,7 +198,9 @@ def _decode_negotiate(offer: Offer, message: memoryview, preauth_hash: bytes) ->
     token = bytes(_slice(message, offset, length, "NEGOTIATE"))
     signing, cipher = _chosen(offer, dialect, capabilities, message, contexts, context_count)
     if min(transact, read, write) < _SMALL_SIZE:
-        raise WireError(f"{offer.host} takes payloads of {min(transact, read, write)} bytes; 65536 is the least there is")
+        raise WireError(
+            f"{offer.host} takes payloads of {min(transact, read, write)} bytes; 65536 is the least there is"
+        )
     if not capabilities & CAP_LARGE_MTU:
         transact = read = write = _SMALL_SIZE
     return Negotiated(

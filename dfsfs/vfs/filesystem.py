@@ -25,7 +25,7 @@ from dfsfs.vfs.entries import Entries
 from dfsfs.vfs.files import Files, OpenResult
 from dfsfs.vfs.mapping import AttributeChanges, Attributes, NameMapping, Ownership, attributes_for_mode, changed_stat
 from dfsfs.vfs.nodes import NEVER
-from dfsfs.vfs.places import Places, is_marked_link, stat_of
+from dfsfs.vfs.places import Lifetimes, Places, is_marked_link, stat_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
@@ -52,7 +52,7 @@ class FileSystemStatistics:
 class FileSystem:
     """See the module's text.
 
-    `root` is where the mount's root is in the namespace, `timeout` how many seconds attributes may be kept (actimeo).
+    `root` is where the mount's root is in the namespace.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class FileSystem:
         *,
         names: NameMapping,
         ownership: Ownership,
-        timeout: float,
+        lifetimes: Lifetimes,
         clock: Callable[[], float],
         follow_links: bool = True,
     ) -> None:
@@ -71,7 +71,7 @@ class FileSystem:
             root,
             names=names,
             ownership=ownership,
-            timeout=timeout,
+            lifetimes=lifetimes,
             clock=clock,
             follow_links=follow_links,
         )
@@ -142,7 +142,7 @@ class FileSystem:
         if node is None:
             return 0.0, 0.0
         attributes = self._places.remaining(node)
-        return (self._places.timeout if node.is_link else attributes), attributes
+        return (self._places.lifetime(node) if node.is_link else attributes), attributes
 
     # -- directories ------------------------------------------------------------------------------------------------
 
@@ -198,13 +198,13 @@ class FileSystem:
             return known
         if places.follow_links and is_marked_link(entry.stat):
             node = places.link_node(folder, entry.name, places.location(folder).child(entry.name).unc)
-            node.stat, node.expires = entry.stat, origin.time + places.timeout
+            node.stat, node.expires = entry.stat, origin.time + places.lifetime(node)
             return node
         node = places.table.observe(folder, entry.name, entry.stat, origin.share)
         if not self._files.is_open(node):
             # What was changed here since the listing was asked for, in the folder or the file, it may not know.
             current = max(node.changes, folder.changes) <= origin.epoch
-            node.stat, node.expires = entry.stat, origin.time + places.timeout if current else NEVER
+            node.stat, node.expires = entry.stat, origin.time + places.lifetime(node) if current else NEVER
         return node
 
     # -- names ------------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ A link is looked at without touching its target: what it shows is made up, with 
 gave, until somebody enters it. While it is bound to a living target and its referral is good, its name is not asked for
 again: it works while the namespace server is down. So do the folders on the way to such a link, see `_serves`.
 
-Staleness: what a server said is believed for `timeout` seconds, minus what was done here in the meantime:
+Staleness: what a server said is believed for its lifetime, minus what was done here in the meantime:
 `Node.changes` is read before a request and an answer is not kept if it has moved on, as it may be older than the
 change.
 """
@@ -20,7 +20,7 @@ change.
 from __future__ import annotations
 
 import errno
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
 from dfsfs.errors import DfsfsError, Disposition, PosixError
@@ -46,8 +46,16 @@ UNREACHED_MEMORY = 30.0
 _UNREACHED = frozenset({Disposition.RETRY, Disposition.RECONNECT, Disposition.NEXT_TARGET})
 
 
+@dataclass(frozen=True, slots=True)
+class Lifetimes:
+    """For how many seconds attributes and names are believed: of files, and of folders and links."""
+
+    files: float = 1.0
+    folders: float = 1.0
+
+
 class Places:
-    """See the module's text. `root` is the mount's root, `timeout` the life of attributes in seconds.
+    """See the module's text. `root` is the mount's root.
 
     `follow_links` False: DFS links are left alone, and everything that leads through one fails.
     """
@@ -59,7 +67,7 @@ class Places:
         *,
         names: NameMapping,
         ownership: Ownership,
-        timeout: float,
+        lifetimes: Lifetimes,
         clock: Callable[[], float],
         follow_links: bool,
     ) -> None:
@@ -67,7 +75,7 @@ class Places:
         self.table = NodeTable(root)
         self.names = names
         self.ownership = ownership
-        self.timeout = timeout
+        self.lifetimes = lifetimes
         self.clock = clock
         self._namespace = namespace
         self._unreached: dict[object, float] = {}
@@ -194,7 +202,7 @@ class Places:
             stat, share = await self.run_in(parent, name, stat_of)
         except Covered as link:
             node = self.link_node(parent, name, link.prefix)
-            node.expires = self.clock() + self.timeout
+            node.expires = self.clock() + self.lifetime(node)
             return node
         except DfsfsError as error:
             if known is not None and known is self.table.child(parent, name):
@@ -250,7 +258,7 @@ class Places:
     def note(self, node: Node, stat: FileStat, changes: int) -> None:
         """Keeps what a server said; `changes` is what `node.changes` was before it was asked."""
         node.stat = stat
-        node.expires = self.clock() + self.timeout if node.changes == changes else NEVER
+        node.expires = self.clock() + self.lifetime(node) if node.changes == changes else NEVER
 
     def attributes(self, node: Node) -> Attributes:
         """What is known of the node, however old."""
@@ -262,7 +270,11 @@ class Places:
 
     def remaining(self, node: Node) -> float:
         """For how many seconds the node's attributes may be believed."""
-        return max(0.0, min(self.timeout, node.expires - self.clock()))
+        return max(0.0, min(self.lifetime(node), node.expires - self.clock()))
+
+    def lifetime(self, node: Node) -> float:
+        """For how many seconds something that was learnt of the node this moment may be believed."""
+        return self.lifetimes.folders if node.is_directory else self.lifetimes.files
 
     async def refresh(self, node: Node) -> None:
         """Asks for the node's attributes if they are too old.
@@ -324,7 +336,7 @@ class Places:
                 return
             except DfsfsError:
                 pass  # whoever enters the link will hear of it
-        link.expires = self.clock() + self.timeout
+        link.expires = self.clock() + self.lifetime(link)
 
 
 def is_marked_link(stat: FileStat) -> bool:

@@ -19,6 +19,7 @@ from dfsfs.fuse.operations import DfsOperations
 from dfsfs.unc import UncPath
 from dfsfs.vfs.filesystem import FileSystem
 from dfsfs.vfs.mapping import NameMapping, Ownership
+from dfsfs.vfs.places import Lifetimes
 from tests.fakes.memory_namespace import MemoryNamespace
 from tests.fakes.memory_tree import open_files
 
@@ -61,7 +62,7 @@ async def main(mountpoint: str) -> None:
         namespace.root("//dfs/ns"),
         names=NameMapping(),
         ownership=Ownership(file_mode=0o644),
-        timeout=0.2,
+        lifetimes=Lifetimes(0.2, 0.2),
         clock=trio.current_time,
     )
     operations = DfsOperations(filesystem, deadline=DEADLINE)

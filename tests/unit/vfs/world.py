@@ -12,6 +12,7 @@ from dfsfs.errors import DfsfsError, NtStatus, SmbError
 from dfsfs.vfs.filesystem import DOTS, FileSystem
 from dfsfs.vfs.mapping import NameMapping, Ownership
 from dfsfs.vfs.nodes import ROOT
+from dfsfs.vfs.places import Lifetimes
 from tests.fakes.memory_namespace import MemoryNamespace
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ class World:
             self.namespace.root("//dfs/ns", *components),
             names=NameMapping(),
             ownership=Ownership(uid=7, gid=8, file_mode=0o644, dir_mode=0o755),
-            timeout=ACTIMEO,
+            lifetimes=Lifetimes(ACTIMEO, ACTIMEO),
             clock=trio.current_time,
         )
 

@@ -1,0 +1,109 @@
+"""The caches of a DFS client: referrals by path prefix, and the domains it knows (MS-DFSC 3.1.1). Pure."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass, field
+
+from dfsfs.dfsc.referral import Referral
+from dfsfs.unc import UncPath, fold_name
+
+MAX_ENTRIES = 50_000
+"""The largest stand-alone namespace that is recommended has as many links."""
+NOT_DFS_SECONDS = 15 * 60
+"""How long Windows remembers that a share is no DFS root."""
+UNAVAILABLE_SECONDS = 5
+"""The same for a server whose DFS service is only starting: a few seconds, so that a mount finds it soon."""
+
+
+class ReferralCache:
+    """Referrals by prefix, found by the longest one that covers a path, whole components compared without case."""
+
+    def __init__(self, limit: int = MAX_ENTRIES) -> None:
+        self._limit = limit
+        self._entries: OrderedDict[tuple[str, ...], Referral] = OrderedDict()  # least recently used first
+        self._not_dfs: dict[tuple[str, ...], float] = {}  # share -> until when
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def lookup(self, path: UncPath) -> Referral | None:
+        """The entry with the longest prefix of `path`, expired or not."""
+        for length in range(len(path.key), 1, -1):
+            entry = self._entries.get(path.key[:length])
+            if entry is not None:
+                self._entries.move_to_end(path.key[:length])
+                return entry
+        return None
+
+    def root_of(self, path: UncPath) -> Referral | None:
+        """The entry for the first two components of `path`."""
+        return self._entries.get(path.share.key)
+
+    def store(self, fresh: Referral) -> Referral:
+        """Adds an entry, or refreshes the one with the same prefix (MS-DFSC 3.1.5.4.3); returns the one to use."""
+        known = self._entries.get(fresh.prefix.key)
+        if known is not None:
+            known.refresh(fresh)
+            return known
+        self._entries[fresh.prefix.key] = fresh
+        self._not_dfs.pop(fresh.prefix.share.key, None)
+        while len(self._entries) > self._limit:
+            self._entries.popitem(last=False)
+        return fresh
+
+    def forget(self, prefix: UncPath) -> None:
+        """Removes the entry for exactly this prefix, if there is one."""
+        self._entries.pop(prefix.key, None)
+
+    def set_hint(self, referral: Referral, target: UncPath) -> None:
+        """Notes the target that was used with success; ignored if the entry does not have it (any more)."""
+        referral.set_hint(target)
+
+    def set_not_dfs(self, share: UncPath, until: float) -> None:
+        """Notes that a share is no DFS root."""
+        self._not_dfs[share.key] = until
+
+    def is_not_dfs(self, share: UncPath, now: float) -> bool:
+        until = self._not_dfs.get(share.key)
+        if until is None:
+            return False
+        if now >= until:
+            del self._not_dfs[share.key]
+            return False
+        return True
+
+    def snapshot(self) -> tuple[Referral, ...]:
+        """The entries, the least recently used first."""
+        return tuple(self._entries.values())
+
+
+@dataclass(slots=True)
+class DomainCache:
+    """The domains that the client knows, under every spelling, and for each the DC in use (DCHint).
+
+    Nothing fills it yet: dfsfs does not look for domain controllers, so every first component is taken for a server.
+    """
+
+    _hints: dict[str, str | None] = field(default_factory=dict)
+
+    def add(self, name: str) -> None:
+        """Notes a domain's name; one that is there keeps its DC (MS-DFSC 3.1.5.4.1)."""
+        self._hints.setdefault(fold_name(name), None)
+
+    def __contains__(self, name: str) -> bool:
+        return fold_name(name) in self._hints
+
+    def dc_hint(self, name: str) -> str | None:
+        return self._hints.get(fold_name(name))
+
+    def set_dc_hint(self, name: str, dc: str) -> None:
+        self._hints[fold_name(name)] = dc
+
+
+@dataclass(frozen=True, slots=True)
+class Caches:
+    """What a resolution may read and change."""
+
+    referrals: ReferralCache = field(default_factory=ReferralCache)
+    domains: DomainCache = field(default_factory=DomainCache)

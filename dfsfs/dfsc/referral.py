@@ -1,0 +1,115 @@
+"""Referral: an entry of the ReferralCache, with its targets and the one in use (MS-DFSC 3.1.1, 3.1.5.4.3). Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dfsfs.dfsc.wire import ReferralResponse
+from dfsfs.unc import UncPath
+
+HARD_TIMEOUT_FACTOR = 4
+"""How many times its TTL an entry may be used while it can't be refreshed, as Windows does (MS-DFSC section 6)."""
+DEFAULT_TTL = 300
+"""Seconds for V1 entries, which carry no TTL: what Windows servers give roots."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A place that stands for a root or link. `starts_set`: the first of a target set (V4)."""
+
+    path: UncPath
+    starts_set: bool
+
+
+@dataclass(slots=True, eq=False)
+class Referral:
+    """What is known of a DFS root or link. Times are seconds of the caller's clock."""
+
+    prefix: UncPath
+    is_root: bool
+    interlink: bool
+    failback: bool
+    targets: tuple[Target, ...]
+    received: float
+    ttl: int
+    hint: int = 0
+    """Index of the target last used with success, or to be tried first."""
+
+    @property
+    def expires(self) -> float:
+        return self.received + self.ttl
+
+    def expired(self, now: float) -> bool:
+        """The soft time-out: it should be asked for again."""
+        return now >= self.expires
+
+    def too_old(self, now: float) -> bool:
+        """The hard time-out: it must not be used any more."""
+        return now >= self.received + HARD_TIMEOUT_FACTOR * self.ttl
+
+    @property
+    def ordered(self) -> tuple[Target, ...]:
+        """The targets in the order to try them: from the hint to the end of the list, then from its start."""
+        return self.targets[self.hint :] + self.targets[: self.hint]
+
+    @property
+    def hinted(self) -> Target:
+        return self.targets[self.hint]
+
+    def set_hint(self, target: UncPath) -> None:
+        """Makes `target` the first to try; one that the entry does not have changes nothing."""
+        for index, known in enumerate(self.targets):
+            if known.path == target:
+                self.hint = index
+
+    def refresh(self, newer: Referral) -> None:
+        """Takes over a fresh answer for the same prefix (MS-DFSC 3.1.5.4.3).
+
+        An equivalent target list is kept with its order and hint; another one replaces it, and the hint stays on its target
+        if that is still there. With failback the hint returns to the first target set.
+        """
+        self.received, self.ttl, self.failback = newer.received, newer.ttl, newer.failback
+        same = _sets(self.targets) == _sets(newer.targets)
+        if not same:
+            current = self.hinted.path
+            self.targets, self.hint = newer.targets, 0
+            self.set_hint(current)
+        # What was found out about the target (Samba does not mark interlinks) holds while the targets are the same.
+        self.interlink = newer.interlink or (same and self.interlink)
+        self.is_root = newer.is_root
+        if self.failback and self.hint >= self._first_set_size():
+            self.hint = 0
+
+    def _first_set_size(self) -> int:
+        for index, target in enumerate(self.targets):
+            if index and target.starts_set:
+                return index
+        return len(self.targets)
+
+
+def _sets(targets: tuple[Target, ...]) -> list[frozenset[UncPath]]:
+    """The target sets in order, each without order: what makes two lists equivalent."""
+    sets: list[set[UncPath]] = [set()]
+    for target in targets:
+        if target.starts_set and sets[-1]:
+            sets.append(set())
+        sets[-1].add(target.path)
+    return [frozenset(members) for members in sets]
+
+
+def referral_from(response: ReferralResponse, prefix: UncPath, now: float) -> Referral:
+    """A cache entry from an answer that has at least one entry (MS-DFSC 3.1.5.4.3, 3.1.5.4.5).
+
+    Whether it is a root is for ServerType to say, not for the request: Samba answers a request for a root of several
+    targets like one for a link, and Windows does so for consolidated roots.
+    """
+    first = response.entries[0]
+    return Referral(
+        prefix=prefix,
+        is_root=first.is_root,
+        interlink=response.is_interlink and not first.is_root,
+        failback=response.failback,
+        targets=tuple(Target(entry.network_address, entry.starts_set) for entry in response.entries),
+        received=now,
+        ttl=first.ttl if response.version > 1 else DEFAULT_TTL,
+    )

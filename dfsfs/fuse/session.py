@@ -1,0 +1,157 @@
+"""One mount from its configuration to its end: the parts are made, connected, and taken down again in reverse order.
+
+    pool of connections -> namespace -> where the root is -> file system -> handlers -> kernel
+
+Nothing is mounted before the root of the namespace has answered: a wrong name, password or address is an error of the
+mount command and not a mount point that gives errors. A mount of a server that does not answer at all fails within
+MOUNT_PATIENCE seconds; once any server has answered, its namespace's other targets get their chance.
+
+What this does not do: it doesn't daemonize, read options or write to a terminal. That is the command's.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING
+
+import trio
+
+from dfsfs.errors import ConnectError, DfsfsError, NtStatus, PosixError
+from dfsfs.fuse.kernel import GRACE, serve
+from dfsfs.fuse.operations import DfsOperations
+from dfsfs.namespace.client import Namespace
+from dfsfs.smb.pool import Pool, TransportSettings
+from dfsfs.smb.security import Dialect
+from dfsfs.vfs.filesystem import FileSystem
+from dfsfs.vfs.mapping import NameMapping, Ownership
+from dfsfs.vfs.places import Lifetimes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from dfsfs.config import MountConfig
+    from dfsfs.namespace.junction import Location
+
+log = logging.getLogger("dfsfs.fuse")
+
+MOUNT_PATIENCE = 10.0
+"""Seconds that a mount waits for the first answer of any server."""
+DEADLINE_MARGIN = 5.0
+"""Seconds that a handler gets beyond everything that it may wait for: the deadline is a net, not a limit in use."""
+
+
+def run(config: MountConfig, mountpoint: str, on_ready: Callable[[], None]) -> None:
+    """Mounts, serves, and returns when the mount has ended.
+
+    `on_ready` is called in between, as soon as programs can use the mount.
+
+    Raises:
+        DfsfsError: nothing could be mounted, or the mount ended by something unexpected; it is unmounted then.
+    """
+    mountpoint = os.path.realpath(mountpoint)
+    try:
+        trio.run(_run, config, mountpoint, on_ready, strict_exception_groups=True)
+    except DfsfsError:
+        raise
+    except Exception as error:
+        log.exception("the mount on %s has ended by an unexpected error", mountpoint)
+        raise PosixError(errno.EIO, f"the mount on {mountpoint} has ended by an unexpected error: {error!r}") from error
+
+
+async def _run(config: MountConfig, mountpoint: str, on_ready: Callable[[], None]) -> None:
+    async with AsyncExitStack() as stack:
+        pool = await stack.enter_async_context(Pool(transport_settings(config), config.credentials))
+        namespace = Namespace(
+            pool,
+            max_hops=config.max_hops,
+            use_dfs=config.use_dfs,
+            failover_timeout=config.failover_timeout,
+        )
+        root = await find_root(config, pool, namespace)
+        filesystem = make_filesystem(config, namespace, root)
+        stack.push_async_callback(_close, filesystem)
+        deadline = config.transport.request_timeout + config.failover_timeout + DEADLINE_MARGIN
+        await serve(DfsOperations(filesystem, deadline=deadline), mountpoint, fuse_options(config), on_ready)
+
+
+async def _close(filesystem: FileSystem) -> None:
+    with trio.move_on_after(GRACE, shield=True):
+        await filesystem.close()
+
+
+async def find_root(config: MountConfig, pool: Pool, namespace: Namespace) -> Location:
+    """Where the mount's root is.
+
+    Raises:
+        ConnectError: no server has answered.
+        DfsfsError: one has, and that is what it came to.
+    """
+    found: Location | None = None
+    failure: DfsfsError = ConnectError(
+        config.unc.host, NtStatus.IO_TIMEOUT, f"no answer within {MOUNT_PATIENCE:g} seconds"
+    )
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_lose_patience, pool, nursery.cancel_scope)
+        try:
+            found = await namespace.mount_root(config.unc)
+        except DfsfsError as error:
+            failure = error
+        nursery.cancel_scope.cancel()
+    if found is None:
+        raise failure
+    return found
+
+
+async def _lose_patience(pool: Pool, scope: trio.CancelScope) -> None:
+    await trio.sleep(MOUNT_PATIENCE)
+    if not pool.statistics():
+        scope.cancel()
+
+
+def make_filesystem(config: MountConfig, namespace: Namespace, root: Location) -> FileSystem:
+    """The file system of a mount."""
+    owner, caching = config.ownership, config.caching
+    return FileSystem(
+        namespace,
+        root,
+        names=NameMapping(reserved=config.map_names),
+        ownership=Ownership(owner.uid, owner.gid, owner.file_mode, owner.dir_mode),
+        lifetimes=Lifetimes(caching.attribute_timeout_file, caching.attribute_timeout_directory),
+        clock=trio.current_time,
+        follow_links=config.use_dfs,
+    )
+
+
+def transport_settings(config: MountConfig) -> TransportSettings:
+    """How the pool reaches servers."""
+    options = config.transport
+    return TransportSettings(
+        port=options.port,
+        hosts=options.hosts,
+        source=options.source,
+        dialects=tuple(Dialect(number) for number in options.dialects),
+        seal=options.seal,
+        connect_timeout=options.connect_timeout,
+        request_timeout=options.request_timeout,
+        silence_timeout=min(options.request_timeout, TransportSettings().silence_timeout),
+        echo_interval=options.echo_interval,
+        max_credits=options.max_credits,
+        read_size=options.read_size,
+        write_size=options.write_size,
+    )
+
+
+def fuse_options(config: MountConfig) -> set[str]:
+    """The options of the mount(2) to come: those asked for, and what shows in /proc/mounts."""
+    return {*config.fuse_options, f"fsname={escaped(str(config.unc))}", "subtype=dfsfs"}
+
+
+def escaped(text: str) -> str:
+    """A text as the value of a FUSE option: libfuse splits at commas and knows octal escapes, pyfuse3 takes ASCII."""
+    return "".join(
+        chr(byte) if 0x20 <= byte < 0x7F and byte not in b",\\" else f"\\{byte:03o}"
+        for byte in text.encode("utf-8", "surrogateescape")
+    )

@@ -1,0 +1,117 @@
+"""How a mount is put together, without mounting."""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING, cast
+
+import pytest
+import trio
+
+from dfsfs.config import Mounter, make_config, parse_options, parse_unc
+from dfsfs.errors import ConnectError, NtStatus, PosixError
+from dfsfs.fuse import session
+from dfsfs.fuse.session import escaped, find_root, fuse_options, make_filesystem, transport_settings
+from dfsfs.namespace.junction import Junction, Location
+from dfsfs.smb.credentials import Credentials, Secret
+from dfsfs.smb.security import Dialect
+from dfsfs.unc import UncPath
+from tests.fakes.memory_namespace import MemoryNamespace
+
+if TYPE_CHECKING:
+    from dfsfs.config import MountConfig
+    from dfsfs.namespace.client import Namespace
+    from dfsfs.smb.pool import Pool
+
+
+def config(options: str = "", unc: str = "//srv/ns") -> MountConfig:
+    mounter = Mounter(uid=0, gid=0, find_user=lambda name: 0, find_group=lambda name: 0)
+    return make_config(parse_unc(unc), parse_options([options]), Credentials("me", Secret("pw")), mounter)
+
+
+class ScriptedRoot:
+    """A namespace whose root is found after some time, and a pool that has heard of a server or not."""
+
+    def __init__(self, *, seconds: float, heard: bool, error: Exception | None = None) -> None:
+        self.seconds, self.heard, self.error = seconds, heard, error
+        self.location = Location(Junction(UncPath.parse("//srv/ns")))
+
+    async def mount_root(self, path: UncPath) -> Location:
+        await trio.sleep(self.seconds)
+        if self.error is not None:
+            raise self.error
+        return self.location
+
+    def statistics(self) -> dict[str, str]:
+        return {"srv": "connected"} if self.heard else {}
+
+    async def found(self) -> Location:
+        return await find_root(config(), cast("Pool", self), cast("Namespace", self))
+
+
+async def test_the_root_is_found(autojump_clock: object) -> None:
+    script = ScriptedRoot(seconds=1, heard=True)
+    assert await script.found() is script.location
+
+
+async def test_a_server_that_does_not_answer_fails_the_mount_in_time(autojump_clock: object) -> None:
+    with pytest.raises(ConnectError) as caught:
+        await ScriptedRoot(seconds=60, heard=False).found()
+    assert caught.value.status == NtStatus.IO_TIMEOUT
+    assert trio.current_time() == 10
+
+
+async def test_once_a_server_has_answered_the_others_are_waited_for(autojump_clock: object) -> None:
+    script = ScriptedRoot(seconds=30, heard=True)
+    assert await script.found() is script.location
+
+
+async def test_what_a_server_says_is_the_error_of_the_mount(autojump_clock: object) -> None:
+    with pytest.raises(PosixError) as caught:
+        await ScriptedRoot(seconds=1, heard=True, error=PosixError(errno.ENOTDIR, "a file")).found()
+    assert caught.value.errno == errno.ENOTDIR
+
+
+def test_an_unexpected_end_is_an_error_of_ours(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def broken(*arguments: object) -> None:
+        raise ExceptionGroup("x", [LookupError("as the test wants it")])
+
+    monkeypatch.setattr(session, "_run", broken)
+    with pytest.raises(PosixError) as caught:
+        session.run(config(), "/nowhere", lambda: None)
+    assert caught.value.errno == errno.EIO
+    assert "LookupError" in caplog.text
+
+
+def test_options_for_the_transport() -> None:
+    settings = transport_settings(config("vers=3,port=4455,seal,timeout=4,hosts=fs1:10.0.0.1,rsize=65536"))
+    assert settings.dialects == (Dialect.SMB_3_0, Dialect.SMB_3_0_2, Dialect.SMB_3_1_1)
+    assert (settings.port, settings.seal, settings.read_size) == (4455, True, 65536)
+    assert (settings.request_timeout, settings.silence_timeout) == (4, 4)
+    assert dict(settings.hosts) == {"FS1": "10.0.0.1"}
+
+
+def test_options_for_the_kernel() -> None:
+    options = fuse_options(config("ro,noperm", "//srv/name space/a,b"))
+    assert {"ro", "allow_other", "subtype=dfsfs", "fsname=//srv/name space/a\\054b"} <= options
+    assert "default_permissions" not in options
+    assert "default_permissions" in fuse_options(config())
+
+
+def test_names_that_an_option_can_not_hold_are_escaped() -> None:
+    assert escaped("//srv/ü\\") == "//srv/\\303\\274\\134"
+
+
+async def test_options_for_the_file_system(autojump_clock: object) -> None:
+    namespace = MemoryNamespace()
+    store = namespace.add_share("//srv/ns")
+    store.add_file("a:b", b"1")
+    asked = config("uid=5,gid=6,file_mode=0640,dir_mode=0750,actimeo=7,acdirmax=3,nomapposix")
+    filesystem = make_filesystem(asked, namespace.as_namespace(), namespace.root("//srv/ns"))
+    shown = await filesystem.lookup(1, b"a:b")
+    assert (shown.uid, shown.gid, shown.mode & 0o777) == (5, 6, 0o640)
+    assert filesystem.remaining(shown.ino) == (7, 7)
+    assert (await filesystem.getattr(1)).mode & 0o777 == 0o750
+    assert filesystem.remaining(1) == (3, 3)
