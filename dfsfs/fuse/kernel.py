@@ -45,7 +45,8 @@ MAX_TASKS = 200
 not keep those of another from being served."""
 READ_AHEAD_KB = 4096
 """What the kernel reads ahead in a file. Its default of 128 KiB leaves a sequential read waiting for each answer; with
-1 MiB there is one request at a time (324 MB/s with answers after 0.5 ms), with 4 MiB several (542), and more gains nothing."""
+1 MiB there is one request at a time (324 MB/s with answers after 0.5 ms), with 4 MiB several (542 MB/s), and still more
+gains nothing."""
 
 _OCTAL = re.compile(r"\\([0-7]{3})")
 

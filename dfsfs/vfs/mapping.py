@@ -78,6 +78,8 @@ class NameMapping:
 
     def from_wire(self, name: str) -> bytes | None:
         """The name as programs see it, or None for one that no POSIX name stands for (a server must not send it)."""
+        if "\\" in name:
+            return None
         if self.reserved and name:
             name = name.translate(_FROM_WIRE)
             name = name[:-1] + _FROM_TRAILING.get(name[-1], name[-1])

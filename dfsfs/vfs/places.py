@@ -26,7 +26,6 @@ from typing import TYPE_CHECKING, TypeVar
 from dfsfs.errors import DfsfsError, Disposition, PosixError
 from dfsfs.namespace.junction import Covered, Location
 from dfsfs.smb.fscc import REPARSE_TAG_DFS
-from dfsfs.unc import UncError
 from dfsfs.vfs.nodes import NEVER, Node, NodeTable
 
 if TYPE_CHECKING:
@@ -138,7 +137,7 @@ class Places:
             PosixError: ESTALE, the folder has no place any more.
             DfsfsError: what the operation or the way to a target came to.
         """
-        location = self._child_location(folder, name)
+        location = self.location(folder).child(name)
         try:
             return await self._namespace.run(location, operation)
         except Covered as link:
@@ -148,14 +147,6 @@ class Places:
                 raise
             self._uncover(folder, link.prefix)
             raise self._turned(link) from None
-
-    def _child_location(self, folder: Node, name: str) -> Location:
-        location = self.location(folder).child(name)
-        try:
-            location.unc  # noqa: B018  (a name that no UNC path can hold has to fail here, and as an errno)
-        except UncError as error:
-            raise PosixError(errno.EINVAL, str(error)) from error
-        return location
 
     def _uncover(self, node: Node, prefix: UncPath) -> bool:
         """Turns what lies at `prefix`, the node or one above it, into a link. Whether that was the node itself."""
@@ -202,7 +193,8 @@ class Places:
             stat, share = await self.run_in(parent, name, stat_of)
         except Covered as link:
             node = self.link_node(parent, name, link.prefix)
-            node.expires = self.clock() + self.lifetime(node)
+            # What a bound link shows is its target's root, and that was not asked yet.
+            node.expires = NEVER if self._is_live(node) else self.clock() + self.lifetime(node)
             return node
         except DfsfsError as error:
             if known is not None and known is self.table.child(parent, name):

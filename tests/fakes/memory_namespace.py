@@ -33,6 +33,7 @@ class MemoryNamespace:
         self.links: dict[UncPath, list[UncPath]] = {}
         self.trees: dict[UncPath, MemoryTree] = {}
         self.runs = 0
+        self.follow_links = True
         self._junctions: dict[UncPath, Junction] = {}
 
     # -- for tests --------------------------------------------------------------------------------------------------
@@ -85,7 +86,7 @@ class MemoryNamespace:
             try:
                 return await operation(attempt)
             except DfsfsError as error:
-                if error.disposition is Disposition.REFER:
+                if error.disposition is Disposition.REFER and self.follow_links:
                     raise Covered(self._link_on(location.unc)) from None
                 if error.disposition is not Disposition.RECONNECT:
                     raise

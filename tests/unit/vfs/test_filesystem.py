@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat as posix
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -13,6 +14,9 @@ from dfsfs.vfs.mapping import AttributeChanges
 from dfsfs.vfs.nodes import ROOT
 from tests.fakes.memory_tree import open_files
 from tests.unit.vfs.world import ACTIMEO, World, fails, refuse
+
+if TYPE_CHECKING:
+    import pytest
 
 NO_SUCH_NODE = 12345
 
@@ -325,6 +329,41 @@ async def test_a_file_in_use_is_replaced_by_another(autojump_clock: object) -> N
     assert bytes(await world.fs.read(opened.handle, 0, 10)) == b"old"
     await world.fs.release(opened.handle)
     assert world.root.names() == ["link", "old"]
+
+
+async def test_a_file_in_use_that_can_not_be_put_back_stays_hidden(
+    autojump_clock: object, caplog: pytest.LogCaptureFixture
+) -> None:
+    world = World()
+    world.root.add_file("new", b"new")
+    world.root.add_file("old", b"old")
+    opened = await world.fs.open(await world.ino("old"), os.O_RDONLY)
+    world.root.before = lambda verb, path: refuse(verb if path.components[-1] != "old" else "", "rename")
+    await fails(errno.EACCES, world.fs.rename(ROOT, b"new", ROOT, b"old", 0))
+    assert "could not be put back" in caplog.text
+    world.root.before = lambda verb, path: None
+    assert bytes(await world.fs.read(opened.handle, 0, 10)) == b"old"
+    await world.fs.release(opened.handle)
+    assert world.root.names() == ["link", "new"]
+
+
+async def test_what_was_removed_by_others_is_forgotten(autojump_clock: object) -> None:
+    world = World()
+    world.root.add_file("f")
+    ino = await world.ino("f")
+    world.root.remove("f")
+    await fails(errno.ENOENT, world.fs.unlink(ROOT, b"f"))
+    await fails(errno.ESTALE, world.fs.open(ino, os.O_RDONLY))
+    world.root.add_file("g")
+    ino = await world.ino("g")
+    world.root.remove("g")
+    await fails(errno.ESTALE, world.fs.open(ino, os.O_RDONLY))
+    world.root.add_file("h")
+    ino = await world.ino("h")
+    world.root.remove("h")
+    world.root.add_file("h")
+    await fails(errno.ESTALE, world.fs.open(ino, os.O_RDONLY))
+    world.fs.check_invariants()
 
 
 async def test_where_hiding_is_refused_a_file_in_use_is_removed_all_the_same(autojump_clock: object) -> None:

@@ -9,6 +9,7 @@ import stat as posix
 import pytest
 import trio
 
+from dfsfs.errors import NtStatus, SmbError
 from dfsfs.unc import UncPath
 from dfsfs.vfs.mapping import AttributeChanges
 from dfsfs.vfs.nodes import ROOT
@@ -144,6 +145,66 @@ async def test_a_folder_above_that_has_become_a_link(autojump_clock: object) -> 
     after = await world.walk("d/f")
     assert after.size == 6 and after.ino != before.ino
     world.fs.check_invariants()
+
+
+async def test_a_folder_that_has_become_a_link_is_looked_at_without_touching_its_target(
+    autojump_clock: object,
+) -> None:
+    world = World("sub")
+    world.root.add_folder("sub")
+    world.root.add_folder("sub/d")
+    before = await world.walk("d")
+    world.root.remove("sub/d")
+    world.root.add_link("sub/d")
+    world.namespace.add_link("//dfs/ns/sub/d", "//fs1/data")
+    await trio.sleep(ACTIMEO + 0.1)
+    assert (await world.fs.getattr(before.ino)).ino == before.ino
+    assert world.data.calls == []
+    assert (await world.walk("d")).ino == before.ino
+    world.namespace.stop("//fs1/data")
+    await fails(errno.EHOSTUNREACH, world.fs.opendir(before.ino))
+    world.namespace.start("//fs1/data")
+    await world.listing("d")
+    world.fs.check_invariants()
+
+
+async def test_a_bound_link_whose_target_fails_shows_what_it_showed(autojump_clock: object) -> None:
+    world = World()
+    world.data.root.written = 10**18
+    await world.listing("link")
+    ino = await world.ino("link")
+    assert world.fs.remaining(ino) == (ACTIMEO, 0), "the kernel is to ask for its attributes"
+    assert (await world.fs.getattr(ino)).mtime_ns == 10**18
+    await trio.sleep(ACTIMEO + 0.1)
+
+    def fail(verb: str, path: UncPath) -> None:
+        raise SmbError(NtStatus.ACCESS_DENIED, "as the test wants it")
+
+    world.data.before = fail
+    assert (await world.fs.getattr(ino)).mtime_ns == 10**18
+
+
+async def test_without_dfs_links_are_folders_that_can_not_be_entered_or_removed(autojump_clock: object) -> None:
+    world = World(follow_links=False)
+    world.namespace.follow_links = False
+    assert posix.S_ISDIR((await world.listing())["link"].mode)
+    handle = await world.fs.opendir(ROOT)
+    async for _ in world.fs.readdir(handle, 0):
+        pass
+    await fails(errno.EBUSY, world.fs.rmdir(ROOT, b"link"))
+    await trio.sleep(ACTIMEO + 0.1)
+    await fails(errno.EREMOTE, world.fs.rmdir(ROOT, b"link"))
+    await fails(errno.EREMOTE, world.walk("link"))
+
+
+async def test_the_mounted_folder_itself_is_looked_at_after_it_became_the_inside_of_a_link(
+    autojump_clock: object,
+) -> None:
+    world = World("a")
+    world.root.add_link("a")
+    world.namespace.add_link("//dfs/ns/a", "//fs1/data")
+    world.data.root.written = 10**18
+    assert (await world.fs.getattr(ROOT)).mtime_ns == 10**18
 
 
 async def test_the_mounted_folder_itself_becomes_the_inside_of_a_link(autojump_clock: object) -> None:

@@ -63,7 +63,7 @@ def test_every_name_comes_back_as_it_was(text: str) -> None:
         assert MAPPED.from_wire(MAPPED.to_wire(name)) == name
 
 
-@pytest.mark.parametrize("wire", ["", ".", "..", "a/b", "a\0b", "\uf029"])
+@pytest.mark.parametrize("wire", ["", ".", "..", "a/b", "a\0b", "a\\b", "\uf029"])
 def test_a_name_that_no_program_could_use_is_left_out(wire: str) -> None:
     assert MAPPED.from_wire(wire) is None
 

@@ -26,7 +26,7 @@ ACTIMEO = 1.0
 class World:
     """The namespace //dfs/ns, and the share //fs1/data, which its link `link` leads to."""
 
-    def __init__(self, *components: str) -> None:
+    def __init__(self, *components: str, follow_links: bool = True) -> None:
         self.namespace = MemoryNamespace()
         self.root = self.namespace.add_share("//dfs/ns")
         self.data = self.namespace.add_share("//fs1/data")
@@ -39,6 +39,7 @@ class World:
             ownership=Ownership(uid=7, gid=8, file_mode=0o644, dir_mode=0o755),
             lifetimes=Lifetimes(ACTIMEO, ACTIMEO),
             clock=trio.current_time,
+            follow_links=follow_links,
         )
 
     async def walk(self, path: str) -> Attributes:
