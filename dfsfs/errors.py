@@ -1,8 +1,8 @@
 """What can go wrong, said once: NTSTATUS values, the exceptions, and the two tables that act on them.
 
 An exception says *what* happened: a status that a server sent, a connection that failed, bytes that make no sense. Its
-`disposition` says what may be done about it, and only `namespace/failover.py` acts on that. Its `errno` is what a program
-sees, and only `fuse/boundary.py` hands it out.
+`disposition` says what may be done about it, and only `namespace/failover.py` acts on that. Its `errno` is what a
+program sees, and only `fuse/boundary.py` hands it out.
 
 The statuses that move a client on to the next target are those that MS-DFSC section 6 names for Windows (footnotes on
 3.1.4.1 and 3.1.5.2). ACCESS_DENIED or LOGON_FAILURE from one replica is an answer, not an outage, and never moves it.
@@ -176,9 +176,9 @@ NEXT_TARGET_STATUSES = frozenset(
         NtStatus.VIRTUAL_CIRCUIT_CLOSED,
     }
 )
-"""The statuses after which Windows clients go to the next target of a DFS link or root (MS-DFSC section 6). The two that
-also belong to that list, NETWORK_NAME_DELETED and USER_SESSION_DELETED, end a tree connect or session and not a server,
-so the same target gets one more try first: see DISPOSITIONS."""
+"""The statuses after which Windows clients go to the next target of a DFS link or root (MS-DFSC section 6). The two
+that also belong to that list, NETWORK_NAME_DELETED and USER_SESSION_DELETED, end a tree connect or session and not a
+server, so the same target gets one more try first: see DISPOSITIONS."""
 
 DISPOSITIONS: dict[int, Disposition] = {
     **dict.fromkeys(NEXT_TARGET_STATUSES, Disposition.NEXT_TARGET),
@@ -334,8 +334,8 @@ class SmbError(DfsfsError):
 class ConnectError(DfsfsError):
     """A server could not be reached, or did not complete negotiate and session setup in time.
 
-    `status` is one of CONNECTION_REFUSED, IO_TIMEOUT, HOST_UNREACHABLE, NETWORK_UNREACHABLE, BAD_NETWORK_PATH (the name has
-    no address) or CONNECTION_RESET. Nothing of the request was sent, so it may be repeated anywhere.
+    `status` is one of CONNECTION_REFUSED, IO_TIMEOUT, HOST_UNREACHABLE, NETWORK_UNREACHABLE, BAD_NETWORK_PATH (the
+    name has no address) or CONNECTION_RESET. Nothing of the request was sent, so it may be repeated anywhere.
     """
 
     def __init__(self, host: str, status: int, detail: str) -> None:
@@ -348,7 +348,9 @@ class ConnectError(DfsfsError):
 
 
 class ConnectionLost(DfsfsError):
-    """A connection that was in use ended or fell silent. A request that was under way may or may not have been carried out."""
+    """A connection that was in use ended or fell silent. A request that was under way may or may not have been
+    carried out.
+    """
 
     def __init__(self, host: str, status: int, detail: str) -> None:
         super().__init__(f"{host}: {detail}", status)

@@ -1,8 +1,8 @@
 """UncPath: the one type in which dfsfs holds, compares, joins and splits UNC paths (MS-DFSC 2.2.1).
 
 A path is a tuple of components, `("contoso", "public", "a")`. It keeps the caller's case for sending and showing and
-compares without it, component by component: `//srv/ns/linked` is not below `//srv/ns/link`. On the wire a path has exactly
-one leading backslash and no trailing one (`\\srv\\ns`); people see `//srv/ns`.
+compares without it, component by component: `//srv/ns/linked` is not below `//srv/ns/link`. On the wire a path has
+exactly one leading backslash and no trailing one (`\\srv\\ns`); people see `//srv/ns`.
 
 Case is folded one character at a time, to upper case, as NTFS and Samba do: folding never changes a name's length, so
 `straße` and `STRASSE` stay two names.
@@ -12,9 +12,12 @@ Nothing outside this module joins or splits paths with slashes or backslashes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 MAX_PATH_BYTES = 65534
 """The longest path a 16-bit byte count can hold, in UTF-16 bytes."""
@@ -135,8 +138,8 @@ class UncPath:
     def consumed(self, byte_count: int) -> UncPath | None:
         """The leading components that PathConsumed covers, counted in UTF-16 bytes of the wire form (MS-DFSC 2.2.4).
 
-        None if the count does not end at a component's end within the path. A count that includes the backslash after the
-        last covered component is accepted: servers send it for requests with a trailing backslash.
+        None if the count does not end at a component's end within the path. A count that includes the backslash after
+        the last covered component is accepted: servers send it for requests with a trailing backslash.
         """
         total = 0
         for index, component in enumerate(self.components, start=1):

@@ -15,20 +15,17 @@ The child is forked before anything is running in this process that a fork would
 
 from __future__ import annotations
 
-import contextlib
-import json
 import logging
 import os
-import select
 import signal
 import sys
 import time
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from dfsfs.cli.messages import INTERRUPTED, MOUNT_FAILURE, SUCCESS, SYSTEM_ERROR, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 log = logging.getLogger("dfsfs.cli")
 
@@ -38,7 +35,9 @@ _MAX_VERDICT = 64 * 1024
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-def run_in_background(serve: Callable[[Callable[[], None]], Verdict], *, timeout: float, grace: float = GRACE) -> Verdict:
+def run_in_background(
+    serve: Callable[[Callable[[], None]], Verdict], *, timeout: float, grace: float = GRACE
+) -> Verdict:
     """Runs `serve` in a child; returns as soon as that has called what it was given, or has failed.
 
     `serve` gets a function to call when it is ready, and returns a Verdict when it has ended. `timeout` in seconds.
@@ -57,7 +56,9 @@ def run_in_background(serve: Callable[[Callable[[], None]], Verdict], *, timeout
             verdict = _receive(reader, time.monotonic() + timeout)
             if verdict is None:
                 _end(child, grace)
-                return Verdict(MOUNT_FAILURE, f"given up after {timeout:g} seconds; see options timeout= and failover_timeout=")
+                return Verdict(
+                    MOUNT_FAILURE, f"given up after {timeout:g} seconds; see options timeout= and failover_timeout="
+                )
             if verdict.code == SUCCESS and verdict.text == "":
                 return verdict
             status = _end(child, grace, term=False)

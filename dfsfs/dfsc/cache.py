@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from dfsfs.dfsc.referral import Referral
 from dfsfs.unc import UncPath, fold_name
+
+if TYPE_CHECKING:
+    from dfsfs.dfsc.referral import Referral
 
 MAX_ENTRIES = 50_000
 """The largest stand-alone namespace that is recommended has as many links."""

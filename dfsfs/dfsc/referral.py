@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from dfsfs.dfsc.wire import ReferralResponse
-from dfsfs.unc import UncPath
+if TYPE_CHECKING:
+    from dfsfs.dfsc.wire import ReferralResponse
+    from dfsfs.unc import UncPath
 
 HARD_TIMEOUT_FACTOR = 4
 """How many times its TTL an entry may be used while it can't be refreshed, as Windows does (MS-DFSC section 6)."""
@@ -65,8 +67,8 @@ class Referral:
     def refresh(self, newer: Referral) -> None:
         """Takes over a fresh answer for the same prefix (MS-DFSC 3.1.5.4.3).
 
-        An equivalent target list is kept with its order and hint; another one replaces it, and the hint stays on its target
-        if that is still there. With failback the hint returns to the first target set.
+        An equivalent target list is kept with its order and hint; another one replaces it, and the hint stays on its
+        target if that is still there. With failback the hint returns to the first target set.
         """
         self.received, self.ttl, self.failback = newer.received, newer.ttl, newer.failback
         same = _sets(self.targets) == _sets(newer.targets)

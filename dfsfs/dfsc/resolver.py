@@ -1,19 +1,19 @@
 """The resolver: from a UNC path to the targets that stand for it (MS-DFSC 3.1.4.1, 3.1.5.1).
 
-`resolve` is a generator. It yields what it wants to know (an Action) and is sent what came of it (an Outcome, which carries
-the time), so that the algorithm can be read beside the text of the standard, and tests can play every server.
+`resolve` is a generator. It yields what it wants to know (an Action) and is sent what came of it (an Outcome, which
+carries the time), so that the algorithm can be read beside the text of the standard, and tests can play every server.
 
-The standard's algorithm does the I/O in its step 8 and goes on from the answer. Here `resolve` ends before the I/O with a
-Resolution. If a server then answers STATUS_PATH_NOT_COVERED, the caller resolves once more with `uncovered=True`, which is
-3.1.5.1: a root's target is asked for a link referral.
+The standard's algorithm does the I/O in its step 8 and goes on from the answer. Here `resolve` ends before the I/O
+with a Resolution. If a server then answers STATUS_PATH_NOT_COVERED, the caller resolves once more with
+`uncovered=True`, which is 3.1.5.1: a root's target is asked for a link referral.
 
-Where Samba differs from the standard: it marks no interlinks, and shows a root of several targets as a link. A link whose
-target refuses a path in this way is therefore no error yet: if the target's share says that it takes part in DFS, it is a
-namespace of its own and the walk goes on there. Every step into another namespace counts against the limit, and a path that
-comes up twice is a loop.
+Where Samba differs from the standard: it marks no interlinks, and shows a root of several targets as a link. A link
+whose target refuses a path in this way is therefore no error yet: if the target's share says that it takes part in
+DFS, it is a namespace of its own and the walk goes on there. Every step into another namespace counts against the
+limit, and a path that comes up twice is a loop.
 
-`path`, as it changes on the walk, is the asked path with its first components replaced. `_Walk` keeps how many of the asked
-ones the replacement stands for.
+`path`, as it changes on the walk, is the asked path with its first components replaced. `_Walk` keeps how many of the
+asked ones the replacement stands for.
 """
 
 from __future__ import annotations
@@ -307,7 +307,9 @@ def _refresh_link(walk: _Walk, known: Referral) -> Steps:
 
 
 def _keep(walk: _Walk, known: Referral, error: DfsfsError) -> Referral:
-    """An entry that could not be refreshed stays in use until its hard time-out, if it was for lack of somebody to ask."""
+    """An entry that could not be refreshed stays in use until its hard time-out, if it was for lack of somebody to
+    ask.
+    """
     if known.too_old(walk.now) or not isinstance(error, ConnectError | ConnectionLost):
         raise error
     walk.note("kept", known.prefix, error)

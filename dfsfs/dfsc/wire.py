@@ -1,11 +1,12 @@
-"""The bytes of DFS referrals: REQ_GET_DFS_REFERRAL and RESP_GET_DFS_REFERRAL, versions 1 to 4 (MS-DFSC 2.2.2, 2.2.4, 2.2.5).
+"""The bytes of DFS referrals: REQ_GET_DFS_REFERRAL and RESP_GET_DFS_REFERRAL, versions 1 to 4 (MS-DFSC 2.2.2, 2.2.4,
+2.2.5).
 
 Pure. `decode_response` turns any bytes into a ReferralResponse or raises WireError, nothing else. Entries are stepped
-through by their Size, strings are found by their offsets from the start of the entry, and whatever padding a server puts
-between them is ignored.
+through by their Size, strings are found by their offsets from the start of the entry, and whatever padding a server
+puts between them is ignored.
 
-Servers in the field need some leniency, each where it is marked: Samba answers domain requests with names that lack their
-leading backslash, gives PathConsumed 0 in answers about domains, and counts a trailing backslash of the request.
+Servers in the field need some leniency, each where it is marked: Samba answers domain requests with names that lack
+their leading backslash, gives PathConsumed 0 in answers about domains, and counts a trailing backslash of the request.
 """
 
 from __future__ import annotations
@@ -62,7 +63,8 @@ class NameListEntry:
 
 @dataclass(frozen=True, slots=True)
 class ReferralResponse:
-    """A decoded answer. `covered` is the leading part of the asked path that PathConsumed stands for; None if that is 0.
+    """A decoded answer. `covered` is the leading part of the asked path that PathConsumed stands for; None if that is
+    0.
 
     `entries` or `name_lists` is empty, according to what was asked.
     """

@@ -3,11 +3,14 @@
 How the pieces work together:
 
 1. A caller submits to the protocol and parks on an event. If something may be sent, the writer is woken.
-2. The writer takes `data_to_send` and sends it. It is the only task that sends, and nothing cancels it in the middle of a
+2. The writer takes `data_to_send` and sends it. It is the only task that sends, and nothing cancels it in the middle
+of a
    frame while the connection is meant to live.
-3. The reader receives into `space` and feeds the protocol, which completes calls: their events are set, their callers run
+3. The reader receives into `space` and feeds the protocol, which completes calls: their events are set, their callers
+run
    at the next turn of the loop. New credits may let queued calls go, so the reader wakes the writer.
-4. A caller that is cancelled or runs into its timeout abandons the call and is free at once. The protocol deals with the
+4. A caller that is cancelled or runs into its timeout abandons the call and is free at once. The protocol deals with
+the
    late answer.
 5. Whatever ends the connection (end of file, a reset, a broken or forged answer, silence, `close`) goes through `_end`:
    the first error is kept, the protocol fails every call with it, the socket closes, and `run` returns. Nobody is left
@@ -19,17 +22,20 @@ The owner of `run` is the pool's nursery. `run` never raises but for cancellatio
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Generator, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import trio
 
 from dfsfs.errors import ConnectionLost, DfsfsError, NtStatus
 from dfsfs.smb.handshake import Exchange, Negotiated, Reply
 from dfsfs.smb.protocol import Call, ProtocolStatistics, Response, Route, SecuredSession, SmbProtocol
-from dfsfs.smb.transport import Transport
 from dfsfs.smb.wire import Command, Request
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Generator, Sequence
+
+    from dfsfs.smb.transport import Transport
 
 log = logging.getLogger("dfsfs.smb")
 

@@ -1,8 +1,8 @@
 """CreditWindow: which requests a connection may send, and under which MessageIds (MS-SMB2 3.2.4.1.2, 3.2.4.1.5).
 
-A server grants credits; a request of charge n spends n of them and takes n consecutive MessageIds; the answer grants new
-ones. Invariants: `available` is never negative, an id is given out once, `outstanding` is the charge of what was sent and
-is not answered yet.
+A server grants credits; a request of charge n spends n of them and takes n consecutive MessageIds; the answer grants
+new ones. Invariants: `available` is never negative, an id is given out once, `outstanding` is the charge of what was
+sent and is not answered yet.
 
 Pure. It does not queue: who has to wait for credits is decided by `protocol.py`.
 """
@@ -35,7 +35,9 @@ class CreditWindow:
 
     @property
     def total(self) -> int:
-        """Credits in hand and in flight: what can be in hand once everything is answered, if the server gives back what it takes."""
+        """Credits in hand and in flight: what can be in hand once everything is answered, if the server gives back
+        what it takes.
+        """
         return self._available + self._outstanding
 
     @property

@@ -1,28 +1,31 @@
 """RemoteFile: an open file on a server (MS-SMB2 3.2.4.6 to 3.2.4.9).
 
-Transfers larger than one request are split and several pieces are in flight at once. A handle belongs to its tree and dies
-with the connection; opening it again is the business of whoever knows what that would mean.
+Transfers larger than one request are split and several pieces are in flight at once. A handle belongs to its tree and
+dies with the connection; opening it again is the business of whoever knows what that would mean.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from dfsfs.errors import NtStatus, SmbError
 from dfsfs.smb import fscc, wire
-from dfsfs.smb.fscc import FileStat
 from dfsfs.smb.wire import Buffer, FileInfoClass, InfoType, Request
-from dfsfs.unc import UncPath
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from dfsfs.smb.connection import PendingCall
+    from dfsfs.smb.fscc import FileStat
     from dfsfs.smb.protocol import Response
     from dfsfs.smb.tree import Tree
+    from dfsfs.unc import UncPath
 
 PIECE = 1024 * 1024
-"""The largest READ or WRITE in bytes. Larger ones gain nothing on a fast line and block the connection on a slow one."""
+"""The largest READ or WRITE in bytes. Larger ones gain nothing on a fast line and block the connection on a slow
+one.
+"""
 PIECES_IN_FLIGHT = 8
 
 

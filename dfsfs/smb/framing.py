@@ -1,11 +1,13 @@
 """FrameReader: cuts a TCP stream into SMB2 frames without copying the large ones (MS-SMB2 2.1).
 
-A frame is a zero byte, a 24-bit big-endian length, and that many bytes. The caller receives into `space()` and says with
-`received()` how much came; complete frames come back as views. Small frames share a chunk, so that one receive call may
-bring many of them. A frame that does not fit into what is left of the chunk gets a buffer of its own, of exactly its size,
-and the rest of it is received straight into that: READ data is handed up, and on to the kernel, as a view of this buffer.
+A frame is a zero byte, a 24-bit big-endian length, and that many bytes. The caller receives into `space()` and says
+with `received()` how much came; complete frames come back as views. Small frames share a chunk, so that one receive
+call may bring many of them. A frame that does not fit into what is left of the chunk gets a buffer of its own, of
+exactly its size, and the rest of it is received straight into that: READ data is handed up, and on to the kernel, as
+a view of this buffer.
 
-Pure. A buffer is never used again once a frame in it was handed out, so views stay valid for as long as somebody holds them.
+Pure. A buffer is never used again once a frame in it was handed out, so views stay valid for as long as somebody
+holds them.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """File information as SMB2 carries it: what a server knows of a file, and what can be changed (MS-FSCC 2.4, 2.5).
 
-Pure. Decoders check every length against the buffer and return a value or raise WireError. Times come out as nanoseconds
-since the Unix epoch; names are UTF-16 with any 16-bit unit allowed, as they are on NTFS.
+Pure. Decoders check every length against the buffer and return a value or raise WireError. Times come out as
+nanoseconds since the Unix epoch; names are UTF-16 with any 16-bit unit allowed, as they are on NTFS.
 """
 
 from __future__ import annotations
@@ -181,7 +181,9 @@ def decode_all_information(buffer: Buffer) -> FileStat:
 def encode_basic_information(
     created: int | None, accessed: int | None, written: int | None, changed: int | None, attributes: int = 0
 ) -> bytes:
-    """FileBasicInformation (MS-FSCC 2.4.7). Times in ns since 1970, None leaves one as it is; attributes 0 leaves them."""
+    """FileBasicInformation (MS-FSCC 2.4.7). Times in ns since 1970, None leaves one as it is; attributes 0 leaves
+    them.
+    """
     times = [0 if time is None else ns_to_filetime(time) for time in (created, accessed, written, changed)]
     return _BASIC.pack(*times, attributes, 0)
 

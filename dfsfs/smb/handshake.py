@@ -1,12 +1,12 @@
 """Negotiate, session setup and tree connect (MS-SMB2 3.2.4.2, 3.2.5.2, 3.2.5.3): a connection's first messages.
 
 Each exchange is a generator: it yields an `Exchange` to send, is given the `Reply`, and returns what was agreed on as a
-frozen value. No I/O happens here; `Connection.exchange` runs the steps in a thread, because authentication computes and may
-wait for a KDC. The only module that uses spnego.
+frozen value. No I/O happens here; `Connection.exchange` runs the steps in a thread, because authentication computes
+and may wait for a KDC. The only module that uses spnego.
 
-Everything a server says is checked against what was offered: a dialect, cipher or signing algorithm that was not offered
-is an error. The final session setup answer must carry a valid signature made with the new keys, so a man in the middle who
-changed anything before it is found out here (3.1.1) or by the validate-negotiate exchange (3.0, 3.0.2).
+Everything a server says is checked against what was offered: a dialect, cipher or signing algorithm that was not
+offered is an error. The final session setup answer must carry a valid signature made with the new keys, so a man in the
+middle who changed anything before it is found out here (3.1.1) or by the validate-negotiate exchange (3.0, 3.0.2).
 
 Not here: Kerberos, guest and anonymous sessions (they have no key to sign with), multichannel, reauthentication.
 """
@@ -14,15 +14,13 @@ Not here: Kerberos, guest and anonymous sessions (they have no key to sign with)
 from __future__ import annotations
 
 import struct
-from collections.abc import Generator
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import spnego
 from spnego.exceptions import SpnegoError
 
 from dfsfs.errors import NtStatus, SecurityError, SmbError, WireError
-from dfsfs.smb.credentials import Credentials
 from dfsfs.smb.security import (
     Cipher,
     Dialect,
@@ -32,6 +30,11 @@ from dfsfs.smb.security import (
     preauth_update,
     verify,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from dfsfs.smb.credentials import Credentials
 
 _HEADER_SIZE = 64
 _NEGOTIATE, _SESSION_SETUP = 0, 1
@@ -82,7 +85,9 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """What the client offers. `client_guid` has 16 bytes, `salt` 32 random ones; lists begin with what is liked best."""
+    """What the client offers. `client_guid` has 16 bytes, `salt` 32 random ones; lists begin with what is liked
+    best.
+    """
 
     dialects: tuple[Dialect, ...]
     client_guid: bytes
@@ -140,7 +145,8 @@ class Authenticator(Protocol):
         """The key that both sides have once the exchange is complete."""
 
 
-# -- negotiate ----------------------------------------------------------------------------------------------------------
+# -- negotiate
+# ----------------------------------------------------------------------------------------------------------
 
 
 def negotiate(offer: Offer) -> Generator[Exchange, Reply, Negotiated]:
@@ -263,7 +269,8 @@ def _decode_contexts(message: memoryview, offset: int, count: int) -> dict[int, 
     return contexts
 
 
-# -- session setup ------------------------------------------------------------------------------------------------------
+# -- session setup
+# ------------------------------------------------------------------------------------------------------
 
 
 def session_setup(
@@ -387,7 +394,8 @@ def make_authenticator(credentials: Credentials, host: str) -> Authenticator:
     return NtlmAuthenticator(credentials, host)
 
 
-# -- tree connect and validate negotiate --------------------------------------------------------------------------------
+# -- tree connect and validate negotiate
+# --------------------------------------------------------------------------------
 
 
 def encode_tree_connect(path: str) -> bytes:
@@ -421,7 +429,8 @@ def check_validate_negotiate(negotiated: Negotiated, output: bytes) -> None:
         raise SecurityError(f"{negotiated.offer.host}: the negotiation was changed on the way (downgrade attack)")
 
 
-# -- pieces -------------------------------------------------------------------------------------------------------------
+# -- pieces
+# -------------------------------------------------------------------------------------------------------------
 
 
 def _unpack(layout: struct.Struct, message: memoryview, structure_size: int, what: str) -> tuple[Any, ...]:

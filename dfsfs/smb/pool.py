@@ -5,8 +5,8 @@ connect. Callers that ask for the same server or share at the same time wait for
 its failure; callers for different servers never wait for each other. A dead tree or connection is replaced at the next
 request for it. Attempts run in the pool's own nursery, so a caller that is cancelled does not take the others with it.
 
-The time for an attempt is bounded as a whole: a host that accepts the TCP connection and then says nothing costs no more
-than one that does not answer at all.
+The time for an attempt is bounded as a whole: a host that accepts the TCP connection and then says nothing costs no
+more than one that does not answer at all.
 
 A target's name stays a name down to `_connect`, where `hosts`, `ip` or the resolver turns it into addresses.
 """
@@ -16,17 +16,14 @@ from __future__ import annotations
 import contextlib
 import os
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from types import TracebackType
-from typing import Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
 import trio
 
 from dfsfs.errors import ConnectError, ConnectionLost, DfsfsError, NtStatus, SecurityError, SmbError, WireError
 from dfsfs.smb import wire
 from dfsfs.smb.connection import Connection
-from dfsfs.smb.credentials import Credentials
 from dfsfs.smb.handshake import (
     Offer,
     Session,
@@ -45,6 +42,12 @@ from dfsfs.smb.tree import SHARE_CAP_DFS, IoLimits, Tree
 from dfsfs.smb.wire import Command, Fsctl, Request
 from dfsfs.unc import UncPath, fold_name
 
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+    from types import TracebackType
+
+    from dfsfs.smb.credentials import Credentials
+
 CAP_LARGE_MTU = 0x00000004
 """The server takes requests of more than one credit (MS-SMB2 2.2.4)."""
 SHARE_ENCRYPT_DATA = 0x00008000
@@ -58,7 +61,9 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class TransportSettings:
-    """How servers are reached. Times in seconds, sizes in bytes; `read_size` and `write_size` None: what the server offers."""
+    """How servers are reached. Times in seconds, sizes in bytes; `read_size` and `write_size` None: what the server
+    offers.
+    """
 
     port: int = 445
     address: str | None = None
@@ -76,7 +81,9 @@ class TransportSettings:
 
 
 class SingleFlight(Generic[K, T]):
-    """Work that is done once for all who ask for it at the same time. Runs in `nursery`, whatever becomes of the askers."""
+    """Work that is done once for all who ask for it at the same time. Runs in `nursery`, whatever becomes of the
+    askers.
+    """
 
     def __init__(self, nursery: trio.Nursery) -> None:
         self._nursery = nursery
@@ -210,7 +217,9 @@ class Pool:
         )
 
     async def _validate_negotiate(self, server: _Server, route: Route) -> None:
-        """Repeats the negotiation's outcome under the session's signature (MS-SMB2 3.2.5.5), where 3.1.1 does not protect it."""
+        """Repeats the negotiation's outcome under the session's signature (MS-SMB2 3.2.5.5), where 3.1.1 does not
+        protect it.
+        """
         connection = server.connection
         if connection.negotiated.dialect not in (Dialect.SMB_3_0, Dialect.SMB_3_0_2):
             return

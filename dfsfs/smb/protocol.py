@@ -1,7 +1,8 @@
 """SmbProtocol: one SMB2 connection as an object without I/O (MS-SMB2 3.2.4, 3.2.5.1).
 
-Inputs: `submit` a call (one request, or several as a related compound), `abandon` it, `received` bytes, `timer`, `lost`.
-Outputs: `data_to_send`, the `done` callback of each call, `next_deadline`. The shell in `connection.py` moves the bytes.
+Inputs: `submit` a call (one request, or several as a related compound), `abandon` it, `received` bytes, `timer`,
+`lost`. Outputs: `data_to_send`, the `done` callback of each call, `next_deadline`. The shell in `connection.py` moves
+the bytes.
 
 What it holds to:
 
@@ -20,9 +21,8 @@ Signing a large WRITE takes its time in `data_to_send`; nothing here waits.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from dfsfs.errors import ConnectionLost, DfsfsError, NtStatus, SecurityError, SmbError, WireError
 from dfsfs.smb import wire
@@ -30,6 +30,9 @@ from dfsfs.smb.credits import CreditStatistics, CreditWindow
 from dfsfs.smb.framing import PREFIX_SIZE, FrameReader
 from dfsfs.smb.security import SessionKeys, verify
 from dfsfs.smb.wire import HEADER, HEADER_SIZE, Buffer, Command, Header, HeaderFlags, Request
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
 MAX_FRAME = 16 * 1024 * 1024
 """No server offers larger reads than 8 MiB; the prefix could name twice as much."""

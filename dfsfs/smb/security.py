@@ -1,8 +1,8 @@
 """Signing, sealing and the keys for both (MS-SMB2 3.1.4). The only module that uses `cryptography`. Pure.
 
 A Signer computes the 16-byte signature over a message given in parts, so that a WRITE's payload is not copied for it. A
-Sealer turns a frame into a transform header and ciphertext and back. Keys come out of `derive_session_keys` and stay inside
-these objects: nothing here prints them.
+Sealer turns a frame into a transform header and ciphertext and back. Keys come out of `derive_session_keys` and stay
+inside these objects: nothing here prints them.
 """
 
 from __future__ import annotations
@@ -10,10 +10,9 @@ from __future__ import annotations
 import hashlib
 import hmac
 import struct
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, cast
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers import Cipher as _CipherContext
@@ -25,6 +24,9 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.kbkdf import KBKDFHMAC, CounterLocation, Mode
 
 from dfsfs.errors import SecurityError, WireError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 Buffer = bytes | bytearray | memoryview
 
@@ -94,7 +96,7 @@ class AesCmacSigner:
     def sign(self, parts: Sequence[Buffer], *, message_id: int, from_server: bool, is_cancel: bool) -> bytes:
         context = self._context.copy()
         for part in parts:
-            context.update(part)
+            context.update(cast("bytes", part))  # its stub names bytes, any buffer will do
         return context.finalize()
 
 
@@ -192,8 +194,8 @@ class SessionKeys:
 
 
 def preauth_update(previous: bytes, message: Buffer) -> bytes:
-    """One link of the chain that binds negotiate and session setup to the keys of 3.1.1 (MS-SMB2 3.2.5.2). Starts with 64
-    zero bytes."""
+    """One link of the chain that binds negotiate and session setup to the keys of 3.1.1 (MS-SMB2 3.2.5.2). Starts
+    with 64 zero bytes."""
     return hashlib.sha512(previous + bytes(message)).digest()
 
 
@@ -208,7 +210,8 @@ def derive_session_keys(
 ) -> SessionKeys:
     """A session's keys from what authentication has left (MS-SMB2 3.2.5.3.1, 3.1.4.2).
 
-    `session_key` is the whole GSS session key; `preauth_hash` the chain over everything but the final answer (3.1.1 only).
+    `session_key` is the whole GSS session key; `preauth_hash` the chain over everything but the final answer (3.1.1
+    only).
     """
     short_key = session_key[:16].ljust(16, b"\0")
     if dialect is Dialect.SMB_2_1:

@@ -1,24 +1,28 @@
 """The seam to the network: a byte stream that receives into given buffers and sends several buffers at once.
 
 `TcpTransport` is the real one. Everything above it takes any `Transport`, so that tests may put a pair in memory or a
-faulty one in its place. Failures come out as ConnectError (`connect`) and ConnectionLost (afterwards), never as OSError.
+faulty one in its place. Failures come out as ConnectError (`connect`) and ConnectionLost (afterwards), never as
+OSError.
 """
 
 from __future__ import annotations
 
 import errno
 import socket
-from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import trio
 
 from dfsfs.errors import ConnectError, ConnectionLost, NtStatus
-from dfsfs.smb.wire import Buffer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from dfsfs.smb.wire import Buffer
 
 SOCKET_BUFFER = 4 * 1024 * 1024
-"""Send and receive buffer asked of the kernel, in bytes: several large READs in flight, so that a late reader does not stop
-the server. The kernel caps it at net.core.[rw]mem_max."""
+"""Send and receive buffer asked of the kernel, in bytes: several large READs in flight, so that a late reader does
+not stop the server. The kernel caps it at net.core.[rw]mem_max."""
 
 _STATUSES = {
     errno.ECONNREFUSED: NtStatus.CONNECTION_REFUSED,
@@ -60,7 +64,7 @@ class TcpTransport:
 
     async def send(self, buffers: Sequence[Buffer]) -> None:
         try:
-            pending = [view for view in map(memoryview, buffers) if len(view)]
+            pending = [memoryview(buffer) for buffer in buffers if len(buffer)]
             while pending:
                 sent = await self._socket.sendmsg(pending)
                 while pending and sent >= len(pending[0]):

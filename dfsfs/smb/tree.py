@@ -1,24 +1,22 @@
 """Tree: one tree connect, and the whole operations on paths below it (MS-SMB2 3.2.4).
 
 Each operation is one compound where SMB2 allows it: what opens a file only to ask or to change one thing opens, does it
-and closes in a single round trip. Paths are full UNC paths whose first two components are the share. How they look on the
-wire is decided in one place: on a share that says SMB2_SHARE_CAP_DFS a name is `host\\share\\name` and the CREATE carries
-the DFS flag; on any other share it is relative and carries none. Samba 4.22 opens the wrong object when the two are mixed.
+and closes in a single round trip. Paths are full UNC paths whose first two components are the share. How they look on
+the wire is decided in one place: on a share that says SMB2_SHARE_CAP_DFS a name is `host\\share\\name` and the CREATE
+carries the DFS flag; on any other share it is relative and carries none. Samba 4.22 opens the wrong object when the
+two are mixed.
 
 A tree dies with its connection, or alone when the server says that it has been deleted. Nothing here tries again.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from dfsfs.errors import DfsfsError, NtStatus, SmbError
 from dfsfs.smb import fscc, wire
-from dfsfs.smb.connection import Connection
 from dfsfs.smb.file import RemoteFile
-from dfsfs.smb.fscc import DirEntry, FileStat, VolumeSize
-from dfsfs.smb.protocol import Response, Route
 from dfsfs.smb.wire import (
     RELATED_FILE_ID,
     Access,
@@ -26,12 +24,20 @@ from dfsfs.smb.wire import (
     CreateDisposition,
     CreateOptions,
     FileInfoClass,
-    FsInfoClass,
     Fsctl,
+    FsInfoClass,
     InfoType,
     Request,
 )
-from dfsfs.unc import UncPath
+
+if TYPE_CHECKING:
+    import builtins
+    from collections.abc import AsyncIterator, Sequence
+
+    from dfsfs.smb.connection import Connection
+    from dfsfs.smb.fscc import DirEntry, FileStat, VolumeSize
+    from dfsfs.smb.protocol import Response, Route
+    from dfsfs.unc import UncPath
 
 SHARE_CAP_DFS = 0x00000008
 """The share takes part in DFS (MS-SMB2 2.2.10)."""
@@ -47,7 +53,9 @@ _SESSION_IS_GONE = (NtStatus.USER_SESSION_DELETED, NtStatus.NETWORK_SESSION_EXPI
 
 @dataclass(frozen=True, slots=True)
 class IoLimits:
-    """The largest READ, WRITE and other exchange, in bytes: the smaller of what the server offers and the mount asks."""
+    """The largest READ, WRITE and other exchange, in bytes: the smaller of what the server offers and the mount
+    asks.
+    """
 
     read: int
     write: int
@@ -153,8 +161,8 @@ class Tree:
         )
 
     async def rename(self, old: UncPath, new: UncPath, *, replace: bool) -> None:
-        """Gives a file or folder another name on the same share. `replace` lets a file take the place of another; without it
-        a taken name is OBJECT_NAME_COLLISION. One round trip. Errors as in stat."""
+        """Gives a file or folder another name on the same share. `replace` lets a file take the place of another;
+        without it a taken name is OBJECT_NAME_COLLISION. One round trip. Errors as in stat."""
         # The new name is relative to the share, also where names in CREATE are not.
         info = fscc.encode_rename("\\".join(new.below_share), replace=replace)
         await self._set(old, Access.DELETE, FileInfoClass.RENAME, info, f"rename of {old} to {new}")
@@ -171,8 +179,8 @@ class Tree:
     async def list(self, path: UncPath) -> AsyncIterator[list[DirEntry]]:
         """The entries of a folder in batches, without `.` and `..`, in the server's order.
 
-        Opening the folder and reading it is one round trip unless it is large. Its handle is closed when the iteration ends,
-        also when it is given up. Errors as in stat.
+        Opening the folder and reading it is one round trip unless it is large. Its handle is closed when the
+        iteration ends, also when it is given up. Errors as in stat.
         """
         what = f"listing of {path}"
         access = Access.READ_DATA | Access.READ_ATTRIBUTES
@@ -267,7 +275,7 @@ class Tree:
         for response in await self.call([create, change, wire.encode_close(RELATED_FILE_ID)]):
             self.check(response, what)
 
-    async def call(self, requests: Sequence[Request]) -> list[Response]:
+    async def call(self, requests: Sequence[Request]) -> builtins.list[Response]:
         """Connection.call on this tree; takes note when the server says that tree or session are gone."""
         responses = await self.connection.call(requests, self.route)
         self._note(responses[0].status)

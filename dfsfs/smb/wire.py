@@ -1,9 +1,9 @@
 """SMB2/3 messages on the data path: headers, and one encoder and decoder for each command (MS-SMB2 2.2).
 
 Pure code on `struct`. An encoder returns a `Request`: the body that follows the 64-byte header, the payload of a WRITE
-kept apart so that it is never copied, and the credits it costs. A decoder takes the whole message as a memoryview (header
-included, because the offsets inside SMB2 bodies count from there), checks every length and offset against it, and returns
-a value or raises WireError. Views into the message are returned where data is large.
+kept apart so that it is never copied, and the credits it costs. A decoder takes the whole message as a memoryview
+(header included, because the offsets inside SMB2 bodies count from there), checks every length and offset against it,
+and returns a value or raises WireError. Views into the message are returned where data is large.
 
 Negotiate, session setup and tree connect are not here: they happen once per connection and live in `handshake.py`.
 """
@@ -166,7 +166,9 @@ _IOCTL_RESPONSE = struct.Struct("<HHI16sIIIIII")
 
 
 class Header(NamedTuple):
-    """An SMB2 packet header, SYNC or ASYNC (MS-SMB2 2.2.1). In the ASYNC form `process_id` and `tree_id` hold the AsyncId."""
+    """An SMB2 packet header, SYNC or ASYNC (MS-SMB2 2.2.1). In the ASYNC form `process_id` and `tree_id` hold the
+    AsyncId.
+    """
 
     magic: bytes
     structure_size: int
@@ -189,8 +191,9 @@ class Header(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One command, ready but for its header: `body` as it stands behind the header, then `payload`, which is sent from where
-    it lies. `charge` is the CreditCharge: how many 64 KiB units the larger of payload sent and payload expected takes."""
+    """One command, ready but for its header: `body` as it stands behind the header, then `payload`, which is sent
+    from where it lies. `charge` is the CreditCharge: how many 64 KiB units the larger of payload sent and payload
+    expected takes."""
 
     command: Command
     body: bytes
@@ -200,7 +203,9 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Created:
-    """A CREATE response: the handle (16 opaque bytes) and what the server said of the file. `stat.file_id` is unknown (0)."""
+    """A CREATE response: the handle (16 opaque bytes) and what the server said of the file. `stat.file_id` is unknown
+    (0).
+    """
 
     file_id: bytes
     stat: FileStat
@@ -237,7 +242,9 @@ def encode_create(
     attributes: int = 0,
     share_access: int = ShareAccess.ALL,
 ) -> Request:
-    """CREATE (MS-SMB2 2.2.13) without oplock or contexts. `name` is relative to the share, or host\\share\\name on DFS."""
+    """CREATE (MS-SMB2 2.2.13) without oplock or contexts. `name` is relative to the share, or host\\share\\name on
+    DFS.
+    """
     encoded = _utf16(name)
     fixed = _CREATE.pack(
         57, 0, 0, 2, 0, 0, access, attributes, share_access, disposition, options, HEADER_SIZE + 56, len(encoded), 0, 0
@@ -278,7 +285,9 @@ def encode_flush(file_id: bytes) -> Request:
 
 
 def encode_read(file_id: bytes, offset: int, size: int) -> Request:
-    """READ of `size` bytes at `offset` (MS-SMB2 2.2.19). The 0x50 asks the server to put the data right behind its header."""
+    """READ of `size` bytes at `offset` (MS-SMB2 2.2.19). The 0x50 asks the server to put the data right behind its
+    header.
+    """
     body = _READ.pack(49, 0x50, 0, size, offset, file_id, 0, 0, 0, 0, 0, 0)
     return Request(Command.READ, body, charge=charge_of(size))
 
@@ -333,7 +342,9 @@ def encode_set_info(file_id: bytes, info_class: int, info: bytes) -> Request:
 
 
 def encode_ioctl(code: Fsctl, data: bytes, max_output: int, file_id: bytes = RELATED_FILE_ID) -> Request:
-    """IOCTL of the FSCTL kind (MS-SMB2 2.2.31). The default FileId, all ones, is what DFS and negotiate checks ask for."""
+    """IOCTL of the FSCTL kind (MS-SMB2 2.2.31). The default FileId, all ones, is what DFS and negotiate checks ask
+    for.
+    """
     offset = HEADER_SIZE + 56
     body = _IOCTL.pack(57, 0, code, file_id, offset, len(data), 0, offset, 0, max_output, 1, 0)
     return Request(Command.IOCTL, body + data, charge=charge_of(max(len(data), max_output)))

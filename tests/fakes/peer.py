@@ -5,11 +5,15 @@ No I/O. `Peer.deliver` feeds bytes to the protocol as a socket would, in pieces 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from dfsfs.smb.protocol import SmbProtocol
 from dfsfs.smb.wire import HEADER, HEADER_SIZE, SMB2_MAGIC, Buffer, Command, Header, HeaderFlags, decode_header
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from dfsfs.smb.protocol import SmbProtocol
 
 EMPTY_BODIES = {
     Command.CLOSE: b"\x3c\x00" + bytes(58),

@@ -40,10 +40,16 @@ def test_a_server_that_grants_for_ever_is_cut_off() -> None:
     assert window.statistics().available == MAX_GRANTED
 
 
-@given(st.lists(st.one_of(st.tuples(st.just("take"), st.integers(1, 20)), st.tuples(st.just("answer"), st.integers(0, 40)))))
+@given(
+    st.lists(
+        st.one_of(st.tuples(st.just("take"), st.integers(1, 20)), st.tuples(st.just("answer"), st.integers(0, 40)))
+    )
+)
 def test_ids_are_unique_and_charge_never_exceeds_what_was_granted(steps: list[tuple[str, int]]) -> None:
     window = CreditWindow(64)
-    granted, used, flight, ids = 1, 0, [], []
+    granted, used = 1, 0
+    flight: list[int] = []
+    ids: list[int] = []
     for step, number in steps:
         if step == "take" and window.can_take(number):
             first = window.take(number)

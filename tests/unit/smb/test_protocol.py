@@ -13,7 +13,7 @@ from dfsfs.smb import wire
 from dfsfs.smb.protocol import Call, Route, SmbProtocol
 from dfsfs.smb.security import HmacSha256Signer, SessionKeys
 from dfsfs.smb.wire import Access, Command, CreateDisposition, HeaderFlags, Request
-from tests.fakes.peer import Peer, create_body, read_body
+from tests.fakes.peer import Peer, Sent, create_body, read_body
 
 FILE = b"F" * 16
 
@@ -382,7 +382,7 @@ def test_any_bytes_from_a_server_are_an_answer_or_an_error(data: bytes) -> None:
 @given(st.data())
 def test_credits_balance_whatever_happens(data: st.DataObject) -> None:
     protocol, peer = connected(credits=8, max_credits=16)
-    unanswered: list = []
+    unanswered: list[Sent] = []
     calls: list[Asked] = []
     for _ in range(data.draw(st.integers(1, 25))):
         step = data.draw(st.sampled_from(["ask", "send", "answer", "abandon", "pending"]))

@@ -1,0 +1,334 @@
+"""The command mount.dfsfs, which mount(8) calls for file systems of type dfsfs.
+
+What it does, in this order: read the command line; get passwords out of sight (which starts it anew, see secrets.py);
+find out who logs in; check the mount point and FUSE; go to the background and mount (daemon.py).
+
+Whatever fails is one line on stderr and an exit code of mount(8). Modules that take long to import are imported where
+they are needed, so that a mistake in the options is answered at once.
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+import getopt
+import grp
+import logging
+import os
+import pwd
+import shutil
+import stat
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import dfsfs
+from dfsfs.cli import secrets
+from dfsfs.cli.daemon import run_in_background
+from dfsfs.cli.logs import log_to_stderr, log_to_syslog
+from dfsfs.cli.messages import (
+    INTERRUPTED,
+    MOUNT_FAILURE,
+    SUCCESS,
+    SYSTEM_ERROR,
+    USAGE,
+    MountError,
+    Verdict,
+    describe,
+    one_line,
+)
+from dfsfs.config import ConfigError, MountConfig, Mounter, make_config, parse_options, parse_unc, without_secrets
+from dfsfs.config.table import GROUPS, Policy
+from dfsfs.smb.credentials import Secret
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from dfsfs.config import ParsedOptions
+
+log = logging.getLogger("dfsfs.cli")
+
+STARTING = 30.0
+"""Seconds for a mount besides the waiting for servers that options allow: several namespaces on the way, and FUSE."""
+
+SYNOPSIS = "mount.dfsfs //SERVER/NAMESPACE[/FOLDER...] MOUNTPOINT [-fnsvVh] [-o OPTION[,OPTION...]] [--foreground]"
+
+_FLAGS = """\
+  -o OPTIONS        mount options, separated by commas
+  -f, --fake        check everything and do not mount
+  -n                does nothing: there is no /etc/mtab to write
+  -s                ignore options that dfsfs does not know
+  -v, --verbose     log more
+  --foreground      stay in front and log to stderr
+  -V, --version     show the version
+  -h, --help        show this
+"""
+
+
+class Run(Protocol):
+    """Serves a mount until it is unmounted, and calls `on_ready` when it is there. Raises what went wrong."""
+
+    def __call__(self, config: MountConfig, mountpoint: str, on_ready: Callable[[], None]) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Arguments:
+    """The command line."""
+
+    place: str
+    mountpoint: str
+    options: tuple[str, ...] = ()
+    fake: bool = False
+    sloppy: bool = False
+    verbose: bool = False
+    foreground: bool = False
+
+    def as_list(self) -> list[str]:
+        """A command line that says the same."""
+        flags = {"-f": self.fake, "-s": self.sloppy, "-v": self.verbose, "--foreground": self.foreground}
+        options = [word for text in self.options if text for word in ("-o", text)]
+        return [*options, *(flag for flag, given in flags.items() if given), "--", self.place, self.mountpoint]
+
+
+def main(argv: Sequence[str] | None = None, *, run: Run | None = None) -> int:
+    """Runs the command; `run` stands for the file system. Returns the exit code."""
+    words = sys.argv[1:] if argv is None else list(argv)
+    shown = ""
+    try:
+        arguments = parse_arguments(words)
+        if arguments is None:
+            return SUCCESS
+        unc = parse_unc(arguments.place)
+        shown = f"{unc}: "
+        verdict = _mount(arguments, words, run or _run)
+    except ConfigError as error:
+        verdict = Verdict(USAGE, str(error))
+    except MountError as error:
+        verdict = error.verdict
+    except KeyboardInterrupt:
+        verdict = Verdict(INTERRUPTED, "interrupted")
+    if verdict.text:
+        _say(f"{shown}{verdict.text}")
+    return verdict.code
+
+
+def _say(text: str) -> None:
+    print(f"mount.dfsfs: {one_line(text)}", file=sys.stderr)
+
+
+# -- the command line -------------------------------------------------------------------------------------------------
+
+
+def parse_arguments(words: Sequence[str]) -> Arguments | None:
+    """Reads the command line. None: it asked for help or the version, and that has been shown.
+
+    Raises:
+        ConfigError: it can't be understood.
+    """
+    try:
+        # -t TYPE is what mount(8) adds for a type with a dot in it, such as fuse.dfsfs.
+        pairs, rest = getopt.gnu_getopt(
+            list(words), "o:t:fnsvVh", ["fake", "verbose", "foreground", "version", "help", "options="]
+        )
+    except getopt.GetoptError as error:
+        raise ConfigError(f"{error.msg}; usage: {SYNOPSIS}") from None
+    given = {name for name, _ in pairs}
+    if given & {"-h", "--help"}:
+        print(help_text())
+        return None
+    if given & {"-V", "--version"}:
+        print(f"mount.dfsfs {dfsfs.__version__}")
+        return None
+    if len(rest) != 2:
+        raise ConfigError(f"what to mount and where are needed; usage: {SYNOPSIS}")
+    return Arguments(
+        place=rest[0],
+        mountpoint=rest[1],
+        options=tuple(value for name, value in pairs if name in ("-o", "--options")),
+        fake=bool(given & {"-f", "--fake"}),
+        sloppy="-s" in given,
+        verbose=bool(given & {"-v", "--verbose"}),
+        foreground="--foreground" in given,
+    )
+
+
+def help_text() -> str:
+    """What --help shows."""
+    lines = [f"usage: {SYNOPSIS}", "", "Mounts a Microsoft DFS namespace, or one SMB share of it.", "", _FLAGS]
+    for group, options in GROUPS.items():
+        lines.append(f"{group}:")
+        for option in options:
+            if option.policy is Policy.ACCEPT:
+                names = ", ".join(f"{name}={option.metavar}" if option.metavar else name for name in option.names)
+                lines.append(f"  {names:<31} {option.help}" if len(names) < 32 else f"  {names}\n{'':<34}{option.help}")
+        lines.append("")
+    lines.append("Options that say what is so anyway are ignored. All others are refused.")
+    return "\n".join(lines)
+
+
+# -- mounting ---------------------------------------------------------------------------------------------------------
+
+
+def _mount(arguments: Arguments, words: Sequence[str], run: Run) -> Verdict:
+    options = parse_options(arguments.options, sloppy=arguments.sloppy)
+    _hide_passwords(arguments, words)
+    unc = parse_unc(arguments.place)
+
+    def warn(text: str) -> None:
+        _say(f"{unc}: warning: {text}")
+
+    if options.without_effect:
+        warn("options that have no effect in dfsfs: " + ", ".join(options.without_effect))
+    mountpoint = check_mountpoint(arguments.mountpoint)
+    surroundings = secrets.Surroundings(os.environ, _login_name, _terminal(), warn)
+    credentials = secrets.obtain_credentials(options, str(unc), surroundings)
+    mounter = Mounter(
+        os.getuid(), os.getgid(), lambda name: pwd.getpwnam(name).pw_uid, lambda name: grp.getgrnam(name).gr_gid
+    )
+    config = make_config(unc, options, credentials, mounter)
+    check_fuse(config, mountpoint)
+    if arguments.fake:
+        return Verdict(SUCCESS)
+    serve = functools.partial(_serve, config, mountpoint, run)
+    level = logging.DEBUG if arguments.verbose else logging.INFO
+    if arguments.foreground or options.foreground:
+        log_to_stderr(level=level)
+        return serve(lambda: log.info("%s is mounted on %s", unc, mountpoint))
+    return run_in_background(
+        functools.partial(_serve_detached, serve, level, verbose=arguments.verbose), timeout=_patience(options)
+    )
+
+
+def _hide_passwords(arguments: Arguments, words: Sequence[str]) -> None:
+    """Starts this program anew if a password can be seen in its command line or is in PASSWD."""
+    texts, password = [], None
+    for text in arguments.options:
+        clean, found = without_secrets(text)
+        texts.append(clean)
+        password = found if found is not None else password
+    if password is None and "PASSWD" in os.environ:
+        password = secrets.check_secret(os.environ["PASSWD"], "environment variable PASSWD")
+    if password is not None:
+        clean_arguments = Arguments(
+            arguments.place,
+            arguments.mountpoint,
+            tuple(texts),
+            fake=arguments.fake,
+            sloppy=arguments.sloppy,
+            verbose=arguments.verbose,
+            foreground=arguments.foreground,
+        )
+        secrets.restart_without(words, clean_arguments.as_list(), password)
+
+
+def _patience(options: ParsedOptions) -> float:
+    return STARTING + options.timeout + options.failover_timeout
+
+
+def _run(config: MountConfig, mountpoint: str, on_ready: Callable[[], None]) -> None:
+    from dfsfs.fuse.session import run  # takes long: trio, FUSE, cryptography
+
+    run(config, mountpoint, on_ready)
+
+
+def _serve(config: MountConfig, mountpoint: str, run: Run, on_ready: Callable[[], None]) -> Verdict:
+    """Runs the file system to its end, and says how that was."""
+    try:
+        run(config, mountpoint, on_ready)
+    except Exception as error:
+        verdict = describe(error, config)
+        if verdict.code == SYSTEM_ERROR:
+            log.debug("the mount failed", exc_info=True)
+        return verdict
+    return Verdict(SUCCESS)
+
+
+def _serve_detached(
+    serve: Callable[[Callable[[], None]], Verdict], level: int, on_ready: Callable[[], None], *, verbose: bool
+) -> Verdict:
+    if verbose:
+        log_to_stderr(level=level)
+    log_to_syslog(level=level)
+    return serve(on_ready)
+
+
+# -- checks -----------------------------------------------------------------------------------------------------------
+
+
+def check_mountpoint(path: str) -> str:
+    """The absolute path of a mount point.
+
+    Raises:
+        MountError: there is no directory, or one that can't be looked at.
+    """
+    try:
+        absolute = os.path.realpath(path)
+        about = os.stat(absolute)
+    except (OSError, ValueError) as error:
+        code = error.errno if isinstance(error, OSError) else errno.EINVAL
+        if code == errno.ENOENT:
+            raise MountError(MOUNT_FAILURE, f"the mount point {path} does not exist; mkdir {path}") from None
+        if code == errno.ENOTCONN:
+            text = f"on {path} is a mount whose program has ended; take it away first: umount -l {path}"
+            raise MountError(MOUNT_FAILURE, text) from None
+        reason = os.strerror(code or errno.EIO)
+        raise MountError(
+            USAGE if code == errno.EACCES else MOUNT_FAILURE, f"the mount point {path} can't be used: {reason}"
+        ) from None
+    if not stat.S_ISDIR(about.st_mode):
+        raise MountError(MOUNT_FAILURE, f"the mount point {path} is not a directory")
+    return absolute
+
+
+def check_fuse(
+    config: MountConfig, mountpoint: str, *, device: str = "/dev/fuse", settings: str = "/etc/fuse.conf"
+) -> None:
+    """Finds out in words what FUSE would refuse with a number.
+
+    Raises:
+        MountError: FUSE is not there, or this user may not use it.
+    """
+    if not os.path.exists(device):
+        raise MountError(SYSTEM_ERROR, f"there is no {device}; load the kernel module: modprobe fuse")
+    if not os.access(device, os.R_OK | os.W_OK):
+        raise MountError(USAGE, f"this user may not open {device}; mount as root, or ask the administrator")
+    if os.geteuid() == 0:
+        return
+    if shutil.which("fusermount3") is None:
+        raise MountError(SYSTEM_ERROR, "there is no fusermount3, which mounts for other users than root; install fuse3")
+    if not os.access(mountpoint, os.W_OK):
+        raise MountError(USAGE, f"the mount point {mountpoint} has to be a directory that this user may write to")
+    for word in ("allow_other", "allow_root"):
+        if word in config.fuse_options and not _has_line(settings, "user_allow_other"):
+            raise MountError(USAGE, f"option {word!r} is for root only, unless {settings} has a line user_allow_other")
+
+
+def _has_line(path: str, line: str) -> bool:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return any(text.strip() == line for text in file)
+    except OSError:
+        return False
+
+
+def _login_name() -> str:
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        raise ConfigError("no user is given and this one has no name; use username=") from None
+
+
+def _terminal() -> Callable[[str], str] | None:
+    if not sys.stdin or not sys.stdin.isatty():
+        return None
+
+    def ask(question: str) -> str:
+        import getpass
+
+        return getpass.getpass(question)
+
+    return ask
+
+
+if __name__ == "__main__":
+    sys.exit(main())

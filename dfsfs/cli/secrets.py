@@ -1,0 +1,188 @@
+"""Where passwords come from, and where they must not be seen.
+
+A password given with -o is in the command line of this process, which everybody can read in /proc. The only way to
+change that text is to start the program anew: `restart_without` does so with the password in a pipe, whose number is in
+PASSWD_FD. A password in the environment variable PASSWD goes the same way: the daemon should not have it there for
+good.
+
+    -o password=  >  PASSWD  >  PASSWD_FD  >  PASSWD_FILE  >  the file of credentials=  >  a question on the terminal
+    -o username=  >  the file of credentials=  >  USER  >  the caller's login name
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from dfsfs.cli.messages import SYSTEM_ERROR, MountError, cannot_read
+from dfsfs.config import ConfigError, CredentialsFile, parse_credentials, split_username
+from dfsfs.config.values import MAX_PASSWORD
+from dfsfs.config.values import password as check_password
+from dfsfs.config.values import username as check_username
+from dfsfs.smb.credentials import Credentials, Secret
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from dfsfs.config import ParsedOptions
+
+_MAX_FILE = 64 * 1024
+"""Bytes of a credentials file; more is some other file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What the answer depends on besides the options."""
+
+    environ: Mapping[str, str]
+    login_name: Callable[[], str]
+    ask: Callable[[str], str] | None
+    """Asks for a password on the terminal; None where there is no terminal."""
+    warn: Callable[[str], None]
+
+
+def obtain_credentials(options: ParsedOptions, place: str, surroundings: Surroundings) -> Credentials:
+    """Who to log in as at `place` (for the question on the terminal).
+
+    Raises:
+        ConfigError: a file or variable has something else in it than it should, or there is no password.
+        MountError: a file can't be read.
+    """
+    if not options.needs_password:
+        return Credentials(options.username or "", Secret(""), options.domain or "")
+    file = CredentialsFile()
+    if options.credentials_file is not None:
+        file = _read_credentials(options.credentials_file, surroundings)
+    domain, username = _user(options, file, surroundings)
+    password = options.password
+    if password is None:
+        password = _password_of_environment(surroundings)
+    if password is None:
+        password = file.password
+    if password is None:
+        user = f"{domain}\\{username}" if domain else username
+        password = _asked(user, place, surroundings)
+    return Credentials(username, password, domain)
+
+
+def _user(options: ParsedOptions, file: CredentialsFile, surroundings: Surroundings) -> tuple[str, str]:
+    """Domain and name. The domain that belongs to the name comes from where the name comes from, if it is there."""
+    if options.username is not None:
+        return options.domain or "", options.username
+    if file.username is not None:
+        return (options.domain if options.domain is not None else file.domain) or "", file.username
+    variable = surroundings.environ.get("USER", "")
+    try:
+        own_domain, name = split_username(check_username(variable))
+    except ValueError as error:
+        raise ConfigError(f"environment variable USER: {error}") from None
+    domain = next((given for given in (options.domain, file.domain, own_domain) if given is not None), "")
+    return domain, name or surroundings.login_name()
+
+
+# -- passwords --------------------------------------------------------------------------------------------------------
+
+
+def _password_of_environment(surroundings: Surroundings) -> Secret | None:
+    environ = surroundings.environ
+    if "PASSWD" in environ:
+        return check_secret(environ["PASSWD"], "environment variable PASSWD")
+    if "PASSWD_FD" in environ:
+        number = environ["PASSWD_FD"]
+        if not number.isascii() or not number.isdigit() or len(number) > 9:
+            raise ConfigError("environment variable PASSWD_FD is not the number of a file descriptor")
+        what = f"file descriptor {number} (PASSWD_FD)"
+        try:
+            with open(int(number), "rb", buffering=0) as source:
+                return _first_line(source.readline(_MAX_FILE), what)
+        except OSError as error:
+            raise cannot_read(what, error) from None
+    if "PASSWD_FILE" in environ:
+        return _first_line(_read(environ["PASSWD_FILE"], "PASSWD_FILE", surroundings), environ["PASSWD_FILE"])
+    return None
+
+
+def _first_line(data: bytes, what: str) -> Secret:
+    line = data.split(b"\n", 1)[0].split(b"\0", 1)[0].removesuffix(b"\r")
+    return check_secret(_decoded(line, what), what)
+
+
+def check_secret(text: str, what: str) -> Secret:
+    try:
+        return Secret(check_password(text))
+    except ValueError as error:
+        raise ConfigError(f"the password of {what}: {error}") from None
+
+
+def _asked(user: str, place: str, surroundings: Surroundings) -> Secret:
+    if surroundings.ask is None:
+        ways = "use credentials=FILE, the environment variable PASSWD, or guest for a login without one"
+        raise ConfigError(f"no password is given for user {user!r}, and there is no terminal to ask for it; {ways}")
+    try:
+        return check_secret(surroundings.ask(f"Password for {user} at {place}: "), "the terminal")
+    except EOFError:
+        raise ConfigError(f"no password is given for user {user!r}") from None
+
+
+# -- files ------------------------------------------------------------------------------------------------------------
+
+
+def _read_credentials(path: str, surroundings: Surroundings) -> CredentialsFile:
+    text = _decoded(_read(path, "the credentials file", surroundings), path)
+    return parse_credentials(text, path)
+
+
+def _read(path: str, what: str, surroundings: Surroundings) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            about = os.fstat(file.fileno())
+            data = file.read(_MAX_FILE + 1)
+    except (OSError, ValueError) as error:
+        raise cannot_read(f"{what} {path}", error if isinstance(error, OSError) else OSError(str(error))) from None
+    if len(data) > _MAX_FILE:
+        raise ConfigError(f"{what} {path} is too long to be one")
+    if stat.S_ISREG(about.st_mode) and about.st_mode & (stat.S_IRGRP | stat.S_IROTH):
+        others = "everybody" if about.st_mode & stat.S_IROTH else "its group"
+        surroundings.warn(f"{path} has a password and can be read by {others}; chmod 600 {path}")
+    return data
+
+
+def _decoded(data: bytes, what: str) -> str:
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError:
+        raise ConfigError(f"{what} is not UTF-8") from None
+
+
+# -- hiding -----------------------------------------------------------------------------------------------------------
+
+
+def restart_without(arguments: Sequence[str], replacement: Sequence[str], password: Secret) -> None:
+    """Starts this program anew with `replacement` instead of `arguments`, and the password in a pipe.
+
+    Returns only where `arguments` did not come from the command line, so that nothing can be seen there.
+
+    Raises:
+        MountError: the program can't be started.
+    """
+    command = sys.orig_argv
+    kept = len(command) - len(arguments)
+    if kept < 1 or command[kept:] != list(arguments):
+        return
+    data = password.reveal().encode("utf-8") + b"\n"
+    assert len(data) <= 4 * MAX_PASSWORD + 1, "more might not fit the pipe, and nobody reads it yet"
+    reader, writer = os.pipe()
+    os.write(writer, data)
+    os.close(writer)
+    os.set_inheritable(reader, True)
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("PASSWD")}
+    environ["PASSWD_FD"] = str(reader)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    try:
+        os.execve(sys.executable, [*command[:kept], *replacement], environ)
+    except OSError as error:
+        raise MountError(SYSTEM_ERROR, f"can't start {sys.executable} anew: {error.strerror}") from None
