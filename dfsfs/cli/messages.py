@@ -58,7 +58,7 @@ class MountError(Exception):
 _CHECK_LOGIN = "check username=, domain=, and password= or the credentials file"
 _ASK_ADMINISTRATOR = "ask the administrator of that account"
 
-_LOGIN = {
+_LOGIN: Mapping[int, tuple[str, str]] = {
     NtStatus.LOGON_FAILURE: (
         "the server does not know user {user}, or the password is wrong",
         _CHECK_LOGIN,
@@ -124,7 +124,7 @@ _CONNECTING: Mapping[int, str] = {
     NtStatus.IO_TIMEOUT: "check that the server is up, and that no firewall drops the connection",
     NtStatus.HOST_UNREACHABLE: "check that the server is up and this computer's network",
     NtStatus.NETWORK_UNREACHABLE: "check this computer's network",
-    NtStatus.CONNECTION_RESET: "check that it is a file server that speaks SMB 2.1 or later, and options vers= and port=",
+    NtStatus.CONNECTION_RESET: "check that a file server with SMB 2.1 or later runs there, and options vers= and port=",
 }
 
 _FUSE: Mapping[int, tuple[int, str]] = {

@@ -39,7 +39,6 @@ from dfsfs.cli.messages import (
 )
 from dfsfs.config import ConfigError, MountConfig, Mounter, make_config, parse_options, parse_unc, without_secrets
 from dfsfs.config.table import GROUPS, Policy
-from dfsfs.smb.credentials import Secret
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
