@@ -3,12 +3,12 @@
     parent                                   child (its own session)
       fork ------------------------------------> serve(on_ready)
       waits on a pipe, for a bounded time          ... connects, mounts ...
-      <--- one line of JSON: [code, text] -------- on_ready: code 0, stdio to /dev/null; serves until unmounted
-      exits with that code                         or a failure: its code and text; ends
+      <--- a line of JSON: [code, text] ---------- on_ready: stdio to /dev/null; code 0; serves until unmounted
+      returns that                                 or a failure: its code and text; ends
 
-End of file without a line means that the child died. If the parent gives up (timeout, SIGINT, SIGTERM, SIGHUP), it
-ends the child with SIGTERM, and with SIGKILL if that takes too long; if the parent is gone when the child is ready, the
-child ends itself. So there is a mount if, and only if, the parent has returned 0.
+End of file without a line means that the child died. If the parent gives up (timeout, SIGINT, SIGTERM, SIGHUP), it ends
+the child with SIGTERM, and with SIGKILL if that takes too long; if the parent is gone when the child is ready, the
+child ends itself. So a mount stays if, and only if, the parent has returned success.
 
 The child is forked before anything is running in this process that a fork would break: no threads, no event loop.
 """
@@ -29,44 +29,42 @@ from dfsfs.cli.messages import INTERRUPTED, MOUNT_FAILURE, SUCCESS, SYSTEM_ERROR
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from types import FrameType
+
+    Serve = Callable[[Callable[[], None]], Verdict]
+    """Gets a function to call as soon as it is ready, and returns when it has ended."""
 
 log = logging.getLogger("dfsfs.cli")
 
 GRACE = 12.0
-"""Seconds between SIGTERM and SIGKILL. A mount that is being taken down may take 10."""
-_MAX_VERDICT = 64 * 1024
+"""Seconds between SIGTERM and SIGKILL. Taking a busy mount down may need 10."""
+_POLL = 0.02
+"""Seconds between two looks at a child that is to end."""
+_MAX_LINE = 64 * 1024
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-def run_in_background(
-    serve: Callable[[Callable[[], None]], Verdict], *, timeout: float, grace: float = GRACE
-) -> Verdict:
-    """Runs `serve` in a child; returns as soon as that has called what it was given, or has failed.
-
-    `serve` gets a function to call when it is ready, and returns a Verdict when it has ended. `timeout` in seconds.
-    """
+def run_in_background(serve: Serve, *, timeout: float, grace: float = GRACE) -> Verdict:
+    """Runs `serve` in a child process; returns as soon as that is ready or has failed. Times in seconds."""
     reader, writer = os.pipe()
+    # What is left in these buffers would come out twice.
     sys.stdout.flush()
     sys.stderr.flush()
-    with _signals_interrupt() as restore_signals:
+    with _signals_interrupt():
         child = os.fork()
         if child == 0:
-            restore_signals()
             os.close(reader)
             _live(serve, writer)
         os.close(writer)
         try:
             verdict = _receive(reader, time.monotonic() + timeout)
-            if verdict is None:
-                _end(child, grace)
-                return Verdict(
-                    MOUNT_FAILURE, f"given up after {timeout:g} seconds; see options timeout= and failover_timeout="
-                )
-            if verdict.code == SUCCESS and verdict.text == "":
+            if verdict == Verdict(SUCCESS):
                 return verdict
-            status = _end(child, grace, term=False)
-            return verdict if verdict.text else Verdict(SYSTEM_ERROR, f"the background process {_fate(status)}")
+            status = _wait(child, grace)
+            return verdict or Verdict(SYSTEM_ERROR, f"the background process {_fate(status)}")
+        except TimeoutError:
+            _end(child, grace)
+            hint = "options timeout= and failover_timeout= say how long servers may take"
+            return Verdict(MOUNT_FAILURE, f"given up after {timeout:g} seconds; {hint}")
         except KeyboardInterrupt:
             _end(child, grace)
             return Verdict(INTERRUPTED, "interrupted")
@@ -74,90 +72,120 @@ def run_in_background(
             os.close(reader)
 
 
+# -- the parent -------------------------------------------------------------------------------------------------------
+
+
 @contextlib.contextmanager
-def _signals_interrupt() -> Iterator[Callable[[], None]]:
-    """Signals that would end the parent raise KeyboardInterrupt instead, so that it can end the child first."""
-
-    def interrupt(_number: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = {number: signal.signal(number, interrupt) for number in _SIGNALS}
-
-    def restore() -> None:
+def _signals_interrupt() -> Iterator[None]:
+    """All signals that ask a program to end raise KeyboardInterrupt, so that the child can be ended first."""
+    before = {number: signal.signal(number, signal.default_int_handler) for number in _SIGNALS}
+    try:
+        yield
+    finally:
         for number, handler in before.items():
             signal.signal(number, handler)
 
-    try:
-        yield restore
-    finally:
-        restore()
-
-
-def _live(serve: Callable[[Callable[[], None]], Verdict], writer: int) -> NoReturn:
-    """The child's life; its exit code only matters to a parent that still waits."""
-    code = SYSTEM_ERROR
-    try:
-        os.setsid()
-        os.chdir("/")
-        os.umask(0o022)
-        verdict = serve(lambda: _ready(writer))
-        code = verdict.code
-        with contextlib.suppress(OSError):  # after `_ready` nobody listens any more
-            _send(writer, verdict)
-    except BaseException:
-        log.exception("the mount has ended by an unexpected error")
-    finally:
-        os._exit(code)
-
-
-def _ready(writer: int) -> None:
-    """Tells the parent that the mount is there, and lets go of its terminal."""
-    try:
-        _send(writer, Verdict(SUCCESS, ""))
-    except OSError:
-        # The parent has been killed: nobody knows of this mount, so there must be none.
-        os.kill(os.getpid(), signal.SIGTERM)
-        return
-    os.close(writer)
-    null = os.open(os.devnull, os.O_RDWR)
-    for descriptor in (0, 1, 2):
-        os.dup2(null, descriptor)
-    if null > 2:
-        os.close(null)
-
-
-def _send(writer: int, verdict: Verdict) -> None:
-    os.write(writer, json.dumps([verdict.code, verdict.text]).encode() + b"\n")
-
 
 def _receive(reader: int, deadline: float) -> Verdict | None:
-    """What the child says; an empty failure if it died without a word, None if the time is up."""
-    text = b""
-    while not text.endswith(b"\n") and len(text) < _MAX_VERDICT:
-        if not select.select([reader], [], [], max(0.0, deadline - time.monotonic()))[0]:
+    """The child's line; None if it ended without one.
+
+    Raises:
+        TimeoutError: it has said nothing until `deadline` (of the monotonic clock).
+    """
+    line = b""
+    poll = select.poll()
+    poll.register(reader, select.POLLIN)
+    while not line.endswith(b"\n"):
+        if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
+            raise TimeoutError
+        data = os.read(reader, _MAX_LINE)
+        if not data:
             return None
-        piece = os.read(reader, _MAX_VERDICT)
-        if not piece:
-            return Verdict(SYSTEM_ERROR, "")
-        text += piece
-    code, message = json.loads(text)
-    return Verdict(int(code), str(message))
+        line += data
+    code, text = json.loads(line)
+    return Verdict(code, text)
 
 
-def _end(child: int, grace: float, *, term: bool = True) -> int:
-    """Ends the child, waits for it and returns its wait status. Without `term` it is given time to end by itself."""
-    if term:
-        os.kill(child, signal.SIGTERM)
+def _end(child: int, grace: float) -> None:
+    """Ends a child that may be in the middle of mounting."""
+    os.kill(child, signal.SIGTERM)
+    _wait(child, grace)
+
+
+def _wait(child: int, grace: float) -> int:
+    """Waits for a child that is about to end, and kills it if that takes too long. Its status, as of waitpid(2)."""
     deadline = time.monotonic() + grace
-    while time.monotonic() < deadline:
-        pid, status = os.waitpid(child, os.WNOHANG)
-        if pid:
+    while True:
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
             return status
-        time.sleep(0.02)
-    os.kill(child, signal.SIGKILL)
-    return os.waitpid(child, 0)[1]
+        if time.monotonic() > deadline:
+            os.kill(child, signal.SIGKILL)
+            return os.waitpid(child, 0)[1]
+        time.sleep(_POLL)
 
 
 def _fate(status: int) -> str:
     code = os.waitstatus_to_exitcode(status)
-    return f"ended by itself with code {code}" if code >= 0 else f"was ended by {signal.Signals(-code).name}"
+    return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code} and gave no reason"
+
+
+# -- the child --------------------------------------------------------------------------------------------------------
+
+
+def _live(serve: Serve, writer: int) -> NoReturn:
+    """All that the child does. Nothing of the parent's program may run after it, so it ends in _exit."""
+    code = SYSTEM_ERROR
+    try:
+        code = _serve(serve, writer)
+    except BaseException:
+        log.exception("the background process failed")
+    finally:
+        with contextlib.suppress(Exception):
+            logging.shutdown()
+        os._exit(code)
+
+
+def _serve(serve: Serve, writer: int) -> int:
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_DFL)
+    os.setsid()
+    os.chdir("/")
+    os.umask(0o022)
+    _close_all_but(writer)
+    null = os.open(os.devnull, os.O_RDWR)
+    os.dup2(null, 0)
+    announced = False
+
+    def on_ready() -> None:
+        nonlocal announced
+        announced = True
+        os.dup2(null, 1)
+        os.dup2(null, 2)
+        try:
+            _send(writer, Verdict(SUCCESS))
+        except OSError:
+            log.warning("who asked for the mount is gone, so it is taken down")
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    verdict = serve(on_ready)
+    if not announced:
+        if verdict.code == SUCCESS:
+            verdict = Verdict(MOUNT_FAILURE, "ended before the mount was ready")
+        _send(writer, verdict)
+    elif verdict.text:
+        log.error("%s", verdict.text)
+    return verdict.code
+
+
+def _send(writer: int, verdict: Verdict) -> None:
+    os.write(writer, json.dumps([verdict.code, verdict.text[: _MAX_LINE // 8]]).encode() + b"\n")
+    os.close(writer)
+
+
+def _close_all_but(kept: int) -> None:
+    """Closes what was inherited: a daemon must not hold on to the locks, pipes and sockets of who started it."""
+    for name in os.listdir("/proc/self/fd"):
+        if int(name) > 2 and int(name) != kept:
+            with contextlib.suppress(OSError):  # the listing's own descriptor is gone by now
+                os.close(int(name))

@@ -166,7 +166,7 @@ def _describe_own(error: DfsfsError, config: MountConfig) -> Verdict:
         case WireError():
             text = f"a server's answer makes no sense: {error}; check that it is a file server"
         case NamespaceLoop():
-            text = f"{error}; its administrator has to put the links right, or see option dfs_max_hops="
+            text = f"{error}; its administrator has to put the links right, unless dfs_max_hops= is too low"
         case PosixError():
             code, advice = _FUSE.get(error.errno, (MOUNT_FAILURE, ""))
             return Verdict(code, f"{error}; {advice}" if advice else str(error))

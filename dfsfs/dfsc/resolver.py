@@ -220,6 +220,7 @@ def resolve(
             uncovered = False
         elif uncovered and not referral.interlink:
             yield from _check_namespace(walk, referral)
+            uncovered = False  # the namespace just found may know the path; if not, the caller comes again
         if not referral.interlink:  # steps 3 and 4
             walk.note("target", referral.prefix, referral.hinted.path)
             return walk.end(referral.prefix, referral.ordered, referral, hops)
