@@ -55,6 +55,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import trio
 
+from dfsfs.dfsc.resolver import NOT_A_LINK_STATUSES
 from dfsfs.errors import (
     ConnectError,
     ConnectionLost,
@@ -63,6 +64,7 @@ from dfsfs.errors import (
     NamespaceLoop,
     NtStatus,
     PosixError,
+    SmbError,
     WireError,
     status_name,
 )
@@ -319,7 +321,7 @@ class Failover:
         skipped, earlier = frozenset(state.tried), state.error
         try:
             if junction.resolution is None:
-                self.adopt(junction, await self._resolver.resolve(junction.prefix, uncovered=False))
+                self.adopt(junction, await self._resolve_link(junction.prefix))
             target, tree = await self._connect(junction, state)
         except DfsfsError as error:
             if error is not earlier:  # else there was nothing left to try, which says nothing to others
@@ -327,6 +329,21 @@ class Failover:
                 junction.failure = BindFailure(error, self._clock() + FAILURE_MEMORY, skipped)
             raise
         return self._swap(junction, target, tree, state.error)
+
+    async def _resolve_link(self, prefix: UncPath) -> Resolution:
+        """A junction's path is that of a link, so a referral that covers less of it is not yet the answer.
+
+        Unless there is none: then the link has become a folder, and what covers it is the place to look for that.
+        """
+        resolution = await self._resolver.resolve(prefix, uncovered=False)
+        if resolution.referral is None or prefix.is_prefix_of(resolution.covered):
+            return resolution
+        try:
+            return await self._resolver.resolve(prefix, uncovered=True)
+        except SmbError as error:
+            if error.status not in NOT_A_LINK_STATUSES:
+                raise
+            return resolution
 
     async def _connect(self, junction: Junction, state: _Run) -> tuple[UncPath, Tree]:
         """Goes through the targets that this run has not given up (MS-DFSC 3.1.5.2) to the first that is there."""

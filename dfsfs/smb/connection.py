@@ -50,6 +50,7 @@ class Connection:
         self._transport = transport
         self._protocol = protocol
         self._request_timeout = request_timeout
+        self._watch_interval = protocol.silence / 4
         self._negotiated: Negotiated | None = None
         self._writable = trio.Event()
         self._closed = trio.Event()
@@ -95,7 +96,8 @@ class Connection:
 
     async def _watch(self) -> None:
         while True:
-            await trio.sleep_until(self._protocol.next_deadline())
+            # A request that goes out moves the deadline nearer, so a long sleep is no good; nor is a wake-up for each one.
+            await trio.sleep_until(min(self._protocol.next_deadline(), trio.current_time() + self._watch_interval))
             self._protocol.timer(trio.current_time())
             if self._protocol.wants_to_send:
                 self._writable.set()

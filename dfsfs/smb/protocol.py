@@ -120,7 +120,7 @@ class SmbProtocol:
         self.multi_credit = False  # set once negotiate has shown a server with LARGE_MTU
         self._frames = FrameReader(MAX_FRAME)
         self._credits = CreditWindow(max_credits)
-        self._silence = silence
+        self.silence = silence
         self._echo_interval = echo_interval
         self._heard = now
         self._queue: deque[Call] = deque()
@@ -426,7 +426,7 @@ class SmbProtocol:
 
     def next_deadline(self) -> float:
         """When `timer` has to be called at the latest."""
-        return self._heard + (self._silence if self._answer_due() else self._echo_interval)
+        return self._heard + (self.silence if self._answer_due() else self._echo_interval)
 
     def timer(self, now: float) -> None:
         """Looks at the time: an idle connection gets an ECHO.
@@ -437,7 +437,7 @@ class SmbProtocol:
         if now < self.next_deadline():
             return
         if self._answer_due():
-            raise ConnectionLost(self.host, NtStatus.IO_TIMEOUT, f"no answer for {self._silence:g} seconds")
+            raise ConnectionLost(self.host, NtStatus.IO_TIMEOUT, f"no answer for {self.silence:g} seconds")
         self._heard = now
         self.submit([wire.encode_plain(Command.ECHO)], Route(), _ignore)
 
