@@ -153,15 +153,13 @@ def _serve(serve: Serve, writer: int) -> int:
     os.chdir("/")
     os.umask(0o022)
     _close_all_but(writer)
-    null = os.open(os.devnull, os.O_RDWR)
-    os.dup2(null, 0)
+    _to_null(0)
     announced = False
 
     def on_ready() -> None:
         nonlocal announced
         announced = True
-        os.dup2(null, 1)
-        os.dup2(null, 2)
+        _to_null(1, 2)
         try:
             _send(writer, Verdict(SUCCESS))
         except OSError:
@@ -181,6 +179,14 @@ def _serve(serve: Serve, writer: int) -> int:
 def _send(writer: int, verdict: Verdict) -> None:
     os.write(writer, json.dumps([verdict.code, verdict.text[: _MAX_LINE // 8]]).encode() + b"\n")
     os.close(writer)
+
+
+def _to_null(*descriptors: int) -> None:
+    null = os.open(os.devnull, os.O_RDWR)
+    for descriptor in descriptors:
+        os.dup2(null, descriptor)
+    if null not in descriptors:
+        os.close(null)
 
 
 def _close_all_but(kept: int) -> None:

@@ -158,6 +158,8 @@ def _describe_own(error: DfsfsError, config: MountConfig) -> Verdict:
         case ConnectError():
             advice = _CONNECTING.get(error.status, "check that the server is up")
             detail = str(error).removeprefix(f"{error.host}: ")
+            if error.status == NtStatus.CONNECTION_REFUSED:
+                detail = "connection refused"
             text = f"can't connect to {error.host}:{config.transport.port}: {detail}; {advice}"
         case ConnectionLost():
             text = f"the connection was lost: {error}; check the network and the server, and try again"
@@ -180,9 +182,8 @@ def _answer(error: SmbError, config: MountConfig) -> str:
     if error.status not in _ANSWERS:
         return f"{error.what}: the server refuses with {name}"
     meaning, advice = _ANSWERS[error.status]
-    principal = config.credentials.principal
-    user = f"{principal!r}" if principal else "'' (nobody)"
-    text = f"{meaning} ({name}); {advice}".replace("{user}", user).replace("{host}", config.unc.host)
+    user = f"'{config.credentials.principal}'"
+    text = f"{meaning} ({name}); {advice}".replace("{host}", config.unc.host).replace("{user}", user)
     return f"{error.what}: {text}"
 
 

@@ -19,8 +19,8 @@ import pwd
 import shutil
 import stat
 import sys
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import dfsfs
 from dfsfs.cli import secrets
@@ -45,6 +45,9 @@ if TYPE_CHECKING:
 
     from dfsfs.config import ParsedOptions
 
+    Run = Callable[[MountConfig, str, Callable[[], None]], None]
+    """Gets the mount point, and what to call as soon as the mount is there."""
+
 log = logging.getLogger("dfsfs.cli")
 
 STARTING = 30.0
@@ -64,10 +67,14 @@ _FLAGS = """\
 """
 
 
-class Run(Protocol):
-    """Serves a mount until it is unmounted, and calls `on_ready` when it is there. Raises what went wrong."""
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """What serves a mount."""
 
-    def __call__(self, config: MountConfig, mountpoint: str, on_ready: Callable[[], None]) -> None: ...
+    check: Callable[[MountConfig, str], None]
+    """Raises MountError if it can't, as far as is known without trying; gets the mount point."""
+    run: Run
+    """Serves until it is unmounted. Raises what went wrong."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +93,12 @@ class Arguments:
         """A command line that says the same."""
         flags = {"-f": self.fake, "-s": self.sloppy, "-v": self.verbose, "--foreground": self.foreground}
         options = [word for text in self.options if text for word in ("-o", text)]
-        return [*options, *(flag for flag, given in flags.items() if given), "--", self.place, self.mountpoint]
+        mountpoint = f"./{self.mountpoint}" if self.mountpoint.startswith("-") else self.mountpoint
+        return [self.place, mountpoint, *options, *(flag for flag, given in flags.items() if given)]
 
 
-def main(argv: Sequence[str] | None = None, *, run: Run | None = None) -> int:
-    """Runs the command; `run` stands for the file system. Returns the exit code."""
+def main(argv: Sequence[str] | None = None, *, backend: Backend | None = None) -> int:
+    """Runs the command and returns the exit code. `backend`: what serves the mount, FUSE if nothing is given."""
     words = sys.argv[1:] if argv is None else list(argv)
     shown = ""
     try:
@@ -99,7 +107,7 @@ def main(argv: Sequence[str] | None = None, *, run: Run | None = None) -> int:
             return SUCCESS
         unc = parse_unc(arguments.place)
         shown = f"{unc}: "
-        verdict = _mount(arguments, words, run or _run)
+        verdict = _mount(arguments, words, backend or Backend(check_fuse, _run))
     except ConfigError as error:
         verdict = Verdict(USAGE, str(error))
     except MountError as error:
@@ -168,7 +176,7 @@ def help_text() -> str:
 # -- mounting ---------------------------------------------------------------------------------------------------------
 
 
-def _mount(arguments: Arguments, words: Sequence[str], run: Run) -> Verdict:
+def _mount(arguments: Arguments, words: Sequence[str], backend: Backend) -> Verdict:
     options = parse_options(arguments.options, sloppy=arguments.sloppy)
     _hide_passwords(arguments, words)
     unc = parse_unc(arguments.place)
@@ -185,10 +193,10 @@ def _mount(arguments: Arguments, words: Sequence[str], run: Run) -> Verdict:
         os.getuid(), os.getgid(), lambda name: pwd.getpwnam(name).pw_uid, lambda name: grp.getgrnam(name).gr_gid
     )
     config = make_config(unc, options, credentials, mounter)
-    check_fuse(config, mountpoint)
+    backend.check(config, mountpoint)
     if arguments.fake:
         return Verdict(SUCCESS)
-    serve = functools.partial(_serve, config, mountpoint, run)
+    serve = functools.partial(_serve, config, mountpoint, backend.run)
     level = logging.DEBUG if arguments.verbose else logging.INFO
     if arguments.foreground or options.foreground:
         log_to_stderr(level=level)
@@ -208,15 +216,7 @@ def _hide_passwords(arguments: Arguments, words: Sequence[str]) -> None:
     if password is None and "PASSWD" in os.environ:
         password = secrets.check_secret(os.environ["PASSWD"], "environment variable PASSWD")
     if password is not None:
-        clean_arguments = Arguments(
-            arguments.place,
-            arguments.mountpoint,
-            tuple(texts),
-            fake=arguments.fake,
-            sloppy=arguments.sloppy,
-            verbose=arguments.verbose,
-            foreground=arguments.foreground,
-        )
+        clean_arguments = replace(arguments, options=tuple(texts))
         secrets.restart_without(words, clean_arguments.as_list(), password)
 
 
@@ -280,7 +280,7 @@ def check_mountpoint(path: str) -> str:
 
 
 def check_fuse(
-    config: MountConfig, mountpoint: str, *, device: str = "/dev/fuse", settings: str = "/etc/fuse.conf"
+    config: MountConfig, mountpoint: str, device: str = "/dev/fuse", settings: str = "/etc/fuse.conf"
 ) -> None:
     """Finds out in words what FUSE would refuse with a number.
 

@@ -51,8 +51,6 @@ def obtain_credentials(options: ParsedOptions, place: str, surroundings: Surroun
         ConfigError: a file or variable has something else in it than it should, or there is no password.
         MountError: a file can't be read.
     """
-    if not options.needs_password:
-        return Credentials(options.username or "", Secret(""), options.domain or "")
     file = CredentialsFile()
     if options.credentials_file is not None:
         file = _read_credentials(options.credentials_file, surroundings)
@@ -119,7 +117,7 @@ def check_secret(text: str, what: str) -> Secret:
 
 def _asked(user: str, place: str, surroundings: Surroundings) -> Secret:
     if surroundings.ask is None:
-        ways = "use credentials=FILE, the environment variable PASSWD, or guest for a login without one"
+        ways = "use credentials=FILE or the environment variable PASSWD"
         raise ConfigError(f"no password is given for user {user!r}, and there is no terminal to ask for it; {ways}")
     try:
         return check_secret(surroundings.ask(f"Password for {user} at {place}: "), "the terminal")

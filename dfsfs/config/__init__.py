@@ -18,12 +18,12 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from dfsfs.config.table import BY_NAME, DIALECTS, SECRETS, Option, Policy, Security, Sharing, find, is_word_of_others
+from dfsfs.config.table import BY_NAME, DIALECTS, SECRETS, Option, Policy, Sharing, find, is_word_of_others
 from dfsfs.config.values import password as check_password
 from dfsfs.config.values import sendable as check_sendable
 from dfsfs.config.values import username as check_username
 from dfsfs.smb.credentials import Credentials, Secret
-from dfsfs.unc import UncError, UncPath, fold_name
+from dfsfs.unc import UncPath, fold_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -56,8 +56,6 @@ class ParsedOptions:
     password: Secret | None = None
     domain: str | None = None
     credentials_file: str | None = None
-    guest: bool = False
-    security: Security = Security.NTLM
     uid: int | str | None = None
     gid: int | str | None = None
     file_mode: int = MODE
@@ -71,7 +69,6 @@ class ParsedOptions:
     read_size: int | None = None
     write_size: int | None = None
     dialects: tuple[int, ...] = DIALECTS
-    sign: bool = False
     seal: bool = False
     port: int = PORT
     address: str | None = None
@@ -89,10 +86,6 @@ class ParsedOptions:
     foreground: bool = False
     without_effect: tuple[str, ...] = ()
     """Options that were ignored and deserve a warning."""
-
-    @property
-    def needs_password(self) -> bool:
-        return not self.guest and self.security is not Security.NONE
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,14 +178,16 @@ def parse_unc(text: str) -> UncPath:
     Raises:
         ConfigError: it names no share, or a user.
     """
+    # Someone may have put a password before an @.
+    shown = "the first argument" if "@" in text else repr(text)
     if text.startswith("//"):
         text = re.sub(r"\\(040|011|012|134)", lambda match: chr(int(match[1], 8)), text)
     elif not text.startswith("\\\\"):
-        raise ConfigError(f"{text!r} is not //SERVER/SHARE or //DOMAIN/NAMESPACE")
+        raise ConfigError(f"{shown} is not of the form //SERVER/SHARE or //DOMAIN/NAMESPACE")
     try:
         path = UncPath.parse(check_sendable(text))
-    except (UncError, ValueError) as error:
-        raise ConfigError(f"{text!r} is not //SERVER/SHARE: {error}") from None
+    except ValueError as error:
+        raise ConfigError(f"{shown} is not of the form //SERVER/SHARE: {error}") from None
     if "@" in path.host:
         raise ConfigError("a server's name has no @ in it; user and password are options: -o username=NAME")
     if len(path) < 2:
@@ -201,6 +196,10 @@ def parse_unc(text: str) -> UncPath:
 
 
 # -- options ----------------------------------------------------------------------------------------------------------
+
+
+_UP_TO_COMMA = re.compile("[^,]*")
+_WITH_DOUBLED_COMMAS = re.compile("(?:[^,]|,,)*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,17 +218,24 @@ def _split(text: str) -> list[_Item]:
     after_secret = False
     while position < len(text):
         name = re.split("[,=]", text[position:], maxsplit=1)[0]
-        pattern = r"(?:[^,]|,,)*" if name in SECRETS else r"[^,]*"
-        match = re.compile(pattern, re.DOTALL).match(text, position)
-        assert match is not None
-        _, equals, value = match[0].partition("=")
-        if name in SECRETS:
-            value = value.replace(",,", ",")
-        if match[0]:
-            items.append(_Item(name, value if equals else None, position, match.end(), after_secret))
+        end = position + len(name)
+        value = None
+        if text.startswith("=", end):
+            value = _value_at(text, end + 1, doubled_commas=name in SECRETS)
+            end += 1 + len(value)
+        if end > position:
+            if value is not None and name in SECRETS:
+                value = value.replace(",,", ",")
+            items.append(_Item(name, value, position, end, after_secret))
         after_secret = name in SECRETS or (after_secret and name not in BY_NAME)
-        position = match.end() + 1
+        position = end + 1
     return items
+
+
+def _value_at(text: str, position: int, *, doubled_commas: bool) -> str:
+    """The value that begins there, as it stands, up to the next comma that ends it."""
+    match = (_WITH_DOUBLED_COMMAS if doubled_commas else _UP_TO_COMMA).match(text, position)
+    return match[0] if match else ""
 
 
 def parse_options(texts: Sequence[str], *, sloppy: bool = False) -> ParsedOptions:
@@ -299,14 +305,6 @@ def _checked(options: ParsedOptions) -> ParsedOptions:
         if domain is not None and options.domain not in (None, domain):
             raise ConfigError("option 'username' names another domain than option 'domain'")
         options = replace(options, username=name, domain=options.domain if domain is None else domain)
-    if not options.needs_password:
-        word = "guest" if options.guest else "sec=none"
-        if options.password or options.credentials_file is not None:
-            raise ConfigError(f"option {word!r} is for a login without a password, and one is given")
-        if options.sign or options.seal or options.security is Security.NTLM_SIGNED:
-            raise ConfigError(f"option {word!r}: without a password there is no key to sign or encrypt with")
-        if options.security is Security.NONE and options.username:
-            raise ConfigError("option 'sec=none' is for a login as nobody, and a user is given")
     if options.seal and options.dialects == DIALECTS[:1]:
         raise ConfigError("option 'seal' needs SMB 3.0, and option 'vers' says 2.1")
     return options

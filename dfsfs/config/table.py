@@ -36,16 +36,6 @@ class Policy(Enum):
     REFUSE = auto()
 
 
-class Security(Enum):
-    """How the mount logs in (sec=)."""
-
-    NTLM = auto()
-    NTLM_SIGNED = auto()
-    """Every request is signed. NTLM does the same wherever there is a password."""
-    NONE = auto()
-    """As nobody: an anonymous session."""
-
-
 class Sharing(Enum):
     """Who may use the mount besides the one who made it."""
 
@@ -95,6 +85,7 @@ def _refused(names: str, reason: str) -> list[Option]:
 
 
 _KERBEROS = f"Kerberos: {NOT_YET}"
+_NOBODY = f"logins without a password: {NOT_YET}"
 _INSECURE = "this kind of login is not secure; servers take ntlmssp"
 
 _IDENTITY = [
@@ -111,20 +102,21 @@ _IDENTITY = [
     Option(("password2",), Policy.REFUSE, NOT_YET, secret=True, any_form=True),
     _value("credentials cred", "credentials_file", values.plain, "FILE", "lines username=, password= and domain="),
     _value("domain dom workgroup", "domain", values.sendable, "NAME", "the user's domain"),
-    _flag("guest", {"guest": True}, "log in without a password; without username= as nobody"),
-    _value(
-        "sec",
-        "security",
+    Option(
+        ("sec",),
+        Policy.IGNORE,
+        "ntlmssp or ntlmsspi: both are NTLM, and everything is signed with both",
+        "KIND",
         values.choice(
-            {"ntlmssp": Security.NTLM, "ntlmsspi": Security.NTLM_SIGNED, "none": Security.NONE},
+            dict.fromkeys(("ntlmssp", "ntlmsspi")),
             {
                 **dict.fromkeys(("krb5", "krb5i", "krb5p"), _KERBEROS),
                 **dict.fromkeys(("ntlm", "ntlmi", "ntlmv1", "ntlmv2", "ntlmv2i", "lanman", "nontlm"), _INSECURE),
+                "none": _NOBODY,
             },
         ),
-        "KIND",
-        "ntlmssp (the default), ntlmsspi (with signing), none (as nobody)",
     ),
+    *_refused("guest", _NOBODY),
     *_refused("cruid keytab ccache principal", _KERBEROS),
     *_refused("multiuser", NOT_YET),
     *_ignored("netbiosname servern", "a name for servers older than SMB 2"),
@@ -216,7 +208,7 @@ _TRANSPORT = [
         "VERSION",
         "2.1, 3 (or later), 3.0, 3.0.2 or 3.1.1; without, the newest that both sides know",
     ),
-    _flag("sign", {"sign": True}, "sign every request (the default wherever there is a password)"),
+    *_ignored("sign", "always so"),
     _flag("seal", {"seal": True}, "encrypt everything; needs SMB 3.0"),
     _value("port", "port", values.whole(1, 65535), "NUMBER", "TCP port of the servers; 445"),
     _value("ip addr", "address", values.address, "ADDRESS", "address of the server that the mount names"),

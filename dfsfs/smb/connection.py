@@ -96,7 +96,7 @@ class Connection:
 
     async def _watch(self) -> None:
         while True:
-            # A request that goes out moves the deadline nearer, so a long sleep is no good; nor is a wake-up for each one.
+            # Requests that go out move the deadline nearer: a long sleep is no good, nor is a wake-up for each of them.
             await trio.sleep_until(min(self._protocol.next_deadline(), trio.current_time() + self._watch_interval))
             self._protocol.timer(trio.current_time())
             if self._protocol.wants_to_send:
