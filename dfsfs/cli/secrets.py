@@ -67,18 +67,20 @@ def obtain_credentials(options: ParsedOptions, place: str, surroundings: Surroun
 
 
 def _user(options: ParsedOptions, file: CredentialsFile, surroundings: Surroundings) -> tuple[str, str]:
-    """Domain and name. The domain that belongs to the name comes from where the name comes from, if it is there."""
-    if options.username is not None:
-        return options.domain or "", options.username
-    if file.username is not None:
-        return (options.domain if options.domain is not None else file.domain) or "", file.username
-    variable = surroundings.environ.get("USER", "")
-    try:
-        own_domain, name = split_username(check_username(variable))
-    except ValueError as error:
-        raise ConfigError(f"environment variable USER: {error}") from None
-    domain = next((given for given in (options.domain, file.domain, own_domain) if given is not None), "")
-    return domain, name or surroundings.login_name()
+    """Domain and name."""
+    name, domain = options.username, options.domain
+    if name is None:
+        name = file.username
+    if domain is None:
+        domain = file.domain
+    if name is None:
+        try:
+            own_domain, name = split_username(check_username(surroundings.environ.get("USER", "")))
+        except ValueError as error:
+            raise ConfigError(f"environment variable USER: {error}") from None
+        if domain is None:
+            domain = own_domain
+    return domain or "", name or surroundings.login_name()
 
 
 # -- passwords --------------------------------------------------------------------------------------------------------
