@@ -9,18 +9,15 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
-
-from typing import TYPE_CHECKING
 
 from tests.lab.samba import Lab, LabError, LabHost, free_net  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-UNMOUNT_SECONDS = 15.0
 
 
 class DemoError(Exception):

@@ -21,6 +21,8 @@ REPARSE_TAG_DFSR = 0x80000012
 
 _EPOCH_TICKS = 116_444_736_000_000_000  # 100 ns units from 1601 to 1970
 _MAX_TICKS = 0x7FFFFFFFFFFFFFFF
+_MAX_SIZE = 0x7FFFFFFFFFFFFFFF
+"""Sizes are signed on the wire (MS-FSCC 2.4); the kernel can't be told of one that is negative or larger."""
 
 _DIRECTORY_ENTRY = struct.Struct("<IIQQQQQQIIIBB24sHQ")  # FileIdBothDirectoryInformation up to FileName
 _ALL_INFORMATION = struct.Struct("<QQQQIIQQIBBHQIIQII")  # FileAllInformation up to its name's length
@@ -106,7 +108,7 @@ def decode_directory(buffer: Buffer) -> list[DirEntry]:
     """The entries of a QUERY_DIRECTORY answer with FileIdBothDirectoryInformation (MS-FSCC 2.4.17).
 
     Raises:
-        WireError: an entry or a name lies outside the buffer.
+        WireError: an entry or a name lies outside the buffer, or a size is negative.
     """
     entries = []
     position, end, fixed = 0, len(buffer), _DIRECTORY_ENTRY.size
@@ -131,6 +133,10 @@ def decode_directory(buffer: Buffer) -> list[DirEntry]:
             file_id,
         ) = unpack(view, position)
         start = position + fixed
+        if size > _MAX_SIZE or allocated > _MAX_SIZE:
+            raise WireError(f"a directory entry at {position} has a negative size")
+        if position + step > end:
+            raise WireError(f"the entry after {position} would begin at {position + step}, of {end} bytes")
         if start + name_length > end or name_length % 2 or (step and step < fixed + name_length):
             raise WireError(f"a name of {name_length} bytes at {start} does not fit into {end} bytes")
         # For a reparse point EaSize holds its tag (MS-FSCC 2.4.17).
@@ -158,11 +164,13 @@ def decode_all_information(buffer: Buffer) -> FileStat:
     """FileAllInformation (MS-FSCC 2.4.2); the name at its end may be cut.
 
     Raises:
-        WireError: it is too short.
+        WireError: it is too short, or a size in it is negative.
     """
     if len(buffer) < _ALL_INFORMATION.size:
         raise WireError(f"FileAllInformation of {len(buffer)} bytes")
     fields = _ALL_INFORMATION.unpack_from(buffer)
+    if fields[6] > _MAX_SIZE or fields[7] > _MAX_SIZE:
+        raise WireError("FileAllInformation with a negative size")
     created, accessed, written, changed = map(filetime_to_ns, fields[:4])
     return FileStat(
         created=created,
@@ -208,10 +216,12 @@ def decode_full_size(buffer: Buffer) -> VolumeSize:
     """FileFsFullSizeInformation (MS-FSCC 2.5.4).
 
     Raises:
-        WireError: it is too short.
+        WireError: it is too short, or a size in it is negative.
     """
     if len(buffer) < _FULL_SIZE.size:
         raise WireError(f"FileFsFullSizeInformation of {len(buffer)} bytes")
     total, caller_free, free, sectors, sector = _FULL_SIZE.unpack_from(buffer)
+    if min(total, caller_free, free) < 0:
+        raise WireError("FileFsFullSizeInformation with a negative size")
     unit = sectors * sector
     return VolumeSize(total=total * unit, free=free * unit, caller_free=caller_free * unit, unit=unit)

@@ -201,7 +201,7 @@ def _decode_negotiate(offer: Offer, message: memoryview, preauth_hash: bytes) ->
     if revision not in offer.dialects:
         raise WireError(f"{offer.host} chose dialect {revision:#06x}, which was not offered")
     dialect = Dialect(revision)
-    token = bytes(_slice(message, offset, length, "NEGOTIATE"))
+    token = bytes(_slice(message, offset, length, "NEGOTIATE")) if length else b""
     signing, cipher = _chosen(offer, dialect, capabilities, message, contexts, context_count)
     if min(transact, read, write) < _SMALL_SIZE:
         raise WireError(
@@ -292,6 +292,8 @@ def session_setup(
         preauth_hash = preauth_update(preauth_hash, reply.sent)
         if reply.status not in (NtStatus.SUCCESS, NtStatus.MORE_PROCESSING_REQUIRED):
             raise SmbError(reply.status, f"logging in to {host}")
+        if reply.session_id == 0 or session_id not in (0, reply.session_id):
+            raise WireError(f"{host} changed the SessionId from {session_id:#x} to {reply.session_id:#x}")
         session_id = reply.session_id
         flags, answer = _decode_session_setup(reply.received)
         if reply.status == NtStatus.SUCCESS:
@@ -314,8 +316,13 @@ def _established(
     host = negotiated.offer.host
     if flags & (_SESSION_GUEST | _SESSION_ANONYMOUS):
         raise SecurityError(f"{host} let the user in only as a guest, without signing: check user name and domain")
+    session_key = authenticator.session_key
+    if not session_key:
+        # Keys made from no key are known to everybody: a server that says yes before it has proved that it knows the
+        # user would pass the check of its signature below.
+        raise SecurityError(f"{host} accepted the login before it was complete")
     keys = derive_session_keys(
-        authenticator.session_key,
+        session_key,
         reply.session_id,
         negotiated.dialect,
         preauth_hash=preauth_hash,
@@ -376,8 +383,11 @@ class NtlmAuthenticator:
         incoming, self._begun = (token if self._begun else None), True
         try:
             answer: bytes | None = self._context.step(incoming)
-        except (SpnegoError, ValueError, struct.error) as error:
+        except SpnegoError as error:
             raise self._refused(error) from None
+        except Exception as error:
+            # pyspnego checks little of what a server sends: KeyError, OverflowError, struct.error and more were seen.
+            raise WireError(f"{self._what}: the server's token makes no sense ({type(error).__name__})") from None
         return answer
 
     @property

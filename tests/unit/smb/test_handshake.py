@@ -538,3 +538,74 @@ def test_validate_negotiate() -> None:
     for cut in (b"", right[:-1], right + b"\0"):
         with pytest.raises(SecurityError):
             check_validate_negotiate(negotiated, cut)
+
+
+# -- servers that mean harm --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dialect", list(Dialect))
+def test_a_server_cannot_cut_the_login_short(dialect: Dialect) -> None:
+    """It knows no password, says yes to the first token, and signs that with the keys that come of no key at all."""
+    negotiated = agreed(negotiated_message(dialect))
+    steps = session_setup(negotiated, make_authenticator(ALICE, "fs1"), sealing_wanted=False)
+    sent = message(1, next(steps).body, flags=0)
+    keys = derive_session_keys(
+        b"",
+        SESSION_ID,
+        negotiated.dialect,
+        preauth_hash=preauth_update(negotiated.preauth_hash, sent),
+        signing=negotiated.signing,
+        cipher=negotiated.cipher,
+    )
+    final = bytearray(setup_message(b""))
+    final[16] |= 8
+    final[48:64] = keys.signer.sign([final], message_id=1, from_server=True, is_cancel=False)
+    with pytest.raises(SecurityError, match="before it was complete"):
+        steps.send(reply(sent, bytes(final)))
+
+
+@pytest.mark.usefixtures("accounts")
+def test_a_challenge_with_any_wrong_byte() -> None:
+    """pyspnego raises what it likes at such tokens; nothing but errors of ours may come out."""
+    negotiated = agreed(negotiated_message())
+    server = Server(negotiated)
+    steps = session_setup(negotiated, make_authenticator(ALICE, "fs1"), sealing_wanted=False)
+    challenge = server.acceptor.step(token_of(next(steps)))
+    assert challenge is not None
+    for index in range(len(challenge)):
+        for value in (0, 1, 2, 0x7F, 0xFF):
+            wrong = bytearray(challenge)
+            wrong[index] = value
+            expect_ours(bytes(wrong), negotiated)
+        expect_ours(challenge[:index], negotiated)
+
+
+@given(st.binary(max_size=120).map(lambda raw: b"NTLMSSP\0\2\0\0\0" + raw))
+def test_random_challenges(token: bytes) -> None:
+    expect_ours(token, agreed(negotiated_message()))
+
+
+def expect_ours(token: bytes, negotiated: Negotiated) -> None:
+    steps = session_setup(negotiated, make_authenticator(ALICE, "fs1"), sealing_wanted=False)
+    next(steps)
+    said = ""
+    try:
+        steps.send(reply(b"", setup_message(token, status=NtStatus.MORE_PROCESSING_REQUIRED)))
+    except DfsfsError as error:
+        said = str(error)
+    assert PASSWORD not in said
+
+
+@pytest.mark.parametrize("second", [0, SESSION_ID + 1])
+def test_the_session_id_does_not_change(second: int) -> None:
+    class Patient:
+        session_key = b"k" * 16
+
+        def step(self, token: bytes | None) -> bytes | None:
+            return b"more"
+
+    steps = session_setup(agreed(negotiated_message()), Patient(), sealing_wanted=False)
+    next(steps)
+    steps.send(reply(b"", setup_message(b"go on", status=NtStatus.MORE_PROCESSING_REQUIRED)))
+    with pytest.raises(WireError, match="SessionId"):
+        steps.send(reply(b"", setup_message(b"go on", status=NtStatus.MORE_PROCESSING_REQUIRED, session_id=second)))
