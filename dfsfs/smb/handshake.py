@@ -178,7 +178,7 @@ def _encode_negotiate(offer: Offer) -> bytes:
             contexts += bytes(-len(data) % 8) if index < count - 1 else b""
     capabilities = _CLIENT_CAPABILITIES if max(offer.dialects) >= Dialect.SMB_3_0 else 0
     fixed = _NEGOTIATE_REQUEST.pack(
-        36, len(offer.dialects), SIGNING_ENABLED, 0, capabilities, offer.client_guid, offset, count, 0
+        36, len(offer.dialects), SIGNING_REQUIRED, 0, capabilities, offer.client_guid, offset, count, 0
     )
     return fixed + dialects + contexts
 
@@ -348,7 +348,7 @@ def _established(
 
 def _encode_session_setup(token: bytes) -> bytes:
     offset = _HEADER_SIZE + _SESSION_SETUP_REQUEST.size
-    return _SESSION_SETUP_REQUEST.pack(25, 0, SIGNING_ENABLED, CAP_DFS, 0, offset, len(token), 0) + (token or b"\0")
+    return _SESSION_SETUP_REQUEST.pack(25, 0, SIGNING_REQUIRED, CAP_DFS, 0, offset, len(token), 0) + (token or b"\0")
 
 
 def _decode_session_setup(message: memoryview) -> tuple[int, bytes]:
@@ -424,7 +424,7 @@ def encode_validate_negotiate(negotiated: Negotiated) -> bytes:
     """The input of FSCTL_VALIDATE_NEGOTIATE_INFO: the client's offer once more (MS-SMB2 2.2.31.4)."""
     offer = negotiated.offer
     capabilities = _CLIENT_CAPABILITIES if max(offer.dialects) >= Dialect.SMB_3_0 else 0
-    fixed = _VALIDATE_REQUEST.pack(capabilities, offer.client_guid, SIGNING_ENABLED, len(offer.dialects))
+    fixed = _VALIDATE_REQUEST.pack(capabilities, offer.client_guid, SIGNING_REQUIRED, len(offer.dialects))
     return fixed + b"".join(struct.pack("<H", dialect) for dialect in offer.dialects)
 
 

@@ -14,6 +14,7 @@ A target's name stays a name down to `_connect`, where `hosts`, `ip` or the reso
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import uuid
 from dataclasses import dataclass, field
@@ -47,6 +48,8 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from dfsfs.smb.credentials import Credentials
+
+log = logging.getLogger("dfsfs.smb")
 
 CAP_LARGE_MTU = 0x00000004
 """The server takes requests of more than one credit (MS-SMB2 2.2.4)."""
@@ -106,6 +109,10 @@ class SingleFlight(Generic[K, T]):
             flight.results.append(await work())
         except DfsfsError as error:
             flight.error = error
+        except Exception as error:
+            # A mistake of ours in here must cost those who wait for it, and not the whole mount.
+            log.exception("connecting to %s failed in an unexpected way", key)
+            flight.error = DfsfsError(f"connecting to {key} failed in an unexpected way: {error!r}")
         finally:
             del self._flights[key]
             if not flight.results and flight.error is None:
