@@ -54,8 +54,8 @@ def run_in_background(serve: Serve, *, timeout: float, grace: float = GRACE) -> 
         if child == 0:
             os.close(reader)
             _live(serve, writer)
-        os.close(writer)
         try:
+            os.close(writer)
             verdict = _receive(reader, time.monotonic() + timeout)
             if verdict == Verdict(SUCCESS):
                 return verdict

@@ -127,9 +127,10 @@ _CONNECTING: Mapping[int, str] = {
     NtStatus.CONNECTION_RESET: "check that a file server with SMB 2.1 or later runs there, and options vers= and port=",
 }
 
-_FUSE: Mapping[int, tuple[int, str]] = {
+_REFUSALS: Mapping[int, tuple[int, str]] = {
     errno.EPERM: (USAGE, "only root, or who may use fusermount3, can mount"),
     errno.EACCES: (USAGE, "only root, or who may use fusermount3, can mount"),
+    errno.ENOTDIR: (MOUNT_FAILURE, "mount the folder that it is in"),
     errno.ENODEV: (SYSTEM_ERROR, "load the kernel module: modprobe fuse"),
     errno.ENOENT: (SYSTEM_ERROR, "load the kernel module: modprobe fuse"),
 }
@@ -170,7 +171,7 @@ def _describe_own(error: DfsfsError, config: MountConfig) -> Verdict:
         case NamespaceLoop():
             text = f"{error}; its administrator has to put the links right, unless dfs_max_hops= is too low"
         case PosixError():
-            code, advice = _FUSE.get(error.errno, (MOUNT_FAILURE, ""))
+            code, advice = _REFUSALS.get(error.errno, (MOUNT_FAILURE, ""))
             return Verdict(code, f"{error}; {advice}" if advice else str(error))
         case _:
             text = str(error)

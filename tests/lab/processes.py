@@ -15,7 +15,7 @@ import os
 import select
 import signal
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -80,6 +80,15 @@ def signal_all(tag: str, number: signal.Signals) -> None:
             for pid in new:
                 _send(found[pid], number)
             done |= new
+
+
+def all_stopped(tag: str) -> bool:
+    """Whether every process is in the state that SIGSTOP leads to (proc(5): T)."""
+    states = []
+    for pid in pids(tag):
+        with suppress(OSError):  # it has ended meanwhile
+            states.append(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0])
+    return set(states) <= {"T"}
 
 
 def end_all(tag: str, number: signal.Signals, timeout: float) -> bool:

@@ -78,7 +78,7 @@ CONFIG = make_config(
         (SecurityError("srv did not sign"), 32, ("srv did not sign; ", "given up")),
         (WireError("a frame of 1 byte"), 32, ("makes no sense: a frame of 1 byte",)),
         (NamespaceLoop("//srv/ns leads back to itself"), 32, ("//srv/ns leads back to itself; ", "dfs_max_hops=")),
-        (PosixError(errno.ENOTDIR, "//srv/ns/a is not a directory"), 32, ("//srv/ns/a is not a directory",)),
+        (PosixError(errno.ENOTDIR, "//srv/ns/a is not a directory"), 32, ("//srv/ns/a is not a directory; mount the",)),
         (PosixError(errno.EPERM, "FUSE can't mount on /mnt: no"), 1, ("FUSE can't mount on /mnt: no; only root",)),
         (PosixError(errno.ENODEV, "FUSE can't mount"), 2, ("modprobe fuse",)),
         (DfsfsError("a domain without controllers"), 32, ("a domain without controllers",)),
