@@ -204,7 +204,7 @@ class LabHost:
 
     def pause(self) -> None:
         """Freezes the server: connections stay and new ones are accepted by the kernel, but nothing answers."""
-        # A process that is running at the moment stops a little later, and one it forks meanwhile needs the signal, too.
+        # A process that is running stops a little later, and one that it forks meanwhile needs the signal, too.
         deadline = time.monotonic() + END_TIMEOUT
         processes.signal_all(self._tag, signal.SIGSTOP)
         while not processes.all_stopped(self._tag):
