@@ -1,0 +1,47 @@
+"""Fixtures of the tests through real mounts."""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.integration.mounts import mounted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.lab.samba import Lab
+
+
+@pytest.fixture(scope="module")
+def mount(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The lab's namespace, mounted for the tests of one module."""
+    with mounted(lab, tmp_path_factory.mktemp("mounts") / "dfs") as path:
+        yield path
+
+
+@pytest.fixture
+def work(mount: Path) -> Iterator[Path]:
+    """An empty folder in link-single, removed with all that a test has put there."""
+    folder = mount / "link-single" / f"work-{uuid.uuid4().hex[:8]}"
+    folder.mkdir()
+    yield folder
+    remove_tree(folder)
+
+
+@pytest.fixture
+def other(mount: Path) -> Iterator[Path]:
+    """The same on another server, behind dir/sub/link or, encrypted, link-secret."""
+    folder = mount / "link-secret" / f"work-{uuid.uuid4().hex[:8]}"
+    folder.mkdir()
+    yield folder
+    remove_tree(folder)
+
+
+def remove_tree(folder: Path) -> None:
+    import subprocess
+
+    subprocess.run(["rm", "-rf", str(folder)], check=True, timeout=120)
