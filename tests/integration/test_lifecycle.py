@@ -1,0 +1,172 @@
+"""From the command to the end of the daemon: what is left behind, which is nothing."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.integration.mounts import (
+    COMMAND,
+    clean_up,
+    daemons,
+    is_mounted,
+    mount_command,
+    mounted,
+    unmount,
+    wait_until,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.lab.samba import Lab
+
+pytestmark = [pytest.mark.lab, pytest.mark.mount]
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Path]:
+    """A mount point that nothing stays mounted on."""
+    path = tmp_path / "dfs"
+    path.mkdir()
+    yield path
+    clean_up(path)
+
+
+def mount_it(lab: Lab, place: Path, options: str = "") -> int:
+    """Mounts the namespace; the daemon's process."""
+    user, password = lab.credentials
+    result = mount_command(lab.root_unc, place, f"username={user}{options}", password)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+    assert is_mounted(place)
+    (daemon,) = daemons(place)
+    return daemon
+
+
+def connections(lab: Lab) -> int:
+    """How many connections there are to all servers of the lab."""
+    return sum(host.connections() for host in lab.hosts.values())
+
+
+def test_20_mounts_and_unmounts_leave_nothing(lab: Lab, place: Path) -> None:
+    before = {path.name for path in Path("/tmp").iterdir()}
+    for _ in range(20):
+        mount_it(lab, place)
+        assert (place / "link-single/hello.txt").read_bytes()
+        assert connections(lab) == 2
+        unmount(place)
+        wait_until(lambda: connections(lab) == 0, "no connection is left")
+    assert {path.name for path in Path("/tmp").iterdir()} == before
+
+
+def test_killed_it_leaves_what_umount_clears(lab: Lab, place: Path) -> None:
+    daemon = mount_it(lab, place)
+    os.kill(daemon, signal.SIGKILL)
+    wait_until(lambda: not daemons(place), "the daemon is gone")
+    with pytest.raises(OSError) as caught:
+        os.listdir(place)
+    assert caught.value.errno in (errno.ENOTCONN, errno.ECONNABORTED)
+    subprocess.run(["umount", str(place)], check=True, timeout=30)
+    assert not is_mounted(place)
+    mount_it(lab, place)
+    assert (place / "readme.txt").read_bytes()
+    unmount(place)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_unmounts(lab: Lab, place: Path, number: signal.Signals) -> None:
+    daemon = mount_it(lab, place)
+    os.kill(daemon, number)
+    wait_until(lambda: not is_mounted(place), "the mount is gone")
+    wait_until(lambda: not daemons(place), "the daemon is gone")
+    wait_until(lambda: connections(lab) == 0, "no connection is left")
+
+
+def test_sigterm_unmounts_also_while_files_are_open(lab: Lab, place: Path) -> None:
+    daemon = mount_it(lab, place)
+    file = os.open(place / "link-single/hello.txt", os.O_RDONLY)
+    os.kill(daemon, signal.SIGTERM)
+    wait_until(lambda: not daemons(place), "the daemon is gone")
+    assert not is_mounted(place)
+    with pytest.raises(OSError) as caught:
+        os.close(file)
+    assert caught.value.errno == errno.ENOTCONN
+    wait_until(lambda: connections(lab) == 0, "no connection is left")
+
+
+def test_umount_of_a_busy_mount_is_refused_and_it_goes_on(lab: Lab, place: Path) -> None:
+    mount_it(lab, place)
+    with (place / "link-single/hello.txt").open("rb") as file:
+        assert subprocess.run(["umount", str(place)], check=False, capture_output=True, timeout=30).returncode == 32
+        assert file.read()
+    unmount(place)
+
+
+def test_in_the_foreground_it_stays_until_unmounted(lab: Lab, place: Path) -> None:
+    user, password = lab.credentials
+    process = subprocess.Popen(
+        [COMMAND, lab.root_unc, str(place), "-o", f"username={user},foreground"],
+        env={**os.environ, "PASSWD": password},
+        stdin=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        wait_until(lambda: is_mounted(place), "it is mounted")
+        assert (place / "readme.txt").read_bytes()
+        assert process.poll() is None
+        subprocess.run(["umount", str(place)], check=True, timeout=30)
+        assert process.wait(timeout=30) == 0
+    finally:
+        process.kill()
+        _, errors = process.communicate()
+    assert "mounted" in errors
+    assert password not in errors
+
+
+def test_the_password_is_nowhere_to_be_seen(lab: Lab, place: Path) -> None:
+    """Given on the command line, the worst of all ways: not in argv, environment, mount table or what is printed."""
+    user, password = lab.credentials
+    command = [COMMAND, lab.root_unc, str(place), "-v", "-o", f"username={user},password={password}"]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True, stdin=subprocess.DEVNULL)
+    assert password not in result.stdout + result.stderr
+    (daemon,) = daemons(place)
+    for name in ("cmdline", "environ", "mountinfo", "mounts"):
+        assert password.encode() not in Path(f"/proc/{daemon}/{name}").read_bytes()
+    unmount(place)
+
+
+def test_the_mount_table_says_what_is_mounted(lab: Lab, mount: Path) -> None:
+    line = next(line for line in Path("/proc/mounts").read_text().splitlines() if line.split()[1] == str(mount))
+    source, _, kind, options, *_ = line.split()
+    assert (source, kind) == (lab.root_unc, "fuse.dfsfs")
+    assert {"rw", "nosuid", "nodev", "allow_other"} <= set(options.split(","))
+
+
+def test_ro_is_read_only(lab: Lab, tmp_path: Path) -> None:
+    with mounted(lab, tmp_path / "dfs", "ro") as mount:
+        with pytest.raises(OSError) as caught:
+            (mount / "link-single" / "new").touch()
+        assert caught.value.errno == errno.EROFS
+
+
+def test_10000_entries_are_listed_once_each(lab: Lab, mount: Path) -> None:
+    folder = lab.host("fs1").share_path("data") / "many"
+    folder.mkdir()
+    names = {f"file-{number:05}" for number in range(10_000)}
+    try:
+        for name in names:
+            (folder / name).touch()
+        listed = subprocess.run(
+            ["ls", "-l", str(mount / "link-single" / "many")], capture_output=True, text=True, check=True, timeout=60
+        ).stdout.splitlines()[1:]
+        assert len(listed) == 10_000
+        assert {line.rsplit(" ", 1)[1] for line in listed} == names
+    finally:
+        subprocess.run(["rm", "-rf", str(folder)], check=True, timeout=60)
