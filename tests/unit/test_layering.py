@@ -39,7 +39,6 @@ EXCEPTIONS = {
 
 CONFINED = {
     "pyfuse3": "dfsfs.fuse",
-    "smbprotocol": "dfsfs.smb.handshake",
     "spnego": "dfsfs.smb.handshake",
     "cryptography": "dfsfs.smb.security",
 }
@@ -168,7 +167,7 @@ def test_docstring(file: Path) -> None:
         ("dfsfs.smb.tree", "from dfsfs.dfsc.cache import Caches", "of layer dfsc"),
         ("dfsfs.vfs.filesystem", "def f():\n    import pyfuse3", "only dfsfs.fuse may"),
         ("dfsfs.namespace.client", "from dfsfs import cli", "of layer cli"),
-        ("dfsfs.smb.pool", "import smbprotocol.header", "only dfsfs.smb.handshake may"),
+        ("dfsfs.smb.pool", "import spnego.channel_bindings", "only dfsfs.smb.handshake may"),
         ("dfsfs.dfsc.cache", "from time import monotonic", "is pure and imports time"),
         ("dfsfs.errors", "import trio.abc", "is pure and imports trio.abc"),
         ("dfsfs.unc", "import dfsfs.smb.credentials", "of layer smb"),
