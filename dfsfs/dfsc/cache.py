@@ -6,9 +6,12 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from dfsfs.dfsc.policy import Policy
 from dfsfs.unc import UncPath, fold_name
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
     from dfsfs.dfsc.referral import Referral
 
 MAX_ENTRIES = 50_000
@@ -81,32 +84,67 @@ class ReferralCache:
         return tuple(self._entries.values())
 
 
-@dataclass(slots=True)
-class DomainCache:
-    """The domains that the client knows, under every spelling, and for each the DC in use (DCHint).
+@dataclass(frozen=True, slots=True)
+class Domain:
+    """A domain that the client knows: its controllers as a DC referral gave them (DCList), and the one in use (DCHint).
 
-    Nothing fills it yet: dfsfs does not look for domain controllers, so every first component is taken for a server.
+    Both are empty until a DC referral has been asked for.
     """
 
-    _hints: dict[str, str | None] = field(default_factory=dict)
+    name: str
+    dcs: tuple[str, ...] = ()
+    hint: str = ""
 
-    def add(self, name: str) -> None:
-        """Notes a domain's name; one that is there keeps its DC (MS-DFSC 3.1.5.4.1)."""
-        self._hints.setdefault(fold_name(name), None)
+    @property
+    def ordered(self) -> tuple[str, ...]:
+        """The controllers in the order to ask them: from the hint to the end of the list, then from its start."""
+        start = self.dcs.index(self.hint) if self.hint in self.dcs else 0
+        return self.dcs[start:] + self.dcs[:start]
+
+
+class DomainCache:
+    """The domains that the client knows, each name an entry of its own: NetBIOS and DNS (MS-DFSC 3.1.1).
+
+    `bootstrap` is a controller of our own domain (BootstrapDC); empty as long as this computer is in no domain, and
+    then the first component of a path is always a server.
+    """
+
+    def __init__(self) -> None:
+        self.bootstrap = ""
+        self._domains: dict[str, Domain] = {}
 
     def __contains__(self, name: str) -> bool:
-        return fold_name(name) in self._hints
+        return fold_name(name) in self._domains
 
-    def dc_hint(self, name: str) -> str | None:
-        return self._hints.get(fold_name(name))
+    def __getitem__(self, name: str) -> Domain:
+        return self._domains[fold_name(name)]
+
+    def add(self, names: Iterable[str]) -> None:
+        """Adds the names that are missing. None is ever removed (3.1.5.4.1; Windows removes none either)."""
+        for name in names:
+            self._domains.setdefault(fold_name(name), Domain(name))
+
+    def set_dcs(self, name: str, dcs: Sequence[str]) -> None:
+        """The answer to a DC referral: replaces the list, and the first is the one in use (3.1.5.4.2)."""
+        self._domains[fold_name(name)] = Domain(name, tuple(dcs), dcs[0])
 
     def set_dc_hint(self, name: str, dc: str) -> None:
-        self._hints[fold_name(name)] = dc
+        """Notes the controller that gave an answer (3.1.5.4.3)."""
+        known = self[name]
+        self._domains[fold_name(name)] = Domain(known.name, known.dcs, dc)
+
+    def forget_dcs(self, name: str) -> None:
+        """No controller of the domain answers: the next request begins with a new DC referral."""
+        self._domains[fold_name(name)] = Domain(name)
+
+    def snapshot(self) -> tuple[Domain, ...]:
+        return tuple(self._domains.values())
 
 
 @dataclass(frozen=True, slots=True)
 class Caches:
-    """What a resolution may read and change."""
+    """What a resolution may read and change, and what the mount's options say about it."""
 
     referrals: ReferralCache = field(default_factory=ReferralCache)
     domains: DomainCache = field(default_factory=DomainCache)
+    policy: Policy = field(default_factory=Policy)

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from dfsfs.dfsc.wire import ReferralResponse
     from dfsfs.unc import UncPath
 
@@ -41,13 +43,17 @@ class Referral:
     def expires(self) -> float:
         return self.received + self.ttl
 
+    @property
+    def hard_expires(self) -> float:
+        return self.received + HARD_TIMEOUT_FACTOR * self.ttl
+
     def expired(self, now: float) -> bool:
         """The soft time-out: it should be asked for again."""
         return now >= self.expires
 
     def too_old(self, now: float) -> bool:
         """The hard time-out: it must not be used any more."""
-        return now >= self.received + HARD_TIMEOUT_FACTOR * self.ttl
+        return now >= self.hard_expires
 
     @property
     def ordered(self) -> tuple[Target, ...]:
@@ -79,14 +85,16 @@ class Referral:
         # What was found out about the target (Samba does not mark interlinks) holds while the targets are the same.
         self.interlink = newer.interlink or (same and self.interlink)
         self.is_root = newer.is_root
-        if self.failback and self.hint >= self._first_set_size():
+        if self.failback and self.hint >= len(self.first_set):
             self.hint = 0
 
-    def _first_set_size(self) -> int:
+    @property
+    def first_set(self) -> tuple[Target, ...]:
+        """The targets that the server prefers; all of them if it makes no sets (V1 to V3)."""
         for index, target in enumerate(self.targets):
             if index and target.starts_set:
-                return index
-        return len(self.targets)
+                return self.targets[:index]
+        return self.targets
 
 
 def _sets(targets: tuple[Target, ...]) -> list[frozenset[UncPath]]:
@@ -99,19 +107,26 @@ def _sets(targets: tuple[Target, ...]) -> list[frozenset[UncPath]]:
     return [frozenset(members) for members in sets]
 
 
-def referral_from(response: ReferralResponse, prefix: UncPath, now: float) -> Referral:
+def referral_from(
+    response: ReferralResponse, prefix: UncPath, now: float, *, is_domain: Callable[[str], bool] = lambda _: False
+) -> Referral:
     """A cache entry from an answer that has at least one entry (MS-DFSC 3.1.5.4.3, 3.1.5.4.5).
 
     Whether it is a root is for ServerType to say, not for the request: Samba answers a request for a root of several
     targets like one for a link, and Windows does so for consolidated roots.
     """
     first = response.entries[0]
+    single_domain = len(response.entries) == 1 and is_domain(first.network_address.host)
+    # A root at a domain controller may name itself as its only target (Samba): that is where it is, and no way on.
+    interlink = (response.is_interlink or single_domain) and first.network_address != prefix
     return Referral(
         prefix=prefix,
         is_root=first.is_root,
-        interlink=response.is_interlink and not first.is_root,
+        interlink=interlink and not first.is_root,
         failback=response.failback,
-        targets=tuple(Target(entry.network_address, entry.starts_set) for entry in response.entries),
+        targets=tuple(
+            Target(entry.network_address, entry.starts_set or not index) for index, entry in enumerate(response.entries)
+        ),
         received=now,
-        ttl=first.ttl if response.version > 1 else DEFAULT_TTL,
+        ttl=response.ttl if response.version > 1 else DEFAULT_TTL,
     )

@@ -5,28 +5,34 @@ carries the time), so that the algorithm can be read beside the text of the stan
 
 The standard's algorithm does the I/O in its step 8 and goes on from the answer. Here `resolve` ends before the I/O
 with a Resolution. If a server then answers STATUS_PATH_NOT_COVERED, the caller resolves once more with
-`uncovered=True`, which is 3.1.5.1: a root's target is asked for a link referral.
+`uncovered=True`, which is 3.1.5.1: a root's target is asked for a link referral. (The standard asks for the attributes
+of the link before. The server has just said what they would say, so that round trip is left out.)
+
+Two times count for an entry of the cache: after its TTL it is still used, and the caller refreshes it in the
+background by a resolution with `fresh=True`; after four times its TTL nothing is done before it has been refreshed.
 
 Where Samba differs from the standard: it marks no interlinks, and shows a root of several targets as a link. A link
 whose target refuses a path in this way is therefore no error yet: if the target's share says that it takes part in
 DFS, it is a namespace of its own and the walk goes on there. Every step into another namespace counts against the
 limit, and a path that comes up twice is a loop.
-
-`path`, as it changes on the walk, is the asked path with its first components replaced. `_Walk` keeps how many of the
-asked ones the replacement stands for.
 """
 
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass
-from enum import Enum, auto
+from typing import TYPE_CHECKING
 
+from dfsfs.dfsc.actions import Action, Answered, Failed, Outcome, QueryShareIsDfs, ReferralKind
 from dfsfs.dfsc.cache import NOT_DFS_SECONDS, UNAVAILABLE_SECONDS, Caches
-from dfsfs.dfsc.referral import Referral, Target, referral_from
+from dfsfs.dfsc.domains import NoDomainController, domain_controllers
+from dfsfs.dfsc.referral import Referral
+from dfsfs.dfsc.walk import Resolution, Walk, ask, asks_next
 from dfsfs.dfsc.wire import ReferralResponse
 from dfsfs.errors import ConnectError, ConnectionLost, DfsfsError, NamespaceLoop, NtStatus, SmbError, WireError
-from dfsfs.unc import UncPath
+from dfsfs.telemetry import CacheExpired, CacheHit, CacheMiss, EntryKept, Event, KnownNotDfs, TargetChosen
+
+if TYPE_CHECKING:
+    from dfsfs.unc import UncPath
 
 MAX_HOPS = 8
 """Namespaces that one path may lead through after its own, as on Windows."""
@@ -51,159 +57,30 @@ NOT_A_LINK_STATUSES = frozenset({NtStatus.NOT_FOUND, NtStatus.OBJECT_PATH_NOT_FO
 """Answers to a link referral request that mean: there is no link (any more)."""
 
 
-class ReferralKind(Enum):
-    """What a request asks for (MS-DFSC 3.1.4.2)."""
-
-    DOMAIN = auto()
-    DC = auto()
-    SYSVOL = auto()
-    ROOT = auto()
-    LINK = auto()
-
-
-@dataclass(frozen=True, slots=True)
-class RequestReferral:
-    """Ask `host` for a referral for `path`."""
-
-    host: str
-    path: UncPath
-    kind: ReferralKind
-
-
-@dataclass(frozen=True, slots=True)
-class QueryShareIsDfs:
-    """Find out whether the share of `target` takes part in DFS."""
-
-    target: UncPath
-
-
-@dataclass(frozen=True, slots=True)
-class DiscoverDc:
-    """Find a domain controller of `domain`."""
-
-    domain: str
-
-
-@dataclass(frozen=True, slots=True)
-class ReferralReceived:
-    """The answer to RequestReferral. `now` in seconds, as in all outcomes."""
-
-    now: float
-    response: ReferralResponse
-
-
-@dataclass(frozen=True, slots=True)
-class Answered:
-    """The answer to QueryShareIsDfs."""
-
-    now: float
-    value: bool
-
-
-@dataclass(frozen=True, slots=True)
-class DcFound:
-    """The answer to DiscoverDc."""
-
-    now: float
-    host: str
-
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """Any action that came to nothing."""
-
-    now: float
-    error: DfsfsError
-
-
-Action = RequestReferral | QueryShareIsDfs | DiscoverDc
-Outcome = ReferralReceived | Answered | DcFound | Failed
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """A step of a resolution, for people: what was done with which path, and what came of it."""
-
-    step: str
-    path: UncPath
-    detail: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Resolution:
-    """Where a path is. `covered` is the leading part of it that `targets`, in the order to try them, stand for.
-
-    `referral` is the cache entry it comes from, None for a share outside DFS; `expires` is when to resolve again.
-    """
-
-    path: UncPath
-    covered: UncPath
-    referral: Referral | None
-    targets: tuple[Target, ...]
-    expires: float
-    hops: int
-    trail: tuple[Event, ...]
-
-    @property
-    def rest(self) -> tuple[str, ...]:
-        """The components below `covered`: to be looked for on the target."""
-        return self.covered.rest_of(self.path)
-
-
-class _Walk:
-    """A resolution under way: the path as it is now, and how it came from the one asked for."""
-
-    def __init__(self, asked: UncPath, caches: Caches, now: float) -> None:
-        self.asked = asked
-        self.caches = caches
-        self.now = now
-        self.path = asked
-        self.trail: list[Event] = []
-        self._replaced = 0  # components of `asked` that were replaced
-        self._replacement = 0  # by so many components of `path`
-
-    def note(self, step: str, path: UncPath, detail: object = "") -> None:
-        self.trail.append(Event(step, path, str(detail)))
-
-    def _covered(self, prefix: UncPath) -> int:
-        """How many components of the asked path an entry with this prefix stands for."""
-        return self._replaced + max(0, len(prefix) - self._replacement)
-
-    def _places(self, prefix: UncPath, target: UncPath) -> UncPath:
-        """Where the covered part is if `prefix` is at `target`. A replacement may lead further down than the prefix."""
-        return target.join(self.path.components[len(prefix) : self._replacement])
-
-    def enter(self, referral: Referral) -> None:
-        """Replaces the entry's prefix by its target (steps 3 and 11)."""
-        covered = self._covered(referral.prefix)
-        place = self._places(referral.prefix, referral.hinted.path)
-        self.path = place.join(self.asked.components[covered:])
-        self._replaced, self._replacement = covered, len(place)
-        self.note("interlink", referral.prefix, place)
-
-    def end(self, prefix: UncPath, targets: tuple[Target, ...], referral: Referral | None, hops: int) -> Resolution:
-        covered = UncPath(self.asked.components[: self._covered(prefix)])
-        places = tuple(Target(self._places(prefix, target.path), target.starts_set) for target in targets)
-        expires = referral.expires if referral is not None else self.now + NOT_DFS_SECONDS
-        return Resolution(self.asked, covered, referral, places, expires, hops, tuple(self.trail))
-
-
 Steps = Generator[Action, Outcome, Referral | None]
 
 
 def resolve(
-    path: UncPath, caches: Caches, *, now: float, uncovered: bool, max_hops: int = MAX_HOPS
+    path: UncPath,
+    caches: Caches,
+    trail: list[Event],
+    *,
+    now: float,
+    uncovered: bool = False,
+    fresh: bool = False,
+    max_hops: int = MAX_HOPS,
 ) -> Generator[Action, Outcome, Resolution]:
     """Finds the targets for `path`, which has at least two components. `now` in seconds of the outcomes' clock.
 
     `uncovered`: a server answered STATUS_PATH_NOT_COVERED for exactly this path, so what is known is not deep enough.
+    `fresh`: entries whose TTL is over are asked for again and not used. `trail` takes the events, also of a failure.
 
     Raises:
         NamespaceLoop: more than `max_hops` other namespaces, or the same path twice.
         SmbError: with PATH_NOT_COVERED, if nobody knows a link where a server says that there is one (3.1.5.1).
-        DfsfsError: what an action came to, where there is no other way.
+        DfsfsError: what an action came to, where there is no other way (steps 13 and 14).
     """
-    walk = _Walk(path, caches, now)
+    walk = Walk(path, caches, now, trail, fresh=fresh)
     seen: set[UncPath] = set()
     for hops in range(max_hops + 1):
         if walk.path in seen:
@@ -213,83 +90,96 @@ def resolve(
         if referral is None:  # step 12
             if uncovered:
                 raise SmbError(NtStatus.PATH_NOT_COVERED, f"{walk.path}, which is on a share outside DFS")
-            share = walk.path.share
-            return walk.end(share, (Target(share, True),), None, hops)
+            return walk.end_outside(hops)
         if uncovered and referral.is_root:  # 3.1.5.1
             referral = yield from _deeper(walk, referral)
             uncovered = False
         elif uncovered and not referral.interlink:
             yield from _check_namespace(walk, referral)
             uncovered = False  # the namespace just found may know the path; if not, the caller comes again
-        if not referral.interlink:  # steps 3 and 4
-            walk.note("target", referral.prefix, referral.hinted.path)
-            return walk.end(referral.prefix, referral.ordered, referral, hops)
+        if not referral.interlink or _is_sysvol(walk.path.share):  # steps 3 and 4
+            walk.note(TargetChosen(referral.prefix, referral.hinted.path, _why(referral)))
+            return walk.end(referral, hops)
         walk.enter(referral)  # step 11
     raise NamespaceLoop(f"{path} leads through more than {max_hops} namespaces")
 
 
-def _find(walk: _Walk) -> Steps:
+def _why(referral: Referral) -> str:
+    if referral.hint == 0:
+        return "the first target of the referral" if len(referral.targets) > 1 else "the only target"
+    return "the one last used with success"
+
+
+def _find(walk: Walk) -> Steps:
     """Steps 1, 2, 5 to 7, 9 and 10: the entry for the walk's path, None if it is not DFS."""
     referrals = walk.caches.referrals
     while True:
         known = referrals.lookup(walk.path)
         if known is None:
+            walk.note(CacheMiss(walk.path))
             return (yield from _root(walk, None))
-        if not known.expired(walk.now):
-            walk.note("hit", known.prefix)
+        stale = known.expired(walk.now)
+        if not stale or not (walk.fresh or known.too_old(walk.now)):
+            walk.note(CacheHit(known.prefix, known.expires - walk.now, stale))
             return known
-        walk.note("expired", known.prefix)
+        walk.note(CacheExpired(known.prefix))
         if len(known.prefix) == 2:
             return (yield from _root(walk, known))
-        fresh = yield from _refresh_link(walk, known)
-        if fresh is not None:
-            return fresh
+        newer = yield from _refresh_link(walk, known)
+        if newer is not None:
+            return newer
 
 
-def _root(walk: _Walk, known: Referral | None) -> Steps:
-    """Step 6. `known` is an expired entry, which goes on being used for a while if nobody can be asked."""
+def _root(walk: Walk, known: Referral | None) -> Steps:
+    """Steps 5, 6 and 10. `known` is an expired entry, used for a while yet if nobody can be asked."""
     share = walk.path.share
-    if known is None and walk.caches.referrals.is_not_dfs(share, walk.now):
-        walk.note("known not to be DFS", share)
-        return None
-    host = yield from _referral_host(walk, share)
-    kind = ReferralKind.SYSVOL if host != share.host and _is_sysvol(share) else ReferralKind.ROOT
-    outcome = yield from _ask(walk, host, share, kind)
+    if share.host in walk.caches.domains:
+        outcome = yield from _ask_domain(walk, share)
+        from_domain = True
+    else:
+        if known is None and walk.caches.referrals.is_not_dfs(share, walk.now):
+            walk.note(KnownNotDfs(share))
+            return None
+        outcome = _with_target(share, (yield from ask(walk, share.host, share, ReferralKind.ROOT)))
+        from_domain = False
     if isinstance(outcome, ReferralResponse):
         # Some servers count the whole request, some nothing, in answers about roots: it stands for two components.
-        return walk.caches.referrals.store(referral_from(outcome, share, walk.now))
+        return walk.store(outcome, share)
     if known is not None:
-        return _keep(walk, known, outcome)
-    if isinstance(outcome, SmbError) and outcome.status in NOT_DFS_STATUSES:
-        unavailable = outcome.status == NtStatus.DFS_UNAVAILABLE
-        seconds = UNAVAILABLE_SECONDS if unavailable else NOT_DFS_SECONDS
-        walk.caches.referrals.set_not_dfs(share, walk.now + seconds)
-        return None
-    raise outcome
+        return _keep(walk, known, outcome)  # step 14
+    if from_domain or not (isinstance(outcome, SmbError) and outcome.status in NOT_DFS_STATUSES):
+        raise outcome  # step 13
+    seconds = UNAVAILABLE_SECONDS if outcome.status == NtStatus.DFS_UNAVAILABLE else NOT_DFS_SECONDS
+    walk.caches.referrals.set_not_dfs(share, walk.now + seconds)
+    return None
 
 
-def _referral_host(walk: _Walk, share: UncPath) -> Generator[Action, Outcome, str]:
-    """Step 5: who is asked for a root referral. For a domain's name that is one of its controllers."""
-    domains = walk.caches.domains
-    if share.host not in domains:
-        return share.host
-    hint = domains.dc_hint(share.host)
-    if hint is not None:
-        return hint
-    outcome = yield DiscoverDc(share.host)
-    walk.now = outcome.now
-    if isinstance(outcome, Failed):
-        raise outcome.error  # step 13
-    assert isinstance(outcome, DcFound), outcome
-    domains.set_dc_hint(share.host, outcome.host)
-    return outcome.host
+def _ask_domain(walk: Walk, share: UncPath) -> Generator[Action, Outcome, ReferralResponse | DfsfsError]:
+    """Steps 6 and 10 for a domain's name: its controllers are asked one after the other (3.1.5.4.3)."""
+    domain = share.host
+    kind = ReferralKind.SYSVOL if _is_sysvol(share) else ReferralKind.ROOT
+    try:
+        controllers = yield from domain_controllers(walk, domain)
+    except DfsfsError as error:
+        return error
+    last: DfsfsError = SmbError(NtStatus.OBJECT_PATH_NOT_FOUND, f"DFS referral for {share}")
+    for host in controllers:
+        outcome = _with_target(share, (yield from ask(walk, host, share, kind)))
+        if isinstance(outcome, ReferralResponse):
+            walk.caches.domains.set_dc_hint(domain, host)
+            return outcome
+        last = outcome
+        if not asks_next(last):
+            return last
+    walk.caches.domains.forget_dcs(domain)
+    return NoDomainController(domain, last)
 
 
 def _is_sysvol(share: UncPath) -> bool:
     return share.key[1] in ("SYSVOL", "NETLOGON")
 
 
-def _refresh_link(walk: _Walk, known: Referral) -> Steps:
+def _refresh_link(walk: Walk, known: Referral) -> Steps:
     """Step 9: an expired link is asked for again. None if the link is gone: then what is above it counts."""
     referrals = walk.caches.referrals
     root = referrals.root_of(walk.path) or (yield from _root(walk, None))
@@ -307,17 +197,18 @@ def _refresh_link(walk: _Walk, known: Referral) -> Steps:
     return _keep(walk, known, outcome)
 
 
-def _keep(walk: _Walk, known: Referral, error: DfsfsError) -> Referral:
+def _keep(walk: Walk, known: Referral, error: DfsfsError) -> Referral:
     """An entry that could not be refreshed stays in use until its hard time-out, if it was for lack of somebody to
-    ask.
+    ask. Raises the error otherwise (step 14).
     """
-    if known.too_old(walk.now) or not isinstance(error, ConnectError | ConnectionLost):
+    unreached = isinstance(error, ConnectError | ConnectionLost | NoDomainController)
+    if known.too_old(walk.now) or not unreached:
         raise error
-    walk.note("kept", known.prefix, error)
+    walk.note(EntryKept(known.prefix, str(error)))
     return known
 
 
-def _deeper(walk: _Walk, root: Referral) -> Generator[Action, Outcome, Referral]:
+def _deeper(walk: Walk, root: Referral) -> Generator[Action, Outcome, Referral]:
     """3.1.5.1: a root's target says that a link is on the way. Its root target knows which."""
     outcome = yield from _ask_root_targets(walk, root)
     if isinstance(outcome, DfsfsError):
@@ -327,23 +218,26 @@ def _deeper(walk: _Walk, root: Referral) -> Generator[Action, Outcome, Referral]
     return outcome
 
 
-def _ask_root_targets(walk: _Walk, root: Referral) -> Generator[Action, Outcome, Referral | DfsfsError]:
-    """A link referral for the walk's path from the root's targets, one after the other while they can't be reached."""
+def _ask_root_targets(walk: Walk, root: Referral) -> Generator[Action, Outcome, Referral | DfsfsError]:
+    """A link referral for the walk's path from the root's targets, one after the other while they can't be asked.
+
+    The last one's error if none can (3.1.5.4.3).
+    """
     error: DfsfsError = SmbError(NtStatus.OBJECT_PATH_NOT_FOUND, f"DFS referral for {walk.path}")
     for target in root.ordered:
-        outcome = yield from _ask(walk, target.path.host, walk.path, ReferralKind.LINK)
+        outcome = _with_target(walk.path, (yield from ask(walk, target.path.host, walk.path, ReferralKind.LINK)))
         if isinstance(outcome, ReferralResponse):
             if outcome.covered is None or len(outcome.covered) < 2:
                 return WireError(f"a referral for {walk.path} that covers nothing of it")
             root.set_hint(target.path)
-            return walk.caches.referrals.store(referral_from(outcome, outcome.covered, walk.now))
+            return walk.store(outcome, outcome.covered)
         error = outcome
-        if not isinstance(error, ConnectError | ConnectionLost):
+        if not asks_next(error):
             break
     return error
 
 
-def _check_namespace(walk: _Walk, link: Referral) -> Generator[Action, Outcome, None]:
+def _check_namespace(walk: Walk, link: Referral) -> Generator[Action, Outcome, None]:
     """A link's target refuses a path below it. That is an error (3.1.5.1), unless the target is a namespace itself."""
     outcome = yield QueryShareIsDfs(link.hinted.path)
     walk.now = outcome.now
@@ -355,17 +249,8 @@ def _check_namespace(walk: _Walk, link: Referral) -> Generator[Action, Outcome, 
     link.interlink = True
 
 
-def _ask(
-    walk: _Walk, host: str, path: UncPath, kind: ReferralKind
-) -> Generator[Action, Outcome, ReferralResponse | DfsfsError]:
-    """One request; an answer without a single target is OBJECT_PATH_NOT_FOUND (3.1.5.4.3)."""
-    outcome = yield RequestReferral(host, path, kind)
-    walk.now = outcome.now
-    if isinstance(outcome, Failed):
-        walk.note("no referral", path, outcome.error)
-        return outcome.error
-    assert isinstance(outcome, ReferralReceived), outcome
-    if not outcome.response.entries:
-        return SmbError(NtStatus.OBJECT_PATH_NOT_FOUND, f"DFS referral for {path} from {host}")
-    walk.note("referral", path, f"from {host}: {len(outcome.response.entries)} targets")
-    return outcome.response
+def _with_target(path: UncPath, outcome: ReferralResponse | DfsfsError) -> ReferralResponse | DfsfsError:
+    """An answer without a single target is STATUS_OBJECT_PATH_NOT_FOUND (3.1.5.4.3)."""
+    if isinstance(outcome, ReferralResponse) and not outcome.entries:
+        return SmbError(NtStatus.OBJECT_PATH_NOT_FOUND, f"DFS referral for {path}, which names no target")
+    return outcome

@@ -91,6 +91,12 @@ class ReferralResponse:
     name_lists: tuple[NameListEntry, ...] = ()
 
     @property
+    def ttl(self) -> int:
+        """Seconds, of the first entry; servers give all the same. 0 if there is none."""
+        ttls = [entry.ttl for entry in self.entries[:1]] + [entry.ttl for entry in self.name_lists[:1]]
+        return ttls[0] if ttls else 0
+
+    @property
     def failback(self) -> bool:
         """TargetFailback, which only V4 has (MS-DFSC 2.2.4)."""
         return self.version >= 4 and bool(self.flags & HeaderFlags.TARGET_FAILBACK)

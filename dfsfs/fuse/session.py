@@ -23,6 +23,7 @@ from dfsfs.errors import ConnectError, DfsfsError, NtStatus, PosixError
 from dfsfs.fuse.kernel import GRACE, serve
 from dfsfs.fuse.operations import DfsOperations
 from dfsfs.namespace.client import Namespace
+from dfsfs.namespace.referrals import ReferralSettings
 from dfsfs.smb.pool import Pool, TransportSettings
 from dfsfs.smb.security import Dialect
 from dfsfs.vfs.filesystem import FileSystem
@@ -66,7 +67,7 @@ async def _run(config: MountConfig, mountpoint: str, on_ready: Callable[[], None
         pool = await stack.enter_async_context(Pool(transport_settings(config), config.credentials))
         namespace = Namespace(
             pool,
-            max_hops=config.max_hops,
+            referrals=ReferralSettings(max_hops=config.max_hops),
             use_dfs=config.use_dfs,
             failover_timeout=config.failover_timeout,
         )
@@ -74,7 +75,10 @@ async def _run(config: MountConfig, mountpoint: str, on_ready: Callable[[], None
         filesystem = make_filesystem(config, namespace, root)
         stack.push_async_callback(_close, filesystem)
         deadline = config.transport.request_timeout + config.failover_timeout + DEADLINE_MARGIN
-        await serve(DfsOperations(filesystem, deadline=deadline), mountpoint, fuse_options(config), on_ready)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(namespace.serve)
+            await serve(DfsOperations(filesystem, deadline=deadline), mountpoint, fuse_options(config), on_ready)
+            nursery.cancel_scope.cancel()
 
 
 async def _close(filesystem: FileSystem) -> None:

@@ -1,45 +1,29 @@
-"""The mounted namespace: performs what the resolver asks for, and keeps the junctions.
+"""The mounted namespace, as the file system sees it.
 
-The resolver (MS-DFSC 3.1.4.1) is a generator without I/O that yields what it wants to know. `ReferralClient` finds it
-out from servers: a referral is a FSCTL_DFS_GET_REFERRALS request on IPC$ (3.1.4.2), whether a share is a DFS root is a
-matter of its tree connect. `Namespace` is what the file system sees: it turns the path of a mount into a Location,
-hands out the Junction of a path, and runs operations by way of failover.py.
+It turns the path of a mount into a Location, hands out the Junction of a path, and runs operations by way of
+failover.py. Paths are resolved by referrals.py, and upkeep.py works in the background.
 
-Concurrency: two tasks that resolve the same path at the same time share one resolution, and its failure; if the task
-that drives it is cancelled, one of the others begins anew. No lock is held here, so resolutions of different paths
-never wait for each other, except where the pool makes them share a connection that is being made.
-
-What this does not do: it knows no byte of a referral (dfsc/wire.py), keeps no referral (dfsc/cache.py), tries no
-target twice (failover.py), finds no domain controllers yet: dfsfs asks the server that the path names.
+What this does not do: it talks to no server itself.
 """
 
 from __future__ import annotations
 
 import errno
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 import trio
 
 from dfsfs.dfsc.cache import Caches
+from dfsfs.dfsc.policy import Policy
 from dfsfs.dfsc.referral import Target
-from dfsfs.dfsc.resolver import (
-    Action,
-    Answered,
-    DiscoverDc,
-    Failed,
-    Outcome,
-    QueryShareIsDfs,
-    ReferralReceived,
-    RequestReferral,
-    Resolution,
-    resolve,
-)
-from dfsfs.dfsc.wire import ReferralResponse, decode_response, encode_request
-from dfsfs.errors import DfsfsError, Disposition, NtStatus, PosixError, SmbError
+from dfsfs.dfsc.walk import Resolution
+from dfsfs.errors import PosixError
 from dfsfs.namespace.failover import Failover, FailoverStatistics
 from dfsfs.namespace.junction import Attempt, Covered, Junction, Location
+from dfsfs.namespace.referrals import ReferralClient, ReferralSettings
+from dfsfs.telemetry import Telemetry
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
@@ -47,141 +31,12 @@ if TYPE_CHECKING:
 
     from dfsfs.smb.fscc import FileStat
     from dfsfs.smb.pool import Pool
-    from dfsfs.smb.tree import Tree
     from dfsfs.unc import UncPath
 
 T = TypeVar("T")
 
-REFERRAL_SIZES = (4096, 8192, 16384, 32768, 57344)
-"""The room offered for an answer, in bytes, one after the other (MS-DFSC 3.1.5.4: 4 KiB growing to 56 KiB)."""
-
-REFERRAL_LEVEL = 4
-"""The newest version of referral entries that the decoder knows; a server answers in this or an older one."""
-
 FAILOVER_TIMEOUT = 60.0
 """Seconds for everything that one operation waits for besides its first attempt."""
-
-
-@dataclass(slots=True, eq=False)
-class _Flight:
-    """A resolution under way. Neither result is set if its task was cancelled."""
-
-    done: trio.Event = field(default_factory=trio.Event)
-    resolution: Resolution | None = None
-    error: DfsfsError | None = None
-
-
-class ReferralClient:
-    """Resolves namespace paths by asking servers. The `PathResolver` of failover.py."""
-
-    def __init__(self, pool: Pool, caches: Caches, *, max_hops: int, clock: Callable[[], float]) -> None:
-        self._pool = pool
-        self._caches = caches
-        self._max_hops = max_hops
-        self._clock = clock
-        self._flights: dict[tuple[UncPath, bool], _Flight] = {}
-        self.resolutions = 0
-        self.requests = 0
-
-    async def resolve(self, path: UncPath, *, uncovered: bool = False) -> Resolution:
-        """Finds the targets that stand for `path`. `uncovered`: a server answered PATH_NOT_COVERED for it.
-
-        Raises:
-            NamespaceLoop: the path leads through too many namespaces, or back to itself.
-            DfsfsError: a server refused a referral or could not be reached.
-        """
-        key = (path, uncovered)
-        while (flight := self._flights.get(key)) is not None:
-            await flight.done.wait()
-            if flight.error is not None:
-                raise flight.error.with_traceback(None)
-            if flight.resolution is not None:
-                return flight.resolution
-        flight = self._flights[key] = _Flight()
-        try:
-            flight.resolution = await self._drive(path, uncovered)
-        except DfsfsError as error:
-            flight.error = error
-            raise
-        finally:
-            del self._flights[key]
-            flight.done.set()
-        return flight.resolution
-
-    @property
-    def resolving(self) -> int:
-        """How many resolutions are under way."""
-        return len(self._flights)
-
-    def confirm(self, resolution: Resolution, target: UncPath) -> None:
-        """Makes `target` the hint of the entry that `resolution` came from."""
-        if resolution.referral is not None:
-            self._caches.referrals.set_hint(resolution.referral, target)
-
-    async def _drive(self, path: UncPath, uncovered: bool) -> Resolution:
-        self.resolutions += 1
-        steps = resolve(path, self._caches, now=self._clock(), uncovered=uncovered, max_hops=self._max_hops)
-        try:
-            action = next(steps)
-            while True:
-                action = steps.send(await self._perform(action))
-        except StopIteration as end:
-            resolution: Resolution = end.value
-            return resolution
-        finally:
-            steps.close()
-
-    async def _perform(self, action: Action) -> Outcome:
-        """Does what the resolver asks for. Whatever goes wrong is an outcome, too."""
-        try:
-            match action:
-                case RequestReferral(host=host, path=path):
-                    return ReferralReceived(now=self._clock(), response=await self._request(host, path))
-                case QueryShareIsDfs(target=target):
-                    return Answered(now=self._clock(), value=await self._is_namespace(target.share))
-                case DiscoverDc(domain=domain):
-                    text = f"{domain}: can't look for a domain controller, as this computer is not joined to a domain"
-                    raise DfsfsError(text, NtStatus.NO_LOGON_SERVERS)
-        except DfsfsError as error:
-            return Failed(now=self._clock(), error=error)
-
-    async def _is_namespace(self, share: UncPath) -> bool:
-        """Whether paths below a share may lead elsewhere.
-
-        A root that is no share (Samba: `msdfs proxy`) shows only in its referral.
-        """
-        try:
-            return (await self._pool.tree(share)).is_dfs
-        except SmbError as error:
-            if error.status != NtStatus.BAD_NETWORK_NAME:
-                raise
-        try:
-            await self._request(share.host, share)
-        except SmbError:
-            return False
-        return True
-
-    async def _request(self, host: str, path: UncPath) -> ReferralResponse:
-        """Asks a server for a referral (MS-DFSC 3.1.4.2). Once more if an idle connection turned out to be dead."""
-        try:
-            return await self._request_once(await self._pool.ipc(host), host, path)
-        except DfsfsError as error:
-            if error.disposition is not Disposition.RECONNECT:
-                raise
-        return await self._request_once(await self._pool.ipc(host), host, path)
-
-    async def _request_once(self, tree: Tree, host: str, path: UncPath) -> ReferralResponse:
-        request = encode_request(path.wire, REFERRAL_LEVEL)
-        for size in REFERRAL_SIZES:
-            self.requests += 1
-            status, body = await tree.referral(request, size)
-            # Samba fills the buffer with the beginning of an answer that is too long; it may end in the middle of an
-            # entry, so nothing of it is used.
-            if status != NtStatus.BUFFER_OVERFLOW:
-                break
-        if status != NtStatus.SUCCESS:
-            raise SmbError(status, f"DFS referral for {path} from {host}")
-        return decode_response(body, path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,18 +60,37 @@ class Namespace:
         self,
         pool: Pool,
         *,
-        max_hops: int = 8,
+        referrals: ReferralSettings | None = None,
+        policy: Policy | None = None,
         use_dfs: bool = True,
         failover_timeout: float = FAILOVER_TIMEOUT,
         clock: Callable[[], float] = trio.current_time,
+        telemetry: Telemetry | None = None,
     ) -> None:
         """`use_dfs` False: the mount is one plain share, no referral is ever asked for."""
+        settings = referrals or ReferralSettings()
+        self.telemetry = telemetry or Telemetry()
+        self.caches = Caches(policy=policy or Policy())
         self._use_dfs = use_dfs
-        self._resolver = ReferralClient(pool, Caches(), max_hops=max_hops, clock=clock)
+        self._clock = clock
+        self._resolver = ReferralClient(pool, self.caches, settings, clock=clock, telemetry=self.telemetry)
         self._failover = Failover(
-            pool, self._resolver, max_hops=max_hops, follow_links=use_dfs, timeout=failover_timeout, clock=clock
+            pool,
+            self._resolver,
+            max_hops=settings.max_hops,
+            follow_links=use_dfs,
+            timeout=failover_timeout,
+            clock=clock,
+            telemetry=self.telemetry,
         )
         self._junctions: dict[UncPath, Junction] = {}
+
+    async def serve(self) -> None:
+        """Keeps referrals, targets and domains up to date, until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._failover.upkeep.serve)
+            if self._use_dfs:
+                nursery.start_soon(self._resolver.keep_domains)
 
     async def mount_root(self, path: UncPath) -> Location:
         """Finds the place that `path` names, follows the links on the way and makes sure that a directory is there.
@@ -243,12 +117,13 @@ class Namespace:
 
     async def _locate(self, path: UncPath) -> Location:
         if self._use_dfs:
+            await self._resolver.learn_domains()
             resolution = await self._resolver.resolve(path)
         else:
             resolution = _plain_share(path.share)
         junction = self.junction(resolution.covered)
         if junction.resolution is None:
-            self._failover.adopt(junction, resolution)
+            junction.adopt(resolution, self._clock())
         return Location(junction, resolution.covered.rest_of(path))
 
     def junction(self, prefix: UncPath) -> Junction:
@@ -286,4 +161,4 @@ async def _stat(attempt: Attempt) -> FileStat:
 def _plain_share(share: UncPath) -> Resolution:
     """What the resolver would say of a share outside DFS, without asking anybody."""
     target = Target(path=share, starts_set=True)
-    return Resolution(path=share, covered=share, referral=None, targets=(target,), expires=math.inf, hops=0, trail=())
+    return Resolution(path=share, covered=share, referral=None, targets=(target,), expires=math.inf)

@@ -35,10 +35,13 @@ Scenarios, step by step. T1 and T2 are tasks, A and B the targets of junction J,
 5. A task is cancelled while it binds. The lock is released by `async with`. A tree that was just got stays in the
    pool. J still has the old binding or already the new one, never half of it, as the swap is one step without an
    await. The next waiter gets the lock, finds neither a fit binding nor a failure, and binds by itself.
-6. The referral's time is up. The first task to notice claims the refresh by moving J.refresh_at on and asks for the
-   referral; the others go on with what there is, so that a dead namespace server delays one task, by REFRESH_PATIENCE
-   at most, and no task at all for REFRESH_RETRY after that. If the new answer still has J's target, nothing moves. If
-   not, the binding is given up and the next step is a bind. If the link is gone, the caller hears it and J is unbound.
+6. The referral's time is up. The first task to notice says so to the upkeep and goes on with what there is. Only when
+   the referral is far too old the task asks for a new one itself and waits, a few seconds at most, while the others go
+   on. If the new answer still has J's target, nothing moves. If not, the binding is given up and the next step is a
+   bind. If the link is gone, J is unbound, and who comes next hears it.
+7. A hangs: it takes connections and says nothing. T1's request is given up when A was silent for too long. J has
+   another target, B, so that comes next; a new connection to A would only hang as well. If A is J's only target, it is
+   tried once more: a firewall that has forgotten a connection looks the same, and then a new one works.
 
 What this does not do: it does not know what an operation is. Whether a repeated one may be carried out again, and
 whether a handle may move to another target, is for the operation to decide from `Attempt.repeated` and
@@ -48,7 +51,6 @@ whether a handle may move to another target, is for the operation to decide from
 from __future__ import annotations
 
 import errno
-import logging
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, TypeVar
@@ -69,19 +71,20 @@ from dfsfs.errors import (
     status_name,
 )
 from dfsfs.namespace.junction import Attempt, BindFailure, Covered, Junction, Location, TargetBinding
-from dfsfs.namespace.targets import TargetOrder, entry_for, is_dfs, leads_back, targets_for
+from dfsfs.namespace.targets import TargetOrder, entry_for, is_dfs, leads_back
+from dfsfs.namespace.upkeep import Upkeep
+from dfsfs.telemetry import FailedOver, Moved, Reconnected, TargetChosen, TargetSkipped
 from dfsfs.unc import UncError, UncPath
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
-    from dfsfs.dfsc.resolver import Resolution
+    from dfsfs.dfsc.walk import Resolution
     from dfsfs.smb.pool import Pool
     from dfsfs.smb.tree import Tree
+    from dfsfs.telemetry import Event, Telemetry
 
 T = TypeVar("T")
-
-log = logging.getLogger("dfsfs.namespace")
 
 FAILURE_MEMORY = 2.0
 """Seconds during which a failed bind answers for the next ones, and a target that could not be reached is tried last.
@@ -93,15 +96,6 @@ RETRY_LIMIT = 5
 RETRY_PAUSE = 0.1
 """Seconds before the first repetition of a request that the server wants sent again; doubled each time (3 s in all)."""
 
-REFRESH_FLOOR = 1.0
-"""Seconds that a referral is used at least, so that a time to live of 0 doesn't cost a request for each operation."""
-
-REFRESH_PATIENCE = 5.0
-"""Seconds that an operation waits for the refresh of a referral while its target is alive."""
-
-REFRESH_RETRY = 30.0
-"""Seconds until the next try after a refresh that could not be done."""
-
 _UNREACHED = frozenset({Disposition.RETRY, Disposition.RECONNECT, Disposition.NEXT_TARGET})
 """The dispositions that say something of a server's state and nothing of the path."""
 
@@ -109,7 +103,7 @@ _UNREACHED = frozenset({Disposition.RETRY, Disposition.RECONNECT, Disposition.NE
 class PathResolver(Protocol):
     """What failover needs of the resolution of paths."""
 
-    async def resolve(self, path: UncPath, *, uncovered: bool) -> Resolution: ...
+    async def resolve(self, path: UncPath, *, uncovered: bool = False, fresh: bool = False) -> Resolution: ...
 
     def confirm(self, resolution: Resolution, target: UncPath) -> None:
         """Takes note that `target`, one of `resolution`, was used with success."""
@@ -159,6 +153,7 @@ class Failover:
         follow_links: bool,
         timeout: float,
         clock: Callable[[], float],
+        telemetry: Telemetry,
     ) -> None:
         self._pool = pool
         self._resolver = resolver
@@ -166,12 +161,14 @@ class Failover:
         self._follow_links = follow_links
         self._timeout = timeout
         self._clock = clock
+        self._telemetry = telemetry
         self._order = TargetOrder(clock, FAILURE_MEMORY)
-        self._binds = self._failed_binds = self._failovers = self._reconnects = self._refreshes = self._refused = 0
+        self.upkeep = Upkeep(pool, resolver, clock=clock, telemetry=telemetry)
+        self._binds = self._failed_binds = self._failovers = self._reconnects = self._refused = 0
 
     def statistics(self) -> FailoverStatistics:
         return FailoverStatistics(
-            self._binds, self._failed_binds, self._failovers, self._reconnects, self._refreshes, self._refused
+            self._binds, self._failed_binds, self._failovers, self._reconnects, self.upkeep.refreshes, self._refused
         )
 
     async def run(self, location: Location, operation: Callable[[Attempt], Awaitable[T]]) -> T:
@@ -259,6 +256,8 @@ class Failover:
                 state.stale = attempt.binding
                 if target in state.reconnected:
                     state.tried.add(target)
+                elif error.status == NtStatus.IO_TIMEOUT:
+                    self._order.note_unreached(target, error)  # it hangs: the others first
                 state.reconnected.add(target)
             case Disposition.NEXT_TARGET:
                 state.stale = attempt.binding
@@ -281,13 +280,13 @@ class Failover:
         async with junction.lock:
             if junction.binding is not attempt.binding:
                 return
-            self.adopt(junction, resolution)
+            junction.adopt(resolution, self._clock())
             junction.binding = None
 
     async def _resolve_deeper(self, location: Location, refused: UncPath) -> Resolution:
         """What stands for the location when the target `refused` does not."""
         # Another operation may have learnt of the link already: a cache hit, and asking for more would be wrong.
-        resolution = await self._resolver.resolve(location.unc, uncovered=False)
+        resolution = await self._resolver.resolve(location.unc)
         for _ in range(self._max_hops):
             if not leads_back(location.junction, resolution, refused):
                 return resolution
@@ -304,7 +303,10 @@ class Failover:
     async def _ready(self, junction: Junction, state: _Run) -> TargetBinding:
         """The junction's binding if it is fit for this run, or else a new one."""
         if self._clock() >= junction.refresh_at:
-            await self._refresh(junction)
+            if _fit_binding(junction, state) is None or self._clock() >= junction.too_old_at:
+                await self.upkeep.refresh(junction)
+            else:
+                self.upkeep.refresh_soon(junction)
         if (binding := _fit_binding(junction, state)) is not None:
             return binding
         async with junction.lock:
@@ -321,7 +323,7 @@ class Failover:
         skipped, earlier = frozenset(state.tried), state.error
         try:
             if junction.resolution is None:
-                self.adopt(junction, await self._resolve_link(junction.prefix))
+                junction.adopt(await self._resolve_link(junction.prefix), self._clock())
             target, tree = await self._connect(junction, state)
         except DfsfsError as error:
             if error is not earlier:  # else there was nothing left to try, which says nothing to others
@@ -335,7 +337,7 @@ class Failover:
 
         Unless there is none: then the link has become a folder, and what covers it is the place to look for that.
         """
-        resolution = await self._resolver.resolve(prefix, uncovered=False)
+        resolution = await self._resolver.resolve(prefix)
         if resolution.referral is None or prefix.is_prefix_of(resolution.covered):
             return resolution
         try:
@@ -356,7 +358,7 @@ class Failover:
                 state.tried.add(target)
                 state.error = error
                 self._order.note_unreached(target, error)
-                log.info("%s: target %s can't be used: %s", junction.prefix, target, error)
+                self._telemetry.publish(TargetSkipped(junction.prefix, target, str(error)))
                 if error.status == NtStatus.BAD_NETWORK_NAME and is_dfs(junction) and self._may_hop(state):
                     await self._look_behind(junction, target)
             else:
@@ -373,7 +375,7 @@ class Failover:
         except DfsfsError:
             return
         if not leads_back(junction, resolution, target):
-            self.adopt(junction, resolution)
+            junction.adopt(resolution, self._clock())
 
     async def _tree(self, target: UncPath) -> Tree:
         """A tree connect to the target's share.
@@ -390,58 +392,25 @@ class Failover:
         return await self._pool.tree(target.share)
 
     def _swap(self, junction: Junction, target: UncPath, tree: Tree, reason: DfsfsError | None) -> TargetBinding:
-        """Makes the connected target the junction's, counts it, and says so in the log unless it is the first."""
+        """Makes the connected target the junction's, counts it, and says so."""
         old = junction.last_target
-        binding = junction.bind(target, tree)
+        binding = junction.bind(target, tree, self._clock())
         self._binds += 1
-        status = "a new referral" if reason is None else status_name(reason.status)
+        prefix, status = junction.prefix, "a new referral" if reason is None else status_name(reason.status)
+        event: Event
         if old is None:
-            log.debug("%s: bound to %s", junction.prefix, target)
+            event = TargetChosen(prefix, target, "the first that answers")
         elif old == target:
             self._reconnects += 1
-            log.info("%s: connected to %s again after %s", junction.prefix, target, status)
+            event = Reconnected(prefix, target, status)
         elif reason is None or reason.disposition is Disposition.REFER:
-            log.info("%s: moved from %s to %s by %s", junction.prefix, old, target, status)
+            event = Moved(prefix, old, target)
         else:
             self._failovers += 1
-            log.warning("%s: failed over from %s to %s after %s", junction.prefix, old, target, status)
+            event = FailedOver(prefix, old, target, status)
+        self._telemetry.publish(event)
+        self.upkeep.bound(junction)
         return binding
-
-    def adopt(self, junction: Junction, resolution: Resolution) -> None:
-        """Makes `resolution`, of the junction's prefix or a path below it, the one that its targets come from."""
-        junction.resolution = resolution
-        junction.refresh_at = max(resolution.expires, self._clock() + REFRESH_FLOOR)
-
-    async def _refresh(self, junction: Junction) -> None:
-        """Asks again for a referral whose time is up (MS-DFSC 3.1.1 leaves the use of an old one to the client).
-
-        Raises:
-            DfsfsError: the namespace says that there is no such link any more. A namespace that can't be reached, or
-                whose answer can't be trusted, is no failure: what is known stays in use.
-        """
-        claimed_at = self._clock()
-        junction.refresh_at = claimed_at + REFRESH_RETRY
-        try:
-            with trio.move_on_after(REFRESH_PATIENCE) as scope:
-                resolution = await self._resolver.resolve(junction.prefix, uncovered=False)
-            if scope.cancelled_caught:
-                log.info("%s: no new referral within %g s, the old one stays in use", junction.prefix, REFRESH_PATIENCE)
-                return
-        except trio.Cancelled:
-            junction.refresh_at = claimed_at
-            raise
-        except DfsfsError as error:
-            if error.disposition is not Disposition.RETURN:
-                log.info("%s: the old referral stays in use: %s", junction.prefix, error)
-                return
-            async with junction.lock:
-                junction.release()
-            raise
-        self._refreshes += 1
-        async with junction.lock:
-            self.adopt(junction, resolution)
-            if junction.binding is not None and junction.binding.target not in targets_for(junction, resolution):
-                junction.binding = None
 
     def _confirm(self, junction: Junction, binding: TargetBinding) -> None:
         """An operation succeeded: the target becomes the entry's hint (MS-DFSC 3.1.1, 3.1.5.2)."""

@@ -29,9 +29,12 @@ import trio
 from dfsfs.errors import DfsfsError, Disposition, NtStatus
 
 if TYPE_CHECKING:
-    from dfsfs.dfsc.resolver import Resolution
+    from dfsfs.dfsc.walk import Resolution
     from dfsfs.smb.tree import Tree
     from dfsfs.unc import UncPath
+
+REFRESH_FLOOR = 1.0
+"""Seconds that a referral is used at least, so that a time to live of 0 doesn't cost a request for each operation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,18 +72,29 @@ class Junction:
     binding: TargetBinding | None = None
     generation: int = 0
     refresh_at: float = math.inf
-    """When `resolution` has to be asked for again, in seconds of the namespace's clock."""
+    """When `resolution` should be asked for again, in seconds of the namespace's clock."""
+    too_old_at: float = math.inf
+    """When it must be, before anything else is done."""
+    bound_at: float = -math.inf
+    """When the junction came to the target it is on."""
     confirmed: TargetBinding | None = field(default=None, repr=False)
     """The last binding under which an operation succeeded, as far as the referral cache was told."""
     failure: BindFailure | None = field(default=None, repr=False)
     last_target: UncPath | None = field(default=None, repr=False)
     """The target of the last binding, kept when the binding itself is given up."""
 
-    def bind(self, target: UncPath, tree: Tree) -> TargetBinding:
+    def adopt(self, resolution: Resolution, now: float) -> None:
+        """Makes `resolution`, of the prefix or a path below it, the one that the targets come from."""
+        self.resolution = resolution
+        self.refresh_at = max(resolution.expires, now + REFRESH_FLOOR)
+        self.too_old_at = max(resolution.hard_expires, now + REFRESH_FLOOR)
+
+    def bind(self, target: UncPath, tree: Tree, now: float) -> TargetBinding:
         """Makes `target`, reached through `tree`, the place that this junction leads to."""
         if self.last_target != target:
             self.generation += 1
             self.last_target = target
+            self.bound_at = now
         self.binding = TargetBinding(target, tree, self.generation)
         self.failure = None
         return self.binding
@@ -89,7 +103,7 @@ class Junction:
         """Gives the binding and its referral up, so that the next operation resolves and binds anew."""
         self.binding = None
         self.resolution = None
-        self.refresh_at = math.inf
+        self.refresh_at = self.too_old_at = math.inf
 
     def check_invariants(self) -> None:
         """For tests: asserts what the module docstring promises of one junction."""

@@ -17,7 +17,7 @@ from dfsfs.unc import UncPath
 if TYPE_CHECKING:
     from collections.abc import Callable, Container
 
-    from dfsfs.dfsc.resolver import Resolution
+    from dfsfs.dfsc.walk import Resolution
     from dfsfs.namespace.junction import Junction
 
 
@@ -30,6 +30,12 @@ def targets_for(junction: Junction, resolution: Resolution) -> list[UncPath]:
     """The paths that stand for the junction's prefix, in the referral's order."""
     rest = below(junction, resolution)
     return list(dict.fromkeys(target.path.join(rest) for target in resolution.targets))
+
+
+def preferred_for(junction: Junction, resolution: Resolution) -> list[UncPath]:
+    """The paths that the junction should fail back to, in the referral's order; none without failback."""
+    rest = below(junction, resolution)
+    return [target.join(rest) for target in resolution.preferred]
 
 
 def entry_for(junction: Junction, resolution: Resolution, target: UncPath) -> UncPath | None:

@@ -216,15 +216,17 @@ class Tree:
         self.check(queried, what)
         return fscc.decode_full_size(wire.decode_output(queried.message))
 
-    async def referral(self, request: bytes, max_output: int) -> tuple[int, bytes]:
-        """Sends a DFS referral request (MS-DFSC 3.1.4.2); returns the NTSTATUS and, for SUCCESS, the answer.
+    async def referral(self, code: Fsctl, request: bytes, max_output: int) -> tuple[int, bytes]:
+        """Sends a DFS referral request, plain or extended (MS-DFSC 3.1.4.2).
+
+        Returns the NTSTATUS and, for SUCCESS, the answer.
 
         With STATUS_BUFFER_OVERFLOW there is no answer: what Samba sends then is cut in the middle of an entry.
 
         Raises:
             ConnectionLost, SecurityError, WireError: the connection ended.
         """
-        (response,) = await self.call([wire.encode_ioctl(Fsctl.DFS_GET_REFERRALS, request, max_output)])
+        (response,) = await self.call([wire.encode_ioctl(code, request, max_output)])
         if response.status != NtStatus.SUCCESS:
             return response.status, b""
         return response.status, bytes(wire.decode_ioctl(response.message, max_output))

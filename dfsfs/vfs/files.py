@@ -18,7 +18,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from dfsfs.errors import DfsfsError, PosixError
+from dfsfs.errors import DfsfsError, Disposition, PosixError
 from dfsfs.namespace.junction import Attempt, Covered, TargetBinding
 from dfsfs.smb.fscc import FileAttributes
 from dfsfs.smb.wire import Access, Buffer, CreateDisposition, CreateOptions
@@ -265,9 +265,18 @@ class Files:
         return next((file for file in self._by_node.get(node, ()) if file.writable), None)
 
     async def _on(self, file: OpenFile, operation: Callable[[Attempt | None], Awaitable[T]]) -> T:
-        """Awaits an operation of an open file; without the namespace if the file has no place any more."""
+        """Awaits an operation of an open file; without the namespace if the file has no place any more, and as long as
+        that works if its handle is on a target that the namespace has left.
+        """
         if file.node.location is None:
             return await operation(None)
+        if file.stays_behind:
+            try:
+                return await operation(None)
+            except DfsfsError as error:
+                if error.disposition is Disposition.RETURN:
+                    raise
+                file.leave()
         return await self._places.run(file.node, operation)
 
 

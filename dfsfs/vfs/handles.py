@@ -6,6 +6,7 @@ attempt it is part of, and one of these happens:
     the handle is alive, its target is the attempt's    it is used
     same target, handle lost (reconnect)                opened again by path; another file id there means ESTALE.
                                                         Positioned writes may be sent again: the result is the same
+    another target, handle alive (failback)             it is used where it is: see `stays_behind`
     another target (failover), written through it       POISONED: what this server acknowledged may not be on that one.
                                                         write, flush, fsync and so close(2) say EIO from now on
     another target, nothing written through it          opened again by path if size and last write time are those of
@@ -51,6 +52,7 @@ class OpenFile:
     __slots__ = (
         "_binding",
         "_changes",
+        "_left",
         "_lock",
         "_opened",
         "_poison",
@@ -78,6 +80,7 @@ class OpenFile:
         self._opened: FileStat = remote.stat
         self._changes = node.changes
         self._poison: PosixError | None = None
+        self._left = False
         self._lock = trio.Lock()
 
     @property
@@ -105,6 +108,19 @@ class OpenFile:
             return False
         binding = location.junction.binding if location is not None else None
         return binding is None or binding.target == self._binding.target
+
+    @property
+    def stays_behind(self) -> bool:
+        """Whether the handle lives on a target that its junction has left for a better one. It stays good there."""
+        location = self.node.location
+        if location is None or self._left or not self._remote.alive:
+            return False
+        binding = location.junction.binding
+        return binding is not None and binding.target != self._binding.target
+
+    def leave(self) -> None:
+        """The target that the handle is on does not serve it any more: the next operation opens it on another one."""
+        self._left = True
 
     # -- operations -------------------------------------------------------------------------------------------------
 
@@ -179,7 +195,7 @@ class OpenFile:
                     raise await _refused(remote, f"{attempt.path} is another file since the connection was lost")
             else:
                 remote = await self._moved(attempt)
-            self._remote, self._binding = remote, attempt.binding
+            self._remote, self._binding, self._left = remote, attempt.binding, False
             return remote
 
     async def _moved(self, attempt: Attempt) -> RemoteFile:

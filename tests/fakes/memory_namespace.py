@@ -63,6 +63,13 @@ class MemoryNamespace:
         if tree is not None:
             tree.kill()
 
+    def fail_back(self, prefix: str, share: str) -> None:
+        """Moves a junction to another of its targets while the one that it was on goes on working."""
+        junction, target = self.junction(UncPath.parse(prefix)), UncPath.parse(share)
+        self.links[junction.prefix].sort(key=lambda known: known != target)
+        junction.binding = None
+        self._bind(junction)
+
     def root(self, prefix: str, *components: str) -> Location:
         return Location(self.junction(UncPath.parse(prefix)), components)
 
@@ -107,7 +114,7 @@ class MemoryNamespace:
                 if tree is None:
                     tree = self.trees[target.share] = MemoryTree(self.stores[target.share])
                 junction.refresh_at = math.inf
-                return junction.bind(target, cast("Tree", tree))
+                return junction.bind(target, cast("Tree", tree), 0.0)
         raise ConnectError(targets[0].host, NtStatus.HOST_UNREACHABLE, "is down")
 
     def _link_on(self, path: UncPath) -> UncPath:

@@ -47,6 +47,7 @@ CONFINED = {
 PURE = frozenset(
     {
         "dfsfs.errors",
+        "dfsfs.telemetry",
         "dfsfs.unc",
         "dfsfs.config",
         "dfsfs.dfsc",

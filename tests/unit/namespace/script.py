@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 import trio
 
 from dfsfs.dfsc.referral import Referral, Target
-from dfsfs.dfsc.resolver import Resolution
+from dfsfs.dfsc.walk import Resolution
 from dfsfs.errors import DfsfsError, NtStatus, SmbError
 from dfsfs.namespace.failover import Failover
 from dfsfs.namespace.junction import Attempt, Junction, Location
+from dfsfs.telemetry import Telemetry
 from tests.fakes.pool import FakePool, FakeServer, unc
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ def resolution(
     covered: UncPath | None = None,
     expires: float = math.inf,
     referral: Referral | None = None,
+    preferred: Sequence[str] = (),
 ) -> Resolution:
     return Resolution(
         path=path,
@@ -37,8 +39,8 @@ def resolution(
         referral=referral,
         targets=tuple(Target(unc(target), False) for target in targets),
         expires=expires,
-        hops=1,
-        trail=(),
+        hard_expires=expires * 4,
+        preferred=tuple(unc(target) for target in preferred),
     )
 
 
@@ -52,7 +54,7 @@ class FakeResolver:
     asked: list[tuple[UncPath, bool]] = field(default_factory=list)
     confirmed: list[str] = field(default_factory=list)
 
-    async def resolve(self, path: UncPath, *, uncovered: bool) -> Resolution:
+    async def resolve(self, path: UncPath, *, uncovered: bool = False, fresh: bool = False) -> Resolution:
         self.asked.append((path, uncovered))
         await trio.sleep(self.delay)
         answer = self.uncovered.get(path) if uncovered else self._longest_known(path)
@@ -104,12 +106,14 @@ class Lab:
     resolver: FakeResolver
     failover: Failover
     junction: Junction
+    telemetry: Telemetry
 
     @classmethod
     def build(cls, hosts: str = "abc", *, timeout: float = 1000.0, follow_links: bool = True) -> Lab:
         servers = [FakeServer(host, {"data": False}) for host in hosts]
         pool, resolver = FakePool(*servers), FakeResolver()
         resolver.known[PREFIX] = resolution(PREFIX, [f"//{host}/data" for host in hosts])
+        telemetry = Telemetry()
         failover = Failover(
             pool.as_pool,
             resolver,
@@ -117,8 +121,9 @@ class Lab:
             follow_links=follow_links,
             timeout=timeout,
             clock=trio.current_time,
+            telemetry=telemetry,
         )
-        return cls(pool, resolver, failover, Junction(PREFIX))
+        return cls(pool, resolver, failover, Junction(PREFIX), telemetry)
 
     @property
     def location(self) -> Location:

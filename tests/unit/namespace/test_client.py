@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, cast
 import pytest
 import trio
 
-from dfsfs.dfsc.cache import Caches
-from dfsfs.dfsc.resolver import (
+from dfsfs.dfsc.actions import (
     Action,
     Answered,
     DiscoverDc,
@@ -18,8 +17,8 @@ from dfsfs.dfsc.resolver import (
     QueryShareIsDfs,
     ReferralReceived,
     RequestReferral,
-    Resolution,
 )
+from dfsfs.dfsc.cache import Caches
 from dfsfs.errors import (
     ConnectError,
     ConnectionLost,
@@ -29,16 +28,20 @@ from dfsfs.errors import (
     PosixError,
     SmbError,
 )
-from dfsfs.namespace import client
-from dfsfs.namespace.client import REFERRAL_SIZES, Namespace, ReferralClient
+from dfsfs.namespace import referrals
+from dfsfs.namespace.client import Namespace
 from dfsfs.namespace.junction import Attempt, Covered, Location
+from dfsfs.namespace.referrals import REFERRAL_SIZES, ReferralClient, ReferralSettings
+from dfsfs.telemetry import Telemetry
 from tests.fakes.pool import FakeLink, FakePool, FakeServer, unc, virtual
 from tests.unit.namespace.script import PREFIX, resolution
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from dfsfs.dfsc.resolver import ReferralKind
+    from dfsfs.dfsc.actions import ReferralKind
+    from dfsfs.dfsc.walk import Resolution
+    from dfsfs.telemetry import Event
     from dfsfs.unc import UncPath
 
 KIND = cast("ReferralKind", None)
@@ -54,7 +57,9 @@ class Script:
         self.end = end
         self.runs = 0
 
-    def resolve(self, path: UncPath, caches: Caches, **options: object) -> Generator[Action, Outcome, Resolution]:
+    def resolve(
+        self, path: UncPath, caches: Caches, trail: list[Event], **options: object
+    ) -> Generator[Action, Outcome, Resolution]:
         self.runs += 1
         for action in self.actions:
             self.outcomes.append((yield action))
@@ -72,8 +77,8 @@ def server() -> FakeServer:
 
 
 def a_client(pool: FakePool, monkeypatch: pytest.MonkeyPatch, script: Script) -> ReferralClient:
-    monkeypatch.setattr(client, "resolve", script.resolve)
-    return ReferralClient(pool.as_pool, Caches(), max_hops=8, clock=trio.current_time)
+    monkeypatch.setattr(referrals, "resolve", script.resolve)
+    return ReferralClient(pool.as_pool, Caches(), ReferralSettings(), telemetry=Telemetry())
 
 
 class TestActions:
@@ -143,7 +148,7 @@ class TestActions:
     def test_there_are_no_domain_controllers(self, server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
         outcome, _ = self.outcome(server, monkeypatch, DiscoverDc(domain="contoso.test"))
         assert isinstance(outcome, Failed)
-        assert "not joined" in str(outcome.error)
+        assert "in no domain" in str(outcome.error)
 
 
 class TestSingleFlight:
@@ -414,8 +419,13 @@ class TestRun:
         world.ns1.links[unc("//ns1/dfs/single")].targets = ["\\fs2\\data"]
         location = Location(world.namespace.junction(unc("//ns1/dfs/single")), ("a",))
         assert await world.namespace.run(location, where) == "//fs1/data/a"
-        await trio.sleep(601)
-        assert await world.namespace.run(location, where) == "//fs2/data/a"
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(world.namespace.serve)
+            await trio.sleep(601)
+            assert await world.namespace.run(location, where) == "//fs1/data/a"
+            await trio.sleep(1)
+            assert await world.namespace.run(location, where) == "//fs2/data/a"
+            nursery.cancel_scope.cancel()
 
 
 @virtual

@@ -285,7 +285,7 @@ class TestDispositions:
 
     @virtual
     async def test_one_line_for_each_failover(self, caplog: pytest.LogCaptureFixture) -> None:
-        caplog.set_level(logging.INFO, "dfsfs.namespace")
+        caplog.set_level(logging.INFO, "dfsfs.events")
         lab = Lab.build("ab")
         await lab.run()
         assert not caplog.records

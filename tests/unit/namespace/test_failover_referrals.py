@@ -17,8 +17,8 @@ from dfsfs.errors import (
     SecurityError,
     SmbError,
 )
-from dfsfs.namespace.failover import REFRESH_FLOOR, REFRESH_PATIENCE, REFRESH_RETRY
-from dfsfs.namespace.junction import Covered
+from dfsfs.namespace.junction import REFRESH_FLOOR, Covered
+from dfsfs.namespace.upkeep import PATIENCE, RETRY_AFTER
 from tests.fakes.pool import unc, virtual
 from tests.unit.namespace.script import PREFIX, Lab, Operation, resolution
 
@@ -244,27 +244,73 @@ class TestRefresh:
             lab.resolver.known[PREFIX] = resolution(PREFIX, targets, expires=trio.current_time() + 600)
         return lab
 
+    @staticmethod
+    async def refreshed(lab: Lab) -> str:
+        """An operation that notices that the time is up, what is done in the background, and the next operation."""
+        await lab.run()
+        await lab.failover.upkeep.refresh_due()
+        return await lab.run()
+
     @virtual
-    async def test_not_before_its_time(self) -> None:
+    async def test_h09_not_before_its_time_and_not_renewed_by_use(self) -> None:
         lab = await self.expired([A])
         assert len(lab.resolver.asked) == 1
         await lab.run()
+        await lab.failover.upkeep.refresh_due()
         assert len(lab.resolver.asked) == 2
-        await trio.sleep(599)
-        await lab.run()
+        for _ in range(3):
+            await trio.sleep(199)
+            await lab.run()
+            await lab.failover.upkeep.refresh_due()
         assert len(lab.resolver.asked) == 2
+
+    @virtual
+    async def test_c033_the_soft_timeout_delays_nobody(self) -> None:
+        lab = await self.expired([B])
+        lab.resolver.delay = math.inf
+        started = trio.current_time()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(lab.failover.upkeep.serve)
+            for _ in range(5):
+                assert await lab.run() == "//a/data/dir/file"
+            assert trio.current_time() == started
+            nursery.cancel_scope.cancel()
+
+    @virtual
+    async def test_f16_after_the_hard_timeout_an_operation_waits(self) -> None:
+        lab = await self.expired([B])
+        await trio.sleep(3 * 600 + trio.current_time())
+        assert await lab.run() == "//b/data/dir/file"
+
+    @virtual
+    async def test_f16_a_silent_namespace_server_delays_one_operation_a_little(self) -> None:
+        lab = await self.expired([B])
+        await trio.sleep(3 * 600 + trio.current_time())
+        asked, lab.resolver.delay = len(lab.resolver.asked), math.inf
+        times: list[float] = []
+        started = trio.current_time()
+
+        async def call() -> None:
+            await lab.run()
+            times.append(trio.current_time() - started)
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(5):
+                nursery.start_soon(call)
+        assert sorted(times) == pytest.approx([0, 0, 0, 0, PATIENCE])
+        assert len(lab.resolver.asked) == asked + 1
 
     @virtual
     async def test_the_binding_stays_while_its_target_does(self) -> None:
         lab = await self.expired([B, A])
         before = lab.junction.binding
-        assert await lab.run() == "//a/data/dir/file"
+        assert await self.refreshed(lab) == "//a/data/dir/file"
         assert lab.junction.binding is before
 
     @virtual
-    async def test_the_junction_leaves_a_target_that_is_gone(self) -> None:
+    async def test_h10_the_junction_leaves_a_target_that_is_gone(self) -> None:
         lab = await self.expired([C, B])
-        assert await lab.run() == "//c/data/dir/file"
+        assert await self.refreshed(lab) == "//c/data/dir/file"
         assert lab.junction.generation == 2
         assert lab.failover.statistics().failovers == 0
 
@@ -277,39 +323,23 @@ class TestRefresh:
         ],
         ids=repr,
     )
-    def test_what_is_known_stays_when_there_is_no_answer(self, error: DfsfsError) -> None:
+    def test_c098_what_is_known_stays_when_there_is_no_answer(self, error: DfsfsError) -> None:
         @virtual
         async def scenario() -> None:
             lab = await self.expired(error)
             for _ in range(3):
-                assert await lab.run() == "//a/data/dir/file"
+                assert await self.refreshed(lab) == "//a/data/dir/file"
             assert len(lab.resolver.asked) == 2
             lab.resolver.known[PREFIX] = resolution(PREFIX, [B])
-            await trio.sleep(REFRESH_RETRY)
-            assert await lab.run() == "//b/data/dir/file"
+            await trio.sleep(RETRY_AFTER)
+            assert await self.refreshed(lab) == "//b/data/dir/file"
 
         scenario()
 
     @virtual
-    async def test_a_silent_namespace_server_delays_one_operation_a_little(self) -> None:
-        lab = await self.expired([B])
-        lab.resolver.delay = math.inf
-        times: list[float] = []
-        started = trio.current_time()
-
-        async def call() -> None:
-            await lab.run()
-            times.append(trio.current_time() - started)
-
-        async with trio.open_nursery() as nursery:
-            for _ in range(5):
-                nursery.start_soon(call)
-        assert sorted(times) == pytest.approx([0, 0, 0, 0, REFRESH_PATIENCE])
-        assert len(lab.resolver.asked) == 2
-
-    @virtual
     async def test_a_cancelled_refresh_is_left_to_the_next(self) -> None:
         lab = await self.expired([B])
+        await trio.sleep(3 * 600 + trio.current_time())
         lab.resolver.delay = 1.0
         with trio.move_on_after(0.5):
             await lab.run()
@@ -318,11 +348,13 @@ class TestRefresh:
     @virtual
     async def test_a_link_that_is_gone_is_an_error_until_it_comes_back(self) -> None:
         lab = await self.expired(SmbError(NtStatus.OBJECT_PATH_NOT_FOUND, "test"))
+        assert await lab.run() == "//a/data/dir/file"
+        await lab.failover.upkeep.refresh_due()
+        assert lab.junction.binding is None
         for _ in range(2):
             with pytest.raises(SmbError) as caught:
                 await lab.run()
             assert caught.value.errno == errno.ENOENT
-            assert lab.junction.binding is None
         lab.resolver.known[PREFIX] = resolution(PREFIX, [A])
         await trio.sleep(10)
         assert await lab.run() == "//a/data/dir/file"
@@ -336,7 +368,7 @@ class TestRefresh:
             await lab.run()
         assert len(lab.resolver.asked) == 1
         await trio.sleep(REFRESH_FLOOR)
-        await lab.run()
+        await self.refreshed(lab)
         assert len(lab.resolver.asked) == 2
 
     @virtual

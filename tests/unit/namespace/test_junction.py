@@ -20,7 +20,7 @@ def test_the_generation_counts_moves_and_not_connections() -> None:
     junction = Junction(PREFIX)
     junction.check_invariants()
     junction.resolution = resolution(PREFIX, ["//a/data", "//b/data"])
-    generations = [junction.bind(unc(f"//{host}/data"), TREE).generation for host in "aabBa"]
+    generations = [junction.bind(unc(f"//{host}/data"), TREE, 0.0).generation for host in "aabBa"]
     assert generations == [1, 1, 2, 2, 3]
     junction.check_invariants()
 
@@ -28,7 +28,7 @@ def test_the_generation_counts_moves_and_not_connections() -> None:
 def test_release_keeps_the_generation() -> None:
     junction = Junction(PREFIX)
     junction.resolution = resolution(PREFIX, ["//a/data"])
-    junction.bind(unc("//a/data"), TREE)
+    junction.bind(unc("//a/data"), TREE, 0.0)
     junction.release()
     assert [junction.binding, junction.resolution] == [None, None]
     assert junction.generation == 1
@@ -53,7 +53,7 @@ def test_a_location_is_a_path_below_its_junction() -> None:
 
 def test_an_attempt_knows_its_tree() -> None:
     junction = Junction(PREFIX)
-    binding = junction.bind(unc("//a/data"), TREE)
+    binding = junction.bind(unc("//a/data"), TREE, 0.0)
     assert Attempt(binding, unc("//a/data/x"), repeated=False).tree is TREE
 
 

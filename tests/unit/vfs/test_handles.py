@@ -185,6 +185,37 @@ async def test_a_target_that_comes_back_finds_its_handles_good(autojump_clock: o
     assert bytes(world.file.data) == b"Content!"
 
 
+async def test_h15_an_open_file_keeps_its_target_when_the_link_fails_back(autojump_clock: object) -> None:
+    world = Pair()
+    world.namespace.stop("//fs1/data")
+    _, handle = await world.open(os.O_RDWR)
+    await world.fs.write(handle, 0, b"C")
+    world.namespace.start("//fs1/data")
+    world.namespace.fail_back("//dfs/ns/link", "//fs1/data")
+    await world.fs.write(handle, 7, b"!")
+    await world.fs.flush(handle)
+    await world.fs.fsync(handle)
+    assert bytes(await world.fs.read(handle, 0, 99)) == bytes(world.copy.data) == b"Content!"
+    assert bytes(world.file.data) == b"content"
+    await world.fs.release(handle)
+    assert world.copy.opens == 0
+
+
+async def test_a_file_left_behind_by_failback_follows_when_its_target_dies(autojump_clock: object) -> None:
+    world = Pair()
+    world.namespace.stop("//fs1/data")
+    _, clean = await world.open(os.O_RDONLY)
+    _, dirty = await world.open(os.O_RDWR)
+    await world.fs.write(dirty, 0, b"content")
+    world.copy.written = world.file.written
+    world.namespace.start("//fs1/data")
+    world.namespace.fail_back("//dfs/ns/link", "//fs1/data")
+    world.namespace.stop("//fs2/data")
+    await fails(errno.ESTALE, world.fs.read(clean, 0, 3))
+    await fails(errno.EIO, world.fs.write(dirty, 0, b"x"))
+    await fails(errno.EIO, world.fs.flush(dirty))
+
+
 async def test_an_error_of_close_is_logged(autojump_clock: object, caplog: pytest.LogCaptureFixture) -> None:
     world = Pair()
     _, handle = await world.open(os.O_RDWR)

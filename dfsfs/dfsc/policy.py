@@ -1,0 +1,81 @@
+"""What the options of a mount change about referrals. Pure.
+
+
+They choose among the targets that a referral names, and never add one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
+
+from dfsfs.dfsc.referral import Referral, Target
+from dfsfs.telemetry import Event, PolicyIgnored
+from dfsfs.unc import UncPath, fold_name
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """`prefer`: patterns of host names whose targets come first, in this order. `pins`: the one target to use for a
+    namespace path. `ttl_min`, `ttl_max`: seconds. `failback`: instead of what the server says.
+    """
+
+    prefer: tuple[str, ...] = ()
+    pins: tuple[tuple[UncPath, UncPath], ...] = ()
+    ttl_min: int | None = None
+    ttl_max: int | None = None
+    failback: bool | None = None
+
+    def apply(self, referral: Referral) -> tuple[Referral, tuple[Event, ...]]:
+        """The referral as this mount uses it, and what could not be done."""
+        targets, events = self._pinned(referral)
+        return (
+            replace(
+                referral,
+                targets=self._preferred(targets),
+                ttl=self._ttl(referral.ttl),
+                failback=referral.failback if self.failback is None else self.failback,
+            ),
+            events,
+        )
+
+    def _ttl(self, ttl: int) -> int:
+        if self.ttl_min is not None:
+            ttl = max(ttl, self.ttl_min)
+        return ttl if self.ttl_max is None else min(ttl, self.ttl_max)
+
+    def _pinned(self, referral: Referral) -> tuple[tuple[Target, ...], tuple[Event, ...]]:
+        pin = next((target for path, target in self.pins if path == referral.prefix), None)
+        if pin is None:
+            return referral.targets, ()
+        if any(target.path == pin for target in referral.targets):
+            return (Target(pin, True),), ()
+        problem = f"dfs_pin= names {pin}, which is none of its targets; all of them are used"
+        return referral.targets, (PolicyIgnored(referral.prefix, problem),)
+
+    def _preferred(self, targets: Sequence[Target]) -> tuple[Target, ...]:
+        """Target sets stay what they are, but for the preferred targets, which become sets of their own in front."""
+        rest, front = list(targets), []
+        for pattern in map(fold_name, self.prefer):
+            chosen = [target for target in rest if fnmatchcase(fold_name(target.path.host), pattern)]
+            rest = _without(rest, chosen)
+            front += [Target(target.path, not index) for index, target in enumerate(chosen)]
+        if front and rest:
+            rest[0] = Target(rest[0].path, True)
+        return (*front, *rest)
+
+
+def _without(targets: Sequence[Target], removed: Sequence[Target]) -> list[Target]:
+    """The targets that are left, with the boundaries of their sets."""
+    left: list[Target] = []
+    boundary = False
+    for target in targets:
+        boundary = boundary or target.starts_set
+        if target not in removed:
+            left.append(Target(target.path, boundary))
+            boundary = False
+    return left

@@ -1,0 +1,162 @@
+"""A resolution under way: the path as it is now, how it came from the one asked for, and what was found out. Pure.
+
+`path`, as it changes on the walk, is the asked path with its first components replaced. The walk keeps how many of the
+asked ones the replacement stands for.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator
+from dataclasses import dataclass
+
+from dfsfs.dfsc.actions import Action, Failed, Outcome, ReferralKind, ReferralReceived, RequestReferral
+from dfsfs.dfsc.cache import NOT_DFS_SECONDS, Caches
+from dfsfs.dfsc.referral import Referral, Target, referral_from
+from dfsfs.dfsc.wire import ReferralResponse
+from dfsfs.errors import DfsfsError, Disposition, NtStatus
+from dfsfs.telemetry import Event, NamespaceEntered, ReferralAnswered, ReferralRefused, ReferralSent
+from dfsfs.unc import UncPath
+
+_MOVES_ON = frozenset({Disposition.NEXT_TARGET, Disposition.RECONNECT, Disposition.RETRY})
+
+
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    """Where a path is. `covered` is the leading part of it that `targets`, in the order to try them, stand for.
+
+    `referral` is the cache entry it comes from, None for a share outside DFS; `expires` is when one of the entries on
+    the way has to be asked for again, and may have passed: an entry is used for a while after that.
+    """
+
+    path: UncPath
+    covered: UncPath
+    referral: Referral | None
+    targets: tuple[Target, ...]
+    expires: float
+    hard_expires: float = math.inf
+    """When they are too old to be used (four times the TTL)."""
+    preferred: tuple[UncPath, ...] = ()
+    """Those of `targets` that failback goes back to: the first target set, if the namespace wants failback."""
+    hops: int = 0
+    trail: tuple[Event, ...] = ()
+
+    @property
+    def rest(self) -> tuple[str, ...]:
+        """The components below `covered`: to be looked for on the target."""
+        return self.covered.rest_of(self.path)
+
+
+class Walk:
+    """See the module's text. `fresh`: an entry past its soft time-out is asked for again and not used."""
+
+    def __init__(self, asked: UncPath, caches: Caches, now: float, trail: list[Event], *, fresh: bool = False) -> None:
+        self.asked = asked
+        self.caches = caches
+        self.now = now
+        self.fresh = fresh
+        self.path = asked
+        self.trail = trail
+        self._expires = self._hard_expires = math.inf
+        self._replaced = 0  # components of `asked` that were replaced
+        self._replacement = 0  # by so many components of `path`
+
+    def note(self, event: Event) -> None:
+        self.trail.append(event)
+
+    def store(self, response: ReferralResponse, prefix: UncPath) -> Referral:
+        """Takes an answer into the cache, as the mount's options want it."""
+        domains = self.caches.domains
+        referral = referral_from(response, prefix, self.now, is_domain=domains.__contains__)
+        referral, ignored = self.caches.policy.apply(referral)
+        self.trail += ignored
+        return self.caches.referrals.store(referral)
+
+    def uses(self, referral: Referral) -> None:
+        self._expires = min(self._expires, referral.expires)
+        self._hard_expires = min(self._hard_expires, referral.hard_expires)
+
+    def _covered(self, prefix: UncPath) -> int:
+        """How many components of the asked path an entry with this prefix stands for."""
+        return self._replaced + max(0, len(prefix) - self._replacement)
+
+    def _places(self, prefix: UncPath, target: UncPath) -> UncPath:
+        """Where the covered part is if `prefix` is at `target`. A replacement may lead further down than the prefix."""
+        return target.join(self.path.components[len(prefix) : self._replacement])
+
+    def enter(self, referral: Referral) -> None:
+        """Replaces the entry's prefix by its target (3.1.4.1 steps 3 and 11)."""
+        self.uses(referral)
+        covered = self._covered(referral.prefix)
+        place = self._places(referral.prefix, referral.hinted.path)
+        self.path = place.join(self.asked.components[covered:])
+        self._replaced, self._replacement = covered, len(place)
+        self.note(NamespaceEntered(referral.prefix, place))
+
+    def end(self, referral: Referral, hops: int) -> Resolution:
+        """The end at a DFS root or link: step 3 or 4."""
+        self.uses(referral)
+        preferred = referral.first_set if referral.failback else ()
+        return Resolution(
+            path=self.asked,
+            covered=UncPath(self.asked.components[: self._covered(referral.prefix)]),
+            referral=referral,
+            targets=self._all_places(referral.prefix, referral.ordered),
+            expires=self._expires,
+            hard_expires=self._hard_expires,
+            preferred=tuple(target.path for target in self._all_places(referral.prefix, preferred)),
+            hops=hops,
+            trail=tuple(self.trail),
+        )
+
+    def end_outside(self, hops: int) -> Resolution:
+        """The end at a share outside DFS: step 12."""
+        share = self.path.share
+        return Resolution(
+            path=self.asked,
+            covered=UncPath(self.asked.components[: self._covered(share)]),
+            referral=None,
+            targets=self._all_places(share, (Target(share, True),)),
+            expires=min(self._expires, self.now + NOT_DFS_SECONDS),
+            hard_expires=self._hard_expires,
+            hops=hops,
+            trail=tuple(self.trail),
+        )
+
+    def _all_places(self, prefix: UncPath, targets: tuple[Target, ...]) -> tuple[Target, ...]:
+        return tuple(Target(self._places(prefix, target.path), target.starts_set) for target in targets)
+
+
+Asked = Generator[Action, Outcome, ReferralResponse | DfsfsError]
+
+
+def ask(walk: Walk, host: str, path: UncPath | None, kind: ReferralKind) -> Asked:
+    """One request for a referral; what it came to."""
+    shown = path.wire if path is not None else ""
+    walk.note(ReferralSent(host, shown, kind.value))
+    outcome = yield RequestReferral(host, path, kind)
+    walk.now = outcome.now
+    if isinstance(outcome, Failed):
+        walk.note(ReferralRefused(host, shown, str(outcome.error)))
+        return outcome.error
+    assert isinstance(outcome, ReferralReceived), outcome
+    response = outcome.response
+    walk.note(ReferralAnswered(host, shown, response.version, response.flags, response.ttl, _shown(response)))
+    return response
+
+
+def _shown(response: ReferralResponse) -> tuple[str, ...]:
+    targets: list[str] = []
+    for entry in response.entries:
+        targets += ["|"] if entry.starts_set and targets else []
+        targets.append(str(entry.network_address))
+    return (*targets, *(name for entry in response.name_lists for name in (entry.names or (entry.special_name,))))
+
+
+def asks_next(error: DfsfsError) -> bool:
+    """Whether a referral request that failed like this is sent to the next root target or domain controller.
+
+    Those are the statuses after which an operation goes to the next target, without BAD_NETWORK_NAME (MS-DFSC section
+    6, on 3.1.5.4.3).
+    """
+    return error.disposition in _MOVES_ON and error.status != NtStatus.BAD_NETWORK_NAME

@@ -1,0 +1,319 @@
+"""Resolves paths by asking servers: the driver of the resolver (MS-DFSC 3.1.4.1) and of the list of domains (3.1.6).
+
+The resolver is a generator without I/O that yields what it wants to know. `ReferralClient` finds it out: a referral is
+an FSCTL_DFS_GET_REFERRALS request on IPC$ (3.1.4.2), or an answer of the file of dfs_static=; whether a share is a DFS
+root is a matter of its tree connect.
+
+Concurrency: two tasks that resolve the same path at the same time share one resolution, and its failure, and two
+resolutions that need the same referral share one request; if the task that drives it is cancelled, one of the others
+begins anew. No lock is held here, so resolutions of different paths never wait for each other, except where the pool
+makes them share a connection that is being made.
+
+What this does not do: it knows no byte of a referral (dfsc/wire.py), keeps no referral (dfsc/cache.py), tries no
+target twice (failover.py).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+
+import trio
+
+from dfsfs.dfsc.actions import (
+    Action,
+    Answered,
+    DcFound,
+    DiscoverDc,
+    Failed,
+    Outcome,
+    QueryShareIsDfs,
+    ReferralReceived,
+    RequestReferral,
+)
+from dfsfs.dfsc.domains import BOOTSTRAP_INTERVAL, refresh_domains
+from dfsfs.dfsc.resolver import MAX_HOPS, resolve
+from dfsfs.dfsc.wire import ReferralResponse, decode_response, encode_request, encode_request_ex
+from dfsfs.errors import DfsfsError, Disposition, NtStatus, SmbError
+from dfsfs.smb.wire import Fsctl
+from dfsfs.telemetry import ReferralRefused
+from dfsfs.unc import UncPath, fold_name
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Generator, Hashable
+
+    from dfsfs.dfsc.cache import Caches
+    from dfsfs.dfsc.walk import Resolution
+    from dfsfs.smb.pool import Pool
+    from dfsfs.smb.tree import Tree
+    from dfsfs.telemetry import Event, Telemetry
+
+T = TypeVar("T")
+
+REFERRAL_SIZES = (4096, 8192, 16384, 32768, 57344)
+"""The room offered for an answer, in bytes, one after the other (MS-DFSC section 6 on 3.1.5.4: 4 KiB growing to 56)."""
+
+REFERRAL_LEVEL = 4
+"""The newest version of referral entries that the decoder knows; a server answers in this or an older one."""
+
+EX_REFUSED = frozenset(
+    {
+        NtStatus.FS_DRIVER_REQUIRED,
+        NtStatus.INVALID_DEVICE_REQUEST,
+        NtStatus.INVALID_PARAMETER,
+        NtStatus.NOT_SUPPORTED,
+        NtStatus.NOT_IMPLEMENTED,
+    }
+)
+"""What servers that don't know REQ_GET_DFS_REFERRAL_EX say to it."""
+
+
+DOMAINS_RETRY = 30.0
+"""Seconds between two tries to learn the domains, as long as none is known. Windows waits its 15 minutes then, too."""
+
+
+class ReferralSource(Protocol):
+    """Something that stands in for servers, or overrides what they say."""
+
+    def answer(self, path: UncPath, *, root: bool) -> ReferralResponse | None:
+        """The answer to a root or link referral request; None if a server is to be asked.
+
+        Raises:
+            DfsfsError: what a server would refuse the request with.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ReferralSettings:
+    """What the options of a mount say about asking for referrals.
+
+    `site`: of this computer, for servers that take it. `controllers`: of our domain (`dc=`), none if it is in none.
+    """
+
+    max_hops: int = MAX_HOPS
+    site: str | None = None
+    controllers: tuple[str, ...] = ()
+    static: ReferralSource | None = None
+
+
+@dataclass(slots=True, eq=False)
+class _Flight(Generic[T]):
+    """Work under way. Neither a result nor an error is there if its task was cancelled."""
+
+    done: trio.Event = field(default_factory=trio.Event)
+    results: list[T] = field(default_factory=list)
+    error: DfsfsError | None = None
+
+
+class Flights(Generic[T]):
+    """Work that is done once for all who ask for it at the same time, by the first of them."""
+
+    def __init__(self) -> None:
+        self._flights: dict[Hashable, _Flight[T]] = {}
+
+    def __len__(self) -> int:
+        return len(self._flights)
+
+    async def share(self, key: Hashable, work: Callable[[], Awaitable[T]]) -> T:
+        """The result of `work()`, or its DfsfsError. If whoever does it is cancelled, the next one does it."""
+        while (flight := self._flights.get(key)) is not None:
+            await flight.done.wait()
+            if flight.error is not None:
+                raise flight.error.with_traceback(None)
+            if flight.results:
+                return flight.results[0]
+        flight = self._flights[key] = _Flight()
+        try:
+            flight.results.append(await work())
+        except DfsfsError as error:
+            flight.error = error
+            raise
+        finally:
+            del self._flights[key]
+            flight.done.set()
+        return flight.results[0]
+
+
+class ReferralClient:
+    """Resolves namespace paths by asking servers. The `PathResolver` of failover.py."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        caches: Caches,
+        settings: ReferralSettings,
+        *,
+        telemetry: Telemetry,
+        clock: Callable[[], float] = trio.current_time,
+    ) -> None:
+        self._pool = pool
+        self._caches = caches
+        self._settings = settings
+        self._telemetry = telemetry
+        self._clock = clock
+        self._resolutions: Flights[Resolution] = Flights()
+        self._requests: Flights[ReferralResponse] = Flights()
+        self._without_ex: set[str] = set()
+        self.resolutions = 0
+        self.requests = 0
+
+    async def resolve(self, path: UncPath, *, uncovered: bool = False, fresh: bool = False) -> Resolution:
+        """Finds the targets that stand for `path`. `uncovered`: a server answered PATH_NOT_COVERED for it. `fresh`:
+        entries of the cache past their soft time-out are asked for again.
+
+        Raises:
+            NamespaceLoop: the path leads through too many namespaces, or back to itself.
+            DfsfsError: a server refused a referral or could not be reached.
+        """
+        return await self._resolutions.share(
+            (path, uncovered, fresh), lambda: self._resolve(path, uncovered=uncovered, fresh=fresh)
+        )
+
+    @property
+    def resolving(self) -> int:
+        """How many resolutions are under way."""
+        return len(self._resolutions)
+
+    def confirm(self, resolution: Resolution, target: UncPath) -> None:
+        """Makes `target` the hint of the entry that `resolution` came from."""
+        if resolution.referral is not None:
+            self._caches.referrals.set_hint(resolution.referral, target)
+
+    async def learn_domains(self) -> None:
+        """Asks a controller of our domain, if there is one, which domains there are (MS-DFSC 3.1.6).
+
+        If none can be asked, what is known stays, and the events say why.
+        """
+        if not self._settings.controllers:
+            return
+        trail: list[Event] = []
+        try:
+            await self._drive(refresh_domains(self._caches, trail, now=self._clock()), trail)
+        except DfsfsError as error:
+            self._telemetry.publish(ReferralRefused(", ".join(self._settings.controllers), "", str(error)))
+
+    async def keep_domains(self) -> None:
+        """The BootstrapDCTimer (MS-DFSC 3.1.6): learns the domains again and again, until cancelled."""
+        while self._settings.controllers:
+            await trio.sleep(BOOTSTRAP_INTERVAL if self._caches.domains.snapshot() else DOMAINS_RETRY)
+            await self.learn_domains()
+
+    async def _resolve(self, path: UncPath, *, uncovered: bool, fresh: bool) -> Resolution:
+        self.resolutions += 1
+        trail: list[Event] = []
+        steps = resolve(
+            path,
+            self._caches,
+            trail,
+            now=self._clock(),
+            uncovered=uncovered,
+            fresh=fresh,
+            max_hops=self._settings.max_hops,
+        )
+        return await self._drive(steps, trail)
+
+    async def _drive(self, steps: Generator[Action, Outcome, T], trail: list[Event]) -> T:
+        """Runs a generator of actions to its end and publishes its events, also when it fails."""
+        try:
+            action = next(steps)
+            while True:
+                action = steps.send(await self._perform(action))
+        except StopIteration as end:
+            result: T = end.value
+            return result
+        finally:
+            steps.close()
+            for event in trail:
+                self._telemetry.publish(event)
+
+    async def _perform(self, action: Action) -> Outcome:
+        """Does what the resolver asks for. Whatever goes wrong is an outcome, too."""
+        try:
+            match action:
+                case RequestReferral(host=host, path=path):
+                    return ReferralReceived(now=self._clock(), response=await self._referral(host, path))
+                case QueryShareIsDfs(target=target):
+                    return Answered(now=self._clock(), value=await self._is_namespace(target.share))
+                case DiscoverDc():
+                    return DcFound(now=self._clock(), host=await self._controller())
+        except DfsfsError as error:
+            return Failed(now=self._clock(), error=error)
+
+    async def _controller(self) -> str:
+        """The first of the domain controllers named in the options that can be logged in to."""
+        error = DfsfsError("this computer is in no domain, as far as is known; name a domain controller with dc=")
+        for host in self._settings.controllers:
+            try:
+                await self._pool.ipc(host)
+            except DfsfsError as failure:
+                error = failure
+            else:
+                return host
+        raise error
+
+    async def _is_namespace(self, share: UncPath) -> bool:
+        """Whether paths below a share may lead elsewhere.
+
+        A root that is no share (Samba: `msdfs proxy`) shows only in its referral.
+        """
+        if self._static_answer(share) is not None:
+            return True
+        try:
+            return (await self._pool.tree(share)).is_dfs
+        except SmbError as error:
+            if error.status != NtStatus.BAD_NETWORK_NAME:
+                raise
+        try:
+            await self._referral(share.host, share)
+        except SmbError:
+            return False
+        return True
+
+    async def _referral(self, host: str, path: UncPath | None) -> ReferralResponse:
+        known = self._static_answer(path) if path is not None else None
+        if known is not None:
+            return known
+        return await self._requests.share((fold_name(host), path), lambda: self._request(host, path))
+
+    def _static_answer(self, path: UncPath) -> ReferralResponse | None:
+        static = self._settings.static
+        return static.answer(path, root=len(path) == 2) if static is not None and len(path) >= 2 else None
+
+    async def _request(self, host: str, path: UncPath | None) -> ReferralResponse:
+        """Asks a server for a referral (MS-DFSC 3.1.4.2). Once more if an idle connection turned out to be dead."""
+        try:
+            return await self._request_on(await self._pool.ipc(host), host, path)
+        except DfsfsError as error:
+            if error.disposition is not Disposition.RECONNECT:
+                raise
+        return await self._request_on(await self._pool.ipc(host), host, path)
+
+    async def _request_on(self, tree: Tree, host: str, path: UncPath | None) -> ReferralResponse:
+        wire, site = path.wire if path is not None else "", self._settings.site
+        if site is not None and fold_name(host) not in self._without_ex:
+            request = encode_request_ex(wire, site, REFERRAL_LEVEL)
+            status, body = await self._growing(tree, Fsctl.DFS_GET_REFERRALS_EX, request)
+            if status not in EX_REFUSED:
+                return self._decoded(status, body, host, path)
+            self._without_ex.add(fold_name(host))
+        status, body = await self._growing(tree, Fsctl.DFS_GET_REFERRALS, encode_request(wire, REFERRAL_LEVEL))
+        return self._decoded(status, body, host, path)
+
+    async def _growing(self, tree: Tree, code: Fsctl, request: bytes) -> tuple[int, bytes]:
+        """The status and the answer, with as much room for it as it takes."""
+        status, body = int(NtStatus.BUFFER_OVERFLOW), b""
+        for size in REFERRAL_SIZES:
+            self.requests += 1
+            status, body = await tree.referral(code, request, size)
+            # Samba fills the buffer with the beginning of an answer that is too long; it may end in the middle of an
+            # entry, so nothing of it is used.
+            if status != NtStatus.BUFFER_OVERFLOW:
+                break
+        return status, body
+
+    @staticmethod
+    def _decoded(status: int, body: bytes, host: str, path: UncPath | None) -> ReferralResponse:
+        if status != NtStatus.SUCCESS:
+            raise SmbError(status, f"DFS referral for {path or 'domains'} from {host}")
+        return decode_response(body, path)

@@ -1,0 +1,222 @@
+"""What happens to junctions behind the backs of their users: new referrals, and the way back to a preferred target.
+
+A referral's soft time-out (its TTL) costs no operation any time: whoever notices it says so here, and the task of the
+mount asks for a new one. Only after the hard time-out (four times the TTL) an operation waits for it, `PATIENCE`
+seconds at most. A namespace that can't be asked is no reason to leave a target that works, so what is known stays in
+use; the next try is RETRY_AFTER seconds later.
+
+Failback (MS-DFSC 3.1.5.4.3): a junction that is not on a target of its referral's first set, and whose namespace wants
+failback, goes back as soon as one of those answers: at a refresh, and every PROBE_INTERVAL seconds. "Answers" is a tree
+connect and a look at the folder; a server that comes and goes does not drag the junction along, because it stays where
+it is for HOLD seconds at least, and the mounts of a company don't come back all in the same second, because of JITTER.
+Handles that are open stay on their target.
+
+What this does not do: it moves nothing that fails. That is failover.py's.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING
+
+import trio
+
+from dfsfs.errors import DfsfsError, Disposition
+from dfsfs.namespace.targets import entry_for, preferred_for, targets_for
+from dfsfs.telemetry import FailedBack, Refreshed
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from dfsfs.namespace.failover import PathResolver
+    from dfsfs.namespace.junction import Junction, TargetBinding
+    from dfsfs.smb.pool import Pool
+    from dfsfs.smb.tree import Tree
+    from dfsfs.telemetry import Telemetry
+    from dfsfs.unc import UncPath
+
+PATIENCE = 5.0
+"""Seconds that an operation waits for the refresh of a referral while its target is alive."""
+RETRY_AFTER = 30.0
+"""Seconds until the next try after a refresh that could not be done."""
+PROBE_INTERVAL = 15.0
+"""Seconds between two looks at the first target set of junctions that are not on it."""
+PROBE_TIMEOUT = 8.0
+"""Seconds for one such look."""
+HOLD = 30.0
+"""Seconds that a junction stays on a target before it fails back."""
+JITTER = 0.25
+"""By what part of it a pause is made longer or shorter at random."""
+AT_ONCE = 8
+"""Junctions that are refreshed or probed at the same time."""
+
+
+class Upkeep:
+    """The upkeep of one mount's junctions."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        resolver: PathResolver,
+        *,
+        clock: Callable[[], float],
+        telemetry: Telemetry,
+        hold: float = HOLD,
+    ) -> None:
+        self._pool = pool
+        self._resolver = resolver
+        self._clock = clock
+        self._telemetry = telemetry
+        self._hold = hold
+        self._due: dict[UncPath, Junction] = {}
+        self._away: dict[UncPath, Junction] = {}
+        self._wake = trio.Event()
+        self.refreshes = 0
+
+    # -- what the users of junctions say --------------------------------------------------------------------------
+
+    def refresh_soon(self, junction: Junction) -> None:
+        """The junction's referral is past its soft time-out, and it is in use."""
+        junction.refresh_at = self._clock() + RETRY_AFTER
+        self._due[junction.prefix] = junction
+        self._wake.set()
+
+    def bound(self, junction: Junction) -> None:
+        """The junction has a new target: looks whether it should be on another one some time."""
+        if self._preferred(junction):
+            self._away[junction.prefix] = junction
+            self._wake.set()
+        else:
+            self._away.pop(junction.prefix, None)
+
+    # -- the tasks ------------------------------------------------------------------------------------------------
+
+    async def serve(self) -> None:
+        """Refreshes and fails back what needs it, until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._keep_fresh)
+            nursery.start_soon(self._keep_home)
+
+    async def _keep_fresh(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake = trio.Event()
+            await self.refresh_due()
+
+    async def _keep_home(self) -> None:
+        while True:
+            await trio.sleep(PROBE_INTERVAL * random.uniform(1 - JITTER, 1 + JITTER))
+            await self.fail_back_all()
+
+    async def refresh_due(self) -> None:
+        """Refreshes the junctions that asked for it."""
+        due, self._due = list(self._due.values()), {}
+        await _each(due, self._refresh_quietly)
+
+    async def fail_back_all(self) -> None:
+        """Goes back to preferred targets where that is possible now."""
+        await _each(list(self._away.values()), self.fail_back)
+
+    # -- refresh --------------------------------------------------------------------------------------------------
+
+    async def _refresh_quietly(self, junction: Junction) -> None:
+        """In the background nobody wants to hear that the link is gone: the next operation finds that out."""
+        try:
+            await self.refresh(junction)
+        except DfsfsError as error:
+            self._telemetry.publish(Refreshed(junction.prefix, str(error)))
+
+    async def refresh(self, junction: Junction) -> None:
+        """Asks again for a referral whose time is up (MS-DFSC 3.1.1 leaves the use of an old one to the client).
+
+        Raises:
+            DfsfsError: the namespace says that there is no such link any more. A namespace that can't be reached, or
+                whose answer can't be trusted, is no failure: what is known stays in use.
+        """
+        claimed_at = self._clock()
+        junction.refresh_at = claimed_at + RETRY_AFTER
+        try:
+            with trio.move_on_after(PATIENCE) as scope:
+                resolution = await self._resolver.resolve(junction.prefix, uncovered=False, fresh=True)
+            if scope.cancelled_caught:
+                self._telemetry.publish(Refreshed(junction.prefix, f"no answer within {PATIENCE:g} s"))
+                return
+        except trio.Cancelled:
+            junction.refresh_at = claimed_at
+            raise
+        except DfsfsError as error:
+            if error.disposition is not Disposition.RETURN:
+                self._telemetry.publish(Refreshed(junction.prefix, str(error)))
+                return
+            async with junction.lock:
+                junction.release()
+            raise
+        self.refreshes += 1
+        self._telemetry.publish(Refreshed(junction.prefix))
+        async with junction.lock:
+            junction.adopt(resolution, self._clock())
+            if junction.binding is not None and junction.binding.target not in targets_for(junction, resolution):
+                junction.binding = None
+        self.bound(junction)
+        if junction.prefix in self._away:
+            await self.fail_back(junction)
+
+    # -- failback -------------------------------------------------------------------------------------------------
+
+    def _preferred(self, junction: Junction) -> list[UncPath]:
+        """The targets to go back to; none if the junction is on one of them, or should not go back."""
+        resolution, binding = junction.resolution, junction.binding
+        if resolution is None or binding is None:
+            return []
+        preferred = preferred_for(junction, resolution)
+        return [] if binding.target in preferred else preferred
+
+    async def fail_back(self, junction: Junction) -> None:
+        """Binds the junction to the first of its preferred targets that answers, if it was long enough elsewhere."""
+        binding = junction.binding
+        candidates = self._preferred(junction)
+        if not candidates or binding is None:
+            self._away.pop(junction.prefix, None)
+            return
+        if self._clock() < junction.bound_at + self._hold:
+            return
+        for target in candidates:
+            tree = await self._answers(target)
+            if tree is not None:
+                await self._go_back(junction, binding, target, tree)
+                return
+
+    async def _answers(self, target: UncPath) -> Tree | None:
+        """A tree connect to the target if it is there and shows its folder."""
+        try:
+            with trio.move_on_after(PROBE_TIMEOUT):
+                tree = await self._pool.tree(target.share)
+                await tree.stat(target)
+                return tree
+        except DfsfsError:
+            pass
+        return None
+
+    async def _go_back(self, junction: Junction, old: TargetBinding, target: UncPath, tree: Tree) -> None:
+        async with junction.lock:
+            if junction.binding is not old or junction.resolution is None:
+                return
+            junction.bind(target, tree, self._clock())
+            entry = entry_for(junction, junction.resolution, target)
+            if entry is not None:
+                self._resolver.confirm(junction.resolution, entry)
+        self._away.pop(junction.prefix, None)
+        self._telemetry.publish(FailedBack(junction.prefix, old.target, target))
+
+
+async def _each(junctions: list[Junction], work: Callable[[Junction], Awaitable[None]]) -> None:
+    """Awaits `work` for all of them, a few at a time."""
+    limit = trio.CapacityLimiter(AT_ONCE)
+
+    async def one(junction: Junction) -> None:
+        async with limit:
+            await work(junction)
+
+    async with trio.open_nursery() as nursery:
+        for junction in junctions:
+            nursery.start_soon(one, junction)

@@ -1,0 +1,144 @@
+"""upkeep.py: failback, in virtual time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+
+from dfsfs.errors import NtStatus
+from dfsfs.namespace.upkeep import AT_ONCE, HOLD, JITTER, PROBE_INTERVAL
+from dfsfs.telemetry import FailedBack, FailedOver
+from tests.fakes.pool import virtual
+from tests.unit.namespace.script import PREFIX, Lab, resolution
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+A, B, C = "//a/data", "//b/data", "//c/data"
+LONGEST = HOLD + PROBE_INTERVAL * (1 + JITTER) + 1
+"""Seconds after which a junction has failed back if it can."""
+
+
+async def away_from_home(*, preferred: tuple[str, ...] = (A,)) -> Lab:
+    """A junction that failed over from A to B and should go back."""
+    lab = Lab.build()
+    lab.resolver.known[PREFIX] = resolution(PREFIX, [A, B, C], preferred=preferred)
+    await lab.run()
+    lab.pool.servers["a"].kill()
+    assert await lab.run() == "//b/data/dir/file"
+    return lab
+
+
+def kept(test: Callable[[Lab], object]) -> Callable[[], None]:
+    """Runs a test with the upkeep's tasks beside it."""
+
+    @virtual
+    async def run() -> None:
+        lab = await away_from_home()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(lab.failover.upkeep.serve)
+            await test(lab)  # type: ignore[misc]
+            nursery.cancel_scope.cancel()
+        lab.check_idle()
+
+    return run
+
+
+@kept
+async def test_c097_goes_back_when_the_first_set_answers_again(lab: Lab) -> None:
+    lab.pool.servers["a"].revive()
+    await trio.sleep(LONGEST)
+    assert await lab.run() == "//a/data/dir/file"
+    assert [type(event) for event in lab.telemetry.recent if isinstance(event, FailedBack | FailedOver)] == [
+        FailedOver,
+        FailedBack,
+    ]
+    assert lab.resolver.confirmed[-1] == A
+
+
+@kept
+async def test_stays_while_the_first_set_is_dead(lab: Lab) -> None:
+    await trio.sleep(10 * LONGEST)
+    assert await lab.run() == "//b/data/dir/file"
+    assert lab.junction.generation == 2
+
+
+@kept
+async def test_stays_for_the_hold_time(lab: Lab) -> None:
+    lab.pool.servers["a"].revive()
+    await trio.sleep(HOLD - 0.1)
+    assert await lab.run() == "//b/data/dir/file"
+
+
+@kept
+async def test_a_server_that_connects_but_has_no_share_is_no_place_to_go_to(lab: Lab) -> None:
+    lab.pool.servers["a"].revive()
+    lab.pool.servers["a"].share_status["data"] = NtStatus.SHARING_PAUSED
+    await trio.sleep(LONGEST)
+    assert await lab.run() == "//b/data/dir/file"
+
+
+@kept
+async def test_a_hanging_server_holds_nobody_up(lab: Lab) -> None:
+    lab.pool.servers["a"].revive()
+    lab.pool.servers["a"].connect_time = 1e9
+    for _ in range(20):
+        await trio.sleep(7)
+        started = trio.current_time()
+        assert await lab.run() == "//b/data/dir/file"
+        assert trio.current_time() == started
+
+
+@virtual
+async def test_without_failback_it_stays() -> None:
+    lab = await away_from_home(preferred=())
+    lab.pool.servers["a"].revive()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(lab.failover.upkeep.serve)
+        await trio.sleep(10 * LONGEST)
+        assert await lab.run() == "//b/data/dir/file"
+        nursery.cancel_scope.cancel()
+
+
+@virtual
+async def test_inside_the_first_set_it_stays() -> None:
+    lab = await away_from_home(preferred=(A, B))
+    lab.pool.servers["a"].revive()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(lab.failover.upkeep.serve)
+        await trio.sleep(10 * LONGEST)
+        assert await lab.run() == "//b/data/dir/file"
+        nursery.cancel_scope.cancel()
+
+
+@virtual
+async def test_c097_a_refresh_brings_it_back_at_once_if_it_was_away_long_enough() -> None:
+    lab = await away_from_home()
+    lab.pool.servers["a"].revive()
+    await trio.sleep(HOLD)
+    lab.junction.refresh_at = 0.0
+    await lab.run()
+    await lab.failover.upkeep.refresh_due()
+    assert await lab.run() == "//a/data/dir/file"
+
+
+@pytest.mark.parametrize("count", [1, 3 * AT_ONCE])
+def test_refreshes_are_done_a_few_at_a_time(count: int) -> None:
+    @virtual
+    async def run() -> None:
+        lab = Lab.build()
+        lab.resolver.delay = 1.0
+        junctions = []
+        for number in range(count):
+            prefix = PREFIX.join([str(number)])
+            lab.resolver.known[prefix] = resolution(prefix, [A])
+            junctions.append(type(lab.junction)(prefix))
+            lab.failover.upkeep.refresh_soon(junctions[-1])
+        started = trio.current_time()
+        await lab.failover.upkeep.refresh_due()
+        assert trio.current_time() - started == pytest.approx(-(-count // AT_ONCE))
+        assert all(junction.resolution is not None for junction in junctions)
+
+    run()
