@@ -118,7 +118,8 @@ def _find(walk: Walk) -> Steps:
         if known is None:
             walk.note(CacheMiss(walk.path))
             return (yield from _root(walk, None))
-        stale = known.expired(walk.now)
+        # An entry with a TTL of 0 serves the resolution that has asked for it.
+        stale = known.expired(walk.now) and known.received < walk.started
         if not stale or not (walk.fresh or known.too_old(walk.now)):
             walk.note(CacheHit(known.prefix, known.expires - walk.now, stale))
             return known

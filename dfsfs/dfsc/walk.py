@@ -53,7 +53,7 @@ class Walk:
     def __init__(self, asked: UncPath, caches: Caches, now: float, trail: list[Event], *, fresh: bool = False) -> None:
         self.asked = asked
         self.caches = caches
-        self.now = now
+        self.now = self.started = now
         self.fresh = fresh
         self.path = asked
         self.trail = trail
