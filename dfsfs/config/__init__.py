@@ -23,7 +23,7 @@ from dfsfs.config.values import password as check_password
 from dfsfs.config.values import sendable as check_sendable
 from dfsfs.config.values import username as check_username
 from dfsfs.smb.credentials import Credentials, Secret
-from dfsfs.unc import UncPath, fold_name
+from dfsfs.unc import UncError, UncPath, fold_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -64,6 +64,14 @@ class ParsedOptions:
     map_names: bool = True
     use_dfs: bool = True
     max_hops: int = MAX_HOPS
+    site: str | None = None
+    controllers: tuple[str, ...] = ()
+    prefer: tuple[str, ...] = ()
+    pins: Mapping[str, UncPath] = field(default_factory=dict)
+    ttl_min: int | None = None
+    ttl_max: int | None = None
+    failback: bool | None = None
+    static_file: str | None = None
     attribute_timeout_file: float = ATTRIBUTE_TIMEOUT
     attribute_timeout_directory: float = ATTRIBUTE_TIMEOUT
     read_size: int | None = None
@@ -109,6 +117,22 @@ class CachingOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class DfsOptions:
+    """How referrals are asked for and which of their targets are used. Times in seconds; None: as servers say."""
+
+    max_hops: int
+    site: str | None
+    controllers: tuple[str, ...]
+    """Of the domain that this computer is in."""
+    prefer: tuple[str, ...]
+    pins: tuple[tuple[UncPath, UncPath], ...]
+    ttl_min: int | None
+    ttl_max: int | None
+    failback: bool | None
+    static_file: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class TransportOptions:
     """How servers are reached. Times in seconds, sizes in bytes, dialects as on the wire (MS-SMB2 2.2.3)."""
 
@@ -140,7 +164,7 @@ class MountConfig:
     """Characters that Windows does not allow in names are mapped (mapposix)."""
     use_dfs: bool
     """If not, the share is mounted as it is (nodfs)."""
-    max_hops: int
+    dfs: DfsOptions
     failover_timeout: float
     """Seconds."""
     fuse_options: tuple[str, ...]
@@ -305,6 +329,8 @@ def _checked(options: ParsedOptions) -> ParsedOptions:
         if domain is not None and options.domain not in (None, domain):
             raise ConfigError("option 'username' names another domain than option 'domain'")
         options = replace(options, username=name, domain=options.domain if domain is None else domain)
+    if options.ttl_min is not None and options.ttl_max is not None and options.ttl_min > options.ttl_max:
+        raise ConfigError(f"option 'dfs_ttl_min={options.ttl_min}' is more than dfs_ttl_max={options.ttl_max}")
     if options.seal and options.dialects == DIALECTS[:1]:
         raise ConfigError("option 'seal' needs SMB 3.0, and option 'vers' says 2.1")
     return options
@@ -408,9 +434,32 @@ def make_config(unc: UncPath, options: ParsedOptions, credentials: Credentials, 
         caching=CachingOptions(options.attribute_timeout_file, options.attribute_timeout_directory),
         map_names=options.map_names,
         use_dfs=options.use_dfs,
-        max_hops=options.max_hops,
+        dfs=_dfs_options(unc, options),
         failover_timeout=options.failover_timeout,
         fuse_options=_fuse_options(options, mounter),
+    )
+
+
+def _dfs_options(unc: UncPath, options: ParsedOptions) -> DfsOptions:
+    """A path of dfs_pin= that does not begin with // is one of the namespace that is mounted."""
+    pins = []
+    for text, target in options.pins.items():
+        try:
+            absolute = text.startswith(("//", "\\\\"))
+            path = UncPath.parse(text) if absolute else unc.share.join(UncPath.parse(text).components)
+        except UncError as error:
+            raise ConfigError(f"option 'dfs_pin={text}:...': {error}") from None
+        pins.append((path, target))
+    return DfsOptions(
+        max_hops=options.max_hops,
+        site=options.site,
+        controllers=options.controllers,
+        prefer=options.prefer,
+        pins=tuple(pins),
+        ttl_min=options.ttl_min,
+        ttl_max=options.ttl_max,
+        failback=options.failback,
+        static_file=options.static_file,
     )
 
 

@@ -151,8 +151,16 @@ _NAMES = [
 _DFS = [
     _flag("nodfs", {"use_dfs": False}, "mount one share as it is and follow no links"),
     _value("dfs_max_hops", "max_hops", values.whole(1, 64), "NUMBER", "namespaces that a path may lead through; 8"),
-    *_ignored("nodfs_failback", "always so"),
-    *_refused("dfs_site dfs_ttl_min dfs_ttl_max dfs_failback dfs_prefer dfs_pin dc dns_suffix dfs_static", NOT_YET),
+    _value("dfs_site", "site", values.sendable, "NAME", "the site of this computer, for servers that order by it"),
+    _value("dfs_prefer", "prefer", values.globs, "PATTERN[;...]", "hosts whose targets come first, like fs*.site1"),
+    _value("dfs_pin", "pins", values.pin, "PATH:TARGET", "the one target to use for a link; may be given again"),
+    _value("dfs_ttl_min", "ttl_min", values.whole(0, 2**31), "SECONDS", "referrals are kept at least so long"),
+    _value("dfs_ttl_max", "ttl_max", values.whole(1, 2**31), "SECONDS", "referrals are asked for again after so long"),
+    _flag("dfs_failback", {"failback": True}, "go back to the first targets when they answer again"),
+    _flag("nodfs_failback", {"failback": False}, "never do; without either, the namespace decides"),
+    _value("dfs_static", "static_file", values.plain, "FILE", "namespaces in TOML, instead of what servers say"),
+    _value("dc", "controllers", values.host_list, "HOST[:HOST...]", "domain controllers, to mount //DOMAIN/NAMESPACE"),
+    *_refused("dns_suffix", NOT_YET),
 ]
 
 _ATTRIBUTE_SECONDS = values.seconds(0, 86400)

@@ -10,7 +10,7 @@ import ipaddress
 import re
 from typing import TYPE_CHECKING, TypeVar
 
-from dfsfs.unc import fold_name
+from dfsfs.unc import UncError, UncPath, fold_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -125,6 +125,35 @@ def address(text: str) -> str:
         return str(ipaddress.ip_address(text.removeprefix("[").removesuffix("]")))
     except ValueError:
         raise ValueError("it has to be an IP address") from None
+
+
+def host_list(text: str) -> tuple[str, ...]:
+    """`HOST[:HOST...]`: names of servers."""
+    names = tuple(filter(None, sendable(text).split(":")))
+    if not names or any(re.search(r"[/\\\s]", name) for name in names):
+        raise ValueError("it has to be the name of a server, and more of them after colons")
+    return names
+
+
+def globs(text: str) -> tuple[str, ...]:
+    """`PATTERN[;PATTERN...]`: patterns of host names, with * and ?."""
+    patterns = tuple(filter(None, sendable(text).split(";")))
+    if not patterns or any(re.search(r"[/\\\s]", pattern) for pattern in patterns):
+        raise ValueError("it has to be a pattern of host names like fs*.berlin.contoso.com, and more after semicolons")
+    return patterns
+
+
+def pin(text: str) -> dict[str, UncPath]:
+    """`PATH:TARGET`: a path of the namespace, and the UNC path to use for it."""
+    match = re.fullmatch(r"(.+?):((?://|\\\\).+)", sendable(text))
+    if match is None:
+        raise ValueError("it has to be PATH:TARGET, like software/tools://fs1/tools")
+    try:
+        target = UncPath.parse(match[2])
+        target.share  # noqa: B018 - raises if there is none
+    except UncError as error:
+        raise ValueError(f"the target {match[2]!r}: {error}") from None
+    return {match[1]: target}
 
 
 def hosts(text: str) -> dict[str, str]:

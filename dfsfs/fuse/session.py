@@ -15,10 +15,14 @@ import errno
 import logging
 import os
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import trio
 
+from dfsfs.config import ConfigError
+from dfsfs.dfsc.policy import Policy
+from dfsfs.dfsc.static import parse_static
 from dfsfs.errors import ConnectError, DfsfsError, NtStatus, PosixError
 from dfsfs.fuse.kernel import GRACE, serve
 from dfsfs.fuse.operations import DfsOperations
@@ -50,11 +54,12 @@ def run(config: MountConfig, mountpoint: str, on_ready: Callable[[], None]) -> N
     `on_ready` is called in between, as soon as programs can use the mount.
 
     Raises:
+        ConfigError: a file that an option names can't be used.
         DfsfsError: nothing could be mounted, or the mount ended by something unexpected; it is unmounted then.
     """
-    mountpoint = os.path.realpath(mountpoint)
+    mountpoint, settings = os.path.realpath(mountpoint), referral_settings(config)
     try:
-        trio.run(_run, config, mountpoint, on_ready, strict_exception_groups=True)
+        trio.run(_run, config, settings, mountpoint, on_ready, strict_exception_groups=True)
     except DfsfsError:
         raise
     except Exception as error:
@@ -62,12 +67,13 @@ def run(config: MountConfig, mountpoint: str, on_ready: Callable[[], None]) -> N
         raise PosixError(errno.EIO, f"the mount on {mountpoint} has ended by an unexpected error: {error!r}") from error
 
 
-async def _run(config: MountConfig, mountpoint: str, on_ready: Callable[[], None]) -> None:
+async def _run(config: MountConfig, settings: ReferralSettings, mountpoint: str, on_ready: Callable[[], None]) -> None:
     async with AsyncExitStack() as stack:
         pool = await stack.enter_async_context(Pool(transport_settings(config), config.credentials))
         namespace = Namespace(
             pool,
-            referrals=ReferralSettings(max_hops=config.max_hops),
+            referrals=settings,
+            policy=target_policy(config),
             use_dfs=config.use_dfs,
             failover_timeout=config.failover_timeout,
         )
@@ -113,6 +119,30 @@ async def _lose_patience(pool: Pool, scope: trio.CancelScope) -> None:
     await trio.sleep(MOUNT_PATIENCE)
     if not pool.statistics():
         scope.cancel()
+
+
+def referral_settings(config: MountConfig) -> ReferralSettings:
+    """How referrals are asked for.
+
+    Raises:
+        ConfigError: the file of dfs_static= can't be read, or makes no sense.
+    """
+    options = config.dfs
+    static = None
+    if options.static_file is not None:
+        try:
+            static = parse_static(Path(options.static_file).read_text(encoding="utf-8"), options.static_file)
+        except OSError as error:
+            raise ConfigError(f"option 'dfs_static={options.static_file}': {error.strerror}") from None
+        except ValueError as error:
+            raise ConfigError(f"option 'dfs_static': {error}") from None
+    return ReferralSettings(options.max_hops, options.site, options.controllers, static)
+
+
+def target_policy(config: MountConfig) -> Policy:
+    """Which targets of a referral the mount wants, and for how long it keeps one."""
+    options = config.dfs
+    return Policy(options.prefer, options.pins, options.ttl_min, options.ttl_max, options.failback)
 
 
 def make_filesystem(config: MountConfig, namespace: Namespace, root: Location) -> FileSystem:

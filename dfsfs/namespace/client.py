@@ -72,6 +72,7 @@ class Namespace:
         self.telemetry = telemetry or Telemetry()
         self.caches = Caches(policy=policy or Policy())
         self._use_dfs = use_dfs
+        self._static = settings.static if use_dfs else None
         self._clock = clock
         self._resolver = ReferralClient(pool, self.caches, settings, clock=clock, telemetry=self.telemetry)
         self._failover = Failover(
@@ -140,7 +141,17 @@ class Namespace:
             Covered: the path leads through a DFS link below the location's junction.
             DfsfsError: the operation's last failure, or why there is no target to run it on.
         """
+        if self._static is not None:
+            return self._run_past_static_links(location, operation)
         return self._failover.run(location, operation)
+
+    async def _run_past_static_links(self, location: Location, operation: Callable[[Attempt], Awaitable[T]]) -> T:
+        """No server says PATH_NOT_COVERED for a link that only a file knows."""
+        assert self._static is not None
+        link = self._static.link_above(location.unc)
+        if link is not None and len(link) > len(location.junction.prefix):
+            raise Covered(link)
+        return await self._failover.run(location, operation)
 
     def statistics(self) -> NamespaceStatistics:
         bindings = [junction.binding for junction in self._junctions.values()]

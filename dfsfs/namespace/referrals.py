@@ -83,6 +83,10 @@ class ReferralSource(Protocol):
         """
         ...
 
+    def link_above(self, path: UncPath) -> UncPath | None:
+        """The link at or above a path that only this source knows of."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class ReferralSettings:
