@@ -142,6 +142,17 @@ class NamespaceEntered(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class NotCovered(Event):
+    """A server said STATUS_PATH_NOT_COVERED: a link is on the way (MS-DFSC 3.1.5.1)."""
+
+    path: UncPath
+    target: UncPath
+
+    def __str__(self) -> str:
+        return f"{self.target} does not cover {self.path}: there is a link on the way"
+
+
+@dataclass(frozen=True, slots=True)
 class TargetChosen(Event):
     """The target that a path is sent to, or that a junction is bound to, and why this one."""
 

@@ -1,4 +1,4 @@
-"""The command dfsfs. It has one subcommand so far, `mount`, which is mount.dfsfs under another name."""
+"""The command dfsfs, with its subcommands; `mount` is mount.dfsfs under another name."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 from typing import TYPE_CHECKING
 
 import dfsfs
-from dfsfs.cli import mount
+from dfsfs.cli import explain, mount
 from dfsfs.cli.messages import SUCCESS, USAGE
 
 if TYPE_CHECKING:
@@ -14,12 +14,14 @@ if TYPE_CHECKING:
 
 HELP = """\
 usage: dfsfs mount //SERVER/NAMESPACE[/FOLDER...] MOUNTPOINT [OPTIONS]
-       dfsfs mount --help
+       dfsfs explain //SERVER/NAMESPACE[/FOLDER...] [OPTIONS]
+       dfsfs COMMAND --help
        dfsfs --version
 
 dfsfs mounts a Microsoft DFS namespace on Linux.
 
   mount    mounts a namespace or a share; the same as mount.dfsfs, which `mount -t dfsfs` and /etc/fstab use
+  explain  shows how a path is resolved, step by step, and which of its targets answer
 
 To unmount, use umount(8) or fusermount3 -u."""
 
@@ -30,6 +32,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     match words:
         case ["mount", *rest]:
             return mount.main(rest)
+        case ["explain", *rest]:
+            return explain.main(rest)
         case ["--version" | "-V"]:
             print(f"dfsfs {dfsfs.__version__}")
             return SUCCESS

@@ -12,10 +12,8 @@ from __future__ import annotations
 import errno
 import functools
 import getopt
-import grp
 import logging
 import os
-import pwd
 import shutil
 import stat
 import sys
@@ -23,7 +21,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import dfsfs
-from dfsfs.cli import secrets
+from dfsfs.cli.configure import configure, hide_passwords
 from dfsfs.cli.daemon import run_in_background
 from dfsfs.cli.logs import log_to_stderr, log_to_syslog
 from dfsfs.cli.messages import (
@@ -37,7 +35,7 @@ from dfsfs.cli.messages import (
     describe,
     one_line,
 )
-from dfsfs.config import ConfigError, MountConfig, Mounter, make_config, parse_options, parse_unc, without_secrets
+from dfsfs.config import ConfigError, MountConfig, parse_options, parse_unc
 from dfsfs.config.table import GROUPS, Policy
 
 if TYPE_CHECKING:
@@ -178,7 +176,7 @@ def help_text() -> str:
 
 def _mount(arguments: Arguments, words: Sequence[str], backend: Backend) -> Verdict:
     options = parse_options(arguments.options, sloppy=arguments.sloppy)
-    _hide_passwords(arguments, words)
+    hide_passwords(arguments.options, words, lambda texts: replace(arguments, options=texts).as_list())
     unc = parse_unc(arguments.place)
 
     def warn(text: str) -> None:
@@ -187,12 +185,7 @@ def _mount(arguments: Arguments, words: Sequence[str], backend: Backend) -> Verd
     if options.without_effect:
         warn("options that have no effect in dfsfs: " + ", ".join(options.without_effect))
     mountpoint = check_mountpoint(arguments.mountpoint)
-    surroundings = secrets.Surroundings(os.environ, _login_name, _terminal(), warn)
-    credentials = secrets.obtain_credentials(options, str(unc), surroundings)
-    mounter = Mounter(
-        os.getuid(), os.getgid(), lambda name: pwd.getpwnam(name).pw_uid, lambda name: grp.getgrnam(name).gr_gid
-    )
-    config = make_config(unc, options, credentials, mounter)
+    config = configure(unc, options, warn)
     backend.check(config, mountpoint)
     if arguments.fake:
         return Verdict(SUCCESS)
@@ -204,20 +197,6 @@ def _mount(arguments: Arguments, words: Sequence[str], backend: Backend) -> Verd
     return run_in_background(
         functools.partial(_serve_detached, serve, level, verbose=arguments.verbose), timeout=_patience(options)
     )
-
-
-def _hide_passwords(arguments: Arguments, words: Sequence[str]) -> None:
-    """Starts this program anew if a password can be seen in its command line or is in PASSWD."""
-    texts, password = [], None
-    for text in arguments.options:
-        clean, found = without_secrets(text)
-        texts.append(clean)
-        password = found if found is not None else password
-    if password is None and "PASSWD" in os.environ:
-        password = secrets.check_secret(os.environ["PASSWD"], "environment variable PASSWD")
-    if password is not None:
-        clean_arguments = replace(arguments, options=tuple(texts))
-        secrets.restart_without(words, clean_arguments.as_list(), password)
 
 
 def _patience(options: ParsedOptions) -> float:
@@ -308,25 +287,6 @@ def _has_line(path: str, line: str) -> bool:
             return any(text.strip() == line for text in file)
     except OSError:
         return False
-
-
-def _login_name() -> str:
-    try:
-        return pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:
-        raise ConfigError("no user is given and this one has no name; use username=") from None
-
-
-def _terminal() -> Callable[[str], str] | None:
-    if not sys.stdin or not sys.stdin.isatty():
-        return None
-
-    def ask(question: str) -> str:
-        import getpass
-
-        return getpass.getpass(question)
-
-    return ask
 
 
 if __name__ == "__main__":

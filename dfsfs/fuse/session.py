@@ -70,13 +70,7 @@ def run(config: MountConfig, mountpoint: str, on_ready: Callable[[], None]) -> N
 async def _run(config: MountConfig, settings: ReferralSettings, mountpoint: str, on_ready: Callable[[], None]) -> None:
     async with AsyncExitStack() as stack:
         pool = await stack.enter_async_context(Pool(transport_settings(config), config.credentials))
-        namespace = Namespace(
-            pool,
-            referrals=settings,
-            policy=target_policy(config),
-            use_dfs=config.use_dfs,
-            failover_timeout=config.failover_timeout,
-        )
+        namespace = make_namespace(config, pool, settings)
         root = await find_root(config, pool, namespace)
         filesystem = make_filesystem(config, namespace, root)
         stack.push_async_callback(_close, filesystem)
@@ -137,6 +131,17 @@ def referral_settings(config: MountConfig) -> ReferralSettings:
         except ValueError as error:
             raise ConfigError(f"option 'dfs_static': {error}") from None
     return ReferralSettings(options.max_hops, options.site, options.controllers, static)
+
+
+def make_namespace(config: MountConfig, pool: Pool, settings: ReferralSettings) -> Namespace:
+    """The namespace of a mount."""
+    return Namespace(
+        pool,
+        referrals=settings,
+        policy=target_policy(config),
+        use_dfs=config.use_dfs,
+        failover_timeout=config.failover_timeout,
+    )
 
 
 def target_policy(config: MountConfig) -> Policy:

@@ -104,17 +104,24 @@ class Namespace:
             raise PosixError(
                 errno.EINVAL, f"{path} names a server only; a share or namespace is needed, as in {path}/name"
             )
+        location, stat = await self.find(path)
+        if not stat.is_directory:
+            raise PosixError(errno.ENOTDIR, f"{path} is not a directory")
+        return location
+
+    async def find(self, path: UncPath) -> tuple[Location, FileStat]:
+        """The place that `path`, of two components at least, names, and what is there. Follows the links on the way.
+
+        Raises:
+            DfsfsError: a server on the way can't be reached, or says no.
+        """
         location = await self._locate(path)
         while True:
             try:
-                stat = await self.run(location, _stat)
+                return location, await self.run(location, _stat)
             except Covered as link:
                 # It covers more of the path than the junction before, so this ends.
                 location = Location(self.junction(link.prefix), link.prefix.rest_of(path))
-                continue
-            if not stat.is_directory:
-                raise PosixError(errno.ENOTDIR, f"{path} is not a directory")
-            return location
 
     async def _locate(self, path: UncPath) -> Location:
         if self._use_dfs:

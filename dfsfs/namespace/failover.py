@@ -73,7 +73,7 @@ from dfsfs.errors import (
 from dfsfs.namespace.junction import Attempt, BindFailure, Covered, Junction, Location, TargetBinding
 from dfsfs.namespace.targets import TargetOrder, entry_for, is_dfs, leads_back
 from dfsfs.namespace.upkeep import Upkeep
-from dfsfs.telemetry import FailedOver, Moved, Reconnected, TargetChosen, TargetSkipped
+from dfsfs.telemetry import FailedOver, Moved, NotCovered, Reconnected, TargetChosen, TargetSkipped
 from dfsfs.unc import UncError, UncPath
 
 if TYPE_CHECKING:
@@ -274,6 +274,7 @@ class Failover:
             raise self._loop(location)
         if junction.binding is not attempt.binding:
             return
+        self._telemetry.publish(NotCovered(location.unc, attempt.binding.target))
         resolution = await self._resolve_deeper(location, attempt.binding.target)
         if not resolution.covered.is_prefix_of(junction.prefix):
             raise Covered(resolution.covered)

@@ -8,6 +8,7 @@ OSError.
 from __future__ import annotations
 
 import errno
+import os
 import socket
 from typing import TYPE_CHECKING, Protocol
 
@@ -130,4 +131,6 @@ def _tune(sock: trio.socket.SocketType) -> None:
 
 
 def _reason(error: BaseException) -> str:
-    return (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
+    if isinstance(error, OSError) and error.errno is not None and error.errno > 0:
+        return os.strerror(error.errno)  # trio's own text repeats the address
+    return str(error) or type(error).__name__

@@ -1,0 +1,70 @@
+"""From options to a MountConfig: what the commands that log in to servers have in common."""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+import sys
+from typing import TYPE_CHECKING
+
+from dfsfs.cli import secrets
+from dfsfs.config import ConfigError, MountConfig, Mounter, make_config, without_secrets
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from dfsfs.config import ParsedOptions
+    from dfsfs.unc import UncPath
+
+
+def hide_passwords(
+    texts: Sequence[str], words: Sequence[str], rebuild: Callable[[tuple[str, ...]], Sequence[str]]
+) -> None:
+    """Starts this program anew if a password can be seen in its command line or is in PASSWD.
+
+    `texts` are those of its -o, `words` the whole command line, `rebuild` makes one of it with other texts.
+    """
+    kept, password = [], None
+    for text in texts:
+        clean, found = without_secrets(text)
+        kept.append(clean)
+        password = found if found is not None else password
+    if password is None and "PASSWD" in os.environ:
+        password = secrets.check_secret(os.environ["PASSWD"], "environment variable PASSWD")
+    if password is not None:
+        secrets.restart_without(words, rebuild(tuple(kept)), password)
+
+
+def configure(unc: UncPath, options: ParsedOptions, warn: Callable[[str], None]) -> MountConfig:
+    """Finds out who logs in, and puts the configuration together.
+
+    Raises:
+        ConfigError: something of the options, a file that they name or the environment makes no sense.
+        MountError: a file can't be read.
+    """
+    surroundings = secrets.Surroundings(os.environ, _login_name, _terminal(), warn)
+    credentials = secrets.obtain_credentials(options, str(unc), surroundings)
+    mounter = Mounter(
+        os.getuid(), os.getgid(), lambda name: pwd.getpwnam(name).pw_uid, lambda name: grp.getgrnam(name).gr_gid
+    )
+    return make_config(unc, options, credentials, mounter)
+
+
+def _login_name() -> str:
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        raise ConfigError("no user is given and this one has no name; use username=") from None
+
+
+def _terminal() -> Callable[[str], str] | None:
+    if not sys.stdin or not sys.stdin.isatty():
+        return None
+
+    def ask(question: str) -> str:
+        import getpass
+
+        return getpass.getpass(question)
+
+    return ask
