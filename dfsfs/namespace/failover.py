@@ -53,7 +53,7 @@ from __future__ import annotations
 import errno
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import trio
 
@@ -72,7 +72,7 @@ from dfsfs.errors import (
 )
 from dfsfs.namespace.junction import Attempt, BindFailure, Covered, Junction, Location, TargetBinding
 from dfsfs.namespace.targets import TargetOrder, entry_for, is_dfs, leads_back
-from dfsfs.namespace.upkeep import Upkeep
+from dfsfs.namespace.upkeep import PathResolver, Upkeep
 from dfsfs.telemetry import FailedOver, Moved, NotCovered, Reconnected, TargetChosen, TargetSkipped
 from dfsfs.unc import UncError, UncPath
 
@@ -98,16 +98,6 @@ RETRY_PAUSE = 0.1
 
 _UNREACHED = frozenset({Disposition.RETRY, Disposition.RECONNECT, Disposition.NEXT_TARGET})
 """The dispositions that say something of a server's state and nothing of the path."""
-
-
-class PathResolver(Protocol):
-    """What failover needs of the resolution of paths."""
-
-    async def resolve(self, path: UncPath, *, uncovered: bool = False, fresh: bool = False) -> Resolution: ...
-
-    def confirm(self, resolution: Resolution, target: UncPath) -> None:
-        """Takes note that `target`, one of `resolution`, was used with success."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)

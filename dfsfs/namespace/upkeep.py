@@ -17,7 +17,7 @@ What this does not do: it moves nothing that fails. That is failover.py's.
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import trio
 
@@ -28,7 +28,7 @@ from dfsfs.telemetry import FailedBack, Refreshed
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from dfsfs.namespace.failover import PathResolver
+    from dfsfs.dfsc.walk import Resolution
     from dfsfs.namespace.junction import Junction, TargetBinding
     from dfsfs.smb.pool import Pool
     from dfsfs.smb.tree import Tree
@@ -49,6 +49,16 @@ JITTER = 0.25
 """By what part of it a pause is made longer or shorter at random."""
 AT_ONCE = 8
 """Junctions that are refreshed or probed at the same time."""
+
+
+class PathResolver(Protocol):
+    """What those who look after junctions need of the resolution of paths."""
+
+    async def resolve(self, path: UncPath, *, uncovered: bool = False, fresh: bool = False) -> Resolution: ...
+
+    def confirm(self, resolution: Resolution, target: UncPath) -> None:
+        """Takes note that `target`, one of `resolution`, was used with success."""
+        ...
 
 
 class Upkeep:
