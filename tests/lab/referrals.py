@@ -102,7 +102,7 @@ def _root_or_link(
         if of_domain:
             return NtStatus.NO_SUCH_FILE if is_dc else NtStatus.DFS_UNAVAILABLE
         return NtStatus.NOT_FOUND
-    hosts_root = any(target.path.host.split(".")[0] == server for target in namespace.root.targets)
+    hosts_root = any(server in _names_of(target.path.host) for target in namespace.root.targets)
     if not hosts_root and not is_dc:
         return NtStatus.NOT_FOUND
     if len(path) > 2 and not hosts_root:
@@ -111,6 +111,11 @@ def _root_or_link(
     served = link or namespace.root
     targets = ordered(world, namespace, served, client, rng)
     return _in_version(_response(namespace, served, targets, path, min(level, NEWEST)))
+
+
+def _names_of(host: str) -> tuple[str, str]:
+    """A host name, and its short form."""
+    return host, host.split(".")[0]
 
 
 def link_above(namespace: ServedNamespace, components: Sequence[str]) -> Served | None:
