@@ -64,6 +64,11 @@ class Referral:
     def hinted(self) -> Target:
         return self.targets[self.hint]
 
+    @property
+    def names_itself(self) -> bool:
+        """Whether it is a root at its own name, also where a server does not say that it is a root."""
+        return len(self.prefix) == 2 and self.hinted.path == self.prefix
+
     def set_hint(self, target: UncPath) -> None:
         """Makes `target` the first to try; one that the entry does not have changes nothing."""
         for index, known in enumerate(self.targets):

@@ -91,7 +91,7 @@ def resolve(
             if uncovered:
                 raise SmbError(NtStatus.PATH_NOT_COVERED, f"{walk.path}, which is on a share outside DFS")
             return walk.end_outside(hops)
-        if uncovered and referral.is_root:  # 3.1.5.1
+        if uncovered and (referral.is_root or referral.names_itself):  # 3.1.5.1
             referral = yield from _deeper(walk, referral)
             uncovered = False
         elif uncovered and not referral.interlink:

@@ -39,8 +39,10 @@ class Fault:
     ttl: int | None = None
     unmarked: bool = False
     """Interlinks are not marked, and roots have ServerType 0: Samba."""
+    overflow: bool = False
+    """BUFFER_OVERFLOW as soon as not all entries fit, instead of those that do."""
     partial_overflow: bool = False
-    """BUFFER_OVERFLOW comes with the beginning of the answer: Samba."""
+    """The same, with the beginning of the answer, cut anywhere: Samba."""
     short_names: bool = False
     """Targets without the domain of their host names."""
 

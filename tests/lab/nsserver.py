@@ -27,7 +27,7 @@ from impacket import smb3structs as smb2
 from impacket.ntlm import compute_lmhash, compute_nthash
 from impacket.smbserver import SMBSERVER, SMB2Commands, SMBSERVERHandler
 
-from dfsfs.dfsc.wire import ReferralRequest, ReferralResponse, decode_request, decode_request_ex
+from dfsfs.dfsc.wire import ReferralRequest, ReferralResponse, decode_request, decode_request_ex, encode_response
 from dfsfs.errors import NtStatus, WireError
 from dfsfs.unc import fold_name
 from tests.lab.faults import Fault, changed
@@ -264,17 +264,13 @@ class NamespaceServer:
         found = answer(self.world, self.name, ReferralRequest(request.path, level), site, self.rng)
         if not isinstance(found, ReferralResponse):
             return found, b""
-        body = fit(changed(found, fault), room)
-        if isinstance(body, NtStatus):
-            return body, fit_partly(changed(found, fault), room) if fault.partial_overflow else b""
-        return NtStatus.SUCCESS, fault.spoil(body)
-
-
-def fit_partly(response: ReferralResponse, room: int) -> bytes:
-    """What Samba sends with BUFFER_OVERFLOW: the beginning, cut anywhere."""
-    whole = fit(response, 1 << 30)
-    assert isinstance(whole, bytes)
-    return whole[:room]
+        response = changed(found, fault)
+        if fault.overflow or fault.partial_overflow:
+            whole = encode_response(response)
+            if len(whole) > room:
+                return NtStatus.BUFFER_OVERFLOW, whole[:room] if fault.partial_overflow else b""
+        body = fit(response, room)
+        return (body, b"") if isinstance(body, NtStatus) else (NtStatus.SUCCESS, fault.spoil(body))
 
 
 def _handler(server: NamespaceServer) -> type[SMBSERVERHandler]:
