@@ -285,6 +285,11 @@ def errno_of(status: int) -> int:
     return _ERRNOS.get(status, _errno.EIO)
 
 
+def is_failure(status: int) -> bool:
+    """Whether a status is a warning or an error (severity 2 or 3); others complete a request (MS-DFSC 3.1.5.3)."""
+    return status >= 0x80000000
+
+
 def status_name(status: int) -> str:
     """`STATUS_ACCESS_DENIED`, or `NTSTATUS 0xc0001234` for a value without a name here."""
     try:

@@ -20,6 +20,7 @@ import pytest
 import trio
 import trio.testing
 
+from tests.conformance.table import duties_in, summary
 from tests.lab.samba import Lab, free_net, requirements_missing
 
 if TYPE_CHECKING:
@@ -101,6 +102,33 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
         report.outcome = "failed"
         report.longrepr = f"skipped, which CI=true or DFSFS_REQUIRE_LAB=1 do not allow here: {report.longrepr}"
     return report
+
+
+OUTCOMES = pytest.StashKey[dict[str, list[str]]]()
+"""How the tests of each duty of a DFS client ended, by its number."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Collects how the tests go that are named after duties."""
+    outcomes = config.stash[OUTCOMES] = {}
+    config.pluginmanager.register(_Duties(outcomes), "duties")
+
+
+class _Duties:
+    def __init__(self, outcomes: dict[str, list[str]]) -> None:
+        self._outcomes = outcomes
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.when == "call" or report.outcome != "passed":
+            for duty in duties_in(report.nodeid.rsplit("::", 1)[-1].split("[")[0]):
+                self._outcomes.setdefault(duty, []).append(report.outcome)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """What a run shows of the duties of a DFS client."""
+    outcomes: dict[str, list[str]] = config.stash[OUTCOMES]
+    for line in summary(outcomes):
+        terminalreporter.write_line(line)
 
 
 @pytest.fixture(scope="session")

@@ -62,8 +62,12 @@ class CreditWindow:
         return message_id
 
     def wanted(self, charge: int) -> int:
-        """The CreditRequest to send with a request of this charge: its own back, and more while below the target."""
-        return min(charge + max(0, self._target - self.total), MAX_GRANTED)
+        """The CreditRequest to send with a request of this charge: what leads back to the target, and at least one.
+
+        Above the target it is less than the charge: Samba takes all but the first credit asked for as one more than
+        the charge, so that a window that only asked for its own back would grow with every dear request.
+        """
+        return min(max(1, charge + self._target - self.total), MAX_GRANTED)
 
     def settle(self, charge: int) -> None:
         """The final answer to a request of this charge has come."""

@@ -152,7 +152,12 @@ class SmbProtocol:
         return call
 
     def abandon(self, call: Call) -> None:
-        """Nobody waits for this call any more, or for what it has brought. Its `done` will not be called."""
+        """Nobody waits for this call any more, or for what it has brought. Its `done` will not be called.
+
+        Abandoning a call again does nothing.
+        """
+        if call.abandoned:
+            return
         call.abandoned = True
         if call.remaining == 0:
             self._close_orphan(call)
@@ -379,6 +384,10 @@ class SmbProtocol:
         session = route.session
         if session is None or session.keys is None:
             return
+        if header.status == NtStatus.USER_SESSION_DELETED:
+            # A server that has forgotten the session has no key to sign or seal this with (Samba 4.17 sends zeros). All
+            # that a forger gains is the end of the connection, which he could have cut as well.
+            raise ConnectionLost(self.host, header.status, "the server has ended the session")
         if sealed_by is not None:
             if sealed_by != session.session_id:
                 raise SecurityError(f"{self.host} encrypted an answer with the keys of another session")

@@ -14,7 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dfsfs.errors import DfsfsError, NtStatus, SmbError
+from dfsfs.errors import DfsfsError, NtStatus, SmbError, is_failure
 from dfsfs.smb import fscc, wire
 from dfsfs.smb.file import RemoteFile
 from dfsfs.smb.wire import (
@@ -290,9 +290,9 @@ class Tree:
             self.connection.close()
 
     def check(self, response: Response, what: str, *accepted: NtStatus) -> None:
-        """Raises: SmbError: the answer is neither SUCCESS nor one of `accepted`."""
+        """Raises: SmbError: the answer is a failure and not one of `accepted`."""
         status = response.status
-        if status != NtStatus.SUCCESS and status not in accepted:
+        if is_failure(status) and status not in accepted:
             raise SmbError(status, what)
 
 

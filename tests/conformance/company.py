@@ -93,7 +93,7 @@ class Company:
     lab: Lab
     servers: dict[str, NamespaceServer]
     hosts: dict[str, str]
-    transport: dict[str, float] = field(default_factory=dict)
+    credentials: Credentials = field(default_factory=lambda: Credentials(ALICE.name, Secret(ALICE.password), ""))
 
     def seen(self, *names: str) -> list[tuple[str, SeenRequest]]:
         """The requests that came to these servers, all of them if none is named."""
@@ -104,8 +104,7 @@ class Company:
         self, *, joined: bool = True, site: str | None = None, policy: Policy | None = None, **times: float
     ) -> AsyncIterator[Namespace]:
         """A client in the domain, or in none. `times` are those of TransportSettings."""
-        credentials = Credentials(ALICE.name, Secret(ALICE.password), "")
-        async with Pool(TransportSettings(hosts=self.hosts, **times), credentials) as pool:  # type: ignore[arg-type]
+        async with Pool(TransportSettings(hosts=self.hosts, **times), self.credentials) as pool:  # type: ignore[arg-type]
             controllers = ("dc1.contoso.test", "dc2.contoso.test") if joined else ()
             settings = ReferralSettings(site=site, controllers=controllers)
             yield Namespace(pool, referrals=settings, policy=policy)
@@ -124,7 +123,7 @@ def company(lab: Lab, folder: Path, *, many: int = 3) -> Iterator[Company]:
     try:
         for server in servers.values():
             server.__enter__()
-            yield Company(lab, servers, hosts | nowhere)
+        yield Company(lab, servers, hosts | nowhere)
     finally:
         for server in servers.values():
             server.stop()

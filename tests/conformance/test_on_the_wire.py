@@ -11,11 +11,13 @@ import trio
 from dfsfs.dfsc.policy import Policy
 from dfsfs.errors import DfsfsError, NamespaceLoop, NtStatus, WireError
 from dfsfs.namespace.referrals import REFERRAL_SIZES
+from dfsfs.smb.credentials import Credentials, Secret
 from dfsfs.telemetry import ReferralAnswered
 from dfsfs.unc import UncPath
 from tests.conformance.company import Company, company, targets
 from tests.lab.faults import Fault
 from tests.lab.nsserver import wire_key
+from tests.lab.topology import ALICE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -110,6 +112,24 @@ async def test_samba_habits_unmarked_interlinks_and_roots_that_look_like_links(c
     async with contoso.client(joined=False) as namespace:
         path = "//ns1.contoso.test/standalone/extra"
         assert await targets(namespace, path) == ["//fs1.contoso.test/extra"]
+
+
+async def test_c001_a_share_in_dfs_gets_the_flag_and_the_full_path(contoso: Company) -> None:
+    """The server cuts two components off a name with the flag, and finds nothing of that name without."""
+    async with contoso.client(joined=False) as namespace:
+        location, stat = await namespace.find(UncPath.parse("//ns1.contoso.test/standalone/readme.txt"))
+        assert location.junction.binding is not None
+        assert location.junction.binding.tree.is_dfs
+        assert stat.size == len("the root of standalone on ns1\n")
+
+
+async def test_c054_requests_go_with_the_users_login(contoso: Company) -> None:
+    contoso.credentials = Credentials(ALICE.name, Secret("wrong"), "")
+    async with contoso.client(joined=False) as namespace:
+        with pytest.raises(DfsfsError) as caught:
+            await namespace.find(UncPath.parse("//ns1.contoso.test/standalone/extra"))
+        assert caught.value.status == NtStatus.LOGON_FAILURE
+    assert contoso.seen() == []
 
 
 # -- versions, sites, sizes -------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from dfsfs.errors import (
     SmbError,
     WireError,
     errno_of,
+    is_failure,
     status_name,
 )
 
@@ -61,6 +62,14 @@ def test_every_status_has_a_name_and_an_errno(status: NtStatus) -> None:
 def test_a_status_without_a_name() -> None:
     assert status_name(0xC0001234) == "NTSTATUS 0xc0001234"
     assert errno_of(0xC0001234) == errno.EIO
+
+
+@pytest.mark.parametrize(
+    ("status", "failed"),
+    [(0, False), (0x103, False), (0x40000000, False), (0x80000005, True), (NtStatus.ACCESS_DENIED, True)],
+)
+def test_c072_information_completes_a_request(status: int, failed: bool) -> None:
+    assert is_failure(status) is failed
 
 
 def test_c065_ill_formed_bytes_are_invalid_network_response() -> None:

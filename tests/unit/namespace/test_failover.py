@@ -171,7 +171,7 @@ class TestDispositions:
         ("script", "targets", "repeated"), [row[1:] for row in DISPOSITIONS], ids=[row[0] for row in DISPOSITIONS]
     )
     @pytest.mark.parametrize("bound", [False, True], ids=["unbound", "bound"])
-    def test_table(
+    def test_f10_c070_what_each_failure_leads_to(
         self, script: list[DfsfsError | None], targets: list[str], repeated: list[bool], bound: bool
     ) -> None:
         @virtual
@@ -206,7 +206,7 @@ class TestDispositions:
         scenario()
 
     @virtual
-    async def test_each_target_once_in_order_and_the_last_error(self) -> None:
+    async def test_c070_c071_h06_each_target_once_in_order_and_the_last_error(self) -> None:
         lab = Lab.build()
         errors = [smb(NtStatus.DISK_OPERATION_FAILED), smb(NtStatus.NETWORK_BUSY), smb(NtStatus.DEVICE_OFF_LINE)]
         operation = Operation({A: [errors[0]], B: [errors[1]], C: [errors[2]]})
@@ -227,7 +227,7 @@ class TestDispositions:
             assert caught.value.status == status
 
     @virtual
-    async def test_the_target_in_use_comes_first_after_its_connection_ended(self) -> None:
+    async def test_h08_the_target_in_use_comes_first_after_its_connection_ended(self) -> None:
         lab = Lab.build()
         await lab.run(Operation({A: [smb(NtStatus.DISK_OPERATION_FAILED)]}))
         lab.pool.servers["b"].reset()
