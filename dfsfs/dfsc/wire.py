@@ -275,7 +275,7 @@ class _Strings:
 
 
 def encode_response(response: ReferralResponse) -> bytes:
-    """RESP_GET_DFS_REFERRAL (MS-DFSC 2.2.4): strings behind the last entry, equal ones once; V1 has its own inside.
+    """RESP_GET_DFS_REFERRAL (MS-DFSC 2.2.4): strings behind the last entry; V1 has its own inside.
 
     Raises:
         WireError: it can't be said, because a string lies further behind an entry than 16 bits can count.
@@ -298,19 +298,17 @@ def encode_response(response: ReferralResponse) -> bytes:
 
 
 class _Heap:
-    """Strings behind the entries. Offsets are counted from the first entry."""
+    """Strings behind the entries, each on its own, as servers write them. Offsets are counted from the first entry."""
 
     def __init__(self, start: int) -> None:
         self.bytes = b""
         self._start = start
-        self._known: dict[tuple[str, ...], int] = {}
 
     def put(self, *texts: str) -> int:
         """Where these strings lie, one directly behind the other."""
-        if texts not in self._known:
-            self._known[texts] = self._start + len(self.bytes)
-            self.bytes += b"".join(map(_utf16, texts))
-        return self._known[texts]
+        offset = self._start + len(self.bytes)
+        self.bytes += b"".join(map(_utf16, texts))
+        return offset
 
 
 def _encode_v1(entry: ReferralEntry) -> bytes:

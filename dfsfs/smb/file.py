@@ -51,7 +51,7 @@ class RemoteFile:
             SmbError: the server's answer.
             ConnectionLost, SecurityError, WireError: the connection ended.
         """
-        limit = self.tree.connection.io_size(min(PIECE, self.tree.limits.read))
+        limit = self._piece(self.tree.limits.read)
         if size <= limit:
             (response,) = await self.tree.call([wire.encode_read(self._file_id, offset, size)])
             return self._read_data(response, size)
@@ -77,7 +77,7 @@ class RemoteFile:
         Raises: as read does.
         """
         self._written = True
-        limit = self.tree.connection.io_size(min(PIECE, self.tree.limits.write))
+        limit = self._piece(self.tree.limits.write)
         view = memoryview(data)
         pieces = [view[start : start + limit] for start in range(0, len(view), limit)]
         requests = (
@@ -129,6 +129,12 @@ class RemoteFile:
         (response,) = await self.tree.call([request])
         self.tree.check(response, f"close of {self.path}")
 
+    def _piece(self, limit: int) -> int:
+        """The bytes of one READ or WRITE where no more than `limit` are wanted; io_size may name more than it was asked
+        for, since a credit pays for 64 KiB."""
+        largest = min(PIECE, limit)
+        return min(largest, self.tree.connection.io_size(largest))
+
     async def _pipeline(self, requests: Iterable[Request]) -> list[Response]:
         """The answers to all requests, in order, with a bounded number of them in flight."""
         connection, route = self.tree.connection, self.tree.route
@@ -137,13 +143,17 @@ class RemoteFile:
         try:
             for request in requests:
                 if len(waiting) == PIECES_IN_FLIGHT:
-                    responses += await waiting[0].wait()
-                    waiting.popleft()
+                    responses += await self._answer(waiting)
                 waiting.append(connection.start([request], route))
             while waiting:
-                responses += await waiting[0].wait()
-                waiting.popleft()
+                responses += await self._answer(waiting)
         finally:
             for call in waiting:
                 call.abandon()
+        return responses
+
+    async def _answer(self, waiting: deque[PendingCall]) -> list[Response]:
+        responses = await waiting[0].wait()
+        waiting.popleft()
+        self.tree.note(responses[0].status)
         return responses

@@ -280,10 +280,11 @@ class Tree:
     async def call(self, requests: Sequence[Request]) -> builtins.list[Response]:
         """Connection.call on this tree; takes note when the server says that tree or session are gone."""
         responses = await self.connection.call(requests, self.route)
-        self._note(responses[0].status)
+        self.note(responses[0].status)
         return responses
 
-    def _note(self, status: int) -> None:
+    def note(self, status: int) -> None:
+        """Takes note of an answer that did not come through `call`."""
         if status in _TREE_IS_GONE:
             self._deleted = True
         elif status in _SESSION_IS_GONE:
