@@ -1,0 +1,1 @@
+"""Decoders of bytes from the network, under atheris: python -m tests.fuzz.referrals --help."""

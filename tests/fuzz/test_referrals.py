@@ -1,0 +1,36 @@
+"""A minute of fuzzing in each run, from the kept corpus on."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+CORPUS = Path(__file__).parent / "corpus"
+SECONDS = 60
+SLOW = 5
+"""Seconds; an input that takes longer is a finding too."""
+
+
+def fuzz(corpus: Path, *arguments: str) -> str:
+    """What the fuzzer prints, which must have ended well. What it finds new goes to `corpus`."""
+    command = [sys.executable, "-m", "tests.fuzz.referrals", f"-timeout={SLOW}", "-max_len=65536"]
+    command += [f"-artifact_prefix={corpus.parent}/", *arguments, str(corpus)]
+    run = subprocess.run(command, capture_output=True, text=True, check=False, timeout=SECONDS + 60)
+    printed = run.stdout + run.stderr
+    assert run.returncode == 0, printed[-5000:]
+    return printed
+
+
+def test_no_input_breaks_the_decoder(tmp_path: Path) -> None:
+    corpus = tmp_path / "corpus"
+    shutil.copytree(CORPUS, corpus)
+    printed = fuzz(corpus, f"-max_total_time={SECONDS}")
+    done = re.search(r"Done (\d+) runs", printed)
+    assert done, printed[-2000:]
+    assert int(done[1]) > 10_000
+    reached = re.search(r"DONE +cov: (\d+)", printed)
+    assert reached, printed[-2000:]
+    assert int(reached[1]) > 100, "the decoder is not instrumented, or the corpus leads nowhere"
