@@ -10,6 +10,7 @@ root and have /dev/fuse.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import os
@@ -21,13 +22,16 @@ import trio
 import trio.testing
 
 from tests.conformance.table import duties_in, summary
-from tests.lab.samba import Lab, free_net, requirements_missing
+from tests.lab.samba import BACKPORTS, SYSTEM, Lab, free_net, requirements_missing
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Callable, Generator, Iterator
+    from pathlib import Path
 
 ASYNC_TIMEOUT = 120
 """Seconds that an async test without a virtual clock may take."""
+SAMBAS = {"stable": SYSTEM, "backports": BACKPORTS}
+"""The Samba releases of the tests, by name: Debian's own, and a newer one that is stricter about DFS paths."""
 
 
 @pytest.fixture
@@ -55,8 +59,8 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
 
 
 @functools.cache
-def _lab_missing() -> tuple[str, ...]:
-    missing = requirements_missing()
+def _lab_missing(samba: Path) -> tuple[str, ...]:
+    missing = requirements_missing(samba)
     if shutil.which("smbclient") is None:
         missing.append("smbclient is not installed")
     return tuple(missing)
@@ -70,6 +74,11 @@ def _mount_missing() -> tuple[str, ...]:
     if shutil.which("fusermount3") is None:
         missing.append("fusermount3 is not installed")
     return tuple(missing)
+
+
+def _samba_of(item: pytest.Item) -> Path:
+    callspec = getattr(item, "callspec", None)
+    return SAMBAS[callspec.params.get("lab", "stable") if callspec is not None else "stable"]
 
 
 def _needs_servers_or_mounts(item: pytest.Item) -> bool:
@@ -86,7 +95,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skips what cannot run here."""
     missing: tuple[str, ...] = ()
     if item.get_closest_marker("lab"):
-        missing += _lab_missing()
+        missing += _lab_missing(_samba_of(item))
     if item.get_closest_marker("mount"):
         missing += _mount_missing()
     if missing:
@@ -131,11 +140,30 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         terminalreporter.write_line(line)
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Runs tests marked `every_samba` once for each release."""
+    if metafunc.definition.get_closest_marker("every_samba") and "lab" in metafunc.fixturenames:
+        metafunc.parametrize("lab", SAMBAS, indirect=True, scope="session")
+
+
 @pytest.fixture(scope="session")
-def lab() -> Iterator[Lab]:
+def labs() -> Iterator[Callable[[str], Lab]]:
+    """Gives the lab of a Samba release, which starts when it is first asked for, and ends with the session."""
+    running: dict[str, Lab] = {}
+    with contextlib.ExitStack() as stack:
+
+        def of(name: str) -> Lab:
+            if name not in running:
+                running[name] = stack.enter_context(Lab(free_net(), samba=SAMBAS[name]))
+            return running[name]
+
+        yield of
+
+
+@pytest.fixture(scope="session")
+def lab(request: pytest.FixtureRequest, labs: Callable[[str], Lab]) -> Lab:
     """A running lab, one for the whole session: a test that stops or changes something puts it right again.
 
-    The tests that use it are marked `lab`.
+    The tests that use it are marked `lab`, and `every_samba` if they are about what releases do differently.
     """
-    with Lab(free_net()) as running:
-        yield running
+    return labs(getattr(request, "param", "stable"))

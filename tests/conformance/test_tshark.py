@@ -125,6 +125,7 @@ async def test_c002_c015_c022_c024_all_versions_and_kinds(contoso: Company, tmp_
     assert {event.version for event in events if isinstance(event, ReferralAnswered)} == {3, max(version, 3), version}
 
 
+@pytest.mark.every_samba
 async def test_c002_samba(lab: Lab, tmp_path: Path) -> None:
     file, events = tmp_path / "capture.pcapng", list[Event]()
     with captured(lab.net, file):

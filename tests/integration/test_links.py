@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from tests.lab.samba import Lab
 
-pytestmark = [pytest.mark.lab, pytest.mark.mount]
+pytestmark = [pytest.mark.lab, pytest.mark.mount, pytest.mark.every_samba]
 
 
 @pytest.mark.parametrize(

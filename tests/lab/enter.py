@@ -1,4 +1,7 @@
-"""Runs a command in a mount namespace of its own, where the lab's users exist: `enter.py TAG FOLDER COMMAND...`.
+"""Runs a command in a mount namespace of its own, where the lab's users exist: `enter.py TAG FOLDER ROOT COMMAND...`.
+
+ROOT is / for the machine's own Samba, or a folder with the unpacked packages of another one, which takes its place for
+this command and its children.
 
 FOLDER/etc holds the files that replace those of the same name in /etc, for this command and its children only. A small
 tmpfs on FOLDER/ns, which nobody looks into, carries TAG as its source: it marks the namespace (see processes.py). The
@@ -27,6 +30,10 @@ MNT_DETACH = 2
 
 SYSTEM_FOLDERS = ("/etc/samba", "/run/samba", "/var/cache/samba", "/var/lib/samba", "/var/log/samba")
 """Where a Samba that belongs to the machine keeps its things."""
+LIBRARIES = "usr/lib/x86_64-linux-gnu"
+PRIVATE_FOLDERS = (f"{LIBRARIES}/samba", "usr/libexec/samba", "usr/share/samba")
+"""Where a Samba looks for its modules, helpers and tables: the paths are compiled in."""
+PROGRAMS = ("usr/sbin", "usr/bin")
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -55,8 +62,8 @@ def _fuse_mounts() -> list[bytes]:
     return found
 
 
-def enter(tag: str, folder: str) -> None:
-    """Moves this process into a new, tagged mount namespace. OSError if the kernel refuses."""
+def enter(tag: str, folder: str, root: str) -> None:
+    """Moves this process into a new, tagged mount namespace with the Samba of `root`. OSError if the kernel refuses."""
     _check(_libc.unshare(CLONE_NEWNS), "unshare")
     _mount("none", "/", None, MS_REC | MS_PRIVATE)
     for mounted in _fuse_mounts():
@@ -66,12 +73,17 @@ def enter(tag: str, folder: str) -> None:
     etc = os.path.join(folder, "etc")
     for name in sorted(os.listdir(etc)):
         _mount(os.path.join(etc, name), os.path.join("/etc", name), None, MS_BIND)
+    if root != "/":
+        for private in PRIVATE_FOLDERS:
+            _mount(os.path.join(root, private), os.path.join("/", private), None, MS_BIND)
+        os.environ["LD_LIBRARY_PATH"] = os.path.join(root, LIBRARIES)
+        os.environ["PATH"] = os.pathsep.join([*(os.path.join(root, one) for one in PROGRAMS), os.environ["PATH"]])
 
 
 def main() -> None:
-    tag, folder, *command = sys.argv[1:]
+    tag, folder, root, *command = sys.argv[1:]
     try:
-        enter(tag, folder)
+        enter(tag, folder, root)
         os.execvp(command[0], command)
     except OSError as error:
         sys.exit(f"{command[0]}: cannot start in its own mount namespace: {error}")

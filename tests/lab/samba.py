@@ -48,6 +48,11 @@ PROGRAMS = ("smbd", "pdbedit")
 LOG_TAIL = 30
 """Lines of a log that an error shows."""
 
+SYSTEM = Path("/")
+"""The root folder of the Samba that is installed: Debian 12 has 4.17."""
+BACKPORTS = Path(__file__).parents[2] / ".venv" / "samba-backports"
+"""That of the one from bookworm-backports, which scripts/setup has unpacked: 4.22 or later."""
+
 _ENTER = Path(__file__).with_name("enter.py")
 
 
@@ -69,15 +74,17 @@ class Lifetime(Enum):
     """Until somebody stops the lab."""
 
 
-def requirements_missing() -> list[str]:
-    """Why no lab can run here, in words; empty if one can."""
+def requirements_missing(samba: Path = SYSTEM) -> list[str]:
+    """Why no lab of the Samba in that root folder can run here, in words; empty if one can."""
     if os.geteuid() != 0:
         return ["a lab needs root"]
+    if not samba.exists():
+        return [f"there is no Samba in {samba} (scripts/setup unpacks it)"]
     missing = [f"{name} is not installed" for name in PROGRAMS if shutil.which(name) is None]
     with tempfile.TemporaryDirectory(prefix="dfsfs-lab-") as folder:
         for name in ("etc", "ns"):
             os.mkdir(os.path.join(folder, name))
-        command = _enter("dfsfs-lab-probe", Path(folder), "true")
+        command = _enter("dfsfs-lab-probe", Path(folder), samba, "true")
         probe = subprocess.run(command, capture_output=True, text=True, check=False)
     if probe.returncode != 0:
         missing.append(f"no mount namespaces here ({probe.stderr.strip()})")
@@ -93,8 +100,8 @@ def free_net() -> str:
             return net
 
 
-def _enter(tag: str, folder: Path, *command: str) -> list[str]:
-    return [sys.executable, "-I", "-S", str(_ENTER), tag, str(folder), *command]
+def _enter(tag: str, folder: Path, samba: Path, *command: str) -> list[str]:
+    return [sys.executable, "-I", "-S", str(_ENTER), tag, str(folder), str(samba), *command]
 
 
 _TCP_ESTABLISHED = "01"
@@ -125,12 +132,13 @@ def _answers(address: str) -> bool:
 class LabHost:
     """One server of a lab. Made by Lab; usable whether or not the server runs."""
 
-    def __init__(self, description: Host, address: str, folder: Path, lifetime: Lifetime) -> None:
+    def __init__(self, description: Host, address: str, folder: Path, lifetime: Lifetime, samba: Path) -> None:
         self.name = description.name
         self.address = address
         self.folder = folder
         self.description = description
         self._lifetime = lifetime
+        self._samba = samba
         self._tag = f"dfsfs-lab-{hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]}-{description.name}"
         self._child: subprocess.Popen[bytes] | None = None
 
@@ -172,7 +180,7 @@ class LabHost:
             raise LabError(f"{self.name} is running already")
         # It leads a session already, which smbd would take for a failure to become the leader of a process group.
         options = ("--foreground", "--no-process-group", "--configfile", str(self.smb_conf))
-        command = _enter(self._tag, self.folder, "smbd", *options)
+        command = _enter(self._tag, self.folder, self._samba, "smbd", *options)
         # An smbd in the foreground that has a pipe as its standard input ends when the pipe is closed: by us, or by our
         # death.
         stdin = subprocess.PIPE if self._lifetime is Lifetime.OF_CALLER else subprocess.DEVNULL
@@ -252,6 +260,7 @@ class Lab:
     """A DFS namespace on this machine. `net` is the first three octets of its addresses, `state` its folder.
 
     Without `state` a new folder in /tmp is used. stop() removes the folder. As a context manager it starts and stops.
+    `samba` is the root folder of the Samba to run.
     """
 
     def __init__(
@@ -260,13 +269,15 @@ class Lab:
         state: Path | None = None,
         topology: Topology = STANDALONE,
         lifetime: Lifetime = Lifetime.OF_CALLER,
+        samba: Path = SYSTEM,
     ) -> None:
         self.net = net
+        self.samba = samba
         self.topology = topology
         own = Path(tempfile.gettempdir(), f"dfsfs-lab-{net}-{os.getpid()}")
         self.state = (state or own).absolute()
         self.hosts = {
-            host.name: LabHost(host, self.address(host.name), self.state / host.name, lifetime)
+            host.name: LabHost(host, self.address(host.name), self.state / host.name, lifetime, samba)
             for host in topology.hosts
         }
 
@@ -302,7 +313,7 @@ class Lab:
 
     def start(self) -> None:
         """Builds the state folder and starts all hosts; if that fails, nothing is left. LabError says why."""
-        missing = requirements_missing()
+        missing = requirements_missing(self.samba)
         if missing:
             raise LabError("; ".join(missing))
         if len(str(self.state)) > MAX_STATE_PATH:
@@ -379,7 +390,7 @@ class Lab:
         for user in USERS:
             backend = ("-b", f"tdbsam:{database}")
             command = ("pdbedit", "-s", str(first.smb_conf), *backend, "-a", "-t", "-u", user.name)
-            entered = _enter(f"{first.name}-users", first.folder, *command)
+            entered = _enter(f"{first.name}-users", first.folder, self.samba, *command)
             twice = f"{user.password}\n{user.password}\n"
             done = subprocess.run(entered, input=twice, capture_output=True, text=True, check=False)
             if done.returncode != 0:

@@ -56,6 +56,12 @@ def connect(address: str) -> socket.socket:
     return socket.create_connection((address, PORT), timeout=5)
 
 
+@pytest.mark.every_samba
+def test_the_servers_are_of_the_release_that_was_asked_for(lab: Lab) -> None:
+    for host in lab.hosts.values():
+        assert {os.readlink(f"/proc/{pid}/exe") for pid in host.pids()} >= {str(lab.samba / "usr/sbin/smbd")}
+
+
 class TestLinks:
     @pytest.mark.parametrize(
         ("path", "expected"),

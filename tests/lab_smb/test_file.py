@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from dfsfs.smb.tree import Tree
     from tests.lab.samba import Lab
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.every_samba]
 
 READ_WRITE = Access.READ | Access.WRITE
 CREDITS = 32

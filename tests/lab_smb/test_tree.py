@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from dfsfs.smb.tree import Tree
     from tests.lab.samba import Lab
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.every_samba]
 
 every_way = pytest.mark.parametrize("spoken", SPOKEN)
 PATH_FLAG = 0x10000000
