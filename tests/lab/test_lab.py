@@ -59,7 +59,8 @@ def connect(address: str) -> socket.socket:
 @pytest.mark.every_samba
 def test_the_servers_are_of_the_release_that_was_asked_for(lab: Lab) -> None:
     for host in lab.hosts.values():
-        assert {os.readlink(f"/proc/{pid}/exe") for pid in host.pids()} >= {str(lab.samba / "usr/sbin/smbd")}
+        (pid_file,) = (host.folder / "pid").glob("smbd*.pid")
+        assert os.readlink(f"/proc/{pid_file.read_text().strip()}/exe") == str(lab.samba / "usr/sbin/smbd")
 
 
 class TestLinks:
@@ -230,7 +231,7 @@ class TestNamespace:
         for folder in ("etc", "ns"):
             (tmp_path / folder).mkdir()
         (tmp_path / "etc" / "hosts").write_text("127.0.0.1 lab\n")
-        command = [sys.executable, str(Path(enter.__file__)), "the-tag", str(tmp_path)]
+        command = [sys.executable, str(Path(enter.__file__)), "the-tag", str(tmp_path), "/"]
         done = subprocess.run(
             [*command, "cat", "/proc/self/mountinfo", "/etc/hosts"],
             capture_output=True,
