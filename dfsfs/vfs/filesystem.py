@@ -193,8 +193,10 @@ class FileSystem:
         places = self._places
         known = places.table.child(folder, entry.name)
         if known is not None and (known.is_link or known.hidden) and entry.stat.is_directory == known.is_directory:
-            if known.is_link and known.stat is None:
+            if known.stat is None or known.stat.is_dfs_link:  # else it shows what is behind it
                 known.stat = entry.stat
+                if known.is_link:
+                    known.expires = origin.time + places.lifetime(known)
             return known
         if places.follow_links and is_marked_link(entry.stat):
             node = places.link_node(folder, entry.name, places.location(folder).child(entry.name).unc)

@@ -6,8 +6,8 @@ A node's location is the nearest anchor above it and the names from there on. So
 everything below, and nothing here knows a server: a failover changes no node.
 
 Numbers. A node's number (inode number and FUSE node id in one) is a hash of the share and the server's file id, so that
-it is the same after a remount, or the next free one if that is taken: by a hard link, or by the same folder seen
-through two links. It never changes, also if the file has another id on the next target.
+it is the same after a remount. If that is taken, by a hard link, or by the same file seen through two links, it is a
+hash of its parent's number and its name. It never changes, also if the file has another id on the next target.
 
 Identity. The same name is the same node as long as the server answers with the same file id on the same share. With
 another id it is another file: the old node is detached and a new one takes its place. Answers from another share (a
@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING
 from dfsfs.unc import UncPath, fold_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from dfsfs.namespace.junction import Location
     from dfsfs.smb.fscc import FileStat
@@ -160,7 +160,7 @@ class NodeTable:
             self._take_off(node)
             node = None
         if node is None:
-            node = self._add(Node(self._number(share, stat.file_id), name, stat.is_directory, parent))
+            node = self._add(Node(self._number(parent, name, share, stat.file_id), name, stat.is_directory, parent))
         node.share, node.file_id = share, stat.file_id
         return node
 
@@ -175,7 +175,7 @@ class NodeTable:
             node = None
         if node is None:
             prefix = anchor.junction.prefix
-            node = self._add(Node(self._number(prefix, 0), name, True, parent, anchor))
+            node = self._add(Node(self._number(parent, name, prefix, 0), name, True, parent, anchor))
         elif node.anchor is not anchor and node.anchor != anchor:
             self.move_anchor(node, anchor)
         return node
@@ -282,11 +282,12 @@ class NodeTable:
                 node.detached = True
             node = parent
 
-    def _number(self, share: UncPath, file_id: int) -> int:
-        seed = "\0".join(share.key).encode("utf-8", "surrogatepass") + (file_id & FILE_ID_MASK).to_bytes(8, "little")
-        number = int.from_bytes(hashlib.blake2b(seed, digest_size=8).digest(), "little") & NUMBER_MASK
-        while number < FIRST_NUMBER or number in self._nodes:
-            number = (number + 1) & NUMBER_MASK
+    def _number(self, parent: Node, name: str, share: UncPath, file_id: int) -> int:
+        number = _hashed(share.key, file_id & FILE_ID_MASK)
+        if number in self._nodes:  # a thousand links may lead to one file, so the next free one would be far away
+            number = _hashed((fold_name(name),), parent.ino)
+        while number in self._nodes:
+            number = max(FIRST_NUMBER, (number + 1) & NUMBER_MASK)
         return number
 
     # -- for people and tests ---------------------------------------------------------------------------------------
@@ -314,3 +315,9 @@ class NodeTable:
                 assert self._nodes.get(child.ino) is child
             assert node is self.root or node.lookups or node.children or node.handles
             assert len(list(self.above(node))) <= len(self._nodes)
+
+
+def _hashed(names: Iterable[str], number: int) -> int:
+    """A node number, always the same for the same arguments."""
+    seed = "\0".join(names).encode("utf-8", "surrogatepass") + number.to_bytes(8, "little")
+    return max(FIRST_NUMBER, int.from_bytes(hashlib.blake2b(seed, digest_size=8).digest(), "little") & NUMBER_MASK)

@@ -46,6 +46,16 @@ async def test_a_link_shows_the_times_of_its_listing_until_it_is_entered(autojum
     assert (shown.mtime_ns, shown.ino) == (10**18, listed.ino)
 
 
+async def test_a_listing_is_all_that_ls_needs_for_links_it_knows_already(autojump_clock: object) -> None:
+    world = World()
+    ino = (await world.listing())["link"].ino
+    await world.fs.lookup(ROOT, b"link")  # the kernel keeps it
+    await trio.sleep(ACTIMEO + 0.1)
+    assert world.fs.remaining(ino) == (ACTIMEO, 0.0)
+    await world.listing()
+    assert world.fs.remaining(ino) == (ACTIMEO, ACTIMEO)
+
+
 async def test_everything_works_below_a_link(autojump_clock: object) -> None:
     world = World()
     world.data.add_file("f", b"123")
