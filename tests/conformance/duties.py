@@ -135,6 +135,7 @@ DUTIES: dict[str, tuple[str, str]] = {
     "H-15": ("", "open files keep their target"),
     "H-18": ("", "doubled and trailing backslashes mean nothing"),
     "H-21": ("", "links show in their root's listing, between real folders"),
+    "H-22": ("", "a marked link in a listing is taken for one at once"),
     "H-25": ("", "the site of the client decides the order"),
     "H-26": ("", "refusals never fail over"),
     "H-29": ("", "a DFS service that only starts is asked again soon"),
