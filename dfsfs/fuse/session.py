@@ -77,6 +77,7 @@ async def _run(config: MountConfig, settings: ReferralSettings, mountpoint: str,
         deadline = config.transport.request_timeout + config.failover_timeout + DEADLINE_MARGIN
         async with trio.open_nursery() as nursery:
             nursery.start_soon(namespace.serve)
+            nursery.start_soon(filesystem.serve)
             await serve(DfsOperations(filesystem, deadline=deadline), mountpoint, fuse_options(config), on_ready)
             nursery.cancel_scope.cancel()
 

@@ -214,21 +214,38 @@ class PendingCall:
 
     async def wait(self) -> list[Response]:
         """The answers, in the order of the requests. Errors as in Connection.call; abandons the call when cancelled."""
-        connection, call = self._connection, self._call
         try:
-            with trio.move_on_after(connection._request_timeout):
-                await self._event.wait()
+            await self.settle()
         except trio.Cancelled:
             self.abandon()  # also when the answer has just come: it may have opened a file
             raise
-        if call.error is not None:
-            raise call.error
-        if call.remaining:
+        return self.result()
+
+    async def settle(self) -> None:
+        """Waits until the call is done, as long as a call may take; then it is given up.
+
+        Several tasks may wait. Cancelling one of them gives up nothing.
+        """
+        connection, call = self._connection, self._call
+        with trio.move_on_after(connection._request_timeout):
+            await self._event.wait()
+        if not self._event.is_set():
             self.abandon()
             command = call.requests[0].command.name
             detail = f"{command} was not answered within {connection._request_timeout:g} seconds"
-            raise ConnectionLost(connection.host, NtStatus.IO_TIMEOUT, detail)
-        return [response for response in call.responses if response is not None]
+            call.error = ConnectionLost(connection.host, NtStatus.IO_TIMEOUT, detail)
+            self._event.set()
+
+    @property
+    def done(self) -> bool:
+        """Whether there are answers, or an error in their place."""
+        return self._event.is_set()
+
+    def result(self) -> list[Response]:
+        """The answers of a call that is done, in the order of the requests. Errors as in Connection.call."""
+        if self._call.error is not None:
+            raise self._call.error
+        return [response for response in self._call.responses if response is not None]
 
     def abandon(self) -> None:
         """Nobody will wait for this call."""

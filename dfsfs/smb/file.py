@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
-from dfsfs.errors import NtStatus, SmbError
+from dfsfs.errors import DfsfsError, NtStatus, SmbError
 from dfsfs.smb import fscc, wire
 from dfsfs.smb.wire import Buffer, FileInfoClass, InfoType, Request
 
@@ -27,6 +27,33 @@ PIECE = 1024 * 1024
 one.
 """
 PIECES_IN_FLIGHT = 8
+
+
+class PendingWrite:
+    """WRITEs under way, for the data of one `start_write`."""
+
+    __slots__ = ("_calls", "_file")
+
+    def __init__(self, file: RemoteFile, calls: list[tuple[PendingCall, int]]) -> None:
+        self._file = file
+        self._calls = calls
+
+    @property
+    def done(self) -> bool:
+        """Whether its outcome is known."""
+        return all(call.done for call, _ in self._calls)
+
+    async def outcome(self) -> DfsfsError | None:
+        """Waits for the answers; None if everything was written. Cancelling this wait gives up nothing."""
+        for call, size in self._calls:
+            await call.settle()
+            try:
+                (response,) = call.result()
+                self._file.tree.note(response.status)
+                self._file.check_written(response, size)
+            except DfsfsError as error:
+                return error
+        return None
 
 
 class RemoteFile:
@@ -77,16 +104,40 @@ class RemoteFile:
         Raises: as read does.
         """
         self._written = True
-        limit = self._piece(self.tree.limits.write)
-        view = memoryview(data)
-        pieces = [view[start : start + limit] for start in range(0, len(view), limit)]
-        requests = (
-            wire.encode_write(self._file_id, offset + index * limit, piece) for index, piece in enumerate(pieces)
+        pieces = self._pieces(data)
+        requests = (wire.encode_write(self._file_id, offset + start, piece) for start, piece in pieces)
+        for (_, piece), response in zip(pieces, await self._pipeline(requests), strict=True):
+            self.check_written(response, len(piece))
+
+    def start_write(self, offset: int, data: Buffer) -> PendingWrite:
+        """Sends all of `data` without waiting for the answer; it must not change until that has come.
+
+        Raises:
+            ConnectionLost, SecurityError, WireError: the connection has ended.
+        """
+        self._written = True
+        connection, route = self.tree.connection, self.tree.route
+        return PendingWrite(
+            self,
+            [
+                (connection.start([wire.encode_write(self._file_id, offset + start, piece)], route), len(piece))
+                for start, piece in self._pieces(data)
+            ],
         )
-        for piece, response in zip(pieces, await self._pipeline(requests), strict=True):
-            self.tree.check(response, f"write to {self.path}")
-            if wire.decode_write(response.message, len(piece)) != len(piece):
-                raise SmbError(NtStatus.DISK_FULL, f"write to {self.path} stopped short")
+
+    def _pieces(self, data: Buffer) -> list[tuple[int, Buffer]]:
+        """The payloads of the WRITEs for `data`, and where each begins in it."""
+        limit = self._piece(self.tree.limits.write)
+        if len(data) <= limit:
+            return [(0, data)]
+        view = memoryview(data)
+        return [(start, view[start : start + limit]) for start in range(0, len(view), limit)]
+
+    def check_written(self, response: Response, size: int) -> None:
+        """Raises: SmbError: the answer to a WRITE of `size` bytes does not say that they were written."""
+        self.tree.check(response, f"write to {self.path}")
+        if wire.decode_write(response.message, size) != size:
+            raise SmbError(NtStatus.DISK_FULL, f"write to {self.path} stopped short")
 
     async def flush(self) -> None:
         """Returns when the server says that what was written is on its disk. Errors as in read."""

@@ -1,8 +1,10 @@
 """Files: the verbs on open files. What a handle does when its connection is lost is in handles.py.
 
-Writes are sent and answered one by one: when write(2) has returned, the server has the data, and an error is that
-write's own. flush, which is what close(2) waits for, so has nothing to send; it only reports a handle that was left
-behind on a dead target. fsync has the server write to its disk.
+A write returns as soon as its data is taken; it is sent in larger pieces, several at once, see writebehind.py. flush,
+which is what close(2) waits for, returns when the server has everything, and so does whatever asks the server about the
+file: a read, stat, truncation or another open. An error is given to the program once, by the write, flush or fsync that
+comes next. fsync also has the server write to its disk. Of a file opened with O_SYNC or O_DSYNC each write waits until
+its data is there. What a program leaves unsent is sent after LINGER seconds.
 
 Data that the kernel keeps of a file is used again at the next open only if size and last write time are still those of
 the open at which it began to keep it (close-to-open).
@@ -18,11 +20,14 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
+import trio
+
 from dfsfs.errors import DfsfsError, Disposition, PosixError
 from dfsfs.namespace.junction import Attempt, Covered, TargetBinding
 from dfsfs.smb.fscc import FileAttributes
 from dfsfs.smb.wire import Access, Buffer, CreateDisposition, CreateOptions
 from dfsfs.vfs.handles import OpenFile
+from dfsfs.vfs.writebehind import Budget, WriteBehind
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -30,11 +35,14 @@ if TYPE_CHECKING:
     from dfsfs.smb.file import RemoteFile
     from dfsfs.vfs.nodes import Node
     from dfsfs.vfs.places import Places
+    from dfsfs.vfs.writebehind import Rewrite
 
 log = logging.getLogger("dfsfs.vfs")
 
 T = TypeVar("T")
 
+LINGER = 1.0
+"""Seconds that data may lie here before it is sent although it is little."""
 _KEPT = FileAttributes.HIDDEN | FileAttributes.SYSTEM
 """Attributes that an overwriting open has to repeat, or else it is refused (MS-FSA 2.1.5.1.2.1)."""
 
@@ -55,6 +63,19 @@ class Files:
         self._handles: dict[int, OpenFile] = {}
         self._by_node: dict[Node, list[OpenFile]] = {}
         self._next = 1
+        self._budget = Budget()
+        self._written = trio.Event()
+
+    async def serve(self) -> None:
+        """Sends what programs leave unsent. Runs until it is cancelled."""
+        async with trio.open_nursery() as nursery:
+            while True:
+                await self._written.wait()
+                await trio.sleep(LINGER)
+                self._written = trio.Event()
+                for file in self._handles.values():
+                    if file.behind.pending:
+                        nursery.start_soon(self._drain, file)
 
     # -- opening and closing ----------------------------------------------------------------------------------------
 
@@ -68,6 +89,7 @@ class Files:
         node = self._places.node(ino)
         if node.is_directory:
             raise PosixError(errno.EISDIR, f"{node.name} is a directory")
+        await self.settle(node)
         access = _access(flags)
         known = node.stat
         truncate = bool(flags & os.O_TRUNC)
@@ -77,7 +99,7 @@ class Files:
                 attempt.path,
                 access=access,
                 disposition=CreateDisposition.OVERWRITE if truncate else CreateDisposition.OPEN,
-                options=CreateOptions.NON_DIRECTORY_FILE,
+                options=_options(flags),
                 attributes=known.attributes & _KEPT if truncate and known is not None else 0,
             )
             return remote, attempt.binding
@@ -97,7 +119,7 @@ class Files:
         except PosixError:
             await remote.close()
             raise
-        return self._register(OpenFile(node, access, remote, binding, appends=bool(flags & os.O_APPEND)))
+        return self._register(self._opened(node, remote, binding, flags))
 
     async def create(self, parent: Node, name: str, mode: int, flags: int) -> tuple[OpenResult, Node]:
         """Makes and opens a file, or opens the one that is there unless O_EXCL is given. Counts no lookup.
@@ -106,6 +128,8 @@ class Files:
             PosixError: EEXIST or EISDIR, the name is a DFS link; EIO, see below.
             DfsfsError: the server's answer.
         """
+        if (known := self._places.table.child(parent, name)) is not None:
+            await self.settle(known)
         access = _access(flags)
         disposition = _creating(flags)
         attributes = FileAttributes.NORMAL if mode & 0o200 else FileAttributes.READONLY
@@ -116,7 +140,7 @@ class Files:
                     attempt.path,
                     access=access,
                     disposition=disposition,
-                    options=CreateOptions.NON_DIRECTORY_FILE,
+                    options=_options(flags),
                     attributes=attributes,
                 )
             except DfsfsError as error:
@@ -133,7 +157,19 @@ class Files:
         node = self._places.table.observe(parent, name, remote.stat, binding.tree.share)
         self._places.table.changed(node)
         self._places.note(node, remote.stat, node.changes)
-        return self._register(OpenFile(node, access, remote, binding, appends=bool(flags & os.O_APPEND))), node
+        return self._register(self._opened(node, remote, binding, flags)), node
+
+    def _opened(self, node: Node, remote: RemoteFile, binding: TargetBinding, flags: int) -> OpenFile:
+        behind = WriteBehind(self._budget)
+        return OpenFile(
+            node,
+            _access(flags),
+            remote,
+            binding,
+            behind,
+            appends=bool(flags & os.O_APPEND),
+            synchronous=bool(flags & (os.O_DSYNC | os.O_DIRECT)),
+        )
 
     def _register(self, file: OpenFile) -> OpenResult:
         node, stat = file.node, file.opened
@@ -157,6 +193,7 @@ class Files:
         if not files:
             del self._by_node[node]
         try:
+            await self._drained(file)
             await file.close()
             if node.hidden and node not in self._by_node:
                 await self._places.run(node, lambda attempt: attempt.tree.remove_file(attempt.path))
@@ -181,22 +218,39 @@ class Files:
     async def read(self, handle: int, offset: int, size: int) -> Buffer:
         """Up to `size` bytes; fewer only at the end of the file. Raises DfsfsError."""
         file = self._file(handle)
+        await self.settle(file.node)
         return await self._on(file, lambda attempt: file.read(attempt, offset, size))
 
     async def write(self, handle: int, offset: int, data: Buffer) -> int:
-        """Writes all of `data`; the server has it when this returns. Raises DfsfsError."""
+        """Takes all of `data`; see the module's text for when the server has it. Raises DfsfsError."""
         file = self._file(handle)
         node = file.node
+        for other in tuple(self._by_node[node]):
+            if other is not file and other.behind.pending:
+                await self._drain(other)
         if file.appends:
             offset = node.end
-        await self._on(file, lambda attempt: file.write(attempt, offset, data))
+        if file.synchronous or not await self._taken(file, offset, data):
+            await self._on(file, lambda attempt: file.write(attempt, offset, data))
         node.end = max(node.end, offset + len(data))
         self._places.table.changed(node)
         return len(data)
 
+    async def _taken(self, file: OpenFile, offset: int, data: Buffer) -> bool:
+        """Whether data was taken to be written behind the program's back, perhaps after waiting for room."""
+        while True:
+            _raise_kept(file)
+            if file.write_behind(offset, data):
+                self._written.set()
+                return True
+            if not file.behind.pending:
+                return False
+            await file.land_one(self._rewrite(file))
+
     async def flush(self, handle: int) -> None:
         """Says whether what was written has reached the server and is not lost. Raises DfsfsError if not."""
         file = self._file(handle)
+        await self._drained(file)
         if (file.unsynced or file.poisoned) and not file.is_current:
             await self._on(file, file.check)
 
@@ -204,11 +258,30 @@ class Files:
         """Has the server write the file to its disk. Raises DfsfsError."""
         file: OpenFile | None = self._file(handle)
         assert file is not None
+        await self.settle(file.node)
+        _raise_kept(file)
         if not file.writable:
             # A server refuses FLUSH on such a handle (MS-SMB2 3.3.5.11); what else this mount wrote still counts.
             file = self._writable(file.node)
         if file is not None:
             await self._on(file, file.flush)
+
+    async def settle(self, node: Node) -> None:
+        """Returns when the server has everything that was written to a file. An error is kept for who wrote it."""
+        for file in tuple(self._by_node.get(node, ())):
+            if file.behind.pending:
+                await self._drain(file)
+
+    async def _drained(self, file: OpenFile) -> None:
+        if file.behind.pending:
+            await self._drain(file)
+        _raise_kept(file)
+
+    async def _drain(self, file: OpenFile) -> None:
+        await file.drain(self._rewrite(file))
+
+    def _rewrite(self, file: OpenFile) -> Rewrite:
+        return lambda offset, data: self._on(file, lambda attempt: file.write(attempt, offset, data))
 
     # -- for the other verbs ----------------------------------------------------------------------------------------
 
@@ -226,11 +299,13 @@ class Files:
         if not files:
             raise PosixError(errno.ESTALE, f"{node.name} is gone")
         file = next((file for file in files if file.alive), files[0])
+        await self.settle(node)
         changes = node.changes
         self._places.note(node, await self._on(file, file.query), changes)
 
     async def set_size(self, node: Node, handle: int | None, size: int) -> None:
         """Cuts or extends a file, through a handle if one may write. Raises DfsfsError."""
+        await self.settle(node)
         file = self._handles.get(handle) if handle is not None else None
         if file is None or not file.writable:
             file = self._writable(node)
@@ -244,6 +319,7 @@ class Files:
 
     async def set_basic(self, node: Node, info: bytes) -> None:
         """Sets times and attributes. Through every handle that has written, or else its close sets the times again."""
+        await self.settle(node)
         written = [file for file in self._by_node.get(node, ()) if file.written]
         if not written:
             await self._places.run(node, lambda attempt: attempt.tree.set_basic(attempt.path, info))
@@ -280,6 +356,11 @@ class Files:
         return await self._places.run(file.node, operation)
 
 
+def _raise_kept(file: OpenFile) -> None:
+    if (error := file.behind.take_error()) is not None:
+        raise error
+
+
 def raise_if_unknown(attempt: Attempt, error: DfsfsError) -> None:
     """Makes EIO of the "exists already" that follows a lost request: nobody can know whether that one had made it.
 
@@ -303,3 +384,8 @@ def _creating(flags: int) -> CreateDisposition:
     if flags & os.O_EXCL:
         return CreateDisposition.CREATE
     return CreateDisposition.OVERWRITE_IF if flags & os.O_TRUNC else CreateDisposition.OPEN_IF
+
+
+def _options(flags: int) -> CreateOptions:
+    through = CreateOptions.WRITE_THROUGH if flags & os.O_DSYNC else CreateOptions.NONE  # O_SYNC includes O_DSYNC
+    return CreateOptions.NON_DIRECTORY_FILE | through

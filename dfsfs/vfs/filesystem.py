@@ -84,8 +84,10 @@ class FileSystem:
 
     async def lookup(self, parent: int, name: bytes) -> Attributes:
         """Finds a name in a folder. Counts a lookup."""
-        node = await self._places.look_up(self._places.folder(parent), self._wire(name))
-        return self._counted(node)
+        folder, wire_name = self._places.folder(parent), self._wire(name)
+        if (known := self._places.table.child(folder, wire_name)) is not None:
+            await self._files.settle(known)
+        return self._counted(await self._places.look_up(folder, wire_name))
 
     def forget(self, ino: int, count: int) -> None:
         """Gives back `count` lookups."""
@@ -94,6 +96,7 @@ class FileSystem:
     async def getattr(self, ino: int) -> Attributes:
         node = self._places.node(ino)
         if not self._is_fresh(node):
+            await self._files.settle(node)
             if node.hidden or node.location is None:
                 await self._files.query(node)
             else:
@@ -259,6 +262,10 @@ class FileSystem:
 
     async def release(self, handle: int) -> None:
         await self._files.release(handle)
+
+    async def serve(self) -> None:
+        """Does what has to be done in the background. Runs until it is cancelled."""
+        await self._files.serve()
 
     # -- the whole --------------------------------------------------------------------------------------------------
 

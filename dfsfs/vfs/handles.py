@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from dfsfs.smb.file import RemoteFile
     from dfsfs.smb.fscc import FileStat
     from dfsfs.vfs.nodes import Node
+    from dfsfs.vfs.writebehind import Rewrite, WriteBehind
 
 log = logging.getLogger("dfsfs.vfs")
 
@@ -59,20 +60,34 @@ class OpenFile:
         "_remote",
         "access",
         "appends",
+        "behind",
         "node",
+        "synchronous",
         "unsynced",
         "written",
     )
 
     def __init__(
-        self, node: Node, access: Access, remote: RemoteFile, binding: TargetBinding, *, appends: bool = False
+        self,
+        node: Node,
+        access: Access,
+        remote: RemoteFile,
+        binding: TargetBinding,
+        behind: WriteBehind,
+        *,
+        appends: bool = False,
+        synchronous: bool = False,
     ) -> None:
         self.node = node
         self.access = access
+        self.behind = behind
+        """What was written and the server has not acknowledged yet."""
         self.appends = appends
         """Opened with O_APPEND."""
+        self.synchronous = synchronous
+        """Opened with O_SYNC, O_DSYNC or O_DIRECT: each write waits for the server."""
         self.written = False
-        """Whether a change through this handle was acknowledged."""
+        """Whether a change through this handle was acknowledged to the program."""
         self.unsynced = False
         """Whether a change was acknowledged since the last fsync."""
         self._remote = remote
@@ -134,6 +149,21 @@ class OpenFile:
         remote = self._usable(attempt) or await self._reopened(attempt)
         await remote.write(offset, data)
         self.written = self.unsynced = True
+
+    def write_behind(self, offset: int, data: Buffer) -> bool:
+        """Takes data to be written without waiting, if there is room and the handle is the right one for it."""
+        if not (self.writable and self.is_current and self.behind.add(self._remote, offset, data)):
+            return False
+        self.written = self.unsynced = True
+        return True
+
+    async def drain(self, rewrite: Rewrite) -> None:
+        """Returns when nothing is outstanding; an error is kept in `behind`."""
+        await self.behind.drain(self._remote, rewrite)
+
+    async def land_one(self, rewrite: Rewrite) -> None:
+        """Returns when the oldest of what is outstanding is on the server, or its error is kept in `behind`."""
+        await self.behind.land_one(self._remote, rewrite)
 
     async def set_size(self, attempt: Attempt | None, size: int) -> None:
         remote = self._usable(attempt) or await self._reopened(attempt)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from dfsfs.errors import ConnectionLost, NtStatus, SmbError
+from dfsfs.errors import ConnectionLost, DfsfsError, NtStatus, SmbError
 from dfsfs.smb.fscc import DirEntry, FileAttributes, FileStat, VolumeSize, filetime_to_ns
 from dfsfs.smb.wire import Access, Buffer, CreateDisposition, CreateOptions
 from dfsfs.unc import UncPath, fold_name
@@ -385,6 +385,10 @@ class MemoryFile:
         self.node.written = self.tree.store.tick()
         self.tree.done("write", self.path)
 
+    def start_write(self, offset: int, data: Buffer) -> MemoryWrite:
+        self.tree.check_alive()
+        return MemoryWrite(self, offset, data)
+
     async def flush(self) -> None:
         await self._enter("flush")
         self._need(Access.WRITE_DATA, "flush")
@@ -413,6 +417,26 @@ class MemoryFile:
         await trio.lowlevel.checkpoint()
         self.tree.store.calls.append(("close", "/".join(self.path.below_share)))
         self.tree.store.before("close", self.path)
+
+
+class MemoryWrite:
+    """A write under way: it is carried out when somebody wants to know its outcome."""
+
+    def __init__(self, file: MemoryFile, offset: int, data: Buffer) -> None:
+        self._file = file
+        self._offset = offset
+        self._data = data
+        self._outcome: DfsfsError | None = None
+        self.done = False
+
+    async def outcome(self) -> DfsfsError | None:
+        if not self.done:
+            try:
+                await self._file.write(self._offset, self._data)
+            except DfsfsError as error:
+                self._outcome = error
+            self.done = True
+        return self._outcome
 
 
 def open_files(store: MemoryStore) -> Iterator[MemoryNode]:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from dfsfs.errors import ConnectionLost, NtStatus
+from dfsfs.errors import ConnectionLost, NtStatus, SmbError
 from dfsfs.unc import UncPath
+from dfsfs.vfs.files import LINGER
 from dfsfs.vfs.mapping import AttributeChanges
 from dfsfs.vfs.nodes import ROOT
 from tests.unit.vfs.world import World, fails
@@ -91,6 +92,7 @@ async def test_a_write_whose_answer_was_lost_is_sent_again(autojump_clock: objec
     _, handle = await world.open(os.O_RDWR)
     lose_answer(world.data, "write", cut=lambda: world.namespace.cut("//fs1/data"))
     await world.fs.write(handle, 7, b"!")
+    await world.fs.flush(handle)
     assert bytes(world.file.data) == b"content!"
     assert world.sent().count("write f") == 2
 
@@ -101,6 +103,7 @@ async def test_a_clean_handle_moves_to_an_equal_replica(autojump_clock: object) 
     world.namespace.stop("//fs1/data")
     assert bytes(await world.fs.read(handle, 0, 3)) == b"con"
     await world.fs.write(handle, 0, b"C")
+    await world.fs.flush(handle)
     assert bytes(world.copy.data) == b"Content"
     await world.fs.release(handle)
 
@@ -153,6 +156,102 @@ async def test_what_was_written_is_never_left_behind_silently(
     assert bytes(await world.fs.read((await world.open(os.O_RDONLY))[1], 0, 7)) == b"content", "a new open is fine"
 
 
+async def test_what_write_took_and_no_server_has_is_the_error_of_close(autojump_clock: object) -> None:
+    world = Pair()
+    _, handle = await world.open(os.O_RDWR)
+    await world.fs.write(handle, 0, b"C")
+    world.namespace.stop("//fs1/data")
+    await fails(errno.EIO, world.fs.flush(handle))
+    assert bytes(world.copy.data) == b"content"
+    await world.fs.release(handle)
+    assert bytes(world.file.data) == b"content"
+
+
+async def test_what_write_took_is_sent_again_after_a_reconnect(autojump_clock: object) -> None:
+    world = Pair()
+    _, handle = await world.open(os.O_RDWR)
+    for offset, data in ((0, b"C"), (3, b"T"), (7, b"!")):
+        await world.fs.write(handle, offset, data)
+    world.namespace.cut("//fs1/data")
+    await world.fs.flush(handle)
+    assert bytes(world.file.data) == b"ConTent!"
+
+
+async def test_an_error_of_a_write_is_told_once(autojump_clock: object) -> None:
+    world = Pair()
+    _, handle = await world.open(os.O_RDWR)
+
+    def full(verb: str, path: UncPath) -> None:
+        if verb == "write":
+            raise SmbError(NtStatus.DISK_FULL, "as the test wants it")
+
+    world.data.before = full
+    for asks in (world.fs.flush, world.fs.fsync):
+        await world.fs.write(handle, 0, b"C")
+        await fails(errno.ENOSPC, asks(handle))
+        await asks(handle)
+    await world.fs.write(handle, 0, b"C")
+    await world.fs.getattr(await world.ino("link/f"))  # has it sent, and is not to blame
+    await fails(errno.ENOSPC, world.fs.write(handle, 1, b"C"))
+    await world.fs.release(handle)
+
+
+async def test_who_asks_about_a_file_sees_what_was_just_written(autojump_clock: object) -> None:
+    world = Pair()
+    ino, handle = await world.open(os.O_RDWR)
+    other = (await world.fs.open(ino, os.O_RDWR)).handle
+    link = await world.ino("link")
+    size = len(b"content")
+
+    async def more() -> None:
+        nonlocal size
+        await world.fs.write(handle, size, b"+")
+        size += 1
+
+    await more()
+    assert len(await world.fs.read(other, 0, 99)) == size
+    await more()
+    assert (await world.fs.getattr(ino)).size == size
+    await more()
+    assert (await world.fs.lookup(link, b"f")).size == size
+    await more()
+    await world.fs.setattr(ino, AttributeChanges(mtime_ns=10**18), handle)
+    assert world.file.written == 10**18
+    await more()
+    await world.fs.write(other, size - 1, b"!")
+    await world.fs.flush(other)
+    assert bytes(world.file.data) == b"content++++!"
+    await more()
+    await world.fs.setattr(ino, AttributeChanges(size=3))
+    await world.fs.flush(handle)
+    assert bytes(world.file.data) == b"con"
+    await more()
+    await world.fs.rename(link, b"f", link, b"g", 0)
+    await world.fs.flush(handle)
+    assert len(world.file.data) == size
+
+
+async def test_a_synchronous_file_waits_for_each_write(autojump_clock: object) -> None:
+    for flag in (os.O_SYNC, os.O_DSYNC, os.O_DIRECT):
+        world = Pair()
+        _, handle = await world.open(os.O_WRONLY | flag)
+        await world.fs.write(handle, 0, b"C")
+        assert bytes(world.file.data) == b"Content"
+
+
+async def test_what_a_program_leaves_unsent_is_sent(autojump_clock: object) -> None:
+    world = Pair()
+    _, handle = await world.open(os.O_WRONLY)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(world.fs.serve)
+        for data in (b"C", b"K"):
+            await world.fs.write(handle, 0, data)
+            assert bytes(world.file.data[:1]) != data
+            await trio.sleep(2 * LINGER)
+            assert bytes(world.file.data[:1]) == data
+        nursery.cancel_scope.cancel()
+
+
 async def test_what_fsync_acknowledged_does_not_fail_at_close(autojump_clock: object) -> None:
     world = Pair()
     _, handle = await world.open(os.O_RDWR)
@@ -168,6 +267,7 @@ async def test_flush_sends_nothing_while_all_is_well(autojump_clock: object) -> 
     world = Pair()
     _, handle = await world.open(os.O_RDWR)
     await world.fs.write(handle, 0, b"C")
+    await world.fs.flush(handle)
     world.clear()
     await world.fs.flush(handle)
     assert world.sent() == []
@@ -177,11 +277,13 @@ async def test_a_target_that_comes_back_finds_its_handles_good(autojump_clock: o
     world = Pair()
     _, handle = await world.open(os.O_RDWR)
     await world.fs.write(handle, 0, b"C")
+    await world.fs.flush(handle)
     world.namespace.stop("//fs1/data")
     await world.listing("link")
     world.namespace.start("//fs1/data")
     world.namespace.stop("//fs2/data")
     await world.fs.write(handle, 7, b"!")
+    await world.fs.flush(handle)
     assert bytes(world.file.data) == b"Content!"
 
 
