@@ -32,7 +32,7 @@ from dfsfs.smb.wire import (
 
 if TYPE_CHECKING:
     import builtins
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncGenerator, Sequence
 
     from dfsfs.smb.connection import Connection
     from dfsfs.smb.fscc import DirEntry, FileStat, VolumeSize
@@ -176,7 +176,7 @@ class Tree:
         info = fscc.encode_end_of_file(size)
         await self._set(path, Access.WRITE_DATA, FileInfoClass.END_OF_FILE, info, f"truncation of {path}")
 
-    async def list(self, path: UncPath) -> AsyncIterator[list[DirEntry]]:
+    async def list(self, path: UncPath) -> AsyncGenerator[list[DirEntry], None]:
         """The entries of a folder in batches, without `.` and `..`, in the server's order.
 
         Opening the folder and reading it is one round trip unless it is large. Its handle is closed when the

@@ -13,33 +13,20 @@ different tasks; it holds no scope across a batch.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import trio
 
 from dfsfs.unc import fold_name
+from dfsfs.vfs.views import Origin
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from dfsfs.namespace.junction import Attempt
     from dfsfs.smb.fscc import DirEntry
-    from dfsfs.unc import UncPath
     from dfsfs.vfs.nodes import Node
     from dfsfs.vfs.places import Places
-
-
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """Where and when entries come from."""
-
-    share: UncPath
-    """The share that their file ids belong to."""
-    epoch: int
-    """The node table's epoch when the listing was asked for."""
-    time: float
-    """When they were received."""
 
 
 class Listing:
@@ -81,6 +68,8 @@ class Listing:
         if batch is None:
             self._complete = True
             self._stream = None
+            first = self._entries[0][1] if self._entries else origin
+            self._places.views.keep(self.node, (entry for entry, _ in self._entries), first)
             return
         for entry in batch:
             folded = fold_name(entry.name)

@@ -69,7 +69,7 @@ class Entries:
             stat, share = await self._places.run_in(parent, name, operation)
         except Covered as link:
             raise PosixError(errno.EEXIST, f"{link.prefix} is a DFS link") from None
-        self._places.table.changed(parent)
+        self._places.table.entry_changed(parent, name)
         node = self._places.table.observe(parent, name, stat, share)
         self._places.table.changed(node)
         self._places.note(node, stat, node.changes)
@@ -148,7 +148,7 @@ class Entries:
             raise PosixError(errno.EBUSY, f"{link.prefix} is a DFS link") from None
 
     def _removed(self, parent: Node, node: Node) -> None:
-        self._places.table.changed(parent)
+        self._places.table.entry_changed(parent, node.name)
         if node.parent is not None:
             self._places.table.detach(node)
 
@@ -160,7 +160,7 @@ class Entries:
         except DfsfsError as error:
             log.info("%s is open and can't be renamed out of the way: %s", node.name, error)
             return False
-        self._places.table.changed(parent)
+        self._places.table.entry_changed(parent, node.name)
         self._places.table.changed(node)
         self._renamed(node, parent, hidden)
         node.hidden = True
@@ -220,8 +220,8 @@ class Entries:
             if restore is not None:
                 await restore()
             raise
-        self._places.table.changed(old_parent)
-        self._places.table.changed(new_parent)
+        self._places.table.entry_changed(old_parent, old_name)
+        self._places.table.entry_changed(new_parent, new_name)
         self._places.table.changed(node)
         self._renamed(node, new_parent, new_name)
 

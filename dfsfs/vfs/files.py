@@ -153,7 +153,7 @@ class Files:
         except Covered as link:
             code = errno.EEXIST if flags & os.O_EXCL else errno.EISDIR
             raise PosixError(code, f"{link.prefix} is a DFS link") from None
-        self._places.table.changed(parent)
+        self._places.table.entry_changed(parent, name)
         node = self._places.table.observe(parent, name, remote.stat, binding.tree.share)
         self._places.table.changed(node)
         self._places.note(node, remote.stat, node.changes)

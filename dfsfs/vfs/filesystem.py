@@ -20,19 +20,17 @@ from typing import TYPE_CHECKING
 
 from dfsfs.errors import PosixError
 from dfsfs.smb.fscc import VolumeSize, encode_basic_information
-from dfsfs.vfs.directory import Listing, Origin
+from dfsfs.vfs.directory import Listing
 from dfsfs.vfs.entries import Entries
 from dfsfs.vfs.files import Files, OpenResult
 from dfsfs.vfs.mapping import AttributeChanges, Attributes, NameMapping, Ownership, attributes_for_mode, changed_stat
-from dfsfs.vfs.nodes import NEVER
-from dfsfs.vfs.places import Lifetimes, Places, is_marked_link, stat_of
+from dfsfs.vfs.places import Lifetimes, Places, stat_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
 
     from dfsfs.namespace.client import Namespace
     from dfsfs.namespace.junction import Location
-    from dfsfs.smb.fscc import DirEntry
     from dfsfs.smb.wire import Buffer
     from dfsfs.vfs.nodes import Node, NodeStatistics
 
@@ -179,7 +177,7 @@ class FileSystem:
             posix_name = self._places.names.from_wire(entry.name)
             if posix_name is None:
                 continue
-            node = self._listed(listing.node, entry, origin)
+            node = self._places.listed(listing.node, entry, origin, changes=listing.node.changes)
             if not node.hidden:
                 yield posix_name, self._counted(node), offset
 
@@ -190,27 +188,6 @@ class FileSystem:
                 await listing.close()
             finally:
                 self._places.table.release(listing.node)
-
-    def _listed(self, folder: Node, entry: DirEntry, origin: Origin) -> Node:
-        """The node of a listed entry. Of an open file the listing may say what was true before the last write."""
-        places = self._places
-        known = places.table.child(folder, entry.name)
-        if known is not None and (known.is_link or known.hidden) and entry.stat.is_directory == known.is_directory:
-            if known.stat is None or known.stat.is_dfs_link:  # else it shows what is behind it
-                known.stat = entry.stat
-                if known.is_link:
-                    known.expires = origin.time + places.lifetime(known)
-            return known
-        if places.follow_links and is_marked_link(entry.stat):
-            node = places.link_node(folder, entry.name, places.location(folder).child(entry.name).unc)
-            node.stat, node.expires = entry.stat, origin.time + places.lifetime(node)
-            return node
-        node = places.table.observe(folder, entry.name, entry.stat, origin.share)
-        if not self._files.is_open(node):
-            # What was changed here since the listing was asked for, in the folder or the file, it may not know.
-            current = max(node.changes, folder.changes) <= origin.epoch
-            node.stat, node.expires = entry.stat, origin.time + places.lifetime(node) if current else NEVER
-        return node
 
     # -- names ------------------------------------------------------------------------------------------------------
 

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from dfsfs.namespace.junction import Location
     from dfsfs.smb.fscc import FileStat
+    from dfsfs.vfs.views import Demand, FolderView
 
 ROOT = 1
 """The root's number, fixed by FUSE."""
@@ -76,6 +77,10 @@ class Node:
     """The table's `epoch` of the last change made here. An answer that was asked for before it may be too old."""
     cached: tuple[int, int] | None = None
     """Size and last write time of the file when the kernel began to keep its data."""
+    view: FolderView | None = None
+    """What a folder's last listing said: see views.py."""
+    demand: Demand | None = None
+    """How much names of a folder are asked for."""
     end: int = 0
     """The size of an open file as this mount knows it. What is appended goes there: the kernel's idea may be older."""
 
@@ -203,6 +208,14 @@ class NodeTable:
         self.epoch += 1
         node.changes = self.epoch
         node.expires = NEVER
+        if node.parent is not None and node.parent.view is not None:
+            node.parent.view.touched(fold_name(node.name))
+
+    def entry_changed(self, folder: Node, name: str) -> None:
+        """Takes note that a name in a folder was made, removed, or given to something else here."""
+        self.changed(folder)
+        if folder.view is not None:
+            folder.view.touched(fold_name(name))
 
     def detach(self, node: Node) -> None:
         """Takes a node off its place: its name is gone or belongs to something else now. The root can't go."""

@@ -20,20 +20,23 @@ change.
 from __future__ import annotations
 
 import errno
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
 from dfsfs.errors import DfsfsError, Disposition, PosixError
 from dfsfs.namespace.junction import Covered, Location
 from dfsfs.smb.fscc import REPARSE_TAG_DFS
+from dfsfs.unc import fold_name
 from dfsfs.vfs.nodes import NEVER, Node, NodeTable
+from dfsfs.vfs.views import Demand, Origin, Views
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from dfsfs.namespace.client import Namespace
     from dfsfs.namespace.junction import Attempt
-    from dfsfs.smb.fscc import FileStat
+    from dfsfs.smb.fscc import DirEntry, FileStat
     from dfsfs.unc import UncPath
     from dfsfs.vfs.mapping import Attributes, NameMapping, Ownership
 
@@ -41,6 +44,9 @@ T = TypeVar("T")
 
 UNREACHED_MEMORY = 30.0
 """Seconds during which folders on the way to a living link are not asked for again at servers that can't be reached."""
+
+LOOK_AROUND = 20_000
+"""Entries of a folder above which it is not listed for the sake of single names."""
 
 _UNREACHED = frozenset({Disposition.RETRY, Disposition.RECONNECT, Disposition.NEXT_TARGET})
 
@@ -72,6 +78,7 @@ class Places:
     ) -> None:
         self.follow_links = follow_links
         self.table = NodeTable(root)
+        self.views = Views()
         self.names = names
         self.ownership = ownership
         self.lifetimes = lifetimes
@@ -188,6 +195,8 @@ class Places:
                 raise PosixError(errno.ENOENT, f"{name} was removed")
             if self.is_valid(known) or self._known_unreached(known):
                 return known
+        if (seen := await self._in_view(parent, name)) is not None:
+            return seen
         changes = (parent.changes, known.changes if known else 0)
         try:
             stat, share = await self.run_in(parent, name, stat_of)
@@ -206,6 +215,83 @@ class Places:
         node = self.table.observe(parent, name, stat, share)
         unchanged = changes == (parent.changes, node.changes)
         self.note(node, stat, node.changes if unchanged else -1)
+        return node
+
+    async def _in_view(self, folder: Node, name: str) -> Node | None:
+        """The node of a name, if a listing of its folder can tell; None if the name has to be asked for.
+
+        Raises:
+            PosixError: ENOENT, there is no such name.
+        """
+        lifetime = self.lifetimes.folders
+        view = self.views.current(folder, self.clock(), lifetime)
+        if view is None:
+            demand = folder.demand = folder.demand or Demand()
+            if not demand.asked(self.clock(), lifetime) or not await self._look_around(folder, demand):
+                return None
+            view = self.views.current(folder, self.clock(), lifetime)
+        folded = fold_name(name)
+        if view is None or not view.knows(folded):
+            return None
+        entry = view.entries.get(folded)
+        if entry is None:
+            known = self.table.child(folder, name)
+            if known is not None and not known.hidden:
+                self.table.detach(known)
+            raise PosixError(errno.ENOENT, f"{name} is not in the folder")
+        node = self.listed(folder, entry, view.origin, changes=view.origin.epoch)
+        if node.is_link and node.stat is entry.stat and self._is_live(node):
+            node.expires = NEVER  # what a bound link shows is its target's root, and that was not asked yet
+        return node if self.is_valid(node) else None
+
+    async def _look_around(self, folder: Node, demand: Demand) -> bool:
+        """Lists a folder for its view. Whether that worked; if not, it is no harm."""
+        epoch = self.table.epoch
+        begun = self.clock()
+
+        async def entries(attempt: Attempt) -> tuple[list[DirEntry], UncPath]:
+            found: list[DirEntry] = []
+            async with aclosing(attempt.tree.list(attempt.path)) as listing:
+                async for batch in listing:
+                    found += batch
+                    if len(found) > LOOK_AROUND:
+                        break
+            return found, attempt.tree.share
+
+        demand.busy = True
+        try:
+            found, share = await self.run(folder, entries)
+        except DfsfsError:
+            return False
+        finally:
+            demand.busy = False
+        if len(found) > LOOK_AROUND:
+            demand.hopeless = True
+            return False
+        self.views.keep(folder, found, Origin(share, epoch, begun))
+        return True
+
+    def listed(self, folder: Node, entry: DirEntry, origin: Origin, changes: int) -> Node:
+        """The node of a listed entry. `changes` is the epoch of the last change here that may be about its name.
+
+        Of an open file the listing may say what was true before the last write.
+        """
+        known = self.table.child(folder, entry.name)
+        if known is not None and (known.is_link or known.hidden) and entry.stat.is_directory == known.is_directory:
+            if known.stat is None or known.stat.is_dfs_link:  # else it shows what is behind it
+                known.stat = entry.stat
+                if known.is_link:
+                    known.expires = origin.time + self.lifetime(known)
+            return known
+        if self.follow_links and is_marked_link(entry.stat):
+            node = self.link_node(folder, entry.name, self.location(folder).child(entry.name).unc)
+            node.stat, node.expires = entry.stat, origin.time + self.lifetime(node)
+            return node
+        node = self.table.observe(folder, entry.name, entry.stat, origin.share)
+        if node.is_directory or not node.handles:
+            # What was changed here since the listing was asked for it may not know.
+            current = max(node.changes, changes) <= origin.epoch
+            node.stat, node.expires = entry.stat, origin.time + self.lifetime(node) if current else NEVER
         return node
 
     def is_valid(self, node: Node) -> bool:

@@ -22,7 +22,7 @@ from dfsfs.smb.wire import Access, Buffer, CreateDisposition, CreateOptions
 from dfsfs.unc import UncPath, fold_name
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncGenerator, Callable, Iterator
 
 REPARSE_TAG_DFS = 0x8000000A
 BATCH = 50
@@ -323,7 +323,7 @@ class MemoryTree:
         node.written = self.store.tick()
         self.done("set_size", path)
 
-    async def list(self, path: UncPath) -> AsyncIterator[list[DirEntry]]:
+    async def list(self, path: UncPath) -> AsyncGenerator[list[DirEntry], None]:
         what = await self._enter("list", path)
         node = self.store.at(path, what)
         if node.children is None:

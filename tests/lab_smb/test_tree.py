@@ -243,7 +243,7 @@ async def test_a_listing_given_up_after_its_first_batch_leaves_no_handle(lab: La
             listing = tree.list(scratch.path)
             assert await anext(listing)
             assert not await nobody_has_open(tree, scratch.path)
-            await listing.aclose()  # type: ignore[attr-defined]
+            await listing.aclose()
             await eventually_closed(tree, scratch.path)
 
 

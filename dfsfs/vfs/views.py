@@ -1,0 +1,119 @@
+"""FolderView: what the last listing of a folder said, so that names in it need not be asked for one by one.
+
+A view answers for a name until it is too old: with its entry, or that there is none. What was changed here since the
+listing was asked for is unknown to it and has to be asked. A folder in which many names are asked for one after the
+other is worth a listing of its own: see `Demand`.
+
+Pure: the time is an argument. Views hold at most MAX_ENTRIES entries together; the oldest go first.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from dfsfs.unc import fold_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from dfsfs.smb.fscc import DirEntry
+    from dfsfs.unc import UncPath
+    from dfsfs.vfs.nodes import Node
+
+MAX_ENTRIES = 100_000
+"""Entries of all views together; some 500 bytes each."""
+DEMAND = 3
+"""Names asked for within the lifetime of a view that make a listing worth its while, in a folder of unknown size."""
+WORTH = 50
+"""Entries of a folder for which one more of them has to be asked for: a listing takes longer, the more there are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where and when entries come from."""
+
+    share: UncPath
+    """The share that their file ids belong to."""
+    epoch: int
+    """The node table's epoch when the listing was asked for."""
+    time: float
+    """When they were received."""
+
+
+@dataclass(slots=True, eq=False)
+class FolderView:
+    """All entries of a folder, by folded name, as of its listing."""
+
+    origin: Origin
+    entries: dict[str, DirEntry]
+    unknown: set[str] = field(default_factory=set)
+    """Folded names that were changed here since."""
+
+    def knows(self, folded: str) -> bool:
+        """Whether the view can say what has this name, if anything."""
+        return folded not in self.unknown
+
+    def touched(self, folded: str) -> None:
+        """A name in the folder, or what has it, was changed here."""
+        self.unknown.add(folded)
+
+
+@dataclass(slots=True)
+class Demand:
+    """How much names of a folder are asked for."""
+
+    size: int = 0
+    """Entries at the last listing."""
+    since: float = float("-inf")
+    count: int = 0
+    busy: bool = False
+    """Whether somebody lists the folder."""
+    hopeless: bool = False
+    """Whether it is too large for that."""
+
+    def asked(self, now: float, lifetime: float) -> bool:
+        """Takes note of a name that had to be asked for; whether the folder should be listed instead."""
+        if now - self.since >= lifetime:
+            self.since, self.count = now, 0
+        self.count += 1
+        worth = self.count > max(DEMAND, self.size // WORTH)
+        return worth and lifetime > 0 and not self.busy and not self.hopeless
+
+
+class Views:
+    """The views of a mount's folders."""
+
+    def __init__(self, limit: int = MAX_ENTRIES) -> None:
+        self._limit = limit
+        self._folders: OrderedDict[Node, FolderView] = OrderedDict()
+        self._size = 0
+
+    def keep(self, folder: Node, entries: Iterable[DirEntry], origin: Origin) -> None:
+        """Takes a complete listing, unless the folder was changed here since it was asked for."""
+        self.drop(folder)
+        view = FolderView(origin, {fold_name(entry.name): entry for entry in entries})
+        if folder.demand is not None:
+            folder.demand.size = len(view.entries)
+        if folder.changes > origin.epoch or len(view.entries) > self._limit or folder.detached:
+            return
+        folder.view = self._folders[folder] = view
+        self._size += len(view.entries)
+        while self._size > self._limit:
+            self.drop(next(iter(self._folders)))
+
+    def drop(self, folder: Node) -> None:
+        """Forgets a folder's view."""
+        view = self._folders.pop(folder, None)
+        if view is not None:
+            self._size -= len(view.entries)
+        folder.view = None
+
+    def current(self, folder: Node, now: float, lifetime: float) -> FolderView | None:
+        """The folder's view, unless it is older than `lifetime` seconds."""
+        view = folder.view
+        if view is not None and now - view.origin.time >= lifetime:
+            self.drop(folder)
+            return None
+        return view

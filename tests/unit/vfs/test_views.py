@@ -1,0 +1,131 @@
+"""What a listing says of the names in its folder, and when it is worth making one."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+import pytest
+import trio
+
+from dfsfs.smb.fscc import DirEntry, FileStat
+from dfsfs.unc import UncPath
+from dfsfs.vfs.mapping import AttributeChanges
+from dfsfs.vfs.nodes import ROOT, Node
+from dfsfs.vfs.views import DEMAND, WORTH, Demand, Origin, Views
+from tests.unit.vfs.world import ACTIMEO, World, fails
+
+NAMES = [f"file{index}" for index in range(20)]
+
+
+def full(world: World, folder: str = "") -> World:
+    for name in NAMES:
+        world.root.add_file(f"{folder}{name}", name.encode())
+    return world
+
+
+async def seen(world: World, name: str, parent: int = ROOT) -> int:
+    """Looks a name up and lets it go again; its size."""
+    shown = await world.fs.lookup(parent, name.encode())
+    world.fs.forget(shown.ino, 1)
+    return shown.size
+
+
+async def test_a_listing_answers_for_its_names_and_for_all_others(autojump_clock: object) -> None:
+    world = full(World())
+    await world.listing()
+    world.clear()
+    for name in NAMES:
+        assert await seen(world, name.upper()) == len(name)
+        await fails(errno.ENOENT, world.fs.lookup(ROOT, f"no {name}".encode()))
+    assert world.sent() == []
+    await trio.sleep(ACTIMEO)
+    await seen(world, NAMES[0])
+    assert world.sent() == [f"stat {NAMES[0]}"]
+    world.fs.check_invariants()
+
+
+async def test_a_folder_is_listed_when_many_of_its_names_are_asked_for(autojump_clock: object) -> None:
+    world = full(World())
+    for name in NAMES:
+        await seen(world, name)
+    assert world.sent() == [*(f"stat {name}" for name in NAMES[:DEMAND]), "list "]
+    await trio.sleep(ACTIMEO)
+    world.clear()
+    for name in NAMES[:DEMAND]:
+        await trio.sleep(ACTIMEO / DEMAND)
+        await seen(world, name)
+    assert "list " not in world.sent(), "not so many at once"
+
+
+async def test_what_is_made_changed_and_removed_here_is_seen_at_once(autojump_clock: object) -> None:
+    world = full(World())
+    await world.listing()
+    result, made = await world.fs.create(ROOT, b"new", 0o644, os.O_WRONLY)
+    await world.fs.write(result.handle, 0, b"12345")
+    await world.fs.release(result.handle)
+    world.fs.forget(made.ino, 1)
+    assert await seen(world, "new") == 5
+    await world.fs.unlink(ROOT, b"file1")
+    await fails(errno.ENOENT, world.fs.lookup(ROOT, b"file1"))
+    await world.fs.rename(ROOT, b"file2", ROOT, b"other", 0)
+    await fails(errno.ENOENT, world.fs.lookup(ROOT, b"file2"))
+    assert await seen(world, "other") == len("file2")
+    ino = (await world.fs.lookup(ROOT, b"file3")).ino
+    await world.fs.setattr(ino, AttributeChanges(size=1))
+    world.fs.forget(ino, 1)
+    assert await seen(world, "file3") == 1
+    folder = (await world.fs.mkdir(ROOT, b"folder")).ino
+    await fails(errno.ENOENT, world.fs.lookup(folder, b"x"))
+    world.clear()
+    assert await seen(world, "file4") == len("file4")
+    assert world.sent() == [], "the others are known as before"
+    world.fs.check_invariants()
+
+
+async def test_a_listing_that_was_overtaken_by_a_change_is_not_kept(autojump_clock: object) -> None:
+    world = full(World())
+    handle = await world.fs.opendir(ROOT)
+    entries = world.fs.readdir(handle, 0)
+    for _ in range(3):
+        await anext(entries)
+    await world.fs.unlink(ROOT, b"file1")
+    async for _ in entries:
+        pass
+    await world.fs.releasedir(handle)
+    await fails(errno.ENOENT, world.fs.lookup(ROOT, b"file1"))
+
+
+async def test_a_folder_that_can_not_be_listed_is_asked_name_by_name(autojump_clock: object) -> None:
+    world = full(World())
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("dfsfs.vfs.places.LOOK_AROUND", 5)
+        for name in NAMES:
+            await seen(world, name)
+    assert world.sent().count("list ") == 1, "too many entries, which is remembered"
+    assert sum(call.startswith("stat") for call in world.sent()) == len(NAMES)
+
+
+async def test_without_lifetimes_nothing_is_listed_for_the_sake_of_names(autojump_clock: object) -> None:
+    assert not any(Demand().asked(0, 0) for _ in range(100))
+
+
+def test_a_larger_folder_has_to_be_asked_more() -> None:
+    demand = Demand(size=100 * WORTH)
+    assert [demand.asked(0.5, 1) for _ in range(101)] == [False] * 100 + [True]
+    assert not demand.asked(2, 1)
+
+
+def test_views_are_bounded_and_the_oldest_goes_first() -> None:
+    stat = FileStat(1, 1, 1, 1, 0, 0, 0, 1, 1, 0)
+    views, origin = Views(limit=10), Origin(UncPath(("fs1", "data")), 0, 0.0)
+    folders = [Node(ino, f"folder{ino}", is_directory=True) for ino in range(4)]
+    for folder in folders:
+        views.keep(folder, [DirEntry(f"{index}", stat) for index in range(4)], origin)
+    assert [folder.view is not None for folder in folders] == [False, False, True, True]
+    assert views.current(folders[3], 0.9, 1) is folders[3].view
+    assert views.current(folders[3], 1.0, 1) is None
+    assert folders[3].view is None
+    views.keep(folders[0], [DirEntry(f"{index}", stat) for index in range(11)], origin)
+    assert folders[0].view is None
