@@ -16,10 +16,10 @@ from dfsfs.smb.wire import Buffer, FileInfoClass, InfoType, Request
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from dfsfs.smb.channel import Channel
     from dfsfs.smb.connection import PendingCall
     from dfsfs.smb.fscc import FileStat
     from dfsfs.smb.protocol import Response
-    from dfsfs.smb.tree import Tree
     from dfsfs.unc import UncPath
 
 PIECE = 1024 * 1024
@@ -59,7 +59,7 @@ class PendingWrite:
 class RemoteFile:
     """An open handle. `stat` is what the server said when it was opened."""
 
-    def __init__(self, tree: Tree, path: UncPath, file_id: bytes, stat: FileStat) -> None:
+    def __init__(self, tree: Channel, path: UncPath, file_id: bytes, stat: FileStat) -> None:
         self.tree = tree
         self.path = path
         self.stat = stat

@@ -24,6 +24,7 @@ import trio
 
 from dfsfs.errors import ConnectError, ConnectionLost, DfsfsError, NtStatus, SecurityError, SmbError, WireError
 from dfsfs.smb import wire
+from dfsfs.smb.channel import IoLimits
 from dfsfs.smb.connection import Connection
 from dfsfs.smb.handshake import (
     Offer,
@@ -39,7 +40,7 @@ from dfsfs.smb.handshake import (
 from dfsfs.smb.protocol import ProtocolStatistics, Route, SmbProtocol
 from dfsfs.smb.security import Cipher, Dialect, SigningAlgorithm
 from dfsfs.smb.transport import connect
-from dfsfs.smb.tree import SHARE_CAP_DFS, IoLimits, Tree
+from dfsfs.smb.tree import SHARE_CAP_DFS, Tree
 from dfsfs.smb.wire import Command, Fsctl, Request
 from dfsfs.unc import UncPath, fold_name
 

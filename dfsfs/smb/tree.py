@@ -6,21 +6,20 @@ the wire is decided in one place: on a share that says SMB2_SHARE_CAP_DFS a name
 carries the DFS flag; on any other share it is relative and carries none. Samba 4.22 opens the wrong object when the
 two are mixed.
 
-A tree dies with its connection, or alone when the server says that it has been deleted. Nothing here tries again.
+Nothing here tries again.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dfsfs.errors import DfsfsError, NtStatus, SmbError, is_failure
+from dfsfs.errors import DfsfsError, NtStatus, SmbError
 from dfsfs.smb import fscc, wire
+from dfsfs.smb.channel import Channel
 from dfsfs.smb.file import RemoteFile
 from dfsfs.smb.wire import (
     RELATED_FILE_ID,
     Access,
-    Command,
     CreateDisposition,
     CreateOptions,
     FileInfoClass,
@@ -31,12 +30,9 @@ from dfsfs.smb.wire import (
 )
 
 if TYPE_CHECKING:
-    import builtins
-    from collections.abc import AsyncGenerator, Sequence
+    from collections.abc import AsyncGenerator
 
-    from dfsfs.smb.connection import Connection
     from dfsfs.smb.fscc import DirEntry, FileStat, VolumeSize
-    from dfsfs.smb.protocol import Response, Route
     from dfsfs.unc import UncPath
 
 SHARE_CAP_DFS = 0x00000008
@@ -47,39 +43,9 @@ FIRST_LISTING_SIZE = 128 * 1024
 """Enough for about 800 names: most folders are listed by the compound that opens them."""
 LISTING_SIZE = 1024 * 1024
 
-_TREE_IS_GONE = (NtStatus.NETWORK_NAME_DELETED,)
-_SESSION_IS_GONE = (NtStatus.USER_SESSION_DELETED, NtStatus.NETWORK_SESSION_EXPIRED)
 
-
-@dataclass(frozen=True, slots=True)
-class IoLimits:
-    """The largest READ, WRITE and other exchange, in bytes: the smaller of what the server offers and the mount
-    asks.
-    """
-
-    read: int
-    write: int
-    transact: int
-
-
-class Tree:
-    """See the module's text. `alive` turns False once and for all."""
-
-    def __init__(self, connection: Connection, share: UncPath, route: Route, limits: IoLimits) -> None:
-        self.connection = connection
-        self.share = share
-        self.route = route
-        self.limits = limits
-        self._deleted = False
-
-    @property
-    def is_dfs(self) -> bool:
-        """Whether the share takes part in DFS, so that paths below it may lead elsewhere."""
-        return self.route.dfs
-
-    @property
-    def alive(self) -> bool:
-        return not self._deleted and self.connection.alive
+class Tree(Channel):
+    """See the module's text."""
 
     # -- operations on paths ----------------------------------------------------------------------------------------
 
@@ -231,12 +197,6 @@ class Tree:
             return response.status, b""
         return response.status, bytes(wire.decode_ioctl(response.message, max_output))
 
-    def disconnect(self) -> None:
-        """Tells the server that the tree is not used any more; does not wait for it."""
-        if self.alive:
-            self.connection.post([wire.encode_plain(Command.TREE_DISCONNECT)], self.route)
-        self._deleted = True
-
     # -- pieces -----------------------------------------------------------------------------------------------------
 
     def wire_name(self, path: UncPath) -> str:
@@ -276,25 +236,6 @@ class Tree:
         change = wire.encode_set_info(RELATED_FILE_ID, info_class, info)
         for response in await self.call([create, change, wire.encode_close(RELATED_FILE_ID)]):
             self.check(response, what)
-
-    async def call(self, requests: Sequence[Request]) -> builtins.list[Response]:
-        """Connection.call on this tree; takes note when the server says that tree or session are gone."""
-        responses = await self.connection.call(requests, self.route)
-        self.note(responses[0].status)
-        return responses
-
-    def note(self, status: int) -> None:
-        """Takes note of an answer that did not come through `call`."""
-        if status in _TREE_IS_GONE:
-            self._deleted = True
-        elif status in _SESSION_IS_GONE:
-            self.connection.close()
-
-    def check(self, response: Response, what: str, *accepted: NtStatus) -> None:
-        """Raises: SmbError: the answer is a failure and not one of `accepted`."""
-        status = response.status
-        if is_failure(status) and status not in accepted:
-            raise SmbError(status, what)
 
 
 def _attributes_only(attributes: int) -> bytes:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from dfsfs.unc import fold_name
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from dfsfs.smb.fscc import DirEntry
     from dfsfs.unc import UncPath
-    from dfsfs.vfs.nodes import Node
 
 MAX_ENTRIES = 100_000
 """Entries of all views together; some 500 bytes each."""
@@ -82,15 +81,27 @@ class Demand:
         return worth and lifetime > 0 and not self.busy and not self.hopeless
 
 
+class Folder(Protocol):
+    """What a folder's node has for its view."""
+
+    view: FolderView | None
+    demand: Demand | None
+
+    @property
+    def changes(self) -> int: ...
+    @property
+    def detached(self) -> bool: ...
+
+
 class Views:
     """The views of a mount's folders."""
 
     def __init__(self, limit: int = MAX_ENTRIES) -> None:
         self._limit = limit
-        self._folders: OrderedDict[Node, FolderView] = OrderedDict()
+        self._folders: OrderedDict[Folder, FolderView] = OrderedDict()
         self._size = 0
 
-    def keep(self, folder: Node, entries: Iterable[DirEntry], origin: Origin) -> None:
+    def keep(self, folder: Folder, entries: Iterable[DirEntry], origin: Origin) -> None:
         """Takes a complete listing, unless the folder was changed here since it was asked for."""
         self.drop(folder)
         view = FolderView(origin, {fold_name(entry.name): entry for entry in entries})
@@ -103,14 +114,14 @@ class Views:
         while self._size > self._limit:
             self.drop(next(iter(self._folders)))
 
-    def drop(self, folder: Node) -> None:
+    def drop(self, folder: Folder) -> None:
         """Forgets a folder's view."""
         view = self._folders.pop(folder, None)
         if view is not None:
             self._size -= len(view.entries)
         folder.view = None
 
-    def current(self, folder: Node, now: float, lifetime: float) -> FolderView | None:
+    def current(self, folder: Folder, now: float, lifetime: float) -> FolderView | None:
         """The folder's view, unless it is older than `lifetime` seconds."""
         view = folder.view
         if view is not None and now - view.origin.time >= lifetime:

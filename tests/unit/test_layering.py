@@ -60,6 +60,7 @@ PURE = frozenset(
         "dfsfs.smb.credentials",
         "dfsfs.vfs.nodes",
         "dfsfs.vfs.mapping",
+        "dfsfs.vfs.views",
     }
 )
 """Modules, or packages of them, that neither wait nor do input or output, and import only such modules of dfsfs."""

@@ -1,0 +1,79 @@
+"""Channel: one tree connect, as the way on which requests about a share go out and answers come back.
+
+It dies with its connection, or alone when the server says that the tree has been deleted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from dfsfs.errors import NtStatus, SmbError, is_failure
+from dfsfs.smb import wire
+from dfsfs.smb.wire import Command, Request
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from dfsfs.smb.connection import Connection
+    from dfsfs.smb.protocol import Response, Route
+    from dfsfs.unc import UncPath
+
+_TREE_IS_GONE = (NtStatus.NETWORK_NAME_DELETED,)
+_SESSION_IS_GONE = (NtStatus.USER_SESSION_DELETED, NtStatus.NETWORK_SESSION_EXPIRED)
+
+
+@dataclass(frozen=True, slots=True)
+class IoLimits:
+    """The largest READ, WRITE and other exchange, in bytes: the smaller of what the server offers and the mount
+    asks.
+    """
+
+    read: int
+    write: int
+    transact: int
+
+
+class Channel:
+    """See the module's text. `alive` turns False once and for all."""
+
+    def __init__(self, connection: Connection, share: UncPath, route: Route, limits: IoLimits) -> None:
+        self.connection = connection
+        self.share = share
+        self.route = route
+        self.limits = limits
+        self._deleted = False
+
+    @property
+    def is_dfs(self) -> bool:
+        """Whether the share takes part in DFS, so that paths below it may lead elsewhere."""
+        return self.route.dfs
+
+    @property
+    def alive(self) -> bool:
+        return not self._deleted and self.connection.alive
+
+    async def call(self, requests: Sequence[Request]) -> list[Response]:
+        """Connection.call on this tree; takes note when the server says that tree or session are gone."""
+        responses = await self.connection.call(requests, self.route)
+        self.note(responses[0].status)
+        return responses
+
+    def note(self, status: int) -> None:
+        """Takes note of an answer that did not come through `call`."""
+        if status in _TREE_IS_GONE:
+            self._deleted = True
+        elif status in _SESSION_IS_GONE:
+            self.connection.close()
+
+    def check(self, response: Response, what: str, *accepted: NtStatus) -> None:
+        """Raises: SmbError: the answer is a failure and not one of `accepted`."""
+        status = response.status
+        if is_failure(status) and status not in accepted:
+            raise SmbError(status, what)
+
+    def disconnect(self) -> None:
+        """Tells the server that the tree is not used any more; does not wait for it."""
+        if self.alive:
+            self.connection.post([wire.encode_plain(Command.TREE_DISCONNECT)], self.route)
+        self._deleted = True
