@@ -57,15 +57,28 @@ class PendingWrite:
 
 
 class RemoteFile:
-    """An open handle. `stat` is what the server said when it was opened."""
+    """An open handle. `stat` is what the server said when it was opened.
 
-    def __init__(self, tree: Channel, path: UncPath, file_id: bytes, stat: FileStat) -> None:
+    `head` is the beginning of the file if it was read along, all of it if it is as long as the file.
+    """
+
+    def __init__(
+        self, tree: Channel, path: UncPath, file_id: bytes, stat: FileStat, head: Buffer | None = None
+    ) -> None:
         self.tree = tree
         self.path = path
         self.stat = stat
+        self.head = head
         self._file_id = file_id
         self._written = False
         self._closed = False
+
+    @classmethod
+    def closed(cls, tree: Channel, path: UncPath, stat: FileStat, head: Buffer | None) -> RemoteFile:
+        """A file of which only the head is known: it was opened and is closed again."""
+        file = cls(tree, path, b"", stat, head)
+        file._closed = True
+        return file
 
     @property
     def alive(self) -> bool:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dfsfs.errors import DfsfsError, NtStatus, SmbError
+from dfsfs.errors import DfsfsError, NtStatus, SmbError, is_failure
 from dfsfs.smb import fscc, wire
 from dfsfs.smb.channel import Channel
 from dfsfs.smb.file import RemoteFile
@@ -30,9 +30,12 @@ from dfsfs.smb.wire import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Sequence
 
+    from dfsfs.smb.connection import PendingCall
     from dfsfs.smb.fscc import DirEntry, FileStat, VolumeSize
+    from dfsfs.smb.protocol import Response
+    from dfsfs.smb.wire import Buffer
     from dfsfs.unc import UncPath
 
 SHARE_CAP_DFS = 0x00000008
@@ -77,21 +80,51 @@ class Tree(Channel):
         disposition: CreateDisposition,
         options: CreateOptions = CreateOptions.NONE,
         attributes: int = 0,
+        read: int = 0,
     ) -> RemoteFile:
-        """Opens or creates a file, with all sharing allowed. One round trip. Errors as in stat."""
-        what = f"open of {path}"
+        """Opens or creates a file, with all sharing allowed. One round trip. Errors as in stat.
+
+        `read` bytes of its beginning come along as the file's `head`, if they can be read.
+        """
         create = self._create(path, access=access, disposition=disposition, options=options, attributes=attributes)
-        query = wire.encode_query_info(RELATED_FILE_ID, InfoType.FILE, FileInfoClass.ALL, INFO_SIZE)
-        created, queried = await self.call([create, query])
-        self.check(created, what)
-        file_id = wire.decode_create(created.message).file_id
+        responses = await self.call([create, _query_all(), *_reading(read)])
+        self.check(responses[0], f"open of {path}")
+        file_id = wire.decode_create(responses[0].message).file_id
         try:
-            self.check(queried, what, NtStatus.BUFFER_OVERFLOW)
-            stat = fscc.decode_all_information(wire.decode_output(queried.message))
+            stat, head = self._opened(responses, path, read)
         except DfsfsError:
             self.connection.post([wire.encode_close(file_id)], self.route)
             raise
-        return RemoteFile(self, path, file_id, stat)
+        return RemoteFile(self, path, file_id, stat, head)
+
+    def start_fetch(self, path: UncPath, size: int) -> PendingFetch:
+        """Asks for a file's first `size` bytes, opening and closing it, and does not wait for the answer.
+
+        Raises:
+            ConnectionLost, SecurityError, WireError: the connection has ended.
+        """
+        options = CreateOptions.NON_DIRECTORY_FILE
+        create = self._create(path, access=Access.READ, disposition=CreateDisposition.OPEN, options=options)
+        requests = [create, _query_all(), *_reading(size), wire.encode_close(RELATED_FILE_ID)]
+        return PendingFetch(self, path, self.connection.start(requests, self.route), size)
+
+    def fetched(self, responses: Sequence[Response], path: UncPath, size: int) -> RemoteFile:
+        """What a fetch has brought, as a file that is closed already. Errors as in stat."""
+        self.note(responses[0].status)
+        self.check(responses[0], f"open of {path}")
+        stat, head = self._opened(responses, path, size)
+        return RemoteFile.closed(self, path, stat, head)
+
+    def _opened(self, responses: Sequence[Response], path: UncPath, size: int) -> tuple[FileStat, Buffer | None]:
+        """What QUERY_INFO and READ in the compound of an open have said."""
+        self.check(responses[1], f"open of {path}", NtStatus.BUFFER_OVERFLOW)
+        stat = fscc.decode_all_information(wire.decode_output(responses[1].message))
+        if not size:
+            return stat, None
+        status = responses[2].status
+        if status == NtStatus.END_OF_FILE:
+            return stat, b""
+        return stat, None if is_failure(status) else wire.decode_read(responses[2].message, size)
 
     async def remove_file(self, path: UncPath) -> None:
         """Deletes a file. One round trip, two more for one that is read-only: SMB refuses to delete it, POSIX does not.
@@ -217,8 +250,7 @@ class Tree(Channel):
         )
 
     async def _create_and_query(self, create: Request, what: str) -> FileStat:
-        query = wire.encode_query_info(RELATED_FILE_ID, InfoType.FILE, FileInfoClass.ALL, INFO_SIZE)
-        created, queried, _ = await self.call([create, query, wire.encode_close(RELATED_FILE_ID)])
+        created, queried, _ = await self.call([create, _query_all(), wire.encode_close(RELATED_FILE_ID)])
         self.check(created, what)
         self.check(queried, what, NtStatus.BUFFER_OVERFLOW)
         return fscc.decode_all_information(wire.decode_output(queried.message))
@@ -236,6 +268,35 @@ class Tree(Channel):
         change = wire.encode_set_info(RELATED_FILE_ID, info_class, info)
         for response in await self.call([create, change, wire.encode_close(RELATED_FILE_ID)]):
             self.check(response, what)
+
+
+class PendingFetch:
+    """A file that is on its way, as `start_fetch` gives it."""
+
+    __slots__ = ("_call", "_path", "_size", "_tree")
+
+    def __init__(self, tree: Tree, path: UncPath, call: PendingCall, size: int) -> None:
+        self._tree = tree
+        self._path = path
+        self._call = call
+        self._size = size
+
+    async def outcome(self) -> RemoteFile:
+        """Waits for the file, which is closed already. Errors as in Tree.stat."""
+        await self._call.settle()
+        return self._tree.fetched(self._call.result(), self._path, self._size)
+
+    def abandon(self) -> None:
+        """Nobody wants it any more."""
+        self._call.abandon()
+
+
+def _query_all() -> Request:
+    return wire.encode_query_info(RELATED_FILE_ID, InfoType.FILE, FileInfoClass.ALL, INFO_SIZE)
+
+
+def _reading(size: int) -> list[Request]:
+    return [wire.encode_read(RELATED_FILE_ID, 0, size)] if size else []
 
 
 def _attributes_only(attributes: int) -> bytes:

@@ -27,6 +27,7 @@ from dfsfs.namespace.junction import Attempt, Covered, TargetBinding
 from dfsfs.smb.fscc import FileAttributes
 from dfsfs.smb.wire import Access, Buffer, CreateDisposition, CreateOptions
 from dfsfs.vfs.handles import OpenFile
+from dfsfs.vfs.prefetch import HEAD, Prefetch
 from dfsfs.vfs.writebehind import Budget, WriteBehind
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ class Files:
         self._next = 1
         self._budget = Budget()
         self._written = trio.Event()
+        self._prefetch = Prefetch(places)
 
     async def serve(self) -> None:
         """Sends what programs leave unsent. Runs until it is cancelled."""
@@ -101,25 +103,35 @@ class Files:
                 disposition=CreateDisposition.OVERWRITE if truncate else CreateDisposition.OPEN,
                 options=_options(flags),
                 attributes=known.attributes & _KEPT if truncate and known is not None else 0,
+                read=head,
             )
             return remote, attempt.binding
 
-        changes = node.changes
+        wants_data = not truncate and flags & (os.O_ACCMODE | os.O_DIRECT) == os.O_RDONLY
+        head = HEAD if wants_data and known is not None and known.size <= HEAD and not _is_cached(node) else 0
+        changes, asked = node.changes, self._places.clock()
         try:
-            remote, binding = await self._places.run(node, operation)
+            fetched = await self._prefetch.take(node) if wants_data else None
+            if fetched is not None:
+                remote, binding, asked = fetched
+            else:
+                remote, binding = await self._places.run(node, operation)
         except DfsfsError as error:
             if error.errno == errno.ENOENT:
                 raise self._places.gone(node) from error
             raise
+        if wants_data:
+            self._prefetch.opened(node)
         if truncate:
             self._places.table.changed(node)
             changes = node.changes
         try:
             self._places.accept(node, remote.stat, binding.tree.share, changes)
+            node.expires = min(node.expires, asked + self._places.lifetimes.files)
         except PosixError:
             await remote.close()
             raise
-        return self._register(self._opened(node, remote, binding, flags))
+        return self._register(self._opened(node, remote, binding, flags, asked))
 
     async def create(self, parent: Node, name: str, mode: int, flags: int) -> tuple[OpenResult, Node]:
         """Makes and opens a file, or opens the one that is there unless O_EXCL is given. Counts no lookup.
@@ -157,9 +169,9 @@ class Files:
         node = self._places.table.observe(parent, name, remote.stat, binding.tree.share)
         self._places.table.changed(node)
         self._places.note(node, remote.stat, node.changes)
-        return self._register(self._opened(node, remote, binding, flags)), node
+        return self._register(self._opened(node, remote, binding, flags, self._places.clock())), node
 
-    def _opened(self, node: Node, remote: RemoteFile, binding: TargetBinding, flags: int) -> OpenFile:
+    def _opened(self, node: Node, remote: RemoteFile, binding: TargetBinding, flags: int, asked: float) -> OpenFile:
         behind = WriteBehind(self._budget)
         return OpenFile(
             node,
@@ -169,6 +181,7 @@ class Files:
             behind,
             appends=bool(flags & os.O_APPEND),
             synchronous=bool(flags & (os.O_DSYNC | os.O_DIRECT)),
+            head_expires=asked + self._places.lifetimes.files,
         )
 
     def _register(self, file: OpenFile) -> OpenResult:
@@ -205,6 +218,7 @@ class Files:
 
     async def close_all(self) -> None:
         """Closes everything that is still open, at the end of the mount."""
+        self._prefetch.clear()
         for handle in list(self._handles):
             await self.release(handle)
 
@@ -218,6 +232,8 @@ class Files:
     async def read(self, handle: int, offset: int, size: int) -> Buffer:
         """Up to `size` bytes; fewer only at the end of the file. Raises DfsfsError."""
         file = self._file(handle)
+        if (known := file.in_head(offset, size, self._places.clock())) is not None:
+            return known
         await self.settle(file.node)
         return await self._on(file, lambda attempt: file.read(attempt, offset, size))
 
@@ -384,6 +400,11 @@ def _creating(flags: int) -> CreateDisposition:
     if flags & os.O_EXCL:
         return CreateDisposition.CREATE
     return CreateDisposition.OVERWRITE_IF if flags & os.O_TRUNC else CreateDisposition.OPEN_IF
+
+
+def _is_cached(node: Node) -> bool:
+    """Whether the kernel has the file's data, so that it need not come along."""
+    return node.stat is not None and node.cached == (node.stat.size, node.stat.written)
 
 
 def _options(flags: int) -> CreateOptions:

@@ -13,6 +13,10 @@ attempt it is part of, and one of these happens:
                                                         the open; else, or if the file was changed through this mount in
                                                         the meantime, ESTALE
 
+A small file's data comes along when it is opened, or was fetched before anybody asked (prefetch.py); then the handle is
+closed already, which is the second case, should anybody want more than that data. It is used for as long as attributes
+are believed, and only while nothing changes the file here.
+
 Which target a handle is on counts, not the generation: a junction that went to another target and came back finds its
 handles good. A file without a place (removed or replaced on the server) has no path to open it again by: it is used as
 long as its handle lives.
@@ -53,6 +57,8 @@ class OpenFile:
     __slots__ = (
         "_binding",
         "_changes",
+        "_head",
+        "_head_expires",
         "_left",
         "_lock",
         "_opened",
@@ -77,6 +83,7 @@ class OpenFile:
         *,
         appends: bool = False,
         synchronous: bool = False,
+        head_expires: float = 0.0,
     ) -> None:
         self.node = node
         self.access = access
@@ -94,6 +101,8 @@ class OpenFile:
         self._binding = binding
         self._opened: FileStat = remote.stat
         self._changes = node.changes
+        self._head, remote.head = remote.head, None
+        self._head_expires = head_expires
         self._poison: PosixError | None = None
         self._left = False
         self._lock = trio.Lock()
@@ -149,6 +158,18 @@ class OpenFile:
         remote = self._usable(attempt) or await self._reopened(attempt)
         await remote.write(offset, data)
         self.written = self.unsynced = True
+
+    def in_head(self, offset: int, size: int, now: float) -> Buffer | None:
+        """What a read would give, if that came along with the open and is still to be believed."""
+        head = self._head
+        if head is None:
+            return None
+        if now >= self._head_expires or self.node.changes != self._changes or self._poison is not None:
+            self._head = None
+            return None
+        if offset + size > len(head) and len(head) < self._opened.size:
+            return None
+        return memoryview(head)[offset : offset + size]
 
     def write_behind(self, offset: int, data: Buffer) -> bool:
         """Takes data to be written without waiting, if there is room and the handle is the right one for it."""

@@ -243,6 +243,7 @@ class MemoryTree:
         disposition: CreateDisposition,
         options: CreateOptions = CreateOptions.NONE,
         attributes: int = 0,
+        read: int = 0,
     ) -> MemoryFile:
         what = await self._enter("open", path)
         node = self._opened(path, access, disposition, attributes, what)
@@ -250,7 +251,11 @@ class MemoryTree:
             raise SmbError(NtStatus.FILE_IS_A_DIRECTORY, what)
         node.opens += 1
         self.done("open", path)
-        return MemoryFile(self, path, node, access)
+        return MemoryFile(self, path, node, access, bytes(node.data[:read]) if read else None)
+
+    def start_fetch(self, path: UncPath, size: int) -> MemoryFetch:
+        self.check_alive()
+        return MemoryFetch(self, path, size)
 
     def _opened(
         self, path: UncPath, access: Access, disposition: CreateDisposition, attributes: int, what: str
@@ -348,7 +353,8 @@ class MemoryTree:
 class MemoryFile:
     """An open file of a store."""
 
-    def __init__(self, tree: MemoryTree, path: UncPath, node: MemoryNode, access: Access) -> None:
+    def __init__(self, tree: MemoryTree, path: UncPath, node: MemoryNode, access: Access, head: bytes | None) -> None:
+        self.head = head
         self.tree = tree
         self.path = path
         self.node = node
@@ -417,6 +423,31 @@ class MemoryFile:
         await trio.lowlevel.checkpoint()
         self.tree.store.calls.append(("close", "/".join(self.path.below_share)))
         self.tree.store.before("close", self.path)
+
+
+class MemoryFetch:
+    """A file on its way: it is as it was when it was asked for."""
+
+    def __init__(self, tree: MemoryTree, path: UncPath, size: int) -> None:
+        self.abandoned = False
+        self._outcome: MemoryFile | SmbError
+        tree.store.calls.append(("fetch", "/".join(path.below_share)))
+        try:
+            node = tree.store.at(path, f"fetch of {path}")
+        except SmbError as error:
+            self._outcome = error
+        else:
+            self._outcome = MemoryFile(tree, path, node, Access.READ, bytes(node.data[:size]))
+            self._outcome._closed = True
+
+    async def outcome(self) -> MemoryFile:
+        await trio.lowlevel.checkpoint()
+        if isinstance(self._outcome, SmbError):
+            raise self._outcome
+        return self._outcome
+
+    def abandon(self) -> None:
+        self.abandoned = True
 
 
 class MemoryWrite:

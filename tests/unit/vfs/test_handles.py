@@ -15,7 +15,7 @@ from dfsfs.unc import UncPath
 from dfsfs.vfs.files import LINGER
 from dfsfs.vfs.mapping import AttributeChanges
 from dfsfs.vfs.nodes import ROOT
-from tests.unit.vfs.world import World, fails
+from tests.unit.vfs.world import ACTIMEO, World, fails
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -68,6 +68,7 @@ async def test_after_a_reconnect_everything_goes_on(autojump_clock: object) -> N
 async def test_one_task_opens_again_and_the_others_use_it(autojump_clock: object) -> None:
     world = Pair()
     _, handle = await world.open(os.O_RDONLY)
+    await trio.sleep(ACTIMEO)  # the data that came along is too old now
     world.namespace.cut("//fs1/data")
     world.clear()
     async with trio.open_nursery() as nursery:
@@ -79,6 +80,7 @@ async def test_one_task_opens_again_and_the_others_use_it(autojump_clock: object
 async def test_after_a_reconnect_to_another_file_the_handle_is_stale(autojump_clock: object) -> None:
     world = Pair()
     _, handle = await world.open(os.O_RDONLY)
+    await trio.sleep(ACTIMEO)  # the data that came along is too old now
     world.data.remove("f")
     world.data.add_file("f", b"other")
     world.namespace.cut("//fs1/data")
@@ -123,6 +125,7 @@ async def test_a_replica_that_differs_makes_a_clean_handle_stale(
     world = Pair()
     change(world.copy)
     _, handle = await world.open(os.O_RDONLY)
+    await trio.sleep(ACTIMEO)  # the data that came along is too old now
     world.namespace.stop("//fs1/data")
     await fails(errno.ESTALE, world.fs.read(handle, 0, 3))
     await fails(errno.ESTALE, world.fs.read(handle, 0, 3))

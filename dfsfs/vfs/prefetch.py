@@ -1,0 +1,148 @@
+"""Prefetch: small files that are on their way before a program asks for them.
+
+Which ones is the guess of nextfile.py, on the last listing of their folder. A file that was fetched is opened without a
+request if the answer is no older than actimeo, nothing was changed here since, and its folder leads where it led then;
+otherwise it is as if nobody had fetched it. So is every failure: whoever opens the file will hear of it.
+
+No more than BUDGET bytes are on their way or waiting to be opened; what is not wanted in time is given up.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from dfsfs.errors import DfsfsError
+from dfsfs.unc import fold_name
+from dfsfs.vfs.nextfile import Walk
+
+if TYPE_CHECKING:
+    from dfsfs.namespace.junction import TargetBinding
+    from dfsfs.smb.file import RemoteFile
+    from dfsfs.smb.tree import PendingFetch
+    from dfsfs.vfs.nodes import Node
+    from dfsfs.vfs.places import Places
+    from dfsfs.vfs.views import FolderView
+
+HEAD = 65536
+"""Bytes of a file that come along with its open: what one credit pays for."""
+BUDGET = 16 * 1024 * 1024
+WALKS = 16
+"""Folders whose programs are followed at the same time."""
+
+
+@dataclass(slots=True)
+class _Fetch:
+    pending: PendingFetch
+    binding: TargetBinding
+    size: int
+    asked: float
+    epoch: int
+
+
+class Prefetch:
+    """The prefetched files of a mount. Its methods never wait, but for `take`."""
+
+    def __init__(self, places: Places) -> None:
+        self._places = places
+        self._walks: OrderedDict[Node, tuple[FolderView, Walk]] = OrderedDict()
+        self._fetches: dict[tuple[Node, str], _Fetch] = {}
+        self._size = 0
+
+    async def take(self, node: Node) -> tuple[RemoteFile, TargetBinding, float] | None:
+        """The file as it was fetched, closed already, where from, and when it was asked for; None if it was not."""
+        fetch = self._pop((node.parent, fold_name(node.name))) if node.parent is not None else None
+        if fetch is None:
+            return None
+        location = node.location
+        if (
+            location is None
+            or location.junction.binding is not fetch.binding
+            or node.changes > fetch.epoch
+            or self._is_old(fetch)
+        ):
+            fetch.pending.abandon()
+            return None
+        try:
+            remote = await fetch.pending.outcome()
+        except DfsfsError:
+            return None
+        if node.changes > fetch.epoch or self._is_old(fetch):
+            return None
+        return remote, fetch.binding, fetch.asked
+
+    def opened(self, node: Node) -> None:
+        """A program has opened a file to read it: fetches those that it may open next."""
+        folder = node.parent
+        if folder is None or not self._places.lifetimes.files:
+            return
+        self._give_up_old()
+        walk = self._walk(folder)
+        if walk is None:
+            return
+        for entry in walk.opened(fold_name(node.name)):
+            if not self._start(folder, entry.name, entry.stat.size):
+                return
+
+    def clear(self) -> None:
+        """Gives everything up."""
+        for key in list(self._fetches):
+            fetch = self._pop(key)
+            if fetch is not None:
+                fetch.pending.abandon()
+        self._walks.clear()
+
+    def _walk(self, folder: Node) -> Walk | None:
+        known = self._walks.get(folder)
+        view = folder.view
+        if known is not None and (view is None or known[0] is view):
+            return known[1]
+        if view is None:
+            return None
+        small = [entry for entry in view.entries.values() if not entry.stat.is_directory and entry.stat.size <= HEAD]
+        walk = Walk(small)
+        if known is not None:
+            walk.resume(known[1])
+        self._walks[folder] = view, walk
+        self._walks.move_to_end(folder)
+        if len(self._walks) > WALKS:
+            self._walks.popitem(last=False)
+        return walk
+
+    def _start(self, folder: Node, name: str, size: int) -> bool:
+        """Whether a file is on its way now."""
+        location, key = folder.location, (folder, fold_name(name))
+        known = self._places.table.child(folder, name)
+        if location is None or (binding := location.junction.binding) is None or not binding.tree.alive:
+            return False
+        if key in self._fetches or (known is not None and known.handles):
+            return True
+        if self._size + size > BUDGET:
+            return False
+        path = binding.target.join((*location.components, name))
+        try:
+            pending = binding.tree.start_fetch(path, HEAD)
+        except DfsfsError:
+            return False
+        self._fetches[key] = _Fetch(pending, binding, size, self._places.clock(), self._places.table.epoch)
+        self._size += size
+        return True
+
+    def _pop(self, key: tuple[Node, str]) -> _Fetch | None:
+        fetch = self._fetches.pop(key, None)
+        if fetch is not None:
+            self._size -= fetch.size
+        return fetch
+
+    def _is_old(self, fetch: _Fetch) -> bool:
+        return self._places.clock() - fetch.asked >= self._places.lifetimes.files
+
+    def _give_up_old(self) -> None:
+        """What was asked for first is the oldest."""
+        while self._fetches:
+            key, fetch = next(iter(self._fetches.items()))
+            if not self._is_old(fetch):
+                return
+            self._pop(key)
+            fetch.pending.abandon()
