@@ -160,20 +160,26 @@ class RemoteFile:
     async def set_size(self, size: int) -> None:
         """Cuts or extends the file to `size` bytes. Errors as in read."""
         self._written = True
-        await self._set_info(FileInfoClass.END_OF_FILE, fscc.encode_end_of_file(size), "truncation of")
+        change = wire.encode_set_info(self._file_id, FileInfoClass.END_OF_FILE, fscc.encode_end_of_file(size))
+        (response,) = await self.tree.call([change])
+        self.tree.check(response, f"truncation of {self.path}")
 
-    async def set_basic(self, info: bytes) -> None:
-        """Sets times and attributes, as fscc.encode_basic_information packs them. Errors as in read."""
-        await self._set_info(FileInfoClass.BASIC, info, "setting attributes of")
+    async def set_basic(self, info: bytes) -> FileStat:
+        """Sets times and attributes, as fscc.encode_basic_information packs them, and says what the server knows then.
 
-    async def _set_info(self, info_class: FileInfoClass, info: bytes, what: str) -> None:
-        (response,) = await self.tree.call([wire.encode_set_info(self._file_id, info_class, info)])
-        self.tree.check(response, f"{what} {self.path}")
+        One round trip. Errors as in read.
+        """
+        change = wire.encode_set_info(self._file_id, FileInfoClass.BASIC, info)
+        changed, queried = await self.tree.call([change, _query_all(wire.RELATED_FILE_ID)])
+        self.tree.check(changed, f"setting attributes of {self.path}")
+        return self._stat(queried)
 
     async def query(self) -> FileStat:
         """What the server knows of the file now. Errors as in read."""
-        request = wire.encode_query_info(self._file_id, InfoType.FILE, FileInfoClass.ALL, 65536)
-        (response,) = await self.tree.call([request])
+        (response,) = await self.tree.call([_query_all(self._file_id)])
+        return self._stat(response)
+
+    def _stat(self, response: Response) -> FileStat:
         self.tree.check(response, f"stat of {self.path}", NtStatus.BUFFER_OVERFLOW)
         return fscc.decode_all_information(wire.decode_output(response.message))
 
@@ -221,3 +227,7 @@ class RemoteFile:
         waiting.popleft()
         self.tree.note(responses[0].status)
         return responses
+
+
+def _query_all(file_id: bytes) -> Request:
+    return wire.encode_query_info(file_id, InfoType.FILE, FileInfoClass.ALL, 65536)

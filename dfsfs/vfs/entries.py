@@ -26,6 +26,7 @@ from dfsfs.namespace.junction import Attempt, Covered, Location
 from dfsfs.smb.fscc import FileAttributes, FileStat, encode_basic_information
 from dfsfs.vfs.files import Files, raise_if_unknown
 from dfsfs.vfs.places import is_marked_link
+from dfsfs.vfs.views import Origin
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -69,10 +70,11 @@ class Entries:
             stat, share = await self._places.run_in(parent, name, operation)
         except Covered as link:
             raise PosixError(errno.EEXIST, f"{link.prefix} is a DFS link") from None
-        self._places.table.entry_changed(parent, name)
+        self._places.made(parent, name, stat)
         node = self._places.table.observe(parent, name, stat, share)
         self._places.table.changed(node)
         self._places.note(node, stat, node.changes)
+        self._places.views.keep(node, (), Origin(share, self._places.table.epoch, self._places.clock()))
         return node
 
     # -- removing ---------------------------------------------------------------------------------------------------

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from dfsfs.smb.file import RemoteFile
+    from dfsfs.smb.fscc import FileStat
     from dfsfs.vfs.nodes import Node
     from dfsfs.vfs.places import Places
     from dfsfs.vfs.writebehind import Rewrite
@@ -165,7 +166,7 @@ class Files:
         except Covered as link:
             code = errno.EEXIST if flags & os.O_EXCL else errno.EISDIR
             raise PosixError(code, f"{link.prefix} is a DFS link") from None
-        self._places.table.entry_changed(parent, name)
+        self._places.made(parent, name, remote.stat)
         node = self._places.table.observe(parent, name, remote.stat, binding.tree.share)
         self._places.table.changed(node)
         self._places.note(node, remote.stat, node.changes)
@@ -333,17 +334,22 @@ class Files:
         node.end = size
         self._places.table.changed(node)
 
-    async def set_basic(self, node: Node, info: bytes) -> None:
-        """Sets times and attributes. Through every handle that has written, or else its close sets the times again."""
+    async def set_basic(self, node: Node, info: bytes) -> FileStat | None:
+        """Sets times and attributes. Through every handle that has written, or else its close sets the times again.
+
+        Returns what the server knows of the file then, if it was asked.
+        """
         await self.settle(node)
         written = [file for file in self._by_node.get(node, ()) if file.written]
         if not written:
             await self._places.run(node, lambda attempt: attempt.tree.set_basic(attempt.path, info))
+        stat: FileStat | None = None
         for file in written:
-            await self._set_basic_on(file, info)
+            stat = await self._set_basic_on(file, info)
+        return stat
 
-    async def _set_basic_on(self, file: OpenFile, info: bytes) -> None:
-        await self._on(file, lambda attempt: file.set_basic(attempt, info))
+    async def _set_basic_on(self, file: OpenFile, info: bytes) -> FileStat:
+        return await self._on(file, lambda attempt: file.set_basic(attempt, info))
 
     # -- pieces -----------------------------------------------------------------------------------------------------
 

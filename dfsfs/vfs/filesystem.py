@@ -129,10 +129,12 @@ class FileSystem:
         info = encode_basic_information(None, changes.atime_ns, changes.mtime_ns, None, attributes or 0)
         known = self._is_fresh(node)
         expires, before = node.expires, node.changes
-        await self._files.set_basic(node, info)
+        now = await self._files.set_basic(node, info)
         known = known and node.changes == before
         self._places.table.changed(node)
-        if known and stat is not None:
+        if now is not None:
+            self._places.note(node, now, node.changes)
+        elif known and stat is not None:
             # Spares the question that would follow each utimes and chmod of `tar x`.
             node.stat = changed_stat(stat, changes=changes, attributes=attributes)
             node.expires = expires

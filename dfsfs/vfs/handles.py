@@ -191,10 +191,10 @@ class OpenFile:
         await remote.set_size(size)
         self.written = self.unsynced = True
 
-    async def set_basic(self, attempt: Attempt | None, info: bytes) -> None:
+    async def set_basic(self, attempt: Attempt | None, info: bytes) -> FileStat:
         """Sets times and attributes. On a handle that has written, so that its close does not set the times again."""
         remote = self._usable(attempt) or await self._reopened(attempt)
-        await remote.set_basic(info)
+        return await remote.set_basic(info)
 
     async def query(self, attempt: Attempt | None) -> FileStat:
         remote = self._usable(attempt) or await self._reopened(attempt)

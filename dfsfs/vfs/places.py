@@ -386,6 +386,19 @@ class Places:
             raise
         self.accept(node, stat, share, changes)
 
+    def made(self, folder: Node, name: str, stat: FileStat) -> None:
+        """Takes note that a name was made in a folder. `stat` is what the server said of it at once.
+
+        The kernel asks for the folder's attributes after each name that is made in it. Its times are those at which the
+        new file was last changed, by the same server's clock, so that need not be asked.
+        """
+        before, expires = folder.stat, folder.expires
+        known = before is not None and expires > self.clock()
+        self.table.entry_changed(folder, name)
+        if known and before is not None:
+            moment = max(before.written, stat.changed)
+            folder.stat, folder.expires = replace(before, written=moment, changed=moment), expires
+
     def accept(self, node: Node, stat: FileStat, share: UncPath, changes: int) -> None:
         """Keeps what a server said of the node's place.
 

@@ -405,9 +405,10 @@ class MemoryFile:
         _resize(self.node, size)
         self.node.written = self.tree.store.tick()
 
-    async def set_basic(self, info: bytes) -> None:
+    async def set_basic(self, info: bytes) -> FileStat:
         await self._enter("set_basic on handle")
         _basic(self.node, info, self.tree.store.tick())
+        return self.node.stat
 
     async def query(self) -> FileStat:
         await self._enter("query")

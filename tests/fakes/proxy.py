@@ -14,6 +14,7 @@ from __future__ import annotations
 import socket
 import struct
 import threading
+import time
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ class Proxy:
         """The commands of all requests that were not sealed, in their order; those of a compound one by one."""
         self.frames = 0
         """Frames from the client: a compound is one."""
+        self._last = 0.0
         self._server = server
         self._open: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
@@ -82,6 +84,10 @@ class Proxy:
         for thread in self._threads:
             thread.join(10)
             assert not thread.is_alive()
+
+    def is_quiet(self, seconds: float) -> bool:
+        """Whether the client has sent nothing for so long."""
+        return time.monotonic() - self._last > seconds
 
     def disconnect(self) -> None:
         """Ends all connections; new ones are taken."""
@@ -107,6 +113,7 @@ class Proxy:
 
     def _seen(self, frame: bytes) -> bytes:
         self.frames += 1
+        self._last = time.monotonic()
         self.requests += map(command, messages(frame))
         return frame
 

@@ -188,6 +188,53 @@ async def test_the_size_of_the_volume(lab: Lab) -> None:
         assert found.unit > 0 and found.total % found.unit == 0
 
 
+# -- a file's head ---------------------------------------------------------------------------------------------------
+
+
+@every_way
+async def test_the_head_of_a_file_comes_with_its_open(lab: Lab, spoken: str) -> None:
+    with scratch_folder(lab) as scratch:
+        paths = {size: scratch.file(f"f{size}", os.urandom(size)) for size in (0, 1, 999, 1000, 1001, 70_000)}
+        async with open_pool(lab, SPOKEN[spoken]) as pool:
+            tree = await pool.tree(scratch.share)
+            for size, path in paths.items():
+                content_of = (scratch.local / f"f{size}").read_bytes()
+                file = await tree.open(path, access=Access.READ, disposition=CreateDisposition.OPEN, read=1000)
+                assert (file.head, file.stat.size) == (content_of[:1000], size)
+                assert bytes(await file.read(0, size + 1)) == content_of
+                await file.close()
+                fetched = await tree.start_fetch(path, 1000).outcome()
+                assert (fetched.head, fetched.stat.size, fetched.alive) == (content_of[:1000], size, False)
+                await fetched.close()
+            await idle(tree.connection)
+            for path in paths.values():
+                assert await nobody_has_open(tree, path)
+
+
+async def test_a_file_of_which_nothing_can_be_read_is_opened_all_the_same(lab: Lab) -> None:
+    with scratch_folder(lab) as scratch:
+        path = scratch.file("f", b"data")
+        async with open_pool(lab) as pool:
+            tree = await pool.tree(scratch.share)
+            file = await tree.open(path, access=Access.WRITE, disposition=CreateDisposition.OPEN, read=10)
+            assert file.head is None
+            await file.write(0, b"D")
+            await file.close()
+        assert (scratch.local / "f").read_bytes() == b"Data"
+
+
+async def test_what_can_not_be_fetched_says_why_and_what_is_given_up_is_closed(lab: Lab) -> None:
+    with scratch_folder(lab) as scratch:
+        path = scratch.file("f", b"data")
+        async with open_pool(lab) as pool:
+            tree = await pool.tree(scratch.share)
+            await expect(NtStatus.OBJECT_NAME_NOT_FOUND, tree.start_fetch(scratch.path.join(["no"]), 10).outcome())
+            await expect(NtStatus.FILE_IS_A_DIRECTORY, tree.start_fetch(scratch.path, 10).outcome())
+            with paused(lab.host("fs1")):
+                tree.start_fetch(path, 10).abandon()
+            await eventually_closed(tree, path)
+
+
 # -- listings ---------------------------------------------------------------------------------------------------------
 
 
