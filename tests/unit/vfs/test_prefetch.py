@@ -9,6 +9,7 @@ import pytest
 import trio
 
 from dfsfs.unc import UncPath
+from dfsfs.vfs.places import Lifetimes
 from dfsfs.vfs.prefetch import HEAD
 from tests.unit.vfs.world import ACTIMEO, World, fails
 
@@ -120,7 +121,16 @@ async def test_what_was_fetched_and_is_not_right_any_more_is_not_used(change: st
         assert await world.read(victim) == b"copy"
 
 
-async def test_nothing_is_fetched_without_a_lifetime_or_for_writers(autojump_clock: object) -> None:
+async def test_without_a_lifetime_nothing_comes_along_or_before(autojump_clock: object) -> None:
+    world = Library()
+    world.fs._places.lifetimes = Lifetimes(0, 0)
+    await world.list_link()
+    await world.read_all(NAMES)
+    assert world.fetched() == []
+    assert sum(call.startswith("read ") for call in world.sent()) == len(NAMES)
+
+
+async def test_nothing_is_fetched_for_writers(autojump_clock: object) -> None:
     world = Library()
     await world.list_link()
     for name in NAMES[:10]:
