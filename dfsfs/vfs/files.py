@@ -108,8 +108,8 @@ class Files:
             )
             return remote, attempt.binding
 
-        wants_data = not truncate and flags & (os.O_ACCMODE | os.O_DIRECT) == os.O_RDONLY
-        wants_data = wants_data and self._places.lifetimes.files > 0
+        reads = flags & (os.O_ACCMODE | os.O_DIRECT) == os.O_RDONLY
+        wants_data = reads and not truncate and self._places.lifetimes.files > 0
         head = HEAD if wants_data and known is not None and known.size <= HEAD and not _is_cached(node) else 0
         changes, asked = node.changes, self._places.clock()
         try:
