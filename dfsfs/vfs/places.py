@@ -78,7 +78,7 @@ class Places:
     ) -> None:
         self.follow_links = follow_links
         self.table = NodeTable(root)
-        self.views = Views()
+        self.views = Views(lifetimes.folders)
         self.names = names
         self.ownership = ownership
         self.lifetimes = lifetimes
@@ -223,13 +223,12 @@ class Places:
         Raises:
             PosixError: ENOENT, there is no such name.
         """
-        lifetime = self.lifetimes.folders
-        view = self.views.current(folder, self.clock(), lifetime)
+        view = self.views.current(folder, self.clock())
         if view is None:
             demand = folder.demand = folder.demand or Demand()
-            if not demand.asked(self.clock(), lifetime) or not await self._look_around(folder, demand):
+            if not demand.asked(self.clock(), self.lifetimes.folders) or not await self._look_around(folder, demand):
                 return None
-            view = self.views.current(folder, self.clock(), lifetime)
+            view = self.views.current(folder, self.clock())
         folded = fold_name(name)
         if view is None or not view.knows(folded):
             return None

@@ -9,6 +9,7 @@ Pure: the time is an argument. Views hold at most MAX_ENTRIES entries together; 
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
@@ -94,9 +95,10 @@ class Folder(Protocol):
 
 
 class Views:
-    """The views of a mount's folders."""
+    """The views of a mount's folders. `lifetime` is for how many seconds each is believed."""
 
-    def __init__(self, limit: int = MAX_ENTRIES) -> None:
+    def __init__(self, lifetime: float, limit: int = MAX_ENTRIES) -> None:
+        self._lifetime = lifetime
         self._limit = limit
         self._folders: OrderedDict[Folder, FolderView] = OrderedDict()
         self._size = 0
@@ -111,8 +113,11 @@ class Views:
             return
         folder.view = self._folders[folder] = view
         self._size += len(view.entries)
-        while self._size > self._limit:
+        while self._size > self._limit or self._oldest() <= origin.time - self._lifetime:
             self.drop(next(iter(self._folders)))
+
+    def _oldest(self) -> float:
+        return next(iter(self._folders.values())).origin.time if self._folders else math.inf
 
     def drop(self, folder: Folder) -> None:
         """Forgets a folder's view."""
@@ -121,10 +126,10 @@ class Views:
             self._size -= len(view.entries)
         folder.view = None
 
-    def current(self, folder: Folder, now: float, lifetime: float) -> FolderView | None:
-        """The folder's view, unless it is older than `lifetime` seconds."""
+    def current(self, folder: Folder, now: float) -> FolderView | None:
+        """The folder's view, unless it is too old."""
         view = folder.view
-        if view is not None and now - view.origin.time >= lifetime:
+        if view is not None and now - view.origin.time >= self._lifetime:
             self.drop(folder)
             return None
         return view

@@ -119,13 +119,21 @@ def test_a_larger_folder_has_to_be_asked_more() -> None:
 
 def test_views_are_bounded_and_the_oldest_goes_first() -> None:
     stat = FileStat(1, 1, 1, 1, 0, 0, 0, 1, 1, 0)
-    views, origin = Views(limit=10), Origin(UncPath(("fs1", "data")), 0, 0.0)
+    views, origin = Views(lifetime=1, limit=10), Origin(UncPath(("fs1", "data")), 0, 0.0)
     folders = [Node(ino, f"folder{ino}", is_directory=True) for ino in range(4)]
     for folder in folders:
         views.keep(folder, [DirEntry(f"{index}", stat) for index in range(4)], origin)
     assert [folder.view is not None for folder in folders] == [False, False, True, True]
-    assert views.current(folders[3], 0.9, 1) is folders[3].view
-    assert views.current(folders[3], 1.0, 1) is None
+    assert views.current(folders[3], 0.9) is folders[3].view
+    assert views.current(folders[3], 1.0) is None
     assert folders[3].view is None
     views.keep(folders[0], [DirEntry(f"{index}", stat) for index in range(11)], origin)
     assert folders[0].view is None
+
+
+def test_views_that_are_too_old_go_when_others_come() -> None:
+    views, share = Views(lifetime=1), UncPath(("fs1", "data"))
+    folders = [Node(ino, f"folder{ino}", is_directory=True) for ino in range(3)]
+    for folder, time in zip(folders, (0.0, 0.5, 1.2), strict=True):
+        views.keep(folder, (), Origin(share, 0, time))
+    assert [folder.view is not None for folder in folders] == [False, True, True]
