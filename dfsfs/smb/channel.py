@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dfsfs.errors import NtStatus, SmbError, is_failure
-from dfsfs.smb import wire
+from dfsfs.smb import fscc, wire
 from dfsfs.smb.wire import Command, Request
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from dfsfs.smb.connection import Connection
+    from dfsfs.smb.fscc import FileStat
     from dfsfs.smb.protocol import Response, Route
     from dfsfs.unc import UncPath
 
@@ -71,6 +72,16 @@ class Channel:
         status = response.status
         if is_failure(status) and status not in accepted:
             raise SmbError(status, what)
+
+    def decode_stat(self, response: Response, what: str) -> FileStat:
+        """The answer to `encode_query_all`; that the name at its end is cut is no failure.
+
+        Raises:
+            SmbError: the server's answer.
+            WireError: it is not what was asked for.
+        """
+        self.check(response, what, NtStatus.BUFFER_OVERFLOW)
+        return fscc.decode_all_information(wire.decode_output(response.message))
 
     def disconnect(self) -> None:
         """Tells the server that the tree is not used any more; does not wait for it."""

@@ -222,7 +222,7 @@ class PendingCall:
         return self.result()
 
     async def settle(self) -> None:
-        """Waits until the call is done, as long as a call may take; then it is given up.
+        """Waits until the call has its answers or an error, as long as a call may take; then it is given up.
 
         Several tasks may wait. Cancelling one of them gives up nothing.
         """
@@ -236,13 +236,8 @@ class PendingCall:
             call.error = ConnectionLost(connection.host, NtStatus.IO_TIMEOUT, detail)
             self._event.set()
 
-    @property
-    def done(self) -> bool:
-        """Whether there are answers, or an error in their place."""
-        return self._event.is_set()
-
     def result(self) -> list[Response]:
-        """The answers of a call that is done, in the order of the requests. Errors as in Connection.call."""
+        """The answers of a call that is settled, in the order of the requests. Errors as in Connection.call."""
         if self._call.error is not None:
             raise self._call.error
         return [response for response in self._call.responses if response is not None]

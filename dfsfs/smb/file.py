@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from dfsfs.errors import DfsfsError, NtStatus, SmbError
 from dfsfs.smb import fscc, wire
-from dfsfs.smb.wire import Buffer, FileInfoClass, InfoType, Request
+from dfsfs.smb.wire import Buffer, FileInfoClass, Request
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -37,11 +37,6 @@ class PendingWrite:
     def __init__(self, file: RemoteFile, calls: list[tuple[PendingCall, int]]) -> None:
         self._file = file
         self._calls = calls
-
-    @property
-    def done(self) -> bool:
-        """Whether its outcome is known."""
-        return all(call.done for call, _ in self._calls)
 
     async def outcome(self) -> DfsfsError | None:
         """Waits for the answers; None if everything was written. Cancelling this wait gives up nothing."""
@@ -170,18 +165,14 @@ class RemoteFile:
         One round trip. Errors as in read.
         """
         change = wire.encode_set_info(self._file_id, FileInfoClass.BASIC, info)
-        changed, queried = await self.tree.call([change, _query_all(wire.RELATED_FILE_ID)])
+        changed, queried = await self.tree.call([change, wire.encode_query_all()])
         self.tree.check(changed, f"setting attributes of {self.path}")
-        return self._stat(queried)
+        return self.tree.decode_stat(queried, f"stat of {self.path}")
 
     async def query(self) -> FileStat:
         """What the server knows of the file now. Errors as in read."""
-        (response,) = await self.tree.call([_query_all(self._file_id)])
-        return self._stat(response)
-
-    def _stat(self, response: Response) -> FileStat:
-        self.tree.check(response, f"stat of {self.path}", NtStatus.BUFFER_OVERFLOW)
-        return fscc.decode_all_information(wire.decode_output(response.message))
+        (response,) = await self.tree.call([wire.encode_query_all(self._file_id)])
+        return self.tree.decode_stat(response, f"stat of {self.path}")
 
     async def close(self) -> None:
         """Closes the handle; a second close does nothing.
@@ -227,7 +218,3 @@ class RemoteFile:
         waiting.popleft()
         self.tree.note(responses[0].status)
         return responses
-
-
-def _query_all(file_id: bytes) -> Request:
-    return wire.encode_query_info(file_id, InfoType.FILE, FileInfoClass.ALL, 65536)

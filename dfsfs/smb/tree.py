@@ -40,8 +40,6 @@ if TYPE_CHECKING:
 
 SHARE_CAP_DFS = 0x00000008
 """The share takes part in DFS (MS-SMB2 2.2.10)."""
-INFO_SIZE = 65536
-"""Room for FileAllInformation with the longest name there can be; one credit pays for it."""
 FIRST_LISTING_SIZE = 128 * 1024
 """Enough for about 800 names: most folders are listed by the compound that opens them."""
 LISTING_SIZE = 1024 * 1024
@@ -87,7 +85,7 @@ class Tree(Channel):
         `read` bytes of its beginning come along as the file's `head`, if they can be read.
         """
         create = self._create(path, access=access, disposition=disposition, options=options, attributes=attributes)
-        responses = await self.call([create, _query_all(), *_reading(read)])
+        responses = await self.call([create, wire.encode_query_all(), *_reading(read)])
         self.check(responses[0], f"open of {path}")
         file_id = wire.decode_create(responses[0].message).file_id
         try:
@@ -105,7 +103,7 @@ class Tree(Channel):
         """
         options = CreateOptions.NON_DIRECTORY_FILE
         create = self._create(path, access=Access.READ, disposition=CreateDisposition.OPEN, options=options)
-        requests = [create, _query_all(), *_reading(size), wire.encode_close(RELATED_FILE_ID)]
+        requests = [create, wire.encode_query_all(), *_reading(size), wire.encode_close(RELATED_FILE_ID)]
         return PendingFetch(self, path, self.connection.start(requests, self.route), size)
 
     def fetched(self, responses: Sequence[Response], path: UncPath, size: int) -> RemoteFile:
@@ -117,8 +115,7 @@ class Tree(Channel):
 
     def _opened(self, responses: Sequence[Response], path: UncPath, size: int) -> tuple[FileStat, Buffer | None]:
         """What QUERY_INFO and READ in the compound of an open have said."""
-        self.check(responses[1], f"open of {path}", NtStatus.BUFFER_OVERFLOW)
-        stat = fscc.decode_all_information(wire.decode_output(responses[1].message))
+        stat = self.decode_stat(responses[1], f"open of {path}")
         if not size:
             return stat, None
         status = responses[2].status
@@ -250,10 +247,9 @@ class Tree(Channel):
         )
 
     async def _create_and_query(self, create: Request, what: str) -> FileStat:
-        created, queried, _ = await self.call([create, _query_all(), wire.encode_close(RELATED_FILE_ID)])
+        created, queried, _ = await self.call([create, wire.encode_query_all(), wire.encode_close(RELATED_FILE_ID)])
         self.check(created, what)
-        self.check(queried, what, NtStatus.BUFFER_OVERFLOW)
-        return fscc.decode_all_information(wire.decode_output(queried.message))
+        return self.decode_stat(queried, what)
 
     async def _set(
         self,
@@ -289,10 +285,6 @@ class PendingFetch:
     def abandon(self) -> None:
         """Nobody wants it any more."""
         self._call.abandon()
-
-
-def _query_all() -> Request:
-    return wire.encode_query_info(RELATED_FILE_ID, InfoType.FILE, FileInfoClass.ALL, INFO_SIZE)
 
 
 def _reading(size: int) -> list[Request]:

@@ -329,6 +329,11 @@ def encode_query_info(file_id: bytes, info_type: InfoType, info_class: int, outp
     return Request(Command.QUERY_INFO, body, charge=charge_of(output_size))
 
 
+def encode_query_all(file_id: bytes = RELATED_FILE_ID) -> Request:
+    """QUERY_INFO for FileAllInformation (MS-FSCC 2.4.2), with room for the longest name; one credit pays for it."""
+    return encode_query_info(file_id, InfoType.FILE, FileInfoClass.ALL, CREDIT_UNIT)
+
+
 def decode_output(message: memoryview) -> memoryview:
     """The buffer of a QUERY_DIRECTORY or QUERY_INFO response (MS-SMB2 2.2.34, 2.2.38)."""
     _, offset, length = _unpack(_BUFFER_RESPONSE, message, 9, "QUERY")

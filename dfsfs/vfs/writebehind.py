@@ -46,10 +46,6 @@ BUDGET = 64 * 1024 * 1024
 class PendingWrite(Protocol):
     """A WRITE under way, as RemoteFile.start_write gives it."""
 
-    @property
-    def done(self) -> bool:
-        """Whether its outcome is known."""
-
     async def outcome(self) -> DfsfsError | None:
         """Waits for the answer; None if everything was written. Cancelling this wait gives up nothing."""
 
