@@ -119,8 +119,7 @@ class Entries:
         Raises:
             PosixError: EBUSY, it is a DFS link.
         """
-        if (known := self._places.table.child(parent, name)) is not None:
-            await self._files.settle(known)
+        await self._files.settle_name(parent, name)
         node = await self._places.look_up(parent, name)
         if node.is_link or (node.stat is not None and is_marked_link(node.stat)):
             self._places.table.prune(node)

@@ -142,8 +142,7 @@ class Files:
             PosixError: EEXIST or EISDIR, the name is a DFS link; EIO, see below.
             DfsfsError: the server's answer.
         """
-        if (known := self._places.table.child(parent, name)) is not None:
-            await self.settle(known)
+        await self.settle_name(parent, name)
         access = _access(flags)
         disposition = _creating(flags)
         attributes = FileAttributes.NORMAL if mode & 0o200 else FileAttributes.READONLY
@@ -289,6 +288,11 @@ class Files:
         for file in tuple(self._by_node.get(node, ())):
             if file.behind.pending:
                 await self._drain(file)
+
+    async def settle_name(self, folder: Node, name: str) -> None:
+        """Like `settle`, for what is known under a (wire) name in a folder."""
+        if (known := self._places.table.child(folder, name)) is not None:
+            await self.settle(known)
 
     async def _drained(self, file: OpenFile) -> None:
         if file.behind.pending:

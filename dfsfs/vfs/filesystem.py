@@ -83,8 +83,7 @@ class FileSystem:
     async def lookup(self, parent: int, name: bytes) -> Attributes:
         """Finds a name in a folder. Counts a lookup."""
         folder, wire_name = self._places.folder(parent), self._wire(name)
-        if (known := self._places.table.child(folder, wire_name)) is not None:
-            await self._files.settle(known)
+        await self._files.settle_name(folder, wire_name)
         return self._counted(await self._places.look_up(folder, wire_name))
 
     def forget(self, ino: int, count: int) -> None:

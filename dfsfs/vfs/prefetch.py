@@ -55,27 +55,19 @@ class Prefetch:
         fetch = self._pop((node.parent, fold_name(node.name))) if node.parent is not None else None
         if fetch is None:
             return None
-        location = node.location
-        if (
-            location is None
-            or location.junction.binding is not fetch.binding
-            or node.changes > fetch.epoch
-            or self._is_old(fetch)
-        ):
+        if not self._is_good(fetch, node):
             fetch.pending.abandon()
             return None
         try:
             remote = await fetch.pending.outcome()
         except DfsfsError:
             return None
-        if node.changes > fetch.epoch or self._is_old(fetch):
-            return None
-        return remote, fetch.binding, fetch.asked
+        return (remote, fetch.binding, fetch.asked) if self._is_good(fetch, node) else None
 
     def opened(self, node: Node) -> None:
         """A program has opened a file to read it: fetches those that it may open next."""
         folder = node.parent
-        if folder is None or not self._places.lifetimes.files:
+        if folder is None:
             return
         self._give_up_old()
         walk = self._walk(folder)
@@ -134,6 +126,12 @@ class Prefetch:
         if fetch is not None:
             self._size -= fetch.size
         return fetch
+
+    def _is_good(self, fetch: _Fetch, node: Node) -> bool:
+        """Whether a program that opens the file may be given what was fetched."""
+        location = node.location
+        leads_there = location is not None and location.junction.binding is fetch.binding
+        return leads_there and node.changes <= fetch.epoch and not self._is_old(fetch)
 
     def _is_old(self, fetch: _Fetch) -> bool:
         return self._places.clock() - fetch.asked >= self._places.lifetimes.files

@@ -60,6 +60,7 @@ PURE = frozenset(
         "dfsfs.smb.credentials",
         "dfsfs.vfs.nodes",
         "dfsfs.vfs.mapping",
+        "dfsfs.vfs.nextfile",
         "dfsfs.vfs.views",
     }
 )
