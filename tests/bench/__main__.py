@@ -24,7 +24,6 @@ from typing import TYPE_CHECKING
 from tests.bench.clients import ClientError, FuseClient, Place, all_clients, peak_memory, smbclient
 from tests.bench.workloads import SERVER_SIDE, WORKLOADS, Scale, Workload
 from tests.lab.samba import Lab, free_net
-from tests.lab.topology import Link, Target
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -171,10 +170,7 @@ def main() -> int:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dfsfs-bench-")))
         (scratch / "local").mkdir()
         (scratch / "mounts").mkdir()
-        lab.set_link(Link("bench", (Target("fs1", "data"),)))
-        link = lab.host("ns1").share_path("dfs") / "bench"
-        link.unlink()
-        link.symlink_to(f"msdfs:{address}\\data")
+        (lab.host("ns1").share_path("dfs") / "bench").symlink_to(f"msdfs:{address}\\data")
         user, password = lab.credentials
         place = Place(lab.root_unc, "bench", address, "data", user, password, options.seal)
         bench = Bench(lab, place, scratch / "local", scratch / "mounts", scale, options.limit)

@@ -128,6 +128,17 @@ def _without(*programs: str) -> str:
     return ", ".join(name for name in programs if shutil.which(name) is None)
 
 
+def _libsmbclient_settings(place: Place, home: Path) -> Path:
+    """Writes what libsmbclient reads in a home; the folder of its files."""
+    settings = home / ".smb"
+    settings.mkdir(exist_ok=True)
+    (settings / "smb.conf").write_text(
+        "[global]\nclient min protocol = SMB3\nclient signing = required\n"
+        + ("client smb encrypt = required\n" if place.seal else "")
+    )
+    return settings
+
+
 # -- clients ----------------------------------------------------------------------------------------------------------
 
 
@@ -161,12 +172,7 @@ class Smbnetfs:
 
     @contextlib.contextmanager
     def mounted(self, place: Place, folder: Path) -> Iterator[Path]:
-        settings = folder.parent / ".smb"
-        settings.mkdir(exist_ok=True)
-        (settings / "smb.conf").write_text(
-            "[global]\nclient min protocol = SMB3\nclient signing = required\n"
-            + ("client smb encrypt = required\n" if place.seal else "")
-        )
+        settings = _libsmbclient_settings(place, folder.parent)
         (settings / "smbnetfs.auth").write_text(f'auth "{place.user}" "{place.password}"\n')
         (settings / "smbnetfs.auth").chmod(0o600)
         (settings / "smbnetfs.conf").write_text(
@@ -227,12 +233,7 @@ class Gvfs:
 
     @contextlib.contextmanager
     def mounted(self, place: Place, folder: Path) -> Iterator[Path]:
-        settings = folder.parent / ".smb"
-        settings.mkdir(exist_ok=True)
-        (settings / "smb.conf").write_text(
-            "[global]\nclient min protocol = SMB3\nclient signing = required\n"
-            + ("client smb encrypt = required\n" if place.seal else "")
-        )
+        _libsmbclient_settings(place, folder.parent)
         host, share = place.root.strip("/").split("/")
         script = (
             f"/usr/libexec/gvfsd --no-fuse & sleep 0.5; /usr/libexec/gvfsd-fuse -f {folder} & sleep 0.5; "

@@ -162,7 +162,7 @@ def _random_reads(depth: int) -> Callable[[Path, Path, Scale], float]:
     return run
 
 
-def _together(count: int, work: Callable[[int], None]) -> None:
+def _together(count: int, work: Callable[[int], object]) -> None:
     threads = [threading.Thread(target=work, args=(index,)) for index in range(count)]
     for thread in threads:
         thread.start()
@@ -191,12 +191,8 @@ def _create(folder: Path, numbers: range) -> float:
 
 
 def _create_from_eight(folder: Path, local: Path, scale: Scale) -> float:
-    _together(8, lambda index: void(_create(folder, range(index, scale.small, 8))))
+    _together(8, lambda index: _create(folder, range(index, scale.small, 8)))
     return scale.small
-
-
-def void(value: object) -> None:
-    """For work whose result nobody wants."""
 
 
 def _read_small(folder: Path, local: Path, scale: Scale) -> float:
