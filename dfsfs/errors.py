@@ -146,6 +146,10 @@ class Disposition(Enum):
     """Going on would be unsafe (a forged answer): the program gets it and nothing is tried again."""
 
 
+UNREACHED = frozenset({Disposition.RETRY, Disposition.RECONNECT, Disposition.NEXT_TARGET})
+"""The dispositions that say something of a server's state and nothing of the path: another one may know better."""
+
+
 NEXT_TARGET_STATUSES = frozenset(
     {
         NtStatus.BAD_NETWORK_NAME,

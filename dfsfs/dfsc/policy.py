@@ -1,6 +1,5 @@
 """What the options of a mount change about referrals. Pure.
 
-
 They choose among the targets that a referral names, and never add one.
 """
 

@@ -141,7 +141,7 @@ def _root(walk: Walk, known: Referral | None) -> Steps:
         if known is None and walk.caches.referrals.is_not_dfs(share, walk.now):
             walk.note(KnownNotDfs(share))
             return None
-        outcome = _with_target(share, (yield from ask(walk, share.host, share, ReferralKind.ROOT)))
+        outcome = yield from _ask_for_targets(walk, share.host, share, ReferralKind.ROOT)
         from_domain = False
     if isinstance(outcome, ReferralResponse):
         # Some servers count the whole request, some nothing, in answers about roots: it stands for two components.
@@ -165,7 +165,7 @@ def _ask_domain(walk: Walk, share: UncPath) -> Generator[Action, Outcome, Referr
         return error
     last: DfsfsError = SmbError(NtStatus.OBJECT_PATH_NOT_FOUND, f"DFS referral for {share}")
     for host in controllers:
-        outcome = _with_target(share, (yield from ask(walk, host, share, kind)))
+        outcome = yield from _ask_for_targets(walk, host, share, kind)
         if isinstance(outcome, ReferralResponse):
             walk.caches.domains.set_dc_hint(domain, host)
             return outcome
@@ -226,7 +226,7 @@ def _ask_root_targets(walk: Walk, root: Referral) -> Generator[Action, Outcome, 
     """
     error: DfsfsError = SmbError(NtStatus.OBJECT_PATH_NOT_FOUND, f"DFS referral for {walk.path}")
     for target in root.ordered:
-        outcome = _with_target(walk.path, (yield from ask(walk, target.path.host, walk.path, ReferralKind.LINK)))
+        outcome = yield from _ask_for_targets(walk, target.path.host, walk.path, ReferralKind.LINK)
         if isinstance(outcome, ReferralResponse):
             if outcome.covered is None or len(outcome.covered) < 2:
                 return WireError(f"a referral for {walk.path} that covers nothing of it")
@@ -250,8 +250,11 @@ def _check_namespace(walk: Walk, link: Referral) -> Generator[Action, Outcome, N
     link.interlink = True
 
 
-def _with_target(path: UncPath, outcome: ReferralResponse | DfsfsError) -> ReferralResponse | DfsfsError:
-    """An answer without a single target is STATUS_OBJECT_PATH_NOT_FOUND (3.1.5.4.3)."""
+def _ask_for_targets(
+    walk: Walk, host: str, path: UncPath, kind: ReferralKind
+) -> Generator[Action, Outcome, ReferralResponse | DfsfsError]:
+    """One request. An answer without a single target is STATUS_OBJECT_PATH_NOT_FOUND (3.1.5.4.3)."""
+    outcome = yield from ask(walk, host, path, kind)
     if isinstance(outcome, ReferralResponse) and not outcome.entries:
         return SmbError(NtStatus.OBJECT_PATH_NOT_FOUND, f"DFS referral for {path}, which names no target")
     return outcome

@@ -25,7 +25,7 @@ from __future__ import annotations
 import difflib
 import re
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from dfsfs.dfsc.wire import HeaderFlags, ReferralEntry, ReferralResponse
@@ -184,14 +184,7 @@ def _add_link(links: dict[UncPath, StaticPlace], root: UncPath, table: _Table) -
 def _marked(links: Mapping[UncPath, StaticPlace], namespaces: set[UncPath]) -> dict[UncPath, StaticPlace]:
     """The links, with those marked as interlinks that lead into a namespace of the file."""
     return {
-        path: StaticPlace(
-            link.path,
-            link.is_root,
-            link.ttl,
-            link.failback,
-            link.targets,
-            interlink=all(target.share in namespaces for target, _ in link.targets),
-        )
+        path: replace(link, interlink=all(target.share in namespaces for target, _ in link.targets))
         for path, link in links.items()
     }
 

@@ -14,11 +14,9 @@ from dfsfs.dfsc.actions import Action, Failed, Outcome, ReferralKind, ReferralRe
 from dfsfs.dfsc.cache import NOT_DFS_SECONDS, Caches
 from dfsfs.dfsc.referral import Referral, Target, referral_from
 from dfsfs.dfsc.wire import ReferralResponse
-from dfsfs.errors import DfsfsError, Disposition, NtStatus
+from dfsfs.errors import UNREACHED, DfsfsError, NtStatus
 from dfsfs.telemetry import Event, NamespaceEntered, ReferralAnswered, ReferralRefused, ReferralSent
 from dfsfs.unc import UncPath
-
-_MOVES_ON = frozenset({Disposition.NEXT_TARGET, Disposition.RECONNECT, Disposition.RETRY})
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,4 +157,4 @@ def asks_next(error: DfsfsError) -> bool:
     Those are the statuses after which an operation goes to the next target, without BAD_NETWORK_NAME (MS-DFSC section
     6, on 3.1.5.4.3).
     """
-    return error.disposition in _MOVES_ON and error.status != NtStatus.BAD_NETWORK_NAME
+    return error.disposition in UNREACHED and error.status != NtStatus.BAD_NETWORK_NAME

@@ -59,6 +59,7 @@ import trio
 
 from dfsfs.dfsc.resolver import NOT_A_LINK_STATUSES
 from dfsfs.errors import (
+    UNREACHED,
     ConnectError,
     ConnectionLost,
     DfsfsError,
@@ -95,9 +96,6 @@ after the server is back."""
 RETRY_LIMIT = 5
 RETRY_PAUSE = 0.1
 """Seconds before the first repetition of a request that the server wants sent again; doubled each time (3 s in all)."""
-
-_UNREACHED = frozenset({Disposition.RETRY, Disposition.RECONNECT, Disposition.NEXT_TARGET})
-"""The dispositions that say something of a server's state and nothing of the path."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -344,7 +342,7 @@ class Failover:
             try:
                 tree = await self._tree(target)
             except DfsfsError as error:
-                if error.disposition not in _UNREACHED:
+                if error.disposition not in UNREACHED:
                     raise
                 state.tried.add(target)
                 state.error = error

@@ -24,7 +24,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
-from dfsfs.errors import DfsfsError, Disposition, PosixError
+from dfsfs.errors import UNREACHED, DfsfsError, PosixError
 from dfsfs.namespace.junction import Covered, Location
 from dfsfs.smb.fscc import REPARSE_TAG_DFS
 from dfsfs.unc import fold_name
@@ -47,8 +47,6 @@ UNREACHED_MEMORY = 30.0
 
 LOOK_AROUND = 20_000
 """Entries of a folder above which it is not listed for the sake of single names."""
-
-_UNREACHED = frozenset({Disposition.RETRY, Disposition.RECONNECT, Disposition.NEXT_TARGET})
 
 
 @dataclass(frozen=True, slots=True)
@@ -323,7 +321,7 @@ class Places:
 
     def _note_unreached(self, node: Node, error: DfsfsError) -> bool:
         """Whether the node is to be shown as it was last, as its server is down and something below it is not."""
-        if error.disposition not in _UNREACHED or node.stat is None or not self._serves(node):
+        if error.disposition not in UNREACHED or node.stat is None or not self._serves(node):
             return False
         place = node.parent.location if node.parent is not None else node.location
         if place is not None:
