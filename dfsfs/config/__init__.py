@@ -35,6 +35,7 @@ FAILOVER_TIMEOUT = 60.0
 ECHO_INTERVAL = 60.0
 ATTRIBUTE_TIMEOUT = 1.0
 """Seconds. That, and the modes, are the values of mount.cifs."""
+CLOSE_TIME = 1.0
 MAX_CREDITS = 1024
 MODE = 0o755
 PORT = 445
@@ -74,6 +75,8 @@ class ParsedOptions:
     static_file: str | None = None
     attribute_timeout_file: float = ATTRIBUTE_TIMEOUT
     attribute_timeout_directory: float = ATTRIBUTE_TIMEOUT
+    cache_mode: str = "strict"
+    close_time: float = CLOSE_TIME
     read_size: int | None = None
     write_size: int | None = None
     dialects: tuple[int, ...] = DIALECTS
@@ -110,10 +113,14 @@ class OwnershipOptions:
 
 @dataclass(frozen=True, slots=True)
 class CachingOptions:
-    """For how many seconds attributes are kept without asking the server again."""
+    """What is kept without asking the server again. Times in seconds."""
 
+    mode: str
+    """`strict`, `none` or `loose`, as in mount.cifs."""
     attribute_timeout_file: float
     attribute_timeout_directory: float
+    close_time: float
+    """For how long a handle stays open that no program uses any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -431,7 +438,12 @@ def make_config(unc: UncPath, options: ParsedOptions, credentials: Credentials, 
             dir_mode=options.dir_mode,
             permission_checks=options.permission_checks,
         ),
-        caching=CachingOptions(options.attribute_timeout_file, options.attribute_timeout_directory),
+        caching=CachingOptions(
+            options.cache_mode,
+            options.attribute_timeout_file,
+            options.attribute_timeout_directory,
+            options.close_time,
+        ),
         map_names=options.map_names,
         use_dfs=options.use_dfs,
         dfs=_dfs_options(unc, options),

@@ -167,12 +167,21 @@ _ATTRIBUTE_SECONDS = values.seconds(0, 86400)
 _FOR_FILES, _FOR_FOLDERS = "attribute_timeout_file", "attribute_timeout_directory"
 
 _CACHES = [
-    Option(
-        ("cache",),
-        Policy.IGNORE,
-        "strict: what is written before a file is closed is seen when it is opened next, everywhere",
-        "strict",
-        values.choice({"strict": None}, dict.fromkeys(("none", "loose", "ro", "singleclient"), NOT_YET)),
+    _value(
+        "cache",
+        "cache_mode",
+        values.choice(
+            {"strict": "strict", "none": "none", "loose": "loose"}, dict.fromkeys(("ro", "singleclient"), NOT_YET)
+        ),
+        "MODE",
+        "what is kept of files: strict, what servers vouch for (the default); none; loose, also what may be old",
+    ),
+    _value(
+        "closetimeo",
+        "close_time",
+        values.seconds(0, 86400),
+        "SECONDS",
+        "how long a file that was only read stays open on the server after it is closed; 1",
     ),
     _value("actimeo", f"{_FOR_FILES} {_FOR_FOLDERS}", _ATTRIBUTE_SECONDS, "SECONDS", "how long attributes are kept; 1"),
     _value("acregmax", _FOR_FILES, _ATTRIBUTE_SECONDS, "SECONDS", "the same for files only"),
@@ -180,7 +189,7 @@ _CACHES = [
     _flag("noac", {_FOR_FILES: 0.0, _FOR_FOLDERS: 0.0}, "keep no attributes"),
     _value("rsize", "read_size", values.whole(4096, 8 << 20), "BYTES", "most bytes in one READ; what servers offer"),
     _value("wsize", "write_size", values.whole(4096, 8 << 20), "BYTES", "most bytes in one WRITE; what servers offer"),
-    *_refused("closetimeo rasize", NOT_YET),
+    *_refused("rasize", NOT_YET),
     *_refused("strictsync sync dirsync", NOT_YET),
     *_ignored("fsc nostrictsync async", "no data is kept on disk, and fsync always asks the server"),
     *_ignored(

@@ -18,6 +18,7 @@ pyfuse3 keeps its session in a global: one mount per process.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import re
@@ -49,6 +50,26 @@ READ_AHEAD_KB = 4096
 gains nothing."""
 
 _OCTAL = re.compile(r"\\([0-7]{3})")
+
+
+class FuseCache:
+    """What the kernel keeps of the files of the mount, as a KernelCache.
+
+    The kernel waits for reads of the file that are under way, which the loop has to answer: so a thread waits for it.
+    """
+
+    async def forget(self, ino: int) -> None:
+        await self._notify(ino, attributes_only=False)
+
+    async def forget_attributes(self, ino: int) -> None:
+        await self._notify(ino, attributes_only=True)
+
+    async def _notify(self, ino: int, *, attributes_only: bool) -> None:
+        try:
+            await trio.to_thread.run_sync(pyfuse3.invalidate_inode, ino, attributes_only, abandon_on_cancel=True)
+        except OSError as error:
+            if error.errno != errno.ENOENT:  # it does not know the file any more
+                log.warning("the kernel does not forget what it has of node %d: %s", ino, error)
 
 
 async def serve(

@@ -200,4 +200,4 @@ class DfsOperations(pyfuse3.Operations):
 
 def _opened(result: OpenResult) -> FileInfo:
     # pyfuse3's default is to keep what the kernel has, whatever happened to the file since.
-    return FileInfo(fh=result.handle, keep_cache=result.keep_cache)
+    return FileInfo(fh=result.handle, keep_cache=result.keep_cache, direct_io=result.direct)

@@ -24,13 +24,14 @@ from dfsfs.config import ConfigError
 from dfsfs.dfsc.policy import Policy
 from dfsfs.dfsc.static import parse_static
 from dfsfs.errors import ConnectError, DfsfsError, NtStatus, PosixError
-from dfsfs.fuse.kernel import GRACE, serve
+from dfsfs.fuse.kernel import GRACE, FuseCache, serve
 from dfsfs.fuse.operations import DfsOperations
 from dfsfs.namespace.client import Namespace
 from dfsfs.namespace.referrals import ReferralSettings
 from dfsfs.smb.pool import Pool, TransportSettings
 from dfsfs.smb.security import Dialect
 from dfsfs.vfs.filesystem import FileSystem
+from dfsfs.vfs.leases import CacheMode, Caching
 from dfsfs.vfs.mapping import NameMapping, Ownership
 from dfsfs.vfs.places import Lifetimes
 
@@ -44,6 +45,7 @@ log = logging.getLogger("dfsfs.fuse")
 
 MOUNT_PATIENCE = 10.0
 """Seconds that a mount waits for the first answer of any server."""
+_CACHE_MODES = {"strict": CacheMode.STRICT, "none": CacheMode.NONE, "loose": CacheMode.LOOSE}
 DEADLINE_MARGIN = 5.0
 """Seconds that a handler gets beyond everything that it may wait for: the deadline is a net, not a limit in use."""
 
@@ -162,6 +164,8 @@ def make_filesystem(config: MountConfig, namespace: Namespace, root: Location) -
         lifetimes=Lifetimes(caching.attribute_timeout_file, caching.attribute_timeout_directory),
         clock=trio.current_time,
         follow_links=config.use_dfs,
+        caching=Caching(_CACHE_MODES[caching.mode], caching.close_time),
+        kernel=FuseCache(),
     )
 
 

@@ -83,6 +83,10 @@ class Channel:
         self.check(response, what, NtStatus.BUFFER_OVERFLOW)
         return fscc.decode_all_information(wire.decode_output(response.message))
 
+    def server_time(self) -> int:
+        """The server's clock in nanoseconds since 1970, as far as it is known here."""
+        return self.connection.server_time()
+
     def disconnect(self) -> None:
         """Tells the server that the tree is not used any more; does not wait for it."""
         if self.alive:

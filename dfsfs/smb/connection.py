@@ -27,8 +27,9 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 import trio
 
-from dfsfs.errors import ConnectionLost, DfsfsError, NtStatus
+from dfsfs.errors import ConnectionLost, DfsfsError, NtStatus, WireError
 from dfsfs.smb.handshake import Exchange, Negotiated, Reply
+from dfsfs.smb.leases import LeaseBreak, LeaseTable, encode_acknowledgement
 from dfsfs.smb.protocol import Call, ProtocolStatistics, Response, Route, SecuredSession, SmbProtocol
 from dfsfs.smb.wire import Command, Request
 
@@ -52,6 +53,9 @@ class Connection:
         self._request_timeout = request_timeout
         self._watch_interval = protocol.silence / 4
         self._negotiated: Negotiated | None = None
+        self._negotiated_at = 0.0
+        self.leases = LeaseTable()
+        protocol.on_break = self._broken
         self._writable = trio.Event()
         self._closed = trio.Event()
 
@@ -113,6 +117,8 @@ class Connection:
         self._protocol.lost(error)
         self._transport.close()
         self._closed.set()
+        for lease, before in self.leases.lost():
+            lease.on_break(before, _nothing)
 
     @property
     def alive(self) -> bool:
@@ -120,14 +126,20 @@ class Connection:
 
     # -- calls ------------------------------------------------------------------------------------------------------
 
-    def start(self, requests: Sequence[Request], route: Route) -> PendingCall:
+    def start(
+        self, requests: Sequence[Request], route: Route, received: Callable[[Response], None] | None = None
+    ) -> PendingCall:
         """Submits a call without waiting for it; the caller must either `wait` for the result or `abandon` it.
+
+        `received` gets the answer to the first request before anything is looked at that came after it. A WireError
+        that it raises ends the connection.
 
         Raises:
             ConnectionLost, SecurityError, WireError: the connection has ended, by this error.
         """
         event = trio.Event()
-        call = self._protocol.submit(requests, route, event.set)
+        done = event.set if received is None else lambda: _take_in(call, received, event)
+        call: Call = self._protocol.submit(requests, route, done)
         if self._protocol.wants_to_send:
             self._writable.set()
         return PendingCall(self, call, event)
@@ -150,6 +162,19 @@ class Connection:
         if self._protocol.wants_to_send:
             self._writable.set()
 
+    def _broken(self, notification: LeaseBreak) -> None:
+        lease = self.leases.get(notification.key)
+        if lease is None:
+            return  # its last handle was closed in the meantime, and with that the server has what it wants
+        before = lease.broken(notification)
+
+        def acknowledge() -> None:
+            lease.is_breaking = False
+            if notification.acknowledge and lease.opens:
+                self.post([encode_acknowledgement(lease.key, notification.state)], lease.route)
+
+        lease.on_break(before, acknowledge)
+
     def abandon(self, call: Call) -> None:
         """Gives up a call; what it opens or has opened on the server is closed again."""
         self._protocol.abandon(call)
@@ -168,9 +193,13 @@ class Connection:
         assert self._negotiated is not None, "negotiate comes first"
         return self._negotiated
 
+    def server_time(self) -> int:
+        """What the server's clock shows now, in nanoseconds since 1970, if it runs like ours since `negotiate`."""
+        return self.negotiated.system_time + int((trio.current_time() - self._negotiated_at) * 10**9)
+
     def set_negotiated(self, negotiated: Negotiated, *, multi_credit: bool) -> None:
         """`multi_credit`: the server takes requests of more than one credit, so payloads may exceed 64 KiB."""
-        self._negotiated = negotiated
+        self._negotiated, self._negotiated_at = negotiated, trio.current_time()
         self._protocol.multi_credit = multi_credit
 
     def add_session(self, session: SecuredSession) -> None:
@@ -264,5 +293,21 @@ def _advance(steps: Generator[Exchange, Reply, T], resume: Reply | None) -> Exch
         return _Finished(stop.value)
 
 
+def _take_in(call: Call, received: Callable[[Response], None], event: trio.Event) -> None:
+    response = call.responses[0]
+    try:
+        if call.error is None and response is not None:
+            received(response)
+    except WireError as error:
+        call.error = error
+        raise
+    finally:
+        event.set()
+
+
 def _ignore() -> None:
     """The outcome of a posted call."""
+
+
+def _nothing() -> None:
+    """The acknowledgement of what nobody asks for."""

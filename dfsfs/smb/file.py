@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from dfsfs.smb.channel import Channel
     from dfsfs.smb.connection import PendingCall
     from dfsfs.smb.fscc import FileStat
+    from dfsfs.smb.leases import Lease
     from dfsfs.smb.protocol import Response
     from dfsfs.unc import UncPath
 
@@ -58,12 +59,19 @@ class RemoteFile:
     """
 
     def __init__(
-        self, tree: Channel, path: UncPath, file_id: bytes, stat: FileStat, head: Buffer | None = None
+        self,
+        tree: Channel,
+        path: UncPath,
+        file_id: bytes,
+        stat: FileStat,
+        head: Buffer | None = None,
+        lease: Lease | None = None,
     ) -> None:
         self.tree = tree
         self.path = path
         self.stat = stat
         self.head = head
+        self.lease = lease
         self._file_id = file_id
         self._written = False
         self._closed = False
@@ -180,15 +188,24 @@ class RemoteFile:
         Waits for the server only if something was written: that is when a close can fail in a way that matters. On a
         connection that has ended there is nothing left to close. Errors as in read.
         """
-        if not self.alive:
-            return
-        self._closed = True
-        request = wire.encode_close(self._file_id)
         if not self._written:
-            self.tree.connection.post([request], self.tree.route)
-            return
-        (response,) = await self.tree.call([request])
-        self.tree.check(response, f"close of {self.path}")
+            self.discard()
+        elif self._is_to_close():
+            (response,) = await self.tree.call([wire.encode_close(self._file_id)])
+            self.tree.check(response, f"close of {self.path}")
+
+    def discard(self) -> None:
+        """Closes the handle without waiting for the server; a second close does nothing."""
+        if self._is_to_close():
+            self.tree.connection.post([wire.encode_close(self._file_id)], self.tree.route)
+
+    def _is_to_close(self) -> bool:
+        if self._closed:
+            return False
+        self._closed = True
+        if self.lease is not None:
+            self.tree.connection.leases.closed(self.lease)
+        return self.tree.alive
 
     def _piece(self, limit: int) -> int:
         """The bytes of one READ or WRITE where no more than `limit` are wanted; io_size may name more than it was asked

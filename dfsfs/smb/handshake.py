@@ -21,6 +21,7 @@ import spnego
 from spnego.exceptions import SpnegoError
 
 from dfsfs.errors import NtStatus, SecurityError, SmbError, WireError
+from dfsfs.smb.fscc import filetime_to_ns
 from dfsfs.smb.security import (
     Cipher,
     Dialect,
@@ -113,6 +114,8 @@ class Negotiated:
     cipher: Cipher | None
     security_buffer: bytes
     preauth_hash: bytes
+    system_time: int = 0
+    """The server's clock when it answered, in nanoseconds since 1970."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +200,8 @@ def _offered_contexts(offer: Offer) -> list[tuple[int, bytes]]:
 
 def _decode_negotiate(offer: Offer, message: memoryview, preauth_hash: bytes) -> Negotiated:
     fields = _unpack(_NEGOTIATE_RESPONSE, message, 65, "NEGOTIATE")
-    _, mode, revision, context_count, guid, capabilities, transact, read, write, _, _, offset, length, contexts = fields
+    _, mode, revision, context_count, guid, capabilities, transact, read, write, *rest = fields
+    now, _, offset, length, contexts = rest
     if revision not in offer.dialects:
         raise WireError(f"{offer.host} chose dialect {revision:#06x}, which was not offered")
     dialect = Dialect(revision)
@@ -222,6 +226,7 @@ def _decode_negotiate(offer: Offer, message: memoryview, preauth_hash: bytes) ->
         cipher=cipher,
         security_buffer=token,
         preauth_hash=preauth_hash,
+        system_time=filetime_to_ns(now),
     )
 
 

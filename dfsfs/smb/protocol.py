@@ -28,6 +28,7 @@ from dfsfs.errors import ConnectionLost, DfsfsError, NtStatus, SecurityError, Sm
 from dfsfs.smb import wire
 from dfsfs.smb.credits import CreditStatistics, CreditWindow
 from dfsfs.smb.framing import PREFIX_SIZE, FrameReader
+from dfsfs.smb.leases import LeaseBreak, decode_break
 from dfsfs.smb.security import SessionKeys, verify
 from dfsfs.smb.wire import HEADER, HEADER_SIZE, Buffer, Command, Header, HeaderFlags, Request
 
@@ -130,6 +131,8 @@ class SmbProtocol:
         self._echoes = 0
         self._lost: DfsfsError | None = None
         self._requests_sent = self._bytes_sent = self._bytes_received = 0
+        self.on_break: Callable[[LeaseBreak], None] = lambda notification: None
+        """Called for each lease break, in the order of what was received."""
 
     # -- sessions ---------------------------------------------------------------------------------------------------
 
@@ -357,7 +360,8 @@ class SmbProtocol:
         if not header.flags & HeaderFlags.SERVER_TO_REDIR:
             raise WireError(f"{self.host} sent a request")
         if header.message_id == UNSOLICITED:
-            return  # a break of an oplock or lease; dfsfs asks for none
+            self._break(header, message)
+            return
         entry = self._in_flight.get(header.message_id)
         if entry is None:
             raise WireError(f"{self.host} answered MessageId {header.message_id}, which was not asked")
@@ -377,6 +381,14 @@ class SmbProtocol:
         call.remaining -= 1
         if call.remaining == 0:
             self._finished(call)
+
+    def _break(self, header: Header, message: memoryview) -> None:
+        """Nothing signs these (MS-SMB2 3.2.5.1.3). All that a forger gains is that less is kept here."""
+        if header.command != Command.OPLOCK_BREAK:
+            raise WireError(f"{self.host} sent command {header.command} without being asked")
+        notification = decode_break(message)
+        if notification is not None:
+            self.on_break(notification)
 
     def _check_security(
         self, header: Header, message: memoryview, route: Route, sealed_by: int | None, interim: bool

@@ -17,6 +17,9 @@ from dfsfs.errors import DfsfsError, NtStatus, SmbError, is_failure
 from dfsfs.smb import fscc, wire
 from dfsfs.smb.channel import Channel
 from dfsfs.smb.file import RemoteFile
+from dfsfs.smb.handshake import CAP_LEASING
+from dfsfs.smb.leases import Lease, LeaseRequest
+from dfsfs.smb.security import Dialect
 from dfsfs.smb.wire import (
     RELATED_FILE_ID,
     Access,
@@ -79,13 +82,56 @@ class Tree(Channel):
         options: CreateOptions = CreateOptions.NONE,
         attributes: int = 0,
         read: int = 0,
+        lease: LeaseRequest | None = None,
     ) -> RemoteFile:
         """Opens or creates a file, with all sharing allowed. One round trip. Errors as in stat.
 
-        `read` bytes of its beginning come along as the file's `head`, if they can be read.
+        `read` bytes of its beginning come along as the file's `head`, if they can be read. The handle is under the
+        lease, whatever that turns out to be.
         """
-        create = self._create(path, access=access, disposition=disposition, options=options, attributes=attributes)
-        responses = await self.call([create, wire.encode_query_all(), *_reading(read)])
+        create = self._create(
+            path, access=access, disposition=disposition, options=options, attributes=attributes, lease=lease
+        )
+        requests = [create, wire.encode_query_all(), *_reading(read)]
+        if lease is None:
+            return self._file(await self.call(requests), path, read)
+        leases = self.connection.leases
+        leases.opened(lease.lease)
+        try:
+            return self._file(await self._call_for(lease.lease, requests), path, read, lease.lease)
+        except BaseException:
+            leases.closed(lease.lease)
+            raise
+
+    def make_lease(self, path: UncPath) -> Lease | None:
+        """A lease for a file, with nothing open under it yet; None if the server has none to give."""
+        negotiated = self.connection.negotiated
+        if not negotiated.capabilities & CAP_LEASING:
+            return None
+        return Lease(2 if negotiated.dialect >= Dialect.SMB_3_0 else 1, path, self.route)
+
+    async def renew(self, path: UncPath, access: Access, lease: LeaseRequest) -> None:
+        """Asks once more for a lease of which something was lost, by opening the file and closing it again.
+
+        One round trip. Errors as in stat.
+        """
+        create = self._create(path, access=access, disposition=CreateDisposition.OPEN, lease=lease)
+        requests = [create, wire.encode_close(RELATED_FILE_ID)]
+        self.check((await self._call_for(lease.lease, requests))[0], f"open of {path}")
+
+    async def _call_for(self, lease: Lease, requests: Sequence[Request]) -> list[Response]:
+        """A call whose CREATE asks for a lease: what is granted counts from the moment at which the answer comes."""
+
+        def received(response: Response) -> None:
+            if not is_failure(response.status):
+                lease.granted(response.message)
+
+        responses = await self.connection.start(requests, self.route, received).wait()
+        self.note(responses[0].status)
+        return responses
+
+    def _file(self, responses: Sequence[Response], path: UncPath, read: int, lease: Lease | None = None) -> RemoteFile:
+        """The file that CREATE, QUERY_INFO and perhaps READ have opened. Errors as in stat."""
         self.check(responses[0], f"open of {path}")
         file_id = wire.decode_create(responses[0].message).file_id
         try:
@@ -93,7 +139,7 @@ class Tree(Channel):
         except DfsfsError:
             self.connection.post([wire.encode_close(file_id)], self.route)
             raise
-        return RemoteFile(self, path, file_id, stat, head)
+        return RemoteFile(self, path, file_id, stat, head, lease)
 
     def start_fetch(self, path: UncPath, size: int) -> PendingFetch:
         """Asks for a file's first `size` bytes, opening and closing it, and does not wait for the answer.
@@ -241,9 +287,15 @@ class Tree(Channel):
         disposition: CreateDisposition,
         options: CreateOptions = CreateOptions.NONE,
         attributes: int = 0,
+        lease: LeaseRequest | None = None,
     ) -> Request:
         return wire.encode_create(
-            self.wire_name(path), access=access, disposition=disposition, options=options, attributes=attributes
+            self.wire_name(path),
+            access=access,
+            disposition=disposition,
+            options=options,
+            attributes=attributes,
+            lease=lease.lease.request(lease.wanted) if lease is not None else b"",
         )
 
     async def _create_and_query(self, create: Request, what: str) -> FileStat:

@@ -25,6 +25,8 @@ RELATED_FILE_ID = b"\xff" * 16
 """In a related compound request: the file that the CREATE before it opened (MS-SMB2 3.2.4.1.4)."""
 CREDIT_UNIT = 65536
 """Bytes of payload that one credit pays for (MS-SMB2 3.1.5.2)."""
+LEASE_LEVEL = 0xFF
+"""RequestedOplockLevel of a CREATE that asks for a lease in a context (MS-SMB2 2.2.13)."""
 MAX_NAME_BYTES = 65534
 """NameLength is a 16-bit count of bytes."""
 
@@ -151,6 +153,7 @@ class Fsctl(IntEnum):
 
 HEADER = struct.Struct("<4sHHIHHIIQIIQ16s")
 _CREATE = struct.Struct("<HBBIQQIIIIIHHII")
+_NAME_AT = HEADER_SIZE + 56
 _CREATE_RESPONSE = struct.Struct("<HBBIQQQQQQII16sII")
 _FILE_ONLY = struct.Struct("<HHI16s")
 _READ = struct.Struct("<HBBIQ16sIIIHHB")
@@ -241,16 +244,37 @@ def encode_create(
     options: int = 0,
     attributes: int = 0,
     share_access: int = ShareAccess.ALL,
+    lease: bytes = b"",
 ) -> Request:
-    """CREATE (MS-SMB2 2.2.13) without oplock or contexts. `name` is relative to the share, or host\\share\\name on
-    DFS.
+    """CREATE (MS-SMB2 2.2.13). `name` is relative to the share, or host\\share\\name on DFS. `lease` is the context
+    that asks for one, as Lease.request packs it.
     """
     encoded = _utf16(name)
-    fixed = _CREATE.pack(
-        57, 0, 0, 2, 0, 0, access, attributes, share_access, disposition, options, HEADER_SIZE + 56, len(encoded), 0, 0
-    )
     # An odd StructureSize asks for at least one byte behind the fixed part, also for the root's empty name.
-    return Request(Command.CREATE, fixed + (encoded or b"\0"))
+    tail = encoded or b"\0"
+    level = contexts_at = 0
+    if lease:
+        level = LEASE_LEVEL
+        tail += bytes(-len(tail) % 8)
+        contexts_at = _NAME_AT + len(tail)
+    fixed = _CREATE.pack(
+        57,
+        0,
+        level,
+        2,
+        0,
+        0,
+        access,
+        attributes,
+        share_access,
+        disposition,
+        options,
+        _NAME_AT,
+        len(encoded),
+        contexts_at,
+        len(lease),
+    )
+    return Request(Command.CREATE, fixed + tail + lease)
 
 
 def decode_create(message: memoryview) -> Created:

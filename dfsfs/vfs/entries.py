@@ -124,6 +124,7 @@ class Entries:
         if node.is_link or (node.stat is not None and is_marked_link(node.stat)):
             self._places.table.prune(node)
             raise PosixError(errno.EBUSY, f"{name} is a DFS link")
+        self._files.let_go(node)
         self._places.table.hold(node)
         return node
 

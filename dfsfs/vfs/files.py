@@ -25,8 +25,11 @@ import trio
 from dfsfs.errors import DfsfsError, Disposition, PosixError
 from dfsfs.namespace.junction import Attempt, Covered, TargetBinding
 from dfsfs.smb.fscc import FileAttributes
-from dfsfs.smb.wire import Access, Buffer, CreateDisposition, CreateOptions
+from dfsfs.smb.leases import LeaseState
+from dfsfs.smb.wire import Buffer, CreateDisposition
 from dfsfs.vfs.handles import OpenFile
+from dfsfs.vfs.leases import CacheMode, Leases
+from dfsfs.vfs.openflags import access_of, disposition_of, is_synchronous, only_reads, options_of
 from dfsfs.vfs.prefetch import HEAD, Prefetch
 from dfsfs.vfs.writebehind import Budget, WriteBehind
 
@@ -35,6 +38,7 @@ if TYPE_CHECKING:
 
     from dfsfs.smb.file import RemoteFile
     from dfsfs.smb.fscc import FileStat
+    from dfsfs.vfs.leases import Caching, KernelCache
     from dfsfs.vfs.nodes import Node
     from dfsfs.vfs.places import Places
     from dfsfs.vfs.writebehind import Rewrite
@@ -51,17 +55,21 @@ _KEPT = FileAttributes.HIDDEN | FileAttributes.SYSTEM
 
 @dataclass(frozen=True, slots=True)
 class OpenResult:
-    """`handle` is the number for later calls; `keep_cache`: whether data that the kernel has of the file is good."""
+    """`handle` is the number for later calls; `keep_cache`: whether data that the kernel has of the file is good;
+    `direct`: whether it must keep none.
+    """
 
     handle: int
     keep_cache: bool
+    direct: bool
 
 
 class Files:
     """The open files of a mount, by handle number."""
 
-    def __init__(self, places: Places) -> None:
+    def __init__(self, places: Places, kernel: KernelCache, caching: Caching) -> None:
         self._places = places
+        self._leases = Leases(places, kernel, caching, self.settle)
         self._handles: dict[int, OpenFile] = {}
         self._by_node: dict[Node, list[OpenFile]] = {}
         self._next = 1
@@ -70,8 +78,9 @@ class Files:
         self._prefetch = Prefetch(places)
 
     async def serve(self) -> None:
-        """Sends what programs leave unsent. Runs until it is cancelled."""
+        """Sends what programs leave unsent, answers lease breaks. Runs until it is cancelled."""
         async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._leases.serve)
             while True:
                 await self._written.wait()
                 await trio.sleep(LINGER)
@@ -93,8 +102,39 @@ class Files:
         if node.is_directory:
             raise PosixError(errno.EISDIR, f"{node.name} is a directory")
         await self.settle(node)
-        access = _access(flags)
-        known = node.stat
+        reads = only_reads(flags) and self._leases.mode is not CacheMode.NONE
+        before = node.stat
+        file = (await self._kept(node, flags) if reads else None) or await self._opened(node, flags, reads=reads)
+        if reads and self._places.lifetimes.files > 0:
+            self._prefetch.opened(node)
+        stat = file.opened
+        if before is not None and (before.size, before.written) != (stat.size, stat.written):
+            # The kernel would go on to believe the old size for a while, and cut reads there.
+            await self._leases.kernel.forget_attributes(ino)
+        return self._register(file)
+
+    async def _kept(self, node: Node, flags: int) -> OpenFile | None:
+        """The file with a handle that was kept when a program closed it."""
+        location = node.location
+        binding = location.junction.binding if location is not None else None
+        remote = self._leases.kept.take(node, access_of(flags), binding)
+        if remote is None or binding is None:
+            return None
+        if node.expires <= self._places.clock() or node.stat is None:
+            changes = node.changes
+            try:
+                self._places.accept(node, await remote.query(), binding.tree.share, changes)
+            except DfsfsError:
+                remote.discard()
+                self._leases.ended(node, remote.lease)
+                return None
+        assert node.stat is not None
+        remote.stat = node.stat
+        return self._file_of(node, remote, binding, flags, self._places.clock())
+
+    async def _opened(self, node: Node, flags: int, *, reads: bool) -> OpenFile:
+        """The file, opened on the server or fetched from there already. `reads`: data may come along."""
+        access, known = access_of(flags), node.stat
         truncate = bool(flags & os.O_TRUNC)
 
         async def operation(attempt: Attempt) -> tuple[RemoteFile, TargetBinding]:
@@ -102,18 +142,19 @@ class Files:
                 attempt.path,
                 access=access,
                 disposition=CreateDisposition.OVERWRITE if truncate else CreateDisposition.OPEN,
-                options=_options(flags),
+                options=options_of(flags),
                 attributes=known.attributes & _KEPT if truncate and known is not None else 0,
                 read=head,
+                lease=self._leases.request(attempt, node, access),
             )
             return remote, attempt.binding
 
-        reads = flags & (os.O_ACCMODE | os.O_DIRECT) == os.O_RDONLY
-        wants_data = reads and not truncate and self._places.lifetimes.files > 0
-        head = HEAD if wants_data and known is not None and known.size <= HEAD and not _is_cached(node) else 0
+        reads = reads and self._places.lifetimes.files > 0
+        is_small = known is not None and known.size <= HEAD
+        head = HEAD if reads and is_small and not self._leases.has_data(node) else 0
         changes, asked = node.changes, self._places.clock()
         try:
-            fetched = await self._prefetch.take(node) if wants_data else None
+            fetched = await self._prefetch.take(node) if reads else None
             if fetched is not None:
                 remote, binding, asked = fetched
             else:
@@ -122,18 +163,17 @@ class Files:
             if error.errno == errno.ENOENT:
                 raise self._places.gone(node) from error
             raise
-        if wants_data:
-            self._prefetch.opened(node)
         if truncate:
             self._places.table.changed(node)
             changes = node.changes
         try:
             self._places.accept(node, remote.stat, binding.tree.share, changes)
-            node.expires = min(node.expires, asked + self._places.lifetimes.files)
         except PosixError:
             await remote.close()
             raise
-        return self._register(self._opened(node, remote, binding, flags, asked))
+        if fetched is not None or not node.is_covered:
+            node.expires = min(node.expires, asked + self._places.lifetimes.files)
+        return self._file_of(node, remote, binding, flags, asked)
 
     async def create(self, parent: Node, name: str, mode: int, flags: int) -> tuple[OpenResult, Node]:
         """Makes and opens a file, or opens the one that is there unless O_EXCL is given. Counts no lookup.
@@ -143,8 +183,8 @@ class Files:
             DfsfsError: the server's answer.
         """
         await self.settle_name(parent, name)
-        access = _access(flags)
-        disposition = _creating(flags)
+        access, disposition = access_of(flags), disposition_of(flags)
+        known = self._places.table.child(parent, name)
         attributes = FileAttributes.NORMAL if mode & 0o200 else FileAttributes.READONLY
 
         async def operation(attempt: Attempt) -> tuple[RemoteFile, TargetBinding]:
@@ -153,8 +193,9 @@ class Files:
                     attempt.path,
                     access=access,
                     disposition=disposition,
-                    options=_options(flags),
+                    options=options_of(flags),
                     attributes=attributes,
+                    lease=self._leases.request(attempt, known, access),
                 )
             except DfsfsError as error:
                 raise_if_unknown(attempt, error)
@@ -168,21 +209,23 @@ class Files:
             raise PosixError(code, f"{link.prefix} is a DFS link") from None
         self._places.made(parent, name, remote.stat)
         node = self._places.table.observe(parent, name, remote.stat, binding.tree.share)
+        if node is not known:
+            self._leases.adopt(node, remote.lease)
         self._places.table.changed(node)
         self._places.note(node, remote.stat, node.changes)
-        return self._register(self._opened(node, remote, binding, flags, self._places.clock())), node
+        return self._register(self._file_of(node, remote, binding, flags, self._places.clock())), node
 
-    def _opened(self, node: Node, remote: RemoteFile, binding: TargetBinding, flags: int, asked: float) -> OpenFile:
-        behind = WriteBehind(self._budget)
+    def _file_of(self, node: Node, remote: RemoteFile, binding: TargetBinding, flags: int, asked: float) -> OpenFile:
         return OpenFile(
             node,
-            _access(flags),
+            access_of(flags),
             remote,
             binding,
-            behind,
+            WriteBehind(self._budget),
             appends=bool(flags & os.O_APPEND),
-            synchronous=bool(flags & (os.O_DSYNC | os.O_DIRECT)),
+            synchronous=is_synchronous(flags) or self._leases.mode is CacheMode.NONE,
             head_expires=asked + self._places.lifetimes.files,
+            lease=self._leases.request,
         )
 
     def _register(self, file: OpenFile) -> OpenResult:
@@ -192,9 +235,9 @@ class Files:
         self._by_node.setdefault(node, []).append(file)
         handle, self._next = self._next, self._next + 1
         self._handles[handle] = file
-        stamp = (stat.size, stat.written)
-        keep_cache, node.cached = node.cached == stamp, stamp
-        return OpenResult(handle, keep_cache)
+        node.writers += file.writable
+        keep_cache = self._leases.opened(node, stat, file.remote[1].tree.server_time())
+        return OpenResult(handle, keep_cache, direct=self._leases.mode is CacheMode.NONE)
 
     async def release(self, handle: int) -> None:
         """Closes a file. Nobody hears of an error any more, so it goes to the log."""
@@ -208,20 +251,34 @@ class Files:
             del self._by_node[node]
         try:
             await self._drained(file)
-            await file.close()
+            if not self._keep(file):
+                await file.close()
             if node.hidden and node not in self._by_node:
                 await self._places.run(node, lambda attempt: attempt.tree.remove_file(attempt.path))
                 self._places.table.detach(node)
         except DfsfsError as error:
             log.warning("closing %s: %s", node.name, error)
         finally:
+            node.writers -= file.writable
+            self._leases.ended(node, file.lease)
             self._places.table.release(node)
+
+    def _keep(self, file: OpenFile) -> bool:
+        """Whether the handle stays open for the next program that opens the file."""
+        node = file.node
+        if file.writable or node.hidden or not file.is_current or node.location is None:
+            return False
+        if node.lease is not file.lease or not node.is_covered:
+            return False
+        return self._leases.kept.put(node, file.access, *file.remote)
 
     async def close_all(self) -> None:
         """Closes everything that is still open, at the end of the mount."""
         self._prefetch.clear()
+        self._leases.kept.clear()
         for handle in list(self._handles):
             await self.release(handle)
+        self._leases.kept.clear()
 
     @property
     def count(self) -> int:
@@ -236,6 +293,9 @@ class Files:
         if (known := file.in_head(offset, size, self._places.clock())) is not None:
             return known
         await self.settle(file.node)
+        if self._leases.is_due(file.node, LeaseState.READ):
+            await self._on(file, lambda attempt: self._leases.renew(file.node, attempt, LeaseState.READ))
+        self._leases.reads(file.node)
         return await self._on(file, lambda attempt: file.read(attempt, offset, size))
 
     async def write(self, handle: int, offset: int, data: Buffer) -> int:
@@ -247,11 +307,22 @@ class Files:
                 await self._drain(other)
         if file.appends:
             offset = node.end
-        if file.synchronous or not await self._taken(file, offset, data):
+        if file.synchronous or await self._writes_through(file) or not await self._taken(file, offset, data):
             await self._on(file, lambda attempt: file.write(attempt, offset, data))
         node.end = max(node.end, offset + len(data))
         self._places.table.changed(node)
         return len(data)
+
+    async def _writes_through(self, file: OpenFile) -> bool:
+        """Whether others have the file open and must see what is written at once."""
+        if not self._leases.writes_through(file.node):
+            return False
+        if self._leases.is_due(file.node, LeaseState.WRITE):
+            await self._on(file, lambda attempt: self._leases.renew(file.node, attempt, LeaseState.WRITE))
+            if not self._leases.writes_through(file.node):
+                return False
+        await self._drained(file)
+        return True
 
     async def _taken(self, file: OpenFile, offset: int, data: Buffer) -> bool:
         """Whether data was taken to be written behind the program's back, perhaps after waiting for room."""
@@ -310,6 +381,10 @@ class Files:
     def is_open(self, node: Node) -> bool:
         return node in self._by_node
 
+    def let_go(self, node: Node) -> None:
+        """Closes handles that nobody uses on a file, or on what is below a folder, before it is changed by its name."""
+        self._leases.kept.drop(node)
+
     async def query(self, node: Node) -> None:
         """Asks for a file's attributes through an open handle: the way for one that has no name any more.
 
@@ -335,6 +410,7 @@ class Files:
             opened = file
             await self._on(opened, lambda attempt: opened.set_size(attempt, size))
         else:
+            self.let_go(node)
             await self._places.run(node, lambda attempt: attempt.tree.set_size(attempt.path, size))
         node.end = size
         self._places.table.changed(node)
@@ -397,27 +473,3 @@ def raise_if_unknown(attempt: Attempt, error: DfsfsError) -> None:
     if attempt.repeated and error.errno == errno.EEXIST:
         text = f"{attempt.path} exists, but the connection was lost while it was made: perhaps by this request"
         raise PosixError(errno.EIO, text) from error
-
-
-def _access(flags: int) -> Access:
-    mode = flags & os.O_ACCMODE
-    access = Access.READ if mode in (os.O_RDONLY, os.O_RDWR) else Access(0)
-    if mode != os.O_RDONLY or flags & os.O_TRUNC:
-        access |= Access.WRITE
-    return access
-
-
-def _creating(flags: int) -> CreateDisposition:
-    if flags & os.O_EXCL:
-        return CreateDisposition.CREATE
-    return CreateDisposition.OVERWRITE_IF if flags & os.O_TRUNC else CreateDisposition.OPEN_IF
-
-
-def _is_cached(node: Node) -> bool:
-    """Whether the kernel has the file's data, so that it need not come along."""
-    return node.stat is not None and node.cached == (node.stat.size, node.stat.written)
-
-
-def _options(flags: int) -> CreateOptions:
-    through = CreateOptions.WRITE_THROUGH if flags & os.O_DSYNC else CreateOptions.NONE  # O_SYNC includes O_DSYNC
-    return CreateOptions.NON_DIRECTORY_FILE | through

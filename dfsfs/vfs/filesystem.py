@@ -23,6 +23,7 @@ from dfsfs.smb.fscc import VolumeSize, encode_basic_information
 from dfsfs.vfs.directory import Listing
 from dfsfs.vfs.entries import Entries
 from dfsfs.vfs.files import Files, OpenResult
+from dfsfs.vfs.leases import Caching, NoKernelCache
 from dfsfs.vfs.mapping import AttributeChanges, Attributes, NameMapping, Ownership, attributes_for_mode, changed_stat
 from dfsfs.vfs.places import Lifetimes, Places, stat_of
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from dfsfs.namespace.client import Namespace
     from dfsfs.namespace.junction import Location
     from dfsfs.smb.wire import Buffer
+    from dfsfs.vfs.leases import KernelCache
     from dfsfs.vfs.nodes import Node, NodeStatistics
 
 DOTS = (b".", b"..")
@@ -63,6 +65,8 @@ class FileSystem:
         lifetimes: Lifetimes,
         clock: Callable[[], float],
         follow_links: bool = True,
+        caching: Caching | None = None,
+        kernel: KernelCache | None = None,
     ) -> None:
         self._places = Places(
             namespace,
@@ -73,7 +77,7 @@ class FileSystem:
             clock=clock,
             follow_links=follow_links,
         )
-        self._files = Files(self._places)
+        self._files = Files(self._places, kernel or NoKernelCache(), caching or Caching())
         self._entries = Entries(self._places, self._files)
         self._listings: dict[int, Listing] = {}
         self._next_listing = 1

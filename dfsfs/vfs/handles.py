@@ -39,11 +39,17 @@ from dfsfs.errors import DfsfsError, Disposition, PosixError
 from dfsfs.smb.wire import Access, Buffer, CreateDisposition, CreateOptions
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from dfsfs.namespace.junction import Attempt, TargetBinding
     from dfsfs.smb.file import RemoteFile
     from dfsfs.smb.fscc import FileStat
+    from dfsfs.smb.leases import Lease, LeaseRequest
     from dfsfs.vfs.nodes import Node
     from dfsfs.vfs.writebehind import Rewrite, WriteBehind
+
+    LeaseSource = Callable[[Attempt, Node, Access], LeaseRequest | None]
+    """The lease that a file is to be opened with."""
 
 log = logging.getLogger("dfsfs.vfs")
 
@@ -56,9 +62,11 @@ class OpenFile:
 
     __slots__ = (
         "_binding",
+        "_breaks",
         "_changes",
         "_head",
         "_head_expires",
+        "_lease",
         "_left",
         "_lock",
         "_opened",
@@ -84,6 +92,7 @@ class OpenFile:
         appends: bool = False,
         synchronous: bool = False,
         head_expires: float = 0.0,
+        lease: LeaseSource,
     ) -> None:
         self.node = node
         self.access = access
@@ -101,6 +110,8 @@ class OpenFile:
         self._binding = binding
         self._opened: FileStat = remote.stat
         self._changes = node.changes
+        self._breaks = node.breaks
+        self._lease = lease
         self._head, remote.head = remote.head, None
         self._head_expires = head_expires
         self._poison: PosixError | None = None
@@ -123,6 +134,16 @@ class OpenFile:
     def opened(self) -> FileStat:
         """What the server said when the file was opened."""
         return self._opened
+
+    @property
+    def lease(self) -> Lease | None:
+        """The lease that the handle is under."""
+        return self._remote.lease
+
+    @property
+    def remote(self) -> tuple[RemoteFile, TargetBinding]:
+        """The handle and where it is."""
+        return self._remote, self._binding
 
     @property
     def is_current(self) -> bool:
@@ -164,7 +185,8 @@ class OpenFile:
         head = self._head
         if head is None:
             return None
-        if now >= self._head_expires or self.node.changes != self._changes or self._poison is not None:
+        unchanged = self.node.changes == self._changes and self.node.breaks == self._breaks
+        if now >= self._head_expires or not unchanged or self._poison is not None:
             self._head = None
             return None
         if offset + size > len(head) and len(head) < self._opened.size:
@@ -246,6 +268,7 @@ class OpenFile:
                     raise await _refused(remote, f"{attempt.path} is another file since the connection was lost")
             else:
                 remote = await self._moved(attempt)
+            self._remote.discard()
             self._remote, self._binding, self._left = remote, attempt.binding, False
             return remote
 
@@ -273,6 +296,7 @@ class OpenFile:
                 access=self.access,
                 disposition=CreateDisposition.OPEN,
                 options=CreateOptions.NON_DIRECTORY_FILE,
+                lease=self._lease(attempt, self.node, self.access),
             )
         except DfsfsError as error:
             if error.disposition is Disposition.RETURN and error.errno in (errno.ENOENT, errno.EISDIR):

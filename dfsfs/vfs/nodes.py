@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from dfsfs.namespace.junction import Location
     from dfsfs.smb.fscc import FileStat
+    from dfsfs.smb.leases import Lease
     from dfsfs.vfs.views import Demand, FolderView
 
 ROOT = 1
@@ -81,6 +82,16 @@ class Node:
     """What a folder's last listing said: see views.py."""
     demand: Demand | None = None
     """How much names of a folder are asked for."""
+    lease: Lease | None = None
+    """What the server has promised to say before others change the file: see leases.py."""
+    covered_data: Lease | None = None
+    """The lease that has covered all data which the kernel has of the file, without a break."""
+    uncovered: bool = False
+    """Whether the kernel has read data while no lease covered it, though there is one."""
+    breaks: int = 0
+    """How often the lease's READ was lost."""
+    writers: int = 0
+    """Handles that may write."""
     end: int = 0
     """The size of an open file as this mount knows it. What is appended goes there: the kernel's idea may be older."""
 
@@ -88,6 +99,14 @@ class Node:
     def is_link(self) -> bool:
         """Whether this is a DFS link."""
         return self.anchor is not None and self.parent is not None
+
+    @property
+    def is_covered(self) -> bool:
+        """Whether the server says so before somebody else changes the file or its name, and nobody here writes to it.
+
+        While it is written to, a server may go on to change its times for seconds.
+        """
+        return self.lease is not None and self.lease.is_shared and not self.writers
 
     @property
     def location(self) -> Location | None:
@@ -207,6 +226,10 @@ class NodeTable:
         """Takes note of a change made here: what is known of the node has to be asked for again."""
         self.epoch += 1
         node.changes = self.epoch
+        self.doubt(node)
+
+    def doubt(self, node: Node) -> None:
+        """Takes note that somebody else may have changed the file: what is known of it has to be asked for again."""
         node.expires = NEVER
         if node.parent is not None and node.parent.view is not None:
             node.parent.view.touched(fold_name(node.name))

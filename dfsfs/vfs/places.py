@@ -20,6 +20,7 @@ change.
 from __future__ import annotations
 
 import errno
+import math
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
@@ -333,7 +334,10 @@ class Places:
     def note(self, node: Node, stat: FileStat, changes: int) -> None:
         """Keeps what a server said; `changes` is what `node.changes` was before it was asked."""
         node.stat = stat
-        node.expires = self.clock() + self.lifetime(node) if node.changes == changes else NEVER
+        if node.changes != changes:
+            node.expires = NEVER
+        else:
+            node.expires = math.inf if node.is_covered else self.clock() + self.lifetime(node)
 
     def attributes(self, node: Node) -> Attributes:
         """What is known of the node, however old."""

@@ -18,14 +18,20 @@ import trio
 
 from dfsfs.errors import ConnectionLost, DfsfsError, NtStatus, SmbError
 from dfsfs.smb.fscc import DirEntry, FileAttributes, FileStat, VolumeSize, filetime_to_ns
+from dfsfs.smb.leases import Lease
+from dfsfs.smb.protocol import Route
 from dfsfs.smb.wire import Access, Buffer, CreateDisposition, CreateOptions
 from dfsfs.unc import UncPath, fold_name
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterator
 
+    from dfsfs.smb.leases import LeaseRequest
+
 REPARSE_TAG_DFS = 0x8000000A
 BATCH = 50
+YEAR = 365 * 86400 * 10**9
+"""Nanoseconds by which the server's clock is ahead of what was written, so that no file is suspiciously young."""
 BLOCK = 4096
 _BASIC = struct.Struct("<qqqqII")
 
@@ -72,6 +78,7 @@ class MemoryStore:
     def __init__(self, share: UncPath) -> None:
         self.share = share
         self.mark_links = True
+        self.gives_leases = False
         self.before: Callable[[str, UncPath], None] = lambda verb, path: None
         self.after: Callable[[str, UncPath], None] = lambda verb, path: None
         self.calls: list[tuple[str, str]] = []
@@ -197,6 +204,7 @@ class MemoryTree:
         self.share = store.share
         self.is_dfs = True
         self.alive = True
+        self.route = Route()
 
     def kill(self) -> None:
         self.alive = False
@@ -244,6 +252,7 @@ class MemoryTree:
         options: CreateOptions = CreateOptions.NONE,
         attributes: int = 0,
         read: int = 0,
+        lease: LeaseRequest | None = None,
     ) -> MemoryFile:
         what = await self._enter("open", path)
         node = self._opened(path, access, disposition, attributes, what)
@@ -251,7 +260,19 @@ class MemoryTree:
             raise SmbError(NtStatus.FILE_IS_A_DIRECTORY, what)
         node.opens += 1
         self.done("open", path)
-        return MemoryFile(self, path, node, access, bytes(node.data[:read]) if read else None)
+        file = MemoryFile(self, path, node, access, bytes(node.data[:read]) if read else None)
+        if lease is not None:
+            lease.lease.opens += 1
+            lease.lease.state |= lease.wanted
+            lease.lease.was_granted = True
+            file.lease = lease.lease
+        return file
+
+    def make_lease(self, path: UncPath) -> Lease | None:
+        return Lease(2, path, self.route) if self.store.gives_leases else None
+
+    def server_time(self) -> int:
+        return self.store.tick() + YEAR
 
     def start_fetch(self, path: UncPath, size: int) -> MemoryFetch:
         self.check_alive()
@@ -359,6 +380,7 @@ class MemoryFile:
         self.path = path
         self.node = node
         self.stat = node.stat
+        self.lease: Lease | None = None
         self._access = access
         self._closed = False
 
@@ -417,13 +439,20 @@ class MemoryFile:
     async def close(self) -> None:
         if self._closed:
             return
+        self.discard()
+        await trio.lowlevel.checkpoint()
+        self.tree.store.before("close", self.path)
+
+    def discard(self) -> None:
+        if self._closed:
+            return
+        self.tree.store.calls.append(("close", "/".join(self.path.below_share)))
         self._closed = True
+        if self.lease is not None:
+            self.lease.opens -= 1
         self.node.opens -= 1
         if self.node.delete_pending and not self.node.opens:
             self.tree.store.drop(self.node)
-        await trio.lowlevel.checkpoint()
-        self.tree.store.calls.append(("close", "/".join(self.path.below_share)))
-        self.tree.store.before("close", self.path)
 
 
 class MemoryFetch:

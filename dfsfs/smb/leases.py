@@ -1,0 +1,239 @@
+"""Leases: a server's promise to say so before somebody else may change a file (MS-SMB2 2.2.13.2.8, 2.2.23.2, 2.2.24.2).
+
+A lease belongs to a file, under a key of our own making, and covers every handle that was opened with that key. It has
+up to three parts:
+
+    READ     data and attributes may be kept: nobody writes without our being told
+    HANDLE   the handle may stay open after the program has closed it: whoever minds makes the server ask for it back
+    WRITE    nobody else has the file open: data that is written may wait here
+
+The server takes parts back with a break. If it wants an acknowledgement, it lets nobody go on before that has come, so
+it must not be sent before the promise it makes is true: see `Lease.on_break`. It ends with the last handle, and with
+the connection.
+
+What a server grants and what it breaks has to be seen in the order in which it was sent, or a lease would be believed
+that is broken already. So grants and breaks are taken in where the message is received, not by the task that waits.
+
+Pure code.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from dataclasses import dataclass
+from enum import IntFlag
+from typing import TYPE_CHECKING, NamedTuple
+
+from dfsfs.errors import WireError
+from dfsfs.smb.wire import HEADER_SIZE, Command, Request
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from dfsfs.smb.protocol import Route
+    from dfsfs.unc import UncPath
+
+    Acknowledge = Callable[[], None]
+
+KEY_SIZE = 16
+_CONTEXT_NAME = b"RqLs"
+_CONTEXT = struct.Struct("<IHHHHI")
+_V1 = struct.Struct("<16sIIQ")
+_V2 = struct.Struct("<16sIIQ16sHH")
+_CREATE_CONTEXTS = struct.Struct("<II")
+_CREATE_CONTEXTS_AT = HEADER_SIZE + 80
+_BREAK = struct.Struct("<HHI16sIIIII")
+_ACKNOWLEDGEMENT = struct.Struct("<HHI16sIQ")
+_ACK_REQUIRED = 0x00000001
+_BREAK_IN_PROGRESS = 0x00000002
+
+
+class LeaseState(IntFlag):
+    """The parts of a lease (MS-SMB2 2.2.13.2.8)."""
+
+    NONE = 0
+    READ = 1
+    HANDLE = 2
+    WRITE = 4
+    SHARED = READ | HANDLE
+    ALL = READ | HANDLE | WRITE
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseBreak:
+    """A server's notification that it takes something back (MS-SMB2 2.2.23.2)."""
+
+    key: bytes
+    state: LeaseState
+    """What is left."""
+    acknowledge: bool
+    epoch: int
+
+
+class Lease:
+    """One lease, as this client knows it. `version` is 1 for dialect 2.1 and 2 from 3.0 on.
+
+    `path` is the name under which the file is opened: some servers tie the key to it. `route` is that of its tree.
+
+    `on_break` is called as soon as a part of the lease is gone, also with the connection. Its arguments are what the
+    lease was, and what has to be called once nothing depends on the lost parts any more: that may send the
+    acknowledgement. It must not wait.
+    """
+
+    def __init__(self, version: int, path: UncPath, route: Route) -> None:
+        self.key = os.urandom(KEY_SIZE)
+        self.version = version
+        self.path = path
+        self.route = route
+        self.on_break: Callable[[LeaseState, Acknowledge], None] = _agree
+        self.state = LeaseState.NONE
+        self.opens = 0
+        """Handles under the lease, those included that are just being opened."""
+        self.was_granted = False
+        """Whether the server has ever given it."""
+        self.refused: dict[LeaseState, float] = {}
+        """When the server did not give what was asked for, by the clock of whoever asks."""
+        self.is_breaking = False
+        """Whether the server waits for an acknowledgement."""
+        self._epoch = 0
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether it has both READ and HANDLE."""
+        return self.state & LeaseState.SHARED == LeaseState.SHARED
+
+    def __repr__(self) -> str:
+        return f"<Lease {self.key.hex()} {self.state!r} of {self.opens} handles>"
+
+    def request(self, wanted: LeaseState) -> bytes:
+        """The create context that asks for a lease of at least what it is already."""
+        state = wanted | self.state
+        if self.version == 1:
+            data = _V1.pack(self.key, state, 0, 0)
+        else:
+            data = _V2.pack(self.key, state, 0, 0, bytes(KEY_SIZE), self._epoch, 0)
+        return _CONTEXT.pack(0, _CONTEXT.size, len(_CONTEXT_NAME), 0, 24, len(data)) + _CONTEXT_NAME + bytes(4) + data
+
+    def granted(self, message: memoryview) -> None:
+        """Takes in what the answer to a CREATE says of the lease; nothing if the server gave none.
+
+        Raises:
+            WireError: the contexts of the answer can't be read.
+        """
+        data = find_context(message, _CONTEXT_NAME)
+        if data is None:
+            return
+        layout = _V1 if self.version == 1 else _V2
+        if len(data) < layout.size:
+            raise WireError(f"a lease context of {len(data)} bytes")
+        key, state, flags, _, *rest = layout.unpack_from(data)
+        if key != self.key:
+            raise WireError("a CREATE was answered with a lease that was not asked for")
+        granted = LeaseState(state & LeaseState.ALL)
+        # Until it has the acknowledgement, a server names what it is just taking back.
+        self.state = self.state & granted if self.is_breaking or flags & _BREAK_IN_PROGRESS else granted
+        self.was_granted = self.was_granted or bool(self.state)
+        if rest:
+            self._epoch = rest[1]
+
+    def broken(self, notification: LeaseBreak) -> LeaseState:
+        """Takes in a break; returns what the lease was before."""
+        before = self.state
+        self.state &= notification.state
+        self.is_breaking = notification.acknowledge
+        self._epoch = notification.epoch
+        return before
+
+
+class LeaseRequest(NamedTuple):
+    """What is wanted of a lease with the next CREATE under its key."""
+
+    lease: Lease
+    wanted: LeaseState
+
+
+class LeaseTable:
+    """The leases of one connection, by their keys."""
+
+    def __init__(self) -> None:
+        self._leases: dict[bytes, Lease] = {}
+
+    def get(self, key: bytes) -> Lease | None:
+        return self._leases.get(key)
+
+    def opened(self, lease: Lease) -> None:
+        """A handle is being opened under the lease."""
+        lease.opens += 1
+        self._leases[lease.key] = lease
+
+    def closed(self, lease: Lease) -> None:
+        """A handle under the lease was closed, or was not opened after all. The server forgets it with the last one."""
+        lease.opens -= 1
+        if not lease.opens:
+            lease.state = LeaseState.NONE
+            self._leases.pop(lease.key, None)
+
+    def lost(self) -> list[tuple[Lease, LeaseState]]:
+        """The connection has ended: no lease is left. Returns what they were."""
+        were = [(lease, lease.state) for lease in self._leases.values() if lease.state]
+        for lease in self._leases.values():
+            lease.state = LeaseState.NONE
+        self._leases.clear()
+        return were
+
+
+def _agree(before: LeaseState, acknowledge: Acknowledge) -> None:
+    """What becomes of a break of a lease under which nothing is kept yet."""
+    acknowledge()
+
+
+def find_context(message: memoryview, name: bytes) -> memoryview | None:
+    """The data of a create context in the answer to a CREATE (MS-SMB2 2.2.13.2, 2.2.14).
+
+    Raises:
+        WireError: an offset or length in the contexts is wrong.
+    """
+    if len(message) < _CREATE_CONTEXTS_AT + _CREATE_CONTEXTS.size:
+        raise WireError(f"CREATE response of {len(message)} bytes")
+    start, length = _CREATE_CONTEXTS.unpack_from(message, _CREATE_CONTEXTS_AT)
+    if not length:
+        return None
+    if start < HEADER_SIZE or start + length > len(message):
+        raise WireError(f"create contexts of {length} bytes at {start} lie outside the {len(message)} bytes received")
+    contexts = message[start : start + length]
+    while True:
+        if len(contexts) < _CONTEXT.size:
+            raise WireError(f"a create context of {len(contexts)} bytes")
+        following, name_offset, name_length, _, data_offset, data_length = _CONTEXT.unpack_from(contexts)
+        end = following or len(contexts)
+        if following and (following < _CONTEXT.size or following % 8 or following > len(contexts)):
+            raise WireError(f"a create context whose next one is at {following}")
+        if name_offset + name_length > end or data_offset + data_length > end:
+            raise WireError("a create context whose parts lie outside of it")
+        if contexts[name_offset : name_offset + name_length] == name:
+            return contexts[data_offset : data_offset + data_length]
+        if not following:
+            return None
+        contexts = contexts[following:]
+
+
+def decode_break(message: memoryview) -> LeaseBreak | None:
+    """A break notification; None if it is about an oplock, of which dfsfs asks for none.
+
+    Raises:
+        WireError: it is too short.
+    """
+    if len(message) < HEADER_SIZE + 2:
+        raise WireError(f"a break notification of {len(message)} bytes")
+    if int.from_bytes(message[HEADER_SIZE : HEADER_SIZE + 2], "little") != 44:
+        return None
+    if len(message) < HEADER_SIZE + _BREAK.size:
+        raise WireError(f"a break notification of {len(message)} bytes")
+    _, epoch, flags, key, _, state, *_ = _BREAK.unpack_from(message, HEADER_SIZE)
+    return LeaseBreak(key, LeaseState(state & LeaseState.ALL), bool(flags & _ACK_REQUIRED), epoch)
+
+
+def encode_acknowledgement(key: bytes, state: LeaseState) -> Request:
+    """LEASE_BREAK acknowledgement (MS-SMB2 2.2.24.2): the lease is no more than `state` now."""
+    return Request(Command.OPLOCK_BREAK, _ACKNOWLEDGEMENT.pack(36, 0, 0, key, state, 0))

@@ -1,0 +1,248 @@
+"""Leases of a mount's files: what may be kept because the server will say so before somebody else changes it.
+
+    READ and HANDLE   attributes are believed for longer than actimeo; what the kernel has of the data is good at the
+                      next open; a handle that was only read stays open for `close_time` after its program has closed
+                      it, and the next open gets it without a request
+    WRITE             nobody else has the file open, so data that is written may wait here: see files.py
+
+When a server takes something back, what depends on it goes first: data that waits is written, handles that nobody uses
+are closed, the kernel forgets what it has of the file. Only then the break is acknowledged. Where a lease was lost that
+way, the next read asks for it again, before it asks for data, so that the kernel never keeps what nobody would tell us
+about.
+
+One limit belongs to the protocol: a server does not wait for a client that has no more than READ and HANDLE before it
+answers a WRITE of somebody else. For as long as the message takes to come, programs here may see what was true before.
+
+A lease is asked for under the path of its file. After a rename it ends with the handles that are under it, since some
+servers tie the key to the name.
+
+Concurrency: breaks are noted when they are received and answered in tasks of `serve`. No lock is held.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from dataclasses import dataclass
+from enum import Enum, auto
+from functools import partial
+from typing import TYPE_CHECKING, Protocol
+
+import trio
+
+from dfsfs.errors import DfsfsError
+from dfsfs.smb.leases import LeaseRequest, LeaseState
+from dfsfs.smb.wire import Access
+from dfsfs.vfs.kept import KeptHandles
+from dfsfs.vfs.nodes import NEVER
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from dfsfs.namespace.junction import Attempt
+    from dfsfs.smb.fscc import FileStat
+    from dfsfs.smb.leases import Acknowledge, Lease
+    from dfsfs.vfs.nodes import Node
+    from dfsfs.vfs.places import Places
+
+log = logging.getLogger("dfsfs.vfs")
+
+CLOSE_TIME = 1.0
+"""Seconds that a handle stays open after its program has closed it: mount.cifs's default."""
+YOUNG = 3 * 10**9
+"""Nanoseconds after a write during which another one may leave the last write time as it is: file systems count in
+milliseconds, and Samba sets the time up to two seconds late."""
+RENEWAL_PAUSE = 1.0
+"""Seconds until a lease is asked for again that the server did not give."""
+
+
+class CacheMode(Enum):
+    """What may be kept of a file's data, as in mount.cifs."""
+
+    STRICT = auto()
+    """What a lease covers, and what close-to-open allows."""
+    NONE = auto()
+    """Nothing: each read and write of a program goes to the server, and no lease is asked for."""
+    LOOSE = auto()
+    """What size and last write time speak for, whoever else writes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Caching:
+    """How the data of files is kept. `close_time` in seconds."""
+
+    mode: CacheMode = CacheMode.STRICT
+    close_time: float = CLOSE_TIME
+
+
+class KernelCache(Protocol):
+    """What the kernel keeps of files."""
+
+    async def forget(self, ino: int) -> None:
+        """Returns when it has forgotten a file's data and attributes. Never fails."""
+
+    async def forget_attributes(self, ino: int) -> None:
+        """Returns when it has forgotten a file's attributes. Never fails."""
+
+
+class NoKernelCache:
+    """There is no kernel that keeps anything."""
+
+    async def forget(self, ino: int) -> None:
+        """Nothing to forget."""
+
+    async def forget_attributes(self, ino: int) -> None:
+        """Nothing to forget."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Break:
+    node: Node
+    lost: LeaseState
+    acknowledge: Acknowledge
+
+
+class Leases:
+    """See the module's text. `settle` returns when the server has everything that was written to a file."""
+
+    def __init__(
+        self, places: Places, kernel: KernelCache, caching: Caching, settle: Callable[[Node], Awaitable[None]]
+    ) -> None:
+        self.kernel = kernel
+        self.kept = KeptHandles(caching.close_time, places.clock, self.ended)
+        self._places = places
+        self._caching = caching
+        self._settle = settle
+        self._breaks, self._broken = trio.open_memory_channel[_Break](math.inf)
+
+    async def serve(self) -> None:
+        """Answers breaks and closes kept handles in time. Runs until it is cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.kept.serve)
+            async for item in self._broken:
+                nursery.start_soon(self._answer, item)
+
+    @property
+    def mode(self) -> CacheMode:
+        return self._caching.mode
+
+    # -- asking -----------------------------------------------------------------------------------------------------
+
+    def request(self, attempt: Attempt, node: Node | None, access: Access) -> LeaseRequest | None:
+        """The lease to open a file with, or None. `node` is None if the file is not known yet: `adopt` follows."""
+        if self._caching.mode is CacheMode.NONE:
+            return None
+        lease = node.lease if node is not None else None
+        if lease is None or lease.route is not attempt.tree.route or lease.path != attempt.path:
+            lease = attempt.tree.make_lease(attempt.path)
+            if node is not None:
+                self.adopt(node, lease)
+        if lease is None:
+            return None
+        return LeaseRequest(lease, LeaseState.ALL if access & Access.WRITE_DATA else LeaseState.SHARED)
+
+    def adopt(self, node: Node, lease: Lease | None) -> None:
+        """Makes a lease that of a file from now on."""
+        node.lease = lease
+        if lease is not None:
+            lease.on_break = partial(self._note_break, node, lease)
+
+    def opened(self, node: Node, stat: FileStat, server_time: int) -> bool:
+        """A file was opened. Whether what the kernel has of its data is good.
+
+        Size and last write time tell: those of the open at which the kernel began to keep data, unless the file had
+        been written so shortly before that another change might not show in the time. `server_time` is the server's
+        clock in nanoseconds.
+        """
+        lease, stamp = node.lease, (stat.size, stat.written)
+        covered = lease is not None and bool(lease.state & LeaseState.READ)
+        keep = node.cached == stamp or (covered and node.covered_data is lease)
+        node.covered_data = lease if covered else None
+        is_young = self._caching.mode is CacheMode.STRICT and server_time - stat.written < YOUNG
+        node.cached = None if is_young else stamp
+        return keep
+
+    def has_data(self, node: Node) -> bool:
+        """Whether the kernel probably has the data of a file that is about to be opened."""
+        if node.stat is None:
+            return False
+        if node.covered_data is not None and node.covered_data is node.lease:
+            return True
+        return node.cached == (node.stat.size, node.stat.written)
+
+    def ended(self, node: Node, lease: Lease | None) -> None:
+        """A handle was closed: if it was the last one under the lease, what that has covered is good for actimeo."""
+        if lease is None or lease.opens or node.lease is not lease:
+            return
+        node.lease = node.covered_data = None
+        if node.expires == math.inf:
+            node.expires = self._places.clock() + self._places.lifetimes.files
+
+    # -- losing -----------------------------------------------------------------------------------------------------
+
+    def _note_break(self, node: Node, lease: Lease, before: LeaseState, acknowledge: Acknowledge) -> None:
+        lost = before & ~lease.state
+        if lost & LeaseState.SHARED:
+            self._places.table.doubt(node)
+        if lost & LeaseState.READ:
+            node.breaks += 1
+            node.covered_data = None
+        self._breaks.send_nowait(_Break(node, lost, acknowledge))
+
+    async def _answer(self, item: _Break) -> None:
+        node, lost = item.node, item.lost
+        log.debug("%s: the server takes %r back", node.name, lost)
+        if lost & LeaseState.WRITE:
+            await self._settle(node)
+        if lost & LeaseState.HANDLE:
+            self.kept.drop(node)
+        if lost & LeaseState.READ:
+            await self.kernel.forget(node.ino)
+        item.acknowledge()
+        while node.uncovered and lost & LeaseState.READ:
+            # Read while the server was waiting: nobody would say when that becomes wrong.
+            node.uncovered = False
+            await self.kernel.forget(node.ino)
+
+    # -- having it back ---------------------------------------------------------------------------------------------
+
+    def is_due(self, node: Node, part: LeaseState) -> bool:
+        """Whether a part of a file's lease was lost and should be asked for again: READ or WRITE."""
+        lease = node.lease
+        if lease is None or not lease.opens or lease.is_breaking or part & lease.state or not lease.was_granted:
+            return False
+        waits_until = lease.refused.get(part, NEVER) + RENEWAL_PAUSE
+        return self._caching.mode is CacheMode.STRICT and self._places.clock() >= waits_until
+
+    def writes_through(self, node: Node) -> bool:
+        """Whether somebody else has the file open, so that what is written must not wait here."""
+        lease = node.lease
+        if lease is None or not lease.was_granted or lease.state & LeaseState.WRITE:
+            return False
+        return self._caching.mode is CacheMode.STRICT
+
+    async def renew(self, node: Node, attempt: Attempt | None, part: LeaseState) -> None:
+        """Asks once more for a part of the lease, and all below it. That the server does not give it is no error."""
+        lease = node.lease
+        if lease is None or attempt is None or lease.route is not attempt.tree.route:
+            return
+        try:
+            await attempt.tree.renew(attempt.path, Access.READ, LeaseRequest(lease, part | LeaseState.SHARED))
+        except DfsfsError as error:
+            log.debug("%s: asking for its lease again: %s", node.name, error)
+        if not part & lease.state:
+            lease.refused[part] = self._places.clock()
+        if lease.state & LeaseState.READ and node.uncovered:
+            # What the kernel read in the meantime goes. That waits for the reads under way, and so they must not wait.
+            node.uncovered = False
+            self._breaks.send_nowait(_Break(node, LeaseState.READ, _nothing))
+
+    def reads(self, node: Node) -> None:
+        """Data of the file is about to be read for the kernel to keep."""
+        lease = node.lease
+        if lease is not None and not lease.state & LeaseState.READ:
+            node.uncovered = True
+
+
+def _nothing() -> None:
+    """The acknowledgement of what nobody asks for."""
