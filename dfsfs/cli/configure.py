@@ -9,12 +9,12 @@ import sys
 from typing import TYPE_CHECKING
 
 from dfsfs.cli import secrets
-from dfsfs.config import ConfigError, MountConfig, Mounter, make_config, without_secrets
+from dfsfs.config import ConfigError, Mounter, make_config, without_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from dfsfs.config import ParsedOptions
+    from dfsfs.config.model import MountConfig, ParsedOptions
     from dfsfs.unc import UncPath
 
 

@@ -17,7 +17,7 @@ from dfsfs.config import ConfigError, parse_options, parse_unc
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from dfsfs.config import MountConfig
+    from dfsfs.config.model import MountConfig
     from dfsfs.namespace.junction import Junction
     from dfsfs.smb.pool import Pool
     from dfsfs.unc import UncPath

@@ -29,7 +29,7 @@ from dfsfs.errors import (
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from dfsfs.config import MountConfig
+    from dfsfs.config.model import MountConfig
 
 SUCCESS = 0
 USAGE = ConfigError.exit_code

@@ -35,13 +35,13 @@ from dfsfs.cli.messages import (
     describe,
     one_line,
 )
-from dfsfs.config import ConfigError, MountConfig, parse_options, parse_unc
+from dfsfs.config import ConfigError, parse_options, parse_unc
 from dfsfs.config.table import GROUPS, Policy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from dfsfs.config import ParsedOptions
+    from dfsfs.config.model import MountConfig, ParsedOptions
 
     Run = Callable[[MountConfig, str, Callable[[], None]], None]
     """Gets the mount point, and what to call as soon as the mount is there."""

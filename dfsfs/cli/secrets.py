@@ -27,7 +27,7 @@ from dfsfs.smb.credentials import Credentials, Secret
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from dfsfs.config import ParsedOptions
+    from dfsfs.config.model import ParsedOptions
 
 _MAX_FILE = 64 * 1024
 """Bytes of a credentials file; more is some other file."""

@@ -15,9 +15,18 @@ from __future__ import annotations
 
 import difflib
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from dfsfs.config.model import (
+    CONNECT_TIMEOUT,
+    CachingOptions,
+    DfsOptions,
+    MountConfig,
+    OwnershipOptions,
+    ParsedOptions,
+    TransportOptions,
+)
 from dfsfs.config.table import BY_NAME, DIALECTS, SECRETS, Option, Policy, Sharing, find, is_word_of_others
 from dfsfs.config.values import password as check_password
 from dfsfs.config.values import sendable as check_sendable
@@ -26,20 +35,7 @@ from dfsfs.smb.credentials import Credentials, Secret
 from dfsfs.unc import UncError, UncPath, fold_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
-CONNECT_TIMEOUT = 8.0
-"""Seconds for a TCP connection, negotiate and login together: to mount from a host that is silent fails within 10."""
-REQUEST_TIMEOUT = 30.0
-FAILOVER_TIMEOUT = 60.0
-ECHO_INTERVAL = 60.0
-ATTRIBUTE_TIMEOUT = 1.0
-"""Seconds. That, and the modes, are the values of mount.cifs."""
-CLOSE_TIME = 1.0
-MAX_CREDITS = 1024
-MODE = 0o755
-PORT = 445
-MAX_HOPS = 8
+    from collections.abc import Callable, Sequence
 
 
 class ConfigError(Exception):
@@ -47,135 +43,6 @@ class ConfigError(Exception):
 
     exit_code = 1
     """Wrong usage, for mount(8)."""
-
-
-@dataclass(frozen=True, slots=True)
-class ParsedOptions:
-    """The options as given; None where nothing was said."""
-
-    username: str | None = None
-    password: Secret | None = None
-    domain: str | None = None
-    credentials_file: str | None = None
-    uid: int | str | None = None
-    gid: int | str | None = None
-    file_mode: int = MODE
-    dir_mode: int = MODE
-    permission_checks: bool = True
-    map_names: bool = True
-    use_dfs: bool = True
-    max_hops: int = MAX_HOPS
-    site: str | None = None
-    controllers: tuple[str, ...] = ()
-    prefer: tuple[str, ...] = ()
-    pins: Mapping[str, UncPath] = field(default_factory=dict)
-    ttl_min: int | None = None
-    ttl_max: int | None = None
-    failback: bool | None = None
-    static_file: str | None = None
-    attribute_timeout_file: float = ATTRIBUTE_TIMEOUT
-    attribute_timeout_directory: float = ATTRIBUTE_TIMEOUT
-    cache_mode: str = "strict"
-    close_time: float = CLOSE_TIME
-    read_size: int | None = None
-    write_size: int | None = None
-    dialects: tuple[int, ...] = DIALECTS
-    seal: bool = False
-    port: int = PORT
-    address: str | None = None
-    source: str | None = None
-    hosts: Mapping[str, str] = field(default_factory=dict)
-    echo_interval: float = ECHO_INTERVAL
-    max_credits: int = MAX_CREDITS
-    timeout: float = REQUEST_TIMEOUT
-    failover_timeout: float = FAILOVER_TIMEOUT
-    read_only: bool = False
-    suid: bool = False
-    dev: bool = False
-    execute: bool = True
-    sharing: Sharing | None = None
-    foreground: bool = False
-    without_effect: tuple[str, ...] = ()
-    """Options that were ignored and deserve a warning."""
-
-
-@dataclass(frozen=True, slots=True)
-class OwnershipOptions:
-    """Who all files belong to, with the modes that they show (permission bits)."""
-
-    uid: int
-    gid: int
-    file_mode: int
-    dir_mode: int
-    permission_checks: bool
-    """The kernel checks them; if not, only the servers decide. fuse_options says so, too."""
-
-
-@dataclass(frozen=True, slots=True)
-class CachingOptions:
-    """What is kept without asking the server again. Times in seconds."""
-
-    mode: str
-    """`strict`, `none` or `loose`, as in mount.cifs."""
-    attribute_timeout_file: float
-    attribute_timeout_directory: float
-    close_time: float
-    """For how long a handle stays open that no program uses any more."""
-
-
-@dataclass(frozen=True, slots=True)
-class DfsOptions:
-    """How referrals are asked for and which of their targets are used. Times in seconds; None: as servers say."""
-
-    max_hops: int
-    site: str | None
-    controllers: tuple[str, ...]
-    """Of the domain that this computer is in."""
-    prefer: tuple[str, ...]
-    pins: tuple[tuple[UncPath, UncPath], ...]
-    ttl_min: int | None
-    ttl_max: int | None
-    failback: bool | None
-    static_file: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class TransportOptions:
-    """How servers are reached. Times in seconds, sizes in bytes, dialects as on the wire (MS-SMB2 2.2.3)."""
-
-    port: int
-    hosts: Mapping[str, str]
-    """Fixed addresses by the folded name of the server; ip= is the entry of the server that the mount names."""
-    source: str | None
-    dialects: tuple[int, ...]
-    seal: bool
-    connect_timeout: float
-    request_timeout: float
-    echo_interval: float
-    max_credits: int
-    read_size: int | None
-    write_size: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class MountConfig:
-    """All that is to be known to serve a mount, except where it is mounted."""
-
-    unc: UncPath
-    """At least server and share."""
-    credentials: Credentials
-    transport: TransportOptions
-    ownership: OwnershipOptions
-    caching: CachingOptions
-    map_names: bool
-    """Characters that Windows does not allow in names are mapped (mapposix)."""
-    use_dfs: bool
-    """If not, the share is mounted as it is (nodfs)."""
-    dfs: DfsOptions
-    failover_timeout: float
-    """Seconds."""
-    fuse_options: tuple[str, ...]
-    """For FUSE, besides fsname and subtype."""
 
 
 @dataclass(frozen=True, slots=True)

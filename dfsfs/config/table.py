@@ -174,7 +174,7 @@ _CACHES = [
             {"strict": "strict", "none": "none", "loose": "loose"}, dict.fromkeys(("ro", "singleclient"), NOT_YET)
         ),
         "MODE",
-        "what is kept of files: strict, what servers vouch for (the default); none; loose, also what may be old",
+        "strict (the default): keep data that is sure to be good; none: keep none; loose: some may be old",
     ),
     _value(
         "closetimeo",

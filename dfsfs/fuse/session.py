@@ -38,7 +38,7 @@ from dfsfs.vfs.places import Lifetimes
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from dfsfs.config import MountConfig
+    from dfsfs.config.model import MountConfig
     from dfsfs.namespace.junction import Location
 
 log = logging.getLogger("dfsfs.fuse")

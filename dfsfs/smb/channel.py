@@ -15,9 +15,9 @@ from dfsfs.smb.wire import Command, Request
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from dfsfs.smb.calls import Response, Route
     from dfsfs.smb.connection import Connection
     from dfsfs.smb.fscc import FileStat
-    from dfsfs.smb.protocol import Response, Route
     from dfsfs.unc import UncPath
 
 _TREE_IS_GONE = (NtStatus.NETWORK_NAME_DELETED,)

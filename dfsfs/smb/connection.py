@@ -28,14 +28,15 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 import trio
 
 from dfsfs.errors import ConnectionLost, DfsfsError, NtStatus, WireError
+from dfsfs.smb.calls import Call, Response, Route, SecuredSession
 from dfsfs.smb.handshake import Exchange, Negotiated, Reply
 from dfsfs.smb.leases import LeaseBreak, LeaseTable, encode_acknowledgement
-from dfsfs.smb.protocol import Call, ProtocolStatistics, Response, Route, SecuredSession, SmbProtocol
 from dfsfs.smb.wire import Command, Request
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator, Sequence
 
+    from dfsfs.smb.protocol import ProtocolStatistics, SmbProtocol
     from dfsfs.smb.transport import Transport
 
 log = logging.getLogger("dfsfs.smb")

@@ -16,11 +16,11 @@ from dfsfs.smb.wire import Buffer, FileInfoClass, Request
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from dfsfs.smb.calls import Response
     from dfsfs.smb.channel import Channel
     from dfsfs.smb.connection import PendingCall
     from dfsfs.smb.fscc import FileStat
     from dfsfs.smb.leases import Lease
-    from dfsfs.smb.protocol import Response
     from dfsfs.unc import UncPath
 
 PIECE = 1024 * 1024

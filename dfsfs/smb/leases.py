@@ -19,7 +19,6 @@ Pure code.
 
 from __future__ import annotations
 
-import os
 import struct
 from dataclasses import dataclass
 from enum import IntFlag
@@ -31,7 +30,7 @@ from dfsfs.smb.wire import HEADER_SIZE, Command, Request
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from dfsfs.smb.protocol import Route
+    from dfsfs.smb.calls import Route
     from dfsfs.unc import UncPath
 
     Acknowledge = Callable[[], None]
@@ -72,7 +71,8 @@ class LeaseBreak:
 
 
 class Lease:
-    """One lease, as this client knows it. `version` is 1 for dialect 2.1 and 2 from 3.0 on.
+    """One lease, as this client knows it. `key` has KEY_SIZE bytes, and no other lease has the same; `version` is 1 for
+    dialect 2.1 and 2 from 3.0 on.
 
     `path` is the name under which the file is opened: some servers tie the key to it. `route` is that of its tree.
 
@@ -81,8 +81,8 @@ class Lease:
     acknowledgement. It must not wait.
     """
 
-    def __init__(self, version: int, path: UncPath, route: Route) -> None:
-        self.key = os.urandom(KEY_SIZE)
+    def __init__(self, key: bytes, version: int, path: UncPath, route: Route) -> None:
+        self.key = key
         self.version = version
         self.path = path
         self.route = route

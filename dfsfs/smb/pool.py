@@ -24,6 +24,7 @@ import trio
 
 from dfsfs.errors import ConnectError, ConnectionLost, DfsfsError, NtStatus, SecurityError, SmbError, WireError
 from dfsfs.smb import wire
+from dfsfs.smb.calls import Route
 from dfsfs.smb.channel import IoLimits
 from dfsfs.smb.connection import Connection
 from dfsfs.smb.handshake import (
@@ -37,7 +38,7 @@ from dfsfs.smb.handshake import (
     negotiate,
     session_setup,
 )
-from dfsfs.smb.protocol import ProtocolStatistics, Route, SmbProtocol
+from dfsfs.smb.protocol import ProtocolStatistics, SmbProtocol
 from dfsfs.smb.security import Cipher, Dialect, SigningAlgorithm
 from dfsfs.smb.transport import connect
 from dfsfs.smb.tree import SHARE_CAP_DFS, Tree

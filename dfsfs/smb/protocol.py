@@ -21,15 +21,16 @@ Signing a large WRITE takes its time in `data_to_send`; nothing here waits.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from dfsfs.errors import ConnectionLost, DfsfsError, NtStatus, SecurityError, SmbError, WireError
 from dfsfs.smb import wire
+from dfsfs.smb.calls import Call, Response, Route, SecuredSession
 from dfsfs.smb.credits import CreditStatistics, CreditWindow
 from dfsfs.smb.framing import PREFIX_SIZE, FrameReader
 from dfsfs.smb.leases import LeaseBreak, decode_break
-from dfsfs.smb.security import SessionKeys, verify
+from dfsfs.smb.security import verify
 from dfsfs.smb.wire import HEADER, HEADER_SIZE, Buffer, Command, Header, HeaderFlags, Request
 
 if TYPE_CHECKING:
@@ -45,60 +46,6 @@ UNSOLICITED = 0xFFFFFFFFFFFFFFFF
 """MessageId of an oplock or lease break notification (MS-SMB2 3.3.4.6)."""
 _ZERO_SIGNATURE = b"\0" * 16
 _HANDSHAKE = (Command.NEGOTIATE, Command.SESSION_SETUP)
-
-
-class SecuredSession(Protocol):
-    """What the protocol has to know of a session: see handshake.Session."""
-
-    @property
-    def session_id(self) -> int: ...
-    @property
-    def keys(self) -> SessionKeys | None: ...
-    @property
-    def encrypt(self) -> bool: ...
-
-
-class Response(NamedTuple):
-    """A final answer: its header and the whole message, header included, as received."""
-
-    header: Header
-    message: memoryview
-
-    @property
-    def status(self) -> int:
-        return self.header.status
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """Under which session and tree a call is sent, and how. `dfs` sets SMB2_FLAGS_DFS_OPERATIONS on its CREATEs."""
-
-    session: SecuredSession | None = None
-    session_id: int = 0
-    tree_id: int = 0
-    dfs: bool = False
-    seal: bool = False
-
-
-@dataclass(slots=True, eq=False)
-class Call:
-    """One submitted request or compound, and what has come of it."""
-
-    requests: tuple[Request, ...]
-    route: Route
-    done: Callable[[], None]
-    responses: list[Response | None] = field(default_factory=list)
-    remaining: int = 0
-    first_id: int = -1  # MessageId; negative while it is not sent
-    async_ids: dict[int, int] = field(default_factory=dict)  # MessageId -> AsyncId of what is pending at the server
-    sent_at: float = 0.0
-    sent: bytes = b""  # the message as sent, kept for handshakes only
-    error: DfsfsError | None = None
-    abandoned: bool = False
-
-    @property
-    def charge(self) -> int:
-        return sum(request.charge for request in self.requests)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ Nothing here tries again.
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from dfsfs.errors import DfsfsError, NtStatus, SmbError, is_failure
@@ -18,7 +19,7 @@ from dfsfs.smb import fscc, wire
 from dfsfs.smb.channel import Channel
 from dfsfs.smb.file import RemoteFile
 from dfsfs.smb.handshake import CAP_LEASING
-from dfsfs.smb.leases import Lease, LeaseRequest
+from dfsfs.smb.leases import KEY_SIZE, Lease, LeaseRequest
 from dfsfs.smb.security import Dialect
 from dfsfs.smb.wire import (
     RELATED_FILE_ID,
@@ -35,9 +36,9 @@ from dfsfs.smb.wire import (
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
 
+    from dfsfs.smb.calls import Response
     from dfsfs.smb.connection import PendingCall
     from dfsfs.smb.fscc import DirEntry, FileStat, VolumeSize
-    from dfsfs.smb.protocol import Response
     from dfsfs.smb.wire import Buffer
     from dfsfs.unc import UncPath
 
@@ -108,7 +109,8 @@ class Tree(Channel):
         negotiated = self.connection.negotiated
         if not negotiated.capabilities & CAP_LEASING:
             return None
-        return Lease(2 if negotiated.dialect >= Dialect.SMB_3_0 else 1, path, self.route)
+        version = 2 if negotiated.dialect >= Dialect.SMB_3_0 else 1
+        return Lease(os.urandom(KEY_SIZE), version, path, self.route)
 
     async def renew(self, path: UncPath, access: Access, lease: LeaseRequest) -> None:
         """Asks once more for a lease of which something was lost, by opening the file and closing it again.

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING
 import trio
 
 from dfsfs.errors import ConnectionLost, DfsfsError, NtStatus, SmbError
+from dfsfs.smb.calls import Route
 from dfsfs.smb.fscc import DirEntry, FileAttributes, FileStat, VolumeSize, filetime_to_ns
-from dfsfs.smb.leases import Lease
-from dfsfs.smb.protocol import Route
+from dfsfs.smb.leases import KEY_SIZE, Lease, LeaseState
 from dfsfs.smb.wire import Access, Buffer, CreateDisposition, CreateOptions
 from dfsfs.unc import UncPath, fold_name
 
@@ -79,6 +79,10 @@ class MemoryStore:
         self.share = share
         self.mark_links = True
         self.gives_leases = False
+        self.refuses = LeaseState.NONE
+        """Parts that no lease gets."""
+        self.leases: dict[str, Lease] = {}
+        """The last lease by the name of its file."""
         self.before: Callable[[str, UncPath], None] = lambda verb, path: None
         self.after: Callable[[str, UncPath], None] = lambda verb, path: None
         self.calls: list[tuple[str, str]] = []
@@ -263,13 +267,20 @@ class MemoryTree:
         file = MemoryFile(self, path, node, access, bytes(node.data[:read]) if read else None)
         if lease is not None:
             lease.lease.opens += 1
-            lease.lease.state |= lease.wanted
-            lease.lease.was_granted = True
-            file.lease = lease.lease
+            self._grant(lease)
+            file.lease = self.store.leases[path.below_share[-1]] = lease.lease
         return file
 
     def make_lease(self, path: UncPath) -> Lease | None:
-        return Lease(2, path, self.route) if self.store.gives_leases else None
+        return Lease(bytes(KEY_SIZE), 2, path, self.route) if self.store.gives_leases else None
+
+    async def renew(self, path: UncPath, access: Access, lease: LeaseRequest) -> None:
+        await self._enter("renew", path)
+        self._grant(lease)
+
+    def _grant(self, lease: LeaseRequest) -> None:
+        lease.lease.state |= lease.wanted & ~self.store.refuses
+        lease.lease.was_granted = True
 
     def server_time(self) -> int:
         return self.store.tick() + YEAR

@@ -133,7 +133,7 @@ def read_with_tampering(mount: Path, file: Path, proxy: Proxy, tamper: Callable[
 def test_a_changed_answer_is_an_error_and_never_data(
     lab: Lab, proxy: Proxy, tmp_path: Path, file: Path, dialect: str
 ) -> None:
-    with mounted(lab, tmp_path / "m", f"vers={dialect},actimeo=0", f"//{proxy.address}/data") as mount:
+    with mounted(lab, tmp_path / "m", f"vers={dialect},actimeo=0,closetimeo=0", f"//{proxy.address}/data") as mount:
         for change in CHANGES.values():
             read_with_tampering(mount, file, proxy, of_command(READ, change))
 

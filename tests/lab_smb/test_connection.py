@@ -10,8 +10,8 @@ import trio
 
 from dfsfs.errors import ConnectionLost, Disposition, NtStatus, SmbError
 from dfsfs.smb import wire
+from dfsfs.smb.calls import Route
 from dfsfs.smb.pool import TransportSettings
-from dfsfs.smb.protocol import Route
 from dfsfs.smb.security import Cipher, Dialect, SigningAlgorithm
 from dfsfs.smb.wire import RELATED_FILE_ID, Access, Command, CreateDisposition, FileInfoClass, InfoType
 from dfsfs.unc import UncPath

@@ -11,11 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dfsfs.config import (
-    CONNECT_TIMEOUT,
     ConfigError,
     CredentialsFile,
     Mounter,
-    ParsedOptions,
     make_config,
     parse_credentials,
     parse_options,
@@ -23,6 +21,7 @@ from dfsfs.config import (
     split_username,
     without_secrets,
 )
+from dfsfs.config.model import CONNECT_TIMEOUT, ParsedOptions
 from dfsfs.config.table import BY_NAME, DIALECTS, GROUPS, OPTIONS, SECRETS, Policy, Sharing
 from dfsfs.smb.credentials import Credentials, Secret
 from dfsfs.unc import UncPath
@@ -119,6 +118,8 @@ def test_every_option_says_what_it_does() -> None:
         ("dfs_static=/etc/dfs.toml", {"static_file": "/etc/dfs.toml"}),
         ("dc=dc1.contoso.test:dc2", {"controllers": ("dc1.contoso.test", "dc2")}),
         ("cache=strict", {}),
+        ("cache=none", {"cache_mode": "none"}),
+        ("cache=loose,closetimeo=0", {"cache_mode": "loose", "close_time": 0.0}),
         ("actimeo=0.5", {"attribute_timeout_file": 0.5, "attribute_timeout_directory": 0.5}),
         ("actimeo=5,acdirmax=60", {"attribute_timeout_file": 5.0, "attribute_timeout_directory": 60.0}),
         ("acregmax=7", {"attribute_timeout_file": 7.0}),
@@ -181,9 +182,6 @@ NOT_BUILT = [
     "nocase",
     "mfsymlinks",
     "dns_suffix=x",
-    "cache=none",
-    "cache=loose",
-    "closetimeo=1",
     "retrans=1",
     "rasize=4096",
     "hard",

@@ -34,6 +34,7 @@ BELOW: dict[str, frozenset[str]] = {
 EXCEPTIONS = {
     # A password must not show in a repr from the moment it is read.
     ("dfsfs.config", "dfsfs.smb.credentials"),
+    ("dfsfs.config.model", "dfsfs.smb.credentials"),
 }
 """Imports that go up all the same: (importing module, imported module)."""
 
@@ -56,6 +57,8 @@ PURE = frozenset(
         "dfsfs.smb.framing",
         "dfsfs.smb.security",
         "dfsfs.smb.credits",
+        "dfsfs.smb.calls",
+        "dfsfs.smb.leases",
         "dfsfs.smb.protocol",
         "dfsfs.smb.credentials",
         "dfsfs.vfs.nodes",

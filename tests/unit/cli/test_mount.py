@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -17,10 +18,13 @@ import dfsfs
 from dfsfs.cli import main as dfsfs_main
 from dfsfs.cli.messages import MountError
 from dfsfs.cli.mount import Arguments, Backend, check_fuse, check_mountpoint, main, parse_arguments
-from dfsfs.config import ConfigError, MountConfig, Mounter, make_config, parse_options
+from dfsfs.config import ConfigError, Mounter, make_config, parse_options
 from dfsfs.errors import NtStatus
 from dfsfs.smb.credentials import Credentials, Secret
 from dfsfs.unc import UncPath
+
+if TYPE_CHECKING:
+    from dfsfs.config.model import MountConfig
 
 ROOT = Path(__file__).parent.parent.parent.parent
 MARK = "Tr0ub4dor&3"

@@ -19,7 +19,7 @@ from dfsfs.unc import UncPath
 from tests.fakes.memory_namespace import MemoryNamespace
 
 if TYPE_CHECKING:
-    from dfsfs.config import MountConfig
+    from dfsfs.config.model import MountConfig
     from dfsfs.namespace.client import Namespace
     from dfsfs.smb.pool import Pool
 

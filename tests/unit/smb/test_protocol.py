@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from dfsfs.errors import ConnectionLost, NtStatus, SecurityError, SmbError, WireError
 from dfsfs.smb import wire
-from dfsfs.smb.protocol import Call, Route, SmbProtocol
+from dfsfs.smb.calls import Call, Route
+from dfsfs.smb.protocol import SmbProtocol
 from dfsfs.smb.security import HmacSha256Signer, SessionKeys
 from dfsfs.smb.wire import Access, Command, CreateDisposition, HeaderFlags, Request
 from tests.fakes.peer import Peer, Sent, create_body, read_body

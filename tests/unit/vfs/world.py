@@ -18,15 +18,33 @@ from tests.fakes.memory_namespace import MemoryNamespace
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
+    from dfsfs.vfs.leases import Caching
     from dfsfs.vfs.mapping import Attributes
 
 ACTIMEO = 1.0
 
 
+class RecordingKernel:
+    """A kernel that does as it is told."""
+
+    def __init__(self) -> None:
+        self.forgotten: list[int] = []
+        self.attributes_forgotten: list[int] = []
+
+    async def forget(self, ino: int) -> None:
+        await trio.lowlevel.checkpoint()
+        self.forgotten.append(ino)
+
+    async def forget_attributes(self, ino: int) -> None:
+        await trio.lowlevel.checkpoint()
+        self.attributes_forgotten.append(ino)
+
+
 class World:
     """The namespace //dfs/ns, and the share //fs1/data, which its link `link` leads to."""
 
-    def __init__(self, *components: str, follow_links: bool = True) -> None:
+    def __init__(self, *components: str, follow_links: bool = True, caching: Caching | None = None) -> None:
+        self.kernel = RecordingKernel()
         self.namespace = MemoryNamespace()
         self.root = self.namespace.add_share("//dfs/ns")
         self.data = self.namespace.add_share("//fs1/data")
@@ -40,6 +58,8 @@ class World:
             lifetimes=Lifetimes(ACTIMEO, ACTIMEO),
             clock=trio.current_time,
             follow_links=follow_links,
+            caching=caching,
+            kernel=self.kernel,
         )
 
     async def walk(self, path: str) -> Attributes:

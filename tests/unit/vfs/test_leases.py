@@ -1,0 +1,279 @@
+"""What the file system keeps under a lease, and what it does when the server takes the lease back."""
+
+from __future__ import annotations
+
+import os
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from dfsfs.smb.leases import LeaseBreak, LeaseState
+from dfsfs.smb.wire import Access, CreateDisposition
+from dfsfs.vfs.kept import KeptHandles
+from dfsfs.vfs.leases import CacheMode, Caching
+from tests.fakes.memory_tree import YEAR, MemoryTree, open_files
+from tests.unit.vfs.world import ACTIMEO, World
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from dfsfs.smb.leases import Lease
+
+CLOSE_TIME = 5.0
+READ, SHARED, NONE = LeaseState.READ, LeaseState.SHARED, LeaseState.NONE
+
+
+class Leased(World):
+    """The share behind `link` has one file, and its server gives what leases it is asked for."""
+
+    def __init__(self, mode: CacheMode = CacheMode.STRICT, close_time: float = CLOSE_TIME) -> None:
+        super().__init__(caching=Caching(mode, close_time))
+        self.data.gives_leases = True
+        self.file = self.data.add_file("file", b"one")
+        self.acknowledged: list[str] = []
+
+    @property
+    def lease(self) -> Lease:
+        return self.data.leases["file"]
+
+    async def open(self, flags: int = os.O_RDONLY) -> int:
+        return (await self.fs.open(await self.ino("link/file"), flags)).handle
+
+    async def read(self, handle: int, size: int = 100) -> bytes:
+        return bytes(await self.fs.read(handle, 0, size))
+
+    async def cat(self) -> bytes:
+        handle = await self.open()
+        data = await self.read(handle)
+        await self.fs.release(handle)
+        return data
+
+    def take_back(self, state: LeaseState) -> None:
+        """The server breaks the lease to `state`."""
+        before = self.lease.broken(LeaseBreak(self.lease.key, state, acknowledge=True, epoch=1))
+        self.lease.on_break(before, self._acknowledge)
+
+    def _acknowledge(self) -> None:
+        self.lease.is_breaking = False
+        self.acknowledged.append(f"{self.kernel.forgotten} {len(list(open_files(self.data)))}")
+
+
+@asynccontextmanager
+async def leased(mode: CacheMode = CacheMode.STRICT, close_time: float = CLOSE_TIME) -> AsyncIterator[Leased]:
+    world = Leased(mode, close_time)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(world.fs.serve)
+        yield world
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_file_that_was_read_is_opened_again_without_a_request(autojump_clock: object) -> None:
+    async with leased() as world:
+        assert await world.cat() == b"one"
+        world.clear()
+        await trio.sleep(CLOSE_TIME / 2)
+        result = await world.fs.open(await world.ino("link/file"), os.O_RDONLY)
+        assert result.keep_cache and not result.direct
+        assert world.sent() == []
+        await world.fs.release(result.handle)
+
+
+async def test_a_handle_that_nobody_wants_is_closed_in_time(autojump_clock: object) -> None:
+    async with leased() as world:
+        await world.cat()
+        assert list(open_files(world.data)) == [world.file]
+        await trio.sleep(CLOSE_TIME + 0.1)
+        assert list(open_files(world.data)) == []
+        world.clear()
+        await world.cat()
+        assert "open file" in world.sent()
+
+
+async def test_closetimeo_0_keeps_nothing(autojump_clock: object) -> None:
+    async with leased(close_time=0) as world:
+        await world.cat()
+        assert list(open_files(world.data)) == []
+
+
+async def test_attributes_are_believed_beyond_actimeo_while_the_lease_lasts(autojump_clock: object) -> None:
+    async with leased() as world:
+        handle = await world.open()
+        world.clear()
+        await trio.sleep(10 * ACTIMEO)
+        ino = await world.ino("link/file")
+        assert (await world.fs.getattr(ino)).size == 3 and world.sent() == []
+        await world.fs.release(handle)
+        await trio.sleep(CLOSE_TIME + ACTIMEO + 0.1)
+        await world.fs.getattr(ino)
+        assert world.sent()[-1] == "stat file"
+
+
+async def test_before_a_break_is_acknowledged_what_depends_on_it_is_gone(autojump_clock: object) -> None:
+    async with leased() as world:
+        await world.cat()
+        ino = await world.ino("link/file")
+        world.take_back(NONE)
+        await wait_all_tasks_blocked()
+        assert world.acknowledged == [f"[{ino}] 0"]  # forgotten by the kernel, and closed on the server
+        world.clear()
+        world.file.data += b" and two"
+        assert await world.cat() == b"one and two"
+        assert "open file" in world.sent()
+
+
+async def test_reading_on_after_a_break_asks_for_the_lease_first(autojump_clock: object) -> None:
+    async with leased() as world:
+        world.file.data += bytes(100_000)
+        handle = await world.open()
+        world.take_back(NONE)
+        await wait_all_tasks_blocked()
+        world.clear()
+        await world.read(handle)
+        assert world.sent() == ["renew file", "read file"]
+        assert world.lease.state == SHARED
+        await world.read(handle)
+        assert world.sent()[2:] == ["read file"]
+        await world.fs.release(handle)
+
+
+async def test_data_that_came_with_the_open_is_not_used_after_a_break(autojump_clock: object) -> None:
+    async with leased() as world:
+        await world.ino("link/file")
+        handle = await world.open()
+        assert await world.read(handle) == b"one"
+        world.file.data[:] = b"two"
+        world.take_back(NONE)
+        await wait_all_tasks_blocked()
+        assert await world.read(handle) == b"two"
+        await world.fs.release(handle)
+
+
+async def test_what_was_read_while_the_server_waited_is_forgotten_once_more(autojump_clock: object) -> None:
+    async with leased() as world:
+        world.file.data += bytes(100_000)
+        handle = await world.open()
+        ino = await world.ino("link/file")
+        world.take_back(NONE)
+        await world.read(handle)
+        await wait_all_tasks_blocked()
+        assert world.kernel.forgotten == [ino, ino]
+        await world.fs.release(handle)
+
+
+async def test_data_that_waits_is_written_before_the_break_is_acknowledged(autojump_clock: object) -> None:
+    async with leased() as world:
+        handle = await world.open(os.O_RDWR)
+        await world.fs.write(handle, 0, b"ONE")
+        assert world.file.data == b"one"
+        world.take_back(SHARED)
+        await wait_all_tasks_blocked()
+        assert world.file.data == b"ONE" and len(world.acknowledged) == 1
+        await world.fs.release(handle)
+
+
+async def test_what_is_written_while_others_have_the_file_open_does_not_wait(autojump_clock: object) -> None:
+    async with leased() as world:
+        handle = await world.open(os.O_RDWR)
+        world.take_back(READ)
+        await wait_all_tasks_blocked()
+        world.data.refuses = LeaseState.WRITE
+        await world.fs.write(handle, 0, b"ONE")
+        assert world.file.data == b"ONE"
+        await world.fs.write(handle, 0, b"two")
+        assert world.file.data == b"two" and world.sent().count("renew file") == 1
+        world.data.refuses = NONE
+        await trio.sleep(1.1)
+        await world.fs.write(handle, 0, b"six")
+        assert world.file.data == b"two"  # the others are gone, so it may wait
+        await world.fs.release(handle)
+        assert world.file.data == b"six"
+
+
+async def test_kept_handles_do_not_stand_in_the_way(autojump_clock: object) -> None:
+    async with leased() as world:
+        folder = await world.ino("link")
+        await world.cat()
+        await world.fs.rename(folder, b"file", folder, b"other", 0)
+        assert list(open_files(world.data)) == []
+        assert world.data.names() == ["other"]
+
+
+async def test_a_file_that_was_written_is_closed_at_once(autojump_clock: object) -> None:
+    async with leased() as world:
+        handle = await world.open(os.O_RDWR)
+        await world.fs.release(handle)
+        assert list(open_files(world.data)) == []
+
+
+async def test_a_new_file_has_a_lease_of_its_own(autojump_clock: object) -> None:
+    async with leased() as world:
+        result, shown = await world.fs.create(await world.ino("link"), b"new", 0o644, os.O_RDWR | os.O_CREAT)
+        await world.fs.write(result.handle, 0, b"data")
+        lease = world.data.leases["new"]
+        lease.on_break(lease.broken(LeaseBreak(lease.key, NONE, acknowledge=True, epoch=1)), lambda: None)
+        await wait_all_tasks_blocked()
+        new = world.data.find("new")
+        assert new is not None and new.data == b"data" and world.kernel.forgotten == [shown.ino]
+        await world.fs.release(result.handle)
+
+
+async def test_cache_none_keeps_nothing(autojump_clock: object) -> None:
+    async with leased(CacheMode.NONE) as world:
+        result = await world.fs.open(await world.ino("link/file"), os.O_RDWR)
+        assert result.direct and not result.keep_cache and world.data.leases == {}
+        await world.fs.write(result.handle, 0, b"ONE")
+        assert world.file.data == b"ONE"
+        world.clear()
+        assert await world.read(result.handle) == b"ONE" and world.sent() == ["read file"]
+        await world.fs.release(result.handle)
+        assert list(open_files(world.data)) == []
+
+
+async def test_cache_loose_lets_data_wait_whoever_else_writes(autojump_clock: object) -> None:
+    async with leased(CacheMode.LOOSE) as world:
+        handle = await world.open(os.O_RDWR)
+        world.take_back(NONE)
+        await wait_all_tasks_blocked()
+        world.clear()
+        await world.fs.write(handle, 0, b"ONE")
+        assert world.file.data == b"one" and world.sent() == []
+        await world.fs.release(handle)
+        assert world.file.data == b"ONE"
+
+
+async def test_the_kernel_hears_of_a_file_that_grew_before_it_is_opened(autojump_clock: object) -> None:
+    async with leased(close_time=0) as world:
+        ino = await world.ino("link/file")
+        world.file.data += b" and more"
+        handle = await world.open()
+        assert world.kernel.attributes_forgotten == [ino]
+        await world.fs.release(handle)
+
+
+@pytest.mark.parametrize("young", [True, False])
+async def test_the_times_of_a_file_that_was_just_written_prove_nothing(autojump_clock: object, *, young: bool) -> None:
+    async with leased(close_time=0) as world:
+        world.file.written = world.data.tick() + YEAR * young
+        await world.cat()
+        result = await world.fs.open(await world.ino("link/file"), os.O_RDONLY)
+        assert result.keep_cache is not young
+        await world.fs.release(result.handle)
+
+
+async def test_no_more_handles_are_kept_than_the_limit(autojump_clock: object) -> None:
+    async with leased() as world:
+        kept = KeptHandles(5.0, trio.current_time, lambda node, lease: None, limit=2)
+        tree = MemoryTree(world.data)
+        names = ["a", "b", "c"]
+        for name in names:
+            world.data.add_file(name)
+            path = world.data.share.join([name])
+            remote = await tree.open(path, access=Access.READ, disposition=CreateDisposition.OPEN)
+            assert kept.put(name, Access.READ, remote, None)  # type: ignore[arg-type]
+        assert kept.count == 2
+        assert [node.name for node in open_files(world.data)] == ["c", "b"]
+        kept.clear()
+        assert list(open_files(world.data)) == []
