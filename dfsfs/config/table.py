@@ -174,7 +174,7 @@ _CACHES = [
             {"strict": "strict", "none": "none", "loose": "loose"}, dict.fromkeys(("ro", "singleclient"), NOT_YET)
         ),
         "MODE",
-        "strict (the default): keep data that is sure to be good; none: keep none; loose: some may be old",
+        "strict (the default): keep sure data only; none: keep none; loose: some may be old",
     ),
     _value(
         "closetimeo",

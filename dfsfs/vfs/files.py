@@ -121,9 +121,10 @@ class Files:
         if remote is None or binding is None:
             return None
         if node.expires <= self._places.clock() or node.stat is None:
-            changes = node.changes
+            changes, seen = node.changes, node.seen
             try:
                 self._places.accept(node, await remote.query(), binding.tree.share, changes)
+                node.seen = seen  # that was the file, and not its name
             except DfsfsError:
                 remote.discard()
                 self._leases.ended(node, remote.lease)

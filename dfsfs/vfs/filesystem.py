@@ -147,8 +147,7 @@ class FileSystem:
         node = self._places.table.get(ino)
         if node is None:
             return 0.0, 0.0
-        attributes = self._places.remaining(node)
-        return (self._places.lifetime(node) if node.is_link else attributes), attributes
+        return self._places.remaining(node)
 
     # -- directories ------------------------------------------------------------------------------------------------
 

@@ -74,6 +74,9 @@ class Node:
     """What the server said last. Of a link: what its folder's listing said, if that is known."""
     expires: float = NEVER
     """Until when `stat` may be believed, in seconds of the file system's clock."""
+    seen: float = NEVER
+    """When a server last said that the name is there. A lease covers the file, but not every server lets it cover the
+    name: Samba 4.17 lets others remove and replace the file without a word."""
     changes: int = 0
     """The table's `epoch` of the last change made here. An answer that was asked for before it may be too old."""
     cached: tuple[int, int] | None = None
@@ -102,7 +105,7 @@ class Node:
 
     @property
     def is_covered(self) -> bool:
-        """Whether the server says so before somebody else changes the file or its name, and nobody here writes to it.
+        """Whether the server says so before somebody else changes the file, and nobody here writes to it.
 
         While it is written to, a server may go on to change its times for seconds.
         """

@@ -296,7 +296,11 @@ class Places:
         """Whether the node can be answered for without asking: for a link, that it is there and where it leads."""
         if node.is_link and self._is_live(node):
             return True
-        return node.expires > self.clock() and (node.stat is not None or node.is_link)
+        return self._named_until(node) > self.clock() and (node.stat is not None or node.is_link)
+
+    def _named_until(self, node: Node) -> float:
+        """Until when the node's name may be believed."""
+        return node.expires if node.expires != math.inf else node.seen + self.lifetime(node)
 
     def _is_live(self, link: Node) -> bool:
         """Whether a link is bound to a living target by a referral that is still good."""
@@ -333,7 +337,7 @@ class Places:
 
     def note(self, node: Node, stat: FileStat, changes: int) -> None:
         """Keeps what a server said; `changes` is what `node.changes` was before it was asked."""
-        node.stat = stat
+        node.stat, node.seen = stat, self.clock()
         if node.changes != changes:
             node.expires = NEVER
         else:
@@ -347,9 +351,12 @@ class Places:
         attributes = self.ownership.attributes(node.ino, stat)
         return replace(attributes, nlink=0) if node.hidden else attributes
 
-    def remaining(self, node: Node) -> float:
-        """For how many seconds the node's attributes may be believed."""
-        return max(0.0, min(self.lifetime(node), node.expires - self.clock()))
+    def remaining(self, node: Node) -> tuple[float, float]:
+        """For how many seconds the node's name and its attributes may be believed."""
+        now, lifetime = self.clock(), self.lifetime(node)
+        attributes = max(0.0, min(lifetime, node.expires - now))
+        name = lifetime if node.is_link else max(0.0, min(lifetime, self._named_until(node) - now))
+        return name, attributes
 
     def lifetime(self, node: Node) -> float:
         """For how many seconds something that was learnt of the node this moment may be believed."""

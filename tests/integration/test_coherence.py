@@ -1,0 +1,176 @@
+"""Two clients on one file: what one has written the other one reads, whatever is kept where."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.integration.mounts import mounted, wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from tests.lab.samba import Lab
+
+pytestmark = [pytest.mark.lab, pytest.mark.mount]
+
+LATE = 1.0
+"""Seconds within which a server's message about a change has to be here, and to have had its effect."""
+LONG = "actimeo=60,closetimeo=60"
+"""With these, only a broken lease can tell a mount that something has changed."""
+PATTERN = b"%08d "
+
+
+@contextmanager
+def two_mounts(lab: Lab, tmp_path: Path, options: str, name: str) -> Iterator[list[Path]]:
+    """One file as two mounts of the same share see it."""
+    with mounted(lab, tmp_path / "a", options) as one, mounted(lab, tmp_path / "b", options) as two:
+        files = [mount / "link-single" / name for mount in (one, two)]
+        files[0].write_bytes(b"")
+        yield files
+        files[0].unlink()
+
+
+def overwrite(path: Path, data: bytes) -> None:
+    """Writes without a truncating open, which would make the server ask everybody first."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT)
+    try:
+        assert os.write(descriptor, data) == len(data)
+        os.ftruncate(descriptor, len(data))
+    finally:
+        os.close(descriptor)
+
+
+def replace(path: Path, data: bytes) -> None:
+    path.write_bytes(data)
+
+
+def rename_over(path: Path, data: bytes) -> None:
+    """As editors save."""
+    temporary = path.with_name(path.name + ".new")
+    temporary.write_bytes(data)
+    temporary.rename(path)
+
+
+def alternate(files: list[Path], rounds: int, writers: list[Callable[[Path, bytes], None]]) -> int:
+    """Writes through one of the files, reads through both; how many reads were late. None may stay wrong."""
+    rng, late = random.Random(rounds), 0
+    for number in range(rounds):
+        data = PATTERN % number * rng.choice([1, 1, 1, 5, 1000])
+        rng.choice(writers)(rng.choice(files), data)
+        for path in rng.sample(files, 2):
+            if path.read_bytes() != data:
+                late += 1
+                begun = time.monotonic()
+                while path.read_bytes() != data:
+                    assert time.monotonic() - begun < LATE, f"{path} is stale in round {number}"
+    return late
+
+
+def test_an_open_that_asks_the_server_sees_what_was_closed_before(lab: Lab, tmp_path: Path) -> None:
+    """5,000 rounds of close-to-open. No handle is kept, so nothing depends on when a message arrives."""
+    with two_mounts(lab, tmp_path, "closetimeo=0", "close-to-open") as files:
+        assert alternate(files, 5000, [overwrite, replace]) == 0
+
+
+def test_what_is_kept_under_a_lease_goes_when_the_other_client_writes(lab: Lab, tmp_path: Path) -> None:
+    """5,000 rounds in which each mount opens the file without asking, as long as nobody has told it of a change.
+
+    Samba answers the writer without waiting for those who only read. So a read may be too early for its message.
+    """
+    with two_mounts(lab, tmp_path, LONG, "leases") as files:
+        late = alternate(files, 5000, [overwrite, replace])
+    print(f"{late} of 10,000 reads came before the message of their lease")
+    assert late <= 100
+
+
+def test_a_file_that_is_replaced_by_another_is_seen_in_time(lab: Lab, tmp_path: Path) -> None:
+    with two_mounts(lab, tmp_path, "actimeo=0,closetimeo=60", "renamed") as files:
+        assert alternate(files, 300, [rename_over]) == 0
+
+
+def test_files_that_stay_open_on_both_sides(lab: Lab, tmp_path: Path) -> None:
+    """Neither side closes or opens again: data is kept only while a lease covers it, and what is written is there."""
+    rng = random.Random(5)
+    with two_mounts(lab, tmp_path, LONG, "open") as files:
+        files[0].write_bytes(bytes(20_000))
+        content = bytearray(20_000)
+        descriptors = [os.open(path, os.O_RDWR) for path in files]
+        try:
+            for number in range(1500):
+                offset, data = rng.randrange(19_000), PATTERN % number
+                os.pwrite(rng.choice(descriptors), data, offset)
+                content[offset : offset + len(data)] = data
+                for descriptor in rng.sample(descriptors, 2):
+                    begun = time.monotonic()
+                    while os.pread(descriptor, len(data), offset) != data:
+                        assert time.monotonic() - begun < LATE, f"stale in round {number}"
+            for descriptor in descriptors:
+                assert os.pread(descriptor, 20_000, 0) == content
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
+
+
+def test_another_client_that_knows_nothing_of_leases(lab: Lab, tmp_path: Path) -> None:
+    with mounted(lab, tmp_path / "m", LONG) as mount:
+        path, source = mount / "link-single" / "smbclient", tmp_path / "source"
+        for number in range(40):
+            data = PATTERN % number * (number % 7 + 1)
+            source.write_bytes(data)
+            smbclient(lab, f"put {source} smbclient")
+            wait_until(lambda data=data: path.read_bytes() == data, "the mount sees what smbclient put", LATE)  # type: ignore[misc]
+            overwrite(path, data[::-1])
+            smbclient(lab, f"get smbclient {tmp_path / 'got'}")
+            assert (tmp_path / "got").read_bytes() == data[::-1]
+        path.unlink()
+
+
+def smbclient(lab: Lab, command: str) -> None:
+    user, password = lab.credentials
+    words = ["smbclient", f"//{lab.address('fs1')}/data", "-U", f"{user}%{password}", "-c", command]
+    subprocess.run(words, check=True, capture_output=True, timeout=30)
+
+
+def test_a_reader_sees_what_grows_in_another_mount(lab: Lab, tmp_path: Path) -> None:
+    """As `tail -f` does: the file is not opened again, and its size is asked for."""
+    with (
+        two_mounts(lab, tmp_path, "", "log") as (writer, reader),
+        reader.open("rb") as following,
+        writer.open("ab") as log,
+    ):
+        for number in range(20):
+            log.write(PATTERN % number)
+            log.flush()
+            wait_until(lambda n=number: os.fstat(following.fileno()).st_size == 9 * (n + 1), "the new size", 5)  # type: ignore[misc]
+            assert following.read() == PATTERN % number
+
+
+@pytest.mark.parametrize("mode", ["none", "strict", "loose"])
+def test_every_mode_is_close_to_open(lab: Lab, tmp_path: Path, mode: str) -> None:
+    options = f"cache={mode},closetimeo=0,actimeo=0"
+    with two_mounts(lab, tmp_path, options, mode) as files:
+        for number in range(100):
+            data = PATTERN % number * (number + 1)
+            replace(files[number % 2], data)
+            assert [path.read_bytes() for path in files] == [data, data]
+
+
+def test_with_cache_none_every_read_and_write_goes_to_the_server(lab: Lab, tmp_path: Path) -> None:
+    with two_mounts(lab, tmp_path, "cache=none", "none") as files:
+        files[0].write_bytes(bytes(100))
+        descriptors = [os.open(path, os.O_RDWR) for path in files]
+        try:
+            for number in range(300):
+                os.pwrite(descriptors[number % 2], PATTERN % number, 10)
+                assert [os.pread(descriptor, 9, 10) for descriptor in descriptors] == [PATTERN % number] * 2
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
