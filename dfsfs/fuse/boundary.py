@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("dfsfs.fuse")
 
 P = ParamSpec("P")
+S = TypeVar("S")
 T = TypeVar("T")
 
 
@@ -49,19 +50,38 @@ def guarded(
         try:
             with trio.move_on_after(self.deadline):
                 return await handler(self, *args, **kwargs)
-        except pyfuse3.FUSEError:
-            raise
-        except DfsfsError as error:
-            log.debug("%s: %s", name, error)
-            raise pyfuse3.FUSEError(error.errno) from None
-        except Exception:
-            log.exception("%s failed in an unexpected way; the program gets EIO", name)
-            raise pyfuse3.FUSEError(errno.EIO) from None
+        except Exception as error:
+            raise _translated(error, name) from None
         log.warning("%s was given up after %g seconds", name, self.deadline)
         raise pyfuse3.FUSEError(errno.ETIMEDOUT)
 
     functools.update_wrapper(wrapper, handler)
     return wrapper
+
+
+def prompt(handler: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[S, P], T]:
+    """Like `guarded`, for what waits for nothing."""
+    name = getattr(handler, "__name__", "handler")
+
+    def wrapper(self: S, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return handler(self, *args, **kwargs)
+        except Exception as error:
+            raise _translated(error, name) from None
+
+    functools.update_wrapper(wrapper, handler)
+    return wrapper
+
+
+def _translated(error: Exception, name: str) -> pyfuse3.FUSEError:
+    """What a program gets for an error in the handler `name`."""
+    if isinstance(error, pyfuse3.FUSEError):
+        return error
+    if isinstance(error, DfsfsError):
+        log.debug("%s: %s", name, error)
+        return pyfuse3.FUSEError(error.errno)
+    log.error("%s failed in an unexpected way; the program gets EIO", name, exc_info=error)
+    return pyfuse3.FUSEError(errno.EIO)
 
 
 def quiet(

@@ -3,6 +3,9 @@
 What is not here, because SMB or pyfuse3 has nothing for it: byte-range locks and flock (local to this machine), lseek
 for holes, fallocate, extended attributes, hard and symbolic links, device files.
 
+Questions for names and attributes come most often, and most of them can be answered from what is known. These answers
+are given without a deadline, and what that takes: a third of their time.
+
 pyfuse3 passes its own types through Cython, whose objects are cheap to make; nothing is kept between requests.
 """
 
@@ -16,7 +19,7 @@ from typing import TYPE_CHECKING
 import pyfuse3
 from pyfuse3 import EntryAttributes, FileInfo, FUSEError, StatvfsData
 
-from dfsfs.fuse.boundary import guarded, quiet
+from dfsfs.fuse.boundary import guarded, prompt, quiet
 from dfsfs.vfs.filesystem import DOTS
 from dfsfs.vfs.mapping import NAME_UNITS_MAX, AttributeChanges
 
@@ -44,17 +47,34 @@ class DfsOperations(pyfuse3.Operations):
 
     # -- names and attributes ---------------------------------------------------------------------------------------
 
-    @guarded
     async def lookup(self, parent_inode: int, name: bytes, ctx: RequestContext) -> EntryAttributes:
+        known = self._lookup_known(parent_inode, name)
+        return known if known is not None else await self._lookup(parent_inode, name)
+
+    @prompt
+    def _lookup_known(self, parent_inode: int, name: bytes) -> EntryAttributes | None:
+        attributes = self._fs.lookup_known(parent_inode, name)
+        return None if attributes is None else self._entry(attributes)
+
+    @guarded
+    async def _lookup(self, parent_inode: int, name: bytes) -> EntryAttributes:
         return self._entry(await self._fs.lookup(parent_inode, name))
 
-    @quiet
     async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
         for ino, count in inode_list:
             self._fs.forget(ino, count)
 
-    @guarded
     async def getattr(self, inode: int, ctx: RequestContext) -> EntryAttributes:
+        known = self._getattr_known(inode)
+        return known if known is not None else await self._getattr(inode)
+
+    @prompt
+    def _getattr_known(self, inode: int) -> EntryAttributes | None:
+        attributes = self._fs.getattr_known(inode)
+        return None if attributes is None else self._entry(attributes)
+
+    @guarded
+    async def _getattr(self, inode: int) -> EntryAttributes:
         return self._entry(await self._fs.getattr(inode))
 
     @guarded

@@ -57,8 +57,8 @@ class Command(IntEnum):
     OPLOCK_BREAK = 18
 
 
-class HeaderFlags(IntFlag):
-    """MS-SMB2 2.2.1.2, Flags."""
+class HeaderFlags:
+    """MS-SMB2 2.2.1.2, Flags. Plain numbers: an IntFlag takes a microsecond for each `&`, and no message has none."""
 
     SERVER_TO_REDIR = 0x00000001
     ASYNC_COMMAND = 0x00000002

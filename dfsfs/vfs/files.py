@@ -382,6 +382,10 @@ class Files:
     def is_open(self, node: Node) -> bool:
         return node in self._by_node
 
+    def has_unwritten(self, node: Node) -> bool:
+        """Whether something that was written to the file is not on the server yet."""
+        return any(file.behind.pending for file in self._by_node.get(node, ()))
+
     def let_go(self, node: Node) -> None:
         """Closes handles that nobody uses on a file, or on what is below a folder, before it is changed by its name."""
         self._leases.kept.drop(node)

@@ -90,6 +90,15 @@ class FileSystem:
         await self._files.settle_name(folder, wire_name)
         return self._counted(await self._places.look_up(folder, wire_name))
 
+    def lookup_known(self, parent: int, name: bytes) -> Attributes | None:
+        """The answer of `lookup` if it can be given at once, else None."""
+        places = self._places
+        folder = places.table.get(parent)
+        if folder is None or not folder.is_directory:
+            return None
+        node = places.known(folder, places.names.to_wire(name))
+        return None if node is None or self._files.has_unwritten(node) else self._counted(node)
+
     def forget(self, ino: int, count: int) -> None:
         """Gives back `count` lookups."""
         self._places.table.forget(ino, count)
@@ -102,6 +111,13 @@ class FileSystem:
                 await self._files.query(node)
             else:
                 await self._places.refresh(node)
+        return self._places.attributes(node)
+
+    def getattr_known(self, ino: int) -> Attributes | None:
+        """The answer of `getattr` if it can be given at once, else None."""
+        node = self._places.table.get(ino)
+        if node is None or not self._is_fresh(node):
+            return None
         return self._places.attributes(node)
 
     async def setattr(self, ino: int, changes: AttributeChanges, handle: int | None = None) -> Attributes:

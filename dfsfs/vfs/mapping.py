@@ -47,6 +47,8 @@ _RESERVED = {
     **{chr(code): chr(0xF000 + code) for code in range(1, 0x20)},
 }
 _TO_WIRE = str.maketrans(_RESERVED)
+_READONLY = int(FileAttributes.READONLY)
+
 _FROM_WIRE = str.maketrans({wire: char for char, wire in _RESERVED.items()})
 _FROM_TRAILING = {wire: char for char, wire in _TRAILING.items()}
 
@@ -135,7 +137,7 @@ class Ownership:
         """What stat(2) shows for a file or folder of a server."""
         directory = stat.is_directory
         mode = posix.S_IFDIR | self.dir_mode if directory else posix.S_IFREG | self.file_mode
-        if not directory and stat.attributes & FileAttributes.READONLY:
+        if not directory and stat.attributes & _READONLY:
             mode &= ~WRITE_BITS
         return Attributes(
             ino=ino,

@@ -161,6 +161,7 @@ class NodeTable:
         self.epoch = 0
         """How many changes were made here."""
         self._nodes: dict[int, Node] = {ROOT: self.root}
+        self._seeds: dict[UncPath, hashlib.blake2b] = {}
 
     # -- finding ----------------------------------------------------------------------------------------------------
 
@@ -322,9 +323,12 @@ class NodeTable:
             node = parent
 
     def _number(self, parent: Node, name: str, share: UncPath, file_id: int) -> int:
-        number = _hashed(share.key, file_id & FILE_ID_MASK)
+        seed = self._seeds.get(share)
+        if seed is None:
+            seed = self._seeds[share] = _seed(share.key)
+        number = _hashed(seed, file_id & FILE_ID_MASK)
         if number in self._nodes:  # a thousand links may lead to one file, so the next free one would be far away
-            number = _hashed((fold_name(name),), parent.ino)
+            number = _hashed(_seed((fold_name(name),)), parent.ino)
         while number in self._nodes:
             number = max(FIRST_NUMBER, (number + 1) & NUMBER_MASK)
         return number
@@ -356,7 +360,12 @@ class NodeTable:
             assert len(list(self.above(node))) <= len(self._nodes)
 
 
-def _hashed(names: Iterable[str], number: int) -> int:
+def _seed(names: Iterable[str]) -> hashlib.blake2b:
+    return hashlib.blake2b("\0".join(names).encode("utf-8", "surrogatepass"), digest_size=8)
+
+
+def _hashed(seed: hashlib.blake2b, number: int) -> int:
     """A node number, always the same for the same arguments."""
-    seed = "\0".join(names).encode("utf-8", "surrogatepass") + number.to_bytes(8, "little")
-    return max(FIRST_NUMBER, int.from_bytes(hashlib.blake2b(seed, digest_size=8).digest(), "little") & NUMBER_MASK)
+    mixed = seed.copy()
+    mixed.update(number.to_bytes(8, "little"))
+    return max(FIRST_NUMBER, int.from_bytes(mixed.digest(), "little") & NUMBER_MASK)

@@ -188,14 +188,11 @@ class Places:
         Raises:
             DfsfsError: the server's answer, ENOENT if there is no such name.
         """
+        if (found := self.known(parent, name)) is not None:
+            return found
+        if await self._look_around(parent) and (found := self.known(parent, name)) is not None:
+            return found
         known = self.table.child(parent, name)
-        if known is not None:
-            if known.hidden:
-                raise PosixError(errno.ENOENT, f"{name} was removed")
-            if self.is_valid(known) or self._known_unreached(known):
-                return known
-        if (seen := await self._in_view(parent, name)) is not None:
-            return seen
         changes = (parent.changes, known.changes if known else 0)
         try:
             stat, share = await self.run_in(parent, name, stat_of)
@@ -216,24 +213,24 @@ class Places:
         self.note(node, stat, node.changes if unchanged else -1)
         return node
 
-    async def _in_view(self, folder: Node, name: str) -> Node | None:
-        """The node of a name, if a listing of its folder can tell; None if the name has to be asked for.
+    def known(self, folder: Node, name: str) -> Node | None:
+        """The node of a (wire) name, if that can be said without asking. Counts no lookup.
 
         Raises:
             PosixError: ENOENT, there is no such name.
         """
-        view = self.views.current(folder, self.clock())
-        if view is None:
-            demand = folder.demand = folder.demand or Demand()
-            if not demand.asked(self.clock(), self.lifetimes.folders) or not await self._look_around(folder, demand):
-                return None
-            view = self.views.current(folder, self.clock())
         folded = fold_name(name)
+        known = folder.children.get(folded)
+        if known is not None:
+            if known.hidden:
+                raise PosixError(errno.ENOENT, f"{name} was removed")
+            if self.is_valid(known) or self._known_unreached(known):
+                return known
+        view = self.views.current(folder, self.clock())
         if view is None or not view.knows(folded):
             return None
         entry = view.entries.get(folded)
         if entry is None:
-            known = self.table.child(folder, name)
             if known is not None and not known.hidden:
                 self.table.detach(known)
             raise PosixError(errno.ENOENT, f"{name} is not in the folder")
@@ -242,8 +239,13 @@ class Places:
             node.expires = NEVER  # what a bound link shows is its target's root, and that was not asked yet
         return node if self.is_valid(node) else None
 
-    async def _look_around(self, folder: Node, demand: Demand) -> bool:
-        """Lists a folder for its view. Whether that worked; if not, it is no harm."""
+    async def _look_around(self, folder: Node) -> bool:
+        """Lists a folder for its view if so many of its names are asked for. Whether it did; if not, it is no harm."""
+        if self.views.current(folder, self.clock()) is not None:
+            return False
+        demand = folder.demand = folder.demand or Demand()
+        if not demand.asked(self.clock(), self.lifetimes.folders):
+            return False
         epoch = self.table.epoch
         begun = self.clock()
 
