@@ -58,6 +58,7 @@ class ParsedOptions:
     attribute_timeout_directory: float = ATTRIBUTE_TIMEOUT
     cache_mode: str = "strict"
     close_time: float = CLOSE_TIME
+    read_ahead: int | None = None
     read_size: int | None = None
     write_size: int | None = None
     dialects: tuple[int, ...] = DIALECTS
@@ -100,6 +101,8 @@ class CachingOptions:
     """`strict`, `none` or `loose`, as in mount.cifs."""
     attribute_timeout_file: float
     attribute_timeout_directory: float
+    read_ahead: int | None
+    """Most bytes to read ahead at one place of a file; None: as it turns out to be useful."""
     close_time: float
     """For how long a handle stays open that no program uses any more."""
 

@@ -24,7 +24,7 @@ from dfsfs.config import ConfigError
 from dfsfs.dfsc.policy import Policy
 from dfsfs.dfsc.static import parse_static
 from dfsfs.errors import ConnectError, DfsfsError, NtStatus, PosixError
-from dfsfs.fuse.kernel import GRACE, FuseCache, serve
+from dfsfs.fuse.kernel import GRACE, READ_AHEAD_KB, FuseCache, serve
 from dfsfs.fuse.operations import DfsOperations
 from dfsfs.namespace.client import Namespace
 from dfsfs.namespace.referrals import ReferralSettings
@@ -34,6 +34,7 @@ from dfsfs.vfs.filesystem import FileSystem
 from dfsfs.vfs.leases import CacheMode, Caching
 from dfsfs.vfs.mapping import NameMapping, Ownership
 from dfsfs.vfs.places import Lifetimes
+from dfsfs.vfs.readahead import LIMIT as LARGEST_WINDOW
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -80,7 +81,8 @@ async def _run(config: MountConfig, settings: ReferralSettings, mountpoint: str,
         async with trio.open_nursery() as nursery:
             nursery.start_soon(namespace.serve)
             nursery.start_soon(filesystem.serve)
-            await serve(DfsOperations(filesystem, deadline=deadline), mountpoint, fuse_options(config), on_ready)
+            operations = DfsOperations(filesystem, deadline=deadline)
+            await serve(operations, mountpoint, fuse_options(config), on_ready, read_ahead_kb=read_ahead_kb(config))
             nursery.cancel_scope.cancel()
 
 
@@ -164,7 +166,11 @@ def make_filesystem(config: MountConfig, namespace: Namespace, root: Location) -
         lifetimes=Lifetimes(caching.attribute_timeout_file, caching.attribute_timeout_directory),
         clock=trio.current_time,
         follow_links=config.use_dfs,
-        caching=Caching(_CACHE_MODES[caching.mode], caching.close_time),
+        caching=Caching(
+            _CACHE_MODES[caching.mode],
+            caching.close_time,
+            LARGEST_WINDOW if caching.read_ahead is None else caching.read_ahead,
+        ),
         kernel=FuseCache(),
     )
 
@@ -186,6 +192,12 @@ def transport_settings(config: MountConfig) -> TransportSettings:
         read_size=options.read_size,
         write_size=options.write_size,
     )
+
+
+def read_ahead_kb(config: MountConfig) -> int:
+    """How far the kernel is to read ahead, in KiB."""
+    asked = config.caching.read_ahead
+    return READ_AHEAD_KB if asked is None else min(READ_AHEAD_KB, asked // 1024)
 
 
 def fuse_options(config: MountConfig) -> set[str]:

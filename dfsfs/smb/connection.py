@@ -266,6 +266,11 @@ class PendingCall:
             call.error = ConnectionLost(connection.host, NtStatus.IO_TIMEOUT, detail)
             self._event.set()
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether the call has its answers, or an error."""
+        return self._event.is_set()
+
     def result(self) -> list[Response]:
         """The answers of a call that is settled, in the order of the requests. Errors as in Connection.call."""
         if self._call.error is not None:

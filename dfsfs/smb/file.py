@@ -52,6 +52,35 @@ class PendingWrite:
         return None
 
 
+class PendingRead:
+    """A READ under way."""
+
+    __slots__ = ("_call", "_file", "size")
+
+    def __init__(self, file: RemoteFile, call: PendingCall, size: int) -> None:
+        self.size = size
+        self._file = file
+        self._call = call
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether there is nothing to wait for any more."""
+        return self._call.is_settled
+
+    async def outcome(self) -> Buffer:
+        """Waits for the data, fewer bytes than were asked for only at the end of the file. Errors as in
+        RemoteFile.read. Cancelling this wait gives up nothing.
+        """
+        await self._call.settle()
+        (response,) = self._call.result()
+        self._file.tree.note(response.status)
+        return self._file.read_data(response, self.size)
+
+    def abandon(self) -> None:
+        """Nobody wants the data any more."""
+        self._call.abandon()
+
+
 class RemoteFile:
     """An open handle. `stat` is what the server said when it was opened.
 
@@ -97,18 +126,29 @@ class RemoteFile:
         limit = self._piece(self.tree.limits.read)
         if size <= limit:
             (response,) = await self.tree.call([wire.encode_read(self._file_id, offset, size)])
-            return self._read_data(response, size)
+            return self.read_data(response, size)
         pieces = [(start, min(limit, offset + size - start)) for start in range(offset, offset + size, limit)]
         requests = (wire.encode_read(self._file_id, start, length) for start, length in pieces)
         result = bytearray()
         for (_, length), response in zip(pieces, await self._pipeline(requests), strict=True):
-            data = self._read_data(response, length)
+            data = self.read_data(response, length)
             result += data
             if len(data) < length:
                 break
         return result
 
-    def _read_data(self, response: Response, size: int) -> Buffer:
+    def start_read(self, offset: int, size: int) -> PendingRead:
+        """Asks for `size` bytes at `offset`, fewer if one READ does not carry them, and does not wait.
+
+        Raises:
+            ConnectionLost, SecurityError, WireError: the connection has ended.
+        """
+        size = min(size, self._piece(self.tree.limits.read))
+        request = wire.encode_read(self._file_id, offset, size)
+        return PendingRead(self, self.tree.connection.start([request], self.tree.route), size)
+
+    def read_data(self, response: Response, size: int) -> Buffer:
+        """What the answer to a READ of `size` bytes has brought. Errors as in read."""
         if response.status == NtStatus.END_OF_FILE:
             return b""
         self.tree.check(response, f"read of {self.path}")

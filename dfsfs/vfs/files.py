@@ -27,6 +27,7 @@ from dfsfs.namespace.junction import Attempt, Covered, TargetBinding
 from dfsfs.smb.fscc import FileAttributes
 from dfsfs.smb.leases import LeaseState
 from dfsfs.smb.wire import Buffer, CreateDisposition
+from dfsfs.vfs.ahead import ReadAhead
 from dfsfs.vfs.handles import OpenFile
 from dfsfs.vfs.leases import CacheMode, Leases
 from dfsfs.vfs.openflags import access_of, disposition_of, is_synchronous, only_reads, options_of
@@ -76,6 +77,7 @@ class Files:
         self._budget = Budget()
         self._written = trio.Event()
         self._prefetch = Prefetch(places)
+        self._ahead = ReadAhead(caching.read_ahead)
 
     async def serve(self) -> None:
         """Sends what programs leave unsent, answers lease breaks. Runs until it is cancelled."""
@@ -225,6 +227,7 @@ class Files:
             WriteBehind(self._budget),
             appends=bool(flags & os.O_APPEND),
             synchronous=is_synchronous(flags) or self._leases.mode is CacheMode.NONE,
+            reads_ahead=not flags & os.O_DIRECT and self._leases.mode is not CacheMode.NONE,
             head_expires=asked + self._places.lifetimes.files,
             lease=self._leases.request,
         )
@@ -245,6 +248,8 @@ class Files:
         file = self._handles.pop(handle, None)
         if file is None:
             return
+        if file.ahead is not None:
+            file.ahead.clear()
         node = file.node
         files = self._by_node[node]
         files.remove(file)
@@ -297,6 +302,9 @@ class Files:
         if self._leases.is_due(file.node, LeaseState.READ):
             await self._on(file, lambda attempt: self._leases.renew(file.node, attempt, LeaseState.READ))
         self._leases.reads(file.node)
+        found = file.read_ahead(self._ahead, offset, size) if file.reads_ahead else None
+        if found is not None and (data := await found.data()) is not None:
+            return data
         return await self._on(file, lambda attempt: file.read(attempt, offset, size))
 
     async def write(self, handle: int, offset: int, data: Buffer) -> int:

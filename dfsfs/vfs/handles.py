@@ -37,6 +37,7 @@ import trio
 
 from dfsfs.errors import DfsfsError, Disposition, PosixError
 from dfsfs.smb.wire import Access, Buffer, CreateDisposition, CreateOptions
+from dfsfs.vfs.ahead import AheadReader
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from dfsfs.smb.file import RemoteFile
     from dfsfs.smb.fscc import FileStat
     from dfsfs.smb.leases import Lease, LeaseRequest
+    from dfsfs.vfs.ahead import Found, ReadAhead
     from dfsfs.vfs.nodes import Node
     from dfsfs.vfs.writebehind import Rewrite, WriteBehind
 
@@ -73,9 +75,11 @@ class OpenFile:
         "_poison",
         "_remote",
         "access",
+        "ahead",
         "appends",
         "behind",
         "node",
+        "reads_ahead",
         "synchronous",
         "unsynced",
         "written",
@@ -91,6 +95,7 @@ class OpenFile:
         *,
         appends: bool = False,
         synchronous: bool = False,
+        reads_ahead: bool = False,
         head_expires: float = 0.0,
         lease: LeaseSource,
     ) -> None:
@@ -98,10 +103,14 @@ class OpenFile:
         self.access = access
         self.behind = behind
         """What was written and the server has not acknowledged yet."""
+        self.ahead: AheadReader | None = None
+        """What is read ahead, if anything was read that calls for it."""
         self.appends = appends
         """Opened with O_APPEND."""
         self.synchronous = synchronous
         """Opened with O_SYNC, O_DSYNC or O_DIRECT: each write waits for the server."""
+        self.reads_ahead = reads_ahead
+        """Whether what the program may read next is asked for before it does."""
         self.written = False
         """Whether a change through this handle was acknowledged to the program."""
         self.unsynced = False
@@ -192,6 +201,16 @@ class OpenFile:
         if offset + size > len(head) and len(head) < self._opened.size:
             return None
         return memoryview(head)[offset : offset + size]
+
+    def read_ahead(self, ahead: ReadAhead, offset: int, size: int) -> Found | None:
+        """Takes note of a read, starts what may be read next, and returns the way to the data if that is coming."""
+        if not self.is_current:
+            return None
+        if self.ahead is None:
+            self.ahead = AheadReader(ahead)
+        node = self.node
+        end = max(node.end, node.stat.size if node.stat is not None else 0)
+        return self.ahead.find(self._remote, (self._remote, node.changes, node.breaks), offset, size, end)
 
     def write_behind(self, offset: int, data: Buffer) -> bool:
         """Takes data to be written without waiting, if there is room and the handle is the right one for it."""

@@ -35,6 +35,7 @@ from dfsfs.smb.leases import LeaseRequest, LeaseState
 from dfsfs.smb.wire import Access
 from dfsfs.vfs.kept import KeptHandles
 from dfsfs.vfs.nodes import NEVER
+from dfsfs.vfs.readahead import LIMIT
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -69,10 +70,13 @@ class CacheMode(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Caching:
-    """How the data of files is kept. `close_time` in seconds."""
+    """How the data of files is kept. `close_time` in seconds; `read_ahead`: bytes that are asked for at most before a
+    program reads them at one position of a file.
+    """
 
     mode: CacheMode = CacheMode.STRICT
     close_time: float = CLOSE_TIME
+    read_ahead: int = LIMIT
 
 
 class KernelCache(Protocol):

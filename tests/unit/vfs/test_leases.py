@@ -131,10 +131,10 @@ async def test_reading_on_after_a_break_asks_for_the_lease_first(autojump_clock:
         world.take_back(NONE)
         await wait_all_tasks_blocked()
         world.clear()
-        await world.read(handle)
+        await world.fs.read(handle, 50_000, 10)
         assert world.sent() == ["renew file", "read file"]
         assert world.lease.state == SHARED
-        await world.read(handle)
+        await world.fs.read(handle, 90_000, 10)
         assert world.sent()[2:] == ["read file"]
         await world.fs.release(handle)
 

@@ -1,0 +1,100 @@
+"""Which parts of a file a program will read next: the policy of reading ahead.
+
+A file is read in streams: positions that move forward without gaps. There may be several in one file, interleaved. For
+each, as much as its window is asked for ahead of its position. The window begins small, doubles with every read that
+goes on where the last one ended, and beyond LARGE only when the program had to wait for data all the same: then the
+line holds more than the window.
+
+Reads of one stream may come in another order than the program made them, as the kernel sends several at once. So a read
+a little before or after the position belongs to the stream and proves nothing.
+
+Pure.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+SMALL = 256 * 1024
+"""Bytes of the first window."""
+LARGE = 8 * 1024 * 1024
+"""Bytes of a window that grows without proof that it has to."""
+LIMIT = 32 * 1024 * 1024
+"""Bytes of the largest window: what 1 Gbit/s carries in a quarter of a second."""
+SEGMENT = 1024 * 1024
+"""Bytes that are asked for at once, at most."""
+STREAMS = 8
+"""Positions that are followed in one file."""
+DISORDER = 4 * 1024 * 1024
+"""Bytes by which a read may be late: as many as the kernel reads ahead itself."""
+
+
+@dataclass(slots=True, eq=False)
+class Stream:
+    """A position that moves forward."""
+
+    position: int
+    """The end of the furthest read."""
+    ahead: int
+    """The end of what was asked for."""
+    window: int = 0
+    size: int = SEGMENT
+    """Bytes of the last read."""
+
+    def follows(self, offset: int) -> bool:
+        """Whether a read at `offset` is part of the stream."""
+        return self.position - DISORDER <= offset <= max(self.position, self.ahead)
+
+    def read(self, offset: int, size: int, limit: int) -> None:
+        """Takes note of a read. `limit`: bytes that the window may have now."""
+        if offset == self.position:
+            self.window = min(max(SMALL, self.window, min(2 * self.window, LARGE)), limit)
+            self.size = size
+        self.position = max(self.position, offset + size)
+        self.ahead = max(self.ahead, self.position)
+
+    def waited(self, limit: int) -> None:
+        """The program had to wait for what was asked for ahead."""
+        if self.window >= LARGE:
+            self.window = min(2 * self.window, limit)
+
+    def wants(self, end: int) -> tuple[int, int] | None:
+        """Offset and size of what should be asked for next in a file of `end` bytes, if anything.
+
+        A whole number of reads of the size that the last one had, so that each finds its data in one piece. The last
+        one goes beyond the end: what the server says of that counts, and not `end`.
+        """
+        reads = max(1, min(SEGMENT, self.window) // self.size)
+        size = min(SEGMENT, reads * self.size)
+        if self.ahead >= end or self.ahead + size > self.position + self.window:
+            return None
+        return self.ahead, size
+
+
+@dataclass(slots=True, eq=False)
+class Streams:
+    """The streams of one open file. The one that was read last is at the end."""
+
+    streams: list[Stream] = field(default_factory=list)
+
+    def find(self, offset: int) -> Stream | None:
+        """The stream that a read at `offset` belongs to."""
+        for stream in reversed(self.streams):
+            if stream.follows(offset):
+                return stream
+        return None
+
+    def begin(self, offset: int, size: int, limit: int) -> tuple[Stream, Stream | None]:
+        """A new stream, of which this is the first read; and the one that it takes the place of, if there are too many.
+
+        Who reads the beginning of a file mostly goes on.
+        """
+        stream = Stream(offset + size, offset + size, min(SMALL, limit) if offset == 0 else 0, size)
+        self.streams.append(stream)
+        return stream, self.streams.pop(0) if len(self.streams) > STREAMS else None
+
+    def used(self, stream: Stream) -> None:
+        """The stream was read from."""
+        if self.streams[-1] is not stream:
+            self.streams.remove(stream)
+            self.streams.append(stream)
