@@ -189,9 +189,7 @@ _CACHES = [
     _flag("noac", {_FOR_FILES: 0.0, _FOR_FOLDERS: 0.0}, "keep no attributes"),
     _value("rsize", "read_size", values.whole(4096, 8 << 20), "BYTES", "most bytes in one READ; what servers offer"),
     _value("wsize", "write_size", values.whole(4096, 8 << 20), "BYTES", "most bytes in one WRITE; what servers offer"),
-    _value(
-        "rasize", "read_ahead", values.whole(0, 1 << 30), "BYTES", "most bytes to read ahead in one place"
-    ),
+    _value("rasize", "read_ahead", values.whole(0, 1 << 30), "BYTES", "most bytes to read ahead in one place"),
     *_refused("strictsync sync dirsync", NOT_YET),
     *_ignored("fsc nostrictsync async", "no data is kept on disk, and fsync always asks the server"),
     *_ignored(

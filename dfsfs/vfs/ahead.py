@@ -143,6 +143,8 @@ class AheadReader:
             self._streams.used(stream)
             found = self._found(stream, stamp, offset, offset + size)
             stream.read(offset, size, self._ahead.limit)
+        for left in self._streams.left():
+            self._ahead.drop(left)
         self._forget_passed(stream)
         self._start(remote, stamp, stream, end)
         return found

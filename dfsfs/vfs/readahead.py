@@ -6,7 +6,9 @@ goes on where the last one ended, and beyond LARGE only when the program had to 
 line holds more than the window.
 
 Reads of one stream may come in another order than the program made them, as the kernel sends several at once. So a read
-a little before or after the position belongs to the stream and proves nothing.
+a little before or after the position belongs to the stream. It counts once there is no gap before it.
+
+A stream that is not read from while others are is one that the program has left by a seek.
 
 Pure.
 """
@@ -25,6 +27,10 @@ SEGMENT = 1024 * 1024
 """Bytes that are asked for at once, at most."""
 STREAMS = 8
 """Positions that are followed in one file."""
+EARLY = 16
+"""Reads behind a gap that may be waiting for the one that fills it. More are no order at all."""
+LEFT = 16
+"""Reads elsewhere in the file after which a stream counts as left."""
 DISORDER = 4 * 1024 * 1024
 """Bytes by which a read may be late: as many as the kernel reads ahead itself."""
 
@@ -40,18 +46,37 @@ class Stream:
     window: int = 0
     size: int = SEGMENT
     """Bytes of the last read."""
+    last: int = 0
+    """Which read of the file was the last one here."""
+    complete: int = field(init=False)
+    """The end of what was read without a gap."""
+    _early: dict[int, int] = field(default_factory=dict)
+    """Reads behind a gap: where they begin and end."""
+
+    def __post_init__(self) -> None:
+        self.complete = self.position
 
     def follows(self, offset: int) -> bool:
         """Whether a read at `offset` is part of the stream."""
-        return self.position - DISORDER <= offset <= max(self.position, self.ahead)
+        return self.position - DISORDER <= offset <= max(self.position, self.ahead) + SEGMENT
 
     def read(self, offset: int, size: int, limit: int) -> None:
         """Takes note of a read. `limit`: bytes that the window may have now."""
-        if offset == self.position:
-            self.window = min(max(SMALL, self.window, min(2 * self.window, LARGE)), limit)
+        if offset == self.complete:
+            self.complete = offset + size
+            while self.complete in self._early:
+                self.complete = self._early.pop(self.complete)
+            self.window = min(max(SMALL, 2 * size, self.window, min(2 * self.window, LARGE)), limit)
             self.size = size
+        elif offset > self.complete:
+            self._early[offset] = offset + size
+            if len(self._early) > EARLY:
+                self._early.clear()
         self.position = max(self.position, offset + size)
         self.ahead = max(self.ahead, self.position)
+        if self.position - self.complete > DISORDER:  # what is missing will not come any more
+            self.complete = self.position
+            self._early.clear()
 
     def waited(self, limit: int) -> None:
         """The program had to wait for what was asked for ahead."""
@@ -76,9 +101,11 @@ class Streams:
     """The streams of one open file. The one that was read last is at the end."""
 
     streams: list[Stream] = field(default_factory=list)
+    reads: int = 0
 
     def find(self, offset: int) -> Stream | None:
         """The stream that a read at `offset` belongs to."""
+        self.reads += 1
         for stream in reversed(self.streams):
             if stream.follows(offset):
                 return stream
@@ -90,11 +117,20 @@ class Streams:
         Who reads the beginning of a file mostly goes on.
         """
         stream = Stream(offset + size, offset + size, min(SMALL, limit) if offset == 0 else 0, size)
+        stream.last = self.reads
         self.streams.append(stream)
         return stream, self.streams.pop(0) if len(self.streams) > STREAMS else None
 
+    def left(self) -> list[Stream]:
+        """The streams that the program has left; they are forgotten."""
+        left = [stream for stream in self.streams if self.reads - stream.last > LEFT]
+        for stream in left:
+            self.streams.remove(stream)
+        return left
+
     def used(self, stream: Stream) -> None:
         """The stream was read from."""
+        stream.last = self.reads
         if self.streams[-1] is not stream:
             self.streams.remove(stream)
             self.streams.append(stream)
