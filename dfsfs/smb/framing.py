@@ -6,11 +6,13 @@ call may bring many of them. A frame that does not fit into what is left of the 
 exactly its size, and the rest of it is received straight into that: READ data is handed up, and on to the kernel, as
 a view of this buffer.
 
-Pure. A buffer is never used again once a frame in it was handed out, so views stay valid for as long as somebody
-holds them.
+Pure. A buffer is used again only when nobody holds a view of it any more, so views stay valid for as long as somebody
+has them.
 """
 
 from __future__ import annotations
+
+import sys
 
 from dfsfs.errors import WireError
 
@@ -21,6 +23,36 @@ _MINIMUM_SPACE = 4 * 1024
 """With less than this left in a chunk a new one costs less than the extra receive calls."""
 
 
+POOLED = 16
+"""Large buffers that are kept for the next frames: as many READs as are under way with a fast server."""
+_UNUSED = 2
+"""References to a buffer that only the pool's list knows: that one, and the argument of getrefcount."""
+
+
+class _BufferPool:
+    """Large buffers, lent out as views.
+
+    A new one costs as much as a copy of the data that comes into it: it is filled with zeros, page by page. Whether a
+    buffer is free shows in its reference count, since every view of it counts.
+    """
+
+    def __init__(self) -> None:
+        self._buffers: list[bytearray] = []
+
+    def get(self, length: int) -> memoryview:
+        """`length` bytes, of any content, that nobody else has."""
+        buffers = self._buffers
+        for index in range(len(buffers)):
+            if len(buffers[index]) >= length and sys.getrefcount(buffers[index]) == _UNUSED:
+                buffers.append(buffers.pop(index))
+                return memoryview(buffers[-1])[:length]
+        buffer = bytearray(length)
+        buffers.append(buffer)
+        if len(buffers) > POOLED:
+            del buffers[0]
+        return memoryview(buffer)
+
+
 class FrameReader:
     """One direction of one connection. `limit` is the longest frame accepted, in bytes."""
 
@@ -29,6 +61,7 @@ class FrameReader:
         self._chunk = memoryview(bytearray(CHUNK_SIZE))
         self._start = 0  # first byte in the chunk that belongs to no frame handed out
         self._end = 0  # end of what was received
+        self._pool = _BufferPool()
         self._large: memoryview | None = None  # a frame that has its own buffer, while it is incomplete
         self._filled = 0  # bytes of it that are there
 
@@ -65,7 +98,7 @@ class FrameReader:
                 self._start = begin + length
                 continue
             if begin + length > len(self._chunk):
-                self._large = memoryview(bytearray(length))
+                self._large = self._pool.get(length)
                 self._filled = self._end - begin
                 self._large[: self._filled] = self._chunk[begin : self._end]
                 self._start = self._end

@@ -57,6 +57,40 @@ def test_a_large_frame_is_received_into_its_own_buffer() -> None:
     assert len(reader.space()) == 10**6 - 96
 
 
+@given(st.lists(st.tuples(st.integers(100_000, 300_000), st.booleans()), max_size=40))
+def test_a_buffer_is_used_again_only_when_nobody_has_a_view_of_it(frames: list[tuple[int, bool]]) -> None:
+    reader, kept = FrameReader(10**7), list[tuple[memoryview, bytes]]()
+    for number, (length, keeps) in enumerate(frames):
+        body = bytes([number]) * length
+        (frame,) = whole(reader, body)
+        if keeps:
+            kept.append((frame[1000:2000], body[1000:2000]))
+        del frame
+    assert all(view == body for view, body in kept)
+
+
+def test_buffers_nobody_looks_at_are_used_again() -> None:
+    reader, seen = FrameReader(10**7), set[int]()
+    for _ in range(50):
+        (frame,) = whole(reader, bytes(10**6))
+        seen.add(id(frame.obj))
+        del frame
+    assert len(seen) == 1
+
+
+def whole(reader: FrameReader, body: bytes) -> list[memoryview]:
+    """The frames that come of one, received in as few pieces as possible."""
+    stream, frames, at = framed([body]), list[memoryview](), 0
+    while at < len(stream):
+        space = reader.space()
+        count = min(len(space), len(stream) - at)
+        space[:count] = stream[at : at + count]
+        del space
+        at += count
+        frames += reader.received(count)
+    return frames
+
+
 @pytest.mark.parametrize(
     ("prefix", "text"),
     [
