@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import pyfuse3
 from pyfuse3 import EntryAttributes, FileInfo, FUSEError, StatvfsData
 
+from dfsfs.errors import DfsfsError
 from dfsfs.fuse.boundary import guarded, prompt, quiet
 from dfsfs.vfs.filesystem import DOTS
 from dfsfs.vfs.mapping import NAME_UNITS_MAX, AttributeChanges
@@ -53,12 +54,18 @@ class DfsOperations(pyfuse3.Operations):
 
     @prompt
     def _lookup_known(self, parent_inode: int, name: bytes) -> EntryAttributes | None:
-        attributes = self._fs.lookup_known(parent_inode, name)
+        try:
+            attributes = self._fs.lookup_known(parent_inode, name)
+        except DfsfsError as error:
+            return self._nothing(parent_inode, error)
         return None if attributes is None else self._entry(attributes)
 
     @guarded
     async def _lookup(self, parent_inode: int, name: bytes) -> EntryAttributes:
-        return self._entry(await self._fs.lookup(parent_inode, name))
+        try:
+            return self._entry(await self._fs.lookup(parent_inode, name))
+        except DfsfsError as error:
+            return self._nothing(parent_inode, error)
 
     async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
         for ino, count in inode_list:
@@ -200,6 +207,19 @@ class DfsOperations(pyfuse3.Operations):
         await self._fs.release(fh)
 
     # -- pieces -----------------------------------------------------------------------------------------------------
+
+    def _nothing(self, parent_inode: int, error: DfsfsError) -> EntryAttributes:
+        """The answer that there is no such name, which the kernel may keep: programs look for many that are not there.
+
+        Raises:
+            DfsfsError: the error, if it says anything else.
+        """
+        if error.errno != errno.ENOENT:
+            raise error
+        entry = EntryAttributes()
+        entry.st_ino = 0
+        entry.entry_timeout = entry.attr_timeout = self._fs.absence(parent_inode)
+        return entry
 
     def _entry(self, attributes: Attributes) -> EntryAttributes:
         entry = EntryAttributes()

@@ -165,6 +165,11 @@ class FileSystem:
             return 0.0, 0.0
         return self._places.remaining(node)
 
+    def absence(self, parent: int) -> float:
+        """For how many seconds the kernel may believe that a folder does not have a name that was just looked up."""
+        folder = self._places.table.get(parent)
+        return 0.0 if folder is None else self._places.absence(folder)
+
     # -- directories ------------------------------------------------------------------------------------------------
 
     async def opendir(self, ino: int) -> int:

@@ -360,6 +360,12 @@ class Places:
         name = lifetime if node.is_link else max(0.0, min(lifetime, self._named_until(node) - now))
         return name, attributes
 
+    def absence(self, folder: Node) -> float:
+        """For how many seconds it may be believed that a name, just looked up, is not in a folder."""
+        view = self.views.current(folder, self.clock())
+        asked = self.clock() if view is None else view.origin.time
+        return max(0.0, asked + self.lifetimes.folders - self.clock())
+
     def lifetime(self, node: Node) -> float:
         """For how many seconds something that was learnt of the node this moment may be believed."""
         return self.lifetimes.folders if node.is_directory else self.lifetimes.files

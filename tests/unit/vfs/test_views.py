@@ -137,3 +137,14 @@ def test_views_that_are_too_old_go_when_others_come() -> None:
     for folder, time in zip(folders, (0.0, 0.5, 1.2), strict=True):
         views.keep(folder, (), Origin(share, 0, time))
     assert [folder.view is not None for folder in folders] == [False, True, True]
+
+
+async def test_that_a_name_is_not_there_is_believed_as_long_as_the_listing_that_says_so(autojump_clock: object) -> None:
+    world = full(World())
+    await fails(errno.ENOENT, world.fs.lookup(ROOT, b"nothing"))
+    assert world.fs.absence(ROOT) == ACTIMEO
+    await world.listing()
+    await trio.sleep(ACTIMEO / 4)
+    await fails(errno.ENOENT, world.fs.lookup(ROOT, b"nothing"))
+    assert world.fs.absence(ROOT) == pytest.approx(ACTIMEO * 3 / 4)
+    assert world.fs.absence(12345) == 0
