@@ -83,6 +83,7 @@ class Files:
         """Sends what programs leave unsent, answers lease breaks. Runs until it is cancelled."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._leases.serve)
+            nursery.start_soon(self._prefetch.serve)
             while True:
                 await self._written.wait()
                 await trio.sleep(LINGER)

@@ -13,6 +13,8 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import trio
+
 from dfsfs.errors import DfsfsError
 from dfsfs.unc import fold_name
 from dfsfs.vfs.nextfile import Walk
@@ -49,6 +51,16 @@ class Prefetch:
         self._walks: OrderedDict[Node, tuple[FolderView, Walk]] = OrderedDict()
         self._fetches: dict[tuple[Node, str], _Fetch] = {}
         self._size = 0
+        self._filled = trio.Event()
+
+    async def serve(self) -> None:
+        """Gives up what nobody has opened in time. Runs until it is cancelled."""
+        while True:
+            await self._filled.wait()
+            while self._fetches:
+                await trio.sleep(self._places.lifetimes.files)
+                self._give_up_old()
+            self._filled = trio.Event()
 
     async def take(self, node: Node) -> tuple[RemoteFile, TargetBinding, float] | None:
         """The file as it was fetched, closed already, where from, and when it was asked for; None if it was not."""
@@ -119,6 +131,7 @@ class Prefetch:
             return False
         self._fetches[key] = _Fetch(pending, binding, size, self._places.clock(), self._places.table.epoch)
         self._size += size
+        self._filled.set()
         return True
 
     def _pop(self, key: tuple[Node, str]) -> _Fetch | None:

@@ -78,6 +78,7 @@ class MemoryStore:
     def __init__(self, share: UncPath) -> None:
         self.share = share
         self.mark_links = True
+        self.fetches: list[MemoryFetch] = []
         self.gives_leases = False
         self.refuses = LeaseState.NONE
         """Parts that no lease gets."""
@@ -492,7 +493,8 @@ class MemoryFetch:
     """A file on its way: it is as it was when it was asked for."""
 
     def __init__(self, tree: MemoryTree, path: UncPath, size: int) -> None:
-        self.abandoned = False
+        self.abandoned = self.taken = False
+        tree.store.fetches.append(self)
         self._outcome: MemoryFile | SmbError
         tree.store.calls.append(("fetch", "/".join(path.below_share)))
         try:
@@ -504,6 +506,7 @@ class MemoryFetch:
             self._outcome._closed = True
 
     async def outcome(self) -> MemoryFile:
+        self.taken = True
         await trio.lowlevel.checkpoint()
         if isinstance(self._outcome, SmbError):
             raise self._outcome

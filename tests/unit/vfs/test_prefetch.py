@@ -137,3 +137,16 @@ async def test_nothing_is_fetched_for_writers(autojump_clock: object) -> None:
         handle = (await world.fs.open(await world.ino(f"link/{name}"), os.O_RDWR)).handle
         await world.fs.release(handle)
     assert world.fetched() == []
+
+
+async def test_what_nobody_opens_is_given_up_in_time(autojump_clock: object) -> None:
+    world = Library()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(world.fs.serve)
+        await world.list_link()
+        await world.read_all(NAMES[:4])
+        fetches = world.data.fetches
+        assert any(not fetch.abandoned and not fetch.taken for fetch in fetches)
+        await trio.sleep(2 * ACTIMEO)
+        assert all(fetch.abandoned or fetch.taken for fetch in fetches)
+        nursery.cancel_scope.cancel()
