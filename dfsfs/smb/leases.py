@@ -96,6 +96,8 @@ class Lease:
         """When the server did not give what was asked for, by the clock of whoever asks."""
         self.is_breaking = False
         """Whether the server waits for an acknowledgement."""
+        self.is_lost = False
+        """Whether it has ended with its connection."""
         self._epoch = 0
 
     @property
@@ -178,7 +180,7 @@ class LeaseTable:
         """The connection has ended: no lease is left. Returns what they were."""
         were = [(lease, lease.state) for lease in self._leases.values() if lease.state]
         for lease in self._leases.values():
-            lease.state = LeaseState.NONE
+            lease.state, lease.is_lost = LeaseState.NONE, True
         self._leases.clear()
         return were
 

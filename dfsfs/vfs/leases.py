@@ -191,6 +191,10 @@ class Leases:
         if lost & LeaseState.READ:
             node.breaks += 1
             node.covered_data = None
+        if lease.is_lost:
+            # What the kernel has is all that programs have until there is a server again, so it stays until then.
+            node.uncovered = True
+            lost &= ~LeaseState.READ
         self._breaks.send_nowait(_Break(node, lost, acknowledge))
 
     async def _answer(self, item: _Break) -> None:
@@ -236,16 +240,18 @@ class Leases:
             log.debug("%s: asking for its lease again: %s", node.name, error)
         if not part & lease.state:
             lease.refused[part] = self._places.clock()
-        if lease.state & LeaseState.READ and node.uncovered:
-            # What the kernel read in the meantime goes. That waits for the reads under way, and so they must not wait.
-            node.uncovered = False
-            self._breaks.send_nowait(_Break(node, LeaseState.READ, _nothing))
 
     def reads(self, node: Node) -> None:
         """Data of the file is about to be read for the kernel to keep."""
         lease = node.lease
-        if lease is not None and not lease.state & LeaseState.READ:
+        if lease is None:
+            return
+        if not lease.state & LeaseState.READ:
             node.uncovered = True
+        elif node.uncovered:
+            # What the kernel got without a lease goes. That waits for reads under way, so they must not wait for it.
+            node.uncovered = False
+            self._breaks.send_nowait(_Break(node, LeaseState.READ, _nothing))
 
 
 def _nothing() -> None:

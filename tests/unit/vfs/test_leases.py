@@ -174,6 +174,24 @@ async def test_data_that_waits_is_written_before_the_break_is_acknowledged(autoj
         await world.fs.release(handle)
 
 
+async def test_what_the_kernel_has_outlives_the_connection_until_there_is_a_new_one(autojump_clock: object) -> None:
+    async with leased() as world:
+        world.file.data += bytes(100_000)
+        handle, ino = await world.open(), await world.ino("link/file")
+        lease, before = world.lease, world.lease.state
+        world.namespace.cut("//fs1/data")
+        lease.state, lease.is_lost = NONE, True
+        lease.on_break(before, lambda: None)
+        await wait_all_tasks_blocked()
+        assert world.kernel.forgotten == []
+        await world.fs.read(handle, 50_000, 10)
+        assert world.lease is not lease and world.lease.state == SHARED
+        await world.fs.read(handle, 90_000, 10)
+        await wait_all_tasks_blocked()
+        assert world.kernel.forgotten == [ino]
+        await world.fs.release(handle)
+
+
 async def test_what_is_written_while_others_have_the_file_open_does_not_wait(autojump_clock: object) -> None:
     async with leased() as world:
         handle = await world.open(os.O_RDWR)
