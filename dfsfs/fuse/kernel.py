@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("dfsfs.fuse")
 
+NOTIFIERS = 16
+"""Threads that may wait for the kernel to forget something."""
 GRACE = 5.0
 """Seconds between the steps of taking a busy mount down."""
 MIN_TASKS = 10
@@ -56,7 +58,11 @@ class FuseCache:
     """What the kernel keeps of the files of the mount, as a KernelCache.
 
     The kernel waits for reads of the file that are under way, which the loop has to answer: so a thread waits for it.
+    There are threads for that alone, since what the reads wait for may need some, too.
     """
+
+    def __init__(self) -> None:
+        self._threads = trio.CapacityLimiter(NOTIFIERS)
 
     async def forget(self, ino: int) -> None:
         await self._notify(ino, attributes_only=False)
@@ -66,7 +72,9 @@ class FuseCache:
 
     async def _notify(self, ino: int, *, attributes_only: bool) -> None:
         try:
-            await trio.to_thread.run_sync(pyfuse3.invalidate_inode, ino, attributes_only, abandon_on_cancel=True)
+            await trio.to_thread.run_sync(
+                pyfuse3.invalidate_inode, ino, attributes_only, abandon_on_cancel=True, limiter=self._threads
+            )
         except OSError as error:
             if error.errno != errno.ENOENT:  # it does not know the file any more
                 log.warning("the kernel does not forget what it has of node %d: %s", ino, error)

@@ -113,8 +113,16 @@ class Files:
         stat = file.opened
         if before is not None and (before.size, before.written) != (stat.size, stat.written):
             # The kernel would go on to believe the old size for a while, and cut reads there.
-            await self._leases.kernel.forget_attributes(ino)
+            try:
+                await self._leases.kernel.forget_attributes(ino)
+            except trio.Cancelled:
+                self._discard(node, file.remote[0])
+                raise
         return self._register(file)
+
+    def _discard(self, node: Node, remote: RemoteFile) -> None:
+        remote.discard()
+        self._leases.ended(node, remote.lease)
 
     async def _kept(self, node: Node, flags: int) -> OpenFile | None:
         """The file with a handle that was kept when a program closed it."""
@@ -128,10 +136,11 @@ class Files:
             try:
                 self._places.accept(node, await remote.query(), binding.tree.share, changes)
                 node.seen = seen  # that was the file, and not its name
-            except DfsfsError:
-                remote.discard()
-                self._leases.ended(node, remote.lease)
-                return None
+            except (DfsfsError, trio.Cancelled) as error:
+                self._discard(node, remote)
+                if isinstance(error, DfsfsError):
+                    return None
+                raise
         assert node.stat is not None
         remote.stat = node.stat
         return self._file_of(node, remote, binding, flags, self._places.clock())
@@ -173,7 +182,7 @@ class Files:
         try:
             self._places.accept(node, remote.stat, binding.tree.share, changes)
         except PosixError:
-            await remote.close()
+            self._discard(node, remote)
             raise
         if fetched is not None or not node.is_covered:
             node.expires = min(node.expires, asked + self._places.lifetimes.files)
