@@ -17,10 +17,14 @@ from collections import OrderedDict, deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+import trio
+
 from dfsfs.errors import DfsfsError
 from dfsfs.vfs.readahead import DISORDER, LIMIT, SMALL, Stream, Streams
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from dfsfs.smb.wire import Buffer
 
 BUDGET = 128 * 1024 * 1024
@@ -53,6 +57,7 @@ class _Segment:
     offset: int
     pending: PendingRead
     stamp: object
+    asked: float
     unread: int
     """Bytes that no program has got yet."""
 
@@ -68,7 +73,10 @@ class _Segment:
 class ReadAhead:
     """Reading ahead in a mount. `window` is the most that one stream may have, `budget` all of them, in bytes."""
 
-    def __init__(self, window: int = LIMIT, budget: int = BUDGET) -> None:
+    def __init__(
+        self, window: int = LIMIT, budget: int = BUDGET, clock: Callable[[], float] = trio.current_time
+    ) -> None:
+        self.clock = clock
         self._window = window
         self._limit = budget
         self._used = 0
@@ -187,7 +195,7 @@ class AheadReader:
                 pending = remote.start_read(offset, size)
             except DfsfsError:
                 return  # whoever reads there will hear of it
-            self._ahead.add(stream, _Segment(offset, pending, stamp, pending.size))
+            self._ahead.add(stream, _Segment(offset, pending, stamp, self._ahead.clock(), pending.size))
             stream.ahead = offset + pending.size
 
 
@@ -209,12 +217,13 @@ class Found:
         """Waits for the data, fewer bytes than were wanted only at the end of the file; None if it did not come."""
         pieces: list[Buffer] = []
         for segment, begin, end in self._parts:
-            if not segment.pending.is_settled:
-                self._stream.waited(self._ahead.limit)
+            waits = not segment.pending.is_settled
             try:
                 data = await segment.pending.outcome()
             except DfsfsError:
                 return None
+            if waits:
+                self._stream.waited(segment.asked, self._ahead.clock(), self._ahead.limit)
             pieces.append(memoryview(data)[begin:end])
             if len(data) < end:
                 break

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import subprocess
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
+import trio
 
 from tests.integration.mounts import mounted, wait_until
+from tests.lab_smb.clients import EXCLUSIVE, close_raw, open_pool, open_raw, share_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -151,6 +154,38 @@ def test_a_reader_sees_what_grows_in_another_mount(lab: Lab, tmp_path: Path) -> 
             log.flush()
             wait_until(lambda n=number: os.fstat(following.fileno()).st_size == 9 * (n + 1), "the new size", 5)  # type: ignore[misc]
             assert following.read() == PATTERN % number
+
+
+def test_a_handle_that_is_kept_is_nobody_s_obstacle(lab: Lab, tmp_path: Path) -> None:
+    """Others may want the file for themselves, or remove or rename it, as soon as no program here has it open."""
+
+    async def claim(path: str) -> None:
+        async with open_pool(lab) as pool:
+            share = share_of(lab, "fs1", "data")
+            tree = await pool.tree(share)
+            await close_raw(tree, await open_raw(tree, share.join([path]), share_access=EXCLUSIVE))
+            await tree.rename(share.join([path]), share.join([path + ".moved"]), replace=False)
+            await tree.remove_file(share.join([path + ".moved"]))
+
+    with mounted(lab, tmp_path / "m", LONG) as mount:
+        (mount / "link-single" / "wanted").write_bytes(b"data")
+        assert (mount / "link-single" / "wanted").read_bytes() == b"data"
+        trio.run(claim, "wanted")
+        assert not (lab.host("fs1").share_path("data") / "wanted.moved").exists()
+
+
+def test_kept_handles_below_a_folder_that_is_renamed_or_removed(lab: Lab, tmp_path: Path) -> None:
+    with mounted(lab, tmp_path / "m", LONG) as mount:
+        folder = mount / "link-single" / "full"
+        (folder / "deeper").mkdir(parents=True)
+        for path in (folder / "one", folder / "deeper" / "two"):
+            path.write_bytes(b"data")
+            assert path.read_bytes() == b"data"
+        folder.rename(folder.with_name("moved"))
+        moved = folder.with_name("moved")
+        assert (moved / "deeper" / "two").read_bytes() == b"data"
+        shutil.rmtree(moved)
+        assert not moved.exists()
 
 
 @pytest.mark.parametrize("mode", ["none", "strict", "loose"])

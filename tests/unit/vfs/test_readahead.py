@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import deque
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from dfsfs.errors import ConnectionLost, DfsfsError, NtStatus
 from dfsfs.vfs.ahead import AheadReader, ReadAhead
-from dfsfs.vfs.readahead import LARGE, LEFT, LIMIT, SEGMENT, SMALL, STREAMS, Stream, Streams
+from dfsfs.vfs.readahead import FULL, LEFT, LIMIT, SEGMENT, SMALL, STREAMS, Stream, Streams
 
 KIB, MIB = 1024, 1024 * 1024
 CONTENT = random.Random(1).randbytes(3 * MIB + 777)
@@ -79,21 +80,49 @@ def test_the_window_doubles_with_each_read_that_goes_on() -> None:
     for _ in range(8):
         stream.read(stream.position, 128 * KIB, LIMIT)
         windows.append(stream.window)
-    assert windows == [SMALL, 2 * SMALL, 4 * SMALL, 8 * SMALL, 16 * SMALL, LARGE, LARGE, LARGE]
+    assert windows == [SMALL, 2 * SMALL, 4 * SMALL, FULL, FULL, FULL, FULL, FULL]
 
 
-def test_beyond_that_it_grows_when_the_program_waits() -> None:
-    stream = Stream(0, 0, LARGE)
-    stream.waited(LIMIT)
-    assert stream.window == 2 * LARGE
+def test_beyond_that_it_grows_when_the_program_waits_for_a_long_line() -> None:
+    stream = Stream(0, 0, FULL)
+    stream.waited(0.0, 0.1, LIMIT)
+    assert stream.window == 2 * FULL
     stream.read(0, MIB, LIMIT)
-    assert stream.window == 2 * LARGE
-    for _ in range(5):
-        stream.waited(LIMIT)
+    stream.waited(0.05, 0.15, LIMIT)
+    assert stream.window == 2 * FULL
+    for second in range(1, 6):
+        stream.waited(second, second + 0.11, LIMIT)
     assert stream.window == LIMIT
     small = Stream(0, 0, SMALL)
-    small.waited(LIMIT)
+    small.waited(0.0, 0.1, LIMIT)
     assert small.window == SMALL
+
+
+def test_it_does_not_grow_when_answers_wait_for_each_other() -> None:
+    stream = Stream(0, 0, FULL)
+    stream.waited(0.0, 0.01, LIMIT)
+    for second in range(1, 6):
+        stream.waited(second, second + 0.03, LIMIT)
+    assert stream.window == 2 * FULL
+
+
+@pytest.mark.parametrize(
+    ("round_trip", "least", "most"), [(0.0002, FULL, 4 * MIB), (0.02, 4 * MIB, 8 * MIB), (0.1, 16 * MIB, LIMIT)]
+)
+def test_the_window_is_what_a_line_of_1_gbit_holds(round_trip: float, least: int, most: int) -> None:
+    """119 MiB in a second, one segment after the other."""
+    stream, free = Stream(0, 0, FULL), 0.0
+    waiting: deque[tuple[float, float]] = deque()
+    now = 0.0
+    for _ in range(400):
+        while len(waiting) < stream.window // MIB:
+            free = max(free, now) + 1 / 119
+            waiting.append((now, free + round_trip))
+        asked, comes = waiting.popleft()
+        if comes > now:
+            now = comes
+            stream.waited(asked, now, LIMIT)
+    assert least <= stream.window <= most
 
 
 def test_who_begins_at_the_beginning_is_expected_to_go_on() -> None:
@@ -104,14 +133,14 @@ def test_who_begins_at_the_beginning_is_expected_to_go_on() -> None:
 
 
 def test_nothing_is_asked_for_beyond_the_end() -> None:
-    stream = Stream(MIB, MIB, LARGE)
+    stream = Stream(MIB, MIB, FULL)
     assert stream.wants(MIB) is None
     assert stream.wants(MIB + 1) == (MIB, SEGMENT)
 
 
 @pytest.mark.parametrize("size", [4 * KIB, 128 * KIB, 384 * KIB, MIB, 3 * MIB])
 def test_what_is_asked_for_holds_a_whole_number_of_reads(size: int) -> None:
-    stream = Stream(size, size, LARGE, size)
+    stream = Stream(size, size, FULL, size)
     wanted = stream.wants(1 << 40)
     assert wanted is not None
     assert wanted[1] % size == 0 or wanted[1] == SEGMENT
