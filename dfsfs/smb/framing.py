@@ -12,45 +12,14 @@ has them.
 
 from __future__ import annotations
 
-import sys
-
 from dfsfs.errors import WireError
+from dfsfs.smb.buffers import BufferPool
 
 PREFIX_SIZE = 4
 CHUNK_SIZE = 64 * 1024
 """Most answers that carry no file data are far smaller; a READ's first piece is copied out of a chunk at worst."""
 _MINIMUM_SPACE = 4 * 1024
 """With less than this left in a chunk a new one costs less than the extra receive calls."""
-
-
-POOLED = 16
-"""Large buffers that are kept for the next frames: as many READs as are under way with a fast server."""
-_UNUSED = 2
-"""References to a buffer that only the pool's list knows: that one, and the argument of getrefcount."""
-
-
-class _BufferPool:
-    """Large buffers, lent out as views.
-
-    A new one costs as much as a copy of the data that comes into it: it is filled with zeros, page by page. Whether a
-    buffer is free shows in its reference count, since every view of it counts.
-    """
-
-    def __init__(self) -> None:
-        self._buffers: list[bytearray] = []
-
-    def get(self, length: int) -> memoryview:
-        """`length` bytes, of any content, that nobody else has."""
-        buffers = self._buffers
-        for index in range(len(buffers)):
-            if len(buffers[index]) >= length and sys.getrefcount(buffers[index]) == _UNUSED:
-                buffers.append(buffers.pop(index))
-                return memoryview(buffers[-1])[:length]
-        buffer = bytearray(length)
-        buffers.append(buffer)
-        if len(buffers) > POOLED:
-            del buffers[0]
-        return memoryview(buffer)
 
 
 class FrameReader:
@@ -61,7 +30,7 @@ class FrameReader:
         self._chunk = memoryview(bytearray(CHUNK_SIZE))
         self._start = 0  # first byte in the chunk that belongs to no frame handed out
         self._end = 0  # end of what was received
-        self._pool = _BufferPool()
+        self._pool = BufferPool()
         self._large: memoryview | None = None  # a frame that has its own buffer, while it is incomplete
         self._filled = 0  # bytes of it that are there
 

@@ -57,6 +57,7 @@ PURE = frozenset(
         "dfsfs.smb.framing",
         "dfsfs.smb.security",
         "dfsfs.smb.credits",
+        "dfsfs.smb.buffers",
         "dfsfs.smb.calls",
         "dfsfs.smb.leases",
         "dfsfs.smb.protocol",

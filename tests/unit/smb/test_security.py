@@ -254,6 +254,31 @@ def test_what_is_sealed_opens_at_the_other_end(cipher: Cipher, parts: tuple[Buff
         client.open(memoryview(frame))
 
 
+LARGE = bytes(range(256)) * 400
+
+
+@pytest.mark.parametrize("cipher", list(Cipher))
+@pytest.mark.parametrize("parts", [(LARGE,), (bytearray(LARGE[:164]), memoryview(LARGE)[164:], bytes(4))])
+def test_large_messages(cipher: Cipher, parts: tuple[Buffer, ...]) -> None:
+    client, server = pair(cipher)
+    message = b"".join(parts)
+    first, second = framed(client, *parts), framed(client, *reversed(parts))
+    assert decrypt(cipher, bytes(range(32 if "256" in cipher.name else 16)), bytes(first)) == message
+    assert bytes(server.open(memoryview(bytes(first)))) == message
+    assert bytes(server.open(memoryview(bytearray(first)))) == message
+    assert bytes(server.open(memoryview(second))) == b"".join(reversed(parts))
+
+
+@pytest.mark.parametrize("cipher", list(Cipher))
+@pytest.mark.parametrize("index", [5, 25, 60, 50_000, -1])
+def test_a_changed_large_frame_never_opens(cipher: Cipher, index: int) -> None:
+    client, server = pair(cipher)
+    frame = bytearray(framed(client, LARGE))
+    frame[index] ^= 1
+    with pytest.raises(SecurityError):
+        server.open(memoryview(frame))
+
+
 @pytest.mark.parametrize("cipher", list(Cipher))
 def test_no_nonce_is_used_twice(cipher: Cipher) -> None:
     client, _ = pair(cipher)

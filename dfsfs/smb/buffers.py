@@ -1,0 +1,33 @@
+"""BufferPool: large buffers that are used again.
+
+A new one costs as much as a copy of the data that comes into it: it is filled with zeros, page by page. Pure.
+"""
+
+from __future__ import annotations
+
+import sys
+
+POOLED = 16
+"""Buffers that are kept: as many READs as are under way with a fast server."""
+_UNUSED = 2
+"""References to a buffer that only the pool's list knows: that one, and the argument of getrefcount."""
+
+
+class BufferPool:
+    """Lends buffers out as views. Whether one is free again shows in its reference count: every view of it counts."""
+
+    def __init__(self) -> None:
+        self._buffers: list[bytearray] = []
+
+    def get(self, length: int) -> memoryview:
+        """`length` bytes, of any content, that nobody else has."""
+        buffers = self._buffers
+        for index in range(len(buffers)):
+            if len(buffers[index]) >= length and sys.getrefcount(buffers[index]) == _UNUSED:
+                buffers.append(buffers.pop(index))
+                return memoryview(buffers[-1])[:length]
+        buffer = bytearray(length)
+        buffers.append(buffer)
+        if len(buffers) > POOLED:
+            del buffers[0]
+        return memoryview(buffer)
