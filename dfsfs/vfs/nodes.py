@@ -83,6 +83,8 @@ class Node:
     """Size and last write time of the file when the kernel began to keep its data."""
     view: FolderView | None = None
     """What a folder's last listing said: see views.py."""
+    listing: set[str] | None = None
+    """While a folder is listed for its view: the folded names that were changed here since that began."""
     demand: Demand | None = None
     """How much names of a folder are asked for."""
     lease: Lease | None = None
@@ -213,7 +215,7 @@ class NodeTable:
         for child in list(node.children.values()):
             self._take_off(child)
         node.anchor = anchor
-        node.share, node.file_id, node.stat = None, 0, None
+        node.share, node.file_id, node.stat, node.listing = None, 0, None, None
         self.changed(node)
 
     def same_file(self, node: Node, stat: FileStat, share: UncPath) -> bool:
@@ -235,14 +237,13 @@ class NodeTable:
     def doubt(self, node: Node) -> None:
         """Takes note that somebody else may have changed the file: what is known of it has to be asked for again."""
         node.expires = NEVER
-        if node.parent is not None and node.parent.view is not None:
-            node.parent.view.touched(fold_name(node.name))
+        if node.parent is not None:
+            _touch(node.parent, node.name)
 
     def entry_changed(self, folder: Node, name: str) -> None:
         """Takes note that a name in a folder was made, removed, or given to something else here."""
         self.changed(folder)
-        if folder.view is not None:
-            folder.view.touched(fold_name(name))
+        _touch(folder, name)
 
     def detach(self, node: Node) -> None:
         """Takes a node off its place: its name is gone or belongs to something else now. The root can't go."""
@@ -358,6 +359,14 @@ class NodeTable:
                 assert self._nodes.get(child.ino) is child
             assert node is self.root or node.lookups or node.children or node.handles
             assert len(list(self.above(node))) <= len(self._nodes)
+
+
+def _touch(folder: Node, name: str) -> None:
+    """What is known of a name in a folder, or being learnt, may not be true any more."""
+    if folder.view is not None:
+        folder.view.touched(fold_name(name))
+    if folder.listing is not None:
+        folder.listing.add(fold_name(name))
 
 
 def _seed(names: Iterable[str]) -> hashlib.blake2b:

@@ -258,17 +258,18 @@ class Places:
                         break
             return found, attempt.tree.share
 
-        demand.busy = True
+        demand.busy, folder.listing = True, set[str]()
         try:
             found, share = await self.run(folder, entries)
         except DfsfsError:
             return False
         finally:
             demand.busy = False
+            unknown, folder.listing = folder.listing, None
         if len(found) > LOOK_AROUND:
             demand.hopeless = True
             return False
-        self.views.keep(folder, found, Origin(share, epoch, begun))
+        self.views.keep(folder, found, Origin(share, epoch, begun), unknown)
         return True
 
     def listed(self, folder: Node, entry: DirEntry, origin: Origin, changes: int) -> Node:

@@ -103,13 +103,18 @@ class Views:
         self._folders: OrderedDict[Folder, FolderView] = OrderedDict()
         self._size = 0
 
-    def keep(self, folder: Folder, entries: Iterable[DirEntry], origin: Origin) -> None:
-        """Takes a complete listing, unless the folder was changed here since it was asked for."""
+    def keep(
+        self, folder: Folder, entries: Iterable[DirEntry], origin: Origin, unknown: set[str] | None = None
+    ) -> None:
+        """Takes a complete listing, unless the folder was changed here since it was asked for. If it is known which
+        names were changed, `unknown`, it is taken all the same.
+        """
         self.drop(folder)
-        view = FolderView(origin, {fold_name(entry.name): entry for entry in entries})
+        view = FolderView(origin, {fold_name(entry.name): entry for entry in entries}, unknown or set())
         if folder.demand is not None:
             folder.demand.size = len(view.entries)
-        if folder.changes > origin.epoch or len(view.entries) > self._limit or folder.detached:
+        overtaken = unknown is None and folder.changes > origin.epoch
+        if overtaken or len(view.entries) > self._limit or folder.detached:
             return
         folder.view = self._folders[folder] = view
         self._size += len(view.entries)

@@ -148,3 +148,24 @@ async def test_that_a_name_is_not_there_is_believed_as_long_as_the_listing_that_
     await fails(errno.ENOENT, world.fs.lookup(ROOT, b"nothing"))
     assert world.fs.absence(ROOT) == pytest.approx(ACTIMEO * 3 / 4)
     assert world.fs.absence(12345) == 0
+
+
+async def test_a_listing_is_kept_though_names_are_made_meanwhile_but_for_those(autojump_clock: object) -> None:
+    world = full(World())
+    folder = world.fs._places.table.root
+
+    def make_one(verb: str, path: UncPath) -> None:
+        if verb == "list" and folder.listing is not None:
+            world.fs._places.table.entry_changed(folder, "new")
+
+    world.root.before = make_one
+    for name in NAMES[: DEMAND + 2]:
+        await seen(world, name)
+    world.clear()
+    for name in NAMES:
+        await seen(world, name)
+    await fails(errno.ENOENT, world.fs.lookup(ROOT, b"nothing"))
+    assert world.sent() == []
+    await fails(errno.ENOENT, world.fs.lookup(ROOT, b"NEW"))
+    assert world.sent() == ["stat NEW"]
+    assert folder.listing is None
