@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 import trio
 
-from dfsfs.errors import ConnectionLost, DfsfsError, NtStatus, WireError
+from dfsfs.errors import ConnectionLost, DfsfsError, NtStatus, SmbError, WireError
 from dfsfs.smb.calls import Call, Response, Route, SecuredSession
 from dfsfs.smb.handshake import Exchange, Negotiated, Reply
 from dfsfs.smb.leases import LeaseBreak, LeaseTable, encode_acknowledgement
@@ -278,8 +278,12 @@ class PendingCall:
         return [response for response in self._call.responses if response is not None]
 
     def abandon(self) -> None:
-        """Nobody will wait for this call."""
+        """Nobody wants the answers any more. Whoever waits for them all the same gets an error at once."""
         self._connection.abandon(self._call)
+        if not self._event.is_set():
+            what = f"{self._call.requests[0].command.name} to {self._connection.host} was given up"
+            self._call.error = SmbError(NtStatus.CANCELLED, what)
+            self._event.set()
 
     @property
     def sent(self) -> bytes:

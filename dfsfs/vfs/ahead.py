@@ -60,6 +60,8 @@ class _Segment:
     asked: float
     unread: int
     """Bytes that no program has got yet."""
+    waiting: int = 0
+    """Reads that wait for it."""
 
     @property
     def size(self) -> int:
@@ -68,6 +70,11 @@ class _Segment:
     @property
     def end(self) -> int:
         return self.offset + self.size
+
+    def give_up(self) -> None:
+        """Nobody will want what has not been read of it. Whoever waits for his part gets it all the same."""
+        if not self.waiting:
+            self.pending.abandon()
 
 
 class ReadAhead:
@@ -122,7 +129,7 @@ class ReadAhead:
     def drop(self, stream: Stream) -> None:
         """Gives up everything that was asked for ahead for a stream, which has to ask again."""
         for segment in tuple(self.segments(stream)):
-            segment.pending.abandon()
+            segment.give_up()
             self.remove(stream, segment)
         stream.ahead = stream.position
 
@@ -183,7 +190,7 @@ class AheadReader:
         for segment in tuple(self._ahead.segments(stream)):
             if segment.end > stream.position - DISORDER:
                 return
-            segment.pending.abandon()
+            segment.give_up()
             self._ahead.remove(stream, segment)
 
     def _start(self, remote: ReadableFile, stamp: object, stream: Stream, end: int) -> None:
@@ -209,12 +216,20 @@ class Found:
         self._stream = stream
         self._parts = parts
         for segment, begin, end in parts:
+            segment.waiting += 1
             segment.unread -= end - begin
             if segment.unread <= 0:
                 ahead.remove(stream, segment)
 
     async def data(self) -> Buffer | None:
         """Waits for the data, fewer bytes than were wanted only at the end of the file; None if it did not come."""
+        try:
+            return await self._data()
+        finally:
+            for segment, _, _ in self._parts:
+                segment.waiting -= 1
+
+    async def _data(self) -> Buffer | None:
         pieces: list[Buffer] = []
         for segment, begin, end in self._parts:
             waits = not segment.pending.is_settled

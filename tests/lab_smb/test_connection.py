@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import trio
+import trio.testing
 
 from dfsfs.errors import ConnectionLost, Disposition, NtStatus, SmbError
 from dfsfs.smb import wire
@@ -459,3 +460,19 @@ async def test_a_session_that_the_server_has_forgotten_is_a_reason_to_connect_ag
         assert error.value.disposition is Disposition.RECONNECT
         assert not tree.alive
         assert await read_hello(await pool.tree(tree.share)) == content.HELLO
+
+
+async def test_who_waits_for_a_call_that_another_gives_up_hears_of_it_at_once(lab: Lab) -> None:
+    async with open_pool(lab) as pool:
+        tree = await pool.tree(share_of(lab, "fs1", "data"))
+        with paused(lab.host("fs1")):
+            call = tree.connection.start([wire.encode_plain(Command.ECHO)], Route())
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(call.settle)
+                await trio.testing.wait_all_tasks_blocked()
+                with trio.fail_after(1):
+                    call.abandon()
+                    await call.settle()
+            with pytest.raises(SmbError) as caught:
+                call.result()
+            assert caught.value.status == NtStatus.CANCELLED

@@ -239,6 +239,18 @@ async def test_pieces_of_one_read_may_come_in_any_order() -> None:
     assert missed <= 12
 
 
+async def test_who_waits_for_a_part_gets_it_though_the_rest_is_given_up() -> None:
+    file, ahead = File(), ReadAhead()
+    reader = AheadReader(ahead)
+    await read(reader, file, 0, 128 * KIB)
+    found = reader.find(file, None, 128 * KIB, 128 * KIB, len(CONTENT))
+    assert found is not None
+    reader.clear()
+    assert not file.pending[0].abandoned and all(pending.abandoned for pending in file.pending[1:])
+    data = await found.data()
+    assert data is not None and bytes(data) == CONTENT[128 * KIB : 256 * KIB]
+
+
 async def test_a_seek_gives_up_what_lies_behind_the_budget() -> None:
     content = bytes(64 * MIB)
     file, ahead = File(content), ReadAhead(budget=4 * MIB)
