@@ -19,11 +19,12 @@ from __future__ import annotations
 import errno
 import logging
 import secrets
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from dfsfs.errors import DfsfsError, PosixError
 from dfsfs.namespace.junction import Attempt, Covered, Location
 from dfsfs.smb.fscc import FileAttributes, FileStat, encode_basic_information
+from dfsfs.unc import UncPath
 from dfsfs.vfs.files import Files, raise_if_unknown
 from dfsfs.vfs.places import is_marked_link
 from dfsfs.vfs.views import Origin
@@ -31,11 +32,12 @@ from dfsfs.vfs.views import Origin
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from dfsfs.unc import UncPath
     from dfsfs.vfs.nodes import Node
     from dfsfs.vfs.places import Places
 
 log = logging.getLogger("dfsfs.vfs")
+
+T = TypeVar("T")
 
 HIDDEN_PREFIX = ".dfsfs_deleted_"
 RENAME_NOREPLACE = 1
@@ -92,8 +94,13 @@ class Entries:
                 raise PosixError(errno.EISDIR, f"{name} is a directory")
             if self._files.is_open(node) and await self._hide(parent, node):
                 return
-            await self._remove(parent, name, lambda attempt: attempt.tree.remove_file(attempt.path))
+            before = parent.changes
+            seen = await self._remove(parent, name, _remove_file)
+            unchanged = before == parent.changes
             self._removed(parent, node)
+            if seen is not None and unchanged:
+                # The kernel asks for the folder before it removes the next file.
+                self._places.note(parent, seen, parent.changes)
         finally:
             self._places.table.release(node)
 
@@ -128,24 +135,27 @@ class Entries:
         self._places.table.hold(node)
         return node
 
-    async def _remove(self, parent: Node, name: str, removal: Callable[[Attempt], Awaitable[None]]) -> None:
-        async def operation(attempt: Attempt) -> None:
+    async def _remove(self, parent: Node, name: str, removal: Callable[[Attempt], Awaitable[T]]) -> T | None:
+        """Returns what the removal does, None if it had been done by a request that was lost."""
+
+        async def operation(attempt: Attempt) -> T | None:
             try:
-                await removal(attempt)
+                return await removal(attempt)
             except DfsfsError as error:
                 if not attempt.repeated or error.errno != errno.ENOENT:
                     raise
+                return None
 
         try:
-            await self._run_in(parent, name, operation)
+            return await self._run_in(parent, name, operation)
         except DfsfsError as error:
             if error.errno == errno.ENOENT and (node := self._places.table.child(parent, name)) is not None:
                 self._removed(parent, node)
             raise
 
-    async def _run_in(self, parent: Node, name: str, operation: Callable[[Attempt], Awaitable[None]]) -> None:
+    async def _run_in(self, parent: Node, name: str, operation: Callable[[Attempt], Awaitable[T]]) -> T:
         try:
-            await self._places.run_in(parent, name, operation)
+            return await self._places.run_in(parent, name, operation)
         except Covered as link:
             raise PosixError(errno.EBUSY, f"{link.prefix} is a DFS link") from None
 
@@ -284,6 +294,11 @@ class Entries:
                     raise
 
         await self._run_in(parent, name, operation)
+
+
+async def _remove_file(attempt: Attempt) -> FileStat | None:
+    """The operation that removes a file; what is known of its folder then."""
+    return await attempt.tree.remove_file_from(UncPath(attempt.path.components[:-1]), attempt.path)
 
 
 async def _is_there(attempt: Attempt, target: UncPath, node: Node) -> bool:

@@ -322,6 +322,10 @@ class MemoryTree:
             self.store.drop(node)
         self.done("unlink", path)
 
+    async def remove_file_from(self, folder: UncPath, path: UncPath) -> FileStat:
+        await self.remove_file(path)
+        return self.store.at(folder, f"stat of {folder}").stat
+
     async def remove_directory(self, path: UncPath) -> None:
         what = await self._enter("rmdir", path)
         node = self.store.at(path, what)

@@ -452,3 +452,21 @@ async def test_a_tree_is_gone_once_it_is_disconnected(lab: Lab) -> None:
         again = await pool.tree(tree.share)
         assert again is not tree and again.connection is tree.connection
         assert (await again.stat(again.share)).is_directory
+
+
+async def test_a_file_is_removed_and_its_folder_looked_at_in_one_round_trip(lab: Lab) -> None:
+    with scratch_folder(lab) as scratch:
+        path = scratch.file("file", b"data")
+        read_only = scratch.file("read only")
+        (scratch.local / "read only").chmod(0o444)
+        async with open_pool(lab) as pool:
+            tree = await pool.tree(scratch.share)
+            before = await tree.stat(scratch.path)
+            now = await tree.remove_file_from(scratch.path, path)
+            assert now is not None and now.written > before.written and now == await tree.stat(scratch.path)
+            await tree.remove_file_from(scratch.path, read_only)
+            with pytest.raises(SmbError) as caught:
+                await tree.remove_file_from(scratch.path, path)
+            assert caught.value.status == NtStatus.OBJECT_NAME_NOT_FOUND
+            await idle(tree.connection)
+        assert list(scratch.local.iterdir()) == []

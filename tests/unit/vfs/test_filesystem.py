@@ -402,3 +402,15 @@ async def test_names_are_mapped(autojump_clock: object) -> None:
     await world.fs.mknod(ROOT, b"what: a name?.", 0o644)
     assert world.root.names()[-1] == "what\uf022 a name\uf025\uf029"
     assert "what: a name?." in await world.listing()
+
+
+async def test_removing_a_file_brings_its_folders_times_along(autojump_clock: object) -> None:
+    world = World()
+    for name in ("one", "two"):
+        world.data.add_file(name)
+    folder = await world.ino("link")
+    before = await world.fs.getattr(folder)
+    world.clear()
+    await world.fs.unlink(folder, b"one")
+    assert (await world.fs.getattr(folder)).mtime_ns >= before.mtime_ns
+    assert not [call for call in world.sent() if call == "stat "]
