@@ -25,13 +25,14 @@ from dfsfs.errors import DfsfsError, PosixError
 from dfsfs.namespace.junction import Attempt, Covered, Location
 from dfsfs.smb.fscc import FileAttributes, FileStat, encode_basic_information
 from dfsfs.unc import UncPath
-from dfsfs.vfs.files import Files, raise_if_unknown
+from dfsfs.vfs.opening import raise_if_unknown
 from dfsfs.vfs.places import is_marked_link
 from dfsfs.vfs.views import Origin
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from dfsfs.vfs.files import Files
     from dfsfs.vfs.nodes import Node
     from dfsfs.vfs.places import Places
 

@@ -1,0 +1,201 @@
+"""Opener: from a name or a node to an open file, with as few requests as will do.
+
+    a handle that was kept when its last program closed the file (kept.py)      nothing is asked
+    a small file that was fetched because it was expected (prefetch.py)          nothing is asked
+    else a CREATE, under a lease (leases.py), that brings a small file's data along
+
+What comes out belongs to the caller, who has to close it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import TYPE_CHECKING
+
+import trio
+
+from dfsfs.errors import DfsfsError, PosixError
+from dfsfs.namespace.junction import Attempt, Covered, TargetBinding
+from dfsfs.smb.fscc import FileAttributes
+from dfsfs.smb.wire import CreateDisposition
+from dfsfs.vfs.handles import OpenFile
+from dfsfs.vfs.leases import CacheMode
+from dfsfs.vfs.openflags import access_of, disposition_of, is_synchronous, only_reads, options_of
+from dfsfs.vfs.prefetch import HEAD
+from dfsfs.vfs.writebehind import WriteBehind
+
+if TYPE_CHECKING:
+    from dfsfs.smb.file import RemoteFile
+    from dfsfs.vfs.leases import Leases
+    from dfsfs.vfs.nodes import Node
+    from dfsfs.vfs.places import Places
+    from dfsfs.vfs.prefetch import Prefetch
+    from dfsfs.vfs.writebehind import Budget
+
+_KEPT = FileAttributes.HIDDEN | FileAttributes.SYSTEM
+"""Attributes that an overwriting open has to repeat, or else it is refused (MS-FSA 2.1.5.1.2.1)."""
+
+
+class Opener:
+    """See the module's text. `budget` is shared by what all files have to write."""
+
+    def __init__(self, places: Places, leases: Leases, prefetch: Prefetch, budget: Budget) -> None:
+        self._places = places
+        self._leases = leases
+        self._prefetch = prefetch
+        self._budget = budget
+
+    async def open(self, node: Node, flags: int) -> OpenFile:
+        """Opens a file.
+
+        Raises:
+            PosixError: ESTALE, another file has its name.
+            DfsfsError: the server's answer.
+        """
+        reads = only_reads(flags) and self._leases.mode is not CacheMode.NONE
+        before = node.stat
+        file = (await self._kept(node, flags) if reads else None) or await self._opened(node, flags, reads=reads)
+        if reads and self._places.lifetimes.files > 0:
+            self._prefetch.opened(node)
+        stat = file.opened
+        if before is not None and (before.size, before.written) != (stat.size, stat.written):
+            # The kernel would go on to believe the old size for a while, and cut reads there.
+            try:
+                await self._leases.kernel.forget_attributes(node.ino)
+            except trio.Cancelled:
+                self._discard(node, file.remote[0])
+                raise
+        return file
+
+    async def create(self, parent: Node, name: str, mode: int, flags: int) -> OpenFile:
+        """Makes and opens a file, or opens the one that is there unless O_EXCL is given.
+
+        Raises:
+            PosixError: EEXIST or EISDIR, the name is a DFS link; EIO, see raise_if_unknown.
+            DfsfsError: the server's answer.
+        """
+        access, disposition = access_of(flags), disposition_of(flags)
+        known = self._places.table.child(parent, name)
+        attributes = FileAttributes.NORMAL if mode & 0o200 else FileAttributes.READONLY
+
+        async def operation(attempt: Attempt) -> tuple[RemoteFile, TargetBinding]:
+            try:
+                remote = await attempt.tree.open(
+                    attempt.path,
+                    access=access,
+                    disposition=disposition,
+                    options=options_of(flags),
+                    attributes=attributes,
+                    lease=self._leases.request(attempt, known, access),
+                )
+            except DfsfsError as error:
+                raise_if_unknown(attempt, error)
+                raise
+            return remote, attempt.binding
+
+        try:
+            remote, binding = await self._places.run_in(parent, name, operation)
+        except Covered as link:
+            code = errno.EEXIST if flags & os.O_EXCL else errno.EISDIR
+            raise PosixError(code, f"{link.prefix} is a DFS link") from None
+        self._places.made(parent, name, remote.stat)
+        node = self._places.table.observe(parent, name, remote.stat, binding.tree.share)
+        if node is not known:
+            self._leases.adopt(node, remote.lease)
+        self._places.table.changed(node)
+        self._places.note(node, remote.stat, node.changes)
+        return self._file_of(node, remote, binding, flags, self._places.clock())
+
+    async def _kept(self, node: Node, flags: int) -> OpenFile | None:
+        """The file with a handle that was kept when a program closed it."""
+        location = node.location
+        binding = location.junction.binding if location is not None else None
+        remote = self._leases.kept.take(node, access_of(flags), binding)
+        if remote is None or binding is None:
+            return None
+        if node.expires <= self._places.clock() or node.stat is None:
+            changes, seen = node.changes, node.seen
+            try:
+                self._places.accept(node, await remote.query(), binding.tree.share, changes)
+                node.seen = seen  # that was the file, and not its name
+            except (DfsfsError, trio.Cancelled) as error:
+                self._discard(node, remote)
+                if isinstance(error, DfsfsError):
+                    return None
+                raise
+        assert node.stat is not None
+        remote.stat = node.stat
+        return self._file_of(node, remote, binding, flags, self._places.clock())
+
+    async def _opened(self, node: Node, flags: int, *, reads: bool) -> OpenFile:
+        """The file, opened on the server or fetched from there already. `reads`: data may come along."""
+        access, known = access_of(flags), node.stat
+        truncate = bool(flags & os.O_TRUNC)
+
+        async def operation(attempt: Attempt) -> tuple[RemoteFile, TargetBinding]:
+            remote = await attempt.tree.open(
+                attempt.path,
+                access=access,
+                disposition=CreateDisposition.OVERWRITE if truncate else CreateDisposition.OPEN,
+                options=options_of(flags),
+                attributes=known.attributes & _KEPT if truncate and known is not None else 0,
+                read=head,
+                lease=self._leases.request(attempt, node, access),
+            )
+            return remote, attempt.binding
+
+        reads = reads and self._places.lifetimes.files > 0
+        is_small = known is not None and known.size <= HEAD
+        head = HEAD if reads and is_small and not self._leases.has_data(node) else 0
+        changes, asked = node.changes, self._places.clock()
+        try:
+            fetched = await self._prefetch.take(node) if reads else None
+            if fetched is not None:
+                remote, binding, asked = fetched
+            else:
+                remote, binding = await self._places.run(node, operation)
+        except DfsfsError as error:
+            if error.errno == errno.ENOENT:
+                raise self._places.gone(node) from error
+            raise
+        if truncate:
+            self._places.table.changed(node)
+            changes = node.changes
+        try:
+            self._places.accept(node, remote.stat, binding.tree.share, changes)
+        except PosixError:
+            self._discard(node, remote)
+            raise
+        if fetched is not None or not node.is_covered:
+            node.expires = min(node.expires, asked + self._places.lifetimes.files)
+        return self._file_of(node, remote, binding, flags, asked)
+
+    def _file_of(self, node: Node, remote: RemoteFile, binding: TargetBinding, flags: int, asked: float) -> OpenFile:
+        return OpenFile(
+            node,
+            access_of(flags),
+            remote,
+            binding,
+            WriteBehind(self._budget),
+            appends=bool(flags & os.O_APPEND),
+            synchronous=is_synchronous(flags) or self._leases.mode is CacheMode.NONE,
+            reads_ahead=not flags & os.O_DIRECT and self._leases.mode is not CacheMode.NONE,
+            head_expires=asked + self._places.lifetimes.files,
+            lease=self._leases.request,
+        )
+
+    def _discard(self, node: Node, remote: RemoteFile) -> None:
+        remote.discard()
+        self._leases.ended(node, remote.lease)
+
+
+def raise_if_unknown(attempt: Attempt, error: DfsfsError) -> None:
+    """Makes EIO of the "exists already" that follows a lost request: nobody can know whether that one had made it.
+
+    Raises:
+        PosixError: EIO.
+    """
+    if attempt.repeated and error.errno == errno.EEXIST:
+        text = f"{attempt.path} exists, but the connection was lost while it was made: perhaps by this request"
+        raise PosixError(errno.EIO, text) from error
