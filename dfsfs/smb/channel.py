@@ -13,10 +13,10 @@ from dfsfs.smb import fscc, wire
 from dfsfs.smb.wire import Command, Request
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from dfsfs.smb.calls import Response, Route
-    from dfsfs.smb.connection import Connection
+    from dfsfs.smb.connection import Connection, PendingCall
     from dfsfs.smb.fscc import FileStat
     from dfsfs.unc import UncPath
 
@@ -56,16 +56,24 @@ class Channel:
 
     async def call(self, requests: Sequence[Request]) -> list[Response]:
         """Connection.call on this tree; takes note when the server says that tree or session are gone."""
-        responses = await self.connection.call(requests, self.route)
-        self.note(responses[0].status)
-        return responses
+        return self.noted(await self.connection.call(requests, self.route))
 
-    def note(self, status: int) -> None:
-        """Takes note of an answer that did not come through `call`."""
+    def start(self, requests: Sequence[Request], received: Callable[[Response], None] | None = None) -> PendingCall:
+        """Connection.start on this tree. What comes of the call has to go through `noted`."""
+        return self.connection.start(requests, self.route, received)
+
+    def post(self, requests: Sequence[Request]) -> None:
+        """Connection.post on this tree."""
+        self.connection.post(requests, self.route)
+
+    def noted(self, responses: list[Response]) -> list[Response]:
+        """The answers to a call that was begun with `start`, after taking note as `call` does."""
+        status = responses[0].status
         if status in _TREE_IS_GONE:
             self._deleted = True
         elif status in _SESSION_IS_GONE:
             self.connection.close()
+        return responses
 
     def check(self, response: Response, what: str, *accepted: NtStatus) -> None:
         """Raises: SmbError: the answer is a failure and not one of `accepted`."""
@@ -90,5 +98,5 @@ class Channel:
     def disconnect(self) -> None:
         """Tells the server that the tree is not used any more; does not wait for it."""
         if self.alive:
-            self.connection.post([wire.encode_plain(Command.TREE_DISCONNECT)], self.route)
+            self.post([wire.encode_plain(Command.TREE_DISCONNECT)])
         self._deleted = True

@@ -30,7 +30,7 @@ import trio
 from dfsfs.errors import ConnectionLost, DfsfsError, NtStatus, SmbError, WireError
 from dfsfs.smb.calls import Call, Response, Route, SecuredSession
 from dfsfs.smb.handshake import Exchange, Negotiated, Reply
-from dfsfs.smb.leases import LeaseBreak, LeaseTable, encode_acknowledgement
+from dfsfs.smb.leases import LeaseBreak, LeaseTable, encode_acknowledgement, no_acknowledgement
 from dfsfs.smb.wire import Command, Request
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ class Connection:
         self._transport.close()
         self._closed.set()
         for lease, before in self.leases.lost():
-            lease.on_break(before, _nothing)
+            lease.on_break(before, no_acknowledgement)
 
     @property
     def alive(self) -> bool:
@@ -317,7 +317,3 @@ def _take_in(call: Call, received: Callable[[Response], None], event: trio.Event
 
 def _ignore() -> None:
     """The outcome of a posted call."""
-
-
-def _nothing() -> None:
-    """The acknowledgement of what nobody asks for."""

@@ -44,8 +44,7 @@ class PendingWrite:
         for call, size in self._calls:
             await call.settle()
             try:
-                (response,) = call.result()
-                self._file.tree.note(response.status)
+                (response,) = self._file.tree.noted(call.result())
                 self._file.check_written(response, size)
             except DfsfsError as error:
                 return error
@@ -72,8 +71,7 @@ class PendingRead:
         RemoteFile.read. Cancelling this wait gives up nothing.
         """
         await self._call.settle()
-        (response,) = self._call.result()
-        self._file.tree.note(response.status)
+        (response,) = self._file.tree.noted(self._call.result())
         return self._file.read_data(response, self.size)
 
     def abandon(self) -> None:
@@ -144,8 +142,7 @@ class RemoteFile:
             ConnectionLost, SecurityError, WireError: the connection has ended.
         """
         size = min(size, self._piece(self.tree.limits.read))
-        request = wire.encode_read(self._file_id, offset, size)
-        return PendingRead(self, self.tree.connection.start([request], self.tree.route), size)
+        return PendingRead(self, self.tree.start([wire.encode_read(self._file_id, offset, size)]), size)
 
     def read_data(self, response: Response, size: int) -> Buffer:
         """What the answer to a READ of `size` bytes has brought. Errors as in read."""
@@ -172,11 +169,10 @@ class RemoteFile:
             ConnectionLost, SecurityError, WireError: the connection has ended.
         """
         self._written = True
-        connection, route = self.tree.connection, self.tree.route
         return PendingWrite(
             self,
             [
-                (connection.start([wire.encode_write(self._file_id, offset + start, piece)], route), len(piece))
+                (self.tree.start([wire.encode_write(self._file_id, offset + start, piece)]), len(piece))
                 for start, piece in self._pieces(data)
             ],
         )
@@ -237,7 +233,7 @@ class RemoteFile:
     def discard(self) -> None:
         """Closes the handle without waiting for the server; a second close does nothing."""
         if self._is_to_close():
-            self.tree.connection.post([wire.encode_close(self._file_id)], self.tree.route)
+            self.tree.post([wire.encode_close(self._file_id)])
 
     def _is_to_close(self) -> bool:
         if self._closed:
@@ -255,14 +251,13 @@ class RemoteFile:
 
     async def _pipeline(self, requests: Iterable[Request]) -> list[Response]:
         """The answers to all requests, in order, with a bounded number of them in flight."""
-        connection, route = self.tree.connection, self.tree.route
         waiting: deque[PendingCall] = deque()
         responses: list[Response] = []
         try:
             for request in requests:
                 if len(waiting) == PIECES_IN_FLIGHT:
                     responses += await self._answer(waiting)
-                waiting.append(connection.start([request], route))
+                waiting.append(self.tree.start([request]))
             while waiting:
                 responses += await self._answer(waiting)
         finally:
@@ -273,5 +268,4 @@ class RemoteFile:
     async def _answer(self, waiting: deque[PendingCall]) -> list[Response]:
         responses = await waiting[0].wait()
         waiting.popleft()
-        self.tree.note(responses[0].status)
-        return responses
+        return self.tree.noted(responses)

@@ -185,6 +185,10 @@ class LeaseTable:
         return were
 
 
+def no_acknowledgement() -> None:
+    """The acknowledgement of a loss that no server waits for."""
+
+
 def _agree(before: LeaseState, acknowledge: Acknowledge) -> None:
     """What becomes of a break of a lease under which nothing is kept yet."""
     acknowledge()

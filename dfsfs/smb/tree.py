@@ -122,9 +122,7 @@ class Tree(Channel):
             if not is_failure(response.status):
                 lease.granted(response.message)
 
-        responses = await self.connection.start(requests, self.route, received).wait()
-        self.note(responses[0].status)
-        return responses
+        return self.noted(await self.start(requests, received).wait())
 
     def _file(self, responses: Sequence[Response], path: UncPath, read: int, lease: Lease | None = None) -> RemoteFile:
         """The file that CREATE, QUERY_INFO and perhaps READ have opened. Errors as in stat."""
@@ -133,7 +131,7 @@ class Tree(Channel):
         try:
             stat, head = self._opened(responses, path, read)
         except DfsfsError:
-            self.connection.post([wire.encode_close(file_id)], self.route)
+            self.post([wire.encode_close(file_id)])
             raise
         return RemoteFile(self, path, file_id, stat, head, lease)
 
@@ -146,11 +144,10 @@ class Tree(Channel):
         options = CreateOptions.NON_DIRECTORY_FILE
         create = self._create(path, access=Access.READ, disposition=CreateDisposition.OPEN, options=options)
         requests = [create, wire.encode_query_all(), *_reading(size), wire.encode_close(RELATED_FILE_ID)]
-        return PendingFetch(self, path, self.connection.start(requests, self.route), size)
+        return PendingFetch(self, path, self.start(requests), size)
 
     def fetched(self, responses: Sequence[Response], path: UncPath, size: int) -> RemoteFile:
         """What a fetch has brought, as a file that is closed already. Errors as in stat."""
-        self.note(responses[0].status)
         self.check(responses[0], f"open of {path}")
         stat, head = self._opened(responses, path, size)
         return RemoteFile.closed(self, path, stat, head)
@@ -170,13 +167,8 @@ class Tree(Channel):
 
         The name goes when the last handle on the file is closed, here or at any other client. Errors as in stat.
         """
-        what = f"unlink of {path}"
-        try:
-            await self._set(path, Access.DELETE, FileInfoClass.DISPOSITION, fscc.encode_disposition(), what)
-        except SmbError as error:
-            if error.status != NtStatus.CANNOT_DELETE:
-                raise
-            await self._remove_read_only(path, what)
+        if not self._removed(path, await self.call(self._removing(path))):
+            await self._remove_read_only(path)
 
     async def remove_file_from(self, folder: UncPath, path: UncPath) -> FileStat | None:
         """Deletes a file as remove_file does, and says what the server knows of its folder then, if it tells.
@@ -184,31 +176,39 @@ class Tree(Channel):
         Both are sent at once, so that it takes one round trip. A server that works on several requests at a time may
         give the folder's times as they were just before.
         """
-        what = f"unlink of {path}"
-        removal = self.connection.start(
-            self._setting(path, Access.DELETE, FileInfoClass.DISPOSITION, fscc.encode_disposition()), self.route
-        )
-        looking = self.connection.start(self._asking(folder), self.route)
+        removal, looking = self.start(self._removing(path)), self.start(self._asking(folder))
         try:
-            responses = await removal.wait()
-            self.note(responses[0].status)
-            if any(response.status == NtStatus.CANNOT_DELETE for response in responses):
-                await self._remove_read_only(path, what)
+            if not self._removed(path, self.noted(await removal.wait())):
+                await self._remove_read_only(path)
                 return None
-            for response in responses:
-                self.check(response, what)
             try:
-                return self._asked(await looking.wait(), f"stat of {folder}")
+                return self._asked(self.noted(await looking.wait()), f"stat of {folder}")
             except DfsfsError:
                 return None  # the file is gone all the same
         finally:
             looking.abandon()
 
-    async def _remove_read_only(self, path: UncPath, what: str) -> None:
+    def _removing(self, path: UncPath) -> Sequence[Request]:
+        return self._setting(path, Access.DELETE, FileInfoClass.DISPOSITION, fscc.encode_disposition())
+
+    def _removed(self, path: UncPath, responses: Sequence[Response]) -> bool:
+        """Whether the answers to `_removing` say that the file is removed; False if it is read-only.
+
+        Raises:
+            SmbError: the server's answer, if it is another one.
+        """
+        for response in responses:
+            if response.status == NtStatus.CANNOT_DELETE:
+                return False
+            self.check(response, f"unlink of {path}")
+        return True
+
+    async def _remove_read_only(self, path: UncPath) -> None:
         before = (await self.stat(path)).attributes
         await self.set_basic(path, _attributes_only(fscc.FileAttributes.NORMAL))
         try:
-            await self._set(path, Access.DELETE, FileInfoClass.DISPOSITION, fscc.encode_disposition(), what)
+            for response in await self.call(self._removing(path)):
+                self.check(response, f"unlink of {path}")
         except SmbError:
             await self.set_basic(path, _attributes_only(before))
             raise
@@ -268,7 +268,7 @@ class Tree(Channel):
                 size = self.connection.io_size(min(LISTING_SIZE, self.limits.transact))
                 answers = await self.call([wire.encode_query_directory(file_id, size)])
         finally:
-            self.connection.post([wire.encode_close(file_id)], self.route)
+            self.post([wire.encode_close(file_id)])
 
     async def volume_size(self) -> VolumeSize:
         """Size and free space of the volume below the share. One round trip. Errors as in stat."""
@@ -376,7 +376,7 @@ class PendingFetch:
     async def outcome(self) -> RemoteFile:
         """Waits for the file, which is closed already. Errors as in Tree.stat."""
         await self._call.settle()
-        return self._tree.fetched(self._call.result(), self._path, self._size)
+        return self._tree.fetched(self._tree.noted(self._call.result()), self._path, self._size)
 
     def abandon(self) -> None:
         """Nobody wants it any more."""

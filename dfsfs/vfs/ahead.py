@@ -7,7 +7,7 @@ views of the buffers that it was received into.
 Data that was asked for ahead is used if, since it was asked for, nothing was changed here, no lease on the file was
 lost, and its handle is still that of the file. Else, and after any failure, the program's own read asks again.
 
-All files of a mount share a Budget. Each stream gets its part of it at most; what another stream has left lying for
+All files of a mount share BUDGET bytes. Each stream gets its part of it at most; what another stream has left lying for
 longest goes first when there is not enough.
 """
 

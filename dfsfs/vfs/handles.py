@@ -63,12 +63,12 @@ class OpenFile:
     """
 
     __slots__ = (
+        "_ask_lease",
         "_binding",
         "_breaks",
         "_changes",
         "_head",
         "_head_expires",
-        "_lease",
         "_left",
         "_lock",
         "_opened",
@@ -97,7 +97,7 @@ class OpenFile:
         synchronous: bool = False,
         reads_ahead: bool = False,
         head_expires: float = 0.0,
-        lease: LeaseSource,
+        ask_lease: LeaseSource,
     ) -> None:
         self.node = node
         self.access = access
@@ -120,7 +120,7 @@ class OpenFile:
         self._opened: FileStat = remote.stat
         self._changes = node.changes
         self._breaks = node.breaks
-        self._lease = lease
+        self._ask_lease = ask_lease
         self._head, remote.head = remote.head, None
         self._head_expires = head_expires
         self._poison: PosixError | None = None
@@ -315,7 +315,7 @@ class OpenFile:
                 access=self.access,
                 disposition=CreateDisposition.OPEN,
                 options=CreateOptions.NON_DIRECTORY_FILE,
-                lease=self._lease(attempt, self.node, self.access),
+                lease=self._ask_lease(attempt, self.node, self.access),
             )
         except DfsfsError as error:
             if error.disposition is Disposition.RETURN and error.errno in (errno.ENOENT, errno.EISDIR):

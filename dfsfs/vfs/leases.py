@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Protocol
 import trio
 
 from dfsfs.errors import DfsfsError
-from dfsfs.smb.leases import LeaseRequest, LeaseState
+from dfsfs.smb.leases import LeaseRequest, LeaseState, no_acknowledgement
 from dfsfs.smb.wire import Access
 from dfsfs.vfs.kept import KeptHandles
 from dfsfs.vfs.nodes import NEVER
@@ -251,8 +251,4 @@ class Leases:
         elif node.uncovered:
             # What the kernel got without a lease goes. That waits for reads under way, so they must not wait for it.
             node.uncovered = False
-            self._breaks.send_nowait(_Break(node, LeaseState.READ, _nothing))
-
-
-def _nothing() -> None:
-    """The acknowledgement of what nobody asks for."""
+            self._breaks.send_nowait(_Break(node, LeaseState.READ, no_acknowledgement))

@@ -182,7 +182,7 @@ class Opener:
             synchronous=is_synchronous(flags) or self._leases.mode is CacheMode.NONE,
             reads_ahead=not flags & os.O_DIRECT and self._leases.mode is not CacheMode.NONE,
             head_expires=asked + self._places.lifetimes.files,
-            lease=self._leases.request,
+            ask_lease=self._leases.request,
         )
 
     def _discard(self, node: Node, remote: RemoteFile) -> None:

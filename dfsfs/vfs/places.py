@@ -231,7 +231,7 @@ class Places:
             return None
         entry = view.entries.get(folded)
         if entry is None:
-            if known is not None and not known.hidden:
+            if known is not None:
                 self.table.detach(known)
             raise PosixError(errno.ENOENT, f"{name} is not in the folder")
         node = self.listed(folder, entry, view.origin, changes=view.origin.epoch)
