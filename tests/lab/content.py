@@ -21,6 +21,8 @@ INSIDE = b"a file inside a folder\n"
 UMLAUTS = "Grüße.txt"
 BIG_SIZE = 4 * 1024 * 1024 + 123
 """Bytes of big.bin: several requests of any size, and no round number."""
+SNAPSHOTS = ("@GMT-2023.03.01-12.00.00", "@GMT-2023.04.01-12.00.00")
+"""The snapshots of a share with Content.PAST, the oldest first; in each, hello.txt says its name."""
 MODIFIED = 1_700_000_000
 """Modification time of every file and folder, seconds since the epoch."""
 
@@ -47,6 +49,16 @@ def files(share: Share) -> dict[str, bytes]:
             }
         case Content.SMALL:
             return {"hello.txt": small_hello(share.name), "folder/inside.txt": INSIDE}
+        case Content.PAST:
+            past = {f".snapshots-of-the-share/{name}/hello.txt": f"hello in {name}\n".encode() for name in SNAPSHOTS}
+            old = f".snapshots-of-the-share/{SNAPSHOTS[0]}/folder"
+            return {
+                "hello.txt": small_hello(share.name),
+                "folder/inside.txt": INSIDE,
+                f"{old}/inside.txt": b"an older file\n",
+                f"{old}/gone.txt": b"a file that is gone\n",
+                **past,
+            }
         case Content.ROOT:
             return {
                 "readme.txt": b"the root of the namespace\n",

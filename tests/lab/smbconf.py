@@ -68,7 +68,9 @@ def smb_conf(host: Host, address: str, folder: Path) -> str:
     sections = [_section("global", _GLOBAL + own)]
     for share in host.shares:
         root = (("msdfs root", "yes"),) if share.is_dfs_root else ()
-        options = (("path", f"{folder}/shares/{share.name}"), ("read only", "no"), *root, *share.options)
+        path = f"{folder}/shares/{share.name}"
+        own_options = tuple((key, value.format(path=path)) for key, value in share.options)
+        options = (("path", path), ("read only", "no"), *root, *own_options)
         sections.append(_section(share.name, options))
     return "\n".join(sections)
 

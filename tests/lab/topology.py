@@ -37,6 +37,8 @@ class Content(Enum):
     """hello.txt, which says the name of the share, and folder/inside.txt."""
     ROOT = auto()
     """readme.txt, dir/, dir/sub/, dir/note.txt: what lies in the root of a namespace beside its links."""
+    PAST = auto()
+    """hello.txt and folder/inside.txt, and two snapshots in which both were different: see content.SNAPSHOTS."""
     DEEP = auto()
     """readme.txt, deep/, deep/deep.txt: the root of the second namespace."""
 
@@ -60,7 +62,9 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """A share, written to by alice unless `options` (lines of smb.conf) say otherwise."""
+    """A share, written to by alice unless `options` (lines of smb.conf) say otherwise. In them, `{path}` is where the
+    share's files are.
+    """
 
     name: str
     content: Content
@@ -104,6 +108,14 @@ class Topology:
 _FS1_DATA = Target("fs1", "data")
 _FS2_DATA = Target("fs2", "data")
 
+_SNAPSHOTS = (
+    ("vfs objects", "shadow_copy2"),
+    ("shadow:mountpoint", "{path}"),
+    ("shadow:basedir", "{path}"),
+    ("shadow:snapdir", ".snapshots-of-the-share"),
+    ("shadow:sort", "desc"),
+)
+
 _DFS_LINKS = (
     Link("link-single", (_FS1_DATA,)),
     Link("link-multi", (_FS1_DATA, _FS2_DATA)),
@@ -115,6 +127,9 @@ _DFS_LINKS = (
     Link("link-dead", (Target("dead1", "data"), Target("dead2", "data"))),
     Link("link-secret", (Target("fs3", "secret"),)),
     Link("link-denied", (Target("fs1", "bobonly"),)),
+    Link("link-rich", (Target("fs3", "rich"),)),
+    Link("link-past", (Target("fs3", "past"),)),
+    Link("link-readonly", (Target("fs3", "readonly"),)),
     Link("loop-self", (Target("ns1", "dfs", ("loop-self",)),)),
     Link("loop-a", (Target("ns2", "dfs2", ("loop-b",)),)),
 )
@@ -139,7 +154,16 @@ STANDALONE = Topology(
             ),
         ),
         Host("fs2", 13, (Share("data", Content.DATA), Share("extra2", Content.SMALL))),
-        Host("fs3", 14, (Share("secret", Content.SMALL, (("server smb encrypt", "required"),)),)),
+        Host(
+            "fs3",
+            14,
+            (
+                Share("secret", Content.SMALL, (("server smb encrypt", "required"),)),
+                Share("rich", Content.SMALL, (("vfs objects", "acl_xattr streams_xattr"),)),
+                Share("past", Content.PAST, _SNAPSHOTS),
+                Share("readonly", Content.SMALL, (("read only", "yes"),)),
+            ),
+        ),
     ),
     dead=(("dead1", 99), ("dead2", 98)),
     root=Target("ns1", "dfs"),
