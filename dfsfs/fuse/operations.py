@@ -1,7 +1,7 @@
 """Operations: FUSE requests as calls of the file system, and its answers in pyfuse3's types. Translation only.
 
-What is not here, because SMB or pyfuse3 has nothing for it: byte-range locks and flock (local to this machine), lseek
-for holes, fallocate, extended attributes, hard and symbolic links, device files.
+What is not here, because pyfuse3 has nothing for it: byte-range locks and flock (local to this machine), lseek for
+holes, fallocate, copy_file_range.
 
 Questions for names and attributes come most often, and most of them can be answered from what is known. These answers
 are given without a deadline, and what that takes: a third of their time.
@@ -12,12 +12,12 @@ pyfuse3 passes its own types through Cython, whose objects are cheap to make; no
 from __future__ import annotations
 
 import errno
-import stat as posix
+import os
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 import pyfuse3
-from pyfuse3 import EntryAttributes, FileInfo, FUSEError, StatvfsData
+from pyfuse3 import EntryAttributes, FileInfo, StatvfsData
 
 from dfsfs.errors import DfsfsError
 from dfsfs.fuse.boundary import guarded, prompt, quiet
@@ -140,9 +140,8 @@ class DfsOperations(pyfuse3.Operations):
 
     @guarded
     async def mknod(self, parent_inode: int, name: bytes, mode: int, rdev: int, ctx: RequestContext) -> EntryAttributes:
-        if posix.S_IFMT(mode) not in (0, posix.S_IFREG):
-            raise FUSEError(errno.EPERM)
-        return self._entry(await self._fs.mknod(parent_inode, name, mode))
+        device = (os.major(rdev), os.minor(rdev))
+        return self._entry(await self._fs.mknod(parent_inode, name, mode, device))
 
     @guarded
     async def unlink(self, parent_inode: int, name: bytes, ctx: RequestContext) -> None:
@@ -166,11 +165,15 @@ class DfsOperations(pyfuse3.Operations):
 
     @guarded
     async def link(self, inode: int, new_parent_inode: int, new_name: bytes, ctx: RequestContext) -> EntryAttributes:
-        raise FUSEError(errno.EPERM)
+        return self._entry(await self._fs.link(inode, new_parent_inode, new_name))
 
     @guarded
     async def symlink(self, parent_inode: int, name: bytes, target: bytes, ctx: RequestContext) -> EntryAttributes:
-        raise FUSEError(errno.EPERM)
+        return self._entry(await self._fs.symlink(parent_inode, name, target))
+
+    @guarded
+    async def readlink(self, inode: int, ctx: RequestContext) -> bytes:
+        return await self._fs.readlink(inode)
 
     # -- files ------------------------------------------------------------------------------------------------------
 
@@ -226,6 +229,7 @@ class DfsOperations(pyfuse3.Operations):
         entry.st_ino = attributes.ino
         entry.st_mode = attributes.mode
         entry.st_nlink = attributes.nlink
+        entry.st_rdev = os.makedev(*attributes.device)
         entry.st_uid = attributes.uid
         entry.st_gid = attributes.gid
         entry.st_size = attributes.size

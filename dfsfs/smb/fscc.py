@@ -6,11 +6,16 @@ nanoseconds since the Unix epoch; names are UTF-16 with any 16-bit unit allowed,
 
 from __future__ import annotations
 
+import stat as posix
 import struct
 from dataclasses import dataclass
 from enum import IntFlag
+from typing import TYPE_CHECKING
 
 from dfsfs.errors import WireError
+
+if TYPE_CHECKING:
+    from dfsfs.smb.reparse import Special
 
 Buffer = bytes | bytearray | memoryview
 
@@ -61,12 +66,24 @@ class FileStat:
     file_id: int
     """The 64-bit file id, unique on its volume; 0 where the server gave none."""
     links: int
+    """Hard links; 0 where the answer does not say."""
     reparse_tag: int
     """0 for what is no reparse point, or where the answer has no room for the tag."""
+    ea_size: int = -1
+    """0 if the file has no extended attributes, negative where the answer does not say; any other value: perhaps."""
+    special: Special | None = None
+    """What it is if it is neither file nor folder, as far as somebody has looked."""
 
     @property
     def is_directory(self) -> bool:
-        return bool(self.attributes & _DIRECTORY)
+        return bool(self.attributes & _DIRECTORY) and self.special is None
+
+    @property
+    def kind(self) -> int:
+        """S_IFREG, S_IFDIR, S_IFLNK and so on."""
+        if self.special is not None:
+            return self.special.kind
+        return posix.S_IFDIR if self.attributes & _DIRECTORY else posix.S_IFREG
 
     @property
     def is_dfs_link(self) -> bool:
@@ -150,8 +167,9 @@ def decode_directory(buffer: Buffer) -> list[DirEntry]:
             size,
             allocated,
             file_id,
-            1,
+            0,
             tag,
+            -1 if tag else ea_size,
         )
         entries.append(DirEntry(str(view[start : start + name_length], "utf-16-le", "surrogatepass"), stat))
         if not step:
@@ -183,6 +201,7 @@ def decode_all_information(buffer: Buffer) -> FileStat:
         links=fields[8],
         file_id=fields[12],
         reparse_tag=0,
+        ea_size=fields[13],
     )
 
 
@@ -205,6 +224,11 @@ def encode_rename(new_name: str, *, replace: bool) -> bytes:
     """FileRenameInformation in the form SMB2 uses (MS-FSCC 2.4.42.2). `new_name` is relative to the share."""
     encoded = new_name.encode("utf-16-le", "surrogatepass")
     return struct.pack("<B7xQI", replace, 0, len(encoded)) + encoded
+
+
+def encode_link(new_name: str) -> bytes:
+    """FileLinkInformation in the form SMB2 uses (MS-FSCC 2.4.27.2). `new_name` is relative to the share."""
+    return encode_rename(new_name, replace=False)
 
 
 def encode_disposition() -> bytes:

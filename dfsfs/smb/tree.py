@@ -1,12 +1,7 @@
 """Tree: one tree connect, and the whole operations on paths below it (MS-SMB2 3.2.4).
 
-Each operation is one compound where SMB2 allows it: what opens a file only to ask or to change one thing opens, does it
-and closes in a single round trip. Paths are full UNC paths whose first two components are the share. How they look on
-the wire is decided in one place: on a share that says SMB2_SHARE_CAP_DFS a name is `host\\share\\name` and the CREATE
-carries the DFS flag; on any other share it is relative and carries none. Samba 4.22 opens the wrong object when the
-two are mixed.
-
-Nothing here tries again.
+Each operation is one compound where SMB2 allows it, see paths.py. What can be done to symbolic links and the like is in
+special.py, what a file has beside its data in attributes.py. Nothing here tries again.
 """
 
 from __future__ import annotations
@@ -16,11 +11,11 @@ from typing import TYPE_CHECKING
 
 from dfsfs.errors import DfsfsError, NtStatus, SmbError, is_failure
 from dfsfs.smb import fscc, wire
-from dfsfs.smb.channel import Channel
 from dfsfs.smb.file import RemoteFile
 from dfsfs.smb.handshake import CAP_LEASING
 from dfsfs.smb.leases import KEY_SIZE, Lease, LeaseRequest
 from dfsfs.smb.security import Dialect
+from dfsfs.smb.special import SpecialFiles
 from dfsfs.smb.wire import (
     RELATED_FILE_ID,
     Access,
@@ -49,19 +44,10 @@ FIRST_LISTING_SIZE = 128 * 1024
 LISTING_SIZE = 1024 * 1024
 
 
-class Tree(Channel):
+class Tree(SpecialFiles):
     """See the module's text."""
 
     # -- operations on paths ----------------------------------------------------------------------------------------
-
-    async def stat(self, path: UncPath) -> FileStat:
-        """What the server knows of a file or folder. One round trip.
-
-        Raises:
-            SmbError: the server's answer, PATH_NOT_COVERED if the path leads through a DFS link.
-            ConnectionLost, SecurityError, WireError: the connection ended.
-        """
-        return self._asked(await self.call(self._asking(path)), f"stat of {path}")
 
     async def make_directory(self, path: UncPath) -> FileStat:
         """Makes a folder; OBJECT_NAME_COLLISION if the name is taken. One round trip. Errors as in stat."""
@@ -231,14 +217,23 @@ class Tree(Channel):
         info = fscc.encode_rename("\\".join(new.below_share), replace=replace)
         await self._set(old, Access.DELETE, FileInfoClass.RENAME, info, f"rename of {old} to {new}")
 
+    async def link(self, path: UncPath, new: UncPath) -> None:
+        """Gives a file one more name on the same share; OBJECT_NAME_COLLISION if that is taken. One round trip. Errors
+        as in stat.
+        """
+        info = fscc.encode_link("\\".join(new.below_share))
+        await self._set(path, Access.WRITE_ATTRIBUTES, FileInfoClass.LINK, info, f"link of {path} to {new}")
+
     async def set_basic(self, path: UncPath, info: bytes) -> None:
         """Sets times and attributes, as fscc.encode_basic_information packs them. One round trip. Errors as in stat."""
         await self._set(path, Access.WRITE_ATTRIBUTES, FileInfoClass.BASIC, info, f"setting attributes of {path}")
 
     async def set_size(self, path: UncPath, size: int) -> None:
         """Cuts or extends a file to `size` bytes. One round trip. Errors as in stat."""
-        info = fscc.encode_end_of_file(size)
-        await self._set(path, Access.WRITE_DATA, FileInfoClass.END_OF_FILE, info, f"truncation of {path}")
+        create = self._create(path, access=Access.WRITE_DATA, disposition=CreateDisposition.OPEN)
+        change = wire.encode_set_info(RELATED_FILE_ID, FileInfoClass.END_OF_FILE, fscc.encode_end_of_file(size))
+        for response in await self.call([create, change, wire.encode_close(RELATED_FILE_ID)]):
+            self.check(response, f"truncation of {path}")
 
     async def list(self, path: UncPath) -> AsyncGenerator[list[DirEntry], None]:
         """The entries of a folder in batches, without `.` and `..`, in the server's order.
@@ -294,72 +289,6 @@ class Tree(Channel):
         if response.status != NtStatus.SUCCESS:
             return response.status, b""
         return response.status, bytes(wire.decode_ioctl(response.message, max_output))
-
-    # -- pieces -----------------------------------------------------------------------------------------------------
-
-    def wire_name(self, path: UncPath) -> str:
-        """The name of `path` as CREATE on this tree wants it."""
-        return "\\".join(path.components if self.is_dfs else path.below_share)
-
-    def _create(
-        self,
-        path: UncPath,
-        *,
-        access: Access,
-        disposition: CreateDisposition,
-        options: CreateOptions = CreateOptions.NONE,
-        attributes: int = 0,
-        lease: LeaseRequest | None = None,
-    ) -> Request:
-        return wire.encode_create(
-            self.wire_name(path),
-            access=access,
-            disposition=disposition,
-            options=options,
-            attributes=attributes,
-            lease=lease.lease.request(lease.wanted) if lease is not None else b"",
-        )
-
-    def _asking(
-        self,
-        path: UncPath,
-        disposition: CreateDisposition = CreateDisposition.OPEN,
-        options: CreateOptions = CreateOptions.NONE,
-    ) -> Sequence[Request]:
-        """The compound that opens or makes something, asks for all that is known of it, and closes it."""
-        create = self._create(path, access=Access.READ_ATTRIBUTES, disposition=disposition, options=options)
-        return [create, wire.encode_query_all(), wire.encode_close(RELATED_FILE_ID)]
-
-    def _asked(self, responses: Sequence[Response], what: str) -> FileStat:
-        """What the answers to `_asking` say."""
-        created, queried, _ = responses
-        self.check(created, what)
-        return self.decode_stat(queried, what)
-
-    def _setting(
-        self,
-        path: UncPath,
-        access: Access,
-        info_class: FileInfoClass,
-        info: bytes,
-        options: CreateOptions = CreateOptions.NONE,
-    ) -> Sequence[Request]:
-        """The compound that opens something, sets one thing, and closes it."""
-        create = self._create(path, access=access, disposition=CreateDisposition.OPEN, options=options)
-        change = wire.encode_set_info(RELATED_FILE_ID, info_class, info)
-        return [create, change, wire.encode_close(RELATED_FILE_ID)]
-
-    async def _set(
-        self,
-        path: UncPath,
-        access: Access,
-        info_class: FileInfoClass,
-        info: bytes,
-        what: str,
-        options: CreateOptions = CreateOptions.NONE,
-    ) -> None:
-        for response in await self.call(self._setting(path, access, info_class, info, options)):
-            self.check(response, what)
 
 
 class PendingFetch:

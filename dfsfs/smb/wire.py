@@ -107,7 +107,7 @@ class CreateDisposition(IntEnum):
 
 class CreateOptions(IntFlag):
     """MS-SMB2 2.2.13, CreateOptions. OPEN_REPARSE_POINT is left out on purpose: with it a Samba 4.22 server opens a DFS
-    link itself, and a delete through that handle takes the link out of the namespace."""
+    link itself, and a delete through that handle takes the link out of the namespace. Only paths.py knows it."""
 
     NONE = 0
     DIRECTORY_FILE = 0x00000001
@@ -131,15 +131,19 @@ class FileInfoClass(IntEnum):
 
     BASIC = 4
     RENAME = 10
+    LINK = 11
     DISPOSITION = 13
+    FULL_EA = 15
     ALL = 18
     END_OF_FILE = 20
+    STREAM = 22
     ID_BOTH_DIRECTORY = 37
 
 
 class FsInfoClass(IntEnum):
     """Volume information classes (MS-FSCC 2.5)."""
 
+    ATTRIBUTE = 5
     FULL_SIZE = 7
 
 
@@ -149,6 +153,11 @@ class Fsctl(IntEnum):
     DFS_GET_REFERRALS = 0x00060194
     DFS_GET_REFERRALS_EX = 0x000601B0
     VALIDATE_NEGOTIATE_INFO = 0x00140204
+    SET_REPARSE_POINT = 0x000900A4
+    GET_REPARSE_POINT = 0x000900A8
+    SRV_ENUMERATE_SNAPSHOTS = 0x00144064
+    SRV_REQUEST_RESUME_KEY = 0x00140078
+    SRV_COPYCHUNK_WRITE = 0x001480F2
 
 
 HEADER = struct.Struct("<4sHHIHHIIQIIQ16s")

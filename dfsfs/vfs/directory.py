@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from dfsfs.unc import fold_name
+from dfsfs.vfs.looks import looked_at
 from dfsfs.vfs.views import Origin
 
 if TYPE_CHECKING:
@@ -85,6 +86,8 @@ class Listing:
             self._stream, self._attempt = aiter(attempt.tree.list(attempt.path)), attempt
         try:
             batch = await anext(self._stream, None)
+            if batch is not None:
+                batch = await looked_at(self._places.table, attempt, self.node, batch)
         except BaseException:
             # A stream that has raised is at its end; the next attempt needs another one.
             self._stream = None

@@ -21,10 +21,10 @@ import logging
 import secrets
 from typing import TYPE_CHECKING, TypeVar
 
-from dfsfs.errors import DfsfsError, PosixError
+from dfsfs.errors import DfsfsError, PosixError, SmbError
 from dfsfs.namespace.junction import Attempt, Covered, Location
 from dfsfs.smb.fscc import FileAttributes, FileStat, encode_basic_information
-from dfsfs.unc import UncPath
+from dfsfs.unc import UncPath, fold_name
 from dfsfs.vfs.opening import raise_if_unknown
 from dfsfs.vfs.places import is_marked_link
 from dfsfs.vfs.views import Origin
@@ -32,6 +32,7 @@ from dfsfs.vfs.views import Origin
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from dfsfs.smb.reparse import Special
     from dfsfs.vfs.files import Files
     from dfsfs.vfs.nodes import Node
     from dfsfs.vfs.places import Places
@@ -80,6 +81,75 @@ class Entries:
         self._places.views.keep(node, (), Origin(share, self._places.table.epoch, self._places.clock()))
         return node
 
+    async def make_special(self, parent: Node, name: str, special: Special) -> Node:
+        """Makes a symbolic link, device, fifo or socket. Counts no lookup.
+
+        Raises:
+            PosixError: EEXIST, the name is a DFS link; EPERM, the server has nothing for it; EIO, see the module's
+                text.
+            DfsfsError: the server's answer.
+        """
+
+        async def operation(attempt: Attempt) -> tuple[FileStat, UncPath]:
+            try:
+                return await attempt.tree.make_special(attempt.path, special), attempt.tree.share
+            except DfsfsError as error:
+                raise_if_unknown(attempt, error)
+                raise
+
+        try:
+            stat, share = await self._places.run_in(parent, name, operation)
+        except Covered as link:
+            raise PosixError(errno.EEXIST, f"{link.prefix} is a DFS link") from None
+        except SmbError as error:
+            if error.errno in (errno.EOPNOTSUPP, errno.ENODATA):
+                raise PosixError(errno.EPERM, f"{name}: the server has no form for that") from None
+            raise
+        self._places.made(parent, name, stat)
+        node = self._places.table.observe(parent, name, stat, share)
+        self._places.table.changed(node)
+        self._places.note(node, stat, node.changes)
+        return node
+
+    async def link(self, node: Node, parent: Node, name: str) -> None:
+        """Gives a file one more name.
+
+        Raises:
+            PosixError: EPERM, a folder; EEXIST, the name is taken; EXDEV, file and folder are not behind the same DFS
+                link.
+            DfsfsError: the server's answer.
+        """
+        if node.is_directory:
+            raise PosixError(errno.EPERM, f"{node.name} is a directory")
+        if self._places.location(node).junction is not self._places.location(parent).junction:
+            raise PosixError(errno.EXDEV, f"{node.name} can't have a name behind another DFS link")
+        await self._files.settle(node)
+        destination = self._places.location(parent).child(name)
+
+        async def operation(attempt: Attempt) -> tuple[FileStat, UncPath]:
+            target = attempt.binding.target.join(destination.components)
+            link = attempt.tree.link_special if node.is_reparse_point else attempt.tree.link
+            try:
+                await link(attempt.path, target)
+            except DfsfsError as error:
+                if not attempt.repeated or error.errno != errno.EEXIST or not await _is_there(attempt, target, node):
+                    raise
+            return await attempt.tree.stat(target), attempt.tree.share
+
+        self._files.let_go(node)
+        try:
+            stat, share = await self._places.run(node, operation)
+        except Covered as link:
+            raise PosixError(errno.EEXIST, f"{link.prefix} is a DFS link") from None
+        except SmbError as error:
+            if error.errno == errno.EOPNOTSUPP:
+                raise PosixError(errno.EPERM, f"{name}: the server has no hard links") from None
+            raise
+        self._places.made(parent, name, stat)
+        self._places.table.changed(node)
+        if self._places.table.observe(parent, name, stat, share) is node:
+            self._places.note(node, stat, node.changes)
+
     # -- removing ---------------------------------------------------------------------------------------------------
 
     async def unlink(self, parent: Node, name: str) -> None:
@@ -93,12 +163,12 @@ class Entries:
         try:
             if node.is_directory:
                 raise PosixError(errno.EISDIR, f"{name} is a directory")
-            if self._files.is_open(node) and await self._hide(parent, node):
+            if self._files.is_open(node) and node.hidden is None and await self._hide(parent, name, node):
                 return
             before = parent.changes
-            seen = await self._remove(parent, name, _remove_file)
+            seen = await self._remove(parent, name, _remove_special if node.is_reparse_point else _remove_file)
             unchanged = before == parent.changes
-            self._removed(parent, node)
+            self._removed(parent, name, node)
             if seen is not None and unchanged:
                 # The kernel asks for the folder before it removes the next file.
                 self._places.note(parent, seen, parent.changes)
@@ -117,7 +187,7 @@ class Entries:
             if not node.is_directory:
                 raise PosixError(errno.ENOTDIR, f"{name} is not a directory")
             await self._remove(parent, name, lambda attempt: attempt.tree.remove_directory(attempt.path))
-            self._removed(parent, node)
+            self._removed(parent, name, node)
         finally:
             self._places.table.release(node)
 
@@ -151,7 +221,7 @@ class Entries:
             return await self._run_in(parent, name, operation)
         except DfsfsError as error:
             if error.errno == errno.ENOENT and (node := self._places.table.child(parent, name)) is not None:
-                self._removed(parent, node)
+                self._removed(parent, name, node)
             raise
 
     async def _run_in(self, parent: Node, name: str, operation: Callable[[Attempt], Awaitable[T]]) -> T:
@@ -160,23 +230,23 @@ class Entries:
         except Covered as link:
             raise PosixError(errno.EBUSY, f"{link.prefix} is a DFS link") from None
 
-    def _removed(self, parent: Node, node: Node) -> None:
-        self._places.table.entry_changed(parent, node.name)
-        if node.parent is not None:
-            self._places.table.detach(node)
+    def _removed(self, parent: Node, name: str, node: Node) -> None:
+        self._places.table.entry_changed(parent, name)
+        self._places.table.changed(node)
+        self._places.table.drop_name(parent, name)
 
-    async def _hide(self, parent: Node, node: Node) -> bool:
+    async def _hide(self, parent: Node, name: str, node: Node) -> bool:
         """Renames an open file out of the way. Whether that worked."""
         hidden = HIDDEN_PREFIX + secrets.token_hex(8)
         try:
-            await self._send_rename(parent, node.name, self._places.location(parent).child(hidden), node, replace=False)
+            await self._send_rename(parent, name, self._places.location(parent).child(hidden), node, replace=False)
         except DfsfsError as error:
-            log.info("%s is open and can't be renamed out of the way: %s", node.name, error)
+            log.info("%s is open and can't be renamed out of the way: %s", name, error)
             return False
-        self._places.table.entry_changed(parent, node.name)
+        self._places.table.entry_changed(parent, name)
         self._places.table.changed(node)
-        self._renamed(node, parent, hidden)
-        node.hidden = True
+        self._renamed(parent, name, node, parent, hidden)
+        node.hidden = (parent, hidden)
         return True
 
     # -- renaming ---------------------------------------------------------------------------------------------------
@@ -199,11 +269,12 @@ class Entries:
             if node in self._places.table.above(new_parent):
                 raise PosixError(errno.EINVAL, f"{old_name} can't be moved below itself")
             victim = await self._victim(new_parent, new_name)
-            if victim is not None and victim is not node and flags & RENAME_NOREPLACE:
+            itself = old_parent is new_parent and fold_name(old_name) == fold_name(new_name)
+            if victim is not None and not itself and flags & RENAME_NOREPLACE:
                 raise PosixError(errno.EEXIST, f"{new_name} exists")
-            await self._replace(
-                old_parent, old_name, node, new_parent, new_name, victim if victim is not node else None
-            )
+            if victim is node and not itself:
+                return  # two names of one file: rename(2) leaves both
+            await self._replace(old_parent, old_name, node, new_parent, new_name, None if itself else victim)
         finally:
             for held in (node, victim):
                 if held is not None:
@@ -236,15 +307,15 @@ class Entries:
         self._places.table.entry_changed(old_parent, old_name)
         self._places.table.entry_changed(new_parent, new_name)
         self._places.table.changed(node)
-        self._renamed(node, new_parent, new_name)
+        self._renamed(old_parent, old_name, node, new_parent, new_name)
 
-    def _renamed(self, node: Node, parent: Node, name: str) -> None:
+    def _renamed(self, old_parent: Node, old_name: str, node: Node, parent: Node, name: str) -> None:
         table = self._places.table
-        if node.parent is not None:
-            table.rename(node, parent, name)
-        elif (other := table.child(parent, name)) is not None:
-            # The node was taken for another file in the meantime. So is what was known under its new name.
-            table.detach(other)
+        if table.child(old_parent, old_name) is node:
+            table.rename(old_parent, old_name, parent, name)
+        else:
+            # The name was taken for another file's in the meantime. So is what was known under its new name.
+            table.drop_name(parent, name)
 
     async def _make_way(
         self, node: Node, parent: Node, name: str, victim: Node
@@ -254,12 +325,12 @@ class Entries:
             if not victim.is_directory:
                 raise PosixError(errno.ENOTDIR, f"{name} is not a directory")
             await self._remove(parent, name, lambda attempt: attempt.tree.remove_directory(attempt.path))
-            self._removed(parent, victim)
+            self._removed(parent, name, victim)
             return None
         if victim.is_directory:
             raise PosixError(errno.EISDIR, f"{name} is a directory")
-        if self._files.is_open(victim) and await self._hide(parent, victim):
-            return lambda: self._unhide(parent, victim, name)
+        if self._files.is_open(victim) and victim.hidden is None and await self._hide(parent, name, victim):
+            return lambda: self._unhide(victim, name)
         stat = victim.stat
         if stat is not None and stat.attributes & FileAttributes.READONLY:
             # Windows refuses to replace a read-only file; POSIX asks for write permission on the folder only.
@@ -267,16 +338,18 @@ class Entries:
             return lambda: self._set_attributes(victim, stat.attributes)
         return None
 
-    async def _unhide(self, parent: Node, victim: Node, name: str) -> None:
+    async def _unhide(self, victim: Node, name: str) -> None:
+        assert victim.hidden is not None
+        parent, hidden = victim.hidden
         try:
             destination = self._places.location(parent).child(name)
-            await self._send_rename(parent, victim.name, destination, victim, replace=False)
+            await self._send_rename(parent, hidden, destination, victim, replace=False)
         except DfsfsError as error:
             log.warning("%s could not be put back after a failed rename: %s", name, error)
             return
-        victim.hidden = False
         self._places.table.changed(victim)
-        self._renamed(victim, parent, name)
+        self._renamed(parent, hidden, victim, parent, name)
+        victim.hidden = None
 
     async def _set_attributes(self, node: Node, attributes: int) -> None:
         info = encode_basic_information(None, None, None, None, attributes)
@@ -286,8 +359,9 @@ class Entries:
     async def _send_rename(self, parent: Node, name: str, destination: Location, node: Node, *, replace: bool) -> None:
         async def operation(attempt: Attempt) -> None:
             target = attempt.binding.target.join(destination.components)
+            rename = attempt.tree.rename_special if node.is_reparse_point else attempt.tree.rename
             try:
-                await attempt.tree.rename(attempt.path, target, replace=replace)
+                await rename(attempt.path, target, replace=replace)
             except DfsfsError as error:
                 if not attempt.repeated or error.errno not in (errno.ENOENT, errno.EEXIST):
                     raise
@@ -295,6 +369,11 @@ class Entries:
                     raise
 
         await self._run_in(parent, name, operation)
+
+
+async def _remove_special(attempt: Attempt) -> None:
+    """The operation that removes a symbolic link, device, fifo or socket."""
+    await attempt.tree.remove_special(attempt.path)
 
 
 async def _remove_file(attempt: Attempt) -> FileStat | None:

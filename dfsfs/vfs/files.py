@@ -138,9 +138,8 @@ class Files:
             await self._drained(file)
             if not self._keep(file):
                 await file.close()
-            if node.hidden and node not in self._by_node:
-                await self._places.run(node, lambda attempt: attempt.tree.remove_file(attempt.path))
-                self._places.table.detach(node)
+            if node.hidden is not None and node not in self._by_node:
+                await self._remove_hidden(node, *node.hidden)
         except DfsfsError as error:
             log.warning("closing %s: %s", node.name, error)
         finally:
@@ -148,10 +147,17 @@ class Files:
             self._leases.ended(node, file.lease)
             self._places.table.release(node)
 
+    async def _remove_hidden(self, node: Node, folder: Node, name: str) -> None:
+        """Removes a file, or the one of its names, that was removed here while it was open."""
+        await self._places.run_in(folder, name, lambda attempt: attempt.tree.remove_file(attempt.path))
+        node.hidden = None
+        self._places.table.entry_changed(folder, name)
+        self._places.table.drop_name(folder, name)
+
     def _keep(self, file: OpenFile) -> bool:
         """Whether the handle stays open for the next program that opens the file."""
         node = file.node
-        if file.writable or node.hidden or not file.is_current or node.location is None:
+        if file.writable or node.hidden is not None or not file.is_current or node.location is None:
             return False
         if node.lease is not file.lease or not node.is_covered:
             return False
@@ -315,7 +321,7 @@ class Files:
         await self.settle(node)
         written = [file for file in self._by_node.get(node, ()) if file.written]
         if not written:
-            await self._places.run(node, lambda attempt: attempt.tree.set_basic(attempt.path, info))
+            await self._places.run(node, lambda attempt: _set_basic(attempt, node, info))
         stat: FileStat | None = None
         for file in written:
             stat = await self._set_basic_on(file, info)
@@ -349,6 +355,12 @@ class Files:
                     raise
                 file.leave()
         return await self._places.run(file.node, operation)
+
+
+async def _set_basic(attempt: Attempt, node: Node, info: bytes) -> None:
+    """The operation that sets times and attributes by name."""
+    tree = attempt.tree
+    await (tree.set_basic_special if node.is_reparse_point else tree.set_basic)(attempt.path, info)
 
 
 def _raise_kept(file: OpenFile) -> None:

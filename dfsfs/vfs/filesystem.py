@@ -15,11 +15,13 @@ from __future__ import annotations
 
 import errno
 import os
+import stat as posix
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dfsfs.errors import PosixError
 from dfsfs.smb.fscc import VolumeSize, encode_basic_information
+from dfsfs.smb.reparse import Special
 from dfsfs.vfs.directory import Listing
 from dfsfs.vfs.entries import Entries
 from dfsfs.vfs.files import Files, OpenResult
@@ -107,7 +109,7 @@ class FileSystem:
         node = self._places.node(ino)
         if not self._is_fresh(node):
             await self._files.settle(node)
-            if node.hidden or node.location is None:
+            if node.hidden is not None or node.location is None:
                 await self._files.query(node)
             else:
                 await self._places.refresh(node)
@@ -203,7 +205,7 @@ class FileSystem:
             if posix_name is None:
                 continue
             node = self._places.listed(listing.node, entry, origin, changes=listing.node.changes)
-            if not node.hidden:
+            if not node.is_hidden_as(listing.node, entry.name):
                 yield posix_name, self._counted(node), offset
 
     async def releasedir(self, handle: int) -> None:
@@ -220,11 +222,43 @@ class FileSystem:
         """Makes a folder; its mode is the mount's. Counts a lookup."""
         return self._counted(await self._entries.mkdir(self._places.folder(parent), self._wire(name)))
 
-    async def mknod(self, parent: int, name: bytes, mode: int) -> Attributes:
-        """Makes an ordinary file without opening it; EEXIST if the name is taken. Counts a lookup."""
+    async def mknod(self, parent: int, name: bytes, mode: int, device: tuple[int, int] = (0, 0)) -> Attributes:
+        """Makes a file without opening it, or a device, fifo or socket; EEXIST if the name is taken. Counts a lookup.
+
+        Raises:
+            PosixError: EPERM, the server can't keep what `mode` asks for.
+            DfsfsError: the server's answer.
+        """
+        kind = posix.S_IFMT(mode)
+        if kind not in (0, posix.S_IFREG):
+            special = Special(kind, device=device if kind in (posix.S_IFCHR, posix.S_IFBLK) else (0, 0))
+            return await self._make_special(parent, name, special)
         result, attributes = await self.create(parent, name, mode, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
         await self.release(result.handle)
         return attributes
+
+    async def symlink(self, parent: int, name: bytes, target: bytes) -> Attributes:
+        """Makes a symbolic link. Counts a lookup."""
+        return await self._make_special(parent, name, self._places.names.link_to_wire(target))
+
+    async def _make_special(self, parent: int, name: bytes, special: Special) -> Attributes:
+        folder = self._places.folder(parent)
+        return self._counted(await self._entries.make_special(folder, self._wire(name), special))
+
+    async def readlink(self, ino: int) -> bytes:
+        """The target of a symbolic link. Raises: PosixError: EINVAL, it is none."""
+        await self.getattr(ino)
+        stat = self._places.node(ino).stat
+        if stat is None or stat.kind != posix.S_IFLNK:
+            raise PosixError(errno.EINVAL, f"node {ino} is no symbolic link")
+        return self._places.target_of(stat)
+
+    async def link(self, ino: int, parent: int, name: bytes) -> Attributes:
+        """Gives a file one more name. Counts a lookup."""
+        node = self._places.node(ino)
+        await self._entries.link(node, self._places.folder(parent), self._wire(name))
+        await self.getattr(ino)
+        return self._counted(node)
 
     async def unlink(self, parent: int, name: bytes) -> None:
         await self._entries.unlink(self._places.folder(parent), self._wire(name))

@@ -23,6 +23,7 @@ from dataclasses import dataclass, replace
 
 from dfsfs.errors import PosixError
 from dfsfs.smb.fscc import FileAttributes, FileStat
+from dfsfs.smb.reparse import Special
 
 NAME_UNITS_MAX = 255
 """The longest name in UTF-16 code units (MS-FSCC 2.1.5)."""
@@ -33,6 +34,7 @@ SECTOR = 512
 TICK_NS = 100
 """The unit of times in SMB (MS-DTYP 2.3.3)."""
 WRITE_BITS = 0o222
+_LINK_MODE = 0o777
 
 _TRAILING = {" ": "\uf028", ".": "\uf029"}
 _RESERVED = {
@@ -89,6 +91,32 @@ class NameMapping:
             return None
         return name.encode("utf-8", "surrogatepass")
 
+    def link_to_wire(self, target: bytes) -> Special:
+        """A symbolic link to a target. It gets a form that Windows understands if it is relative.
+
+        Raises:
+            PosixError: the target is not UTF-8 (EILSEQ), or a component is too long (ENAMETOOLONG).
+        """
+        try:
+            text = target.decode("utf-8")
+        except UnicodeDecodeError:
+            raise PosixError(errno.EILSEQ, f"the target {target!r} is not UTF-8") from None
+        if target.startswith(b"/"):
+            return Special(posix.S_IFLNK, text)
+        wire = (part.decode() if part in _STEPS else self.to_wire(part) for part in target.split(b"/"))
+        return Special(posix.S_IFLNK, text, "/".join(wire))
+
+    def link_from_wire(self, link: Special) -> bytes:
+        """The target of a symbolic link, as readlink(2) shows it."""
+        if not link.wire_target:
+            return link.target.encode("utf-8", "surrogateescape")
+        parts = link.wire_target.split("/")
+        return b"/".join(self.from_wire(part) or part.encode("utf-8", "surrogatepass") for part in parts)
+
+
+_STEPS = (b"", b".", b"..")
+"""Components of a path that are no names."""
+
 
 @dataclass(frozen=True, slots=True)
 class Attributes:
@@ -106,6 +134,8 @@ class Attributes:
     mtime_ns: int
     ctime_ns: int
     birthtime_ns: int
+    device: tuple[int, int] = (0, 0)
+    """Major and minor number of a device."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,9 +165,11 @@ class Ownership:
 
     def attributes(self, ino: int, stat: FileStat) -> Attributes:
         """What stat(2) shows for a file or folder of a server."""
-        directory = stat.is_directory
+        directory, special = stat.is_directory, stat.special
         mode = posix.S_IFDIR | self.dir_mode if directory else posix.S_IFREG | self.file_mode
-        if not directory and stat.attributes & _READONLY:
+        if special is not None:
+            mode = special.kind | (_LINK_MODE if special.kind == posix.S_IFLNK else self.file_mode)
+        elif not directory and stat.attributes & _READONLY:
             mode &= ~WRITE_BITS
         return Attributes(
             ino=ino,
@@ -152,6 +184,7 @@ class Ownership:
             mtime_ns=stat.written,
             ctime_ns=stat.changed or stat.written,
             birthtime_ns=stat.created,
+            device=(0, 0) if special is None else special.device,
         )
 
     def link_attributes(self, ino: int, listed: FileStat | None) -> Attributes:
@@ -185,7 +218,7 @@ def to_tick(time_ns: int) -> int:
 def attributes_for_mode(stat: FileStat, mode: int) -> int | None:
     """The SMB attributes that express `mode`, or None if those that `stat` has do so already."""
     readonly = not mode & posix.S_IWUSR
-    if stat.is_directory or readonly == bool(stat.attributes & FileAttributes.READONLY):
+    if stat.kind != posix.S_IFREG or readonly == bool(stat.attributes & FileAttributes.READONLY):
         return None
     if readonly:
         return (stat.attributes & ~FileAttributes.NORMAL) | FileAttributes.READONLY

@@ -6,8 +6,13 @@ A node's location is the nearest anchor above it and the names from there on. So
 everything below, and nothing here knows a server: a failover changes no node.
 
 Numbers. A node's number (inode number and FUSE node id in one) is a hash of the share and the server's file id, so that
-it is the same after a remount. If that is taken, by a hard link, or by the same file seen through two links, it is a
-hash of its parent's number and its name. It never changes, also if the file has another id on the next target.
+it is the same after a remount. If that is taken, by the same file seen through another DFS link, it is a hash of its
+parent's number and its name. It never changes, also if the file has another id on the next target.
+
+Hard links. A file may have several names; they are the same node, as the kernel expects. One of them, `parent` and
+`name`, is the one that the file is asked for by; `more` has the others. Names are of the same file if the server gives
+the same file id on the same share, and the same time of creation, as ids may not be unique where a share has several
+volumes. A file that turns up under another name, and has only one, was renamed by somebody else: its node moves.
 
 Identity. The same name is the same node as long as the server answers with the same file id on the same share. With
 another id it is another file: the old node is detached and a new one takes its place. Answers from another share (a
@@ -17,7 +22,7 @@ Life. The kernel counts how often it was told of a node (lookups) and gives them
 has lookups, children or handles. A detached node has no place any more: it can't be reached or asked for by path, its
 children neither, and it stays only for the kernel's references and for files that are open.
 
-Invariants (check_invariants): every attached node is its parent's child under its folded name and reaches the root; a
+Invariants (check_invariants): every attached node is its parents' child under its folded names and reaches the root; a
 number belongs to one node; the root is ROOT and never goes; a node that nothing holds is not in the table.
 
 Pure code: no lock, clock or request. What it does not do: it doesn't know when an answer is too old, only
@@ -58,6 +63,8 @@ class Node:
     """As on the wire, in the case in which it was last seen."""
     is_directory: bool
     parent: Node | None = None
+    more: tuple[tuple[Node, str], ...] = ()
+    """Other folders and names that the file is in: hard links."""
     anchor: Location | None = None
     """The root's or the link's own location."""
     share: UncPath | None = None
@@ -67,8 +74,8 @@ class Node:
     handles: int = 0
     children: dict[str, Node] = field(default_factory=dict)
     detached: bool = False
-    hidden: bool = False
-    """Removed here while it was open: still on the server, under a name that nobody is shown."""
+    hidden: tuple[Node, str] | None = None
+    """Removed here while it was open: still on the server, in a folder under a name that nobody is shown."""
 
     stat: FileStat | None = None
     """What the server said last. Of a link: what its folder's listing said, if that is known."""
@@ -101,6 +108,11 @@ class Node:
     """The size of an open file as this mount knows it. What is appended goes there: the kernel's idea may be older."""
 
     @property
+    def is_reparse_point(self) -> bool:
+        """Whether the server has it as a reparse point that it does not follow: a symbolic link, a device and so on."""
+        return self.stat is not None and self.stat.special is not None and bool(self.stat.reparse_tag)
+
+    @property
     def is_link(self) -> bool:
         """Whether this is a DFS link."""
         return self.anchor is not None and self.parent is not None
@@ -112,6 +124,15 @@ class Node:
         While it is written to, a server may go on to change its times for seconds.
         """
         return self.lease is not None and self.lease.is_shared and not self.writers
+
+    @property
+    def names(self) -> tuple[tuple[Node, str], ...]:
+        """All folders and names that the node is known by; none of the root and of what is detached."""
+        return () if self.parent is None else ((self.parent, self.name), *self.more)
+
+    def is_hidden_as(self, folder: Node, name: str) -> bool:
+        """Whether this is the name that the node has after it was removed here."""
+        return self.hidden is not None and self.hidden[0] is folder and fold_name(self.hidden[1]) == fold_name(name)
 
     @property
     def location(self) -> Location | None:
@@ -185,13 +206,40 @@ class NodeTable:
 
     def observe(self, parent: Node, name: str, stat: FileStat, share: UncPath) -> Node:
         """The node of a file or folder that a server has under `name`; a new one if there is none for that file."""
-        node = parent.children.get(fold_name(name))
+        folded = fold_name(name)
+        node = parent.children.get(folded)
         if node is not None and not self.same_file(node, stat, share):
-            self._take_off(node)
+            self._drop(parent, folded)
             node = None
+        if node is None:
+            node = self._known_elsewhere(parent, name, stat, share)
         if node is None:
             node = self._add(Node(self._number(parent, name, share, stat.file_id), name, stat.is_directory, parent))
         node.share, node.file_id = share, stat.file_id
+        return node
+
+    def _known_elsewhere(self, parent: Node, name: str, stat: FileStat, share: UncPath) -> Node | None:
+        """The node of a file that was known under other names only; it has this one, too, from now on."""
+        if stat.is_directory or not stat.file_id:
+            return None
+        node = self._nodes.get(self._hash_of(share, stat.file_id))
+        if node is None or node.stat is None or node.is_directory or not self.same_file(node, stat, share):
+            return None
+        if node.share != share or node.file_id != stat.file_id or node.stat.created != stat.created:
+            return None
+        if node.parent is None:
+            if not node.detached or not node.handles:
+                return None
+            node.parent, node.name, node.detached = parent, name, False
+        elif _anchor_above(node) is not _anchor_above(parent):
+            return None
+        else:
+            node.more = (*node.more, (parent, name))
+        parent.children[fold_name(name)] = node
+        if stat.links == 1:
+            for folder, other in node.names:
+                if (folder, other) != (parent, name):
+                    self.drop_name(folder, other)
         return node
 
     def observe_link(self, parent: Node, name: str, anchor: Location) -> Node:
@@ -201,19 +249,19 @@ class NodeTable:
         """
         node = parent.children.get(fold_name(name))
         if node is not None and not node.is_directory:
-            self._take_off(node)
+            self._drop(parent, fold_name(name))
             node = None
         if node is None:
             prefix = anchor.junction.prefix
-            node = self._add(Node(self._number(parent, name, prefix, 0), name, True, parent, anchor))
+            node = self._add(Node(self._number(parent, name, prefix, 0), name, True, parent, anchor=anchor))
         elif node.anchor is not anchor and node.anchor != anchor:
             self.move_anchor(node, anchor)
         return node
 
     def move_anchor(self, node: Node, anchor: Location) -> None:
         """Makes a folder stand for another location. What was known below it is detached."""
-        for child in list(node.children.values()):
-            self._take_off(child)
+        for folded in list(node.children):
+            self._drop(node, folded)
         node.anchor = anchor
         node.share, node.file_id, node.stat, node.listing = None, 0, None, None
         self.changed(node)
@@ -221,6 +269,8 @@ class NodeTable:
     def same_file(self, node: Node, stat: FileStat, share: UncPath) -> bool:
         """Whether what a server says can be of the file that `node` stands for."""
         if node.is_link or node.is_directory != stat.is_directory:
+            return False
+        if node.stat is not None and node.stat.kind != stat.kind:
             return False
         if node.share is None or node.share != share:
             return True
@@ -237,8 +287,8 @@ class NodeTable:
     def doubt(self, node: Node) -> None:
         """Takes note that somebody else may have changed the file: what is known of it has to be asked for again."""
         node.expires = NEVER
-        if node.parent is not None:
-            _touch(node.parent, node.name)
+        for folder, name in node.names:
+            _touch(folder, name)
 
     def entry_changed(self, folder: Node, name: str) -> None:
         """Takes note that a name in a folder was made, removed, or given to something else here."""
@@ -246,26 +296,35 @@ class NodeTable:
         _touch(folder, name)
 
     def detach(self, node: Node) -> None:
-        """Takes a node off its place: its name is gone or belongs to something else now. The root can't go."""
-        parent = node.parent
-        self._take_off(node)
-        self._free(parent)
+        """Takes a node off its place: its names are gone or belong to something else now. The root can't go."""
+        for folder, name in node.names:
+            self.drop_name(folder, name)
 
-    def rename(self, node: Node, parent: Node, name: str) -> None:
-        """Moves a node, and with it everything below, to another name. What was there is detached."""
-        assert node.parent is not None
+    def drop_name(self, folder: Node, name: str) -> None:
+        """Takes note that a name is gone. What had it is detached, unless it is known under another one."""
+        if fold_name(name) in folder.children:
+            self._drop(folder, fold_name(name))
+            self._free(folder)
+
+    def rename(self, folder: Node, old_name: str, parent: Node, name: str) -> None:
+        """Moves what has one name, and with it everything below, to another. What was there is detached."""
+        folded = fold_name(name)
+        node = folder.children.get(fold_name(old_name))
+        assert node is not None
         assert node not in self.above(parent)
-        before = node.parent
-        victim = parent.children.get(fold_name(name))
-        if victim is node:
-            node.name = name
-            return
-        if victim is not None:
-            self._take_off(victim)
-        del before.children[fold_name(node.name)]
-        node.parent, node.name = parent, name
-        parent.children[fold_name(name)] = node
-        self._free(before)
+        victim = parent.children.get(folded)
+        if victim is not None and not (folder is parent and fold_name(old_name) == folded):
+            self._drop(parent, folded)
+        del folder.children[fold_name(old_name)]
+        parent.children[folded] = node
+        if node.hidden is not None and node.is_hidden_as(folder, old_name):
+            node.hidden = (parent, name)
+        if node.parent is folder and fold_name(node.name) == fold_name(old_name):
+            node.parent, node.name = parent, name
+        else:
+            rest = (other for other in node.more if not _is_name(other, folder, old_name))
+            node.more = (*rest, (parent, name))
+        self._free(folder)
 
     # -- the kernel's references and ours ---------------------------------------------------------------------------
 
@@ -300,34 +359,43 @@ class NodeTable:
         self._nodes[node.ino] = node
         return node
 
-    def _take_off(self, node: Node) -> None:
-        """Detaches a node, and leaves its parent in the table whether something holds it or not."""
-        if node.detached:
-            return
-        assert node.parent is not None
-        del node.parent.children[fold_name(node.name)]
-        node.detached, node.parent = True, None
+    def _drop(self, folder: Node, folded: str) -> None:
+        """Takes a name from its node, and leaves its folder in the table whether something holds it or not."""
+        node = folder.children.pop(folded)
+        if node.parent is folder and fold_name(node.name) == folded:
+            if node.more:
+                (node.parent, node.name), *rest = node.more
+                node.more = tuple(rest)
+            else:
+                node.detached, node.parent = True, None
+        else:
+            node.more = tuple(other for other in node.more if not _is_name(other, folder, folded))
         self.changed(node)
         self._free(node)
 
     def _free(self, node: Node | None) -> None:
-        """Takes a node that nothing holds out of the table, then its parent if that was held by it alone."""
-        while node is not None and node is not self.root:
-            if node.lookups or node.children or node.handles or node.ino not in self._nodes:
-                return
-            del self._nodes[node.ino]
-            parent = node.parent
-            if parent is not None:
-                del parent.children[fold_name(node.name)]
-                node.parent = None
-                node.detached = True
-            node = parent
+        """Takes a node that nothing holds out of the table, then its folders if they were held by it alone."""
+        waiting = [node]
+        while waiting:
+            node = waiting.pop()
+            if node is None or node is self.root or node.lookups or node.children or node.handles:
+                continue
+            if self._nodes.pop(node.ino, None) is None:
+                continue
+            for folder, name in node.names:
+                del folder.children[fold_name(name)]
+                waiting.append(folder)
+            if node.parent is not None:
+                node.parent, node.more, node.detached = None, (), True
 
-    def _number(self, parent: Node, name: str, share: UncPath, file_id: int) -> int:
+    def _hash_of(self, share: UncPath, file_id: int) -> int:
         seed = self._seeds.get(share)
         if seed is None:
             seed = self._seeds[share] = _seed(share.key)
-        number = _hashed(seed, file_id & FILE_ID_MASK)
+        return _hashed(seed, file_id & FILE_ID_MASK)
+
+    def _number(self, parent: Node, name: str, share: UncPath, file_id: int) -> int:
+        number = self._hash_of(share, file_id)
         if number in self._nodes:  # a thousand links may lead to one file, so the next free one would be far away
             number = _hashed(_seed((fold_name(name),)), parent.ino)
         while number in self._nodes:
@@ -354,11 +422,26 @@ class NodeTable:
             if node.parent is not None:
                 assert node.parent.children[fold_name(node.name)] is node
                 assert self._nodes.get(node.parent.ino) is node.parent
+            for folder, name in node.names:
+                assert folder.children[fold_name(name)] is node
+            assert not node.more or not node.is_directory
             for folded, child in node.children.items():
-                assert child.parent is node and fold_name(child.name) == folded
+                assert (node, folded) in [(folder, fold_name(name)) for folder, name in child.names]
                 assert self._nodes.get(child.ino) is child
             assert node is self.root or node.lookups or node.children or node.handles
             assert len(list(self.above(node))) <= len(self._nodes)
+
+
+def _is_name(place: tuple[Node, str], folder: Node, name: str) -> bool:
+    return place[0] is folder and fold_name(place[1]) == fold_name(name)
+
+
+def _anchor_above(node: Node) -> Node | None:
+    """The root or the DFS link that a node is below of; the node itself if it is one."""
+    at: Node | None = node
+    while at is not None and at.anchor is None:
+        at = at.parent
+    return at
 
 
 def _touch(folder: Node, name: str) -> None:

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import errno
 import math
+import stat as posix
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
@@ -29,6 +30,7 @@ from dfsfs.errors import UNREACHED, DfsfsError, PosixError
 from dfsfs.namespace.junction import Covered, Location
 from dfsfs.smb.fscc import REPARSE_TAG_DFS
 from dfsfs.unc import fold_name
+from dfsfs.vfs.looks import looked_at
 from dfsfs.vfs.nodes import NEVER, Node, NodeTable
 from dfsfs.vfs.views import Demand, Origin, Views
 
@@ -204,7 +206,7 @@ class Places:
         except DfsfsError as error:
             if known is not None and known is self.table.child(parent, name):
                 if error.errno == errno.ENOENT:
-                    self.table.detach(known)
+                    self.table.drop_name(parent, name)
                 elif self._note_unreached(known, error):
                     return known
             raise
@@ -222,7 +224,7 @@ class Places:
         folded = fold_name(name)
         known = folder.children.get(folded)
         if known is not None:
-            if known.hidden:
+            if known.is_hidden_as(folder, name):
                 raise PosixError(errno.ENOENT, f"{name} was removed")
             if self.is_valid(known) or self._known_unreached(known):
                 return known
@@ -231,8 +233,7 @@ class Places:
             return None
         entry = view.entries.get(folded)
         if entry is None:
-            if known is not None:
-                self.table.detach(known)
+            self.table.drop_name(folder, name)
             raise PosixError(errno.ENOENT, f"{name} is not in the folder")
         node = self.listed(folder, entry, view.origin, changes=view.origin.epoch)
         if node.is_link and node.stat is entry.stat and self._is_live(node):
@@ -253,7 +254,7 @@ class Places:
             found: list[DirEntry] = []
             async with aclosing(attempt.tree.list(attempt.path)) as listing:
                 async for batch in listing:
-                    found += batch
+                    found += await looked_at(self.table, attempt, folder, batch)
                     if len(found) > LOOK_AROUND:
                         break
             return found, attempt.tree.share
@@ -278,7 +279,8 @@ class Places:
         Of an open file the listing may say what was true before the last write.
         """
         known = self.table.child(folder, entry.name)
-        if known is not None and (known.is_link or known.hidden) and entry.stat.is_directory == known.is_directory:
+        is_hidden = known is not None and known.is_hidden_as(folder, entry.name)
+        if known is not None and (known.is_link or is_hidden) and entry.stat.is_directory == known.is_directory:
             if known.stat is None or known.stat.is_dfs_link:  # else it shows what is behind it
                 known.stat = entry.stat
                 if known.is_link:
@@ -292,7 +294,12 @@ class Places:
         if node.is_directory or not node.handles:
             # What was changed here since the listing was asked for it may not know.
             current = max(node.changes, changes) <= origin.epoch
-            node.stat, node.expires = entry.stat, origin.time + self.lifetime(node) if current else NEVER
+            before, node.stat = node.stat, entry.stat
+            if before is not None and before.links > 1:
+                # A listing does not say how many names a file has; that its status did not change since does.
+                node.stat = replace(entry.stat, links=before.links)
+                current = current and before.changed == entry.stat.changed
+            node.expires = origin.time + self.lifetime(node) if current else NEVER
         return node
 
     def is_valid(self, node: Node) -> bool:
@@ -352,7 +359,13 @@ class Places:
         if stat is None or stat.is_dfs_link:
             return self.ownership.link_attributes(node.ino, stat)
         attributes = self.ownership.attributes(node.ino, stat)
-        return replace(attributes, nlink=0) if node.hidden else attributes
+        if stat.kind == posix.S_IFLNK:
+            attributes = replace(attributes, size=len(self.target_of(stat)))
+        return attributes if node.hidden is None else replace(attributes, nlink=attributes.nlink - 1)
+
+    def target_of(self, stat: FileStat) -> bytes:
+        """The target of a symbolic link."""
+        return b"" if stat.special is None else self.names.link_from_wire(stat.special)
 
     def remaining(self, node: Node) -> tuple[float, float]:
         """For how many seconds the node's name and its attributes may be believed."""
@@ -429,9 +442,9 @@ class Places:
         self.note(node, stat, changes)
 
     def gone(self, node: Node) -> PosixError:
-        """Detaches a node that has turned out to be gone or replaced."""
+        """Takes a node off the name by which it was asked for, as it has turned out to be gone or replaced."""
         if node.parent is not None:
-            self.table.detach(node)
+            self.table.drop_name(node.parent, node.name)
         return PosixError(errno.ESTALE, f"{node.name} is gone, or is another file now")
 
     async def _refresh_link(self, link: Node) -> None:

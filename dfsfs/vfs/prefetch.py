@@ -9,6 +9,7 @@ No more than BUDGET bytes are on their way or waiting to be opened; what is not 
 
 from __future__ import annotations
 
+import stat as posix
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -104,7 +105,9 @@ class Prefetch:
             return known[1]
         if view is None:
             return None
-        small = [entry for entry in view.entries.values() if not entry.stat.is_directory and entry.stat.size <= HEAD]
+        small = [
+            entry for entry in view.entries.values() if entry.stat.kind == posix.S_IFREG and entry.stat.size <= HEAD
+        ]
         walk = Walk(small)
         if known is not None:
             walk.resume(known[1])

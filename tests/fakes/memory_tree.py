@@ -353,6 +353,10 @@ class MemoryTree:
         children[fold_name(node.name)] = node
         self.done("rename", old)
 
+    async def link(self, path: UncPath, new: UncPath) -> None:
+        """This file system has no hard links, as FAT has none."""
+        raise SmbError(NtStatus.INVALID_DEVICE_REQUEST, await self._enter("link", path))
+
     async def set_basic(self, path: UncPath, info: bytes) -> None:
         what = await self._enter("set_basic", path)
         _basic(self.store.at(path, what), info, self.store.tick())

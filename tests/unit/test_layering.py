@@ -54,6 +54,8 @@ PURE = frozenset(
         "dfsfs.dfsc",
         "dfsfs.smb.wire",
         "dfsfs.smb.fscc",
+        "dfsfs.smb.reparse",
+        "dfsfs.smb.eas",
         "dfsfs.smb.framing",
         "dfsfs.smb.security",
         "dfsfs.smb.credits",

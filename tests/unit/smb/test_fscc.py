@@ -123,7 +123,7 @@ def test_listings_decode_as_the_oracle_packs_them(rows: list[tuple[str, datetime
     for found, (name, moment, attributes, size, file_id) in zip(decoded, rows, strict=True):
         ns = int((moment - EPOCH).total_seconds()) * SECOND
         assert found.name == name
-        assert found.stat == FileStat(ns, ns, ns, ns, attributes, size, size, file_id, 1, 0)
+        assert found.stat == FileStat(ns, ns, ns, ns, attributes, size, size, file_id, 0, 0, 0)
 
 
 @given(any_units)
@@ -189,7 +189,7 @@ def test_all_information_decodes_as_the_oracle_packs_it() -> None:
     structure["internal_information"].get_value()["index_number"] = 99
     structure["name_information"].get_value()["file_name"] = "\\a"
     ns = int(moment.timestamp()) * SECOND
-    assert decode_all_information(structure.pack()) == FileStat(ns, ns, ns, ns, 0x21, 5000, 8192, 99, 3, 0)
+    assert decode_all_information(structure.pack()) == FileStat(ns, ns, ns, ns, 0x21, 5000, 8192, 99, 3, 0, 0)
 
 
 def test_the_name_of_all_information_may_be_cut() -> None:

@@ -49,6 +49,12 @@ def path(node: Node) -> str | None:
     return None if node.location is None else str(node.location.unc)
 
 
+def _rename(table: NodeTable, node: Node, parent: Node, name: str) -> None:
+    """Renames what has one name."""
+    assert node.parent is not None
+    table.rename(node.parent, node.name, parent, name)
+
+
 def test_a_location_is_the_way_from_the_nearest_anchor() -> None:
     table = table_at("//dfs/ns", "sub")
     folder = add(table, table.root, "a", 1, folder=True)
@@ -114,10 +120,10 @@ def test_a_rename_moves_everything_below() -> None:
     folder = add(table, table.root, "a", 1, folder=True)
     deep = add(table, add(table, folder, "b", 2, folder=True), "c", 3)
     other = add(table, table.root, "z", 4, folder=True)
-    table.rename(folder, other, "moved")
+    _rename(table, folder, other, "moved")
     assert path(deep) == "//dfs/ns/z/moved/b/c"
     assert table.child(table.root, "a") is None
-    table.rename(folder, other, "MOVED")
+    _rename(table, folder, other, "MOVED")
     assert folder.name == "MOVED"
     table.check_invariants()
 
@@ -128,7 +134,7 @@ def test_a_rename_over_a_name_detaches_what_had_it() -> None:
     victim = add(table, table.root, "v", 2)
     source = table.observe(folder, "s", stat(3), SHARE)
     table.hold(source)
-    table.rename(source, table.root, "V")
+    _rename(table, source, table.root, "V")
     assert victim.detached
     assert path(source) == "//dfs/ns/V"
     table.check_invariants()
@@ -295,7 +301,7 @@ class Histories(RuleBasedStateMachine):
         del model.parent.children[model.name.upper()]
         model.name, model.parent = name, target
         target.children[name.upper()] = model
-        self.table.rename(model.node, target.node, name)
+        _rename(self.table, model.node, target.node, name)
 
     @invariant()
     def agrees(self) -> None:

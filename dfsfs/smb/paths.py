@@ -1,0 +1,99 @@
+"""PathChannel: requests about a path on a share, as whole compounds.
+
+What opens a file only to ask or to change one thing opens, does it and closes in a single round trip. Paths are full
+UNC paths whose first two components are the share. How they look on the wire is decided here: on a share that says
+SMB2_SHARE_CAP_DFS a name is `host\\share\\name` and the CREATE carries the DFS flag; on any other share it is relative
+and carries none. Samba 4.22 opens the wrong object when the two are mixed.
+
+A change of a name or of attributes is about what has the name, also if that is a link to something else on the server.
+So it opens with FILE_OPEN_REPARSE_POINT, but only where there is no DFS: on a namespace's share a DFS link would be
+opened by that, and changed. There what is not followed is left to special.py, which looks at what it has opened.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dfsfs.smb import wire
+from dfsfs.smb.channel import Channel
+from dfsfs.smb.wire import RELATED_FILE_ID, Access, CreateDisposition, CreateOptions, FileInfoClass, Request
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from dfsfs.smb.calls import Response
+    from dfsfs.smb.fscc import FileStat
+    from dfsfs.smb.leases import LeaseRequest
+    from dfsfs.unc import UncPath
+
+OPEN_REPARSE_POINT = CreateOptions(0x00200000)
+"""FILE_OPEN_REPARSE_POINT (MS-SMB2 2.2.13): see the module's text."""
+
+
+class PathChannel(Channel):
+    """See the module's text."""
+
+    def wire_name(self, path: UncPath) -> str:
+        """The name of `path` as CREATE on this tree wants it."""
+        return "\\".join(path.components if self.is_dfs else path.below_share)
+
+    def _create(
+        self,
+        path: UncPath,
+        *,
+        access: Access,
+        disposition: CreateDisposition,
+        options: CreateOptions = CreateOptions.NONE,
+        attributes: int = 0,
+        lease: LeaseRequest | None = None,
+    ) -> Request:
+        return wire.encode_create(
+            self.wire_name(path),
+            access=access,
+            disposition=disposition,
+            options=options,
+            attributes=attributes,
+            lease=lease.lease.request(lease.wanted) if lease is not None else b"",
+        )
+
+    def _asking(
+        self,
+        path: UncPath,
+        disposition: CreateDisposition = CreateDisposition.OPEN,
+        options: CreateOptions = CreateOptions.NONE,
+    ) -> Sequence[Request]:
+        """The compound that opens or makes something, asks for all that is known of it, and closes it."""
+        create = self._create(path, access=Access.READ_ATTRIBUTES, disposition=disposition, options=options)
+        return [create, wire.encode_query_all(), wire.encode_close(RELATED_FILE_ID)]
+
+    def _asked(self, responses: Sequence[Response], what: str) -> FileStat:
+        """What the answers to `_asking` say."""
+        created, queried, _ = responses
+        self.check(created, what)
+        return self.decode_stat(queried, what)
+
+    def _setting(
+        self,
+        path: UncPath,
+        access: Access,
+        info_class: FileInfoClass,
+        info: bytes,
+        options: CreateOptions = CreateOptions.NONE,
+    ) -> Sequence[Request]:
+        """The compound that opens something as what it is, sets one thing, and closes it."""
+        options |= CreateOptions.NONE if self.is_dfs else OPEN_REPARSE_POINT
+        create = self._create(path, access=access, disposition=CreateDisposition.OPEN, options=options)
+        change = wire.encode_set_info(RELATED_FILE_ID, info_class, info)
+        return [create, change, wire.encode_close(RELATED_FILE_ID)]
+
+    async def _set(
+        self,
+        path: UncPath,
+        access: Access,
+        info_class: FileInfoClass,
+        info: bytes,
+        what: str,
+        options: CreateOptions = CreateOptions.NONE,
+    ) -> None:
+        for response in await self.call(self._setting(path, access, info_class, info, options)):
+            self.check(response, what)

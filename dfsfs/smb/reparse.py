@@ -1,0 +1,189 @@
+"""What is neither file nor folder: symbolic links, devices, fifos and sockets, in the forms in which servers keep them.
+
+    IO_REPARSE_TAG_SYMLINK       a symbolic link of Windows (MS-FSCC 2.1.2.4)
+    IO_REPARSE_TAG_NFS           what an NFS server on Windows keeps: links, devices, fifos, sockets (2.1.2.6)
+    IO_REPARSE_TAG_LX_*, AF_UNIX the same as the Linux subsystem of Windows keeps them (2.1.2.7)
+    IO_REPARSE_TAG_MOUNT_POINT   a folder that stands for another one; its server follows it by itself (2.1.2.5)
+    mfsymlink                    a file of 1,067 bytes with the target in it, for servers without reparse points;
+                                 mount.cifs and macOS know it, too
+
+Pure. Decoders check every length against the buffer and return a value or raise WireError.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import stat as posix
+import struct
+from dataclasses import dataclass
+from enum import IntEnum
+
+from dfsfs.errors import WireError
+
+Buffer = bytes | bytearray | memoryview
+
+
+class ReparseTag(IntEnum):
+    """The tags that dfsfs knows by name (MS-FSCC 2.1.2.1)."""
+
+    DFS = 0x8000000A
+    DFSR = 0x80000012
+    MOUNT_POINT = 0xA0000003
+    SYMLINK = 0xA000000C
+    NFS = 0x80000014
+    AF_UNIX = 0x80000023
+    LX_SYMLINK = 0xA000001D
+    LX_FIFO = 0x80000024
+    LX_CHR = 0x80000025
+    LX_BLK = 0x80000026
+
+
+@dataclass(frozen=True, slots=True)
+class Special:
+    """Something that is neither file nor folder."""
+
+    kind: int
+    """S_IFLNK, S_IFIFO, S_IFSOCK, S_IFCHR or S_IFBLK."""
+    target: str = ""
+    """Of a symbolic link: where it leads, as programs see it."""
+    wire_target: str = ""
+    """The same in the form of Windows, if it has one: its components, between slashes, are names as on the wire."""
+    device: tuple[int, int] = (0, 0)
+    """Major and minor number of a device."""
+
+
+SPECIAL_TAGS = frozenset(ReparseTag) - {ReparseTag.DFS, ReparseTag.DFSR, ReparseTag.MOUNT_POINT}
+"""The tags of what is shown as something else than a file or folder."""
+
+MFSYMLINK_SIZE = 1067
+"""Bytes of a symbolic link that is kept in a file."""
+_MFSYMLINK_TARGET = 1024
+
+_HEADER = struct.Struct("<IHH")  # tag, length, reserved
+_SYMLINK = struct.Struct("<HHHHI")  # offset and length of the substitute name, then of the print name, flags
+_RELATIVE = 1
+_NFS_TYPES = {
+    posix.S_IFLNK: 0x00000000_014B4E4C,
+    posix.S_IFCHR: 0x00000000_00524843,
+    posix.S_IFBLK: 0x00000000_004B4C42,
+    posix.S_IFIFO: 0x00000000_4F464946,
+    posix.S_IFSOCK: 0x00000000_4B434F53,
+}
+_NFS_KINDS = {number: kind for kind, number in _NFS_TYPES.items()}
+_WSL_KINDS = {
+    ReparseTag.AF_UNIX: posix.S_IFSOCK,
+    ReparseTag.LX_FIFO: posix.S_IFIFO,
+    ReparseTag.LX_CHR: posix.S_IFCHR,
+    ReparseTag.LX_BLK: posix.S_IFBLK,
+}
+DFS_TARGET = "msdfs:"
+"""How the text of a symbolic link begins that Samba takes for a DFS link."""
+
+
+# -- reading ----------------------------------------------------------------------------------------------------------
+
+
+def decode_reparse(buffer: Buffer, devices: tuple[int, int] | None = None) -> Special | None:
+    """What the answer to FSCTL_GET_REPARSE_POINT stands for (MS-FSCC 2.1.2.2); None for a tag that stands for nothing
+    special. `devices` is what the EA $LXDEV says, where a device of the Linux subsystem has its numbers.
+
+    Raises:
+        WireError: it is cut short, or makes no sense for its tag.
+    """
+    view = memoryview(buffer)
+    if len(view) < _HEADER.size:
+        raise WireError(f"a reparse point of {len(view)} bytes")
+    tag, length, _ = _HEADER.unpack_from(view)
+    if _HEADER.size + length > len(view):
+        raise WireError(f"a reparse point with {length} bytes of data, of which {len(view) - _HEADER.size} came")
+    data = view[_HEADER.size : _HEADER.size + length]
+    if tag == ReparseTag.SYMLINK:
+        return _windows_link(data)
+    if tag == ReparseTag.NFS:
+        return _nfs(data)
+    if tag == ReparseTag.LX_SYMLINK:
+        if len(data) < 4:
+            raise WireError(f"a symbolic link of the Linux subsystem with {len(data)} bytes")
+        return Special(posix.S_IFLNK, str(data[4:], "utf-8", "surrogateescape"))
+    kind = _WSL_KINDS.get(tag)
+    return None if kind is None else Special(kind, device=devices or (0, 0))
+
+
+def tag_of(buffer: Buffer) -> int:
+    """The tag of a reparse point. Raises: WireError: it is cut short."""
+    if len(buffer) < _HEADER.size:
+        raise WireError(f"a reparse point of {len(buffer)} bytes")
+    tag: int = _HEADER.unpack_from(buffer)[0]
+    return tag
+
+
+def _windows_link(data: memoryview) -> Special:
+    if len(data) < _SYMLINK.size:
+        raise WireError(f"a symbolic link with {len(data)} bytes")
+    offset, length, _, _, flags = _SYMLINK.unpack_from(data)
+    name = data[_SYMLINK.size :]
+    if offset + length > len(name) or length % 2:
+        raise WireError(f"the target of a symbolic link, {length} bytes at {offset}, is not in its {len(name)} bytes")
+    target = str(name[offset : offset + length], "utf-16-le", "surrogatepass").replace("\\", "/")
+    if not flags & _RELATIVE and target.startswith("/??/UNC/"):
+        target = "//" + target.removeprefix("/??/UNC/")
+    return Special(posix.S_IFLNK, wire_target=target)
+
+
+def _nfs(data: memoryview) -> Special | None:
+    if len(data) < 8:
+        raise WireError(f"a special file of an NFS server with {len(data)} bytes")
+    kind = _NFS_KINDS.get(int.from_bytes(data[:8], "little"))
+    rest = data[8:]
+    if kind == posix.S_IFLNK:
+        if len(rest) % 2:
+            raise WireError(f"a symbolic link of an NFS server with a target of {len(rest)} bytes")
+        return Special(kind, str(rest, "utf-16-le", "surrogatepass").rstrip("\0"))
+    if kind in (posix.S_IFCHR, posix.S_IFBLK):
+        if len(rest) < 8:
+            raise WireError("a device of an NFS server without its numbers")
+        major, minor = struct.unpack_from("<II", rest)
+        return Special(kind, device=(major, minor))
+    return None if kind is None else Special(kind)
+
+
+def decode_mfsymlink(content: Buffer) -> Special | None:
+    """What a file of MFSYMLINK_SIZE bytes stands for: a symbolic link, or None if it is just a file of that size."""
+    head, _, rest = bytes(content).partition(b"\n")
+    size, _, rest = rest.partition(b"\n")
+    digest, _, rest = rest.partition(b"\n")
+    if len(content) != MFSYMLINK_SIZE or head != b"XSym" or not size.isdigit() or len(size) != 4:
+        return None
+    target = rest[: int(size)]
+    if int(size) > _MFSYMLINK_TARGET or hashlib.md5(target, usedforsecurity=False).hexdigest().encode() != digest:
+        return None
+    return Special(posix.S_IFLNK, target.decode("utf-8", "surrogateescape"))
+
+
+# -- writing ----------------------------------------------------------------------------------------------------------
+
+
+def encode_reparse(special: Special) -> bytes:
+    """What FSCTL_SET_REPARSE_POINT makes of an empty file (MS-FSCC 2.1.2.2): a symbolic link of Windows, to a relative
+    target, if there is a form of it for that, else what NFS servers keep.
+    """
+    if special.wire_target:
+        name = special.wire_target.replace("/", "\\").encode("utf-16-le", "surrogatepass")
+        data = _SYMLINK.pack(0, len(name), len(name), len(name), _RELATIVE) + name + name
+        return _HEADER.pack(ReparseTag.SYMLINK, len(data), 0) + data
+    data = _NFS_TYPES[special.kind].to_bytes(8, "little")
+    if special.kind == posix.S_IFLNK:
+        data += special.target.encode("utf-16-le", "surrogatepass")
+    elif special.kind in (posix.S_IFCHR, posix.S_IFBLK):
+        data += struct.pack("<II", *special.device)
+    return _HEADER.pack(ReparseTag.NFS, len(data), 0) + data
+
+
+def encode_mfsymlink(target: str) -> bytes | None:
+    """The content of a file that stands for a symbolic link; None if the target is too long for that."""
+    encoded = target.encode("utf-8", "surrogateescape")
+    if len(encoded) > _MFSYMLINK_TARGET:
+        return None
+    digest = hashlib.md5(encoded, usedforsecurity=False).hexdigest().encode()
+    content = b"XSym\n%04u\n%s\n%s\n" % (len(encoded), digest, encoded)
+    return content.ljust(MFSYMLINK_SIZE, b" ")
