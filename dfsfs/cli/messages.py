@@ -18,13 +18,12 @@ from dfsfs.errors import (
     ConnectionLost,
     DfsfsError,
     NamespaceLoop,
-    NtStatus,
     PosixError,
     SecurityError,
     SmbError,
     WireError,
-    status_name,
 )
+from dfsfs.ntstatus import NtStatus, status_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from dfsfs.dfsc.actions import Action, DcFound, DiscoverDc, Failed, Outcome, ReferralKind
 from dfsfs.dfsc.walk import Walk, ask
-from dfsfs.errors import DfsfsError, NtStatus, SmbError, WireError
+from dfsfs.errors import DfsfsError, SmbError, WireError
+from dfsfs.ntstatus import NtStatus
 from dfsfs.telemetry import ReferralRefused
 from dfsfs.unc import UncPath
 

@@ -28,7 +28,8 @@ from dfsfs.dfsc.domains import NoDomainController, domain_controllers
 from dfsfs.dfsc.referral import Referral
 from dfsfs.dfsc.walk import Resolution, Walk, ask, asks_next
 from dfsfs.dfsc.wire import ReferralResponse
-from dfsfs.errors import ConnectError, ConnectionLost, DfsfsError, NamespaceLoop, NtStatus, SmbError, WireError
+from dfsfs.errors import ConnectError, ConnectionLost, DfsfsError, NamespaceLoop, SmbError, WireError
+from dfsfs.ntstatus import NtStatus
 from dfsfs.telemetry import CacheExpired, CacheHit, CacheMiss, EntryKept, Event, KnownNotDfs, TargetChosen
 
 if TYPE_CHECKING:

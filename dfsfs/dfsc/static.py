@@ -29,7 +29,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from dfsfs.dfsc.wire import HeaderFlags, ReferralEntry, ReferralResponse
-from dfsfs.errors import NtStatus, SmbError
+from dfsfs.errors import SmbError
+from dfsfs.ntstatus import NtStatus
 from dfsfs.unc import UncError, UncPath
 
 if TYPE_CHECKING:

@@ -14,7 +14,8 @@ from dfsfs.dfsc.actions import Action, Failed, Outcome, ReferralKind, ReferralRe
 from dfsfs.dfsc.cache import NOT_DFS_SECONDS, Caches
 from dfsfs.dfsc.referral import Referral, Target, referral_from
 from dfsfs.dfsc.wire import ReferralResponse
-from dfsfs.errors import UNREACHED, DfsfsError, NtStatus
+from dfsfs.errors import UNREACHED, DfsfsError
+from dfsfs.ntstatus import NtStatus
 from dfsfs.telemetry import Event, NamespaceEntered, ReferralAnswered, ReferralRefused, ReferralSent
 from dfsfs.unc import UncPath
 

@@ -18,12 +18,16 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar
 import pyfuse3
 import trio
 
-from dfsfs.errors import DfsfsError
+from dfsfs.errors import DfsfsError, SmbError
+from dfsfs.ntstatus import is_known
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
 
 log = logging.getLogger("dfsfs.fuse")
+
+_unknown: set[int] = set()
+"""Statuses that the log has named already."""
 
 P = ParamSpec("P")
 S = TypeVar("S")
@@ -79,6 +83,9 @@ def _translated(error: Exception, name: str) -> pyfuse3.FUSEError:
         return error
     if isinstance(error, DfsfsError):
         log.debug("%s: %s", name, error)
+        if isinstance(error, SmbError) and not is_known(error.status) and error.status not in _unknown:
+            _unknown.add(error.status)
+            log.warning("%s: %s, which dfsfs does not know: EIO. This is said once", name, error)
         return pyfuse3.FUSEError(error.errno)
     log.error("%s failed in an unexpected way; the program gets EIO", name, exc_info=error)
     return pyfuse3.FUSEError(errno.EIO)

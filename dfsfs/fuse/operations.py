@@ -17,12 +17,13 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 import pyfuse3
-from pyfuse3 import EntryAttributes, FileInfo, StatvfsData
+from pyfuse3 import EntryAttributes, FileInfo, FUSEError, StatvfsData
 
 from dfsfs.errors import DfsfsError
 from dfsfs.fuse.boundary import guarded, prompt, quiet
 from dfsfs.vfs.filesystem import DOTS
 from dfsfs.vfs.mapping import NAME_UNITS_MAX, AttributeChanges
+from dfsfs.vfs.xattrs import is_foreign
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -208,6 +209,29 @@ class DfsOperations(pyfuse3.Operations):
     @quiet
     async def release(self, fh: int) -> None:
         await self._fs.release(fh)
+
+    # -- extended attributes ----------------------------------------------------------------------------------------
+
+    async def getxattr(self, inode: int, name: bytes, ctx: RequestContext) -> bytes:
+        if is_foreign(name):  # asked for by the kernel before each write, and by `ls -l`
+            raise FUSEError(errno.EOPNOTSUPP)
+        return await self._getxattr(inode, name)
+
+    @guarded
+    async def _getxattr(self, inode: int, name: bytes) -> bytes:
+        return await self._fs.getxattr(inode, name)
+
+    @guarded
+    async def setxattr(self, inode: int, name: bytes, value: bytes, ctx: RequestContext) -> None:
+        await self._fs.setxattr(inode, name, value)
+
+    @guarded
+    async def listxattr(self, inode: int, ctx: RequestContext) -> list[bytes]:
+        return await self._fs.listxattr(inode)
+
+    @guarded
+    async def removexattr(self, inode: int, name: bytes, ctx: RequestContext) -> None:
+        await self._fs.removexattr(inode, name)
 
     # -- pieces -----------------------------------------------------------------------------------------------------
 

@@ -23,11 +23,12 @@ import trio
 from dfsfs.config import ConfigError
 from dfsfs.dfsc.policy import Policy
 from dfsfs.dfsc.static import parse_static
-from dfsfs.errors import ConnectError, DfsfsError, NtStatus, PosixError
+from dfsfs.errors import ConnectError, DfsfsError, PosixError
 from dfsfs.fuse.kernel import GRACE, READ_AHEAD_KB, FuseCache, serve
 from dfsfs.fuse.operations import DfsOperations
 from dfsfs.namespace.client import Namespace
 from dfsfs.namespace.referrals import ReferralSettings
+from dfsfs.ntstatus import NtStatus
 from dfsfs.smb.pool import Pool, TransportSettings
 from dfsfs.smb.security import Dialect
 from dfsfs.vfs.filesystem import FileSystem

@@ -65,15 +65,14 @@ from dfsfs.errors import (
     DfsfsError,
     Disposition,
     NamespaceLoop,
-    NtStatus,
     PosixError,
     SmbError,
     WireError,
-    status_name,
 )
 from dfsfs.namespace.junction import Attempt, BindFailure, Covered, Junction, Location, TargetBinding
 from dfsfs.namespace.targets import TargetOrder, entry_for, is_dfs, leads_back
 from dfsfs.namespace.upkeep import PathResolver, Upkeep
+from dfsfs.ntstatus import NtStatus, status_name
 from dfsfs.telemetry import FailedOver, Moved, NotCovered, Reconnected, TargetChosen, TargetSkipped
 from dfsfs.unc import UncError, UncPath
 

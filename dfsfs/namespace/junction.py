@@ -26,7 +26,8 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from dfsfs.errors import DfsfsError, Disposition, NtStatus
+from dfsfs.errors import DfsfsError, Disposition
+from dfsfs.ntstatus import NtStatus
 
 if TYPE_CHECKING:
     from dfsfs.dfsc.walk import Resolution

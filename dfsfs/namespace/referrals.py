@@ -34,7 +34,8 @@ from dfsfs.dfsc.actions import (
 from dfsfs.dfsc.domains import BOOTSTRAP_INTERVAL, refresh_domains
 from dfsfs.dfsc.resolver import MAX_HOPS, resolve
 from dfsfs.dfsc.wire import ReferralResponse, decode_response, encode_request, encode_request_ex
-from dfsfs.errors import DfsfsError, Disposition, NtStatus, SmbError
+from dfsfs.errors import DfsfsError, Disposition, SmbError
+from dfsfs.ntstatus import NtStatus
 from dfsfs.smb.wire import Fsctl
 from dfsfs.telemetry import ReferralRefused
 from dfsfs.unc import UncPath, fold_name

@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dfsfs.errors import NtStatus, SmbError, is_failure
+from dfsfs.errors import SmbError
+from dfsfs.ntstatus import NtStatus, is_failure
 from dfsfs.smb import fscc, wire
 from dfsfs.smb.wire import Command, Request
 

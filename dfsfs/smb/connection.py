@@ -27,7 +27,8 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 import trio
 
-from dfsfs.errors import ConnectionLost, DfsfsError, NtStatus, SmbError, WireError
+from dfsfs.errors import ConnectionLost, DfsfsError, SmbError, WireError
+from dfsfs.ntstatus import NtStatus
 from dfsfs.smb.calls import Call, Response, Route, SecuredSession
 from dfsfs.smb.handshake import Exchange, Negotiated, Reply
 from dfsfs.smb.leases import LeaseBreak, LeaseTable, encode_acknowledgement, no_acknowledgement

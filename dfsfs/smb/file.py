@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
-from dfsfs.errors import DfsfsError, NtStatus, SmbError
+from dfsfs.errors import DfsfsError, SmbError
+from dfsfs.ntstatus import NtStatus
 from dfsfs.smb import fscc, wire
 from dfsfs.smb.wire import Buffer, FileInfoClass, Request
 

@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import spnego
 from spnego.exceptions import SpnegoError
 
-from dfsfs.errors import NtStatus, SecurityError, SmbError, WireError
+from dfsfs.errors import SecurityError, SmbError, WireError
+from dfsfs.ntstatus import NtStatus
 from dfsfs.smb.fscc import filetime_to_ns
 from dfsfs.smb.security import (
     Cipher,

@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
 import trio
 
-from dfsfs.errors import ConnectError, ConnectionLost, DfsfsError, NtStatus, SecurityError, SmbError, WireError
+from dfsfs.errors import ConnectError, ConnectionLost, DfsfsError, SecurityError, SmbError, WireError
+from dfsfs.ntstatus import NtStatus
 from dfsfs.smb import wire
 from dfsfs.smb.calls import Route
 from dfsfs.smb.channel import IoLimits

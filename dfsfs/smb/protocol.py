@@ -24,7 +24,8 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dfsfs.errors import ConnectionLost, DfsfsError, NtStatus, SecurityError, SmbError, WireError
+from dfsfs.errors import ConnectionLost, DfsfsError, SecurityError, SmbError, WireError
+from dfsfs.ntstatus import NtStatus
 from dfsfs.smb import wire
 from dfsfs.smb.calls import Call, Response, Route, SecuredSession
 from dfsfs.smb.credits import CreditStatistics, CreditWindow

@@ -13,7 +13,8 @@ import stat as posix
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from dfsfs.errors import NtStatus, SmbError, is_failure
+from dfsfs.errors import SmbError
+from dfsfs.ntstatus import NtStatus, is_failure
 from dfsfs.smb import fscc, wire
 from dfsfs.smb.eas import decode_eas
 from dfsfs.smb.paths import OPEN_REPARSE_POINT, PathChannel

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Protocol
 
 import trio
 
-from dfsfs.errors import ConnectError, ConnectionLost, NtStatus
+from dfsfs.errors import ConnectError, ConnectionLost
+from dfsfs.ntstatus import NtStatus
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

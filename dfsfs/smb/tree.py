@@ -9,8 +9,10 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from dfsfs.errors import DfsfsError, NtStatus, SmbError, is_failure
+from dfsfs.errors import DfsfsError, SmbError
+from dfsfs.ntstatus import NtStatus, is_failure
 from dfsfs.smb import fscc, wire
+from dfsfs.smb.attributes import ExtendedAttributes
 from dfsfs.smb.file import RemoteFile
 from dfsfs.smb.handshake import CAP_LEASING
 from dfsfs.smb.leases import KEY_SIZE, Lease, LeaseRequest
@@ -44,7 +46,7 @@ FIRST_LISTING_SIZE = 128 * 1024
 LISTING_SIZE = 1024 * 1024
 
 
-class Tree(SpecialFiles):
+class Tree(SpecialFiles, ExtendedAttributes):
     """See the module's text."""
 
     # -- operations on paths ----------------------------------------------------------------------------------------

@@ -79,6 +79,7 @@ class Access(IntFlag):
     WRITE_ATTRIBUTES = 0x00000100
     DELETE = 0x00010000
     READ_CONTROL = 0x00020000
+    WRITE_DAC = 0x00040000
     SYNCHRONIZE = 0x00100000
 
     READ = READ_DATA | READ_EA | READ_ATTRIBUTES | READ_CONTROL | SYNCHRONIZE
@@ -365,6 +366,18 @@ def encode_query_info(file_id: bytes, info_type: InfoType, info_class: int, outp
 def encode_query_all(file_id: bytes = RELATED_FILE_ID) -> Request:
     """QUERY_INFO for FileAllInformation (MS-FSCC 2.4.2), with room for the longest name; one credit pays for it."""
     return encode_query_info(file_id, InfoType.FILE, FileInfoClass.ALL, CREDIT_UNIT)
+
+
+def encode_query_security(file_id: bytes, parts: int, output_size: int) -> Request:
+    """QUERY_INFO for parts of the security descriptor (MS-SMB2 2.2.37)."""
+    body = _QUERY_INFO.pack(41, InfoType.SECURITY, 0, output_size, 0, 0, 0, parts, 0, file_id, 0)
+    return Request(Command.QUERY_INFO, body, charge=charge_of(output_size))
+
+
+def encode_set_security(file_id: bytes, parts: int, descriptor: bytes) -> Request:
+    """SET_INFO for parts of the security descriptor (MS-SMB2 2.2.39)."""
+    body = _SET_INFO.pack(33, InfoType.SECURITY, 0, len(descriptor), HEADER_SIZE + 32, 0, parts, file_id)
+    return Request(Command.SET_INFO, body + descriptor, charge=charge_of(len(descriptor)))
 
 
 def decode_output(message: memoryview) -> memoryview:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import mmap
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
@@ -43,6 +44,8 @@ log = logging.getLogger("dfsfs.vfs")
 
 T = TypeVar("T")
 
+PAGE = mmap.PAGESIZE
+"""Bytes of the kernel's pages."""
 LINGER = 1.0
 """Seconds that data may lie here before it is sent although it is little."""
 
@@ -199,11 +202,11 @@ class Files:
         for other in tuple(self._by_node[node]):
             if other is not file and other.behind.pending:
                 await self._drain(other)
-        if file.appends:
+        if file.appends and not _is_of_a_map(node, offset, len(data)):
             offset = node.end
         if file.synchronous or await self._writes_through(file) or not await self._taken(file, offset, data):
             await self._on(file, lambda attempt: file.write(attempt, offset, data))
-        node.end = max(node.end, offset + len(data))
+        node.end = node.told = max(node.end, offset + len(data))
         self._places.table.changed(node)
         return len(data)
 
@@ -310,7 +313,7 @@ class Files:
         else:
             self.let_go(node)
             await self._places.run(node, lambda attempt: attempt.tree.set_size(attempt.path, size))
-        node.end = size
+        node.end = node.told = size
         self._places.table.changed(node)
 
     async def set_basic(self, node: Node, info: bytes) -> FileStat | None:
@@ -361,6 +364,15 @@ async def _set_basic(attempt: Attempt, node: Node, info: bytes) -> None:
     """The operation that sets times and attributes by name."""
     tree = attempt.tree
     await (tree.set_basic_special if node.is_reparse_point else tree.set_basic)(attempt.path, info)
+
+
+def _is_of_a_map(node: Node, offset: int, size: int) -> bool:
+    """Whether data that comes by way of a file opened with O_APPEND was written to a memory map of it.
+
+    That belongs where it says. The kernel writes maps back in pages, inside of the size that it believes in, and has
+    appended data begin at that size.
+    """
+    return offset % PAGE == 0 and offset + size <= node.end and offset != node.told
 
 
 def _raise_kept(file: OpenFile) -> None:

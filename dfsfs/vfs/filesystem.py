@@ -28,6 +28,7 @@ from dfsfs.vfs.files import Files, OpenResult
 from dfsfs.vfs.leases import Caching, NoKernelCache
 from dfsfs.vfs.mapping import AttributeChanges, Attributes, NameMapping, Ownership, attributes_for_mode, changed_stat
 from dfsfs.vfs.places import Lifetimes, Places, stat_of
+from dfsfs.vfs.xattrs import Xattrs
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
@@ -81,6 +82,7 @@ class FileSystem:
         )
         self._files = Files(self._places, kernel or NoKernelCache(), caching or Caching())
         self._entries = Entries(self._places, self._files)
+        self._xattrs = Xattrs(self._places, self._files)
         self._listings: dict[int, Listing] = {}
         self._next_listing = 1
 
@@ -130,7 +132,7 @@ class FileSystem:
             DfsfsError: the server's answer.
         """
         node = self._places.node(ino)
-        if node.is_link and not self._is_bound(node) and (changes.sets_times or changes.mode is not None):
+        if node.is_link and not self._places.is_bound(node) and (changes.sets_times or changes.mode is not None):
             raise PosixError(errno.EBUSY, f"{node.name} is a DFS link")
         if changes.size is not None:
             if node.is_directory:
@@ -178,7 +180,7 @@ class FileSystem:
         """Opens a folder. A DFS link is entered: its target is found, or the error is this one's."""
         node = self._places.folder(ino)
         self._places.location(node)
-        if node.is_link and not self._is_bound(node):
+        if node.is_link and not self._places.is_bound(node):
             changes = node.changes
             stat, share = await self._places.run(node, stat_of)
             self._places.accept(node, stat, share, changes)
@@ -303,6 +305,23 @@ class FileSystem:
         """Does what has to be done in the background. Runs until it is cancelled."""
         await self._files.serve()
 
+    # -- extended attributes ----------------------------------------------------------------------------------------
+
+    async def getxattr(self, ino: int, name: bytes) -> bytes:
+        """See xattrs.py for this and the others."""
+        return await self._xattrs.get(self._places.node(ino), name)
+
+    async def setxattr(self, ino: int, name: bytes, value: bytes) -> None:
+        node = self._places.node(ino)
+        await self._files.settle(node)
+        await self._xattrs.set(node, name, value)
+
+    async def removexattr(self, ino: int, name: bytes) -> None:
+        await self._xattrs.remove(self._places.node(ino), name)
+
+    async def listxattr(self, ino: int) -> list[bytes]:
+        return await self._xattrs.list(self._places.node(ino))
+
     # -- the whole --------------------------------------------------------------------------------------------------
 
     async def statfs(self) -> VolumeSize:
@@ -337,11 +356,6 @@ class FileSystem:
 
     def _is_fresh(self, node: Node) -> bool:
         return node.stat is not None and node.expires > self._places.clock()
-
-    def _is_bound(self, link: Node) -> bool:
-        assert link.anchor is not None
-        binding = link.anchor.junction.binding
-        return binding is not None and binding.tree.alive
 
     def _listing(self, handle: int) -> Listing:
         listing = self._listings.get(handle)

@@ -106,6 +106,8 @@ class Node:
     """Handles that may write."""
     end: int = 0
     """The size of an open file as this mount knows it. What is appended goes there: the kernel's idea may be older."""
+    told: int = -1
+    """The size that the kernel believes in, as far as can be told from what it was told."""
 
     @property
     def is_reparse_point(self) -> bool:

@@ -318,6 +318,12 @@ class Places:
         junction = link.anchor.junction
         return junction.binding is not None and junction.binding.tree.alive and self.clock() < junction.refresh_at
 
+    def is_bound(self, link: Node) -> bool:
+        """Whether somebody has entered a link, and its target is still there."""
+        assert link.anchor is not None
+        binding = link.anchor.junction.binding
+        return binding is not None and binding.tree.alive
+
     # -- folders on the way to living links, when their own servers are down ----------------------------------------
 
     def _serves(self, node: Node) -> bool:
@@ -359,6 +365,7 @@ class Places:
         if stat is None or stat.is_dfs_link:
             return self.ownership.link_attributes(node.ino, stat)
         attributes = self.ownership.attributes(node.ino, stat)
+        node.told = stat.size
         if stat.kind == posix.S_IFLNK:
             attributes = replace(attributes, size=len(self.target_of(stat)))
         return attributes if node.hidden is None else replace(attributes, nlink=attributes.nlink - 1)

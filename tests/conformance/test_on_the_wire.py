@@ -9,8 +9,9 @@ import pytest
 import trio
 
 from dfsfs.dfsc.policy import Policy
-from dfsfs.errors import DfsfsError, NamespaceLoop, NtStatus, WireError
+from dfsfs.errors import DfsfsError, NamespaceLoop, WireError
 from dfsfs.namespace.referrals import REFERRAL_SIZES
+from dfsfs.ntstatus import NtStatus
 from dfsfs.smb.credentials import Credentials, Secret
 from dfsfs.telemetry import ReferralAnswered
 from dfsfs.unc import UncPath

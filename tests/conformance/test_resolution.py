@@ -14,10 +14,10 @@ from dfsfs.errors import (
     ConnectionLost,
     DfsfsError,
     NamespaceLoop,
-    NtStatus,
     SmbError,
     WireError,
 )
+from dfsfs.ntstatus import NtStatus
 from dfsfs.telemetry import CacheHit, CacheMiss, EntryKept, NamespaceEntered
 from tests.fakes.universe import LINK_FLAGS, Universe, unc
 

@@ -30,7 +30,8 @@ from dfsfs.dfsc.wire import (
     encode_request_ex,
     encode_response,
 )
-from dfsfs.errors import NtStatus, WireError
+from dfsfs.errors import WireError
+from dfsfs.ntstatus import NtStatus
 from dfsfs.unc import UncError, UncPath
 
 RECORDED = [

@@ -10,8 +10,9 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from dfsfs.errors import ConnectError, DfsfsError, Disposition, NtStatus
+from dfsfs.errors import ConnectError, DfsfsError, Disposition
 from dfsfs.namespace.junction import Attempt, Covered, Junction, Location
+from dfsfs.ntstatus import NtStatus
 from dfsfs.unc import UncPath
 from tests.fakes.memory_tree import MemoryStore, MemoryTree
 

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from dfsfs.errors import ConnectionLost, DfsfsError, NtStatus, SmbError
+from dfsfs.errors import ConnectionLost, DfsfsError, SmbError
+from dfsfs.ntstatus import NtStatus
 from dfsfs.smb.calls import Route
 from dfsfs.smb.fscc import DirEntry, FileAttributes, FileStat, VolumeSize, filetime_to_ns
 from dfsfs.smb.leases import KEY_SIZE, Lease, LeaseState

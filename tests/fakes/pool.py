@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, TypeVar, cast
 import trio
 import trio.testing
 
-from dfsfs.errors import ConnectError, ConnectionLost, NtStatus, SmbError
+from dfsfs.errors import ConnectError, ConnectionLost, SmbError
+from dfsfs.ntstatus import NtStatus
 from dfsfs.smb.fscc import FileStat
 from dfsfs.unc import UncPath
 

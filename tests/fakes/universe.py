@@ -27,7 +27,8 @@ from dfsfs.dfsc.cache import Caches
 from dfsfs.dfsc.domains import refresh_domains
 from dfsfs.dfsc.resolver import resolve
 from dfsfs.dfsc.wire import HeaderFlags, NameListEntry, ReferralEntry, ReferralResponse
-from dfsfs.errors import ConnectError, DfsfsError, NtStatus, SmbError
+from dfsfs.errors import ConnectError, DfsfsError, SmbError
+from dfsfs.ntstatus import NtStatus
 from dfsfs.unc import UncPath
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from dfsfs.unc import UncPath
 
 if TYPE_CHECKING:
     from dfsfs.dfsc.wire import ReferralResponse
-    from dfsfs.errors import NtStatus
+    from dfsfs.ntstatus import NtStatus
 
 _HEADER = 8
 _SIZE_AT, _OFFSET_AT = _HEADER + 2, _HEADER + 16

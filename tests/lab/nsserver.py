@@ -28,7 +28,8 @@ from impacket.ntlm import compute_lmhash, compute_nthash
 from impacket.smbserver import SMBSERVER, SMB2Commands, SMBSERVERHandler
 
 from dfsfs.dfsc.wire import ReferralRequest, ReferralResponse, decode_request, decode_request_ex, encode_response
-from dfsfs.errors import NtStatus, WireError
+from dfsfs.errors import WireError
+from dfsfs.ntstatus import NtStatus
 from dfsfs.unc import fold_name
 from tests.lab.faults import Fault, changed
 from tests.lab.referrals import Client, answer, fit, link_above

@@ -17,7 +17,7 @@ from dfsfs.dfsc.wire import (
     ReferralResponse,
     encode_response,
 )
-from dfsfs.errors import NtStatus
+from dfsfs.ntstatus import NtStatus
 from dfsfs.unc import UncPath, fold_name
 from tests.lab.namespaces import PriorityClass, Served, ServedNamespace, ServedTarget, World
 

@@ -7,7 +7,7 @@ import random
 import pytest
 
 from dfsfs.dfsc.wire import HeaderFlags, ReferralRequest, ReferralResponse, decode_response
-from dfsfs.errors import NtStatus
+from dfsfs.ntstatus import NtStatus
 from dfsfs.unc import UncPath
 from tests.lab.namespaces import parse_world
 from tests.lab.referrals import Client, answer, fit

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from dfsfs.errors import NtStatus
+from dfsfs.ntstatus import NtStatus
 from dfsfs.smb import wire
 from dfsfs.smb.credentials import Credentials, Secret
 from dfsfs.smb.pool import Pool, TransportSettings

@@ -9,7 +9,8 @@ import pytest
 import trio
 import trio.testing
 
-from dfsfs.errors import ConnectionLost, Disposition, NtStatus, SmbError
+from dfsfs.errors import ConnectionLost, Disposition, SmbError
+from dfsfs.ntstatus import NtStatus
 from dfsfs.smb import wire
 from dfsfs.smb.calls import Route
 from dfsfs.smb.pool import TransportSettings

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from dfsfs.errors import ConnectionLost, NtStatus, SmbError
+from dfsfs.errors import ConnectionLost, SmbError
+from dfsfs.ntstatus import NtStatus
 from dfsfs.smb import fscc, wire
 from dfsfs.smb.file import PIECE, PIECES_IN_FLIGHT
 from dfsfs.smb.pool import TransportSettings

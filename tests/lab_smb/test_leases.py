@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from dfsfs.errors import NtStatus
+from dfsfs.ntstatus import NtStatus
 from dfsfs.smb.leases import Lease, LeaseRequest, LeaseState
 from dfsfs.smb.wire import Access, CreateDisposition
 from tests.lab_smb.clients import PATIENCE, PLAIN, SPOKEN, idle, open_pool, scratch_folder

@@ -11,7 +11,8 @@ import pytest
 import trio
 
 from dfsfs.dfsc import wire as dfsc_wire
-from dfsfs.errors import Disposition, NtStatus, SmbError
+from dfsfs.errors import Disposition, SmbError
+from dfsfs.ntstatus import NtStatus
 from dfsfs.smb import fscc
 from dfsfs.smb.pool import TransportSettings
 from dfsfs.smb.wire import Access, Command, CreateDisposition, CreateOptions, Fsctl

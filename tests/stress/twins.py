@@ -1,10 +1,11 @@
 """Twins: a folder of a mount and a local folder, on which any program of operations has to come to the same.
 
-A Hypothesis state machine: whatever it does, it does to both, and compares what each call returned, or its errno. At the
-end of each program the two trees have to be equal, as they are and through a new mount. What it finds it makes small.
+A Hypothesis state machine: whatever it does, it does to both, and compares what each call returned, or its errno. At
+the end of each program the two trees have to be equal, as they are and through a new mount. What it finds it makes
+small.
 
-What differs from a local file system on purpose (docs/semantics.md) it does not do or does not compare: permissions, the
-sizes and link counts of folders, times that nobody has set.
+What differs from a local file system on purpose (docs/semantics.md) it does not do or does not compare: permissions,
+the sizes and link counts of folders, times that nobody has set.
 
     python -m tests.stress.twins MOUNTED_FOLDER LOCAL_FOLDER [--programs N] [--steps N]
 """
@@ -52,8 +53,8 @@ class Twins(RuleBasedStateMachine):
 
     roots: ClassVar[tuple[Path, Path]]
     """The folders of the mount and of this machine in which each program gets a new folder."""
-    remount: ClassVar[Callable[[], None]] = staticmethod(lambda: None)
-    """Unmounts and mounts again."""
+    remounts: ClassVar[list[Callable[[], None]]] = []
+    """What unmounts and mounts again, if that is wanted."""
     steps: ClassVar[int] = 0
 
     @initialize()
@@ -103,9 +104,9 @@ class Twins(RuleBasedStateMachine):
     def link(self, old: str, new: str) -> None:
         self.both(lambda top: os.link(top / old, top / new, follow_symlinks=False))
 
-    @rule(path=PATHS, target=PATHS)
-    def symlink(self, path: str, target: str) -> None:
-        self.both(lambda top: os.symlink(target, top / path))
+    @rule(path=PATHS, to=PATHS)
+    def symlink(self, path: str, to: str) -> None:
+        self.both(lambda top: os.symlink(to, top / path))
 
     @rule(path=PATHS)
     def readlink(self, path: str) -> None:
@@ -238,7 +239,8 @@ class Twins(RuleBasedStateMachine):
             while self.open:
                 self.close(0)
             assert _tree(self.tops[0]) == _tree(self.tops[1])
-            self.remount()
+            for remount in self.remounts:
+                remount()
             assert _tree(self.tops[0]) == _tree(self.tops[1])
         finally:
             for files in self.open:
@@ -283,11 +285,10 @@ def _tree(top: Path) -> dict[str, Any]:
     return found
 
 
-def exercise(mounted: Path, twin: Path, *, programs: int, steps: int, remount: Callable[[], None]) -> int:
+def exercise(mounted: Path, twin: Path, *, programs: int, steps: int, remounts: list[Callable[[], None]]) -> int:
     """Runs so many programs of so many steps. Returns how many operations that were; raises what Hypothesis raises."""
     before = Twins.steps
-    # Named by its arguments: a class of its own, so that several of these can be in one process.
-    machine = type("TwinsHere", (Twins,), {"roots": (mounted, twin), "remount": staticmethod(remount)})
+    machine = type("TwinsHere", (Twins,), {"roots": (mounted, twin), "remounts": remounts})
     run_state_machine_as_test(
         machine,
         settings=settings(
@@ -308,7 +309,7 @@ def main() -> int:
     parser.add_argument("--programs", type=int, default=100)
     parser.add_argument("--steps", type=int, default=200)
     options = parser.parse_args()
-    done = exercise(options.mounted, options.twin, programs=options.programs, steps=options.steps, remount=lambda: None)
+    done = exercise(options.mounted, options.twin, programs=options.programs, steps=options.steps, remounts=[])
     print(f"{done} operations, no difference")
     return 0
 

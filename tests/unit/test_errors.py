@@ -12,14 +12,11 @@ from dfsfs.errors import (
     ConnectError,
     ConnectionLost,
     Disposition,
-    NtStatus,
     SecurityError,
     SmbError,
     WireError,
-    errno_of,
-    is_failure,
-    status_name,
 )
+from dfsfs.ntstatus import NtStatus, errno_of, is_failure, status_name
 
 WINDOWS_MOVES_ON = """
 BAD_NETWORK_NAME BAD_NETWORK_PATH CONNECTION_DISCONNECTED CONNECTION_REFUSED CONNECTION_RESET DEVICE_OFF_LINE

@@ -48,6 +48,7 @@ CONFINED = {
 PURE = frozenset(
     {
         "dfsfs.errors",
+        "dfsfs.ntstatus",
         "dfsfs.telemetry",
         "dfsfs.unc",
         "dfsfs.config",

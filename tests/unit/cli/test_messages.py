@@ -14,12 +14,12 @@ from dfsfs.errors import (
     ConnectionLost,
     DfsfsError,
     NamespaceLoop,
-    NtStatus,
     PosixError,
     SecurityError,
     SmbError,
     WireError,
 )
+from dfsfs.ntstatus import NtStatus
 from dfsfs.smb.credentials import Credentials, Secret
 from dfsfs.unc import UncPath
 

@@ -19,7 +19,7 @@ from dfsfs.cli import main as dfsfs_main
 from dfsfs.cli.messages import MountError
 from dfsfs.cli.mount import Arguments, Backend, check_fuse, check_mountpoint, main, parse_arguments
 from dfsfs.config import ConfigError, Mounter, make_config, parse_options
-from dfsfs.errors import NtStatus
+from dfsfs.ntstatus import NtStatus
 from dfsfs.smb.credentials import Credentials, Secret
 from dfsfs.unc import UncPath
 

@@ -7,7 +7,8 @@ import contextlib
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dfsfs.errors import DfsfsError, NtStatus, SmbError
+from dfsfs.errors import DfsfsError, SmbError
+from dfsfs.ntstatus import NtStatus
 from dfsfs.unc import UncPath
 from tests.fakes.universe import INTERLINK_FLAGS, LINK_FLAGS, Universe, unc
 

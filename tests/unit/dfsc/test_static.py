@@ -6,7 +6,8 @@ import pytest
 
 from dfsfs.dfsc.static import StaticError, StaticNamespaces, parse_static
 from dfsfs.dfsc.wire import decode_response, encode_response
-from dfsfs.errors import NtStatus, SmbError
+from dfsfs.errors import SmbError
+from dfsfs.ntstatus import NtStatus
 from dfsfs.unc import UncPath
 
 FILE = """\

@@ -10,8 +10,9 @@ import trio
 import trio.testing
 from pyfuse3 import FUSEError
 
-from dfsfs.errors import NtStatus, PosixError, SmbError
+from dfsfs.errors import PosixError, SmbError
 from dfsfs.fuse.boundary import guarded, quiet
+from dfsfs.ntstatus import NtStatus
 
 
 class Handlers:

@@ -9,10 +9,11 @@ import pytest
 import trio
 
 from dfsfs.config import Mounter, make_config, parse_options, parse_unc
-from dfsfs.errors import ConnectError, NtStatus, PosixError
+from dfsfs.errors import ConnectError, PosixError
 from dfsfs.fuse import session
 from dfsfs.fuse.session import escaped, find_root, fuse_options, make_filesystem, transport_settings
 from dfsfs.namespace.junction import Junction, Location
+from dfsfs.ntstatus import NtStatus
 from dfsfs.smb.credentials import Credentials, Secret
 from dfsfs.smb.security import Dialect
 from dfsfs.unc import UncPath

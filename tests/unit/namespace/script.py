@@ -10,9 +10,10 @@ import trio
 
 from dfsfs.dfsc.referral import Referral, Target
 from dfsfs.dfsc.walk import Resolution
-from dfsfs.errors import DfsfsError, NtStatus, SmbError
+from dfsfs.errors import DfsfsError, SmbError
 from dfsfs.namespace.failover import Failover
 from dfsfs.namespace.junction import Attempt, Junction, Location
+from dfsfs.ntstatus import NtStatus
 from dfsfs.telemetry import Telemetry
 from tests.fakes.pool import FakePool, FakeServer, unc
 

@@ -19,19 +19,12 @@ from dfsfs.dfsc.actions import (
     RequestReferral,
 )
 from dfsfs.dfsc.cache import Caches
-from dfsfs.errors import (
-    ConnectError,
-    ConnectionLost,
-    DfsfsError,
-    NamespaceLoop,
-    NtStatus,
-    PosixError,
-    SmbError,
-)
+from dfsfs.errors import ConnectError, ConnectionLost, DfsfsError, NamespaceLoop, PosixError, SmbError
 from dfsfs.namespace import referrals
 from dfsfs.namespace.client import Namespace
 from dfsfs.namespace.junction import Attempt, Covered, Location
 from dfsfs.namespace.referrals import REFERRAL_SIZES, ReferralClient, ReferralSettings
+from dfsfs.ntstatus import NtStatus
 from dfsfs.telemetry import Telemetry
 from tests.fakes.pool import FakeLink, FakePool, FakeServer, unc, virtual
 from tests.unit.namespace.script import PREFIX, resolution

@@ -8,18 +8,10 @@ import logging
 import pytest
 import trio
 
-from dfsfs.errors import (
-    ConnectError,
-    ConnectionLost,
-    DfsfsError,
-    NtStatus,
-    PosixError,
-    SecurityError,
-    SmbError,
-    WireError,
-)
+from dfsfs.errors import ConnectError, ConnectionLost, DfsfsError, PosixError, SecurityError, SmbError, WireError
 from dfsfs.namespace.failover import FAILURE_MEMORY, RETRY_LIMIT, RETRY_PAUSE
 from dfsfs.namespace.junction import Junction, Location
+from dfsfs.ntstatus import NtStatus
 from tests.fakes.pool import unc, virtual
 from tests.unit.namespace.script import PREFIX, Lab, Operation, resolution
 

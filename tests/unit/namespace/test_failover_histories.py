@@ -11,16 +11,9 @@ import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dfsfs.errors import (
-    ConnectError,
-    ConnectionLost,
-    DfsfsError,
-    NtStatus,
-    SecurityError,
-    SmbError,
-    WireError,
-)
+from dfsfs.errors import ConnectError, ConnectionLost, DfsfsError, SecurityError, SmbError, WireError
 from dfsfs.namespace.failover import RETRY_LIMIT
+from dfsfs.ntstatus import NtStatus
 from tests.fakes.pool import virtual
 from tests.unit.namespace.script import PREFIX, Lab, Operation, resolution
 

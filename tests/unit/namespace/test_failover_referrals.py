@@ -9,16 +9,10 @@ from typing import TYPE_CHECKING, cast
 import pytest
 import trio
 
-from dfsfs.errors import (
-    ConnectError,
-    DfsfsError,
-    NamespaceLoop,
-    NtStatus,
-    SecurityError,
-    SmbError,
-)
+from dfsfs.errors import ConnectError, DfsfsError, NamespaceLoop, SecurityError, SmbError
 from dfsfs.namespace.junction import REFRESH_FLOOR, Covered
 from dfsfs.namespace.upkeep import PATIENCE, RETRY_AFTER
+from dfsfs.ntstatus import NtStatus
 from tests.fakes.pool import unc, virtual
 from tests.unit.namespace.script import PREFIX, Lab, Operation, resolution
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING, cast
 
-from dfsfs.errors import Disposition, NtStatus
+from dfsfs.errors import Disposition
 from dfsfs.namespace.junction import Attempt, Covered, Junction, Location
+from dfsfs.ntstatus import NtStatus
 from tests.fakes.pool import unc
 from tests.unit.namespace.script import PREFIX, resolution
 

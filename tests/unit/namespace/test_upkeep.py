@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from dfsfs.errors import NtStatus
 from dfsfs.namespace.upkeep import AT_ONCE, HOLD, JITTER, PROBE_INTERVAL
+from dfsfs.ntstatus import NtStatus
 from dfsfs.telemetry import FailedBack, FailedOver
 from tests.fakes.pool import virtual
 from tests.unit.namespace.script import PREFIX, Lab, resolution

@@ -14,7 +14,8 @@ from smbprotocol.connection import SMB2NegotiateRequest, SMB3NegotiateRequest
 from smbprotocol.session import SMB2SessionSetupRequest
 from smbprotocol.tree import SMB2TreeConnectRequest
 
-from dfsfs.errors import DfsfsError, NtStatus, SecurityError, SmbError, WireError
+from dfsfs.errors import DfsfsError, SecurityError, SmbError, WireError
+from dfsfs.ntstatus import NtStatus
 from dfsfs.smb.credentials import Credentials, Secret
 from dfsfs.smb.handshake import (
     Exchange,

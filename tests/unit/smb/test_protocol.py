@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dfsfs.errors import ConnectionLost, NtStatus, SecurityError, SmbError, WireError
+from dfsfs.errors import ConnectionLost, SecurityError, SmbError, WireError
+from dfsfs.ntstatus import NtStatus
 from dfsfs.smb import wire
 from dfsfs.smb.calls import Call, Route
 from dfsfs.smb.protocol import SmbProtocol

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from dfsfs.errors import ConnectionLost, NtStatus, SmbError
+from dfsfs.errors import ConnectionLost, SmbError
+from dfsfs.ntstatus import NtStatus
 from dfsfs.unc import UncPath
 from dfsfs.vfs.files import LINGER
 from dfsfs.vfs.mapping import AttributeChanges

@@ -9,7 +9,8 @@ import stat as posix
 import pytest
 import trio
 
-from dfsfs.errors import NtStatus, SmbError
+from dfsfs.errors import SmbError
+from dfsfs.ntstatus import NtStatus
 from dfsfs.unc import UncPath
 from dfsfs.vfs.mapping import AttributeChanges
 from dfsfs.vfs.nodes import ROOT

@@ -12,7 +12,8 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dfsfs.errors import ConnectionLost, DfsfsError, NtStatus
+from dfsfs.errors import ConnectionLost, DfsfsError
+from dfsfs.ntstatus import NtStatus
 from dfsfs.vfs.ahead import AheadReader, ReadAhead
 from dfsfs.vfs.readahead import FULL, LEFT, LIMIT, SEGMENT, SMALL, STREAMS, Stream, Streams
 

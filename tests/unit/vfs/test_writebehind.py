@@ -9,7 +9,8 @@ import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dfsfs.errors import ConnectionLost, DfsfsError, NtStatus, SmbError
+from dfsfs.errors import ConnectionLost, DfsfsError, SmbError
+from dfsfs.ntstatus import NtStatus
 from dfsfs.vfs.writebehind import GATHER, WINDOW, Budget, WriteBehind
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from dfsfs.errors import DfsfsError, NtStatus, SmbError
+from dfsfs.errors import DfsfsError, SmbError
+from dfsfs.ntstatus import NtStatus
 from dfsfs.vfs.filesystem import DOTS, FileSystem
 from dfsfs.vfs.mapping import NameMapping, Ownership
 from dfsfs.vfs.nodes import ROOT

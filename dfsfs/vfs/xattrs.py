@@ -1,0 +1,258 @@
+"""Extended attributes of xattr(7), and what of SMB and DFS is behind each name:
+
+    user.NAME                    an EA of the server
+    user.stream.NAME             an alternate data stream; its data is the value, if it is no larger than 64 KiB
+    user.dosattrib               the attributes of SMB (MS-FSCC 2.6) as a number like `0x20`; may be set
+    user.cifs.dosattrib          the same as 4 bytes, as the kernel's cifs client has it
+    system.cifs_acl              the security descriptor, as that client has it; setting it sets the DACL
+    user.dfsfs.sddl              the same for people (SDDL)
+    user.dfsfs.btime             when the file was made: seconds since 1970
+    user.dfsfs.path              its path in the namespace
+    user.dfsfs.target            its path on the server that is used for it now
+    user.dfsfs.targets           all targets of the DFS root or link that it is below, one in a line, the first first
+    user.dfsfs.referral          that root or link
+    user.dfsfs.ttl               for how many seconds more its targets are good
+
+Only EAs and streams are listed: they belong to the file, and whoever copies it copies them along. That costs nothing
+for a file of which is known that it has none, and otherwise one request. The others would be copied to where they make
+no sense.
+
+What is asked for most, by `ls -l` and by the kernel before each write, does not exist here at all: see `is_foreign`.
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING
+
+from dfsfs.errors import DfsfsError, PosixError
+from dfsfs.smb.attributes import VALUE_MAX, VolumeFeatures
+from dfsfs.smb.eas import NAME_MAX
+from dfsfs.smb.eas import VALUE_MAX as EA_VALUE_MAX
+from dfsfs.smb.fscc import FileAttributes, encode_basic_information
+from dfsfs.smb.sddl import to_sddl
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from dfsfs.dfsc.walk import Resolution
+    from dfsfs.namespace.junction import Attempt
+    from dfsfs.vfs.files import Files
+    from dfsfs.vfs.nodes import Node
+    from dfsfs.vfs.places import Places
+
+USER = b"user."
+STREAM = b"user.stream."
+OURS = b"user.dfsfs."
+DOS_ATTRIBUTES = b"user.dosattrib"
+CIFS_DOS_ATTRIBUTES = b"user.cifs.dosattrib"
+CIFS_ACL = b"system.cifs_acl"
+_SETTABLE = int(FileAttributes.READONLY | FileAttributes.HIDDEN | FileAttributes.SYSTEM | FileAttributes.ARCHIVE)
+
+
+def is_foreign(name: bytes) -> bool:
+    """Whether no file here can have an attribute of that name: POSIX ACLs, capabilities and the like."""
+    return not name.startswith(USER) and name != CIFS_ACL
+
+
+class Xattrs:
+    """See the module's text. All methods raise DfsfsError; ENODATA: there is no such attribute."""
+
+    def __init__(self, places: Places, files: Files) -> None:
+        self._places = places
+        self._files = files
+        self._computed: dict[bytes, Callable[[Node], Awaitable[bytes]]] = {
+            b"btime": self._btime,
+            b"sddl": self._sddl,
+            b"path": self._path,
+            b"target": self._target,
+            b"targets": self._targets,
+            b"referral": self._referral,
+            b"ttl": self._ttl,
+        }
+
+    async def get(self, node: Node, name: bytes) -> bytes:
+        """The value of an attribute."""
+        if is_foreign(name):
+            raise PosixError(errno.EOPNOTSUPP, f"there are no attributes like {name!r} here")
+        if name.startswith(OURS):
+            return await self._computed_for(name)(node)
+        if name in (DOS_ATTRIBUTES, CIFS_DOS_ATTRIBUTES):
+            attributes = await self._dos_attributes(node)
+            return hex(attributes).encode() if name == DOS_ATTRIBUTES else attributes.to_bytes(4, "little")
+        if name == CIFS_ACL:
+            return await self._places.run(node, lambda attempt: attempt.tree.read_security(attempt.path))
+        if name.startswith(STREAM):
+            return await self._read_stream(node, _stream_name(name))
+        return await self._read_ea(node, name.removeprefix(USER))
+
+    async def set(self, node: Node, name: bytes, value: bytes) -> None:
+        """Sets an attribute, whether it exists or not.
+
+        Raises:
+            PosixError: EPERM, one that dfsfs makes up; EINVAL, an empty value, which SMB takes for a removal.
+        """
+        if is_foreign(name):
+            raise PosixError(errno.EOPNOTSUPP, f"there are no attributes like {name!r} here")
+        if name.startswith(OURS):
+            self._computed_for(name)
+            raise PosixError(errno.EPERM, f"{name!r} can't be set")
+        if name in (DOS_ATTRIBUTES, CIFS_DOS_ATTRIBUTES):
+            await self._set_dos_attributes(node, name, value)
+        elif name == CIFS_ACL:
+            await self._places.run(node, lambda attempt: attempt.tree.write_dacl(attempt.path, value))
+        elif name.startswith(STREAM):
+            stream = _stream_name(name)
+            await self._places.run(node, lambda attempt: attempt.tree.write_stream(attempt.path, stream, value))
+        else:
+            ea = name.removeprefix(USER)
+            if not value:
+                raise PosixError(errno.EINVAL, f"{name!r}: an empty value can't be kept over SMB")
+            if len(ea) > NAME_MAX or len(value) > EA_VALUE_MAX:
+                raise PosixError(errno.E2BIG, f"{name!r} with {len(value)} bytes is more than SMB has room for")
+            await self._places.run(node, lambda attempt: attempt.tree.set_ea(attempt.path, ea, value))
+        self._places.table.changed(node)
+
+    async def remove(self, node: Node, name: bytes) -> None:
+        """Removes an attribute."""
+        if is_foreign(name) or name.startswith(OURS) or name in (DOS_ATTRIBUTES, CIFS_DOS_ATTRIBUTES, CIFS_ACL):
+            raise PosixError(errno.EOPNOTSUPP, f"{name!r} can't be removed")
+        await self.get(node, name)
+        if name.startswith(STREAM):
+            stream = _stream_name(name)
+            await self._places.run(node, lambda attempt: attempt.tree.remove_stream(attempt.path, stream))
+        else:
+            ea = name.removeprefix(USER)
+            await self._places.run(node, lambda attempt: attempt.tree.set_ea(attempt.path, ea, b""))
+        self._places.table.changed(node)
+
+    async def list(self, node: Node) -> list[bytes]:
+        """The names of EAs and streams."""
+        if self._is_left_alone(node):
+            return []
+
+        async def operation(attempt: Attempt) -> list[bytes]:
+            tree, path = attempt.tree, attempt.path
+            eas = await tree.read_eas(path) if self._may_have_eas(node) else {}
+            names = [USER + name for name in eas]
+            if await tree.features() & VolumeFeatures.NAMED_STREAMS:
+                names += [STREAM + stream.encode("utf-8", "surrogatepass") for stream in await tree.list_streams(path)]
+            return names
+
+        return await self._places.run(node, operation)
+
+    # -- EAs and streams --------------------------------------------------------------------------------------------
+
+    def _is_left_alone(self, node: Node) -> bool:
+        """Whether it is a DFS link that nobody has entered: its target is not asked for such a thing."""
+        return node.is_link and not self._places.is_bound(node)
+
+    def _may_have_eas(self, node: Node) -> bool:
+        is_fresh = node.stat is not None and node.expires > self._places.clock()
+        return not (is_fresh and node.stat is not None and node.stat.ea_size == 0)
+
+    async def _read_ea(self, node: Node, name: bytes) -> bytes:
+        if not self._is_left_alone(node) and self._may_have_eas(node):
+            eas = await self._places.run(node, lambda attempt: attempt.tree.read_eas(attempt.path))
+            for known, value in eas.items():
+                if known.upper() == name.upper():
+                    return value
+        raise PosixError(errno.ENODATA, f"{node.name} has no extended attribute {name!r}")
+
+    async def _read_stream(self, node: Node, name: str) -> bytes:
+        try:
+            data = await self._places.run(node, lambda attempt: attempt.tree.read_stream(attempt.path, name))
+        except DfsfsError as error:
+            if error.errno in (errno.ENOENT, errno.EINVAL):
+                raise PosixError(errno.ENODATA, f"{node.name} has no stream {name!r}") from None
+            raise
+        if len(data) > VALUE_MAX:
+            raise PosixError(errno.E2BIG, f"stream {name!r} of {node.name} is too large for an extended attribute")
+        return bytes(data)
+
+    # -- what SMB knows of a file -----------------------------------------------------------------------------------
+
+    async def _dos_attributes(self, node: Node) -> int:
+        await self._places.refresh(node)
+        if node.stat is None:
+            raise PosixError(errno.ENODATA, f"the attributes of {node.name} are not known")
+        return node.stat.attributes
+
+    async def _set_dos_attributes(self, node: Node, name: bytes, value: bytes) -> None:
+        attributes = _number(name, value)
+        before = await self._dos_attributes(node)
+        if (attributes ^ before) & ~(_SETTABLE | FileAttributes.NORMAL):
+            raise PosixError(errno.EINVAL, f"{attributes:#x} changes attributes other than {_SETTABLE:#x}")
+        info = encode_basic_information(None, None, None, None, attributes & _SETTABLE or FileAttributes.NORMAL)
+        await self._files.set_basic(node, info)
+
+    async def _sddl(self, node: Node) -> bytes:
+        descriptor = await self._places.run(node, lambda attempt: attempt.tree.read_security(attempt.path))
+        return to_sddl(descriptor).encode()
+
+    async def _btime(self, node: Node) -> bytes:
+        await self._places.refresh(node)
+        if node.stat is None or not node.stat.created:
+            raise PosixError(errno.ENODATA, f"the server does not say when {node.name} was made")
+        seconds, rest = divmod(node.stat.created, 10**9)
+        return f"{seconds}.{rest:09d}".encode()
+
+    # -- what DFS knows of it ---------------------------------------------------------------------------------------
+
+    async def _path(self, node: Node) -> bytes:
+        return str(self._places.location(node).unc).encode("utf-8", "surrogatepass")
+
+    async def _target(self, node: Node) -> bytes:
+        async def path(attempt: Attempt) -> str:
+            return str(attempt.path)
+
+        return (await self._places.run(node, path)).encode("utf-8", "surrogatepass")
+
+    async def _targets(self, node: Node) -> bytes:
+        targets = (await self._resolution(node)).targets
+        return "\n".join(str(target.path) for target in targets).encode("utf-8", "surrogatepass")
+
+    async def _referral(self, node: Node) -> bytes:
+        referral = (await self._resolution(node)).referral
+        if referral is None:
+            raise PosixError(errno.ENODATA, f"{node.name} is on a share outside DFS")
+        return str(referral.prefix).encode("utf-8", "surrogatepass")
+
+    async def _ttl(self, node: Node) -> bytes:
+        if (await self._resolution(node)).referral is None:
+            raise PosixError(errno.ENODATA, f"{node.name} is on a share outside DFS")
+        left = self._places.location(node).junction.refresh_at - self._places.clock()
+        return str(max(0, round(left))).encode()
+
+    async def _resolution(self, node: Node) -> Resolution:
+        await self._target(node)  # finds the way if nobody has
+        resolution = self._places.location(node).junction.resolution
+        if resolution is None:
+            raise PosixError(errno.ENODATA, f"where {node.name} leads is not known")
+        return resolution
+
+    def _computed_for(self, name: bytes) -> Callable[[Node], Awaitable[bytes]]:
+        try:
+            return self._computed[name.removeprefix(OURS)]
+        except KeyError:
+            raise PosixError(errno.ENODATA, f"dfsfs has no attribute {name!r}") from None
+
+
+def _stream_name(name: bytes) -> str:
+    """Raises: PosixError: EINVAL, no stream can have that name."""
+    text = name.removeprefix(STREAM).decode("utf-8", "surrogateescape")
+    if not text or set(text) & set("/\\:\0") or not text.isprintable():
+        raise PosixError(errno.EINVAL, f"no stream can have the name {text!r}")
+    return text
+
+
+def _number(name: bytes, value: bytes) -> int:
+    """The attributes that a program wants to set."""
+    if name == CIFS_DOS_ATTRIBUTES:
+        if len(value) != 4:
+            raise PosixError(errno.EINVAL, f"{name!r} has 4 bytes")
+        return int.from_bytes(value, "little")
+    try:
+        return int(value.decode("ascii").strip("\0 \n"), 0)
+    except ValueError:
+        raise PosixError(errno.EINVAL, f"{value!r} is no number like 0x20") from None
