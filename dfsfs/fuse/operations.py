@@ -21,6 +21,7 @@ from pyfuse3 import EntryAttributes, FileInfo, FUSEError, StatvfsData
 
 from dfsfs.errors import DfsfsError
 from dfsfs.fuse.boundary import guarded, prompt, quiet
+from dfsfs.fuse.caller import renames_to
 from dfsfs.vfs.filesystem import DOTS
 from dfsfs.vfs.mapping import NAME_UNITS_MAX, AttributeChanges
 from dfsfs.vfs.xattrs import is_foreign
@@ -51,7 +52,18 @@ class DfsOperations(pyfuse3.Operations):
 
     async def lookup(self, parent_inode: int, name: bytes, ctx: RequestContext) -> EntryAttributes:
         known = self._lookup_known(parent_inode, name)
-        return known if known is not None else await self._lookup(parent_inode, name)
+        entry = known if known is not None else await self._lookup(parent_inode, name)
+        if entry.st_ino and self._is_new_spelling(parent_inode, name, ctx.pid):
+            self._fs.forget(entry.st_ino, 1)
+            entry = EntryAttributes()
+            entry.st_ino = 0
+        return entry
+
+    @prompt
+    def _is_new_spelling(self, parent_inode: int, name: bytes, thread: int) -> bool:
+        """Whether a name is looked up for a rename that changes nothing but the case of what has it: see caller.py."""
+        spelling = self._fs.other_spelling(parent_inode, name)
+        return spelling is not None and renames_to(thread, spelling, name)
 
     @prompt
     def _lookup_known(self, parent_inode: int, name: bytes) -> EntryAttributes | None:

@@ -201,6 +201,15 @@ class Tree(SpecialFiles, ExtendedAttributes):
             await self.set_basic(path, _attributes_only(before))
             raise
 
+    async def remove_unused(self, path: UncPath) -> None:
+        """Deletes a file that nobody has open; SHARING_VIOLATION if somebody has. One round trip. Errors as in stat."""
+        create = wire.encode_create(
+            self.wire_name(path), access=Access.DELETE, disposition=CreateDisposition.OPEN, share_access=0
+        )
+        removal = wire.encode_set_info(RELATED_FILE_ID, FileInfoClass.DISPOSITION, fscc.encode_disposition())
+        for response in await self.call([create, removal, wire.encode_close(RELATED_FILE_ID)]):
+            self.check(response, f"unlink of {path}")
+
     async def remove_directory(self, path: UncPath) -> None:
         """Deletes an empty folder; DIRECTORY_NOT_EMPTY if it is not. One round trip. Errors as in stat."""
         await self._set(

@@ -42,6 +42,8 @@ log = logging.getLogger("dfsfs.vfs")
 T = TypeVar("T")
 
 HIDDEN_PREFIX = ".dfsfs_deleted_"
+PARKED_TRIES = 3
+"""How often files are closed for the rename of a folder: programs may open them again in the meantime."""
 RENAME_NOREPLACE = 1
 """renameat2(2)."""
 
@@ -186,10 +188,46 @@ class Entries:
         try:
             if not node.is_directory:
                 raise PosixError(errno.ENOTDIR, f"{name} is not a directory")
-            await self._remove(parent, name, lambda attempt: attempt.tree.remove_directory(attempt.path))
-            self._removed(parent, name, node)
+            await self._remove_folder(parent, name, node)
         finally:
             self._places.table.release(node)
+
+    async def _remove_folder(self, parent: Node, name: str, node: Node) -> None:
+        """Removes a folder in which nothing is to be seen."""
+        try:
+            await self._remove(parent, name, _remove_directory)
+        except DfsfsError as error:
+            if error.errno != errno.ENOTEMPTY or not await self._clear(parent, node):
+                raise
+            await self._remove(parent, name, _remove_directory)
+        self._removed(parent, name, node)
+
+    async def _clear(self, parent: Node, folder: Node) -> bool:
+        """Takes out of a folder what was removed from it while it was open. Whether nothing else is in it."""
+
+        async def names(attempt: Attempt) -> list[str]:
+            return [entry.name async for batch in attempt.tree.list(attempt.path) for entry in batch]
+
+        found = await self._places.run(folder, names)
+        if not all(name.startswith(HIDDEN_PREFIX) for name in found):
+            return False
+        for name in found:
+            node = self._places.table.child(folder, name)
+            if node is not None and node.is_hidden_as(folder, name):
+                hidden = HIDDEN_PREFIX + secrets.token_hex(8)
+                destination = self._places.location(parent).child(hidden)
+                await self._send_rename(folder, name, destination, node, replace=False)
+                self._renamed(folder, name, node, parent, hidden)
+            else:
+                await self.remove_leftover(folder, name)
+        return True
+
+    async def remove_leftover(self, folder: Node, name: str) -> None:
+        """Removes a hidden file of a mount that has ended before it could do so itself. Who still uses it keeps it."""
+        try:
+            await self._places.run_in(folder, name, lambda attempt: attempt.tree.remove_unused(attempt.path))
+        except DfsfsError as error:
+            log.debug("%s stays: %s", name, error)
 
     async def _ordinary(self, parent: Node, name: str) -> Node:
         """The file or folder of that name, which may be removed or renamed. Holds it; to be released by the caller.
@@ -297,7 +335,7 @@ class Entries:
         if victim is not None:
             restore = await self._make_way(node, new_parent, new_name, victim)
         try:
-            await self._send_rename(
+            await self._send_rename_parked(
                 old_parent, old_name, destination, node, replace=victim is not None and not node.is_directory
             )
         except DfsfsError:
@@ -324,8 +362,7 @@ class Entries:
         if node.is_directory:
             if not victim.is_directory:
                 raise PosixError(errno.ENOTDIR, f"{name} is not a directory")
-            await self._remove(parent, name, lambda attempt: attempt.tree.remove_directory(attempt.path))
-            self._removed(parent, name, victim)
+            await self._remove_folder(parent, name, victim)
             return None
         if victim.is_directory:
             raise PosixError(errno.EISDIR, f"{name} is a directory")
@@ -356,6 +393,20 @@ class Entries:
         await self._places.run(node, lambda attempt: attempt.tree.set_basic(attempt.path, info))
         self._places.table.changed(node)
 
+    async def _send_rename_parked(
+        self, parent: Node, name: str, destination: Location, node: Node, *, replace: bool
+    ) -> None:
+        """Sends a rename; of a folder that the server refuses because of open files in it, without them."""
+        for _ in range(PARKED_TRIES):
+            try:
+                return await self._send_rename(parent, name, destination, node, replace=replace)
+            except DfsfsError as error:
+                if not node.is_directory or error.errno not in (errno.EACCES, errno.EBUSY):
+                    raise
+                if not await self._files.park_below(node):
+                    raise
+        await self._send_rename(parent, name, destination, node, replace=replace)
+
     async def _send_rename(self, parent: Node, name: str, destination: Location, node: Node, *, replace: bool) -> None:
         async def operation(attempt: Attempt) -> None:
             target = attempt.binding.target.join(destination.components)
@@ -374,6 +425,11 @@ class Entries:
 async def _remove_special(attempt: Attempt) -> None:
     """The operation that removes a symbolic link, device, fifo or socket."""
     await attempt.tree.remove_special(attempt.path)
+
+
+async def _remove_directory(attempt: Attempt) -> None:
+    """The operation that removes an empty folder."""
+    await attempt.tree.remove_directory(attempt.path)
 
 
 async def _remove_file(attempt: Attempt) -> FileStat | None:

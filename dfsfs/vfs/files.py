@@ -286,6 +286,26 @@ class Files:
         """Closes handles that nobody uses on a file, or on what is below a folder, before it is changed by its name."""
         self._leases.kept.drop(node)
 
+    async def park_below(self, folder: Node) -> bool:
+        """Closes the files that are open below a folder for now, so that its server lets it be renamed.
+
+        Returns whether there was any.
+
+        Raises:
+            DfsfsError: something written to one of them did not reach the server.
+        """
+        files = [
+            file
+            for node, files in self._by_node.items()
+            if node is not folder and folder in self._places.table.above(node)
+            for file in files
+        ]
+        for file in files:
+            await self._drained(file)
+            await file.park()
+            self._leases.ended(file.node, file.lease)
+        return bool(files)
+
     async def query(self, node: Node) -> None:
         """Asks for a file's attributes through an open handle: the way for one that has no name any more.
 

@@ -22,8 +22,9 @@ from typing import TYPE_CHECKING
 from dfsfs.errors import PosixError
 from dfsfs.smb.fscc import VolumeSize, encode_basic_information
 from dfsfs.smb.reparse import Special
+from dfsfs.unc import fold_name
 from dfsfs.vfs.directory import Listing
-from dfsfs.vfs.entries import Entries
+from dfsfs.vfs.entries import HIDDEN_PREFIX, Entries
 from dfsfs.vfs.files import Files, OpenResult
 from dfsfs.vfs.leases import Caching, NoKernelCache
 from dfsfs.vfs.mapping import AttributeChanges, Attributes, NameMapping, Ownership, attributes_for_mode, changed_stat
@@ -93,6 +94,18 @@ class FileSystem:
         folder, wire_name = self._places.folder(parent), self._wire(name)
         await self._files.settle_name(folder, wire_name)
         return self._counted(await self._places.look_up(folder, wire_name))
+
+    def other_spelling(self, parent: int, name: bytes) -> bytes | None:
+        """How a name is spelled that is known in a folder and differs from `name` in nothing but case, if one does."""
+        folder = self._places.table.get(parent)
+        if folder is None:
+            return None
+        wire_name = self._wire(name)
+        node = self._places.table.child(folder, wire_name)
+        for place, known in () if node is None else node.names:
+            if place is folder and known != wire_name and fold_name(known) == fold_name(wire_name):
+                return self._places.names.from_wire(known)
+        return None
 
     def lookup_known(self, parent: int, name: bytes) -> Attributes | None:
         """The answer of `lookup` if it can be given at once, else None."""
@@ -206,9 +219,17 @@ class FileSystem:
             posix_name = self._places.names.from_wire(entry.name)
             if posix_name is None:
                 continue
+            if entry.name.startswith(HIDDEN_PREFIX):
+                await self._passed_over(listing.node, entry.name)
+                continue
             node = self._places.listed(listing.node, entry, origin, changes=listing.node.changes)
-            if not node.is_hidden_as(listing.node, entry.name):
-                yield posix_name, self._counted(node), offset
+            yield posix_name, self._counted(node), offset
+
+    async def _passed_over(self, folder: Node, name: str) -> None:
+        """A listing has come to a file that was removed while it was open, here or by another mount."""
+        known = self._places.table.child(folder, name)
+        if known is None or not known.is_hidden_as(folder, name):
+            await self._entries.remove_leftover(folder, name)
 
     async def releasedir(self, handle: int) -> None:
         listing = self._listings.pop(handle, None)

@@ -256,6 +256,13 @@ class OpenFile:
         """Closes the handle on the server, if it is still open there."""
         await self._remote.close()
 
+    async def park(self) -> None:
+        """Closes the handle on the server for now; the next operation opens the file again, wherever it is then."""
+        if self.ahead is not None:
+            self.ahead.clear()
+        async with self._lock:
+            await self._remote.close()
+
     # -- which handle -----------------------------------------------------------------------------------------------
 
     def _usable(self, attempt: Attempt | None) -> RemoteFile | None:

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import mmap
 import os
+import shutil
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.integration.mounts import wait_until
+from tests.lab.topology import ALICE
+
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from tests.lab.samba import Lab
 
 pytestmark = [pytest.mark.lab, pytest.mark.mount]
 
@@ -29,3 +35,55 @@ def test_a_map_of_a_file_opened_to_append_writes_where_it_says(work: Path) -> No
     content = path.read_bytes()
     assert len(content) == 10_003
     assert (content[:3], content[9_000:9_003], content[10_000:]) == (b"abc", b"def", b"end")
+
+
+def test_a_folder_is_renamed_while_files_in_it_are_open(work: Path) -> None:
+    (work / "old" / "deep").mkdir(parents=True)
+    reading, writing = work / "old" / "deep" / "r", work / "old" / "w"
+    reading.write_bytes(b"0123456789")
+    with reading.open("rb") as reader, writing.open("wb") as writer:
+        assert reader.read(2) == b"01"
+        writer.write(b"before ")
+        writer.flush()
+        (work / "old").rename(work / "new")
+        assert reader.read(3) == b"234"
+        writer.write(b"after")
+    assert (work / "new" / "w").read_bytes() == b"before after"
+    assert os.listdir(work) == ["new"]
+
+
+def test_a_folder_can_be_removed_while_a_file_removed_from_it_is_open(work: Path) -> None:
+    folder = work / "folder"
+    folder.mkdir()
+    with (folder / "file").open("w+b") as file:
+        file.write(b"still here")
+        file.flush()
+        (folder / "file").unlink()
+        folder.rmdir()
+        assert not folder.exists()
+        file.seek(0)
+        assert file.read() == b"still here"
+        assert os.fstat(file.fileno()).st_nlink == 0
+    assert os.listdir(work) == []
+
+
+def test_what_a_dead_mount_has_left_behind_is_removed_by_the_next_listing(work: Path, lab: Lab) -> None:
+    share = lab.host("fs1").share_path("data") / work.name
+    leftover = share / ".dfsfs_deleted_0123456789abcdef"
+    leftover.write_bytes(b"left")
+    shutil.chown(leftover, ALICE.uid)
+    assert os.listdir(work) == []
+    assert not leftover.exists()
+
+
+def test_nothing_is_left_of_a_file_that_was_removed_while_it_was_open(work: Path, lab: Lab) -> None:
+    share = lab.host("fs1").share_path("data") / work.name
+    with (work / "file").open("w") as file:
+        os.link(work / "file", work / "second")
+        (work / "file").unlink()
+        assert os.listdir(work) == ["second"]
+        assert os.fstat(file.fileno()).st_nlink == 1
+        (work / "second").unlink()
+        assert os.fstat(file.fileno()).st_nlink == 0
+        file.write("x")
+    wait_until(lambda: os.listdir(share) == [], "the last close removes it")
