@@ -312,7 +312,10 @@ def make_config(unc: UncPath, options: ParsedOptions, credentials: Credentials, 
             options.read_ahead,
             options.close_time,
         ),
-        map_names=options.map_names,
+        name_style=options.name_style,
+        files_for_links=options.files_for_links,
+        xattrs=options.xattrs,
+        snapshot=options.snapshot,
         use_dfs=options.use_dfs,
         dfs=_dfs_options(unc, options),
         failover_timeout=options.failover_timeout,
@@ -358,7 +361,7 @@ def _fuse_options(options: ParsedOptions, mounter: Mounter) -> tuple[str, ...]:
     if sharing is None:
         sharing = Sharing.EVERYBODY if mounter.uid == 0 else Sharing.NOBODY
     words = (
-        ("ro", options.read_only),
+        ("ro", options.read_only or options.snapshot is not None),
         ("suid" if options.suid else "nosuid", True),
         ("dev" if options.dev else "nodev", True),
         ("noexec", not options.execute),

@@ -43,7 +43,10 @@ class ParsedOptions:
     file_mode: int = MODE
     dir_mode: int = MODE
     permission_checks: bool = True
-    map_names: bool = True
+    name_style: str = "sfm"
+    files_for_links: bool = False
+    xattrs: bool = True
+    snapshot: int | None = None
     use_dfs: bool = True
     max_hops: int = MAX_HOPS
     site: str | None = None
@@ -151,7 +154,13 @@ class MountConfig:
     transport: TransportOptions
     ownership: OwnershipOptions
     caching: CachingOptions
-    map_names: bool
+    name_style: str
+    """How characters are sent that SMB has no room for: `sfm`, `sfu` or `none`."""
+    files_for_links: bool
+    """New symbolic links are files with the target in them, also where the server has something better."""
+    xattrs: bool
+    snapshot: int | None
+    """The time at which everything is shown, in 100 ns since 1601; None: now."""
     """Characters that Windows does not allow in names are mapped (mapposix)."""
     use_dfs: bool
     """If not, the share is mounted as it is (nodfs)."""

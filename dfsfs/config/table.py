@@ -135,9 +135,11 @@ _OWNERSHIP = [
 ]
 
 _NAMES = [
-    _flag("mapposix", {"map_names": True}, 'names with one of " * : < > ? \\ | are kept (the default)'),
-    _flag("nomapposix nomapchars", {"map_names": False}, "names go to the server as they are"),
-    *_refused("mapchars nocase ignorecase mfsymlinks", NOT_YET),
+    _flag("mapposix", {"name_style": "sfm"}, 'names with one of " * : < > ? \\ | are kept (the default)'),
+    _flag("mapchars", {"name_style": "sfu"}, "the same, in the way of Services for Unix"),
+    _flag("nomapposix nomapchars", {"name_style": "none"}, "names go to the server as they are"),
+    *_ignored("nocase ignorecase", "always so: case is kept, and makes no difference"),
+    _flag("mfsymlinks", {"files_for_links": True}, "make symbolic links as files that other clients of Unix know"),
     Option(
         ("iocharset",),
         Policy.IGNORE,
@@ -199,8 +201,10 @@ _CACHES = [
     *_ignored("nobrl nolock", "locks stay on this machine"),
     *_refused("brl forcemand forcemandatorylock mand", NOT_YET),
     *_ignored("nomand", "always so"),
-    *_ignored("serverino nouser_xattr", "always so"),
-    *_refused("noserverino user_xattr", NOT_YET),
+    _flag("user_xattr", {"xattrs": True}, "extended attributes (the default)"),
+    _flag("nouser_xattr", {"xattrs": False}, "none; each write of a program is one question of the kernel shorter"),
+    *_ignored("serverino", "always so"),
+    *_refused("noserverino", NOT_YET),
 ]
 
 _DIALECT_CHOICES = {
@@ -249,7 +253,7 @@ _TRANSPORT = [
         "multichannel nomultichannel max_channels rdma compress nosharesock tcpnodelay persistenthandles "
         "nopersistenthandles resilienthandles noresilienthandles handletimeout witness"
     ),
-    *_refused("snapshot", NOT_YET),
+    _value("snapshot", "snapshot", values.moment, "TIME", "@GMT-YYYY.MM.DD-hh.mm.ss: show that snapshot, read only"),
 ]
 
 _RESTRICTED = {"suid": False, "dev": False, "execute": False}

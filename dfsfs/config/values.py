@@ -10,6 +10,7 @@ import ipaddress
 import re
 from typing import TYPE_CHECKING, TypeVar
 
+from dfsfs.filetime import parse_token
 from dfsfs.unc import UncError, UncPath, fold_name
 
 if TYPE_CHECKING:
@@ -169,4 +170,12 @@ def hosts(text: str) -> dict[str, str]:
             raise ValueError(f"the address of {name!r} has to be an IP address") from None
     if not found:
         raise ValueError("it has to be NAME:ADDRESS, and more of them after semicolons")
+    return found
+
+
+def moment(text: str) -> int:
+    """The time of a snapshot: its name, or a number of 100 ns since 1601, as mount.cifs takes them."""
+    found = int(text) if _WHOLE.fullmatch(text) else parse_token(text)
+    if found is None or not 0 < found < 2**63:
+        raise ValueError("it has to be a time like @GMT-2024.02.29-12.00.00, in UTC, or a number of 100 ns since 1601")
     return found

@@ -37,16 +37,20 @@ if TYPE_CHECKING:
 
 
 class DfsOperations(pyfuse3.Operations):
-    """The handlers of one mount. `deadline`: seconds that any of them may take."""
+    """The handlers of one mount. `deadline`: seconds that any of them may take. `xattrs`: whether there are extended
+    attributes; if not, the kernel asks once and never again.
+    """
 
     supports_dot_lookup = False
     enable_writeback_cache = False
     enable_acl = False
 
-    def __init__(self, filesystem: FileSystem, *, deadline: float) -> None:
+    def __init__(self, filesystem: FileSystem, *, deadline: float, xattrs: bool = True) -> None:
         super().__init__()
         self.deadline = deadline
         self._fs = filesystem
+        self._no_xattr = FUSEError(errno.EOPNOTSUPP if xattrs else errno.ENOSYS)
+        self._has_xattrs = xattrs
 
     # -- names and attributes ---------------------------------------------------------------------------------------
 
@@ -225,8 +229,8 @@ class DfsOperations(pyfuse3.Operations):
     # -- extended attributes ----------------------------------------------------------------------------------------
 
     async def getxattr(self, inode: int, name: bytes, ctx: RequestContext) -> bytes:
-        if is_foreign(name):  # asked for by the kernel before each write, and by `ls -l`
-            raise FUSEError(errno.EOPNOTSUPP)
+        if not self._has_xattrs or is_foreign(name):  # asked for by the kernel before each write, and by `ls -l`
+            raise self._no_xattr
         return await self._getxattr(inode, name)
 
     @guarded
@@ -235,15 +239,22 @@ class DfsOperations(pyfuse3.Operations):
 
     @guarded
     async def setxattr(self, inode: int, name: bytes, value: bytes, ctx: RequestContext) -> None:
+        self._need_xattrs()
         await self._fs.setxattr(inode, name, value)
 
     @guarded
     async def listxattr(self, inode: int, ctx: RequestContext) -> list[bytes]:
+        self._need_xattrs()
         return await self._fs.listxattr(inode)
 
     @guarded
     async def removexattr(self, inode: int, name: bytes, ctx: RequestContext) -> None:
+        self._need_xattrs()
         await self._fs.removexattr(inode, name)
+
+    def _need_xattrs(self) -> None:
+        if not self._has_xattrs:
+            raise self._no_xattr
 
     # -- pieces -----------------------------------------------------------------------------------------------------
 

@@ -33,7 +33,7 @@ from dfsfs.smb.pool import Pool, TransportSettings
 from dfsfs.smb.security import Dialect
 from dfsfs.vfs.filesystem import FileSystem
 from dfsfs.vfs.leases import CacheMode, Caching
-from dfsfs.vfs.mapping import NameMapping, Ownership
+from dfsfs.vfs.mapping import NameMapping, NameStyle, Ownership
 from dfsfs.vfs.places import Lifetimes
 from dfsfs.vfs.readahead import LIMIT as LARGEST_WINDOW
 
@@ -47,6 +47,7 @@ log = logging.getLogger("dfsfs.fuse")
 
 MOUNT_PATIENCE = 10.0
 """Seconds that a mount waits for the first answer of any server."""
+_NAME_STYLES = {"sfm": NameStyle.SFM, "sfu": NameStyle.SFU, "none": NameStyle.NONE}
 _CACHE_MODES = {"strict": CacheMode.STRICT, "none": CacheMode.NONE, "loose": CacheMode.LOOSE}
 DEADLINE_MARGIN = 5.0
 """Seconds that a handler gets beyond everything that it may wait for: the deadline is a net, not a limit in use."""
@@ -82,7 +83,7 @@ async def _run(config: MountConfig, settings: ReferralSettings, mountpoint: str,
         async with trio.open_nursery() as nursery:
             nursery.start_soon(namespace.serve)
             nursery.start_soon(filesystem.serve)
-            operations = DfsOperations(filesystem, deadline=deadline)
+            operations = DfsOperations(filesystem, deadline=deadline, xattrs=config.xattrs)
             await serve(operations, mountpoint, fuse_options(config), on_ready, read_ahead_kb=read_ahead_kb(config))
             nursery.cancel_scope.cancel()
 
@@ -106,7 +107,7 @@ async def find_root(config: MountConfig, pool: Pool, namespace: Namespace) -> Lo
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_lose_patience, pool, nursery.cancel_scope)
         try:
-            found = await namespace.mount_root(config.unc)
+            found = await namespace.mount_root(config.unc, config.snapshot)
         except DfsfsError as error:
             failure = error
         nursery.cancel_scope.cancel()
@@ -162,7 +163,7 @@ def make_filesystem(config: MountConfig, namespace: Namespace, root: Location) -
     return FileSystem(
         namespace,
         root,
-        names=NameMapping(reserved=config.map_names),
+        names=NameMapping(_NAME_STYLES[config.name_style]),
         ownership=Ownership(owner.uid, owner.gid, owner.file_mode, owner.dir_mode),
         lifetimes=Lifetimes(caching.attribute_timeout_file, caching.attribute_timeout_directory),
         clock=trio.current_time,
@@ -173,6 +174,7 @@ def make_filesystem(config: MountConfig, namespace: Namespace, root: Location) -
             LARGEST_WINDOW if caching.read_ahead is None else caching.read_ahead,
         ),
         kernel=FuseCache(),
+        files_for_links=config.files_for_links,
     )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import errno
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
 import trio
@@ -93,8 +93,10 @@ class Namespace:
             if self._use_dfs:
                 nursery.start_soon(self._resolver.keep_domains)
 
-    async def mount_root(self, path: UncPath) -> Location:
+    async def mount_root(self, path: UncPath, moment: int | None = None) -> Location:
         """Finds the place that `path` names, follows the links on the way and makes sure that a directory is there.
+
+        `moment`: as it was then, in 100 ns since 1601.
 
         Raises:
             PosixError: the path names no share (EINVAL) or something that is no directory (ENOTDIR).
@@ -104,24 +106,24 @@ class Namespace:
             raise PosixError(
                 errno.EINVAL, f"{path} names a server only; a share or namespace is needed, as in {path}/name"
             )
-        location, stat = await self.find(path)
+        location, stat = await self.find(path, moment)
         if not stat.is_directory:
             raise PosixError(errno.ENOTDIR, f"{path} is not a directory")
         return location
 
-    async def find(self, path: UncPath) -> tuple[Location, FileStat]:
+    async def find(self, path: UncPath, moment: int | None = None) -> tuple[Location, FileStat]:
         """The place that `path`, of two components at least, names, and what is there. Follows the links on the way.
 
         Raises:
             DfsfsError: a server on the way can't be reached, or says no.
         """
-        location = await self._locate(path)
+        location = replace(await self._locate(path), moment=moment)
         while True:
             try:
                 return location, await self.run(location, _stat)
             except Covered as link:
                 # It covers more of the path than the junction before, so this ends.
-                location = Location(self.junction(link.prefix), link.prefix.rest_of(path))
+                location = Location(self.junction(link.prefix), link.prefix.rest_of(path), moment)
 
     async def _locate(self, path: UncPath) -> Location:
         if self._use_dfs:

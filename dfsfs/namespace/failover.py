@@ -172,7 +172,7 @@ class Failover:
         binding = junction.binding
         if binding is None or not binding.tree.alive or self._clock() >= junction.refresh_at:
             return await self._run_slowly(location, operation, None, None)
-        attempt = Attempt(binding, _path_on(binding.target, location.components), False)
+        attempt = Attempt(binding, _path_on(binding.target, location.components), False, location.moment)
         try:
             result = await operation(attempt)
         except DfsfsError as error:
@@ -201,7 +201,8 @@ class Failover:
                     await self._react(state, location, attempt, error)
                 binding = await self._ready(location.junction, state)
             first = attempt is None
-            attempt = Attempt(binding, _path_on(binding.target, location.components), state.repeated)
+            path = _path_on(binding.target, location.components)
+            attempt = Attempt(binding, path, state.repeated, location.moment)
             try:
                 if first:
                     result = await operation(attempt)

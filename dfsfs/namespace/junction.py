@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import errno as _errno
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import trio
@@ -121,10 +121,16 @@ class Location:
 
     junction: Junction
     components: tuple[str, ...] = ()
+    moment: int | None = None
+    """The time of the snapshot that it is in, in 100 ns since 1601; None: it is as it is now."""
 
     def child(self, name: str) -> Location:
         """The entry `name` (as it goes on the wire) of this directory."""
-        return Location(self.junction, (*self.components, name))
+        return Location(self.junction, (*self.components, name), self.moment)
+
+    def at(self, moment: int) -> Location:
+        """The same place as it was when a snapshot was taken."""
+        return replace(self, moment=moment)
 
     @property
     def unc(self) -> UncPath:
@@ -149,10 +155,12 @@ class Attempt:
     """The location's path on the target, in the share of `tree`."""
     repeated: bool
     """Whether an earlier try was sent and then lost: the server may have carried it out."""
+    moment: int | None = None
+    """The time at which the target is looked at, as in Location."""
 
     @property
     def tree(self) -> Tree:
-        return self.binding.tree
+        return self.binding.tree if self.moment is None else self.binding.tree.at(self.moment)
 
 
 class Covered(DfsfsError):

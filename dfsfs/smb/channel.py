@@ -47,6 +47,11 @@ class Channel:
         self._deleted = False
 
     @property
+    def volume(self) -> UncPath:
+        """What the ids of files are unique in."""
+        return self.share
+
+    @property
     def is_dfs(self) -> bool:
         """Whether the share takes part in DFS, so that paths below it may lead elsewhere."""
         return self.route.dfs

@@ -13,6 +13,7 @@ from enum import IntFlag
 from typing import TYPE_CHECKING
 
 from dfsfs.errors import WireError
+from dfsfs.filetime import filetime_to_ns, ns_to_filetime
 
 if TYPE_CHECKING:
     from dfsfs.smb.reparse import Special
@@ -24,8 +25,6 @@ REPARSE_TAG_DFS = 0x8000000A
 REPARSE_TAG_DFSR = 0x80000012
 """A folder that DFS Replication watches over; servers show DFS links with it, too."""
 
-_EPOCH_TICKS = 116_444_736_000_000_000  # 100 ns units from 1601 to 1970
-_MAX_TICKS = 0x7FFFFFFFFFFFFFFF
 _MAX_SIZE = 0x7FFFFFFFFFFFFFFF
 """Sizes are signed on the wire (MS-FSCC 2.4); the kernel can't be told of one that is negative or larger."""
 
@@ -107,18 +106,6 @@ class VolumeSize:
     free: int
     caller_free: int
     unit: int
-
-
-def filetime_to_ns(ticks: int) -> int:
-    """A FILETIME (100 ns since 1601) as ns since 1970. 0 and values without meaning give 0."""
-    if ticks == 0 or ticks > _MAX_TICKS:
-        return 0
-    return (ticks - _EPOCH_TICKS) * 100
-
-
-def ns_to_filetime(ns: int) -> int:
-    """Nanoseconds since 1970 as a FILETIME, rounded down to 100 ns, kept inside what servers accept."""
-    return min(max(ns // 100 + _EPOCH_TICKS, 1), _MAX_TICKS)
 
 
 def decode_directory(buffer: Buffer) -> list[DirEntry]:

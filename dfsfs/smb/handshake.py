@@ -21,8 +21,8 @@ import spnego
 from spnego.exceptions import SpnegoError
 
 from dfsfs.errors import SecurityError, SmbError, WireError
+from dfsfs.filetime import filetime_to_ns
 from dfsfs.ntstatus import NtStatus
-from dfsfs.smb.fscc import filetime_to_ns
 from dfsfs.smb.security import (
     Cipher,
     Dialect,

@@ -33,6 +33,9 @@ OPEN_REPARSE_POINT = CreateOptions(0x00200000)
 class PathChannel(Channel):
     """See the module's text."""
 
+    moment: int | None = None
+    """The time at which files are looked at, in 100 ns since 1601; None: now."""
+
     def wire_name(self, path: UncPath) -> str:
         """The name of `path` as CREATE on this tree wants it."""
         return "\\".join(path.components if self.is_dfs else path.below_share)
@@ -54,6 +57,7 @@ class PathChannel(Channel):
             options=options,
             attributes=attributes,
             lease=lease.lease.request(lease.wanted) if lease is not None else b"",
+            moment=self.moment,
         )
 
     def _asking(

@@ -32,8 +32,6 @@ from dfsfs.smb.reparse import (
 from dfsfs.smb.wire import RELATED_FILE_ID, Access, CreateDisposition, CreateOptions, FileInfoClass, Fsctl, InfoType
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from dfsfs.smb.calls import Response
     from dfsfs.smb.fscc import FileStat
     from dfsfs.unc import UncPath
@@ -109,45 +107,53 @@ class SpecialFiles(PathChannel):
         """Makes a symbolic link, device, fifo or socket; OBJECT_NAME_COLLISION if the name is taken.
 
         A symbolic link becomes a file with the target in it where the server has no reparse points; for anything else
-        that is NOT_SUPPORTED. Two or three round trips. Errors as in stat.
+        that is NOT_SUPPORTED. Three round trips. Errors as in stat.
         """
+        if self._lacks_reparse_points:
+            return await self.make_mfsymlink(path, special)
+        change = wire.encode_ioctl(Fsctl.SET_REPARSE_POINT, encode_reparse(special), 0)
+        file_id, (answer,) = await self._make(path, change)
+        if is_failure(answer.status):
+            # A server may also lack the right for this file only: Windows asks for a privilege to make symbolic links.
+            self._lacks_reparse_points = answer.status in _UNSUPPORTED
+            await self._unmake(path, file_id)
+            return await self.make_mfsymlink(path, special)
+        await self._made(path, file_id)
+        return await self.stat(path)
+
+    async def make_mfsymlink(self, path: UncPath, special: Special) -> FileStat:
+        """Makes a symbolic link as a file with the target in it. Errors as in make_special."""
         content = encode_mfsymlink(special.target) if special.kind == posix.S_IFLNK else None
-        if self._lacks_reparse_points and content is None:
+        if content is None:
             status = NtStatus.NAME_TOO_LONG if special.kind == posix.S_IFLNK else NtStatus.NOT_SUPPORTED
             raise SmbError(status, f"making {path}, for which the server has no form")
+        file_id, (answer,) = await self._make(path, wire.encode_write(RELATED_FILE_ID, 0, content))
+        if is_failure(answer.status):
+            await self._unmake(path, file_id)
+        self.check(answer, f"making {path}")
+        await self._made(path, file_id)
+        return await self.stat(path)
+
+    async def _make(self, path: UncPath, then: wire.Request) -> tuple[bytes, list[Response]]:
+        """Makes an empty file and does something with it. The handle, and what came of that."""
         create = self._create(
             path,
             access=Access.WRITE | Access.DELETE,
             disposition=CreateDisposition.CREATE,
             options=CreateOptions.NON_DIRECTORY_FILE | OPEN_REPARSE_POINT,
         )
-        made, *answers = await self.call([create, *self._setting_reparse_point(special)])
+        made, *answers = await self.call([create, then])
         self.check(made, f"making {path}")
-        file_id = wire.decode_create(made.message).file_id
-        if self._lacks_reparse_points or is_failure(answers[0].status):
-            # A server may also lack the right for this file only: Windows asks for a privilege to make symbolic links.
-            self._lacks_reparse_points |= bool(answers) and answers[0].status in _UNSUPPORTED
-            await self._fill(path, file_id, content, answers[0] if answers else None)
-        (closed,) = await self.call([wire.encode_close(file_id)])
-        self.check(closed, f"making {path}")
-        return await self.stat(path)
+        return wire.decode_create(made.message).file_id, answers
 
-    def _setting_reparse_point(self, special: Special) -> Sequence[wire.Request]:
-        if self._lacks_reparse_points:
-            return []
-        return [wire.encode_ioctl(Fsctl.SET_REPARSE_POINT, encode_reparse(special), 0)]
-
-    async def _fill(self, path: UncPath, file_id: bytes, content: bytes | None, refusal: Response | None) -> None:
-        """Makes a symbolic link of the file that was made for a reparse point, or removes it."""
-        what = f"making {path}"
-        if content is not None:
-            (written,) = await self.call([wire.encode_write(file_id, 0, content)])
-            self.check(written, what)
-            return
+    async def _unmake(self, path: UncPath, file_id: bytes) -> None:
         removal = wire.encode_set_info(file_id, FileInfoClass.DISPOSITION, fscc.encode_disposition())
         for response in await self.call([removal, wire.encode_close(file_id)]):
-            self.check(response, what)
-        raise SmbError(NtStatus.NOT_SUPPORTED if refusal is None else refusal.status, what)
+            self.check(response, f"making {path}")
+
+    async def _made(self, path: UncPath, file_id: bytes) -> None:
+        (closed,) = await self.call([wire.encode_close(file_id)])
+        self.check(closed, f"making {path}")
 
     # -- changing ---------------------------------------------------------------------------------------------------
 

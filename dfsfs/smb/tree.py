@@ -10,6 +10,7 @@ import os
 from typing import TYPE_CHECKING
 
 from dfsfs.errors import DfsfsError, SmbError
+from dfsfs.filetime import token_of
 from dfsfs.ntstatus import NtStatus, is_failure
 from dfsfs.smb import fscc, wire
 from dfsfs.smb.attributes import ExtendedAttributes
@@ -17,6 +18,7 @@ from dfsfs.smb.file import RemoteFile
 from dfsfs.smb.handshake import CAP_LEASING
 from dfsfs.smb.leases import KEY_SIZE, Lease, LeaseRequest
 from dfsfs.smb.security import Dialect
+from dfsfs.smb.snapshots import Snapshots
 from dfsfs.smb.special import SpecialFiles
 from dfsfs.smb.wire import (
     RELATED_FILE_ID,
@@ -33,8 +35,9 @@ from dfsfs.smb.wire import (
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
 
-    from dfsfs.smb.calls import Response
-    from dfsfs.smb.connection import PendingCall
+    from dfsfs.smb.calls import Response, Route
+    from dfsfs.smb.channel import IoLimits
+    from dfsfs.smb.connection import Connection, PendingCall
     from dfsfs.smb.fscc import DirEntry, FileStat, VolumeSize
     from dfsfs.smb.wire import Buffer
     from dfsfs.unc import UncPath
@@ -46,8 +49,29 @@ FIRST_LISTING_SIZE = 128 * 1024
 LISTING_SIZE = 1024 * 1024
 
 
-class Tree(SpecialFiles, ExtendedAttributes):
+class Tree(SpecialFiles, ExtendedAttributes, Snapshots):
     """See the module's text."""
+
+    def __init__(
+        self, connection: Connection, share: UncPath, route: Route, limits: IoLimits, moment: int | None = None
+    ) -> None:
+        super().__init__(connection, share, route, limits)
+        self.moment = moment
+        self._past: dict[int, Tree] = {}
+
+    @property
+    def volume(self) -> UncPath:
+        """What the ids of files are unique in: the share, as it is or as it was at one time."""
+        return self.share if self.moment is None else self.share.join([token_of(self.moment)])
+
+    def at(self, moment: int | None) -> Tree:
+        """The share as it was at a time, in 100 ns since 1601. A namespace's share has no past: it is as it is."""
+        if moment is None or self.is_dfs:
+            return self
+        past = self._past.get(moment)
+        if past is None:
+            past = self._past[moment] = Tree(self.connection, self.share, self.route, self.limits, moment)
+        return past
 
     # -- operations on paths ----------------------------------------------------------------------------------------
 
@@ -89,7 +113,7 @@ class Tree(SpecialFiles, ExtendedAttributes):
     def make_lease(self, path: UncPath) -> Lease | None:
         """A lease for a file, with nothing open under it yet; None if the server has none to give."""
         negotiated = self.connection.negotiated
-        if not negotiated.capabilities & CAP_LEASING:
+        if not negotiated.capabilities & CAP_LEASING or self.moment is not None:
             return None
         version = 2 if negotiated.dialect >= Dialect.SMB_3_0 else 1
         return Lease(os.urandom(KEY_SIZE), version, path, self.route)

@@ -16,7 +16,8 @@ from enum import IntEnum, IntFlag
 from typing import Any, NamedTuple
 
 from dfsfs.errors import WireError
-from dfsfs.smb.fscc import FileStat, filetime_to_ns
+from dfsfs.filetime import filetime_to_ns
+from dfsfs.smb.fscc import FileStat
 
 HEADER_SIZE = 64
 SMB2_MAGIC = b"\xfeSMB"
@@ -164,6 +165,8 @@ class Fsctl(IntEnum):
 HEADER = struct.Struct("<4sHHIHHIIQIIQ16s")
 _CREATE = struct.Struct("<HBBIQQIIIIIHHII")
 _NAME_AT = HEADER_SIZE + 56
+_TIMEWARP = struct.pack("<IHHHHI4sI", 0, 16, 4, 0, 24, 8, b"TWrp", 0)
+"""SMB2_CREATE_TIMEWARP_TOKEN without its time (MS-SMB2 2.2.13.2.7)."""
 _CREATE_RESPONSE = struct.Struct("<HBBIQQQQQQII16sII")
 _FILE_ONLY = struct.Struct("<HHI16s")
 _READ = struct.Struct("<HBBIQ16sIIIHHB")
@@ -255,22 +258,24 @@ def encode_create(
     attributes: int = 0,
     share_access: int = ShareAccess.ALL,
     lease: bytes = b"",
+    moment: int | None = None,
 ) -> Request:
     """CREATE (MS-SMB2 2.2.13). `name` is relative to the share, or host\\share\\name on DFS. `lease` is the context
-    that asks for one, as Lease.request packs it.
+    that asks for one, as Lease.request packs it. `moment`: the file as it was then, in 100 ns since 1601.
     """
     encoded = _utf16(name)
     # An odd StructureSize asks for at least one byte behind the fixed part, also for the root's empty name.
     tail = encoded or b"\0"
-    level = contexts_at = 0
-    if lease:
-        level = LEASE_LEVEL
+    assert moment is None or not lease, "the past does not change"
+    contexts = lease if moment is None else _TIMEWARP + moment.to_bytes(8, "little")
+    contexts_at = 0
+    if contexts:
         tail += bytes(-len(tail) % 8)
         contexts_at = _NAME_AT + len(tail)
     fixed = _CREATE.pack(
         57,
         0,
-        level,
+        LEASE_LEVEL if lease else 0,
         2,
         0,
         0,
@@ -282,9 +287,9 @@ def encode_create(
         _NAME_AT,
         len(encoded),
         contexts_at,
-        len(lease),
+        len(contexts),
     )
-    return Request(Command.CREATE, fixed + tail + lease)
+    return Request(Command.CREATE, fixed + tail + contexts)
 
 
 def decode_create(message: memoryview) -> Created:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from dfsfs.unc import fold_name
+from dfsfs.vfs.leftovers import is_hidden_name, remove_leftover
 from dfsfs.vfs.looks import looked_at
 from dfsfs.vfs.views import Origin
 
@@ -50,8 +51,8 @@ class Listing:
             await self._stop()
             self._entries, self._seen, self._complete = [], set(), False
 
-    async def entry(self, index: int) -> tuple[DirEntry, Origin] | None:
-        """The entry at an index, or None behind the last one.
+    async def entry(self, index: int) -> tuple[bytes, Node | None] | None:
+        """Name and node at an index, or None behind the last one. No node: an entry that is not to be shown.
 
         Raises:
             DfsfsError: the directory can't be read.
@@ -59,8 +60,18 @@ class Listing:
         if index >= len(self._entries) and not self._complete:
             async with self._lock:
                 while index >= len(self._entries) and not self._complete:
-                    self._keep(*await self._places.run(self.node, self._next_batch))
-        return self._entries[index] if index < len(self._entries) else None
+                    batch, origin = await self._places.run(self.node, self._next_batch)
+                    self._keep(batch, origin)
+                    for entry in batch or ():
+                        if is_hidden_name(entry.name):
+                            await remove_leftover(self._places, self.node, entry.name)
+        if index >= len(self._entries):
+            return None
+        entry, origin = self._entries[index]
+        name = self._places.names.from_wire(entry.name)
+        if name is None:
+            return b"", None
+        return name, self._places.listed(self.node, entry, origin, changes=self.node.changes)
 
     async def close(self) -> None:
         await self._stop()
@@ -74,7 +85,7 @@ class Listing:
             return
         for entry in batch:
             folded = fold_name(entry.name)
-            if folded not in self._seen:
+            if folded not in self._seen and not is_hidden_name(entry.name):
                 self._seen.add(folded)
                 self._entries.append((entry, origin))
 
@@ -92,7 +103,7 @@ class Listing:
             # A stream that has raised is at its end; the next attempt needs another one.
             self._stream = None
             raise
-        return batch, Origin(attempt.tree.share, self._epoch, self._places.clock())
+        return batch, Origin(attempt.tree.volume, self._epoch, self._places.clock())
 
     async def _stop(self) -> None:
         stream, self._stream = self._stream, None

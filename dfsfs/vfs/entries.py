@@ -10,21 +10,23 @@ succeeded. A rename that finds no source has succeeded if the source's file is a
 mkdir that finds the name taken is EIO: nobody can know whose it is.
 
 A file that is open through this mount is not removed but renamed to a hidden name in its folder, so that its name is
-free at once and its data can still be read; the last close removes it. If that can't be done it is removed, and then
-the name goes when the last handle is closed. The same for a file that another takes the place of.
+free at once and its data can still be read; the last close removes it (leftovers.py has what is left of a mount that
+died). If that can't be done it is removed, and then the name goes when the last handle is closed. The same for a file
+that another takes the place of.
 """
 
 from __future__ import annotations
 
 import errno
 import logging
-import secrets
+import stat as posix
 from typing import TYPE_CHECKING, TypeVar
 
 from dfsfs.errors import DfsfsError, PosixError, SmbError
 from dfsfs.namespace.junction import Attempt, Covered, Location
 from dfsfs.smb.fscc import FileAttributes, FileStat, encode_basic_information
 from dfsfs.unc import UncPath, fold_name
+from dfsfs.vfs.leftovers import is_hidden_name, new_hidden_name, remove_leftover
 from dfsfs.vfs.opening import raise_if_unknown
 from dfsfs.vfs.places import is_marked_link
 from dfsfs.vfs.views import Origin
@@ -41,7 +43,6 @@ log = logging.getLogger("dfsfs.vfs")
 
 T = TypeVar("T")
 
-HIDDEN_PREFIX = ".dfsfs_deleted_"
 PARKED_TRIES = 3
 """How often files are closed for the rename of a folder: programs may open them again in the meantime."""
 RENAME_NOREPLACE = 1
@@ -49,9 +50,13 @@ RENAME_NOREPLACE = 1
 
 
 class Entries:
-    """See the module's text. Names are wire names."""
+    """See the module's text. Names are wire names.
 
-    def __init__(self, places: Places, files: Files) -> None:
+    `files_for_links`: symbolic links are made as files, also where the server has something better.
+    """
+
+    def __init__(self, places: Places, files: Files, *, files_for_links: bool = False) -> None:
+        self._files_for_links = files_for_links
         self._places = places
         self._files = files
 
@@ -67,7 +72,7 @@ class Entries:
 
         async def operation(attempt: Attempt) -> tuple[FileStat, UncPath]:
             try:
-                return await attempt.tree.make_directory(attempt.path), attempt.tree.share
+                return await attempt.tree.make_directory(attempt.path), attempt.tree.volume
             except DfsfsError as error:
                 raise_if_unknown(attempt, error)
                 raise
@@ -93,8 +98,10 @@ class Entries:
         """
 
         async def operation(attempt: Attempt) -> tuple[FileStat, UncPath]:
+            as_file = self._files_for_links and special.kind == posix.S_IFLNK
+            make = attempt.tree.make_mfsymlink if as_file else attempt.tree.make_special
             try:
-                return await attempt.tree.make_special(attempt.path, special), attempt.tree.share
+                return await make(attempt.path, special), attempt.tree.volume
             except DfsfsError as error:
                 raise_if_unknown(attempt, error)
                 raise
@@ -136,7 +143,7 @@ class Entries:
             except DfsfsError as error:
                 if not attempt.repeated or error.errno != errno.EEXIST or not await _is_there(attempt, target, node):
                     raise
-            return await attempt.tree.stat(target), attempt.tree.share
+            return await attempt.tree.stat(target), attempt.tree.volume
 
         self._files.let_go(node)
         try:
@@ -209,25 +216,18 @@ class Entries:
             return [entry.name async for batch in attempt.tree.list(attempt.path) for entry in batch]
 
         found = await self._places.run(folder, names)
-        if not all(name.startswith(HIDDEN_PREFIX) for name in found):
+        if not all(map(is_hidden_name, found)):
             return False
         for name in found:
             node = self._places.table.child(folder, name)
             if node is not None and node.is_hidden_as(folder, name):
-                hidden = HIDDEN_PREFIX + secrets.token_hex(8)
+                hidden = new_hidden_name()
                 destination = self._places.location(parent).child(hidden)
                 await self._send_rename(folder, name, destination, node, replace=False)
                 self._renamed(folder, name, node, parent, hidden)
             else:
-                await self.remove_leftover(folder, name)
+                await remove_leftover(self._places, folder, name)
         return True
-
-    async def remove_leftover(self, folder: Node, name: str) -> None:
-        """Removes a hidden file of a mount that has ended before it could do so itself. Who still uses it keeps it."""
-        try:
-            await self._places.run_in(folder, name, lambda attempt: attempt.tree.remove_unused(attempt.path))
-        except DfsfsError as error:
-            log.debug("%s stays: %s", name, error)
 
     async def _ordinary(self, parent: Node, name: str) -> Node:
         """The file or folder of that name, which may be removed or renamed. Holds it; to be released by the caller.
@@ -275,7 +275,7 @@ class Entries:
 
     async def _hide(self, parent: Node, name: str, node: Node) -> bool:
         """Renames an open file out of the way. Whether that worked."""
-        hidden = HIDDEN_PREFIX + secrets.token_hex(8)
+        hidden = new_hidden_name()
         try:
             await self._send_rename(parent, name, self._places.location(parent).child(hidden), node, replace=False)
         except DfsfsError as error:
@@ -445,4 +445,4 @@ async def _is_there(attempt: Attempt, target: UncPath, node: Node) -> bool:
         if error.errno == errno.ENOENT:
             return False
         raise
-    return bool(node.file_id) and node.share == attempt.tree.share and stat.file_id == node.file_id
+    return bool(node.file_id) and node.share == attempt.tree.volume and stat.file_id == node.file_id

@@ -19,16 +19,18 @@ import stat as posix
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dfsfs.errors import PosixError
+from dfsfs.errors import DfsfsError, PosixError
 from dfsfs.smb.fscc import VolumeSize, encode_basic_information
 from dfsfs.smb.reparse import Special
 from dfsfs.unc import fold_name
 from dfsfs.vfs.directory import Listing
-from dfsfs.vfs.entries import HIDDEN_PREFIX, Entries
+from dfsfs.vfs.entries import Entries
 from dfsfs.vfs.files import Files, OpenResult
 from dfsfs.vfs.leases import Caching, NoKernelCache
 from dfsfs.vfs.mapping import AttributeChanges, Attributes, NameMapping, Ownership, attributes_for_mode, changed_stat
 from dfsfs.vfs.places import Lifetimes, Places, stat_of
+from dfsfs.vfs.snapshots import NAME as SNAPSHOTS
+from dfsfs.vfs.snapshots import SnapshotListing, Snapshots
 from dfsfs.vfs.xattrs import Xattrs
 
 if TYPE_CHECKING:
@@ -71,6 +73,7 @@ class FileSystem:
         follow_links: bool = True,
         caching: Caching | None = None,
         kernel: KernelCache | None = None,
+        files_for_links: bool = False,
     ) -> None:
         self._places = Places(
             namespace,
@@ -82,9 +85,10 @@ class FileSystem:
             follow_links=follow_links,
         )
         self._files = Files(self._places, kernel or NoKernelCache(), caching or Caching())
-        self._entries = Entries(self._places, self._files)
+        self._entries = Entries(self._places, self._files, files_for_links=files_for_links)
         self._xattrs = Xattrs(self._places, self._files)
-        self._listings: dict[int, Listing] = {}
+        self._snapshots = Snapshots(self._places)
+        self._listings: dict[int, Listing | SnapshotListing] = {}
         self._next_listing = 1
 
     # -- names and attributes ---------------------------------------------------------------------------------------
@@ -92,8 +96,15 @@ class FileSystem:
     async def lookup(self, parent: int, name: bytes) -> Attributes:
         """Finds a name in a folder. Counts a lookup."""
         folder, wire_name = self._places.folder(parent), self._wire(name)
+        if folder.lists_snapshots:
+            return self._counted(await self._snapshots.look_up(folder, wire_name))
         await self._files.settle_name(folder, wire_name)
-        return self._counted(await self._places.look_up(folder, wire_name))
+        try:
+            return self._counted(await self._places.look_up(folder, wire_name))
+        except DfsfsError as error:
+            if wire_name != SNAPSHOTS or error.errno != errno.ENOENT:
+                raise
+        return self._counted(await self._snapshots.folder_in(folder))
 
     def other_spelling(self, parent: int, name: bytes) -> bytes | None:
         """How a name is spelled that is known in a folder and differs from `name` in nothing but case, if one does."""
@@ -111,9 +122,12 @@ class FileSystem:
         """The answer of `lookup` if it can be given at once, else None."""
         places = self._places
         folder = places.table.get(parent)
-        if folder is None or not folder.is_directory:
+        if folder is None or not folder.is_directory or folder.lists_snapshots:
             return None
-        node = places.known(folder, places.names.to_wire(name))
+        wire_name = places.names.to_wire(name)
+        if wire_name == SNAPSHOTS:
+            return None
+        node = places.known(folder, wire_name)
         return None if node is None or self._files.has_unwritten(node) else self._counted(node)
 
     def forget(self, ino: int, count: int) -> None:
@@ -144,7 +158,7 @@ class FileSystem:
             PosixError: EBUSY, a DFS link that nobody has entered yet; EISDIR, the size of a folder.
             DfsfsError: the server's answer.
         """
-        node = self._places.node(ino)
+        node = self._node_to_change(ino)
         if node.is_link and not self._places.is_bound(node) and (changes.sets_times or changes.mode is not None):
             raise PosixError(errno.EBUSY, f"{node.name} is a DFS link")
         if changes.size is not None:
@@ -197,9 +211,10 @@ class FileSystem:
             changes = node.changes
             stat, share = await self._places.run(node, stat_of)
             self._places.accept(node, stat, share, changes)
+        listing = await self._snapshots.listing(node) if node.lists_snapshots else Listing(self._places, node)
         self._places.table.hold(node)
         handle, self._next_listing = self._next_listing, self._next_listing + 1
-        self._listings[handle] = Listing(self._places, node)
+        self._listings[handle] = listing
         return handle
 
     async def readdir(self, handle: int, offset: int) -> AsyncGenerator[tuple[bytes, Attributes, int], None]:
@@ -214,22 +229,10 @@ class FileSystem:
             offset += 1
             yield name, self._places.attributes(node), offset
         while (item := await listing.entry(offset - len(DOTS))) is not None:
-            entry, origin = item
+            posix_name, found = item
             offset += 1
-            posix_name = self._places.names.from_wire(entry.name)
-            if posix_name is None:
-                continue
-            if entry.name.startswith(HIDDEN_PREFIX):
-                await self._passed_over(listing.node, entry.name)
-                continue
-            node = self._places.listed(listing.node, entry, origin, changes=listing.node.changes)
-            yield posix_name, self._counted(node), offset
-
-    async def _passed_over(self, folder: Node, name: str) -> None:
-        """A listing has come to a file that was removed while it was open, here or by another mount."""
-        known = self._places.table.child(folder, name)
-        if known is None or not known.is_hidden_as(folder, name):
-            await self._entries.remove_leftover(folder, name)
+            if found is not None:
+                yield posix_name, self._counted(found), offset
 
     async def releasedir(self, handle: int) -> None:
         listing = self._listings.pop(handle, None)
@@ -243,7 +246,7 @@ class FileSystem:
 
     async def mkdir(self, parent: int, name: bytes) -> Attributes:
         """Makes a folder; its mode is the mount's. Counts a lookup."""
-        return self._counted(await self._entries.mkdir(self._places.folder(parent), self._wire(name)))
+        return self._counted(await self._entries.mkdir(self._folder_to_change(parent), self._wire(name)))
 
     async def mknod(self, parent: int, name: bytes, mode: int, device: tuple[int, int] = (0, 0)) -> Attributes:
         """Makes a file without opening it, or a device, fifo or socket; EEXIST if the name is taken. Counts a lookup.
@@ -265,7 +268,7 @@ class FileSystem:
         return await self._make_special(parent, name, self._places.names.link_to_wire(target))
 
     async def _make_special(self, parent: int, name: bytes, special: Special) -> Attributes:
-        folder = self._places.folder(parent)
+        folder = self._folder_to_change(parent)
         return self._counted(await self._entries.make_special(folder, self._wire(name), special))
 
     async def readlink(self, ino: int) -> bytes:
@@ -279,32 +282,32 @@ class FileSystem:
     async def link(self, ino: int, parent: int, name: bytes) -> Attributes:
         """Gives a file one more name. Counts a lookup."""
         node = self._places.node(ino)
-        await self._entries.link(node, self._places.folder(parent), self._wire(name))
+        await self._entries.link(node, self._folder_to_change(parent), self._wire(name))
         await self.getattr(ino)
         return self._counted(node)
 
     async def unlink(self, parent: int, name: bytes) -> None:
-        await self._entries.unlink(self._places.folder(parent), self._wire(name))
+        await self._entries.unlink(self._folder_to_change(parent), self._wire(name))
 
     async def rmdir(self, parent: int, name: bytes) -> None:
-        await self._entries.rmdir(self._places.folder(parent), self._wire(name))
+        await self._entries.rmdir(self._folder_to_change(parent), self._wire(name))
 
     async def rename(self, old_parent: int, old_name: bytes, new_parent: int, new_name: bytes, flags: int) -> None:
         """`flags` as in renameat2(2)."""
-        places = self._places
-        await self._entries.rename(
-            places.folder(old_parent), self._wire(old_name), places.folder(new_parent), self._wire(new_name), flags
-        )
+        before, after = self._folder_to_change(old_parent), self._folder_to_change(new_parent)
+        await self._entries.rename(before, self._wire(old_name), after, self._wire(new_name), flags)
 
     # -- files ------------------------------------------------------------------------------------------------------
 
     async def open(self, ino: int, flags: int) -> OpenResult:
         """`flags` as in open(2)."""
+        if flags & (os.O_WRONLY | os.O_RDWR | os.O_TRUNC):
+            self._node_to_change(ino)
         return await self._files.open(ino, flags)
 
     async def create(self, parent: int, name: bytes, mode: int, flags: int) -> tuple[OpenResult, Attributes]:
         """Makes and opens a file. Counts a lookup."""
-        result, node = await self._files.create(self._places.folder(parent), self._wire(name), mode, flags)
+        result, node = await self._files.create(self._folder_to_change(parent), self._wire(name), mode, flags)
         return result, self._counted(node)
 
     async def read(self, handle: int, offset: int, size: int) -> Buffer:
@@ -333,12 +336,12 @@ class FileSystem:
         return await self._xattrs.get(self._places.node(ino), name)
 
     async def setxattr(self, ino: int, name: bytes, value: bytes) -> None:
-        node = self._places.node(ino)
+        node = self._node_to_change(ino)
         await self._files.settle(node)
         await self._xattrs.set(node, name, value)
 
     async def removexattr(self, ino: int, name: bytes) -> None:
-        await self._xattrs.remove(self._places.node(ino), name)
+        await self._xattrs.remove(self._node_to_change(ino), name)
 
     async def listxattr(self, ino: int) -> list[bytes]:
         return await self._xattrs.list(self._places.node(ino))
@@ -368,6 +371,14 @@ class FileSystem:
 
     # -- pieces -----------------------------------------------------------------------------------------------------
 
+    def _node_to_change(self, ino: int) -> Node:
+        """Raises: PosixError: EROFS, the node is in a snapshot; ESTALE, there is none."""
+        return _in_the_present(self._places.node(ino))
+
+    def _folder_to_change(self, ino: int) -> Node:
+        """Raises: PosixError: EROFS, the folder is in a snapshot; ESTALE, there is none; ENOTDIR, it is a file."""
+        return _in_the_present(self._places.folder(ino))
+
     def _wire(self, name: bytes) -> str:
         return self._places.names.to_wire(name)
 
@@ -378,8 +389,14 @@ class FileSystem:
     def _is_fresh(self, node: Node) -> bool:
         return node.stat is not None and node.expires > self._places.clock()
 
-    def _listing(self, handle: int) -> Listing:
+    def _listing(self, handle: int) -> Listing | SnapshotListing:
         listing = self._listings.get(handle)
         if listing is None:
             raise PosixError(errno.EBADF, f"there is no open directory {handle}")
         return listing
+
+
+def _in_the_present(node: Node) -> Node:
+    if node.is_past:
+        raise PosixError(errno.EROFS, f"{node.name} is in a snapshot")
+    return node

@@ -1,10 +1,15 @@
 """Between the two worlds, name by name and value by value: POSIX names and attributes and those of SMB.
 
 Names. A POSIX name is bytes, in UTF-8; a name on the wire is UTF-16 and may not have `" * : < > ? \\ |`, control
-characters, or a space or dot at its end. With the mapping on, as in `mapposix` of mount.cifs, such a character is
-sent as one of the private range: a control character as U+F000 plus its code, the others as listed in `_RESERVED`.
-Both directions are exact inverses for every name without a character of that range. U+F028 and U+F029 stand for space
-and dot at the end only.
+characters, or a space or dot at its end. Such a character is sent as one of the private range, in one of two styles:
+
+    SFM   as Services for Macintosh did: `mapposix` of mount.cifs, and what macOS and Samba's vfs_fruit do. A control
+          character is U+F000 plus its code, the others are U+F020 to U+F029
+    SFU   as Services for Unix did: `mapchars` of mount.cifs. All are U+F000 plus their code
+    NONE  `nomapposix`: names go to the server as they are
+
+Both directions are exact inverses for every name without a character of that range. Spaces and dots are changed at the
+end only.
 
 Attributes. SMB knows one permission, the read-only attribute; owner and mode are those that the mount was told:
 
@@ -20,10 +25,15 @@ from __future__ import annotations
 import errno
 import stat as posix
 from dataclasses import dataclass, replace
+from enum import Enum, auto
+from typing import TYPE_CHECKING
 
 from dfsfs.errors import PosixError
 from dfsfs.smb.fscc import FileAttributes, FileStat
 from dfsfs.smb.reparse import Special
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 NAME_UNITS_MAX = 255
 """The longest name in UTF-16 code units (MS-FSCC 2.1.5)."""
@@ -36,30 +46,42 @@ TICK_NS = 100
 WRITE_BITS = 0o222
 _LINK_MODE = 0o777
 
-_TRAILING = {" ": "\uf028", ".": "\uf029"}
-_RESERVED = {
-    '"': "\uf020",
-    "*": "\uf021",
-    ":": "\uf022",
-    "<": "\uf023",
-    ">": "\uf024",
-    "?": "\uf025",
-    "\\": "\uf026",
-    "|": "\uf027",
-    **{chr(code): chr(0xF000 + code) for code in range(1, 0x20)},
-}
-_TO_WIRE = str.maketrans(_RESERVED)
+_LINK_MODE = 0o777
+
 _READONLY = int(FileAttributes.READONLY)
 
-_FROM_WIRE = str.maketrans({wire: char for char, wire in _RESERVED.items()})
-_FROM_TRAILING = {wire: char for char, wire in _TRAILING.items()}
+
+class NameStyle(Enum):
+    """How characters are sent that SMB has no room for: see the module's text."""
+
+    SFM = auto()
+    SFU = auto()
+    NONE = auto()
+
+
+class _Tables:
+    """The characters of a style, both ways: anywhere in a name, and at its end."""
+
+    def __init__(self, reserved: Mapping[str, int], trailing: Mapping[str, int]) -> None:
+        codes = {**{chr(code): 0xF000 + code for code in range(1, 0x20)}, **reserved}
+        self.to_wire = str.maketrans({char: chr(code) for char, code in codes.items()})
+        self.from_wire = str.maketrans({chr(code): char for char, code in codes.items()})
+        self.trailing_to_wire = {char: chr(code) for char, code in trailing.items()}
+        self.trailing_from_wire = {chr(code): char for char, code in trailing.items()}
+
+
+_RESERVED = '"*:<>?\\|'
+_TABLES = {
+    NameStyle.SFM: _Tables(dict(zip(_RESERVED, range(0xF020, 0xF028), strict=True)), {" ": 0xF028, ".": 0xF029}),
+    NameStyle.SFU: _Tables({char: 0xF000 + ord(char) for char in _RESERVED}, {" ": 0xF020, ".": 0xF02E}),
+}
 
 
 @dataclass(frozen=True, slots=True)
 class NameMapping:
-    """How names change between POSIX and the wire. `reserved` False: not at all (`nomapposix`)."""
+    """How names change between POSIX and the wire."""
 
-    reserved: bool = True
+    style: NameStyle = NameStyle.SFM
 
     def to_wire(self, name: bytes) -> str:
         """The name as a server has it.
@@ -73,9 +95,10 @@ class NameMapping:
             raise PosixError(errno.EILSEQ, f"the name {name!r} is not UTF-8") from None
         if len(text) > NAME_UNITS_MAX or len(text.encode("utf-16-le", "surrogatepass")) > 2 * NAME_UNITS_MAX:
             raise PosixError(errno.ENAMETOOLONG, f"a name of more than {NAME_UNITS_MAX} UTF-16 units")
-        if self.reserved:
-            text = text.translate(_TO_WIRE)
-            return text[:-1] + _TRAILING.get(text[-1], text[-1]) if text else text
+        tables = _TABLES.get(self.style)
+        if tables is not None:
+            text = text.translate(tables.to_wire)
+            return text[:-1] + tables.trailing_to_wire.get(text[-1], text[-1]) if text else text
         if "\\" in text:
             raise PosixError(errno.EINVAL, f"the name {text!r} has a backslash, and names are not mapped (nomapposix)")
         return text
@@ -84,9 +107,10 @@ class NameMapping:
         """The name as programs see it, or None for one that no POSIX name stands for (a server must not send it)."""
         if "\\" in name:
             return None
-        if self.reserved and name:
-            name = name.translate(_FROM_WIRE)
-            name = name[:-1] + _FROM_TRAILING.get(name[-1], name[-1])
+        tables = _TABLES.get(self.style)
+        if tables is not None and name:
+            name = name.translate(tables.from_wire)
+            name = name[:-1] + tables.trailing_from_wire.get(name[-1], name[-1])
         if name in ("", ".", "..") or "/" in name or "\0" in name:
             return None
         return name.encode("utf-8", "surrogatepass")

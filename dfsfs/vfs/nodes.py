@@ -32,6 +32,7 @@ Pure code: no lock, clock or request. What it does not do: it doesn't know when 
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -77,6 +78,9 @@ class Node:
     hidden: tuple[Node, str] | None = None
     """Removed here while it was open: still on the server, in a folder under a name that nobody is shown."""
 
+    lists_snapshots: bool = False
+    """The folder `.snapshots`, which no server has: in it are the previous versions of the folder that it is in."""
+
     stat: FileStat | None = None
     """What the server said last. Of a link: what its folder's listing said, if that is known."""
     expires: float = NEVER
@@ -118,6 +122,12 @@ class Node:
     def is_link(self) -> bool:
         """Whether this is a DFS link."""
         return self.anchor is not None and self.parent is not None
+
+    @property
+    def is_past(self) -> bool:
+        """Whether this is, or is in, a snapshot: nothing can be changed there."""
+        location = self.location
+        return self.lists_snapshots or (location is not None and location.moment is not None)
 
     @property
     def is_covered(self) -> bool:
@@ -260,6 +270,25 @@ class NodeTable:
             self.move_anchor(node, anchor)
         return node
 
+    def observe_snapshots(self, folder: Node, name: str) -> Node:
+        """The node of the folder with the snapshots of a folder."""
+        node = self._made_up(folder, name, None)
+        node.lists_snapshots, node.stat, node.expires = True, folder.stat, math.inf
+        return node
+
+    def observe_snapshot(self, snapshots: Node, name: str, anchor: Location) -> Node:
+        """The node of a snapshot. To programs it is like a DFS link: it leads to another place."""
+        return self._made_up(snapshots, name, anchor)
+
+    def _made_up(self, parent: Node, name: str, anchor: Location | None) -> Node:
+        node = parent.children.get(fold_name(name))
+        if node is None or node.anchor != anchor or not (anchor or node.lists_snapshots):
+            if node is not None:
+                self._drop(parent, fold_name(name))
+            number = self._free_number(_hashed(_seed((fold_name(name),)), parent.ino))
+            node = self._add(Node(number, name, True, parent, anchor=anchor))
+        return node
+
     def move_anchor(self, node: Node, anchor: Location) -> None:
         """Makes a folder stand for another location. What was known below it is detached."""
         for folded in list(node.children):
@@ -400,6 +429,9 @@ class NodeTable:
         number = self._hash_of(share, file_id)
         if number in self._nodes:  # a thousand links may lead to one file, so the next free one would be far away
             number = _hashed(_seed((fold_name(name),)), parent.ino)
+        return self._free_number(number)
+
+    def _free_number(self, number: int) -> int:
         while number in self._nodes:
             number = max(FIRST_NUMBER, (number + 1) & NUMBER_MASK)
         return number

@@ -100,7 +100,7 @@ class Opener:
             code = errno.EEXIST if flags & os.O_EXCL else errno.EISDIR
             raise PosixError(code, f"{link.prefix} is a DFS link") from None
         self._places.made(parent, name, remote.stat)
-        node = self._places.table.observe(parent, name, remote.stat, binding.tree.share)
+        node = self._places.table.observe(parent, name, remote.stat, remote.tree.volume)
         if node is not known:
             self._leases.adopt(node, remote.lease)
         self._places.table.changed(node)
@@ -117,7 +117,7 @@ class Opener:
         if node.expires <= self._places.clock() or node.stat is None:
             changes, seen = node.changes, node.seen
             try:
-                self._places.accept(node, await remote.query(), binding.tree.share, changes)
+                self._places.accept(node, await remote.query(), remote.tree.volume, changes)
                 node.seen = seen  # that was the file, and not its name
             except (DfsfsError, trio.Cancelled) as error:
                 self._discard(node, remote)
@@ -163,7 +163,7 @@ class Opener:
             self._places.table.changed(node)
             changes = node.changes
         try:
-            self._places.accept(node, remote.stat, binding.tree.share, changes)
+            self._places.accept(node, remote.stat, remote.tree.volume, changes)
         except PosixError:
             self._discard(node, remote)
             raise

@@ -163,7 +163,7 @@ class Places:
                 anchor = above.location
                 if anchor is not None and prefix.is_prefix_of(anchor.unc):
                     rest = prefix.rest_of(anchor.unc)
-                    self.table.move_anchor(above, Location(self._namespace.junction(prefix), rest))
+                    self.table.move_anchor(above, Location(self._namespace.junction(prefix), rest, anchor.moment))
                     return above is node
                 return False
             place = above.place
@@ -180,7 +180,9 @@ class Places:
 
     def link_node(self, parent: Node, name: str, prefix: UncPath) -> Node:
         """The node of the link `name` in a folder; `prefix` is its namespace path."""
-        return self.table.observe_link(parent, name, Location(self._namespace.junction(prefix), ()))
+        location = parent.location
+        moment = location.moment if location is not None else None
+        return self.table.observe_link(parent, name, Location(self._namespace.junction(prefix), (), moment))
 
     # -- names ------------------------------------------------------------------------------------------------------
 
@@ -257,7 +259,7 @@ class Places:
                     found += await looked_at(self.table, attempt, folder, batch)
                     if len(found) > LOOK_AROUND:
                         break
-            return found, attempt.tree.share
+            return found, attempt.tree.volume
 
         demand.busy, folder.listing = True, set[str]()
         try:
@@ -460,7 +462,8 @@ class Places:
         changes = link.changes
         if binding is not None and binding.tree.alive:
             try:
-                self.note(link, await binding.tree.stat(binding.target), changes)
+                path = binding.target.join(link.anchor.components)
+                self.note(link, await binding.tree.at(link.anchor.moment).stat(path), changes)
                 return
             except DfsfsError:
                 pass  # whoever enters the link will hear of it
@@ -478,4 +481,4 @@ def is_marked_link(stat: FileStat) -> bool:
 
 async def stat_of(attempt: Attempt) -> tuple[FileStat, UncPath]:
     """The operation that asks what is at a place, and on which share that is."""
-    return await attempt.tree.stat(attempt.path), attempt.tree.share
+    return await attempt.tree.stat(attempt.path), attempt.tree.volume

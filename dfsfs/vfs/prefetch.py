@@ -129,7 +129,7 @@ class Prefetch:
             return False
         path = binding.target.join((*location.components, name))
         try:
-            pending = binding.tree.start_fetch(path, HEAD)
+            pending = binding.tree.at(location.moment).start_fetch(path, HEAD)
         except DfsfsError:
             return False
         self._fetches[key] = _Fetch(pending, binding, size, self._places.clock(), self._places.table.epoch)

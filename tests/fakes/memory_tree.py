@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING
 import trio
 
 from dfsfs.errors import ConnectionLost, DfsfsError, SmbError
+from dfsfs.filetime import filetime_to_ns
 from dfsfs.ntstatus import NtStatus
 from dfsfs.smb.calls import Route
-from dfsfs.smb.fscc import DirEntry, FileAttributes, FileStat, VolumeSize, filetime_to_ns
+from dfsfs.smb.fscc import DirEntry, FileAttributes, FileStat, VolumeSize
 from dfsfs.smb.leases import KEY_SIZE, Lease, LeaseState
 from dfsfs.smb.wire import Access, Buffer, CreateDisposition, CreateOptions
 from dfsfs.unc import UncPath, fold_name
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterator
 
     from dfsfs.smb.leases import LeaseRequest
+    from dfsfs.smb.reparse import Special
 
 REPARSE_TAG_DFS = 0x8000000A
 BATCH = 50
@@ -273,6 +275,23 @@ class MemoryTree:
             file.lease = self.store.leases[path.below_share[-1]] = lease.lease
         return file
 
+    @property
+    def volume(self) -> UncPath:
+        return self.share
+
+    def at(self, moment: int | None) -> MemoryTree:
+        return self
+
+    async def features(self) -> int:
+        """This file system keeps nothing beside the data of its files."""
+        return 0
+
+    async def read_eas(self, path: UncPath) -> dict[bytes, bytes]:
+        return {}
+
+    async def list_snapshots(self, path: UncPath) -> list[str]:
+        return []
+
     def make_lease(self, path: UncPath) -> Lease | None:
         return Lease(bytes(KEY_SIZE), 2, path, self.route) if self.store.gives_leases else None
 
@@ -357,6 +376,10 @@ class MemoryTree:
     async def link(self, path: UncPath, new: UncPath) -> None:
         """This file system has no hard links, as FAT has none."""
         raise SmbError(NtStatus.INVALID_DEVICE_REQUEST, await self._enter("link", path))
+
+    async def make_special(self, path: UncPath, special: Special) -> FileStat:
+        """Nor has it anything else than files and folders."""
+        raise SmbError(NtStatus.NOT_SUPPORTED, await self._enter("make_special", path))
 
     async def set_basic(self, path: UncPath, info: bytes) -> None:
         what = await self._enter("set_basic", path)

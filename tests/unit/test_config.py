@@ -102,7 +102,13 @@ def test_every_option_says_what_it_does() -> None:
         ("file_mode=0640,dir_mode=2750", {"file_mode": 0o640, "dir_mode": 0o2750}),
         ("noperm", {"permission_checks": False}),
         ("noperm,default_permissions", {}),
-        ("nomapposix", {"map_names": False}),
+        ("nomapposix", {"name_style": "none"}),
+        ("mapchars", {"name_style": "sfu"}),
+        ("mapposix", {"name_style": "sfm"}),
+        ("mfsymlinks", {"files_for_links": True}),
+        ("nouser_xattr", {"xattrs": False}),
+        ("snapshot=@GMT-1970.01.01-00.00.01", {"snapshot": 116_444_736_010_000_000}),
+        ("snapshot=131234567890000000", {"snapshot": 131234567890000000}),
         ("nomapposix,mapposix", {}),
         ("nodfs", {"use_dfs": False}),
         ("dfs_max_hops=3", {"max_hops": 3}),
@@ -179,13 +185,9 @@ NOT_BUILT = [
     "keytab=/k",
     "ccache=/c",
     "principal=p",
-    "mapchars",
-    "nocase",
-    "mfsymlinks",
     "dns_suffix=x",
     "retrans=1",
     "hard",
-    "snapshot=1",
     "remount",
     "password2=x",
     "sec=krb5",
@@ -452,7 +454,7 @@ def test_defaults() -> None:
     assert config.transport.request_timeout == 30.0
     assert config.transport.connect_timeout == CONNECT_TIMEOUT < 10
     assert config.transport.echo_interval == 60.0
-    assert config.map_names
+    assert config.name_style == "sfm" and config.xattrs and config.snapshot is None
     assert config.use_dfs
     assert config.fuse_options == ("nosuid", "nodev", "default_permissions")
 

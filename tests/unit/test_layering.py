@@ -49,6 +49,7 @@ PURE = frozenset(
     {
         "dfsfs.errors",
         "dfsfs.ntstatus",
+        "dfsfs.filetime",
         "dfsfs.telemetry",
         "dfsfs.unc",
         "dfsfs.config",

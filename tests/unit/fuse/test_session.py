@@ -37,7 +37,7 @@ class ScriptedRoot:
         self.seconds, self.heard, self.error = seconds, heard, error
         self.location = Location(Junction(UncPath.parse("//srv/ns")))
 
-    async def mount_root(self, path: UncPath) -> Location:
+    async def mount_root(self, path: UncPath, moment: int | None = None) -> Location:
         await trio.sleep(self.seconds)
         if self.error is not None:
             raise self.error

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from smbprotocol import file_info
 
 from dfsfs.errors import WireError
+from dfsfs.filetime import filetime_to_ns, ns_to_filetime
 from dfsfs.smb.fscc import (
     REPARSE_TAG_DFS,
     REPARSE_TAG_DFSR,
@@ -24,8 +25,6 @@ from dfsfs.smb.fscc import (
     encode_disposition,
     encode_end_of_file,
     encode_rename,
-    filetime_to_ns,
-    ns_to_filetime,
 )
 
 if TYPE_CHECKING:

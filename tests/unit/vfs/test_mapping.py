@@ -15,6 +15,7 @@ from dfsfs.smb.fscc import FileAttributes, FileStat
 from dfsfs.vfs.mapping import (
     AttributeChanges,
     NameMapping,
+    NameStyle,
     Ownership,
     attributes_for_mode,
     changed_stat,
@@ -33,7 +34,7 @@ FILE = FileStat(
     reparse_tag=0,
 )
 MAPPED = NameMapping()
-PLAIN = NameMapping(reserved=False)
+PLAIN = NameMapping(NameStyle.NONE)
 
 
 @pytest.mark.parametrize(

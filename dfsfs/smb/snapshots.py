@@ -1,0 +1,65 @@
+"""Snapshots: previous versions of a share, as its server keeps them (MS-SMB2 2.2.32.2, MS-FSCC 2.1.2 on @GMT tokens).
+
+A snapshot is known by the time at which it was taken, in 100 ns since 1601 as in a FILETIME. A file in it is opened
+with that time in the create context TWrp (MS-SMB2 2.2.13.2.7).
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING
+
+from dfsfs.errors import WireError
+from dfsfs.filetime import parse_token
+from dfsfs.smb import wire
+from dfsfs.smb.paths import PathChannel
+from dfsfs.smb.wire import RELATED_FILE_ID, Access, CreateDisposition, CreateOptions, Fsctl
+
+if TYPE_CHECKING:
+    from dfsfs.unc import UncPath
+
+_COUNTS = struct.Struct("<III")  # snapshots there are, those in the answer, bytes that all of them take
+_FIRST_SIZE = 16
+_MAX_SIZE = 1024 * 1024
+
+
+def decode_snapshots(buffer: wire.Buffer) -> tuple[list[str], int]:
+    """The names in a SRV_SNAPSHOT_ARRAY, and how many bytes an answer with all of them has (MS-SMB2 2.2.32.2).
+
+    Raises:
+        WireError: it is cut short.
+    """
+    if len(buffer) < _COUNTS.size:
+        raise WireError(f"a list of snapshots of {len(buffer)} bytes")
+    _, returned, size = _COUNTS.unpack_from(buffer)
+    names = str(memoryview(buffer)[_COUNTS.size :], "utf-16-le", "replace").split("\0") if returned else []
+    tokens = [name for name in names[:returned] if parse_token(name) is not None]
+    return tokens, _COUNTS.size + size
+
+
+class Snapshots(PathChannel):
+    """See the module's text."""
+
+    async def list_snapshots(self, path: UncPath) -> list[str]:
+        """The names of the snapshots in which there may be a previous version of a folder. Two round trips.
+
+        Raises:
+            SmbError: the server's answer, INVALID_DEVICE_REQUEST or NOT_SUPPORTED if it has none.
+            ConnectionLost, SecurityError, WireError: the connection ended.
+        """
+        size = _FIRST_SIZE
+        while True:
+            create = self._create(
+                path,
+                access=Access.READ_DATA | Access.READ_ATTRIBUTES,
+                disposition=CreateDisposition.OPEN,
+                options=CreateOptions.DIRECTORY_FILE,
+            )
+            ask = wire.encode_ioctl(Fsctl.SRV_ENUMERATE_SNAPSHOTS, b"", size)
+            created, asked, _ = await self.call([create, ask, wire.encode_close(RELATED_FILE_ID)])
+            for response in (created, asked):
+                self.check(response, f"snapshots of {path}")
+            names, whole = decode_snapshots(wire.decode_ioctl(asked.message, size))
+            if whole <= size or size >= _MAX_SIZE:
+                return names
+            size = min(whole, _MAX_SIZE)
