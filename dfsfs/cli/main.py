@@ -6,7 +6,7 @@ import sys
 from typing import TYPE_CHECKING
 
 import dfsfs
-from dfsfs.cli import explain, mount
+from dfsfs.cli import copy, explain, mount
 from dfsfs.cli.messages import SUCCESS, USAGE
 
 if TYPE_CHECKING:
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 HELP = """\
 usage: dfsfs mount //SERVER/NAMESPACE[/FOLDER...] MOUNTPOINT [OPTIONS]
        dfsfs explain //SERVER/NAMESPACE[/FOLDER...] [OPTIONS]
+       dfsfs cp FILE... TARGET
        dfsfs COMMAND --help
        dfsfs --version
 
@@ -22,6 +23,7 @@ dfsfs mounts a Microsoft DFS namespace on Linux.
 
   mount    mounts a namespace or a share; the same as mount.dfsfs, which `mount -t dfsfs` and /etc/fstab use
   explain  shows how a path is resolved, step by step, and which of its targets answer
+  cp       copies files inside of a mount, on the server itself where that is possible
 
 To unmount, use umount(8) or fusermount3 -u."""
 
@@ -34,6 +36,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return mount.main(rest)
         case ["explain", *rest]:
             return explain.main(rest)
+        case ["cp", *rest]:
+            return copy.main(rest)
         case ["--version" | "-V"]:
             print(f"dfsfs {dfsfs.__version__}")
             return SUCCESS

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from dfsfs.errors import DfsfsError, SmbError
 from dfsfs.ntstatus import NtStatus
-from dfsfs.smb import fscc, wire
-from dfsfs.smb.wire import Buffer, FileInfoClass, Request
+from dfsfs.smb import copychunk, fscc, wire
+from dfsfs.smb.wire import Buffer, FileInfoClass, Fsctl, Request
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from dfsfs.smb.calls import Response
     from dfsfs.smb.channel import Channel
     from dfsfs.smb.connection import PendingCall
+    from dfsfs.smb.copychunk import Range
     from dfsfs.smb.fscc import FileStat
     from dfsfs.smb.leases import Lease
     from dfsfs.unc import UncPath
@@ -218,6 +219,29 @@ class RemoteFile:
         """What the server knows of the file now. Errors as in read."""
         (response,) = await self.tree.call([wire.encode_query_all(self._file_id)])
         return self.tree.decode_stat(response, f"stat of {self.path}")
+
+    async def resume_key(self) -> bytes:
+        """What names this file as the source of a copy on its server (MS-SMB2 3.2.4.20.1). Errors as in read."""
+        size = copychunk.KEY_RESPONSE_SIZE
+        (response,) = await self.tree.call([wire.encode_ioctl(Fsctl.SRV_REQUEST_RESUME_KEY, b"", size, self._file_id)])
+        self.tree.check(response, f"copy of {self.path}")
+        return copychunk.decode_resume_key(wire.decode_ioctl(response.message, size))
+
+    async def copy_from(self, source: RemoteFile, wanted: Range) -> None:
+        """Has the server write a part of another file on it into this one. Two round trips.
+
+        Raises:
+            SmbError: the server's answer; an unknown part may be in the file.
+            ConnectionLost, SecurityError, WireError: the connection ended.
+        """
+        self._written = True
+        key, what = await source.resume_key(), f"copy of {source.path} to {self.path}"
+        request = copychunk.encode_copychunk(key, wanted.chunks)
+        size = copychunk.RESPONSE_SIZE
+        (response,) = await self.tree.call([wire.encode_ioctl(Fsctl.SRV_COPYCHUNK_WRITE, request, size, self._file_id)])
+        self.tree.check(response, what)
+        if copychunk.decode_copied(wire.decode_ioctl(response.message, size)) != wanted.length:
+            raise SmbError(NtStatus.END_OF_FILE, f"{what} stopped short")
 
     async def close(self) -> None:
         """Closes the handle; a second close does nothing.

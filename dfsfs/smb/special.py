@@ -163,9 +163,22 @@ class SpecialFiles(PathChannel):
         await self._change_special(path, Access.DELETE, FileInfoClass.DISPOSITION, disposition, f"unlink of {path}")
 
     async def rename_special(self, old: UncPath, new: UncPath, *, replace: bool) -> None:
-        """Gives a reparse point another name on the same share, as Tree.rename does. Errors as in remove_special."""
-        info = fscc.encode_rename("\\".join(new.below_share), replace=replace)
-        await self._change_special(old, Access.DELETE, FileInfoClass.RENAME, info, f"rename of {old} to {new}")
+        """Gives a reparse point another name on the same share, as Tree.rename does. Errors as in remove_special.
+
+        Samba 4.22 forgets in a rename that a file is a reparse point, and shows an empty file from then on: there it is
+        made one again, through the same handle.
+        """
+        info, what = fscc.encode_rename("\\".join(new.below_share), replace=replace), f"rename of {old} to {new}"
+        file_id, data = await self._open_special(old, Access.DELETE | Access.WRITE_ATTRIBUTES, what)
+        renaming = wire.encode_set_info(file_id, FileInfoClass.RENAME, info)
+        renamed, looked = await self.call([renaming, wire.encode_query_all()])
+        try:
+            self.check(renamed, what)
+            if not self.decode_stat(looked, what).attributes & fscc.FileAttributes.REPARSE_POINT:
+                (repaired,) = await self.call([wire.encode_ioctl(Fsctl.SET_REPARSE_POINT, data, 0, file_id)])
+                self.check(repaired, what)
+        finally:
+            self.post([wire.encode_close(file_id)])
 
     async def link_special(self, path: UncPath, new: UncPath) -> None:
         """Gives a reparse point one more name on the same share. Errors as in remove_special."""
@@ -180,12 +193,12 @@ class SpecialFiles(PathChannel):
     async def _change_special(
         self, path: UncPath, access: Access, info_class: FileInfoClass, info: bytes, what: str
     ) -> None:
-        file_id = await self._open_special(path, access, what)
+        file_id, _ = await self._open_special(path, access, what)
         for response in await self.call([wire.encode_set_info(file_id, info_class, info), wire.encode_close(file_id)]):
             self.check(response, what)
 
-    async def _open_special(self, path: UncPath, access: Access, what: str) -> bytes:
-        """A handle on what is certainly a reparse point and no DFS link."""
+    async def _open_special(self, path: UncPath, access: Access, what: str) -> tuple[bytes, bytes]:
+        """A handle on what is certainly a reparse point and no DFS link, and its data."""
         opening = self._create_reparse_point(path, access | Access.READ_ATTRIBUTES)
         opened, got = await self.call([opening, wire.encode_ioctl(Fsctl.GET_REPARSE_POINT, b"", _REPARSE_SIZE)])
         self.check(opened, what)
@@ -201,7 +214,7 @@ class SpecialFiles(PathChannel):
         except BaseException:
             self.post([wire.encode_close(file_id)])
             raise
-        return file_id
+        return file_id, bytes(data)
 
     def _create_reparse_point(self, path: UncPath, access: Access) -> wire.Request:
         return self._create(path, access=access, disposition=CreateDisposition.OPEN, options=OPEN_REPARSE_POINT)

@@ -22,7 +22,9 @@ import trio
 
 from dfsfs.errors import DfsfsError, Disposition, PosixError
 from dfsfs.smb.leases import LeaseState
+from dfsfs.smb.wire import Access
 from dfsfs.vfs.ahead import ReadAhead
+from dfsfs.vfs.copying import refusal
 from dfsfs.vfs.leases import CacheMode, Leases
 from dfsfs.vfs.opening import Opener
 from dfsfs.vfs.prefetch import Prefetch
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from dfsfs.namespace.junction import Attempt
+    from dfsfs.smb.copychunk import Range
     from dfsfs.smb.fscc import FileStat
     from dfsfs.smb.wire import Buffer
     from dfsfs.vfs.handles import OpenFile
@@ -247,9 +250,22 @@ class Files:
         _raise_kept(file)
         if not file.writable:
             # A server refuses FLUSH on such a handle (MS-SMB2 3.3.5.11); what else this mount wrote still counts.
-            file = self._writable(file.node)
+            file = self.writable(file.node)
         if file is not None:
             await self._on(file, file.flush)
+
+    async def copy(self, reader: OpenFile, writer: OpenFile, wanted: Range) -> None:
+        """Has the server copy a part of one open file into another one. Raises DfsfsError, EXDEV if it can't."""
+        await self._on(reader, reader.check)
+        source, node = reader.remote[0], writer.node
+        try:
+            await self._on(writer, lambda attempt: writer.copy_from(attempt, source, wanted))
+        except DfsfsError as error:
+            raise refusal(error) from error
+        finally:
+            self._places.table.changed(node)
+            await self._leases.kernel.forget(node.ino)
+        node.end = node.told = max(node.end, wanted.target + wanted.length)
 
     async def settle(self, node: Node) -> None:
         """Returns when the server has everything that was written to a file. An error is kept for who wrote it."""
@@ -326,7 +342,7 @@ class Files:
         await self.settle(node)
         file = self._handles.get(handle) if handle is not None else None
         if file is None or not file.writable:
-            file = self._writable(node)
+            file = self.writable(node)
         if file is not None:
             opened = file
             await self._on(opened, lambda attempt: opened.set_size(attempt, size))
@@ -361,7 +377,12 @@ class Files:
             raise PosixError(errno.EBADF, f"there is no open file {handle}")
         return file
 
-    def _writable(self, node: Node) -> OpenFile | None:
+    def readable(self, node: Node) -> OpenFile | None:
+        """A handle on a file that may read, if there is one."""
+        return next((file for file in self._by_node.get(node, ()) if file.access & Access.READ_DATA), None)
+
+    def writable(self, node: Node) -> OpenFile | None:
+        """A handle on a file that may write, if there is one."""
         return next((file for file in self._by_node.get(node, ()) if file.writable), None)
 
     async def _on(self, file: OpenFile, operation: Callable[[Attempt | None], Awaitable[T]]) -> T:

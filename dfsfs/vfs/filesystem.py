@@ -23,6 +23,7 @@ from dfsfs.errors import DfsfsError, PosixError
 from dfsfs.smb.fscc import VolumeSize, encode_basic_information
 from dfsfs.smb.reparse import Special
 from dfsfs.unc import fold_name
+from dfsfs.vfs.copying import COPY_XATTR, Copying
 from dfsfs.vfs.directory import Listing
 from dfsfs.vfs.entries import Entries
 from dfsfs.vfs.files import Files, OpenResult
@@ -88,6 +89,7 @@ class FileSystem:
         self._entries = Entries(self._places, self._files, files_for_links=files_for_links)
         self._xattrs = Xattrs(self._places, self._files)
         self._snapshots = Snapshots(self._places)
+        self._copying = Copying(self._places, self._files)
         self._listings: dict[int, Listing | SnapshotListing] = {}
         self._next_listing = 1
 
@@ -337,6 +339,9 @@ class FileSystem:
 
     async def setxattr(self, ino: int, name: bytes, value: bytes) -> None:
         node = self._node_to_change(ino)
+        if name == COPY_XATTR:
+            await self._copying.copy(node, value)
+            return
         await self._files.settle(node)
         await self._xattrs.set(node, name, value)
 

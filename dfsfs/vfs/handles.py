@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from dfsfs.namespace.junction import Attempt, TargetBinding
+    from dfsfs.smb.copychunk import Range
     from dfsfs.smb.file import RemoteFile
     from dfsfs.smb.fscc import FileStat
     from dfsfs.smb.leases import Lease, LeaseRequest
@@ -240,6 +241,18 @@ class OpenFile:
     async def query(self, attempt: Attempt | None) -> FileStat:
         remote = self._usable(attempt) or await self._reopened(attempt)
         return await remote.query()
+
+    async def copy_from(self, attempt: Attempt | None, source: RemoteFile, wanted: Range) -> None:
+        """Has the server write a part of another file into this one.
+
+        Raises:
+            PosixError: EXDEV, the other file is on another server.
+        """
+        remote = self._usable(attempt) or await self._reopened(attempt)
+        if remote.tree.connection is not source.tree.connection:
+            raise PosixError(errno.EXDEV, f"{source.path} and {remote.path} are not on one server")
+        await remote.copy_from(source, wanted)
+        self.written = self.unsynced = True
 
     async def flush(self, attempt: Attempt | None) -> None:
         """Returns when what was written is on the server's disk."""

@@ -116,10 +116,10 @@ class NameMapping:
         return name.encode("utf-8", "surrogatepass")
 
     def link_to_wire(self, target: bytes) -> Special:
-        """A symbolic link to a target. It gets a form that Windows understands if it is relative.
+        """A symbolic link to a target. It gets a form that Windows understands if it is relative and has one.
 
         Raises:
-            PosixError: the target is not UTF-8 (EILSEQ), or a component is too long (ENAMETOOLONG).
+            PosixError: EILSEQ, the target is not UTF-8.
         """
         try:
             text = target.decode("utf-8")
@@ -127,7 +127,10 @@ class NameMapping:
             raise PosixError(errno.EILSEQ, f"the target {target!r} is not UTF-8") from None
         if target.startswith(b"/"):
             return Special(posix.S_IFLNK, text)
-        wire = (part.decode() if part in _STEPS else self.to_wire(part) for part in target.split(b"/"))
+        try:
+            wire = [part.decode() if part in _STEPS else self.to_wire(part) for part in target.split(b"/")]
+        except PosixError:
+            return Special(posix.S_IFLNK, text)
         return Special(posix.S_IFLNK, text, "/".join(wire))
 
     def link_from_wire(self, link: Special) -> bytes:

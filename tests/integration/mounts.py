@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -89,3 +92,10 @@ def clean_up(mountpoint: Path) -> None:
     for pid in daemons(mountpoint):
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, 9)
+
+
+def refused(code: int, action: Callable[[], object]) -> None:
+    """Does what has to fail with an errno."""
+    with pytest.raises(OSError, match=r"\[Errno \d+\]") as caught:
+        action()
+    assert errno.errorcode[caught.value.errno or 0] == errno.errorcode[code], caught.value

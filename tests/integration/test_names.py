@@ -9,19 +9,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.integration.mounts import refused
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from tests.lab.samba import Lab
 
 pytestmark = [pytest.mark.lab, pytest.mark.mount]
-
-
-def refused(code: int, action: Callable[[], object]) -> None:
-    with pytest.raises(OSError) as caught:
-        action()
-    assert errno.errorcode[caught.value.errno or 0] == errno.errorcode[code]
 
 
 # -- case -------------------------------------------------------------------------------------------------------------

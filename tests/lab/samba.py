@@ -138,7 +138,8 @@ class LabHost:
         self.folder = folder
         self.description = description
         self._lifetime = lifetime
-        self._samba = samba
+        self.samba = samba
+        """The root folder of the Samba that it runs."""
         self._tag = f"dfsfs-lab-{hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]}-{description.name}"
         self._child: subprocess.Popen[bytes] | None = None
 
@@ -180,7 +181,7 @@ class LabHost:
             raise LabError(f"{self.name} is running already")
         # It leads a session already, which smbd would take for a failure to become the leader of a process group.
         options = ("--foreground", "--no-process-group", "--configfile", str(self.smb_conf))
-        command = _enter(self._tag, self.folder, self._samba, "smbd", *options)
+        command = _enter(self._tag, self.folder, self.samba, "smbd", *options)
         # An smbd in the foreground that has a pipe as its standard input ends when the pipe is closed: by us, or by our
         # death.
         stdin = subprocess.PIPE if self._lifetime is Lifetime.OF_CALLER else subprocess.DEVNULL

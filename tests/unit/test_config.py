@@ -104,7 +104,6 @@ def test_every_option_says_what_it_does() -> None:
         ("noperm,default_permissions", {}),
         ("nomapposix", {"name_style": "none"}),
         ("mapchars", {"name_style": "sfu"}),
-        ("mapposix", {"name_style": "sfm"}),
         ("mfsymlinks", {"files_for_links": True}),
         ("nouser_xattr", {"xattrs": False}),
         ("snapshot=@GMT-1970.01.01-00.00.01", {"snapshot": 116_444_736_010_000_000}),

@@ -1,0 +1,213 @@
+"""The command `dfsfs cp`: copies files inside of a mounted namespace, on the server itself where that is possible.
+
+The data of a file whose copy is on the same server doesn't come here and go back. Anything else is read and written, so
+that the command does what cp(1) does for any two files. It writes to a file beside the target that takes the target's
+place when it is complete; what an interrupted copy has left, `--continue` goes on with.
+"""
+
+from __future__ import annotations
+
+import errno
+import getopt
+import hashlib
+import os
+import stat as posix
+import sys
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dfsfs.cli.messages import SUCCESS, USAGE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    Report = Callable[[int], None]
+    """Called with the bytes that are copied so far."""
+
+SYNOPSIS = "dfsfs cp [-cpq] FILE... TARGET"
+HELP = f"""\
+usage: {SYNOPSIS}
+
+Copies files to a file or into a folder. Where source and target are on the same server of a mounted namespace, that
+server copies, and the data does not travel. A file of the target's name is replaced when the copy is complete.
+
+  -c, --continue   go on with a copy that was interrupted, if the source has not changed since
+  -p, --preserve   keep the time of the last change
+  -q, --quiet      show no progress
+  -h, --help       show this
+
+What is not there: folders are not copied (cp -r does that)."""
+
+FAILURE = 1
+STEP = 16 * 1024 * 1024
+"""Bytes that are copied at once: as many as a server takes in one request."""
+BUFFER = 1024 * 1024
+SHOWN_FROM = 64 * 1024 * 1024
+"""Bytes of a file from which on a terminal sees how far its copy is."""
+COPY_XATTR = "user.dfsfs.copy"
+PATH_XATTR = "user.dfsfs.path"
+"""Every file of a mount of ours has it."""
+_FLAGS = (("-c", "--continue"), ("-p", "--preserve"), ("-q", "--quiet"))
+"""The fields of Options."""
+_ELSEWHERE = (errno.EXDEV, errno.EOPNOTSUPP)
+"""What says that the server can't copy between two files."""
+
+
+class CopyError(Exception):
+    """A file could not be copied; the text names it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the command line asks for."""
+
+    resume: bool = False
+    preserve: bool = False
+    quiet: bool = False
+
+
+def main(words: Sequence[str]) -> int:
+    """Runs the command and returns the exit code."""
+    try:
+        given, paths = getopt.gnu_getopt(list(words), "cpqh", ["continue", "preserve", "quiet", "help"])
+    except getopt.GetoptError as error:
+        return _fail(f"{error.msg}; usage: {SYNOPSIS}", USAGE)
+    names = {name for name, _ in given}
+    has = [bool(names & {short, long}) for short, long in _FLAGS]
+    if names & {"-h", "--help"}:
+        print(HELP)
+        return SUCCESS
+    if len(paths) < 2:
+        return _fail(f"a file and a target are needed; usage: {SYNOPSIS}", USAGE)
+    options = Options(*has)
+    *sources, target = map(Path, paths)
+    if len(sources) > 1 and not target.is_dir():
+        return _fail(f"{target} is not a folder, and there is more than one file to copy", USAGE)
+    code = SUCCESS
+    for source in sources:
+        place = target / source.name if target.is_dir() else target
+        try:
+            _copy_and_show(source, place, options)
+        except CopyError as error:
+            code = _fail(str(error), FAILURE)
+        except OSError as error:
+            code = _fail(f"{error.filename or source}: {error.strerror}", FAILURE)
+        except KeyboardInterrupt:
+            return _fail(f"interrupted; dfsfs cp --continue goes on with {source}", FAILURE)
+    return code
+
+
+def _fail(text: str, code: int) -> int:
+    print(f"dfsfs cp: {text}", file=sys.stderr)
+    return code
+
+
+def _copy_and_show(source: Path, target: Path, options: Options) -> None:
+    size = source.stat().st_size
+    if options.quiet or size < SHOWN_FROM or not sys.stderr.isatty():
+        copy(source, target, options)
+        return
+    from rich import progress  # only a terminal needs it
+    from rich.console import Console
+
+    columns = (
+        progress.TextColumn("{task.description}"),
+        progress.BarColumn(),
+        progress.DownloadColumn(binary_units=True),
+        progress.TransferSpeedColumn(),
+        progress.TimeRemainingColumn(),
+    )
+    with progress.Progress(*columns, console=Console(stderr=True)) as shown:
+        task = shown.add_task(source.name, total=size)
+        copy(source, target, options, lambda done: shown.update(task, completed=done))
+
+
+def copy(source: Path, target: Path, options: Options | None = None, report: Report = lambda done: None) -> None:
+    """Copies a file over another one, or to a new one.
+
+    Raises:
+        CopyError: the source is no file, changes while it is copied, or is the target.
+        OSError: as open(2), read(2), write(2), fsync(2) and rename(2) say it.
+    """
+    options = options or Options()
+    with ExitStack() as stack:
+        reader = stack.enter_context(source.open("rb", buffering=0))
+        before = os.fstat(reader.fileno())
+        if not posix.S_ISREG(before.st_mode):
+            raise CopyError(f"{source} is not a file")
+        with suppress(FileNotFoundError):
+            if target.samefile(source):
+                raise CopyError(f"{source} and {target} are the same file")
+            if target.is_dir():
+                raise CopyError(f"{target} is a folder")
+        part = _part_of(target, before)
+        begin = _begin(part, before.st_size) if options.resume else 0
+        writer = stack.enter_context(part.open("r+b" if begin else "wb", buffering=0))
+        _copy_data(reader.fileno(), writer.fileno(), begin, before, report)
+        os.fsync(writer.fileno())
+        if os.fstat(writer.fileno()).st_size != before.st_size:
+            raise CopyError(f"{part} has {os.fstat(writer.fileno()).st_size} bytes and should have {before.st_size}")
+        now = os.fstat(reader.fileno())
+        if (now.st_size, now.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
+            part.unlink()
+            raise CopyError(f"{source} has changed while it was copied")
+    if options.preserve:
+        os.utime(part, ns=(before.st_atime_ns, before.st_mtime_ns))
+    part.rename(target)
+
+
+def _part_of(target: Path, source: os.stat_result) -> Path:
+    """Where a copy is while it is not complete: the same for the same version of a source, so that it can go on."""
+    version = f"{source.st_dev}:{source.st_ino}:{source.st_size}:{source.st_mtime_ns}"
+    return target.with_name(f".{target.name[:200]}.{hashlib.blake2b(version.encode(), digest_size=6).hexdigest()}.part")
+
+
+def _begin(part: Path, size: int) -> int:
+    """Where to go on. What was last written may not have arrived whole."""
+    try:
+        there = part.stat().st_size
+    except FileNotFoundError:
+        return 0
+    return max(0, min(there, size) - STEP) // STEP * STEP
+
+
+def _copy_data(reader: int, writer: int, begin: int, source: os.stat_result, report: Report) -> None:
+    by_server = _are_on_one_mount(reader, writer)
+    for offset in range(begin, source.st_size, STEP):
+        length = min(STEP, source.st_size - offset)
+        by_server = by_server and _copied_by_server(writer, source.st_ino, offset, length)
+        if not by_server:
+            _copied_here(reader, writer, offset, length)
+        report(offset + length)
+
+
+def _are_on_one_mount(reader: int, writer: int) -> bool:
+    """Whether both files are on the same mount of ours. Any other file system would keep the attribute as it is."""
+    try:
+        os.getxattr(writer, PATH_XATTR)
+    except OSError:
+        return False
+    return os.fstat(reader).st_dev == os.fstat(writer).st_dev
+
+
+def _copied_by_server(writer: int, source: int, offset: int, length: int) -> bool:
+    try:
+        os.setxattr(writer, COPY_XATTR, f"{source}:{offset}:{offset}:{length}".encode())
+    except OSError as error:
+        if error.errno in _ELSEWHERE:
+            return False
+        raise
+    return True
+
+
+def _copied_here(reader: int, writer: int, offset: int, length: int) -> None:
+    end = offset + length
+    while offset < end:
+        data = os.pread(reader, min(BUFFER, end - offset), offset)
+        if not data:
+            return  # it has become shorter, which is found out at the end
+        while data:
+            written = os.pwrite(writer, data, offset)
+            data, offset = data[written:], offset + written

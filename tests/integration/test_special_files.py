@@ -1,0 +1,199 @@
+"""Hard links, symbolic links, devices, fifos and sockets through a real mount, on servers with and without them."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import stat as posix
+import subprocess
+import uuid
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.integration.conftest import remove_tree
+from tests.integration.mounts import mounted, refused
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.lab.samba import Lab
+
+pytestmark = [pytest.mark.lab, pytest.mark.mount]
+
+
+@pytest.fixture
+def here(lab: Lab, tmp_path: Path) -> Iterator[Path]:
+    """A folder in link-single of a mount of its own, for tests that need another Samba."""
+    with mounted(lab, tmp_path / "dfs", "actimeo=0") as top:
+        folder = top / "link-single" / f"work-{uuid.uuid4().hex[:8]}"
+        folder.mkdir()
+        yield folder
+        remove_tree(folder)
+
+
+# -- hard links -------------------------------------------------------------------------------------------------------
+
+
+def test_hard_links_are_one_file(work: Path) -> None:
+    (work / "a").write_text("text")
+    os.link(work / "a", work / "b")
+    (work / "folder").mkdir()
+    os.link(work / "b", work / "folder" / "c")
+    stats = [os.stat(path) for path in (work / "a", work / "b", work / "folder" / "c")]
+    assert len({stat.st_ino for stat in stats}) == 1
+    assert [stat.st_nlink for stat in stats] == [3, 3, 3]
+    (work / "b").write_text("changed")
+    assert (work / "folder" / "c").read_text() == "changed"
+    (work / "a").unlink()
+    assert os.stat(work / "b").st_nlink == 2
+    os.utime(work / "b", (1, 1))
+    assert os.stat(work / "folder" / "c").st_mtime == 1
+
+
+def test_hard_links_that_others_made_are_one_file_after_a_remount(work: Path, lab: Lab, tmp_path: Path) -> None:
+    (work / "a").write_text("text")
+    share = lab.host("fs1").share_path("data") / work.name
+    os.link(share / "a", share / "b")
+    with mounted(lab, tmp_path / "again") as top:
+        again = top / "link-single" / work.name
+        assert os.listdir(again)
+        assert os.stat(again / "a").st_ino == os.stat(again / "b").st_ino == os.stat(work / "a").st_ino
+
+
+def test_what_can_not_be_linked(work: Path, other: Path) -> None:
+    (work / "a").write_text("text")
+    (work / "b").write_text("text")
+    (work / "folder").mkdir()
+    refused(errno.EPERM, lambda: os.link(work / "folder", work / "c"))
+    refused(errno.EEXIST, lambda: os.link(work / "a", work / "b"))
+    refused(errno.EXDEV, lambda: os.link(work / "a", other / "a"))
+    refused(errno.ENOENT, lambda: os.link(work / "nothing", work / "c"))
+
+
+# -- symbolic links ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.every_samba
+@pytest.mark.parametrize("target", ["file", "../up", "/absolute/path", "a:b\\c", "folder/", ".", "ü/😀", "x" * 1000])
+def test_symbolic_links_keep_their_target(here: Path, target: str) -> None:
+    link = here / "link"
+    link.symlink_to(target)
+    assert os.readlink(link) == target
+    assert posix.S_ISLNK(link.lstat().st_mode)
+    assert link.lstat().st_size == len(target.encode())
+    assert [entry.is_symlink() for entry in os.scandir(here)] == [True]
+    link.rename(here / "renamed")
+    assert os.readlink(here / "renamed") == target
+    os.link(here / "renamed", here / "second", follow_symlinks=False)
+    assert os.readlink(here / "second") == target
+    os.utime(here / "second", (7, 7), follow_symlinks=False)
+    assert (here / "second").lstat().st_mtime == 7
+    refused(errno.EEXIST, lambda: os.symlink("x", here / "second"))
+    (here / "renamed").unlink()
+    (here / "second").unlink()
+    assert os.listdir(here) == []
+
+
+@pytest.mark.every_samba
+def test_symbolic_links_are_followed(here: Path) -> None:
+    (here / "folder").mkdir()
+    (here / "folder" / "file").write_text("text")
+    (here / "to-folder").symlink_to("folder")
+    (here / "to-file").symlink_to("to-folder/file")
+    assert (here / "to-file").read_text() == "text"
+    (here / "to-file").write_text("changed")
+    assert (here / "folder" / "file").read_text() == "changed"
+    (here / "loop").symlink_to("loop")
+    refused(errno.ELOOP, lambda: (here / "loop").read_text())
+    refused(errno.ELOOP, lambda: os.open(here / "to-file", os.O_RDONLY | os.O_NOFOLLOW))
+    refused(errno.EINVAL, lambda: os.readlink(here / "folder"))
+
+
+def test_a_file_of_the_size_of_a_link_is_a_file(work: Path) -> None:
+    (work / "file").write_bytes(b"x" * 1067)
+    assert posix.S_ISREG((work / "file").lstat().st_mode)
+    assert (work / "file").read_bytes() == b"x" * 1067
+
+
+def test_links_that_other_clients_keep_in_files_are_links(here: Path, lab: Lab) -> None:
+    text = b"XSym\n0009\n2d2abd92e8a0e575228f8bea80e8f77d\nsome/path\n".ljust(1067)
+    share = lab.host("fs1").share_path("data") / here.name
+    (share / "link").write_bytes(text)
+    assert os.readlink(here / "link") == "some/path"
+
+
+def test_the_option_mfsymlinks_makes_files_of_links(lab: Lab, tmp_path: Path) -> None:
+    with mounted(lab, tmp_path / "dfs", "mfsymlinks") as top:
+        link = top / "link-single" / f"link-{uuid.uuid4().hex[:8]}"
+        link.symlink_to("target")
+        raw = (lab.host("fs1").share_path("data") / link.name).read_bytes()
+        assert raw.startswith(b"XSym\n0006\n") and len(raw) == 1067
+        link.unlink()
+
+
+# -- everything else --------------------------------------------------------------------------------------------------
+
+KINDS = {posix.S_IFIFO: (0, 0), posix.S_IFSOCK: (0, 0), posix.S_IFCHR: (1, 3), posix.S_IFBLK: (7, 300)}
+
+
+@pytest.mark.every_samba
+@pytest.mark.parametrize("kind", KINDS)
+def test_special_files_where_the_server_has_them(here: Path, lab: Lab, kind: int) -> None:
+    path, device = here / "special", KINDS[kind]
+    if "backports" not in str(lab.host("fs1").samba):  # Samba 4.17 has no reparse points
+        refused(errno.EPERM, lambda: os.mknod(path, kind | 0o644, os.makedev(*device)))
+        assert os.listdir(here) == []
+        return
+    os.mknod(path, kind | 0o644, os.makedev(*device))
+    stat = path.lstat()
+    assert posix.S_IFMT(stat.st_mode) == kind
+    assert (os.major(stat.st_rdev), os.minor(stat.st_rdev)) == device
+    os.rename(path, here / "renamed")
+    assert [posix.S_IFMT(entry.stat(follow_symlinks=False).st_mode) for entry in os.scandir(here)] == [kind]
+    (here / "renamed").unlink()
+    assert os.listdir(here) == []
+
+
+def test_tar_and_rsync_carry_links(work: Path, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    (source / "folder").mkdir(parents=True)
+    (source / "folder" / "file").write_text("text")
+    os.link(source / "folder" / "file", source / "second")
+    (source / "link").symlink_to("folder/file")
+    os.setxattr(source / "second", "user.note", b"value")
+    command = ["rsync", "-aHAX", "--no-perms", "--checksum", "--itemize-changes", f"{source}/", f"{work}/copy"]
+    assert subprocess.run(command, check=True, capture_output=True, timeout=60).stdout
+    assert subprocess.run(command, check=True, capture_output=True, timeout=60).stdout == b""
+    assert os.stat(work / "copy" / "second").st_ino == os.stat(work / "copy" / "folder" / "file").st_ino
+    assert os.readlink(work / "copy" / "link") == "folder/file"
+    assert os.getxattr(work / "copy" / "second", "user.note") == b"value"
+    subprocess.run(["tar", "-C", str(source), "-cf", str(tmp_path / "all.tar"), "."], check=True, timeout=60)
+    (work / "untarred").mkdir()
+    subprocess.run(["tar", "-C", str(work / "untarred"), "-xf", str(tmp_path / "all.tar")], check=True, timeout=60)
+    assert os.stat(work / "untarred" / "second").st_nlink == 2
+    assert os.readlink(work / "untarred" / "link") == "folder/file"
+
+
+@pytest.mark.every_samba
+def test_a_dfs_link_is_no_symbolic_link_and_can_not_be_harmed(lab: Lab, tmp_path: Path) -> None:
+    """On Samba 4.22 a client that opens it with OPEN_REPARSE_POINT can remove it."""
+    with mounted(lab, tmp_path / "dfs", "actimeo=0") as top:
+        link = top / "link-single"
+        for _ in range(2):  # before and after it was entered
+            assert posix.S_ISDIR(link.lstat().st_mode)
+            refused(errno.EINVAL, lambda: os.readlink(link))
+            refused(errno.EISDIR, lambda: os.unlink(link))
+            refused(errno.EBUSY, lambda: os.rmdir(link))
+            refused(errno.EBUSY, lambda: os.rename(link, top / "elsewhere"))
+            refused(errno.EPERM, lambda: os.link(link, top / "second"))
+            refused(errno.EEXIST, lambda: os.symlink("x", link))
+            os.listdir(link)
+        assert (lab.host("ns1").share_path("dfs") / "link-single").is_symlink()
+
+
+def test_a_socket_can_be_bound_where_the_server_has_them(here: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        refused(errno.EPERM, lambda: listener.bind(str(here / "s")))
