@@ -100,6 +100,9 @@ class FileSystem:
         folder, wire_name = self._places.folder(parent), self._wire(name)
         if folder.lists_snapshots:
             return self._counted(await self._snapshots.look_up(folder, wire_name))
+        known = self._places.table.child(folder, wire_name)
+        if known is not None and known.lists_snapshots:
+            return self._counted(known)
         await self._files.settle_name(folder, wire_name)
         try:
             return self._counted(await self._places.look_up(folder, wire_name))

@@ -298,9 +298,9 @@ class Places:
             current = max(node.changes, changes) <= origin.epoch
             before, node.stat = node.stat, entry.stat
             if before is not None and before.links > 1:
-                # A listing does not say how many names a file has; that its status did not change since does.
+                # A listing does not say how many names a file has, and that may have changed.
                 node.stat = replace(entry.stat, links=before.links)
-                current = current and before.changed == entry.stat.changed
+                current = False
             node.expires = origin.time + self.lifetime(node) if current else NEVER
         return node
 
