@@ -57,6 +57,8 @@ class Listing:
         Raises:
             DfsfsError: the directory can't be read.
         """
+        if self.node.detached:
+            return None  # a folder that was removed is empty
         if index >= len(self._entries) and not self._complete:
             async with self._lock:
                 while index >= len(self._entries) and not self._complete:

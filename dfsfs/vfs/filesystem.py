@@ -16,7 +16,7 @@ from __future__ import annotations
 import errno
 import os
 import stat as posix
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from dfsfs.errors import DfsfsError, PosixError
@@ -143,6 +143,8 @@ class FileSystem:
         node = self._places.node(ino)
         if not self._is_fresh(node):
             await self._files.settle(node)
+            if node.is_directory and node.detached and node.stat is not None:
+                return replace(self._places.attributes(node), nlink=0)  # removed while a program is in it
             if node.hidden is not None or node.location is None:
                 await self._files.query(node)
             else:
