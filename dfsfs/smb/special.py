@@ -73,13 +73,15 @@ class SpecialFiles(PathChannel):
         """Reads a file that has the size of a symbolic link."""
         if stat.size != MFSYMLINK_SIZE or stat.is_directory:
             return stat
-        create = self._create(path, access=Access.READ_DATA, disposition=CreateDisposition.OPEN)
+        access = Access.READ_DATA | Access.READ_ATTRIBUTES
+        create = self._create(path, access=access, disposition=CreateDisposition.OPEN)
         read = wire.encode_read(RELATED_FILE_ID, 0, MFSYMLINK_SIZE)
-        opened, answer, _ = await self.call([create, read, wire.encode_close(RELATED_FILE_ID)])
+        requests = [create, wire.encode_query_all(), read, wire.encode_close(RELATED_FILE_ID)]
+        opened, queried, answer, _ = await self.call(requests)
         if is_failure(opened.status) or is_failure(answer.status):
             return stat  # whoever opens it will hear why it can't be read
         special = decode_mfsymlink(wire.decode_read(answer.message, MFSYMLINK_SIZE))
-        return stat if special is None else replace(stat, special=special)
+        return replace(self.decode_stat(queried, f"stat of {path}"), special=special)
 
     async def _look_at_reparse_point(self, path: UncPath) -> FileStat:
         what = f"stat of {path}"

@@ -120,7 +120,7 @@ class Files:
     def _register(self, file: OpenFile) -> OpenResult:
         node, stat = file.node, file.opened
         self._places.table.hold(node)
-        node.end = max(node.end, stat.size) if node in self._by_node else stat.size
+        node.end = max(node.end, stat.size) if self.has_unwritten(node) else stat.size
         self._by_node.setdefault(node, []).append(file)
         handle, self._next = self._next, self._next + 1
         self._handles[handle] = file

@@ -87,3 +87,15 @@ def test_nothing_is_left_of_a_file_that_was_removed_while_it_was_open(work: Path
         assert os.fstat(file.fileno()).st_nlink == 0
         file.write("x")
     wait_until(lambda: os.listdir(share) == [], "the last close removes it")
+
+
+def test_what_is_appended_after_a_truncation_by_another_open_goes_to_the_beginning(work: Path) -> None:
+    path = work / "log"
+    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    try:
+        os.write(log, b"before")
+        os.close(os.open(path, os.O_RDONLY | os.O_TRUNC))
+        os.write(log, b"after" * 10)
+    finally:
+        os.close(log)
+    assert path.read_bytes() == b"after" * 10

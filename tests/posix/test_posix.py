@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -14,21 +13,9 @@ from tests.posix.harness import outcome
 from tests.posix.table import TABLE, render
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 pytestmark = [pytest.mark.lab, pytest.mark.mount]
-
-
-@pytest.fixture
-def folders(work: Path, tmp_path: Path) -> Iterator[tuple[Path, Path]]:
-    """A new folder of the mount and one of this machine, of the same name."""
-    tmp_path.chmod(0o755)
-    tops = work / "case-x", tmp_path / "case-x"
-    for top in tops:
-        top.mkdir()
-    yield tops
-    shutil.rmtree(tops[0])
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case[0]}: {case[1]}")

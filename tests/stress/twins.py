@@ -238,10 +238,10 @@ class Twins(RuleBasedStateMachine):
         try:
             while self.open:
                 self.close(0)
-            assert _tree(self.tops[0]) == _tree(self.tops[1])
+            _same_trees(*self.tops)
             for remount in self.remounts:
                 remount()
-            assert _tree(self.tops[0]) == _tree(self.tops[1])
+            _same_trees(*self.tops)
         finally:
             for files in self.open:
                 for file in files:
@@ -268,6 +268,13 @@ def _shown(stat: os.stat_result) -> tuple[int, ...]:
     """What two file systems have to agree on."""
     kind = posix.S_IFMT(stat.st_mode)
     return (kind,) if kind == posix.S_IFDIR else (kind, stat.st_size, stat.st_nlink)
+
+
+def _same_trees(mounted: Path, local: Path) -> None:
+    one, other = _tree(mounted), _tree(local)
+    for path in sorted(one.keys() | other.keys()):
+        shown = f"{path}: the mount has {_short(one.get(path))}; local: {_short(other.get(path))}"
+        assert one.get(path) == other.get(path), shown
 
 
 def _tree(top: Path) -> dict[str, Any]:
