@@ -195,6 +195,7 @@ class NtStatus(IntEnum):
 
 _ERRNOS: dict[int, int] = {
     NtStatus.BUFFER_OVERFLOW: _errno.EIO,
+    NtStatus.MORE_PROCESSING_REQUIRED: _errno.EIO,
     NtStatus.DEVICE_OFF_LINE: _errno.EHOSTDOWN,
     NtStatus.STOPPED_ON_SYMLINK: _errno.ELOOP,
     NtStatus.NOT_IMPLEMENTED: _errno.EOPNOTSUPP,

@@ -175,7 +175,7 @@ def hosts(text: str) -> dict[str, str]:
 
 def moment(text: str) -> int:
     """The time of a snapshot: its name, or a number of 100 ns since 1601, as mount.cifs takes them."""
-    found = int(text) if _WHOLE.fullmatch(text) else parse_token(text)
+    found = int(text) if re.fullmatch("[0-9]{1,19}", text) else parse_token(text)
     if found is None or not 0 < found < 2**63:
         raise ValueError("it has to be a time like @GMT-2024.02.29-12.00.00, in UTC, or a number of 100 ns since 1601")
     return found

@@ -16,7 +16,7 @@ from dfsfs.errors import (
     SmbError,
     WireError,
 )
-from dfsfs.ntstatus import NtStatus, errno_of, is_failure, status_name
+from dfsfs.ntstatus import NtStatus, errno_of, is_failure, is_known, status_name
 
 WINDOWS_MOVES_ON = """
 BAD_NETWORK_NAME BAD_NETWORK_PATH CONNECTION_DISCONNECTED CONNECTION_REFUSED CONNECTION_RESET DEVICE_OFF_LINE
@@ -54,6 +54,38 @@ def test_what_happens_to_connections() -> None:
 def test_every_status_has_a_name_and_an_errno(status: NtStatus) -> None:
     assert status_name(status) == f"STATUS_{status.name}"
     assert errno_of(status) in errno.errorcode
+
+
+@pytest.mark.parametrize("status", [status for status in NtStatus if is_failure(status)])
+def test_somebody_has_decided_on_the_errno_of_every_failure(status: NtStatus) -> None:
+    assert is_known(status)
+
+
+PROGRAMS_KNOW = {
+    "OBJECT_NAME_NOT_FOUND": errno.ENOENT,
+    "OBJECT_NAME_COLLISION": errno.EEXIST,
+    "ACCESS_DENIED": errno.EACCES,
+    "SHARING_VIOLATION": errno.EBUSY,
+    "DIRECTORY_NOT_EMPTY": errno.ENOTEMPTY,
+    "DISK_FULL": errno.ENOSPC,
+    "QUOTA_EXCEEDED": errno.EDQUOT,
+    "MEDIA_WRITE_PROTECTED": errno.EROFS,
+    "NOT_SAME_DEVICE": errno.EXDEV,
+    "TOO_MANY_LINKS": errno.EMLINK,
+    "NAME_TOO_LONG": errno.ENAMETOOLONG,
+    "EA_TOO_LARGE": errno.ENOSPC,
+    "NO_EAS_ON_FILE": errno.ENODATA,
+    "STOPPED_ON_SYMLINK": errno.ELOOP,
+    "FILE_IS_A_DIRECTORY": errno.EISDIR,
+    "NOT_A_DIRECTORY": errno.ENOTDIR,
+    "FILES_OPEN": errno.EBUSY,
+    "PIPE_BROKEN": errno.EPIPE,
+}
+
+
+@pytest.mark.parametrize("name", PROGRAMS_KNOW)
+def test_what_programs_handle(name: str) -> None:
+    assert errno_of(NtStatus[name]) == PROGRAMS_KNOW[name]
 
 
 def test_a_status_without_a_name() -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from dfsfs.errors import PosixError
 from dfsfs.smb.fscc import FileAttributes, FileStat
+from dfsfs.smb.reparse import Special
 from dfsfs.vfs.mapping import (
     AttributeChanges,
     NameMapping,
@@ -35,6 +36,7 @@ FILE = FileStat(
 )
 MAPPED = NameMapping()
 PLAIN = NameMapping(NameStyle.NONE)
+SFU = NameMapping(NameStyle.SFU)
 
 
 @pytest.mark.parametrize(
@@ -57,11 +59,53 @@ def test_reserved_characters_have_their_place_in_the_private_range(name: bytes, 
         assert MAPPED.from_wire(wire) == name
 
 
-@given(st.text(st.characters(exclude_characters="\0/", max_codepoint=0xEFFF, exclude_categories=["Cs"]), min_size=1))
-def test_every_name_comes_back_as_it_was(text: str) -> None:
+@pytest.mark.parametrize("mapping", [MAPPED, SFU])
+@given(
+    text=st.text(st.characters(exclude_characters="\0/", max_codepoint=0xEFFF, exclude_categories=["Cs"]), min_size=1)
+)
+def test_every_name_comes_back_as_it_was(mapping: NameMapping, text: str) -> None:
     name = text.encode()
     if name not in (b".", b"..") and len(text) <= 255:
-        assert MAPPED.from_wire(MAPPED.to_wire(name)) == name
+        assert mapping.from_wire(mapping.to_wire(name)) == name
+
+
+def test_the_style_of_services_for_unix() -> None:
+    wire = SFU.to_wire(b'a"*:<>?\\|z.')
+    assert wire == "a\uf022\uf02a\uf03a\uf03c\uf03e\uf03f\uf05c\uf07cz\uf02e"
+    assert SFU.from_wire(wire) == b'a"*:<>?\\|z.'
+
+
+@pytest.mark.parametrize(
+    ("target", "wire"),
+    [
+        (b"a/b", "a/b"),
+        (b"../a:b/.", "../a\uf022b/."),
+        (b"a//b/", "a//b/"),
+        (b"/absolute", ""),
+        (b"x" * 300, ""),
+    ],
+)
+def test_links_have_a_form_of_windows_if_there_is_one(target: bytes, wire: str) -> None:
+    special = MAPPED.link_to_wire(target)
+    assert (special.target, special.wire_target) == (target.decode(), wire)
+    assert MAPPED.link_from_wire(special) == target
+
+
+def test_a_link_that_is_no_utf8() -> None:
+    with pytest.raises(PosixError) as caught:
+        MAPPED.link_to_wire(b"\xff")
+    assert caught.value.errno == errno.EILSEQ
+
+
+def test_what_is_neither_file_nor_folder() -> None:
+    ownership = Ownership(file_mode=0o644)
+    link = replace(FILE, special=Special(posix.S_IFLNK, "x"), attributes=FileAttributes.DIRECTORY)
+    assert not link.is_directory
+    assert ownership.attributes(1, link).mode == posix.S_IFLNK | 0o777
+    device = replace(FILE, special=Special(posix.S_IFCHR, device=(1, 3)))
+    shown = ownership.attributes(1, device)
+    assert (shown.mode, shown.device) == (posix.S_IFCHR | 0o644, (1, 3))
+    assert attributes_for_mode(device, 0o444) is None
 
 
 @pytest.mark.parametrize("wire", ["", ".", "..", "a/b", "a\0b", "a\\b", "\uf029"])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import stat as posix
+from dataclasses import dataclass, field, replace
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -10,6 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from dfsfs.namespace.junction import Junction, Location
 from dfsfs.smb.fscc import FileAttributes, FileStat
+from dfsfs.smb.reparse import Special
 from dfsfs.unc import UncPath
 from dfsfs.vfs.nodes import ROOT, Node, NodeTable
 
@@ -320,3 +322,105 @@ class Histories(RuleBasedStateMachine):
 
 TestHistories = Histories.TestCase
 TestHistories.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+
+
+# -- hard links -------------------------------------------------------------------------------------------------------
+
+
+def known(table: NodeTable, parent: Node, name: str, file_id: int, links: int = 0, created: int = 1) -> Node:
+    """A file that was asked for, or listed (`links` 0)."""
+    told = replace(stat(file_id), links=links, created=created)
+    node = table.observe(parent, name, told, SHARE)
+    node.stat = told
+    table.count_lookup(node)
+    return node
+
+
+def test_names_of_one_file_are_one_node() -> None:
+    table = table_at()
+    folder = known_folder(table)
+    node = known(table, table.root, "a", 1, links=2)
+    assert known(table, folder, "b", 1) is node
+    assert node.names == ((table.root, "a"), (folder, "b"))
+    table.drop_name(table.root, "a")
+    assert (node.parent, node.name, node.detached) == (folder, "b", False)
+    table.drop_name(folder, "b")
+    assert node.detached
+    table.check_invariants()
+
+
+def known_folder(table: NodeTable) -> Node:
+    return add(table, table.root, "folder", 100, folder=True)
+
+
+def test_one_of_several_names_is_renamed() -> None:
+    table = table_at()
+    folder = known_folder(table)
+    node = known(table, table.root, "a", 1, links=2)
+    known(table, folder, "b", 1)
+    table.rename(folder, "b", table.root, "c")
+    assert node.names == ((table.root, "a"), (table.root, "c"))
+    table.rename(table.root, "a", folder, "A")
+    assert node.names == ((folder, "A"), (table.root, "c"))
+    table.check_invariants()
+
+
+def test_a_file_with_one_name_that_turns_up_under_another_was_renamed() -> None:
+    table = table_at()
+    node = known(table, table.root, "a", 1, links=1)
+    assert known(table, table.root, "b", 1, links=1) is node
+    assert node.names == ((table.root, "b"),)
+    assert table.child(table.root, "a") is None
+
+
+def test_the_same_id_does_not_make_the_same_file_if_it_was_made_at_another_time() -> None:
+    table = table_at()
+    node = known(table, table.root, "a", 1, created=1)
+    assert known(table, table.root, "b", 1, created=2) is not node
+
+
+def test_an_open_file_whose_last_known_name_is_gone_is_found_by_another() -> None:
+    table = table_at()
+    node = known(table, table.root, "a", 1, links=2)
+    table.hold(node)
+    table.drop_name(table.root, "a")
+    assert table.get(node.ino) is node and node.location is None
+    assert known(table, table.root, "b", 1, links=1) is node
+    assert not node.detached
+    table.check_invariants()
+
+
+def test_a_node_with_several_names_goes_with_its_last_reference() -> None:
+    table = table_at()
+    folder = known_folder(table)
+    node = known(table, folder, "a", 1, links=2)
+    known(table, folder, "b", 1)
+    table.forget(folder.ino, 1)
+    assert table.get(folder.ino) is folder
+    table.forget(node.ino, 2)
+    assert table.get(node.ino) is None and table.get(folder.ino) is None
+    table.check_invariants()
+
+
+def test_a_file_that_becomes_a_link_is_another_node() -> None:
+    table = table_at()
+    node = known(table, table.root, "a", 1)
+    link = replace(stat(1), special=Special(posix.S_IFLNK, "x"))
+    assert table.observe(table.root, "a", link, SHARE) is not node
+
+
+def test_snapshots_are_nodes_of_their_own() -> None:
+    table = table_at()
+    folder = known_folder(table)
+    snapshots = table.observe_snapshots(folder, ".snapshots")
+    table.count_lookup(snapshots)
+    location = folder.location
+    assert location is not None and snapshots.is_past and not folder.is_past
+    one = table.observe_snapshot(snapshots, "@GMT-1", location.at(1))
+    table.count_lookup(one)
+    assert table.observe_snapshot(snapshots, "@GMT-1", location.at(1)) is one
+    assert one.is_past and one.location == location.at(1)
+    inside = add(table, one, "x", 5)
+    assert inside.location == location.at(1).child("x")
+    assert table.observe_snapshots(folder, ".snapshots") is snapshots
+    table.check_invariants()
