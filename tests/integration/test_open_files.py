@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 import shutil
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.integration.mounts import wait_until
+from tests.integration.mounts import mounted, refused, wait_until
 from tests.lab.topology import ALICE
 
 if TYPE_CHECKING:
@@ -99,3 +102,49 @@ def test_what_is_appended_after_a_truncation_by_another_open_goes_to_the_beginni
     finally:
         os.close(log)
     assert path.read_bytes() == b"after" * 10
+
+
+def test_every_line_that_several_processes_append_is_there(work: Path) -> None:
+    path = work / "log"
+    writer = (
+        "import os, sys\n"
+        "file = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT | os.O_APPEND)\n"
+        "for number in range(200):\n"
+        "    os.write(file, f'{sys.argv[2]}-{number}\\n'.encode() * 3)\n"
+    )
+    processes = [subprocess.Popen([sys.executable, "-c", writer, str(path), str(index)]) for index in range(4)]
+    assert [process.wait(timeout=60) for process in processes] == [0] * 4
+    lines = path.read_text().split()
+    assert sorted(lines) == sorted(f"{index}-{number}" for index in range(4) for number in range(200) for _ in range(3))
+
+
+def test_a_shared_map_needs_a_cache(lab: Lab, tmp_path: Path) -> None:
+    with mounted(lab, tmp_path / "dfs", "cache=none") as top, (top / "readme.txt").open("r+b") as file:
+        refused(errno.ENODEV, lambda: mmap.mmap(file.fileno(), 10))
+        with mmap.mmap(file.fileno(), 10, flags=mmap.MAP_PRIVATE) as memory:
+            assert memory[:3] == b"the"
+
+
+def test_o_direct_o_sync_and_what_they_promise(work: Path, lab: Lab) -> None:
+    on_server = lab.host("fs1").share_path("data") / work.name / "file"
+    for flags in (os.O_SYNC, os.O_DSYNC, os.O_DIRECT):
+        file = os.open(work / "file", os.O_RDWR | os.O_CREAT | os.O_TRUNC | flags)
+        buffer = mmap.mmap(-1, 8192)  # O_DIRECT wants whole pages
+        buffer.write(b"x" * 8192)
+        try:
+            assert os.write(file, buffer) == 8192
+            assert on_server.read_bytes() == b"x" * 8192, "it is there before the file is closed"
+            assert os.preadv(file, [buffer], 4096) == 4096
+        finally:
+            os.close(file)
+
+
+def test_a_hole_stays_a_hole(work: Path) -> None:
+    with (work / "image").open("wb") as file:
+        file.truncate(64 * 2**20)
+        file.seek(32 * 2**20)
+        file.write(b"x")
+    assert (work / "image").stat().st_blocks * 512 < 4 * 2**20
+    subprocess.run(["cp", "--sparse=always", "image", "copy"], cwd=work, check=True, timeout=60)
+    assert (work / "copy").stat().st_blocks * 512 < 4 * 2**20
+    assert (work / "copy").stat().st_size == 64 * 2**20
