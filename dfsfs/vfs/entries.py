@@ -277,6 +277,7 @@ class Entries:
         """Renames an open file out of the way. Whether that worked."""
         hidden = new_hidden_name()
         try:
+            await self._files.hold_open(node)
             await self._send_rename(parent, name, self._places.location(parent).child(hidden), node, replace=False)
         except DfsfsError as error:
             log.info("%s is open and can't be renamed out of the way: %s", name, error)

@@ -302,6 +302,17 @@ class Files:
         """Closes handles that nobody uses on a file, or on what is below a folder, before it is changed by its name."""
         self._leases.kept.drop(node)
 
+    async def hold_open(self, node: Node) -> None:
+        """Makes sure that the server knows that a file is open: it may have been closed there after it was read along
+        with its open, or by the loss of a connection.
+
+        Raises:
+            DfsfsError: it can't be opened again.
+        """
+        for file in self._by_node.get(node, ()):
+            if not file.alive:
+                await self._on(file, file.query)
+
     async def park_below(self, folder: Node) -> bool:
         """Closes the files that are open below a folder for now, so that its server lets it be renamed.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import subprocess
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.integration.mounts import refused
+from tests.integration.mounts import mounted, refused
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -112,3 +113,58 @@ def test_what_others_named_is_shown_and_can_be_opened(work: Path, lab: Lab) -> N
     share = lab.host("fs1").share_path("data") / work.name
     (share / "from\uf022the\uf03fserver").write_text("text")
     assert [name.encode() for name in os.listdir(work)] == ["from:the\uf03fserver".encode()]
+
+
+# -- renameat2 --------------------------------------------------------------------------------------------------------
+
+NOREPLACE, EXCHANGE, WHITEOUT = 1, 2, 4
+AT_FDCWD = -100
+
+
+def renameat2(old: Path, new: Path, flags: int) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.renameat2(AT_FDCWD, os.fsencode(old), AT_FDCWD, os.fsencode(new), flags):
+        raise OSError(ctypes.get_errno(), "renameat2")
+
+
+def test_rename_noreplace_and_exchange(work: Path) -> None:
+    (work / "a").write_text("a")
+    (work / "b").write_text("b")
+    refused(errno.EEXIST, lambda: renameat2(work / "a", work / "b", NOREPLACE))
+    refused(errno.EINVAL, lambda: renameat2(work / "a", work / "b", EXCHANGE))
+    refused(errno.EINVAL, lambda: renameat2(work / "a", work / "b", WHITEOUT))
+    assert ((work / "a").read_text(), (work / "b").read_text()) == ("a", "b")
+    renameat2(work / "a", work / "c", NOREPLACE)
+    assert sorted(os.listdir(work)) == ["b", "c"]
+
+
+def test_inode_numbers_are_the_same_after_a_remount_and_differ_between_servers(
+    work: Path, lab: Lab, tmp_path: Path
+) -> None:
+    (work / "file").touch()
+    with mounted(lab, tmp_path / "again") as top:
+        assert os.stat(top / "link-single" / work.name / "file").st_ino == os.stat(work / "file").st_ino
+        assert os.stat(top / "link-single" / work.name).st_ino == os.stat(work).st_ino
+        numbers = {
+            os.stat(top / link / "hello.txt").st_ino for link in ("link-single", "link-deadfirst", "link-secret")
+        }
+        assert len(numbers) == 3
+
+
+@pytest.mark.parametrize("options", ["mapchars", "nomapposix"])
+def test_other_ways_to_send_names(work: Path, lab: Lab, tmp_path: Path, options: str) -> None:
+    share = lab.host("fs1").share_path("data") / work.name
+    with mounted(lab, tmp_path / "dfs", options) as top:
+        folder = top / "link-single" / work.name
+        if options == "mapchars":
+            (folder / "a:b?").touch()
+            assert os.listdir(folder) == ["a:b?"]
+            assert os.listdir(share) == ["a\uf03ab\uf03f"]
+        else:
+            refused(errno.EINVAL, lambda: (folder / "a:b").touch())
+            assert os.listdir(share) == []
+
+
+def test_nocase_is_always_so(lab: Lab, tmp_path: Path) -> None:
+    with mounted(lab, tmp_path / "dfs", "nocase") as top:
+        assert (top / "README.TXT").exists()

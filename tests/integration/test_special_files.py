@@ -6,17 +6,23 @@ import errno
 import os
 import socket
 import stat as posix
+import struct
 import subprocess
 import uuid
 from typing import TYPE_CHECKING
 
 import pytest
+import trio
 
+from dfsfs.smb import wire
+from dfsfs.smb.reparse import ReparseTag
+from dfsfs.smb.wire import Access, CreateDisposition, Fsctl
 from tests.integration.conftest import remove_tree
 from tests.integration.mounts import mounted, refused
+from tests.lab_smb.clients import open_pool, share_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from tests.lab.samba import Lab
@@ -157,22 +163,31 @@ def test_special_files_where_the_server_has_them(here: Path, lab: Lab, kind: int
     assert os.listdir(here) == []
 
 
-def test_tar_and_rsync_carry_links(work: Path, tmp_path: Path) -> None:
-    source = tmp_path / "source"
+def test_tar_and_rsync_carry_links(lab: Lab, tmp_path: Path) -> None:
+    with mounted(lab, tmp_path / "dfs", "file_mode=0644,dir_mode=0755") as top:
+        work = top / "link-single" / f"work-{uuid.uuid4().hex[:8]}"
+        work.mkdir()
+        try:
+            _carry_links(work, tmp_path / "source", tmp_path / "all.tar")
+        finally:
+            remove_tree(work)
+
+
+def _carry_links(work: Path, source: Path, archive: Path) -> None:
     (source / "folder").mkdir(parents=True)
     (source / "folder" / "file").write_text("text")
     os.link(source / "folder" / "file", source / "second")
     (source / "link").symlink_to("folder/file")
     os.setxattr(source / "second", "user.note", b"value")
-    command = ["rsync", "-aHAX", "--no-perms", "--checksum", "--itemize-changes", f"{source}/", f"{work}/copy"]
+    command = ["rsync", "-aHAX", "--checksum", "--itemize-changes", f"{source}/", f"{work}/copy"]
     assert subprocess.run(command, check=True, capture_output=True, timeout=60).stdout
     assert subprocess.run(command, check=True, capture_output=True, timeout=60).stdout == b""
     assert os.stat(work / "copy" / "second").st_ino == os.stat(work / "copy" / "folder" / "file").st_ino
     assert os.readlink(work / "copy" / "link") == "folder/file"
     assert os.getxattr(work / "copy" / "second", "user.note") == b"value"
-    subprocess.run(["tar", "-C", str(source), "-cf", str(tmp_path / "all.tar"), "."], check=True, timeout=60)
+    subprocess.run(["tar", "-C", str(source), "-cf", str(archive), "."], check=True, timeout=60)
     (work / "untarred").mkdir()
-    subprocess.run(["tar", "-C", str(work / "untarred"), "-xf", str(tmp_path / "all.tar")], check=True, timeout=60)
+    subprocess.run(["tar", "-C", str(work / "untarred"), "-xf", str(archive)], check=True, timeout=60)
     assert os.stat(work / "untarred" / "second").st_nlink == 2
     assert os.readlink(work / "untarred" / "link") == "folder/file"
 
@@ -197,3 +212,29 @@ def test_a_dfs_link_is_no_symbolic_link_and_can_not_be_harmed(lab: Lab, tmp_path
 def test_a_socket_can_be_bound_where_the_server_has_them(here: Path) -> None:
     with socket.socket(socket.AF_UNIX) as listener:
         refused(errno.EPERM, lambda: listener.bind(str(here / "s")))
+
+
+def test_a_link_of_windows_to_another_server_is_shown_and_not_followed(
+    labs: Callable[[str], Lab], tmp_path: Path
+) -> None:
+    lab, name = labs("backports"), f"link-{uuid.uuid4().hex[:8]}"
+    share = share_of(lab, "fs1", "data")
+
+    async def make() -> None:
+        target = f"\\??\\UNC\\{lab.address('fs2')}\\data\\hello.txt".encode("utf-16-le")
+        data = struct.pack("<HHHHI", 0, len(target), 0, 0, 0) + target
+        reparse = struct.pack("<IHH", ReparseTag.SYMLINK, len(data), 0) + data
+        async with open_pool(lab) as pool:
+            tree = await pool.tree(share)
+            access = Access.WRITE | Access.DELETE
+            file = await tree.open(share.join([name]), access=access, disposition=CreateDisposition.CREATE)
+            (answer,) = await tree.call([wire.encode_ioctl(Fsctl.SET_REPARSE_POINT, reparse, 0, file._file_id)])
+            tree.check(answer, "making a link")
+            await file.close()
+
+    trio.run(make)
+    with mounted(lab, tmp_path / "dfs") as top:
+        link = top / "link-single" / name
+        assert os.readlink(link) == f"//{lab.address('fs2')}/data/hello.txt"
+        refused(errno.ENOENT, link.read_bytes)
+        link.unlink()

@@ -59,6 +59,15 @@ async def test_every_error_is_an_errno(
     await Handlers().tell(error)
 
 
+async def test_a_status_that_nobody_knows_is_named_once(caplog: pytest.LogCaptureFixture) -> None:
+    for _ in range(3):
+        with pytest.raises(FUSEError) as caught:
+            await Handlers().do(SmbError(0xC0FFEE01, "open of //fs1/data/x"))
+        assert caught.value.errno == errno.EIO
+    (record,) = caplog.records
+    assert "0xc0ffee01" in record.getMessage() and "//fs1/data/x" in record.getMessage()
+
+
 async def test_a_handler_ends_at_its_deadline(
     autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
