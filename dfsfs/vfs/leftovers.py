@@ -8,6 +8,7 @@ not those that somebody still has open, as the server tells.
 from __future__ import annotations
 
 import logging
+import re
 import secrets
 from typing import TYPE_CHECKING
 
@@ -20,16 +21,19 @@ if TYPE_CHECKING:
 log = logging.getLogger("dfsfs.vfs")
 
 _PREFIX = ".dfsfs_deleted_"
+_RANDOM = 8
+"""Bytes of chance in a name."""
+_HIDDEN = re.compile(re.escape(_PREFIX) + f"[0-9a-f]{{{2 * _RANDOM}}}")
 
 
 def new_hidden_name() -> str:
     """A name that no file has."""
-    return _PREFIX + secrets.token_hex(8)
+    return _PREFIX + secrets.token_hex(_RANDOM)
 
 
 def is_hidden_name(name: str) -> bool:
     """Whether a file of that name is not to be shown."""
-    return name.startswith(_PREFIX)
+    return name.startswith(_PREFIX) and _HIDDEN.fullmatch(name) is not None
 
 
 async def remove_leftover(places: Places, folder: Node, name: str) -> None:

@@ -75,7 +75,9 @@ def test_what_a_dead_mount_has_left_behind_is_removed_by_the_next_listing(work: 
     leftover = share / ".dfsfs_deleted_0123456789abcdef"
     leftover.write_bytes(b"left")
     shutil.chown(leftover, ALICE.uid)
-    assert os.listdir(work) == []
+    mine = share / ".dfsfs_deleted_by_me"
+    mine.write_bytes(b"not ours")
+    assert os.listdir(work) == [mine.name]
     assert not leftover.exists()
 
 

@@ -7,7 +7,7 @@ small.
 What differs from a local file system on purpose (docs/semantics.md) it does not do or does not compare: permissions,
 the sizes and link counts of folders, times that nobody has set.
 
-    python -m tests.stress.twins MOUNTED_FOLDER LOCAL_FOLDER [--programs N] [--steps N]
+    python -m tests.stress.twins MOUNTED_FOLDER LOCAL_FOLDER [--programs N] [--steps N] [--shrink]
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 NAMES = st.sampled_from(["a", "b", "c", "d"])
 PATHS = st.one_of(NAMES, NAMES, st.tuples(NAMES, NAMES).map("/".join), st.tuples(NAMES, NAMES, NAMES).map("/".join))
@@ -46,6 +46,9 @@ XATTRS = st.sampled_from(["user.one", "user.two"])
 
 OPEN_AT_MOST = 6
 LARGEST = 2_000_000
+
+QUICKLY = (Phase.generate,)
+"""What is found is shown as it was found."""
 
 
 class Twins(RuleBasedStateMachine):
@@ -218,7 +221,9 @@ class Twins(RuleBasedStateMachine):
     @precondition(is_open)
     @rule(index=INDEXES, part=st.floats(0, 1), size=SIZES, fill=st.integers(0, 255))
     def map_write(self, index: int, part: float, size: int, fill: int) -> None:
-        def action(file: int) -> bytes:
+        def action(file: int) -> bytes | None:
+            if not posix.S_ISREG(os.fstat(file).st_mode):
+                return None
             length = os.fstat(file).st_size
             start = int(length * part)
             count = min(size, length - start)
@@ -292,10 +297,18 @@ def _tree(top: Path) -> dict[str, Any]:
     return found
 
 
-def exercise(mounted: Path, twin: Path, *, programs: int, steps: int, remounts: list[Callable[[], None]]) -> int:
+def exercise(
+    mounted: Path,
+    twin: Path,
+    *,
+    programs: int,
+    steps: int,
+    remounts: Sequence[Callable[[], None]] = (),
+    phases: Sequence[Phase] = tuple(Phase),
+) -> int:
     """Runs so many programs of so many steps. Returns how many operations that were; raises what Hypothesis raises."""
     before = Twins.steps
-    machine = type("TwinsHere", (Twins,), {"roots": (mounted, twin), "remounts": remounts})
+    machine = type("TwinsHere", (Twins,), {"roots": (mounted, twin), "remounts": list(remounts)})
     run_state_machine_as_test(
         machine,
         settings=settings(
@@ -304,6 +317,8 @@ def exercise(mounted: Path, twin: Path, *, programs: int, steps: int, remounts: 
             deadline=None,
             database=None,
             suppress_health_check=list(HealthCheck),
+            phases=phases,
+            report_multiple_bugs=False,
         ),
     )
     return Twins.steps - before
@@ -315,8 +330,10 @@ def main() -> int:
     parser.add_argument("twin", type=Path)
     parser.add_argument("--programs", type=int, default=100)
     parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--shrink", action="store_true", help="make what is found small, which takes minutes")
     options = parser.parse_args()
-    done = exercise(options.mounted, options.twin, programs=options.programs, steps=options.steps, remounts=[])
+    phases = tuple(Phase) if options.shrink else QUICKLY
+    done = exercise(options.mounted, options.twin, programs=options.programs, steps=options.steps, phases=phases)
     print(f"{done} operations, no difference")
     return 0
 
