@@ -24,7 +24,7 @@ from dfsfs.fuse.boundary import guarded, prompt, quiet
 from dfsfs.fuse.caller import renames_to
 from dfsfs.vfs.filesystem import DOTS
 from dfsfs.vfs.mapping import NAME_UNITS_MAX, AttributeChanges
-from dfsfs.vfs.xattrs import is_foreign
+from dfsfs.vfs.xattrs import CIFS_ACL, is_foreign
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -240,6 +240,8 @@ class DfsOperations(pyfuse3.Operations):
     @guarded
     async def setxattr(self, inode: int, name: bytes, value: bytes, ctx: RequestContext) -> None:
         self._need_xattrs()
+        if name == CIFS_ACL and ctx.uid not in (0, self._fs.owner):
+            raise FUSEError(errno.EPERM)  # as for chmod; the kernel does not know what this attribute is
         await self._fs.setxattr(inode, name, value)
 
     @guarded

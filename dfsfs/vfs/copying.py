@@ -48,7 +48,12 @@ class Copying:
             raise PosixError(errno.EBADF, f"{source.name} is not open to be read, or {target.name} to be written")
         for node in (source, target):
             await self._files.settle(node)
-        await self._files.copy(reader, writer, wanted)
+        try:
+            await self._files.copy(reader, writer, wanted)
+        except DfsfsError as error:
+            if error.errno in _NOT_THERE:
+                raise PosixError(errno.EXDEV, str(error)) from error
+            raise
 
     def _parse(self, request: bytes) -> tuple[Node, Range]:
         try:
@@ -58,8 +63,3 @@ class Copying:
         if min(source, offset) < 0 or not 0 < length <= LARGEST:
             raise PosixError(errno.EINVAL, f"{request!r}: at most {LARGEST} bytes can be copied at once")
         return self._places.node(ino), Range(source, offset, length)
-
-
-def refusal(error: DfsfsError) -> DfsfsError:
-    """What a program gets for the refusal of a copy: EXDEV if it should copy by reading and writing."""
-    return PosixError(errno.EXDEV, str(error)) if error.errno in _NOT_THERE else error

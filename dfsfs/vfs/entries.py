@@ -352,7 +352,7 @@ class Entries:
         table = self._places.table
         if table.child(old_parent, old_name) is node:
             table.rename(old_parent, old_name, parent, name)
-        else:
+        elif table.child(parent, name) is not node:
             # The name was taken for another file's in the meantime. So is what was known under its new name.
             table.drop_name(parent, name)
 

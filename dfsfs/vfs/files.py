@@ -24,7 +24,6 @@ from dfsfs.errors import DfsfsError, Disposition, PosixError
 from dfsfs.smb.leases import LeaseState
 from dfsfs.smb.wire import Access
 from dfsfs.vfs.ahead import ReadAhead
-from dfsfs.vfs.copying import refusal
 from dfsfs.vfs.leases import CacheMode, Leases
 from dfsfs.vfs.opening import Opener
 from dfsfs.vfs.prefetch import Prefetch
@@ -255,13 +254,11 @@ class Files:
             await self._on(file, file.flush)
 
     async def copy(self, reader: OpenFile, writer: OpenFile, wanted: Range) -> None:
-        """Has the server copy a part of one open file into another one. Raises DfsfsError, EXDEV if it can't."""
+        """Has the server copy a part of one open file into another one. Raises DfsfsError, EXDEV on two servers."""
         await self._on(reader, reader.check)
         source, node = reader.remote[0], writer.node
         try:
             await self._on(writer, lambda attempt: writer.copy_from(attempt, source, wanted))
-        except DfsfsError as error:
-            raise refusal(error) from error
         finally:
             self._places.table.changed(node)
             await self._leases.kernel.forget(node.ino)

@@ -336,6 +336,11 @@ class FileSystem:
         """Does what has to be done in the background. Runs until it is cancelled."""
         await self._files.serve()
 
+    @property
+    def owner(self) -> int:
+        """The number of the user who all files belong to."""
+        return self._places.ownership.uid
+
     # -- extended attributes ----------------------------------------------------------------------------------------
 
     async def getxattr(self, ino: int, name: bytes) -> bytes:

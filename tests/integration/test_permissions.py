@@ -113,6 +113,15 @@ def test_modes_and_owners_are_those_of_the_mount(lab: Lab, public_place: Path) -
         assert "readme.txt" in as_nobody(lambda: os.listdir(top))
 
 
+def test_only_the_owner_sets_an_acl(lab: Lab, public_place: Path) -> None:
+    with mounted(lab, public_place / "dfs", "uid=1,file_mode=0666") as top:
+        file = top / "link-rich" / "hello.txt"
+        descriptor = os.getxattr(file, "system.cifs_acl")
+        assert as_nobody(lambda: os.setxattr(file, "system.cifs_acl", descriptor)) == repr("EPERM")
+        assert as_nobody(lambda: os.setxattr(file, "user.note", b"x")) == repr(None)
+        os.removexattr(file, "user.note")
+
+
 def test_a_file_that_somebody_has_for_himself_is_busy(work: Path, lab: Lab) -> None:
     (work / "file").write_text("text")
     share = share_of(lab, "fs1", "data")
