@@ -170,6 +170,8 @@ class Failover:
         """
         junction = location.junction
         binding = junction.binding
+        if location.moment is not None:
+            operation = _in_the_past(operation)
         if binding is None or not binding.tree.alive or self._clock() >= junction.refresh_at:
             return await self._run_slowly(location, operation, None, None)
         attempt = Attempt(binding, _path_on(binding.target, location.components), False, location.moment)
@@ -425,3 +427,13 @@ def _path_on(target: UncPath, components: tuple[str, ...]) -> UncPath:
         return target.join(components)
     except UncError as error:
         raise PosixError(errno.EINVAL, str(error)) from None
+
+
+def _in_the_past(operation: Callable[[Attempt], Awaitable[T]]) -> Callable[[Attempt], Awaitable[T]]:
+    """The same operation after a look whether there is such a past."""
+
+    async def checked(attempt: Attempt) -> T:
+        await attempt.tree.check_moment()
+        return await operation(attempt)
+
+    return checked

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from dfsfs.errors import DfsfsError, SmbError
+from dfsfs.errors import DfsfsError, Disposition, SmbError
 from dfsfs.filetime import token_of
 from dfsfs.ntstatus import NtStatus, is_failure
 from dfsfs.smb import fscc, wire
@@ -58,6 +58,7 @@ class Tree(SpecialFiles, ExtendedAttributes, Snapshots):
         super().__init__(connection, share, route, limits)
         self.moment = moment
         self._past: dict[int, Tree] = {}
+        self._has_moment = False
 
     @property
     def volume(self) -> UncPath:
@@ -72,6 +73,28 @@ class Tree(SpecialFiles, ExtendedAttributes, Snapshots):
         if past is None:
             past = self._past[moment] = Tree(self.connection, self.share, self.route, self.limits, moment)
         return past
+
+    async def check_moment(self) -> None:
+        """Makes sure that the server has a snapshot of the time that the share is looked at. One round trip, once.
+
+        A server that has none may not say so: Samba shows the present then.
+
+        Raises:
+            SmbError: OBJECT_NAME_NOT_FOUND, it has none; or the server's answer.
+        """
+        if self.moment is None or self._has_moment:
+            return
+        name = token_of(self.moment)
+        present = Tree(self.connection, self.share, self.route, self.limits)
+        try:
+            found = name in await present.list_snapshots(self.share)
+        except SmbError as error:
+            if error.disposition is not Disposition.RETURN:
+                raise
+            found = False
+        if not found:
+            raise SmbError(NtStatus.OBJECT_NAME_NOT_FOUND, f"snapshot {name} of {self.share}")
+        self._has_moment = True
 
     # -- operations on paths ----------------------------------------------------------------------------------------
 

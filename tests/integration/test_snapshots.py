@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.integration.mounts import mounted, refused
+from tests.integration.mounts import mount_command, mounted, refused
 from tests.lab.content import INSIDE, SNAPSHOTS, small_hello
 
 if TYPE_CHECKING:
@@ -76,5 +76,18 @@ def test_a_mount_of_the_past(lab: Lab, tmp_path: Path) -> None:
         assert (top / "link-past" / "hello.txt").read_text() == f"hello in {SNAPSHOTS[0]}\n"
         assert sorted(os.listdir(top / "link-past" / "folder")) == ["gone.txt", "inside.txt"]
         assert "link-single" in os.listdir(top)
+        refused(errno.ENOENT, lambda: os.listdir(top / "link-single"))  # Samba would show the present
+        assert (top / "readme.txt").read_bytes()
         refused(errno.EROFS, lambda: (top / "link-past" / "hello.txt").write_text("x"))
         refused(errno.EROFS, lambda: (top / "new").mkdir())
+
+
+def test_a_time_without_a_snapshot_is_no_mount(lab: Lab, tmp_path: Path) -> None:
+    (tmp_path / "dfs").mkdir()
+    unc = f"//{lab.address('fs3')}/past"
+    user, password = lab.credentials
+    result = mount_command(unc, tmp_path / "dfs", f"username={user},snapshot=@GMT-2020.01.01-00.00.00", password)
+    assert result.returncode == 32
+    assert "snapshot @GMT-2020.01.01-00.00.00" in result.stderr
+    with mounted(lab, tmp_path / "dfs", f"snapshot={SNAPSHOTS[1]}", unc) as top:
+        assert (top / "hello.txt").read_text() == f"hello in {SNAPSHOTS[1]}\n"
