@@ -140,6 +140,12 @@ def test_the_option_mfsymlinks_makes_files_of_links(lab: Lab, tmp_path: Path) ->
         link.unlink()
 
 
+def windows_target(target: str) -> bytes:
+    """The data of a link of Windows to an absolute target."""
+    encoded = target.encode("utf-16-le")
+    return struct.pack("<HHHHI", 0, len(encoded), 0, 0, 0) + encoded
+
+
 # -- everything else --------------------------------------------------------------------------------------------------
 
 KINDS = {posix.S_IFIFO: (0, 0), posix.S_IFSOCK: (0, 0), posix.S_IFCHR: (1, 3), posix.S_IFBLK: (7, 300)}
@@ -214,27 +220,50 @@ def test_a_socket_can_be_bound_where_the_server_has_them(here: Path) -> None:
         refused(errno.EPERM, lambda: listener.bind(str(here / "s")))
 
 
-def test_a_link_of_windows_to_another_server_is_shown_and_not_followed(
-    labs: Callable[[str], Lab], tmp_path: Path
-) -> None:
-    lab, name = labs("backports"), f"link-{uuid.uuid4().hex[:8]}"
+FORMS = {
+    "a link of Windows to another server": (
+        ReparseTag.SYMLINK,
+        windows_target("\\??\\UNC\\fs9\\data\\x"),
+        "//fs9/data/x",
+    ),
+    "a link of Windows to a drive": (ReparseTag.SYMLINK, windows_target("\\??\\C:\\x"), "/??/C:/x"),
+    "a link of an NFS server": (ReparseTag.NFS, struct.pack("<Q", 0x14B4E4C) + "a/b".encode("utf-16-le"), "a/b"),
+    "a link of the Linux subsystem": (ReparseTag.LX_SYMLINK, struct.pack("<I", 2) + b"a/b", "a/b"),
+    "a fifo of the Linux subsystem": (ReparseTag.LX_FIFO, b"", posix.S_IFIFO),
+    "a socket of the Linux subsystem": (ReparseTag.AF_UNIX, b"", posix.S_IFSOCK),
+    "a device of the Linux subsystem": (ReparseTag.LX_CHR, b"", posix.S_IFCHR),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_what_others_have_made_is_shown_and_not_followed(labs: Callable[[str], Lab], tmp_path: Path, form: str) -> None:
+    lab, name, (tag, data, shown) = labs("backports"), f"made-{uuid.uuid4().hex[:8]}", FORMS[form]
     share = share_of(lab, "fs1", "data")
 
     async def make() -> None:
-        target = f"\\??\\UNC\\{lab.address('fs2')}\\data\\hello.txt".encode("utf-16-le")
-        data = struct.pack("<HHHHI", 0, len(target), 0, 0, 0) + target
-        reparse = struct.pack("<IHH", ReparseTag.SYMLINK, len(data), 0) + data
         async with open_pool(lab) as pool:
             tree = await pool.tree(share)
+            path = share.join([name])
             access = Access.WRITE | Access.DELETE
-            file = await tree.open(share.join([name]), access=access, disposition=CreateDisposition.CREATE)
+            file = await tree.open(path, access=access, disposition=CreateDisposition.CREATE)
+            await file.close()
+            await tree.set_ea(path, b"$LXDEV", struct.pack("<II", 4, 64))
+            file = await tree.open(path, access=access, disposition=CreateDisposition.OPEN)
+            reparse = struct.pack("<IHH", tag, len(data), 0) + data
             (answer,) = await tree.call([wire.encode_ioctl(Fsctl.SET_REPARSE_POINT, reparse, 0, file._file_id)])
-            tree.check(answer, "making a link")
+            tree.check(answer, "making it")
             await file.close()
 
     trio.run(make)
     with mounted(lab, tmp_path / "dfs") as top:
-        link = top / "link-single" / name
-        assert os.readlink(link) == f"//{lab.address('fs2')}/data/hello.txt"
-        refused(errno.ENOENT, link.read_bytes)
-        link.unlink()
+        path = top / "link-single" / name
+        assert name in os.listdir(path.parent)
+        stat = path.lstat()
+        if isinstance(shown, str):
+            assert os.readlink(path) == shown
+            refused(errno.ENOENT, path.read_bytes)
+        else:
+            assert posix.S_IFMT(stat.st_mode) == shown
+            assert stat.st_rdev == (os.makedev(4, 64) if tag == ReparseTag.LX_CHR else 0)
+        path.unlink()
+        assert name not in os.listdir(path.parent)
