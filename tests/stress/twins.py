@@ -14,12 +14,14 @@ from __future__ import annotations
 
 import argparse
 import errno
+import inspect
 import mmap
 import os
 import shutil
 import stat as posix
 import sys
 import uuid
+from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -45,6 +47,8 @@ INDEXES = st.integers(0, 7)
 XATTRS = st.sampled_from(["user.one", "user.two"])
 
 OPEN_AT_MOST = 6
+HISTORY = 80
+"""Operations that are shown with a difference."""
 LARGEST = 2_000_000
 
 QUICKLY = (Phase.generate,)
@@ -65,6 +69,7 @@ class Twins(RuleBasedStateMachine):
         name = f"twins-{uuid.uuid4().hex[:8]}"
         self.tops = (self.roots[0] / name, self.roots[1] / name)
         self.open: list[tuple[int, int]] = []
+        self.history: deque[str] = deque(maxlen=HISTORY)
         for top in self.tops:
             top.mkdir()
 
@@ -72,15 +77,32 @@ class Twins(RuleBasedStateMachine):
         """Does something in both folders; what came of it, which has to be the same."""
         Twins.steps += 1
         mounted, twin = (_outcome(action, top) for top in self.tops)
-        assert mounted == twin, f"the mount: {_short(mounted)}; local: {_short(twin)}"
+        self._compare(mounted, twin)
         return mounted
 
     def both_files(self, index: int, action: Callable[[int], Any]) -> Any:
         """The same with an open file."""
         Twins.steps += 1
         mounted, twin = (_outcome(action, file) for file in self.open[index % len(self.open)])
-        assert mounted == twin, f"the mount: {_short(mounted)}; local: {_short(twin)}"
+        self._compare(mounted, twin)
         return mounted
+
+    def _compare(self, mounted: Any, twin: Any) -> None:
+        """What differs is printed with what came before: what happens once in a thousand runs Hypothesis can't repeat,
+        and says no more than that.
+        """
+        frame = inspect.currentframe()
+        while frame is not None and frame.f_code.co_name in ("_compare", "both", "both_files"):
+            frame = frame.f_back
+        if frame is not None:
+            arguments = {name: value for name, value in frame.f_locals.items() if name not in ("self", "action")}
+            self.history.append(f"{frame.f_code.co_name} {arguments}: {_short(mounted)}")
+        if mounted != twin:
+            self._give_up(f"the mount: {_short(mounted)}; local: {_short(twin)}")
+
+    def _give_up(self, text: str) -> None:
+        print(*self.history, text, sep="\n", file=sys.stderr, flush=True)
+        raise AssertionError(text)
 
     def is_open(self) -> bool:
         return bool(self.open)
@@ -172,10 +194,11 @@ class Twins(RuleBasedStateMachine):
         opened = [file for file in files if isinstance(file, int)]
         if len(opened) == 2:
             self.open.append((opened[0], opened[1]))
+            self._compare("opened", "opened")
             return
         for file in opened:
             os.close(file)
-        assert not opened and files[0] == files[1], f"the mount: {files[0]}; local: {files[1]}"
+        self._compare(files[0], files[1])
 
     @precondition(is_open)
     @rule(index=INDEXES)
@@ -237,16 +260,22 @@ class Twins(RuleBasedStateMachine):
 
     # -- the end ----------------------------------------------------------------------------------------------------
 
+    def _compare_trees(self) -> None:
+        one, other = map(_tree, self.tops)
+        for path in sorted(one.keys() | other.keys()):
+            if one.get(path) != other.get(path):
+                self._give_up(f"{path}: the mount has {_short(one.get(path))}; local: {_short(other.get(path))}")
+
     def teardown(self) -> None:
         if not hasattr(self, "tops"):
             return
         try:
             while self.open:
                 self.close(0)
-            _same_trees(*self.tops)
+            self._compare_trees()
             for remount in self.remounts:
                 remount()
-            _same_trees(*self.tops)
+            self._compare_trees()
         finally:
             for files in self.open:
                 for file in files:
@@ -273,13 +302,6 @@ def _shown(stat: os.stat_result) -> tuple[int, ...]:
     """What two file systems have to agree on."""
     kind = posix.S_IFMT(stat.st_mode)
     return (kind,) if kind == posix.S_IFDIR else (kind, stat.st_size, stat.st_nlink)
-
-
-def _same_trees(mounted: Path, local: Path) -> None:
-    one, other = _tree(mounted), _tree(local)
-    for path in sorted(one.keys() | other.keys()):
-        shown = f"{path}: the mount has {_short(one.get(path))}; local: {_short(other.get(path))}"
-        assert one.get(path) == other.get(path), shown
 
 
 def _tree(top: Path) -> dict[str, Any]:
