@@ -5,8 +5,8 @@ when that leads to the file that is renamed, it takes the two names for hard lin
 such a rename must not be found. Nothing in a FUSE request says what it is for; the caller, who is waiting in the system
 call, can be looked at. That is done only for names that differ from what is there in nothing but case.
 
-If the caller can't be looked at (another PID namespace, io_uring, an architecture that is not listed), the rename does
-what it does on other file systems of this kind: nothing.
+If the caller can't be looked at (another PID namespace, io_uring, an architecture that is not listed, a mount that is
+not root's on a system where Yama forbids it), the rename does what it does on other file systems of this kind: nothing.
 """
 
 from __future__ import annotations

@@ -32,6 +32,8 @@ from dfsfs.smb.reparse import (
 from dfsfs.smb.wire import RELATED_FILE_ID, Access, CreateDisposition, CreateOptions, FileInfoClass, Fsctl, InfoType
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from dfsfs.smb.calls import Response
     from dfsfs.smb.fscc import FileStat
     from dfsfs.unc import UncPath
@@ -114,48 +116,50 @@ class SpecialFiles(PathChannel):
         if self._lacks_reparse_points:
             return await self.make_mfsymlink(path, special)
         change = wire.encode_ioctl(Fsctl.SET_REPARSE_POINT, encode_reparse(special), 0)
-        file_id, (answer,) = await self._make(path, change)
-        if is_failure(answer.status):
-            # A server may also lack the right for this file only: Windows asks for a privilege to make symbolic links.
-            self._lacks_reparse_points = answer.status in _UNSUPPORTED
-            await self._unmake(path, file_id)
+        status = await self._make(path, change)
+        if is_failure(status):
+            # A server may also refuse this file only: Windows asks for a privilege to make symbolic links.
+            self._lacks_reparse_points = status in _UNSUPPORTED
             return await self.make_mfsymlink(path, special)
-        await self._made(path, file_id)
         return await self.stat(path)
 
     async def make_mfsymlink(self, path: UncPath, special: Special) -> FileStat:
         """Makes a symbolic link as a file with the target in it. Errors as in make_special."""
         content = encode_mfsymlink(special.target) if special.kind == posix.S_IFLNK else None
         if content is None:
-            status = NtStatus.NAME_TOO_LONG if special.kind == posix.S_IFLNK else NtStatus.NOT_SUPPORTED
-            raise SmbError(status, f"making {path}, for which the server has no form")
-        file_id, (answer,) = await self._make(path, wire.encode_write(RELATED_FILE_ID, 0, content))
-        if is_failure(answer.status):
-            await self._unmake(path, file_id)
-        self.check(answer, f"making {path}")
-        await self._made(path, file_id)
+            reason = NtStatus.NAME_TOO_LONG if special.kind == posix.S_IFLNK else NtStatus.NOT_SUPPORTED
+            raise SmbError(reason, f"making {path}, for which the server has no form")
+        status = await self._make(path, wire.encode_write(RELATED_FILE_ID, 0, content))
+        if is_failure(status):
+            raise SmbError(status, f"making {path}")
         return await self.stat(path)
 
-    async def _make(self, path: UncPath, then: wire.Request) -> tuple[bytes, list[Response]]:
-        """Makes an empty file and does something with it. The handle, and what came of that."""
+    async def _make(self, path: UncPath, then: wire.Request) -> int:
+        """Makes an empty file and something of it. The status of the latter; if that failed, there is no file."""
+        what = f"making {path}"
         create = self._create(
             path,
             access=Access.WRITE | Access.DELETE,
             disposition=CreateDisposition.CREATE,
             options=CreateOptions.NON_DIRECTORY_FILE | OPEN_REPARSE_POINT,
         )
-        made, *answers = await self.call([create, then])
-        self.check(made, f"making {path}")
-        return wire.decode_create(made.message).file_id, answers
-
-    async def _unmake(self, path: UncPath, file_id: bytes) -> None:
+        made, answer = await self.call([create, then])
+        self.check(made, what)
+        file_id = wire.decode_create(made.message).file_id
         removal = wire.encode_set_info(file_id, FileInfoClass.DISPOSITION, fscc.encode_disposition())
-        for response in await self.call([removal, wire.encode_close(file_id)]):
-            self.check(response, f"making {path}")
+        changes = [removal] if is_failure(answer.status) else []
+        await self._end(file_id, changes, what)
+        return answer.status
 
-    async def _made(self, path: UncPath, file_id: bytes) -> None:
-        (closed,) = await self.call([wire.encode_close(file_id)])
-        self.check(closed, f"making {path}")
+    async def _end(self, file_id: bytes, changes: Sequence[wire.Request], what: str) -> None:
+        """Does something through a handle and closes it, also if nobody waits for that any more."""
+        try:
+            responses = await self.call([*changes, wire.encode_close(file_id)])
+        except BaseException:
+            self.post([wire.encode_close(file_id)])
+            raise
+        for response in responses:
+            self.check(response, what)
 
     # -- changing ---------------------------------------------------------------------------------------------------
 
@@ -173,8 +177,8 @@ class SpecialFiles(PathChannel):
         info, what = fscc.encode_rename("\\".join(new.below_share), replace=replace), f"rename of {old} to {new}"
         file_id, data = await self._open_special(old, Access.DELETE | Access.WRITE_ATTRIBUTES, what)
         renaming = wire.encode_set_info(file_id, FileInfoClass.RENAME, info)
-        renamed, looked = await self.call([renaming, wire.encode_query_all()])
         try:
+            renamed, looked = await self.call([renaming, wire.encode_query_all()])
             self.check(renamed, what)
             if not self.decode_stat(looked, what).attributes & fscc.FileAttributes.REPARSE_POINT:
                 (repaired,) = await self.call([wire.encode_ioctl(Fsctl.SET_REPARSE_POINT, data, 0, file_id)])
@@ -196,8 +200,7 @@ class SpecialFiles(PathChannel):
         self, path: UncPath, access: Access, info_class: FileInfoClass, info: bytes, what: str
     ) -> None:
         file_id, _ = await self._open_special(path, access, what)
-        for response in await self.call([wire.encode_set_info(file_id, info_class, info), wire.encode_close(file_id)]):
-            self.check(response, what)
+        await self._end(file_id, [wire.encode_set_info(file_id, info_class, info)], what)
 
     async def _open_special(self, path: UncPath, access: Access, what: str) -> tuple[bytes, bytes]:
         """A handle on what is certainly a reparse point and no DFS link, and its data."""

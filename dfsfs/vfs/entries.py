@@ -81,10 +81,7 @@ class Entries:
             stat, share = await self._places.run_in(parent, name, operation)
         except Covered as link:
             raise PosixError(errno.EEXIST, f"{link.prefix} is a DFS link") from None
-        self._places.made(parent, name, stat)
-        node = self._places.table.observe(parent, name, stat, share)
-        self._places.table.changed(node)
-        self._places.note(node, stat, node.changes)
+        node = self._made(parent, name, stat, share)
         self._places.views.keep(node, (), Origin(share, self._places.table.epoch, self._places.clock()))
         return node
 
@@ -114,6 +111,10 @@ class Entries:
             if error.errno in (errno.EOPNOTSUPP, errno.ENODATA):
                 raise PosixError(errno.EPERM, f"{name}: the server has no form for that") from None
             raise
+        return self._made(parent, name, stat, share)
+
+    def _made(self, parent: Node, name: str, stat: FileStat, share: UncPath) -> Node:
+        """The node of what was made under a name that nothing had."""
         self._places.made(parent, name, stat)
         node = self._places.table.observe(parent, name, stat, share)
         self._places.table.changed(node)
