@@ -12,6 +12,7 @@
     user.dfsfs.targets           all targets of the DFS root or link that it is below, one in a line, the first first
     user.dfsfs.referral          that root or link
     user.dfsfs.ttl               for how many seconds more its targets are good
+    user.dfsfs.copy              can only be set, and copies on the server: see copying.py
 
 Only EAs and streams are listed: they belong to the file, and whoever copies it copies them along. That costs nothing
 for a file of which is known that it has none, and otherwise one request. The others would be copied to where they make
