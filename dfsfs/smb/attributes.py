@@ -60,11 +60,8 @@ class ExtendedAttributes(PathChannel):
         """What the file system below the share can do; asked for once. One round trip."""
         if self._features is None:
             what = f"features of {self.share}"
-            create = self._create(self.share, access=Access.READ_ATTRIBUTES, disposition=CreateDisposition.OPEN)
             query = wire.encode_query_info(RELATED_FILE_ID, InfoType.FILESYSTEM, FsInfoClass.ATTRIBUTE, 1024)
-            created, queried, _ = await self.call([create, query, wire.encode_close(RELATED_FILE_ID)])
-            self.check(created, what)
-            self.check(queried, what, NtStatus.BUFFER_OVERFLOW)
+            queried = await self._query(self.share, Access.READ_ATTRIBUTES, query, what, NtStatus.BUFFER_OVERFLOW)
             output = wire.decode_output(queried.message)
             if len(output) < 4:
                 raise WireError(f"FileFsAttributeInformation of {len(output)} bytes")
@@ -76,13 +73,10 @@ class ExtendedAttributes(PathChannel):
     async def read_eas(self, path: UncPath) -> dict[bytes, bytes]:
         """The extended attributes of a file or folder. One round trip."""
         what = f"reading extended attributes of {path}"
-        create = self._create(path, access=Access.READ_EA, disposition=CreateDisposition.OPEN)
         query = wire.encode_query_info(RELATED_FILE_ID, InfoType.FILE, FileInfoClass.FULL_EA, _SIZE)
-        created, queried, _ = await self.call([create, query, wire.encode_close(RELATED_FILE_ID)])
-        self.check(created, what)
+        queried = await self._query(path, Access.READ_EA, query, what, *_NONE)
         if queried.status in _NONE:
             return {}
-        self.check(queried, what)
         return decode_eas(wire.decode_output(queried.message))
 
     async def set_ea(self, path: UncPath, name: bytes, value: bytes) -> None:
@@ -94,12 +88,8 @@ class ExtendedAttributes(PathChannel):
 
     async def list_streams(self, path: UncPath) -> dict[str, int]:
         """The alternate data streams of a file or folder, with their sizes in bytes. One round trip."""
-        what = f"listing streams of {path}"
-        create = self._create(path, access=Access.READ_ATTRIBUTES, disposition=CreateDisposition.OPEN)
         query = wire.encode_query_info(RELATED_FILE_ID, InfoType.FILE, FileInfoClass.STREAM, _SIZE)
-        created, queried, _ = await self.call([create, query, wire.encode_close(RELATED_FILE_ID)])
-        self.check(created, what)
-        self.check(queried, what)
+        queried = await self._query(path, Access.READ_ATTRIBUTES, query, f"listing streams of {path}")
         return decode_streams(wire.decode_output(queried.message))
 
     async def read_stream(self, path: UncPath, name: str) -> Buffer:
@@ -138,12 +128,9 @@ class ExtendedAttributes(PathChannel):
     async def read_security(self, path: UncPath) -> bytes:
         """Owner, group and DACL as a self-relative security descriptor (MS-DTYP 2.4.6). One round trip."""
         what = f"reading the security descriptor of {path}"
-        create = self._create(path, access=Access.READ_CONTROL, disposition=CreateDisposition.OPEN)
         parts = SecurityPart.OWNER | SecurityPart.GROUP | SecurityPart.DACL
         query = wire.encode_query_security(RELATED_FILE_ID, parts, _SIZE)
-        created, queried, _ = await self.call([create, query, wire.encode_close(RELATED_FILE_ID)])
-        self.check(created, what)
-        self.check(queried, what)
+        queried = await self._query(path, Access.READ_CONTROL, query, what)
         return bytes(wire.decode_output(queried.message))
 
     async def write_dacl(self, path: UncPath, descriptor: bytes) -> None:

@@ -21,6 +21,7 @@ from dfsfs.smb.wire import RELATED_FILE_ID, Access, CreateDisposition, CreateOpt
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from dfsfs.ntstatus import NtStatus
     from dfsfs.smb.calls import Response
     from dfsfs.smb.fscc import FileStat
     from dfsfs.smb.leases import LeaseRequest
@@ -75,6 +76,14 @@ class PathChannel(Channel):
         created, queried, _ = responses
         self.check(created, what)
         return self.decode_stat(queried, what)
+
+    async def _query(self, path: UncPath, access: Access, query: Request, what: str, *accepted: NtStatus) -> Response:
+        """The answer to one question about something, which is opened for it and closed again. One round trip."""
+        create = self._create(path, access=access, disposition=CreateDisposition.OPEN)
+        created, queried, _ = await self.call([create, query, wire.encode_close(RELATED_FILE_ID)])
+        self.check(created, what)
+        self.check(queried, what, *accepted)
+        return queried
 
     def _setting(
         self,

@@ -325,12 +325,8 @@ class Tree(SpecialFiles, ExtendedAttributes, Snapshots):
 
     async def volume_size(self) -> VolumeSize:
         """Size and free space of the volume below the share. One round trip. Errors as in stat."""
-        what = f"statfs of {self.share}"
-        create = self._create(self.share, access=Access.READ_ATTRIBUTES, disposition=CreateDisposition.OPEN)
         query = wire.encode_query_info(RELATED_FILE_ID, InfoType.FILESYSTEM, FsInfoClass.FULL_SIZE, 64)
-        created, queried, _ = await self.call([create, query, wire.encode_close(RELATED_FILE_ID)])
-        self.check(created, what)
-        self.check(queried, what)
+        queried = await self._query(self.share, Access.READ_ATTRIBUTES, query, f"statfs of {self.share}")
         return fscc.decode_full_size(wire.decode_output(queried.message))
 
     async def referral(self, code: Fsctl, request: bytes, max_output: int) -> tuple[int, bytes]:

@@ -70,19 +70,10 @@ class Entries:
             DfsfsError: the server's answer.
         """
 
-        async def operation(attempt: Attempt) -> tuple[FileStat, UncPath]:
-            try:
-                return await attempt.tree.make_directory(attempt.path), attempt.tree.volume
-            except DfsfsError as error:
-                raise_if_unknown(attempt, error)
-                raise
-
-        try:
-            stat, share = await self._places.run_in(parent, name, operation)
-        except Covered as link:
-            raise PosixError(errno.EEXIST, f"{link.prefix} is a DFS link") from None
-        node = self._made(parent, name, stat, share)
-        self._places.views.keep(node, (), Origin(share, self._places.table.epoch, self._places.clock()))
+        node = await self._make(parent, name, lambda attempt: attempt.tree.make_directory(attempt.path))
+        assert node.share is not None
+        origin = Origin(node.share, self._places.table.epoch, self._places.clock())
+        self._places.views.keep(node, (), origin)
         return node
 
     async def make_special(self, parent: Node, name: str, special: Special) -> Node:
@@ -94,11 +85,25 @@ class Entries:
             DfsfsError: the server's answer.
         """
 
+        as_file = self._files_for_links and special.kind == posix.S_IFLNK
+
+        def make(attempt: Attempt) -> Awaitable[FileStat]:
+            tree = attempt.tree
+            return (tree.make_mfsymlink if as_file else tree.make_special)(attempt.path, special)
+
+        try:
+            return await self._make(parent, name, make)
+        except SmbError as error:
+            if error.errno in (errno.EOPNOTSUPP, errno.ENODATA):
+                raise PosixError(errno.EPERM, f"{name}: the server has no form for that") from None
+            raise
+
+    async def _make(self, parent: Node, name: str, making: Callable[[Attempt], Awaitable[FileStat]]) -> Node:
+        """The node of what `making` makes under a name that nothing has."""
+
         async def operation(attempt: Attempt) -> tuple[FileStat, UncPath]:
-            as_file = self._files_for_links and special.kind == posix.S_IFLNK
-            make = attempt.tree.make_mfsymlink if as_file else attempt.tree.make_special
             try:
-                return await make(attempt.path, special), attempt.tree.volume
+                return await making(attempt), attempt.tree.volume
             except DfsfsError as error:
                 raise_if_unknown(attempt, error)
                 raise
@@ -107,14 +112,6 @@ class Entries:
             stat, share = await self._places.run_in(parent, name, operation)
         except Covered as link:
             raise PosixError(errno.EEXIST, f"{link.prefix} is a DFS link") from None
-        except SmbError as error:
-            if error.errno in (errno.EOPNOTSUPP, errno.ENODATA):
-                raise PosixError(errno.EPERM, f"{name}: the server has no form for that") from None
-            raise
-        return self._made(parent, name, stat, share)
-
-    def _made(self, parent: Node, name: str, stat: FileStat, share: UncPath) -> Node:
-        """The node of what was made under a name that nothing had."""
         self._places.made(parent, name, stat)
         node = self._places.table.observe(parent, name, stat, share)
         self._places.table.changed(node)

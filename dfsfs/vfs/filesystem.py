@@ -100,9 +100,10 @@ class FileSystem:
         folder, wire_name = self._places.folder(parent), self._wire(name)
         if folder.lists_snapshots:
             return self._counted(await self._snapshots.look_up(folder, wire_name))
-        known = self._places.table.child(folder, wire_name)
-        if known is not None and known.lists_snapshots:
-            return self._counted(known)
+        if wire_name == SNAPSHOTS:
+            known = self._places.table.child(folder, wire_name)
+            if known is not None and known.lists_snapshots:
+                return self._counted(known)
         await self._files.settle_name(folder, wire_name)
         try:
             return self._counted(await self._places.look_up(folder, wire_name))
@@ -141,7 +142,7 @@ class FileSystem:
 
     async def getattr(self, ino: int) -> Attributes:
         node = self._places.node(ino)
-        if not self._is_fresh(node):
+        if not self._places.is_fresh(node):
             await self._files.settle(node)
             if node.is_directory and node.detached and node.stat is not None:
                 return replace(self._places.attributes(node), nlink=0)  # removed while a program is in it
@@ -154,7 +155,7 @@ class FileSystem:
     def getattr_known(self, ino: int) -> Attributes | None:
         """The answer of `getattr` if it can be given at once, else None."""
         node = self._places.table.get(ino)
-        if node is None or not self._is_fresh(node):
+        if node is None or not self._places.is_fresh(node):
             return None
         return self._places.attributes(node)
 
@@ -184,7 +185,7 @@ class FileSystem:
         if attributes is None and not changes.sets_times:
             return
         info = encode_basic_information(None, changes.atime_ns, changes.mtime_ns, None, attributes or 0)
-        known = self._is_fresh(node)
+        known = self._places.is_fresh(node)
         expires, before = node.expires, node.changes
         now = await self._files.set_basic(node, info)
         known = known and node.changes == before
@@ -400,9 +401,6 @@ class FileSystem:
     def _counted(self, node: Node) -> Attributes:
         self._places.table.count_lookup(node)
         return self._places.attributes(node)
-
-    def _is_fresh(self, node: Node) -> bool:
-        return node.stat is not None and node.expires > self._places.clock()
 
     def _listing(self, handle: int) -> Listing | SnapshotListing:
         listing = self._listings.get(handle)

@@ -320,6 +320,10 @@ class Places:
         junction = link.anchor.junction
         return junction.binding is not None and junction.binding.tree.alive and self.clock() < junction.refresh_at
 
+    def is_fresh(self, node: Node) -> bool:
+        """Whether what is known of a node's attributes may be believed."""
+        return node.stat is not None and node.expires > self.clock()
+
     def is_bound(self, link: Node) -> bool:
         """Whether somebody has entered a link, and its target is still there."""
         assert link.anchor is not None
@@ -402,7 +406,7 @@ class Places:
             PosixError: ESTALE, the node is gone or another file has its name.
             DfsfsError: the server's answer.
         """
-        if node.expires > self.clock() and node.stat is not None:
+        if self.is_fresh(node):
             return
         if node.is_link:
             await self._refresh_link(node)

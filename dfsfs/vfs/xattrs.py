@@ -149,8 +149,7 @@ class Xattrs:
         return node.is_link and not self._places.is_bound(node)
 
     def _may_have_eas(self, node: Node) -> bool:
-        is_fresh = node.stat is not None and node.expires > self._places.clock()
-        return not (is_fresh and node.stat is not None and node.stat.ea_size == 0)
+        return not (self._places.is_fresh(node) and node.stat is not None and node.stat.ea_size == 0)
 
     async def _read_ea(self, node: Node, name: bytes) -> bytes:
         if not self._is_left_alone(node) and self._may_have_eas(node):
