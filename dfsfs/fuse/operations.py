@@ -57,16 +57,16 @@ class DfsOperations(pyfuse3.Operations):
     async def lookup(self, parent_inode: int, name: bytes, ctx: RequestContext) -> EntryAttributes:
         known = self._lookup_known(parent_inode, name)
         entry = known if known is not None else await self._lookup(parent_inode, name)
-        if entry.st_ino and self._is_new_spelling(parent_inode, name, ctx.pid):
+        if entry.st_ino and self._is_new_spelling(entry.st_ino, parent_inode, name, ctx.pid):
             self._fs.forget(entry.st_ino, 1)
             entry = EntryAttributes()
             entry.st_ino = 0
         return entry
 
     @prompt
-    def _is_new_spelling(self, parent_inode: int, name: bytes, thread: int) -> bool:
+    def _is_new_spelling(self, inode: int, parent_inode: int, name: bytes, thread: int) -> bool:
         """Whether a name is looked up for a rename that changes nothing but the case of what has it: see caller.py."""
-        spelling = self._fs.other_spelling(parent_inode, name)
+        spelling = self._fs.other_spelling(inode, parent_inode, name)
         return spelling is not None and renames_to(thread, spelling, name)
 
     @prompt

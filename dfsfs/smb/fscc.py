@@ -14,16 +14,12 @@ from typing import TYPE_CHECKING
 
 from dfsfs.errors import WireError
 from dfsfs.filetime import filetime_to_ns, ns_to_filetime
+from dfsfs.smb.reparse import ReparseTag
 
 if TYPE_CHECKING:
     from dfsfs.smb.reparse import Special
 
 Buffer = bytes | bytearray | memoryview
-
-REPARSE_TAG_DFS = 0x8000000A
-"""A DFS link in a namespace root (MS-FSCC 2.1.2.1)."""
-REPARSE_TAG_DFSR = 0x80000012
-"""A folder that DFS Replication watches over; servers show DFS links with it, too."""
 
 _MAX_SIZE = 0x7FFFFFFFFFFFFFFF
 """Sizes are signed on the wire (MS-FSCC 2.4); the kernel can't be told of one that is negative or larger."""
@@ -87,7 +83,7 @@ class FileStat:
     @property
     def is_dfs_link(self) -> bool:
         """Whether this is the place of a DFS link in a namespace root."""
-        return bool(self.attributes & _REPARSE_POINT) and self.reparse_tag in (REPARSE_TAG_DFS, REPARSE_TAG_DFSR)
+        return bool(self.attributes & _REPARSE_POINT) and self.reparse_tag in (ReparseTag.DFS, ReparseTag.DFSR)
 
 
 @dataclass(frozen=True, slots=True)

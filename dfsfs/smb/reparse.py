@@ -27,7 +27,9 @@ class ReparseTag(IntEnum):
     """The tags that dfsfs knows by name (MS-FSCC 2.1.2.1)."""
 
     DFS = 0x8000000A
+    """A DFS link in a namespace root."""
     DFSR = 0x80000012
+    """A folder that DFS Replication watches over; servers show DFS links with it, too."""
     MOUNT_POINT = 0xA0000003
     SYMLINK = 0xA000000C
     NFS = 0x80000014

@@ -112,14 +112,15 @@ class FileSystem:
                 raise
         return self._counted(await self._snapshots.folder_in(folder))
 
-    def other_spelling(self, parent: int, name: bytes) -> bytes | None:
-        """How a name is spelled that is known in a folder and differs from `name` in nothing but case, if one does."""
-        folder = self._places.table.get(parent)
-        if folder is None:
+    def other_spelling(self, ino: int, parent: int, name: bytes) -> bytes | None:
+        """How the name of a node in a folder is spelled, if that differs from `name`, which leads to it, in case."""
+        node, folder = self._places.table.get(ino), self._places.table.get(parent)
+        if node is None or folder is None:
             return None
         wire_name = self._wire(name)
-        node = self._places.table.child(folder, wire_name)
-        for place, known in () if node is None else node.names:
+        if node.parent is folder and node.name == wire_name:
+            return None  # as good as always
+        for place, known in node.names:
             if place is folder and known != wire_name and fold_name(known) == fold_name(wire_name):
                 return self._places.names.from_wire(known)
         return None

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from dfsfs.errors import UNREACHED, DfsfsError, PosixError
 from dfsfs.namespace.junction import Covered, Location
-from dfsfs.smb.fscc import REPARSE_TAG_DFS
+from dfsfs.smb.reparse import ReparseTag
 from dfsfs.unc import fold_name
 from dfsfs.vfs.looks import looked_at
 from dfsfs.vfs.nodes import NEVER, Node, NodeTable
@@ -480,7 +480,7 @@ def is_marked_link(stat: FileStat) -> bool:
     The tag of DFS Replication is no proof: replicated folders have it, too. Such an entry is taken for a folder, and
     for a link as soon as the server says so.
     """
-    return stat.is_dfs_link and stat.reparse_tag == REPARSE_TAG_DFS
+    return stat.is_dfs_link and stat.reparse_tag == ReparseTag.DFS
 
 
 async def stat_of(attempt: Attempt) -> tuple[FileStat, UncPath]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import uuid
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.integration.mounts import mounted
+from tests.integration.mounts import mounted, scratch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,22 +25,12 @@ def mount(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture
 def work(mount: Path) -> Iterator[Path]:
     """An empty folder in link-single, removed with all that a test has put there."""
-    folder = mount / "link-single" / f"work-{uuid.uuid4().hex[:8]}"
-    folder.mkdir()
-    yield folder
-    remove_tree(folder)
+    with scratch(mount / "link-single") as folder:
+        yield folder
 
 
 @pytest.fixture
 def other(mount: Path) -> Iterator[Path]:
-    """The same on another server, behind dir/sub/link or, encrypted, link-secret."""
-    folder = mount / "link-secret" / f"work-{uuid.uuid4().hex[:8]}"
-    folder.mkdir()
-    yield folder
-    remove_tree(folder)
-
-
-def remove_tree(folder: Path) -> None:
-    import subprocess
-
-    subprocess.run(["rm", "-rf", str(folder)], check=True, timeout=120)
+    """The same on another server, behind link-secret, encrypted."""
+    with scratch(mount / "link-secret") as folder:
+        yield folder

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import time
+import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -83,6 +84,17 @@ def mounted(lab: Lab, mountpoint: Path, options: str = "", unc: str | None = Non
         unmount(mountpoint)
     finally:
         clean_up(mountpoint)
+
+
+@contextlib.contextmanager
+def scratch(link: Path) -> Iterator[Path]:
+    """An empty folder behind a link of a mount, removed with all that a test has put there."""
+    folder = link / f"work-{uuid.uuid4().hex[:8]}"
+    folder.mkdir()
+    try:
+        yield folder
+    finally:
+        subprocess.run(["rm", "-rf", str(folder)], check=True, timeout=120)
 
 
 def clean_up(mountpoint: Path) -> None:

@@ -17,8 +17,7 @@ import trio
 from dfsfs.smb import wire
 from dfsfs.smb.reparse import ReparseTag
 from dfsfs.smb.wire import Access, CreateDisposition, Fsctl
-from tests.integration.conftest import remove_tree
-from tests.integration.mounts import mounted, refused
+from tests.integration.mounts import mounted, refused, scratch
 from tests.lab_smb.clients import open_pool, share_of
 
 if TYPE_CHECKING:
@@ -33,11 +32,8 @@ pytestmark = [pytest.mark.lab, pytest.mark.mount]
 @pytest.fixture
 def here(lab: Lab, tmp_path: Path) -> Iterator[Path]:
     """A folder in link-single of a mount of its own, for tests that need another Samba."""
-    with mounted(lab, tmp_path / "dfs", "actimeo=0") as top:
-        folder = top / "link-single" / f"work-{uuid.uuid4().hex[:8]}"
-        folder.mkdir()
+    with mounted(lab, tmp_path / "dfs", "actimeo=0") as top, scratch(top / "link-single") as folder:
         yield folder
-        remove_tree(folder)
 
 
 # -- hard links -------------------------------------------------------------------------------------------------------
@@ -170,13 +166,9 @@ def test_special_files_where_the_server_has_them(here: Path, lab: Lab, kind: int
 
 
 def test_tar_and_rsync_carry_links(lab: Lab, tmp_path: Path) -> None:
-    with mounted(lab, tmp_path / "dfs", "file_mode=0644,dir_mode=0755") as top:
-        work = top / "link-single" / f"work-{uuid.uuid4().hex[:8]}"
-        work.mkdir()
-        try:
-            _carry_links(work, tmp_path / "source", tmp_path / "all.tar")
-        finally:
-            remove_tree(work)
+    options = "file_mode=0644,dir_mode=0755"
+    with mounted(lab, tmp_path / "dfs", options) as top, scratch(top / "link-single") as work:
+        _carry_links(work, tmp_path / "source", tmp_path / "all.tar")
 
 
 def _carry_links(work: Path, source: Path, archive: Path) -> None:

@@ -7,13 +7,11 @@ import os
 import struct
 import subprocess
 import time
-import uuid
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.integration.conftest import remove_tree
-from tests.integration.mounts import mounted, refused
+from tests.integration.mounts import mounted, refused, scratch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,10 +25,8 @@ pytestmark = [pytest.mark.lab, pytest.mark.mount]
 @pytest.fixture
 def rich(mount: Path) -> Iterator[Path]:
     """A folder on a share with alternate data streams and Windows ACLs."""
-    folder = mount / "link-rich" / f"work-{uuid.uuid4().hex[:8]}"
-    folder.mkdir()
-    yield folder
-    remove_tree(folder)
+    with scratch(mount / "link-rich") as folder:
+        yield folder
 
 
 # -- EAs --------------------------------------------------------------------------------------------------------------

@@ -14,8 +14,6 @@ from smbprotocol import file_info
 from dfsfs.errors import WireError
 from dfsfs.filetime import filetime_to_ns, ns_to_filetime
 from dfsfs.smb.fscc import (
-    REPARSE_TAG_DFS,
-    REPARSE_TAG_DFSR,
     FileAttributes,
     FileStat,
     decode_all_information,
@@ -26,6 +24,7 @@ from dfsfs.smb.fscc import (
     encode_end_of_file,
     encode_rename,
 )
+from dfsfs.smb.reparse import ReparseTag
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -143,10 +142,10 @@ def test_no_bytes_are_no_entries() -> None:
 @pytest.mark.parametrize(
     ("attributes", "ea_size", "tag", "is_link"),
     [
-        (DIRECTORY_LINK, REPARSE_TAG_DFS, REPARSE_TAG_DFS, True),
-        (DIRECTORY_LINK, REPARSE_TAG_DFSR, REPARSE_TAG_DFSR, True),
+        (DIRECTORY_LINK, ReparseTag.DFS, ReparseTag.DFS, True),
+        (DIRECTORY_LINK, ReparseTag.DFSR, ReparseTag.DFSR, True),
         (DIRECTORY_LINK, 0xA000000C, 0xA000000C, False),
-        (FileAttributes.DIRECTORY, REPARSE_TAG_DFS, 0, False),  # then EaSize is the size of the EAs
+        (FileAttributes.DIRECTORY, ReparseTag.DFS, 0, False),  # then EaSize is the size of the EAs
     ],
 )
 def test_ea_size_is_the_tag_of_a_reparse_point(attributes: int, ea_size: int, tag: int, is_link: bool) -> None:
