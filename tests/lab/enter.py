@@ -8,6 +8,8 @@ tmpfs on FOLDER/ns, which nobody looks into, carries TAG as its source: it marks
 folders of the system's own Samba are covered by empty ones: pdbedit, for one, falls back to them if it cannot read its
 smb.conf.
 
+FOLDER/run, if there is one, takes the place of /run/samba.
+
 FUSE mounts are detached in the new namespace. A mount lives as long as any namespace holds it: a mount that happened to
 be there when a host started could otherwise never be unmounted while the host runs.
 
@@ -30,6 +32,8 @@ MNT_DETACH = 2
 
 SYSTEM_FOLDERS = ("/etc/samba", "/run/samba", "/var/cache/samba", "/var/lib/samba", "/var/log/samba")
 """Where a Samba that belongs to the machine keeps its things."""
+SOCKETS = "/run/samba"
+"""Where the libraries of Samba look for winbindd, whatever smb.conf says."""
 LIBRARIES = "usr/lib/x86_64-linux-gnu"
 PRIVATE_FOLDERS = (f"{LIBRARIES}/samba", "usr/libexec/samba", "usr/share/samba")
 """Where a Samba looks for its modules, helpers and tables: the paths are compiled in."""
@@ -70,6 +74,10 @@ def enter(tag: str, folder: str, root: str) -> None:
         _libc.umount2(mounted, MNT_DETACH)  # a failure only means that this one stays pinned
     for target in (os.path.join(folder, "ns"), *filter(os.path.isdir, SYSTEM_FOLDERS)):
         _mount(tag, target, "tmpfs", 0, "size=4m,mode=755")
+    run = os.path.join(folder, "run")
+    if os.path.isdir(run):
+        os.makedirs(SOCKETS, exist_ok=True)
+        _mount(run, SOCKETS, None, MS_BIND)
     etc = os.path.join(folder, "etc")
     for name in sorted(os.listdir(etc)):
         _mount(os.path.join(etc, name), os.path.join("/etc", name), None, MS_BIND)

@@ -46,7 +46,7 @@ _GLOBAL: tuple[tuple[str, str], ...] = (
 )
 
 
-def _section(name: str, options: tuple[tuple[str, str], ...]) -> str:
+def section(name: str, options: tuple[tuple[str, str], ...]) -> str:
     return "\n".join((f"[{name}]", *(f"    {key} = {value}" for key, value in options), ""))
 
 
@@ -65,13 +65,13 @@ def smb_conf(host: Host, address: str, folder: Path) -> str:
         ("winbindd socket directory", f"{folder}/winbind"),
         ("log file", f"{folder}/log/smbd.log"),
     )
-    sections = [_section("global", _GLOBAL + own)]
+    sections = [section("global", _GLOBAL + own)]
     for share in host.shares:
         root = (("msdfs root", "yes"),) if share.is_dfs_root else ()
         path = f"{folder}/shares/{share.name}"
         own_options = tuple((key, value.format(path=path)) for key, value in share.options)
         options = (("path", path), ("read only", "no"), *root, *own_options)
-        sections.append(_section(share.name, options))
+        sections.append(section(share.name, options))
     return "\n".join(sections)
 
 
