@@ -122,6 +122,18 @@ class SmbError(DfsfsError):
         self.what = what
 
 
+class TicketError(DfsfsError):
+    """There is no Kerberos ticket for a server. `spn` is the server's name in Kerberos, `source` where tickets come
+    from,
+    `reason` what the Kerberos library or the KDC says.
+    """
+
+    def __init__(self, spn: str, source: str, reason: str) -> None:
+        super().__init__(f"no Kerberos ticket for {spn} from {source}: {reason}", NtStatus.LOGON_FAILURE)
+        self.spn = spn
+        self.reason = reason
+
+
 class ConnectError(DfsfsError):
     """A server could not be reached, or did not complete negotiate and session setup in time.
 
@@ -181,6 +193,14 @@ class PosixError(DfsfsError):
     @property
     def disposition(self) -> Disposition:
         return Disposition.RETURN
+
+
+class UnprovenServer(PosixError):
+    """A share that is only to be had from a server that has proved who it is, and this one has not."""
+
+    def __init__(self, share: object) -> None:
+        text = f"{share} is only used if its server proves who it is, which takes Kerberos"
+        super().__init__(_errno.EACCES, text)
 
 
 class NamespaceLoop(PosixError):

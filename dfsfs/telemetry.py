@@ -190,6 +190,21 @@ class FailedOver(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class DomainFound(Event):
+    """Our domain was looked for and found, or something of it has changed."""
+
+    name: str
+    netbios: str
+    site: str
+    controllers: tuple[str, ...]
+
+    def __str__(self) -> str:
+        names = " or ".join(filter(None, (self.name, self.netbios))) or "of an unknown name"
+        site = f"; this computer is in the site {self.site}" if self.site else ""
+        return f"the domain is {names}, with the controllers {', '.join(self.controllers)}{site}"
+
+
+@dataclass(frozen=True, slots=True)
 class FailedBack(Event):
     """A junction went back to a target of the first set that answers again."""
 

@@ -9,12 +9,14 @@ import sys
 from typing import TYPE_CHECKING
 
 from dfsfs.cli import secrets
+from dfsfs.cli.kerberos import kerberos_login
 from dfsfs.config import ConfigError, Mounter, make_config, without_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from dfsfs.config.model import MountConfig, ParsedOptions
+    from dfsfs.smb.credentials import Login
     from dfsfs.unc import UncPath
 
 
@@ -44,7 +46,11 @@ def configure(unc: UncPath, options: ParsedOptions, warn: Callable[[str], None])
         MountError: a file can't be read.
     """
     surroundings = secrets.Surroundings(os.environ, _login_name, _terminal(), warn)
-    credentials = secrets.obtain_credentials(options, str(unc), surroundings)
+    credentials: Login
+    if options.security == "ntlmssp":
+        credentials = secrets.obtain_credentials(options, str(unc), surroundings)
+    else:
+        credentials = kerberos_login(options, surroundings)
     mounter = Mounter(
         os.getuid(), os.getgid(), lambda name: pwd.getpwnam(name).pw_uid, lambda name: grp.getgrnam(name).gr_gid
     )

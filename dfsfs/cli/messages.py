@@ -21,6 +21,8 @@ from dfsfs.errors import (
     PosixError,
     SecurityError,
     SmbError,
+    TicketError,
+    UnprovenServer,
     WireError,
 )
 from dfsfs.ntstatus import NtStatus, status_name
@@ -163,6 +165,10 @@ def _describe_own(error: DfsfsError, config: MountConfig) -> Verdict:
             text = f"can't connect to {error.host}:{config.transport.port}: {detail}; {advice}"
         case ConnectionLost():
             text = f"the connection was lost: {error}; check the network and the server, and try again"
+        case TicketError():
+            text = f"logging in with Kerberos: {error}; {_ticket_advice(error.reason)}"
+        case UnprovenServer():
+            text = f"{error}; use sec=krb5, or the option nohardened if you trust the network"
         case SecurityError():
             text = f"{error}; nothing of what the server says can be trusted, so the mount is given up"
         case WireError():
@@ -175,6 +181,21 @@ def _describe_own(error: DfsfsError, config: MountConfig) -> Verdict:
         case _:
             text = str(error)
     return Verdict(MOUNT_FAILURE, text)
+
+
+_TICKET_ADVICE = (
+    ("No credentials cache found|No Kerberos credentials|Matching credential not found", "get a ticket with kinit"),
+    ("xpired", "get a new ticket with kinit"),
+    ("not found in Kerberos database", "check the name of the server; an address or an alias has no tickets"),
+    ("Clock skew", "set the clock of this computer: it differs by more than 5 minutes from that of the domain"),
+    ("Cannot (contact|find|resolve)|no answer", "check DNS, /etc/krb5.conf, and that a domain controller is up"),
+    ("[Pp]reauthentication failed|Password incorrect|password", "check the user and the password, or the keytab"),
+    ("[Kk]eytab|Key table", "check keytab= and principal="),
+)
+
+
+def _ticket_advice(reason: str) -> str:
+    return next((advice for pattern, advice in _TICKET_ADVICE if re.search(pattern, reason)), "see klist and kinit")
 
 
 def _answer(error: SmbError, config: MountConfig) -> str:

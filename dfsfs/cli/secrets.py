@@ -66,6 +66,24 @@ def obtain_credentials(options: ParsedOptions, place: str, surroundings: Surroun
     return Credentials(username, password, domain)
 
 
+def given_login(options: ParsedOptions, surroundings: Surroundings) -> tuple[str, str, Secret | None]:
+    """Domain, user and password, as far as they were given: nothing is asked for or taken from who runs this.
+
+    Raises:
+        ConfigError, MountError: as for `obtain_credentials`.
+    """
+    file = CredentialsFile()
+    if options.credentials_file is not None:
+        file = _read_credentials(options.credentials_file, surroundings)
+    password = options.password
+    if password is None:
+        password = _password_of_environment(surroundings)
+    if password is None:
+        password = file.password
+    domain = options.domain if options.domain is not None else file.domain
+    return domain or "", options.username or file.username or "", password
+
+
 def _user(options: ParsedOptions, file: CredentialsFile, surroundings: Surroundings) -> tuple[str, str]:
     """Domain and name."""
     name, domain = options.username, options.domain

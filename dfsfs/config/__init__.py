@@ -31,11 +31,13 @@ from dfsfs.config.table import BY_NAME, DIALECTS, SECRETS, Option, Policy, Shari
 from dfsfs.config.values import password as check_password
 from dfsfs.config.values import sendable as check_sendable
 from dfsfs.config.values import username as check_username
-from dfsfs.smb.credentials import Credentials, Secret
+from dfsfs.smb.credentials import Secret
 from dfsfs.unc import UncError, UncPath, fold_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from dfsfs.smb.credentials import Login
 
 
 class ConfigError(Exception):
@@ -205,8 +207,12 @@ def _checked(options: ParsedOptions) -> ParsedOptions:
         options = replace(options, username=name, domain=options.domain if domain is None else domain)
     if options.ttl_min is not None and options.ttl_max is not None and options.ttl_min > options.ttl_max:
         raise ConfigError(f"option 'dfs_ttl_min={options.ttl_min}' is more than dfs_ttl_max={options.ttl_max}")
-    if options.seal and options.dialects == DIALECTS[:1]:
-        raise ConfigError("option 'seal' needs SMB 3.0, and option 'vers' says 2.1")
+    if (options.seal or options.security == "krb5p") and options.dialects == DIALECTS[:1]:
+        raise ConfigError("encryption (seal, sec=krb5p) needs SMB 3.0, and option 'vers' says 2.1")
+    if options.security == "ntlmssp":
+        for name, value in (("cruid", options.ticket_user), ("ccache", options.ccache), ("keytab", options.keytab)):
+            if value is not None:
+                raise ConfigError(f"option {name!r} is about Kerberos, which takes sec=krb5")
     return options
 
 
@@ -272,12 +278,14 @@ def _checked_text(text: str, check: Callable[[str], str], place: str) -> str:
 # -- the whole --------------------------------------------------------------------------------------------------------
 
 
-def make_config(unc: UncPath, options: ParsedOptions, credentials: Credentials, mounter: Mounter) -> MountConfig:
+def make_config(unc: UncPath, options: ParsedOptions, credentials: Login, mounter: Mounter) -> MountConfig:
     """Puts a mount together.
 
     Raises:
         ConfigError: a user or group of that name does not exist.
     """
+    if options.multiuser and mounter.uid != 0:
+        raise ConfigError("option 'multiuser' is for mounts that root makes")
     hosts = dict(options.hosts)
     if options.address is not None:
         # Other servers that the namespace leads to have addresses of their own.
@@ -285,12 +293,14 @@ def make_config(unc: UncPath, options: ParsedOptions, credentials: Credentials, 
     return MountConfig(
         unc=unc,
         credentials=credentials,
+        multiuser=options.multiuser,
         transport=TransportOptions(
             port=options.port,
             hosts=hosts,
             source=options.source,
             dialects=options.dialects,
-            seal=options.seal,
+            seal=options.seal or options.security == "krb5p",
+            hardened=options.hardened,
             connect_timeout=min(CONNECT_TIMEOUT, options.timeout),
             request_timeout=options.timeout,
             echo_interval=options.echo_interval,
@@ -303,7 +313,7 @@ def make_config(unc: UncPath, options: ParsedOptions, credentials: Credentials, 
             gid=_number("gid", options.gid, mounter.gid, mounter.find_group),
             file_mode=options.file_mode,
             dir_mode=options.dir_mode,
-            permission_checks=options.permission_checks,
+            permission_checks=_checks_permissions(options),
         ),
         caching=CachingOptions(
             options.cache_mode,
@@ -337,6 +347,8 @@ def _dfs_options(unc: UncPath, options: ParsedOptions) -> DfsOptions:
         max_hops=options.max_hops,
         site=options.site,
         controllers=options.controllers,
+        domain=options.domain or "",
+        suffixes=options.suffixes,
         prefer=options.prefer,
         pins=tuple(pins),
         ttl_min=options.ttl_min,
@@ -356,6 +368,11 @@ def _number(option: str, given: int | str | None, default: int, look_up: Callabl
         raise ConfigError(f"option '{option}={given}': this system has no {kind} of that name") from None
 
 
+def _checks_permissions(options: ParsedOptions) -> bool:
+    """Modes say nothing about users that only servers know: with multiuser those alone decide, as for mount.cifs."""
+    return options.permission_checks and not options.multiuser
+
+
 def _fuse_options(options: ParsedOptions, mounter: Mounter) -> tuple[str, ...]:
     sharing = options.sharing
     if sharing is None:
@@ -367,6 +384,6 @@ def _fuse_options(options: ParsedOptions, mounter: Mounter) -> tuple[str, ...]:
         ("noexec", not options.execute),
         ("allow_other", sharing is Sharing.EVERYBODY),
         ("allow_root", sharing is Sharing.ROOT),
-        ("default_permissions", options.permission_checks),
+        ("default_permissions", _checks_permissions(options)),
     )
     return tuple(word for word, wanted in words if wanted)

@@ -13,7 +13,7 @@ from dfsfs.config.table import DIALECTS, Sharing
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from dfsfs.smb.credentials import Credentials, Secret
+    from dfsfs.smb.credentials import Login, Secret
     from dfsfs.unc import UncPath
 
 CONNECT_TIMEOUT = 8.0
@@ -38,6 +38,13 @@ class ParsedOptions:
     password: Secret | None = None
     domain: str | None = None
     credentials_file: str | None = None
+    security: str = "ntlmssp"
+    ticket_user: int | str | None = None
+    ccache: str | None = None
+    keytab: str | None = None
+    principal: str | None = None
+    multiuser: bool = False
+    hardened: bool = True
     uid: int | str | None = None
     gid: int | str | None = None
     file_mode: int = MODE
@@ -51,6 +58,7 @@ class ParsedOptions:
     max_hops: int = MAX_HOPS
     site: str | None = None
     controllers: tuple[str, ...] = ()
+    suffixes: tuple[str, ...] = ()
     prefer: tuple[str, ...] = ()
     pins: Mapping[str, UncPath] = field(default_factory=dict)
     ttl_min: int | None = None
@@ -118,6 +126,10 @@ class DfsOptions:
     site: str | None
     controllers: tuple[str, ...]
     """Of the domain that this computer is in."""
+    domain: str
+    """The domain of the user, as it was given; empty if it was not."""
+    suffixes: tuple[str, ...]
+    """What may follow short names in DNS."""
     prefer: tuple[str, ...]
     pins: tuple[tuple[UncPath, UncPath], ...]
     ttl_min: int | None
@@ -136,6 +148,8 @@ class TransportOptions:
     source: str | None
     dialects: tuple[int, ...]
     seal: bool
+    hardened: bool
+    """SYSVOL and NETLOGON only from servers that prove who they are."""
     connect_timeout: float
     request_timeout: float
     echo_interval: float
@@ -150,7 +164,10 @@ class MountConfig:
 
     unc: UncPath
     """At least server and share."""
-    credentials: Credentials
+    credentials: Login
+    """Who the mount logs in as; with `multiuser`, root's part of it."""
+    multiuser: bool
+    """Every user of this computer logs in for themselves."""
     transport: TransportOptions
     ownership: OwnershipOptions
     caching: CachingOptions

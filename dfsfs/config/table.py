@@ -84,7 +84,6 @@ def _refused(names: str, reason: str) -> list[Option]:
     return [Option((name,), Policy.REFUSE, reason, any_form=True) for name in names.split()]
 
 
-_KERBEROS = f"Kerberos: {NOT_YET}"
 _NOBODY = f"logins without a password: {NOT_YET}"
 _INSECURE = "this kind of login is not secure; servers take ntlmssp"
 
@@ -102,23 +101,26 @@ _IDENTITY = [
     Option(("password2",), Policy.REFUSE, NOT_YET, secret=True, any_form=True),
     _value("credentials cred", "credentials_file", values.plain, "FILE", "lines username=, password= and domain="),
     _value("domain dom workgroup", "domain", values.sendable, "NAME", "the user's domain"),
-    Option(
-        ("sec",),
-        Policy.IGNORE,
-        "ntlmssp or ntlmsspi: both are NTLM, and everything is signed with both",
-        "KIND",
+    _value(
+        "sec",
+        "security",
         values.choice(
-            dict.fromkeys(("ntlmssp", "ntlmsspi")),
+            {"ntlmssp": "ntlmssp", "ntlmsspi": "ntlmssp", "krb5": "krb5", "krb5i": "krb5", "krb5p": "krb5p"},
             {
-                **dict.fromkeys(("krb5", "krb5i", "krb5p"), _KERBEROS),
                 **dict.fromkeys(("ntlm", "ntlmi", "ntlmv1", "ntlmv2", "ntlmv2i", "lanman", "nontlm"), _INSECURE),
                 "none": _NOBODY,
             },
         ),
+        "KIND",
+        "ntlmssp (the default): password; krb5: Kerberos; krb5p: the same, and seal. Everything is always signed",
     ),
+    _value("cruid", "ticket_user", values.account, "USER", "whose tickets to use, name or number; those of who mounts"),
+    _value("ccache", "ccache", values.plain, "CACHE", "tickets to use, as TYPE:NAME or a file"),
+    _value("keytab", "keytab", values.plain, "FILE", "keys to get tickets with; no user has to be logged in"),
+    _value("principal", "principal", values.sendable, "NAME[@REALM]", "who to be, if there are several to choose from"),
+    _flag("multiuser", {"multiuser": True}, "each user of this computer acts with tickets or a login of their own"),
+    _flag("nohardened", {"hardened": False}, "take SYSVOL and NETLOGON from servers that prove nothing, too"),
     *_refused("guest", _NOBODY),
-    *_refused("cruid keytab ccache principal", _KERBEROS),
-    *_refused("multiuser", NOT_YET),
     *_ignored("netbiosname servern", "a name for servers older than SMB 2"),
 ]
 
@@ -162,7 +164,7 @@ _DFS = [
     _flag("nodfs_failback", {"failback": False}, "never do; without either, the namespace decides"),
     _value("dfs_static", "static_file", values.plain, "FILE", "namespaces in TOML, instead of what servers say"),
     _value("dc", "controllers", values.host_list, "HOST[:HOST...]", "domain controllers, to mount //DOMAIN/NAMESPACE"),
-    *_refused("dns_suffix", NOT_YET),
+    _value("dns_suffix", "suffixes", values.suffixes, "DOMAIN[;...]", "what may follow short names of servers in DNS"),
 ]
 
 _ATTRIBUTE_SECONDS = values.seconds(0, 86400)

@@ -144,6 +144,14 @@ def globs(text: str) -> tuple[str, ...]:
     return patterns
 
 
+def suffixes(text: str) -> tuple[str, ...]:
+    """`DOMAIN[;DOMAIN...]`: names of domains in DNS."""
+    names = tuple(name.strip(".") for name in sendable(text).split(";") if name)
+    if not names or any(not name or re.search(r"[/\\\s:]", name) for name in names):
+        raise ValueError("it has to be a domain in DNS like contoso.com, and more after semicolons")
+    return names
+
+
 def pin(text: str) -> dict[str, UncPath]:
     """`PATH:TARGET`: a path of the namespace, and the UNC path to use for it."""
     match = re.fullmatch(r"(.+?):((?://|\\\\).+)", sendable(text))

@@ -27,10 +27,13 @@ from dfsfs.errors import ConnectError, DfsfsError, PosixError
 from dfsfs.fuse.kernel import GRACE, READ_AHEAD_KB, FuseCache, serve
 from dfsfs.fuse.operations import DfsOperations
 from dfsfs.namespace.client import Namespace
+from dfsfs.namespace.discovery import DomainSettings
 from dfsfs.namespace.referrals import ReferralSettings
 from dfsfs.ntstatus import NtStatus
 from dfsfs.smb.pool import Pool, TransportSettings
 from dfsfs.smb.security import Dialect
+from dfsfs.smb.tickets import default_realm
+from dfsfs.unc import fold_name
 from dfsfs.vfs.filesystem import FileSystem
 from dfsfs.vfs.leases import CacheMode, Caching
 from dfsfs.vfs.mapping import NameMapping, NameStyle, Ownership
@@ -137,7 +140,20 @@ def referral_settings(config: MountConfig) -> ReferralSettings:
             raise ConfigError(f"option 'dfs_static={options.static_file}': {error.strerror}") from None
         except ValueError as error:
             raise ConfigError(f"option 'dfs_static': {error}") from None
-    return ReferralSettings(options.max_hops, options.site, options.controllers, static)
+    return ReferralSettings(options.max_hops, options.site, domain_settings(config), static)
+
+
+def domain_settings(config: MountConfig) -> DomainSettings:
+    """Where to look for the domain that the mount is about."""
+    options, host = config.dfs, config.unc.host
+    return DomainSettings(
+        host="" if fold_name(host) in config.transport.hosts else host,
+        domains=(options.domain,) if "." in options.domain else (),
+        suffixes=options.suffixes,
+        realm=default_realm(),
+        controllers=options.controllers,
+        source=config.transport.source,
+    )
 
 
 def make_namespace(config: MountConfig, pool: Pool, settings: ReferralSettings) -> Namespace:
@@ -187,6 +203,7 @@ def transport_settings(config: MountConfig) -> TransportSettings:
         source=options.source,
         dialects=tuple(Dialect(number) for number in options.dialects),
         seal=options.seal,
+        hardened=options.hardened,
         connect_timeout=options.connect_timeout,
         request_timeout=options.request_timeout,
         silence_timeout=min(options.request_timeout, TransportSettings().silence_timeout),

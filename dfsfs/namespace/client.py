@@ -20,6 +20,7 @@ from dfsfs.dfsc.policy import Policy
 from dfsfs.dfsc.referral import Target
 from dfsfs.dfsc.walk import Resolution
 from dfsfs.errors import PosixError
+from dfsfs.namespace.discovery import Discovery
 from dfsfs.namespace.failover import Failover, FailoverStatistics
 from dfsfs.namespace.junction import Attempt, Covered, Junction, Location
 from dfsfs.namespace.referrals import ReferralClient, ReferralSettings
@@ -74,7 +75,14 @@ class Namespace:
         self._use_dfs = use_dfs
         self._static = settings.static if use_dfs else None
         self._clock = clock
-        self._resolver = ReferralClient(pool, self.caches, settings, clock=clock, telemetry=self.telemetry)
+        self._resolver = ReferralClient(
+            pool,
+            self.caches,
+            settings,
+            clock=clock,
+            telemetry=self.telemetry,
+            discovery=Discovery(settings.domain, pool.names, self.telemetry),
+        )
         self._failover = Failover(
             pool,
             self._resolver,

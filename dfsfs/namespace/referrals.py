@@ -35,6 +35,7 @@ from dfsfs.dfsc.domains import BOOTSTRAP_INTERVAL, refresh_domains
 from dfsfs.dfsc.resolver import MAX_HOPS, resolve
 from dfsfs.dfsc.wire import ReferralResponse, decode_response, encode_request, encode_request_ex
 from dfsfs.errors import DfsfsError, Disposition, SmbError
+from dfsfs.namespace.discovery import DomainSettings
 from dfsfs.ntstatus import NtStatus
 from dfsfs.smb.wire import Fsctl
 from dfsfs.telemetry import ReferralRefused
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 
     from dfsfs.dfsc.cache import Caches
     from dfsfs.dfsc.walk import Resolution
+    from dfsfs.namespace.discovery import Discovery
     from dfsfs.smb.pool import Pool
     from dfsfs.smb.tree import Tree
     from dfsfs.telemetry import Event, Telemetry
@@ -69,6 +71,8 @@ EX_REFUSED = frozenset(
 """What servers that don't know REQ_GET_DFS_REFERRAL_EX say to it."""
 
 
+CONTROLLERS_TRIED = 4
+"""Controllers that are tried one after the other: each that is down may cost the whole time for a connection."""
 DOMAINS_RETRY = 30.0
 """Seconds between two tries to learn the domains, as long as none is known. Windows waits its 15 minutes then, too."""
 
@@ -93,12 +97,13 @@ class ReferralSource(Protocol):
 class ReferralSettings:
     """What the options of a mount say about asking for referrals.
 
-    `site`: of this computer, for servers that take it. `controllers`: of our domain (`dc=`), none if it is in none.
+    `site`: of this computer, for servers that take it; without one, it is the one that a controller says. `domain`:
+    where to look for our domain.
     """
 
     max_hops: int = MAX_HOPS
     site: str | None = None
-    controllers: tuple[str, ...] = ()
+    domain: DomainSettings = field(default_factory=DomainSettings)
     static: ReferralSource | None = None
 
 
@@ -150,9 +155,11 @@ class ReferralClient:
         settings: ReferralSettings,
         *,
         telemetry: Telemetry,
+        discovery: Discovery | None = None,
         clock: Callable[[], float] = trio.current_time,
     ) -> None:
         self._pool = pool
+        self._discovery = discovery
         self._caches = caches
         self._settings = settings
         self._telemetry = telemetry
@@ -176,6 +183,16 @@ class ReferralClient:
         )
 
     @property
+    def _has_domain(self) -> bool:
+        return self._discovery is not None and self._discovery.is_possible
+
+    @property
+    def _site(self) -> str | None:
+        """The site that servers are told, if they take it."""
+        found = self._discovery.found if self._discovery is not None else None
+        return self._settings.site or (found.site if found is not None else None) or None
+
+    @property
     def resolving(self) -> int:
         """How many resolutions are under way."""
         return len(self._resolutions)
@@ -190,17 +207,17 @@ class ReferralClient:
 
         If none can be asked, what is known stays, and the events say why.
         """
-        if not self._settings.controllers:
+        if not self._has_domain:
             return
         trail: list[Event] = []
         try:
             await self._drive(refresh_domains(self._caches, trail, now=self._clock()), trail)
         except DfsfsError as error:
-            self._telemetry.publish(ReferralRefused(", ".join(self._settings.controllers), "", str(error)))
+            self._telemetry.publish(ReferralRefused("a domain controller", "", str(error)))
 
     async def keep_domains(self) -> None:
         """The BootstrapDCTimer (MS-DFSC 3.1.6): learns the domains again and again, until cancelled."""
-        while self._settings.controllers:
+        while self._has_domain:
             await trio.sleep(BOOTSTRAP_INTERVAL if self._caches.domains.snapshot() else DOMAINS_RETRY)
             await self.learn_domains()
 
@@ -246,9 +263,11 @@ class ReferralClient:
             return Failed(now=self._clock(), error=error)
 
     async def _controller(self) -> str:
-        """The first of the domain controllers named in the options that can be logged in to."""
+        """The first of the domain's controllers that can be logged in to."""
         error = DfsfsError("this computer is in no domain, as far as is known; name a domain controller with dc=")
-        for host in self._settings.controllers:
+        if self._discovery is None or not self._discovery.is_possible:
+            raise error
+        for host in (await self._discovery.find()).controllers[:CONTROLLERS_TRIED]:
             try:
                 await self._pool.ipc(host)
             except DfsfsError as failure:
@@ -295,7 +314,7 @@ class ReferralClient:
         return await self._request_on(await self._pool.ipc(host), host, path)
 
     async def _request_on(self, tree: Tree, host: str, path: UncPath | None) -> ReferralResponse:
-        wire, site = path.wire if path is not None else "", self._settings.site
+        wire, site = path.wire if path is not None else "", self._site
         if site is not None and fold_name(host) not in self._without_ex:
             request = encode_request_ex(wire, site, REFERRAL_LEVEL)
             status, body = await self._growing(tree, Fsctl.DFS_GET_REFERRALS_EX, request)

@@ -44,6 +44,9 @@ log = logging.getLogger("dfsfs.smb")
 
 T = TypeVar("T")
 
+RENEWALS = 2
+"""How often one call has its session renewed: it may expire once more before the call is sent again."""
+
 
 class Connection:
     """An SMB connection to one server. `request_timeout` bounds each call, in seconds."""
@@ -60,6 +63,7 @@ class Connection:
         protocol.on_break = self._broken
         self._writable = trio.Event()
         self._closed = trio.Event()
+        self._renew: Callable[[], Awaitable[None]] | None = None
 
     # -- life -------------------------------------------------------------------------------------------------------
 
@@ -140,11 +144,20 @@ class Connection:
             ConnectionLost, SecurityError, WireError: the connection has ended, by this error.
         """
         event = trio.Event()
+        return PendingCall(self, self._submitted(requests, route, received, event), event, received)
+
+    def _submitted(
+        self,
+        requests: Sequence[Request],
+        route: Route,
+        received: Callable[[Response], None] | None,
+        event: trio.Event,
+    ) -> Call:
         done = event.set if received is None else lambda: _take_in(call, received, event)
         call: Call = self._protocol.submit(requests, route, done)
         if self._protocol.wants_to_send:
             self._writable.set()
-        return PendingCall(self, call, event)
+        return call
 
     async def call(self, requests: Sequence[Request], route: Route) -> list[Response]:
         """Sends a request, or several as one related compound, and waits for all their answers, in order.
@@ -204,22 +217,25 @@ class Connection:
         self._negotiated, self._negotiated_at = negotiated, trio.current_time()
         self._protocol.multi_credit = multi_credit
 
-    def add_session(self, session: SecuredSession) -> None:
-        """From now on answers of this session are checked with its keys."""
+    def add_session(self, session: SecuredSession, renew: Callable[[], Awaitable[None]] | None = None) -> None:
+        """From now on answers of this session are checked with its keys. `renew` is called when it has expired."""
         self._protocol.add_session(session)
+        self._renew = renew
 
-    async def exchange(self, steps: Generator[Exchange, Reply, T]) -> T:
+    async def exchange(self, steps: Generator[Exchange, Reply, T], route: Route | None = None) -> T:
         """Runs a handshake: sends what it yields, gives it the answers, returns its result.
 
-        A step may compute (NTLM) or wait for a KDC, so each runs in a thread.
+        A step may compute (NTLM) or wait for a KDC, so each runs in a thread. `route` is that of a session that is
+        there
+        already, for one that renews it.
         """
         resume: Reply | None = None
         while True:
-            step = await trio.to_thread.run_sync(_advance, steps, resume)
+            step = await trio.to_thread.run_sync(_advance, steps, resume, abandon_on_cancel=True)
             if not isinstance(step, Exchange):
                 return step.result
             request = Request(Command(step.command), step.body)
-            pending = self.start([request], Route(session_id=step.session_id))
+            pending = self.start([request], route or Route(session_id=step.session_id))
             (response,) = await pending.wait()
             resume = Reply(
                 status=response.status,
@@ -236,12 +252,15 @@ class Connection:
 class PendingCall:
     """A call under way."""
 
-    __slots__ = ("_call", "_connection", "_event")
+    __slots__ = ("_call", "_connection", "_event", "_received")
 
-    def __init__(self, connection: Connection, call: Call, event: trio.Event) -> None:
+    def __init__(
+        self, connection: Connection, call: Call, event: trio.Event, received: Callable[[Response], None] | None
+    ) -> None:
         self._connection = connection
         self._call = call
         self._event = event
+        self._received = received
 
     async def wait(self) -> list[Response]:
         """The answers, in the order of the requests. Errors as in Connection.call; abandons the call when cancelled."""
@@ -255,8 +274,36 @@ class PendingCall:
     async def settle(self) -> None:
         """Waits until the call has its answers or an error, as long as a call may take; then it is given up.
 
-        Several tasks may wait. Cancelling one of them gives up nothing.
+        A call that was refused because its session had expired is sent again as soon as that is renewed. Several
+        tasks may
+        wait. Cancelling one of them gives up nothing.
         """
+        await self._settle_once()
+        for _ in range(RENEWALS):
+            if not self._has_expired():
+                return
+            await self._renewed()
+            await self._settle_once()
+
+    def _has_expired(self) -> bool:
+        first = self._call.responses[0]
+        return self._call.error is None and first is not None and first.status == NtStatus.NETWORK_SESSION_EXPIRED
+
+    async def _renewed(self) -> None:
+        """Has the session renewed and the call sent again; what goes wrong with that is the call's error."""
+        connection, call, renew = self._connection, self._call, self._connection._renew
+        if renew is None or call.requests[0].command in (Command.SESSION_SETUP, Command.LOGOFF):
+            return
+        try:
+            await renew()
+            if self._call is call:  # else another task that waits for it was faster
+                event = trio.Event()
+                self._call = connection._submitted(call.requests, call.route, self._received, event)
+                self._event = event
+        except DfsfsError as error:
+            call.error = error
+
+    async def _settle_once(self) -> None:
         connection, call = self._connection, self._call
         with trio.move_on_after(connection._request_timeout):
             await self._event.wait()

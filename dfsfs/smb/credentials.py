@@ -1,8 +1,12 @@
-"""Who the mount is, and a holder for its password that does not give it away by accident. Pure."""
+"""Who logs in and with what, and a holder for passwords that does not give them away by accident. Pure."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dfsfs.smb.identity import Account
 
 
 class Secret:
@@ -54,3 +58,40 @@ class Credentials:
     def principal(self) -> str:
         """The name for messages and for NTLM: `DOMAIN\\user`, or `user` where no domain is known."""
         return f"{self.domain}\\{self.username}" if self.domain else self.username
+
+
+@dataclass(frozen=True, slots=True)
+class KerberosCredentials:
+    """A user of Kerberos. Tickets come from `keytab`, `password`, `ccache` or the default cache: the first that is
+    there.
+
+    `name` is a principal, `alice@REALM`; empty: the one that the cache or the keytab begins with. `account` is the
+    user of
+    this machine as whom caches are read, None: as whom this process runs.
+    """
+
+    name: str = ""
+    ccache: str = ""
+    keytab: str = ""
+    password: Secret = field(default_factory=lambda: Secret(""))
+    account: Account | None = None
+
+    @property
+    def principal(self) -> str:
+        """The name for messages."""
+        return self.name or self.source
+
+    @property
+    def source(self) -> str:
+        """Where tickets come from, for messages."""
+        if self.keytab:
+            return f"keytab {self.keytab}"
+        if self.password:
+            return f"the password of {self.name}"
+        if self.ccache:
+            return f"ticket cache {self.ccache}"
+        return "the default ticket cache" if self.account is None else f"the ticket cache of user {self.account.uid}"
+
+
+Login = Credentials | KerberosCredentials
+"""What a user logs in with: NTLM or Kerberos, and never one for the other."""

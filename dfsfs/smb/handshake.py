@@ -2,23 +2,20 @@
 
 Each exchange is a generator: it yields an `Exchange` to send, is given the `Reply`, and returns what was agreed on as a
 frozen value. No I/O happens here; `Connection.exchange` runs the steps in a thread, because authentication computes
-and may wait for a KDC. The only module that uses spnego.
+and may wait for a KDC: authentication.py.
 
 Everything a server says is checked against what was offered: a dialect, cipher or signing algorithm that was not
 offered is an error. The final session setup answer must carry a valid signature made with the new keys, so a man in the
 middle who changed anything before it is found out here (3.1.1) or by the validate-negotiate exchange (3.0, 3.0.2).
 
-Not here: Kerberos, guest and anonymous sessions (they have no key to sign with), multichannel, reauthentication.
+Not here: guest and anonymous sessions (they have no key to sign with), multichannel.
 """
 
 from __future__ import annotations
 
 import struct
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
-
-import spnego
-from spnego.exceptions import SpnegoError
+from typing import TYPE_CHECKING, Any
 
 from dfsfs.errors import SecurityError, SmbError, WireError
 from dfsfs.filetime import filetime_to_ns
@@ -36,7 +33,7 @@ from dfsfs.smb.security import (
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from dfsfs.smb.credentials import Credentials
+    from dfsfs.smb.authentication import Authenticator
 
 _HEADER_SIZE = 64
 _NEGOTIATE, _SESSION_SETUP = 0, 1
@@ -121,11 +118,14 @@ class Negotiated:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """An authenticated session. `encrypt`: everything on it must be sealed."""
+    """An authenticated session. `encrypt`: everything on it must be sealed. `mutual`: the server has proved who it
+    is.
+    """
 
     session_id: int
     keys: SessionKeys
     encrypt: bool
+    mutual: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,17 +136,6 @@ class TreeConnected:
     share_flags: int
     capabilities: int
     maximal_access: int
-
-
-class Authenticator(Protocol):
-    """One side of a GSS exchange."""
-
-    def step(self, token: bytes | None) -> bytes | None:
-        """The next token to send, None if there is none; None begins."""
-
-    @property
-    def session_key(self) -> bytes:
-        """The key that both sides have once the exchange is complete."""
 
 
 # -- negotiate
@@ -349,7 +338,34 @@ def _established(
         from_server=True,
         is_cancel=False,
     )
-    return Session(reply.session_id, keys, encrypt)
+    return Session(reply.session_id, keys, encrypt, authenticator.mutual)
+
+
+def reauthentication(
+    negotiated: Negotiated, authenticator: Authenticator, session: Session
+) -> Generator[Exchange, Reply, None]:
+    """SESSION_SETUP for a session that is there and has expired. Its keys stay; they sign this exchange, too.
+
+    Raises:
+        SmbError: the server refuses.
+        SecurityError: it lets the user in as a guest only, or does not prove who it is as it did before.
+        WireError: an answer that makes no sense.
+    """
+    host = negotiated.offer.host
+    token = authenticator.step(negotiated.security_buffer or None)
+    for _ in range(_MAX_STEPS):
+        reply = yield Exchange(_SESSION_SETUP, _encode_session_setup(token or b""), session.session_id)
+        if reply.status not in (NtStatus.SUCCESS, NtStatus.MORE_PROCESSING_REQUIRED):
+            raise SmbError(reply.status, f"logging in to {host} again")
+        flags, answer = _decode_session_setup(reply.received)
+        if reply.status == NtStatus.SUCCESS:
+            if answer:
+                authenticator.step(answer)
+            if flags & (_SESSION_GUEST | _SESSION_ANONYMOUS) or authenticator.mutual != session.mutual:
+                raise SecurityError(f"{host} renewed the session in another way than it was made")
+            return
+        token = authenticator.step(answer)
+    raise WireError(f"{host} wants more than {_MAX_STEPS} rounds of authentication")
 
 
 def _encode_session_setup(token: bytes) -> bytes:
@@ -360,54 +376,6 @@ def _encode_session_setup(token: bytes) -> bytes:
 def _decode_session_setup(message: memoryview) -> tuple[int, bytes]:
     _, flags, offset, length = _unpack(_SESSION_SETUP_RESPONSE, message, 9, "SESSION_SETUP")
     return flags, bytes(_slice(message, offset, length, "SESSION_SETUP")) if length else b""
-
-
-class NtlmAuthenticator:
-    """NTLM with a user name and password. Never tries Kerberos.
-
-    The tokens go as they are, without SPNEGO around them, which Windows and Samba both take: so there is nothing that a
-    server could talk the client out of.
-    """
-
-    def __init__(self, credentials: Credentials, host: str) -> None:
-        self._what = f"logging in to {host} as {credentials.principal}"
-        self._begun = False
-        try:
-            self._context: Any = spnego.client(
-                credentials.principal,
-                credentials.password.reveal(),
-                hostname=host,
-                service="cifs",
-                protocol="ntlm",
-                options=spnego.NegotiateOptions.use_ntlm,
-            )
-        except SpnegoError as error:
-            raise self._refused(error) from None
-
-    def step(self, token: bytes | None) -> bytes | None:
-        # What the server says first is which mechanisms it knows; NTLM begins without it.
-        incoming, self._begun = (token if self._begun else None), True
-        try:
-            answer: bytes | None = self._context.step(incoming)
-        except SpnegoError as error:
-            raise self._refused(error) from None
-        except Exception as error:
-            # pyspnego checks little of what a server sends: KeyError, OverflowError, struct.error and more were seen.
-            raise WireError(f"{self._what}: the server's token makes no sense ({type(error).__name__})") from None
-        return answer
-
-    @property
-    def session_key(self) -> bytes:
-        return bytes(self._context.session_key)
-
-    def _refused(self, error: Exception) -> SmbError:
-        # The text of the original error is left out: it may quote tokens.
-        return SmbError(NtStatus.LOGON_FAILURE, f"{self._what} ({type(error).__name__})")
-
-
-def make_authenticator(credentials: Credentials, host: str) -> Authenticator:
-    """The client's side of a login at `host`."""
-    return NtlmAuthenticator(credentials, host)
 
 
 # -- tree connect and validate negotiate

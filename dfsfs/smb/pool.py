@@ -5,10 +5,14 @@ connect. Callers that ask for the same server or share at the same time wait for
 its failure; callers for different servers never wait for each other. A dead tree or connection is replaced at the next
 request for it. Attempts run in the pool's own nursery, so a caller that is cancelled does not take the others with it.
 
-The time for an attempt is bounded as a whole: a host that accepts the TCP connection and then says nothing costs no
-more than one that does not answer at all.
+The time for an attempt is bounded: a host that accepts the TCP connection and then says nothing costs no more than one
+that does not answer at all. A ticket is asked for once the server has answered, and has a bound of its own: that a KDC
+is slow is not the server's fault.
 
-A target's name stays a name down to `_connect`, where `hosts`, `ip` or the resolver turns it into addresses.
+When a server says that a session has expired, the connection asks to have it renewed, and sends again what was refused:
+the user logs in once more into the same session (MS-SMB2 3.2.5.1.6), and whatever is open in it stays open.
+
+A target's name stays a name down to `_connect`, where names.py and the resolver turn it into addresses.
 """
 
 from __future__ import annotations
@@ -22,9 +26,19 @@ from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
 import trio
 
-from dfsfs.errors import ConnectError, ConnectionLost, DfsfsError, SecurityError, SmbError, WireError
+from dfsfs.errors import (
+    ConnectError,
+    ConnectionLost,
+    DfsfsError,
+    SecurityError,
+    SmbError,
+    TicketError,
+    UnprovenServer,
+    WireError,
+)
 from dfsfs.ntstatus import NtStatus
 from dfsfs.smb import wire
+from dfsfs.smb.authentication import SERVICE, Authenticator, Prepared, make_authenticator
 from dfsfs.smb.calls import Route
 from dfsfs.smb.channel import IoLimits
 from dfsfs.smb.connection import Connection
@@ -35,13 +49,14 @@ from dfsfs.smb.handshake import (
     decode_tree_connect,
     encode_tree_connect,
     encode_validate_negotiate,
-    make_authenticator,
     negotiate,
+    reauthentication,
     session_setup,
 )
+from dfsfs.smb.names import HostNames
 from dfsfs.smb.protocol import ProtocolStatistics, SmbProtocol
 from dfsfs.smb.security import Cipher, Dialect, SigningAlgorithm
-from dfsfs.smb.transport import connect
+from dfsfs.smb.transport import Transport, connect
 from dfsfs.smb.tree import SHARE_CAP_DFS, Tree
 from dfsfs.smb.wire import Command, Fsctl, Request
 from dfsfs.unc import UncPath, fold_name
@@ -50,7 +65,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
     from types import TracebackType
 
-    from dfsfs.smb.credentials import Credentials
+    from dfsfs.smb.credentials import Login
 
 log = logging.getLogger("dfsfs.smb")
 
@@ -58,6 +73,13 @@ CAP_LARGE_MTU = 0x00000004
 """The server takes requests of more than one credit (MS-SMB2 2.2.4)."""
 SHARE_ENCRYPT_DATA = 0x00008000
 """The share wants everything encrypted (MS-SMB2 2.2.10)."""
+HARDENED_SHARES = ("SYSVOL", "NETLOGON")
+"""Shares whose content computers obey, so that it matters who serves it (Windows: hardened UNC paths)."""
+RENEWAL_TRIES = 3
+RENEWAL_PAUSE = 1.0
+"""Seconds between two tries to renew a session: by a server's clock a ticket may have ended before it has by ours."""
+REFUSAL_MEMORY = 2.0
+"""Seconds during which a renewal that has failed answers for the next ones."""
 GOODBYE_TIMEOUT = 1.0
 """Seconds that an unmount gives its last requests (tree disconnect, logoff) to reach the servers."""
 
@@ -72,12 +94,14 @@ class TransportSettings:
     """
 
     port: int = 445
-    address: str | None = None
     hosts: Mapping[str, str] = field(default_factory=dict)
     source: str | None = None
     dialects: tuple[Dialect, ...] = (Dialect.SMB_2_1, Dialect.SMB_3_0, Dialect.SMB_3_0_2, Dialect.SMB_3_1_1)
     seal: bool = False
+    hardened: bool = True
+    """SYSVOL and NETLOGON only from servers that have proved who they are."""
     connect_timeout: float = 8.0
+    ticket_timeout: float = 25.0
     request_timeout: float = 30.0
     silence_timeout: float = 10.0
     echo_interval: float = 60.0
@@ -135,17 +159,23 @@ class _Server:
     """A server as the pool knows it: its connection, the session on it, and the trees of that session by share."""
 
     host: str
+    name: str
+    """The name under which it was logged in to."""
     connection: Connection
     session: Session
     trees: dict[UncPath, Tree] = field(default_factory=dict)
+    refused: tuple[float, DfsfsError] | None = None
+    """Until when, in trio's time, and why the session can't be renewed."""
 
 
 class Pool:
     """Use as an asynchronous context manager; leaving it ends every session and connection."""
 
-    def __init__(self, settings: TransportSettings, credentials: Credentials) -> None:
+    def __init__(self, settings: TransportSettings, login: Login, names: HostNames | None = None) -> None:
         self._settings = settings
-        self._credentials = credentials
+        self._login = login
+        self.names = names or HostNames(settings.hosts)
+        """How names of servers become names in DNS and Kerberos."""
         self._client_guid = uuid.uuid4().bytes
         self._servers: dict[str, _Server] = {}
         self._stack = contextlib.AsyncExitStack()
@@ -154,6 +184,7 @@ class Pool:
         self._nursery = await self._stack.enter_async_context(trio.open_nursery())
         self._server_flights: SingleFlight[str, _Server] = SingleFlight(self._nursery)
         self._tree_flights: SingleFlight[UncPath, Tree] = SingleFlight(self._nursery)
+        self._renewals: SingleFlight[str, None] = SingleFlight(self._nursery)
         return self
 
     async def __aexit__(
@@ -174,6 +205,8 @@ class Pool:
         Raises:
             ConnectError: the server can't be reached, or says nothing within the connect timeout.
             SmbError: it refuses the session (LOGON_FAILURE) or the share (BAD_NETWORK_NAME, ACCESS_DENIED).
+            TicketError: there is no Kerberos ticket for the server.
+            UnprovenServer: the share is one of HARDENED_SHARES, and the login proves nothing of the server.
             SecurityError, WireError, ConnectionLost: the exchange failed on the way.
         """
         server = self._servers.get(fold_name(share.host))
@@ -195,6 +228,8 @@ class Pool:
 
     async def _new_tree(self, share: UncPath) -> Tree:
         server = await self._server(share.host)
+        if self._settings.hardened and not server.session.mutual and share.key[1] in HARDENED_SHARES:
+            raise UnprovenServer(share)
         body = encode_tree_connect(f"\\\\{share.host}\\{share.components[1]}")
         route = self._route(server.session)
         (response,) = await server.connection.call([Request(Command.TREE_CONNECT, body)], route)
@@ -252,16 +287,43 @@ class Pool:
         return server
 
     async def _new_server(self, host: str) -> _Server:
+        opened: tuple[str, Connection] | None = None
         with trio.move_on_after(self._settings.connect_timeout):
-            server = await self._connect(host)
-            self._servers[fold_name(host)] = server
-            return server
-        detail = f"no answer within {self._settings.connect_timeout:g} seconds (port {self._settings.port})"
-        raise ConnectError(host, NtStatus.IO_TIMEOUT, detail)
+            opened = await self._connect(host)
+        if opened is None:
+            raise self._silent(host)
+        name, connection = opened
+        try:
+            server = await self._logged_in(host, name, connection)
+        except ConnectionLost as error:
+            connection.close()
+            raise ConnectError(host, error.status, f"during session setup: {error}") from error
+        except BaseException:
+            connection.close()
+            raise
+        self._servers[fold_name(host)] = server
+        return server
 
-    async def _connect(self, host: str) -> _Server:
+    def _silent(self, host: str) -> ConnectError:
+        detail = f"no answer within {self._settings.connect_timeout:g} seconds (port {self._settings.port})"
+        return ConnectError(host, NtStatus.IO_TIMEOUT, detail)
+
+    async def _connect(self, host: str) -> tuple[str, Connection]:
+        """A negotiated connection, and the full name of the server that it leads to."""
+        failure = ConnectError(host, NtStatus.BAD_NETWORK_PATH, "no address is known")
+        for name, address in self.names.candidates(host):
+            try:
+                transport = await connect(host, address, self._settings.port, self._settings.source)
+            except ConnectError as error:
+                failure = error
+                if error.status != NtStatus.BAD_NETWORK_PATH:
+                    break
+            else:
+                return name, await self._negotiated(host, name, transport)
+        raise failure
+
+    async def _negotiated(self, host: str, name: str, transport: Transport) -> Connection:
         settings = self._settings
-        transport = await connect(host, self._address(host), settings.port, settings.source)
         protocol = SmbProtocol(
             host,
             max_credits=settings.max_credits,
@@ -271,36 +333,73 @@ class Pool:
         )
         connection = Connection(host, transport, protocol, request_timeout=settings.request_timeout)
         self._nursery.start_soon(connection.run)
-        try:
-            return await self._authenticate(host, connection)
-        except ConnectionLost as error:
-            connection.close()
-            raise ConnectError(host, error.status, f"during negotiate and session setup: {error}") from error
-        except BaseException:
-            connection.close()
-            raise
-
-    def _address(self, host: str) -> str:
-        if self._settings.address is not None:
-            return self._settings.address
-        return self._settings.hosts.get(fold_name(host), host)
-
-    async def _authenticate(self, host: str, connection: Connection) -> _Server:
         offer = Offer(
-            dialects=self._settings.dialects,
+            dialects=settings.dialects,
             client_guid=self._client_guid,
             salt=os.urandom(32),
             ciphers=(Cipher.AES128_GCM, Cipher.AES256_GCM, Cipher.AES128_CCM, Cipher.AES256_CCM),
             signing=(SigningAlgorithm.AES_GMAC, SigningAlgorithm.AES_CMAC, SigningAlgorithm.HMAC_SHA256),
-            host=host,
+            host=name,
         )
-        negotiated = await connection.exchange(negotiate(offer))
+        try:
+            negotiated = await connection.exchange(negotiate(offer))
+        except ConnectionLost as error:
+            connection.close()
+            raise ConnectError(host, error.status, f"during negotiate: {error}") from error
+        except BaseException:
+            connection.close()
+            raise
         connection.set_negotiated(negotiated, multi_credit=bool(negotiated.capabilities & CAP_LARGE_MTU))
-        authenticator = make_authenticator(self._credentials, host)
-        steps = session_setup(negotiated, authenticator, sealing_wanted=self._settings.seal)
-        session = await connection.exchange(steps)
-        connection.add_session(session)
-        return _Server(host, connection, session)
+        return connection
+
+    # -- logging in -------------------------------------------------------------------------------------------------
+
+    async def _logged_in(self, host: str, name: str, connection: Connection) -> _Server:
+        """Makes the session. Errors as in `tree`."""
+        authenticator = await self._prepared(name)
+        with trio.move_on_after(self._settings.connect_timeout):
+            steps = session_setup(connection.negotiated, authenticator, sealing_wanted=self._settings.seal)
+            server = _Server(host, name, connection, await connection.exchange(steps))
+            connection.add_session(server.session, lambda: self._renew(server))
+            return server
+        raise self._silent(host)
+
+    async def _prepared(self, name: str) -> Authenticator:
+        """Our side of a login, with its first token made: a KDC may have been asked for that."""
+        authenticator = make_authenticator(self._login, name)
+        prepared = Prepared(authenticator)
+        with trio.move_on_after(self._settings.ticket_timeout):
+            await trio.to_thread.run_sync(prepared.begin, abandon_on_cancel=True)
+            return prepared
+        reason = f"no answer within {self._settings.ticket_timeout:g} seconds"
+        raise TicketError(f"{SERVICE}/{name}", self._login.principal, reason)
+
+    async def _renew(self, server: _Server) -> None:
+        """Logs in once more into a session that the server calls expired. Once for all who ask at the same time.
+
+        Raises:
+            TicketError, SmbError: the user can't log in any more.
+            ConnectionLost, SecurityError, WireError: the connection has ended.
+        """
+        if server.refused is not None and trio.current_time() < server.refused[0]:
+            raise server.refused[1].with_traceback(None)
+        await self._renewals.do(fold_name(server.host), lambda: self._renew_now(server))
+
+    async def _renew_now(self, server: _Server) -> None:
+        for left in reversed(range(RENEWAL_TRIES)):
+            try:
+                authenticator = await self._prepared(server.name)
+                steps = reauthentication(server.connection.negotiated, authenticator, server.session)
+                await server.connection.exchange(steps, self._route(server.session))
+            except (TicketError, SmbError) as error:
+                server.refused = (trio.current_time() + REFUSAL_MEMORY, error)
+                if not left or isinstance(error, TicketError):
+                    raise
+                await trio.sleep(RENEWAL_PAUSE)
+            else:
+                server.refused = None
+                log.info("%s: the session had expired, and was renewed", server.host)
+                return
 
     async def _say_goodbye(self, server: _Server) -> None:
         for tree in server.trees.values():

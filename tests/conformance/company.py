@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from dfsfs.namespace.client import Namespace
+from dfsfs.namespace.discovery import DomainSettings
 from dfsfs.namespace.referrals import ReferralSettings
 from dfsfs.smb.credentials import Credentials, Secret
 from dfsfs.smb.pool import Pool, TransportSettings
@@ -106,7 +107,7 @@ class Company:
         """A client in the domain, or in none. `times` are those of TransportSettings."""
         async with Pool(TransportSettings(hosts=self.hosts, **times), self.credentials) as pool:  # type: ignore[arg-type]
             controllers = ("dc1.contoso.test", "dc2.contoso.test") if joined else ()
-            settings = ReferralSettings(site=site, controllers=controllers)
+            settings = ReferralSettings(site=site, domain=DomainSettings(controllers=controllers))
             yield Namespace(pool, referrals=settings, policy=policy)
 
 

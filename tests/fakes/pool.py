@@ -22,6 +22,7 @@ import trio.testing
 from dfsfs.errors import ConnectError, ConnectionLost, SmbError
 from dfsfs.ntstatus import NtStatus
 from dfsfs.smb.fscc import FileStat
+from dfsfs.smb.names import HostNames
 from dfsfs.unc import UncPath
 
 if TYPE_CHECKING:
@@ -180,6 +181,7 @@ class FakePool:
         self.referrals: list[tuple[str, str, int]] = []
         """Referral requests: host, path, room."""
         self.connecting = Counter[str]()
+        self.names = HostNames()
 
     @property
     def as_pool(self) -> Pool:

@@ -8,7 +8,10 @@ tmpfs on FOLDER/ns, which nobody looks into, carries TAG as its source: it marks
 folders of the system's own Samba are covered by empty ones: pdbedit, for one, falls back to them if it cannot read its
 smb.conf.
 
-FOLDER/run, if there is one, takes the place of /run/samba.
+FOLDER/run, if there is one, takes the place of /run/samba. FOLDER/net, if there is one, is a link to a network
+namespace to
+be in, and FOLDER/mounts one to a folder whose mounts show in all namespaces: anything else that is mounted is for the
+command alone.
 
 FUSE mounts are detached in the new namespace. A mount lives as long as any namespace holds it: a mount that happened to
 be there when a host started could otherwise never be unmounted while the host runs.
@@ -25,6 +28,7 @@ import re
 import sys
 
 CLONE_NEWNS = 0x20000
+CLONE_NEWNET = 0x40000000
 MS_BIND = 0x1000
 MS_REC = 0x4000
 MS_PRIVATE = 0x40000
@@ -54,23 +58,38 @@ def _mount(source: str, target: str, kind: str | None, flags: int, data: str | N
     _check(result, f"mount {target}")
 
 
-def _fuse_mounts() -> list[bytes]:
-    """Where file systems of FUSE are mounted, in this namespace."""
+def _mounts(kind: bytes = b"") -> list[bytes]:
+    """Where file systems of a kind are mounted, in this namespace."""
     found = []
     with open("/proc/self/mountinfo", "rb") as mounts:
         for line in mounts:
             front, _, back = line.partition(b" - ")
-            if back.startswith(b"fuse"):
+            if back.startswith(kind):
                 target = front.split(b" ")[4]
                 found.append(re.sub(rb"\\([0-7]{3})", lambda match: bytes([int(match[1], 8)]), target))
     return found
 
 
+def _keep_private(shared: str) -> None:
+    """Has mounts made in here show in here only, but for those below the folder that `shared` is a link to."""
+    if not os.path.islink(shared):
+        _mount("none", "/", None, MS_REC | MS_PRIVATE)
+        return
+    for target in _mounts():
+        if os.fsdecode(target) != os.path.realpath(shared):
+            _libc.mount(None, target, None, ctypes.c_ulong(MS_PRIVATE), None)  # it may be hidden below another one
+
+
 def enter(tag: str, folder: str, root: str) -> None:
     """Moves this process into a new, tagged mount namespace with the Samba of `root`. OSError if the kernel refuses."""
+    network = os.path.join(folder, "net")
+    if os.path.islink(network):
+        fd = os.open(network, os.O_RDONLY)
+        _check(_libc.setns(fd, CLONE_NEWNET), "setns")
+        os.close(fd)
     _check(_libc.unshare(CLONE_NEWNS), "unshare")
-    _mount("none", "/", None, MS_REC | MS_PRIVATE)
-    for mounted in _fuse_mounts():
+    _keep_private(os.path.join(folder, "mounts"))
+    for mounted in [] if os.path.islink(os.path.join(folder, "mounts")) else _mounts(b"fuse"):
         _libc.umount2(mounted, MNT_DETACH)  # a failure only means that this one stays pinned
     for target in (os.path.join(folder, "ns"), *filter(os.path.isdir, SYSTEM_FOLDERS)):
         _mount(tag, target, "tmpfs", 0, "size=4m,mode=755")

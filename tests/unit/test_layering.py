@@ -40,7 +40,7 @@ EXCEPTIONS = {
 
 CONFINED = {
     "pyfuse3": "dfsfs.fuse",
-    "spnego": "dfsfs.smb.handshake",
+    "spnego": "dfsfs.smb.authentication",
     "cryptography": "dfsfs.smb.security",
 }
 """Libraries that only one module, or the modules of one package, may import."""
@@ -66,6 +66,7 @@ PURE = frozenset(
         "dfsfs.smb.leases",
         "dfsfs.smb.protocol",
         "dfsfs.smb.credentials",
+        "dfsfs.smb.names",
         "dfsfs.vfs.nodes",
         "dfsfs.vfs.mapping",
         "dfsfs.vfs.nextfile",
@@ -178,7 +179,7 @@ def test_docstring(file: Path) -> None:
         ("dfsfs.smb.tree", "from dfsfs.dfsc.cache import Caches", "of layer dfsc"),
         ("dfsfs.vfs.filesystem", "def f():\n    import pyfuse3", "only dfsfs.fuse may"),
         ("dfsfs.namespace.client", "from dfsfs import cli", "of layer cli"),
-        ("dfsfs.smb.pool", "import spnego.channel_bindings", "only dfsfs.smb.handshake may"),
+        ("dfsfs.smb.pool", "import spnego.channel_bindings", "only dfsfs.smb.authentication may"),
         ("dfsfs.dfsc.cache", "from time import monotonic", "is pure and imports time"),
         ("dfsfs.errors", "import trio.abc", "is pure and imports trio.abc"),
         ("dfsfs.unc", "import dfsfs.smb.credentials", "of layer smb"),

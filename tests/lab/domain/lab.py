@@ -4,7 +4,8 @@
         lab.login("alice")             # a ticket for alice on the client, as kinit would get it
         lab.run_as("alice", "ls", str(lab.mounts / "public"))
 
-A domain is provisioned with samba-tool and the members join it for real, which takes about half a minute. What the hosts
+A domain is provisioned with samba-tool and the members join it for real, which takes about half a minute. What the
+hosts
 have in their folders then is kept in .venv, and the next lab begins with a copy of that, at the same addresses.
 
 The client side is two more network namespaces, with name servers, krb5.conf and accounts of their own. `mounts` is a
@@ -16,7 +17,6 @@ Needs root. Standard library only.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shutil
 import subprocess
@@ -26,21 +26,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.lab import content
-from tests.lab.domain import config
+from tests.lab.domain import build, config
 from tests.lab.domain.network import Network
 from tests.lab.domain.servers import DomainHost
 from tests.lab.samba import LabError
 from tests.lab.topology import ALICE
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from types import TracebackType
 
-KEPT = Path(__file__).parents[3] / ".venv" / "domain-lab"
-"""Where provisioned domains are kept, one for each version of what makes them."""
 PROGRAMS = ("samba", "samba-tool", "smbd", "winbindd", "net", "kinit", "ip", "klist")
-_DIRECTORY = Path(__file__).with_name("directory.py")
-_OWN = Path(__file__).parent
 
 
 def requirements_missing() -> list[str]:
@@ -108,15 +103,15 @@ class DomainLab:
         try:
             self.network.create({name: (address,) for name, address in config.ADDRESSES.items()})
             self._share_mounts()
-            kept = KEPT / _version()
+            kept = build.kept()
             if kept.exists():
-                _copy(kept, self.state)
+                build.copy(kept, self.state)
             self._make_folders()
-            if kept.exists():
-                for host in self.servers:
-                    host.launch()
-            else:
-                self._build(kept)
+            if not kept.exists():
+                build.build(self.controllers, self.members, self.keytab)
+                build.keep(kept, self.servers, self.keytab)
+            for host in self.servers:
+                host.launch()
             for host in self.servers:
                 host.wait_ready()
         except BaseException:
@@ -148,6 +143,8 @@ class DomainLab:
     def _make_folders(self) -> None:
         for host in self.hosts.values():
             host.make_folders()
+        for name in config.CLIENTS:
+            (self.hosts[name].folder / "mounts").symlink_to(self.mounts)
         for name in ("tickets", "keys"):
             (self.state / name).mkdir(exist_ok=True)
         (self.state / "tickets").chmod(0o1777)
@@ -165,84 +162,8 @@ class DomainLab:
         """Sets where the clients keep tickets."""
         (self.state / "krb5.conf").write_text(config.krb5_conf(ccache))
 
-    # -- building ---------------------------------------------------------------------------------------------------
-
-    def _build(self, kept: Path) -> None:
-        """Provisions the domain, joins everybody to it, leaves all running, and keeps a copy of it."""
-        first, second = self.controllers
-        self._provision(first)
-        first.start()
-        admin = f"{config.ADMINISTRATOR.name}%{config.ADMINISTRATOR.password}"
-        join = ("samba-tool", "domain", "join", config.DOMAIN, "DC", f"--server={first.fqdn}", f"--site={config.PARIS}")
-        second.run(*join, "-U", admin, "--configfile", str(second.smb_conf), *self._options(second))
-        second.start()
-        second.run(
-            "samba_dnsupdate", "--use-samba-tool", f"--rpc-server-ip={first.address}", "-s", str(second.smb_conf)
-        )
-        for host in self.members:
-            host.run("net", "ads", "join", "-S", first.fqdn, "--no-dns-updates", "-U", admin, "--configfile", str(host.smb_conf))
-            record = (config.DOMAIN, host.name, "A", host.address)
-            first.run("samba-tool", "dns", "add", first.fqdn, *record, "-U", admin, "-s", str(first.smb_conf))
-        for part in ("DC=contoso,DC=test", "DC=DomainDnsZones,DC=contoso,DC=test", "DC=ForestDnsZones,DC=contoso,DC=test"):
-            replicate = ("samba-tool", "drs", "replicate", second.fqdn, first.fqdn, part, "--local")
-            second.run(*replicate, "-U", admin, "-s", str(second.smb_conf))
-        self._keep(kept)
-        for host in self.servers:
-            host.launch()
-
-    def _options(self, host: DomainHost) -> Sequence[str]:
-        return [f"--option=interfaces=lo {host.address}/16", "--option=bind interfaces only=yes"]
-
-    def _provision(self, host: DomainHost) -> None:
-        host.run(
-            *("samba-tool", "domain", "provision", "--configfile", str(host.smb_conf), "--quiet"),
-            *(f"--realm={config.REALM}", f"--domain={config.NETBIOS}", "--server-role=dc"),
-            *(f"--host-name={host.name}", f"--host-ip={host.address}", f"--site={config.BERLIN}"),
-            *("--dns-backend=SAMBA_INTERNAL", f"--adminpass={config.ADMINISTRATOR.password}"),
-        )
-        wanted = {
-            "people": {user.name: user.password for user in config.PEOPLE},
-            "sites": [config.PARIS],
-            "subnets": config.SUBNETS,
-        }
-        host.run("/usr/bin/python3", str(_DIRECTORY), str(host.smb_conf), text=json.dumps(wanted))
-        service = config.SERVICE.name
-        export = ("samba-tool", "domain", "exportkeytab", str(self.keytab), f"--principal={service}")
-        host.run(*export, "-s", str(host.smb_conf))
-
-    def _keep(self, kept: Path) -> None:
-        """Keeps what was built. Another lab may do the same at the same time: the first one wins."""
-        for host in self.servers:
-            host.stop()
-        unfinished = KEPT / f"unfinished-{uuid.uuid4().hex}"
-        unfinished.mkdir(parents=True)
-        for host in self.servers:
-            host.clear_runtime()
-            for name in ("private", "state", "lock", "cache"):
-                (unfinished / host.name).mkdir(exist_ok=True)
-                _copy(host.folder / name, unfinished / host.name / name)
-            host.make_folders()
-        _copy(self.keytab.parent, unfinished / "keys")
-        try:
-            unfinished.rename(kept)
-        except OSError:
-            shutil.rmtree(unfinished)
-
     # -- what tests do on the client --------------------------------------------------------------------------------
 
     def environment(self) -> dict[str, str]:
         """What programs on a client need to know."""
         return {"KRB5_CONFIG": str(self.state / "krb5.conf")}
-
-
-def _copy(source: Path, target: Path) -> None:
-    """Copies what is in a folder with all its attributes: Samba keeps access rights in them."""
-    target.mkdir(exist_ok=True)
-    subprocess.run(["cp", "-a", f"{source}/.", str(target)], check=True, timeout=60)
-
-
-def _version() -> str:
-    """What the kept domain depends on: the files here and the release of Samba."""
-    release = subprocess.run(["samba", "--version"], capture_output=True, check=True, timeout=10).stdout
-    files = [path.read_bytes() for path in sorted(_OWN.glob("*.py"))]
-    return hashlib.sha256(release + b"".join(files)).hexdigest()[:16]

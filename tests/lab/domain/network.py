@@ -84,10 +84,6 @@ class Network:
             os.close(there)
             os.close(home)
 
-    def enter(self, host: str, *command: str) -> list[str]:
-        """The command that runs another one in the host's network."""
-        return ["ip", "netns", "exec", self.namespace(host), *command]
-
 
 _CLONE_NEWNET = 0x40000000
 _libc = ctypes.CDLL(None, use_errno=True)

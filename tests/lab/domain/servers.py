@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from tests.lab import processes, smbconf
 from tests.lab.domain import config
+from tests.lab.domain.network import NAMESPACES
 from tests.lab.samba import END_TIMEOUT, LOG_TAIL, LabError
 
 if TYPE_CHECKING:
@@ -51,13 +52,15 @@ class DomainHost:
         (self.folder / "private").chmod(0o700)
         for name, text in config.etc_files().items():
             (self.folder / "etc" / name).write_text(text)
+        net = self.folder / "net"
+        net.unlink(missing_ok=True)
+        net.symlink_to(NAMESPACES / self._network.namespace(self.name))
         if self.name not in config.CLIENTS:
             self.smb_conf.write_text(config.Folders(self.folder).smb_conf(self.name))
 
     def entered(self, *command: str) -> list[str]:
         """The command that runs another one on this host."""
-        enter = [sys.executable, "-I", "-S", str(ENTER), self._tag, str(self.folder), "/", *command]
-        return self._network.enter(self.name, *enter)
+        return [sys.executable, "-I", "-S", str(ENTER), self._tag, str(self.folder), "/", *command]
 
     def run(self, *command: str, text: str = "", timeout: float = 60, environment: dict[str, str] | None = None) -> str:
         """Runs a command on this host and returns what it writes. LabError if it fails."""
@@ -108,6 +111,18 @@ class DomainHost:
                 if ended is not None or time.monotonic() > deadline:
                     raise LabError(f"{self.name}: nothing answers on port {port}\n{self.log_tail()}")
                 time.sleep(0.05)
+        if self.name in config.MEMBERS:
+            self._wait_for_trust(deadline)
+
+    def _wait_for_trust(self, deadline: float) -> None:
+        """Returns when a member lets users in, for which it has to have found a controller."""
+        while True:
+            probe = subprocess.run(self.entered("wbinfo", "-t"), capture_output=True, text=True, check=False)
+            if probe.returncode == 0:
+                return
+            if time.monotonic() > deadline:
+                raise LabError(f"{self.name}: {probe.stdout}{probe.stderr}\n{self.log_tail()}")
+            time.sleep(0.1)
 
     def _answers(self, port: int) -> bool:
         with suppress(OSError), self._network.inside(self.name), socket.socket() as probe:

@@ -1,0 +1,226 @@
+"""Finds our domain and its controllers without being a member of it: DNS, then one datagram to each of a few of them.
+
+Which domain that is, the mount says: by the name of the namespace (`//contoso.test/public`, `//CONTOSO/public`), or by
+domain=, dns_suffix= or the realm of krb5.conf. A domain is one if DNS has controllers for it (SRV records of
+_ldap._tcp.dc._msdcs, MS-ADTS 6.3.2.3). The controllers are asked in the order of RFC 2782, STAGGER seconds after each
+other, and whoever answers first is the one to begin with; it also says in which site this computer is (cldap.py), and
+if it is in another one itself, those of our site are asked as well. So a controller that is down costs STAGGER seconds.
+
+dc= names the controllers instead of DNS. If none answers a datagram, as behind many firewalls, they are used in their
+order: then a login finds out which one is there.
+
+What this does not do: it logs in nowhere, and keeps nothing but what it found last.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import random
+import socket
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import dns.asyncresolver
+import dns.exception
+import dns.resolver
+import trio
+from dns.rdtypes.IN.SRV import SRV
+
+from dfsfs.errors import DfsfsError, WireError
+from dfsfs.namespace.cldap import Netlogon, decode_pong, encode_ping
+from dfsfs.ntstatus import NtStatus
+from dfsfs.telemetry import DomainFound
+from dfsfs.unc import fold_name
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from dfsfs.smb.names import HostNames
+    from dfsfs.telemetry import Telemetry
+
+log = logging.getLogger("dfsfs.namespace")
+
+LDAP_PORT = 389
+DNS_TIMEOUT = 6.0
+"""Seconds for one question to DNS, with all its name servers."""
+STAGGER = 0.4
+"""Seconds between the questions to two controllers."""
+LAST_WAIT = 1.0
+"""Seconds that the last one asked has to answer."""
+AT_MOST = 8
+"""Controllers that are asked; a company may have hundreds."""
+MAX_DATAGRAM = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class DomainSettings:
+    """Where to look for our domain. `host`: the first component of what is mounted. Empty where nothing was said."""
+
+    host: str = ""
+    domains: tuple[str, ...] = ()
+    """Names in DNS that were given as that of the domain."""
+    suffixes: tuple[str, ...] = ()
+    realm: str = ""
+    """The default realm of Kerberos."""
+    controllers: tuple[str, ...] = ()
+    source: str | None = None
+
+    @property
+    def candidates(self) -> tuple[str, ...]:
+        """The domains that ours may be, each once, the likeliest first."""
+        if _is_address(self.host) and not self.domains and not self.suffixes:
+            return ()  # neither a domain nor Kerberos is reached by an address
+        own = (self.host,) if "." in self.host and not _is_address(self.host) else ()
+        names = (*own, *self.domains, *self.suffixes, self.realm.lower())
+        return tuple(dict.fromkeys(name.strip(".").lower() for name in names if "." in name))
+
+
+@dataclass(frozen=True, slots=True)
+class FoundDomain:
+    """A domain. `controllers` by their full names, in the order to ask them; the rest may be empty."""
+
+    name: str
+    netbios: str
+    site: str
+    """Of this computer."""
+    controllers: tuple[str, ...]
+
+
+class Discovery:
+    """Looks for the domain of one mount, and tells `names` what it stands for."""
+
+    def __init__(self, settings: DomainSettings, names: HostNames, telemetry: Telemetry) -> None:
+        self._settings = settings
+        self._names = names
+        self._telemetry = telemetry
+        self.found: FoundDomain | None = None
+        names.suffixes = tuple(dict.fromkeys((*settings.suffixes, *settings.domains)))
+
+    @property
+    def is_possible(self) -> bool:
+        """Whether anything is known to look for."""
+        return bool(self._settings.controllers or self._settings.candidates)
+
+    async def find(self) -> FoundDomain:
+        """Looks for the domain and its controllers, now.
+
+        Raises:
+            DfsfsError: there is none, as far as can be told.
+        """
+        found = await (self._by_name() if self._settings.controllers else self._by_dns())
+        if found != self.found:
+            self._telemetry.publish(DomainFound(found.name, found.netbios, found.site, found.controllers))
+        self.found = found
+        if found.name:
+            self._names.suffixes = tuple(dict.fromkeys((*self._names.suffixes, found.name)))
+        for name in filter(None, (found.name, found.netbios)):
+            self._names.stand_ins[fold_name(name)] = found.controllers[0]
+        return found
+
+    async def _by_name(self) -> FoundDomain:
+        """The domain of the controllers that dc= names."""
+        controllers = self._settings.controllers
+        answers = await self._ping("", controllers)
+        if not answers:
+            return FoundDomain("", "", "", controllers)
+        return _found("", answers[0], answers, controllers)
+
+    async def _by_dns(self) -> FoundDomain:
+        """The first domain that DNS knows; rather one that has the name that is mounted."""
+        others: FoundDomain | None = None
+        for domain in self._settings.candidates:
+            hosts = await service_hosts(f"_ldap._tcp.dc._msdcs.{domain}")
+            if not hosts:
+                continue
+            found = await self._examined(domain, hosts)
+            if fold_name(self._settings.host) in (fold_name(found.name), fold_name(found.netbios)):
+                return found
+            others = others or found
+        if others is None:
+            tried = ", ".join(self._settings.candidates) or "no name to look for"
+            raise DfsfsError(
+                f"no domain is found in DNS ({tried}); name a domain controller with dc=", NtStatus.NO_SUCH_DOMAIN
+            )
+        return others
+
+    async def _examined(self, domain: str, hosts: Sequence[str]) -> FoundDomain:
+        answers = await self._ping(domain, hosts)
+        if not answers:
+            return FoundDomain(domain, "", "", tuple(hosts))
+        first = answers[0]
+        if not first.is_closest and first.client_site:
+            near = await service_hosts(f"_ldap._tcp.{first.client_site}._sites.dc._msdcs.{domain}")
+            hosts = tuple(dict.fromkeys((*near, *hosts)))
+            answers = [*(await self._ping(domain, near)), first]
+        return _found(domain, first, answers, hosts)
+
+    async def _ping(self, domain: str, hosts: Sequence[str]) -> list[Netlogon]:
+        """The answer of whichever controller answers first; none if none does."""
+        answers: list[Netlogon] = []
+        async with trio.open_nursery() as nursery:
+            asked = hosts[:AT_MOST]
+            for number, host in enumerate(asked):
+                silence = trio.Event()
+                nursery.start_soon(self._ask, domain, host, answers, nursery.cancel_scope, silence)
+                with trio.move_on_after(STAGGER if number < len(asked) - 1 else LAST_WAIT):
+                    await silence.wait()
+            nursery.cancel_scope.cancel()
+        return answers
+
+    async def _ask(
+        self, domain: str, host: str, answers: list[Netlogon], scope: trio.CancelScope, silence: trio.Event
+    ) -> None:
+        try:
+            answers.append(await ping(domain, self._address(host), self._settings.source))
+            scope.cancel()
+        except (OSError, WireError, UnicodeError) as error:
+            log.info("controller %s: %s", host, error)
+            silence.set()
+
+    def _address(self, host: str) -> str:
+        return self._names.candidates(host)[0][1]
+
+
+def _found(domain: str, first: Netlogon, answers: Sequence[Netlogon], hosts: Sequence[str]) -> FoundDomain:
+    """Those that have answered come before those that were only named."""
+    names = dict.fromkeys([*(answer.host for answer in answers if answer.host), *hosts])
+    return FoundDomain(first.domain or domain, first.netbios_domain, first.client_site, tuple(names))
+
+
+async def service_hosts(service: str) -> tuple[str, ...]:
+    """The hosts of an SRV record, in the order to ask them (RFC 2782); none if there is no such record, or no DNS."""
+    try:
+        answer = await dns.asyncresolver.resolve(service, "SRV", lifetime=DNS_TIMEOUT, search=False)
+    except (dns.exception.DNSException, OSError) as error:
+        log.info("DNS has no %s: %s", service, error)
+        return ()
+    assert answer.rrset is not None
+    records = [record for record in answer.rrset.processing_order() if isinstance(record, SRV)]
+    return tuple(dict.fromkeys(filter(None, (str(record.target).rstrip(".") for record in records))))
+
+
+async def ping(domain: str, address: str, source: str | None = None) -> Netlogon:
+    """Asks one controller. The caller bounds the time.
+
+    Raises:
+        OSError: it has no address, or refuses.
+        WireError: what answers is no controller.
+    """
+    found = await trio.socket.getaddrinfo(address, LDAP_PORT, type=socket.SOCK_DGRAM)
+    family, kind, protocol, _, target = found[0]
+    message_id = random.SystemRandom().randrange(1, 2**31)
+    with trio.socket.socket(family, kind, protocol) as sock:
+        if source is not None:
+            await sock.bind((source, 0))
+        await sock.connect(target)
+        await sock.send(encode_ping(domain, message_id))
+        return decode_pong(await sock.recv(MAX_DATAGRAM), message_id)
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host.strip("[]"))
+    except ValueError:
+        return False
+    return True

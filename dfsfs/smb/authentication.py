@@ -1,0 +1,185 @@
+"""Both kinds of login, NTLM and Kerberos, as the client's side of a GSS exchange. The only module that uses spnego.
+
+An authenticator may compute for long, or wait for a KDC, so its steps belong into a thread: `Connection.exchange` sees
+to that. Which kind it is is decided by the credentials and never changed on the way: a server that can't be logged in
+to
+with Kerberos is not tried with NTLM, as that would be what somebody in between wants.
+
+The tokens go as they are, without SPNEGO around them, which Windows and Samba both take: so there is nothing that a
+server could talk the client out of.
+
+No text of an exception has a token or a password in it.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Protocol
+
+import spnego
+from spnego.exceptions import SpnegoError
+
+from dfsfs.errors import SmbError, TicketError, WireError
+from dfsfs.ntstatus import NtStatus
+from dfsfs.smb.credentials import Credentials, KerberosCredentials, Login
+from dfsfs.smb.identity import as_user
+
+SERVICE = "cifs"
+"""The first part of a file server's SPN."""
+
+
+class Authenticator(Protocol):
+    """One side of a GSS exchange."""
+
+    @property
+    def mutual(self) -> bool:
+        """Whether the server has proved who it is, once the exchange is complete."""
+
+    def step(self, token: bytes | None) -> bytes | None:
+        """The next token to send, None if there is none; None begins."""
+
+    @property
+    def session_key(self) -> bytes:
+        """The key that both sides have once the exchange is complete; empty before."""
+
+
+class NtlmAuthenticator:
+    """NTLM with a user name and password. Never tries Kerberos."""
+
+    mutual = False
+
+    def __init__(self, credentials: Credentials, host: str) -> None:
+        self._what = f"logging in to {host} as {credentials.principal}"
+        self._begun = False
+        try:
+            self._context: Any = spnego.client(
+                credentials.principal,
+                credentials.password.reveal(),
+                hostname=host,
+                service=SERVICE,
+                protocol="ntlm",
+                options=spnego.NegotiateOptions.use_ntlm,
+            )
+        except SpnegoError as error:
+            raise self._refused(error) from None
+
+    def step(self, token: bytes | None) -> bytes | None:
+        # What the server says first is which mechanisms it knows; NTLM begins without it.
+        incoming, self._begun = (token if self._begun else None), True
+        try:
+            answer: bytes | None = self._context.step(incoming)
+        except SpnegoError as error:
+            raise self._refused(error) from None
+        except Exception as error:
+            # pyspnego checks little of what a server sends: KeyError, OverflowError, struct.error and more were seen.
+            raise WireError(f"{self._what}: the server's token makes no sense ({type(error).__name__})") from None
+        return answer
+
+    @property
+    def session_key(self) -> bytes:
+        return bytes(self._context.session_key)
+
+    def _refused(self, error: Exception) -> SmbError:
+        # The text of the original error is left out: it may quote tokens.
+        return SmbError(NtStatus.LOGON_FAILURE, f"{self._what} ({type(error).__name__})")
+
+
+class KerberosAuthenticator:
+    """Kerberos with the tickets of a cache, the key of a keytab, or a password; the server has to prove itself, too."""
+
+    def __init__(self, credentials: KerberosCredentials, host: str) -> None:
+        self._credentials = credentials
+        self._host = host
+        self._context: Any = None
+
+    @property
+    def mutual(self) -> bool:
+        """Whether the server has proved that it knows its own key."""
+        return self._context is not None and bool(self._context.complete)
+
+    def step(self, token: bytes | None) -> bytes | None:
+        """Raises: TicketError: there is no ticket for the server; WireError: its answer is no proof."""
+        try:
+            with as_user(self._credentials.account):
+                if self._context is None:
+                    self._context = self._begin()
+                    token = None  # what the server says first is which mechanisms it knows
+                answer: bytes | None = self._context.step(token)
+        except SpnegoError as error:
+            if token is not None:
+                text = f"{self._host} does not prove who it is ({_reason(error)})"
+                raise WireError(f"logging in with Kerberos: {text}") from None
+            raise self._no_ticket(_reason(error)) from None
+        except Exception as error:
+            # The Kerberos libraries have exceptions of their own, and they are not part of pyspnego's interface.
+            raise self._no_ticket(_reason(error)) from None
+        return answer
+
+    def _begin(self) -> Any:
+        who = self._credentials
+        source: Any
+        if who.keytab:
+            source = spnego.KerberosKeytab(who.keytab, who.name or None)
+        elif who.password:
+            return spnego.client(who.name, who.password.reveal(), hostname=self._host, **_KERBEROS)
+        elif who.ccache:
+            source = spnego.KerberosCCache(who.ccache, who.name or None)
+        else:
+            source = spnego.CredentialCache(who.name or None)
+        return spnego.client(source, hostname=self._host, **_KERBEROS)
+
+    @property
+    def session_key(self) -> bytes:
+        if not self.mutual:
+            return b""
+        with as_user(self._credentials.account):
+            return bytes(self._context.session_key)
+
+    def _no_ticket(self, reason: str) -> TicketError:
+        return TicketError(f"{SERVICE}/{self._host}", self._credentials.source, reason)
+
+
+class Prepared:
+    """An authenticator whose first token has been made ahead of the exchange that it is for."""
+
+    def __init__(self, inner: Authenticator) -> None:
+        self._inner = inner
+        self._first: list[bytes | None] = []
+
+    def begin(self) -> None:
+        """Makes the first token. Errors as in `step`."""
+        self._first.append(self._inner.step(None))
+
+    def step(self, token: bytes | None) -> bytes | None:
+        return self._first.pop() if self._first else self._inner.step(token)
+
+    @property
+    def mutual(self) -> bool:
+        return self._inner.mutual
+
+    @property
+    def session_key(self) -> bytes:
+        return self._inner.session_key
+
+
+_KERBEROS: dict[str, Any] = {
+    "service": SERVICE,
+    "protocol": "kerberos",
+    "context_req": spnego.ContextReq.mutual_auth | spnego.ContextReq.integrity,
+}
+
+
+def _reason(error: BaseException) -> str:
+    """What the Kerberos library says, without what pyspnego and GSSAPI say around it."""
+    base = getattr(error, "base_error", None) or error
+    text = str(base).replace("\n", " ")
+    minor = re.search(r"Minor \(\d+\): (.+)$", text)
+    text = minor[1] if minor else text
+    return re.sub(r"^b'(.*)'$", r"\1", text).strip() or type(base).__name__
+
+
+def make_authenticator(login: Login, host: str) -> Authenticator:
+    """The client's side of a login at `host`, which for Kerberos has to be the name in its SPN."""
+    if isinstance(login, KerberosCredentials):
+        return KerberosAuthenticator(login, host)
+    return NtlmAuthenticator(login, host)

@@ -1,0 +1,95 @@
+"""Acting as another user of this machine, for one thread and a short time: to read what only that user may.
+
+Linux keeps the ids of a process per thread; only the C library makes all threads change them together. So the system
+calls are made here directly. While a thread acts as somebody, its effective user, group and groups are theirs, and the
+kernel treats its files, its keys and its sockets (KCM asks for them) accordingly. Its real user stays root: who has a
+thread's real user id may send signals to its process.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import platform
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_CALLS = {"x86_64": (117, 119, 116), "aarch64": (147, 149, 159), "riscv64": (147, 149, 159), "s390x": (208, 210, 206)}
+"""setresuid, setresgid and setgroups by machine."""
+_UNCHANGED = ctypes.c_uint32(-1)
+NOBODY_HAS = 0x7FFFFFF0
+"""A user id that nobody has."""
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """A user of this machine."""
+
+    uid: int
+    gid: int
+
+
+@contextmanager
+def as_user(account: Account | None) -> Iterator[None]:
+    """Lets this thread act as `account` for the length of the block; None, or who we are anyway: changes nothing.
+
+    Raises:
+        PermissionError: this process is not root.
+        OSError: ENOSYS, the machine is of a kind for which the numbers of the system calls are not known here.
+    """
+    if account is None or account.uid == os.geteuid():
+        yield
+        return
+    groups = os.getgroups()
+    effective = (os.geteuid(), os.getegid())
+    _become(account.uid, account.gid, [account.gid])
+    try:
+        yield
+    finally:
+        _become(*effective, groups)
+
+
+@contextmanager
+def really_as(uid: int) -> Iterator[None]:
+    """Lets this thread have `uid` as its real and effective user, for a number that nobody has: see above.
+
+    Raises:
+        OSError: as for `as_user`.
+    """
+    calls = _CALLS.get(platform.machine())
+    if calls is None:
+        raise OSError(errno.ENOSYS, f"acting as another user is not known for {platform.machine()}")
+    _call(calls[0], ctypes.c_uint32(uid), ctypes.c_uint32(uid), _UNCHANGED)
+    try:
+        yield
+    finally:
+        _call(calls[0], ctypes.c_uint32(0), ctypes.c_uint32(0), ctypes.c_uint32(0))
+
+
+def _call(number: int, *arguments: Any) -> None:
+    if _libc.syscall(ctypes.c_long(number), *arguments) != 0:
+        failure = ctypes.get_errno()
+        raise OSError(failure, f"acting as another user: {os.strerror(failure)}")
+
+
+def _become(uid: int, gid: int, groups: list[int]) -> None:
+    """The user last on the way down and first on the way up: only root may change groups."""
+    calls = _CALLS.get(platform.machine())
+    if calls is None:
+        raise OSError(errno.ENOSYS, f"acting as another user is not known for {platform.machine()}")
+    setresuid, setresgid, setgroups = calls
+    array = (ctypes.c_uint32 * len(groups))(*groups)
+    steps: list[tuple[int, tuple[Any, ...]]] = [
+        (setgroups, (ctypes.c_size_t(len(groups)), array)),
+        (setresgid, (_UNCHANGED, ctypes.c_uint32(gid), _UNCHANGED)),
+    ]
+    user: tuple[int, tuple[Any, ...]] = (setresuid, (_UNCHANGED, ctypes.c_uint32(uid), _UNCHANGED))
+    for number, arguments in [*steps, user] if uid != 0 else [user, *steps]:
+        _call(number, *arguments)

@@ -1,0 +1,93 @@
+"""What the Kerberos library knows of this computer: realm, ticket caches, keytabs.
+
+Kinds of caches (FILE, DIR, KEYRING, KCM) are the library's business: a cache is known by its name here. The default
+name may have the number of a user in it, as krb5.conf says; the library fills in who asks. To learn it for every user
+at
+once, it is asked in the name of a user that nobody is (identity.py).
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import stat
+
+import krb5
+
+from dfsfs.smb.identity import NOBODY_HAS, really_as
+
+USUAL_CACHE = "FILE:/tmp/krb5cc_{uid}"
+"""The default of the library, where its configuration can't be told."""
+
+
+def default_realm() -> str:
+    """The realm of krb5.conf; empty if there is none."""
+    try:
+        context = krb5.init_context()
+        realm: bytes = krb5.get_default_realm(context)
+    except krb5.Krb5Error:
+        return ""
+    return realm.decode("utf-8", "replace")
+
+
+@functools.cache
+def _pattern() -> str:
+    """The default cache with `{uid}` for the user's number. Only root can find out about others."""
+    if os.geteuid() != 0:
+        return USUAL_CACHE
+    try:
+        with really_as(NOBODY_HAS):
+            name: bytes = krb5.cc_default_name(krb5.init_context())
+    except (krb5.Krb5Error, OSError):
+        return USUAL_CACHE
+    return name.decode("utf-8", "surrogateescape").replace(str(NOBODY_HAS), "{uid}")
+
+
+def default_cache(uid: int) -> str:
+    """The cache that a user's programs use unless told otherwise."""
+    return _pattern().replace("{uid}", str(uid))
+
+
+def has_tickets() -> bool:
+    """Whether there is something in the default cache of who runs this."""
+    try:
+        context = krb5.init_context()
+        krb5.cc_get_principal(context, krb5.cc_default(context))
+    except krb5.Krb5Error:
+        return False
+    return True
+
+
+def machine_keytab() -> str:
+    """The keytab of this computer, if there is one that can be read; else empty."""
+    try:
+        context = krb5.init_context()
+        name = os.environ.get("KRB5_KTNAME") or krb5.kt_default_name(context).decode()
+    except (krb5.Krb5Error, UnicodeDecodeError):
+        return ""
+    path = name.removeprefix("FILE:")
+    return name if os.access(path, os.R_OK) else ""
+
+
+def caller_cache(pid: int, uid: int) -> str:
+    """The cache that the environment of a process names, KRB5CCNAME; empty if it names none, or is somebody else's."""
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            if os.fstat(file.fileno()).st_uid != uid:
+                return ""
+            environment = file.read(256 * 1024)
+    except OSError:
+        return ""
+    for setting in environment.split(b"\0"):
+        if setting.startswith(b"KRB5CCNAME="):
+            return setting.partition(b"=")[2].decode("utf-8", "surrogateescape")
+    return ""
+
+
+def is_private(path: str) -> bool:
+    """Whether nobody but its owner can read a file; True if it can't be told."""
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        return True
+    return not (stat.S_ISREG(mode) and mode & (stat.S_IRGRP | stat.S_IROTH))
