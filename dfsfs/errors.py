@@ -84,6 +84,22 @@ DISPOSITIONS: dict[int, Disposition] = {
 """Every status that is not the plain answer to a request."""
 
 
+LOGIN_STATUSES = frozenset(
+    {
+        NtStatus.LOGON_FAILURE,
+        NtStatus.NO_SUCH_LOGON_SESSION,
+        NtStatus.WRONG_PASSWORD,
+        NtStatus.NO_SUCH_USER,
+        NtStatus.ACCOUNT_DISABLED,
+        NtStatus.ACCOUNT_LOCKED_OUT,
+        NtStatus.ACCOUNT_RESTRICTION,
+        NtStatus.PASSWORD_EXPIRED,
+        NtStatus.PASSWORD_MUST_CHANGE,
+    }
+)
+"""Answers to a login that are about the user."""
+
+
 class DfsfsError(Exception):
     """Base of everything that dfsfs raises on purpose.
 
@@ -102,6 +118,11 @@ class DfsfsError(Exception):
     @property
     def disposition(self) -> Disposition:
         return DISPOSITIONS.get(self.status, Disposition.RETURN)
+
+    @property
+    def is_about_login(self) -> bool:
+        """Whether it says that a user can't log in, and nothing of what was asked for."""
+        return self.status in LOGIN_STATUSES
 
 
 class WireError(DfsfsError):

@@ -313,6 +313,7 @@ def make_config(unc: UncPath, options: ParsedOptions, credentials: Login, mounte
             gid=_number("gid", options.gid, mounter.gid, mounter.find_group),
             file_mode=options.file_mode,
             dir_mode=options.dir_mode,
+            of_caller=options.multiuser and options.uid is None and options.gid is None,
             permission_checks=_checks_permissions(options),
         ),
         caching=CachingOptions(

@@ -100,6 +100,8 @@ class OwnershipOptions:
     gid: int
     file_mode: int
     dir_mode: int
+    of_caller: bool
+    """Whoever looks is shown as the owner."""
     permission_checks: bool
     """The kernel checks them; if not, only the servers decide. fuse_options says so, too."""
 

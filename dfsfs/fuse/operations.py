@@ -44,6 +44,8 @@ class DfsOperations(pyfuse3.Operations):
     supports_dot_lookup = False
     enable_writeback_cache = False
     enable_acl = False
+    owners_only_set_acl = True
+    """Only root and the mount's owner set access control lists: for the server everybody is the mount's user."""
 
     def __init__(self, filesystem: FileSystem, *, deadline: float, xattrs: bool = True) -> None:
         super().__init__()
@@ -240,7 +242,7 @@ class DfsOperations(pyfuse3.Operations):
     @guarded
     async def setxattr(self, inode: int, name: bytes, value: bytes, ctx: RequestContext) -> None:
         self._need_xattrs()
-        if name == CIFS_ACL and ctx.uid not in (0, self._fs.owner):
+        if self.owners_only_set_acl and name == CIFS_ACL and ctx.uid not in (0, self._fs.owner):
             raise FUSEError(errno.EPERM)  # as for chmod; the kernel does not know what this attribute is
         await self._fs.setxattr(inode, name, value)
 

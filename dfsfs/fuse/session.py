@@ -25,14 +25,18 @@ from dfsfs.dfsc.policy import Policy
 from dfsfs.dfsc.static import parse_static
 from dfsfs.errors import ConnectError, DfsfsError, PosixError
 from dfsfs.fuse.kernel import GRACE, READ_AHEAD_KB, FuseCache, serve
+from dfsfs.fuse.logins import stored_logins, tickets_of
+from dfsfs.fuse.many import ManyOperations
 from dfsfs.fuse.operations import DfsOperations
 from dfsfs.namespace.client import Namespace
 from dfsfs.namespace.discovery import DomainSettings
 from dfsfs.namespace.referrals import ReferralSettings
 from dfsfs.ntstatus import NtStatus
+from dfsfs.smb.credentials import KerberosCredentials
 from dfsfs.smb.pool import Pool, TransportSettings
 from dfsfs.smb.security import Dialect
 from dfsfs.smb.tickets import default_realm
+from dfsfs.smb.users import UserPools
 from dfsfs.unc import fold_name
 from dfsfs.vfs.filesystem import FileSystem
 from dfsfs.vfs.leases import CacheMode, Caching
@@ -78,15 +82,19 @@ def run(config: MountConfig, mountpoint: str, on_ready: Callable[[], None]) -> N
 async def _run(config: MountConfig, settings: ReferralSettings, mountpoint: str, on_ready: Callable[[], None]) -> None:
     async with AsyncExitStack() as stack:
         pool = await stack.enter_async_context(Pool(transport_settings(config), config.credentials))
-        namespace = make_namespace(config, pool, settings)
+        users = await stack.enter_async_context(make_user_pools(config, pool)) if config.multiuser else None
+        namespace = make_namespace(config, pool, settings, users)
         root = await find_root(config, pool, namespace)
         filesystem = make_filesystem(config, namespace, root)
+        if users is not None:
+            users.in_use = filesystem.has_open
         stack.push_async_callback(_close, filesystem)
         deadline = config.transport.request_timeout + config.failover_timeout + DEADLINE_MARGIN
         async with trio.open_nursery() as nursery:
             nursery.start_soon(namespace.serve)
             nursery.start_soon(filesystem.serve)
-            operations = DfsOperations(filesystem, deadline=deadline, xattrs=config.xattrs)
+            kind = ManyOperations if config.multiuser else DfsOperations
+            operations = kind(filesystem, deadline=deadline, xattrs=config.xattrs)
             await serve(operations, mountpoint, fuse_options(config), on_ready, read_ahead_kb=read_ahead_kb(config))
             nursery.cancel_scope.cancel()
 
@@ -156,14 +164,30 @@ def domain_settings(config: MountConfig) -> DomainSettings:
     )
 
 
-def make_namespace(config: MountConfig, pool: Pool, settings: ReferralSettings) -> Namespace:
-    """The namespace of a mount."""
+def make_user_pools(config: MountConfig, pool: Pool) -> UserPools:
+    """The pools of the users of a mount for many of them."""
+
+    def names() -> tuple[str, ...]:
+        """What the mount's domain or server is called, as far as it is known by now."""
+        return tuple(
+            dict.fromkeys((config.unc.host.lower(), *pool.names.suffixes, *map(str.lower, pool.names.stand_ins)))
+        )
+
+    find_login = tickets_of if isinstance(config.credentials, KerberosCredentials) else stored_logins(names)
+    return UserPools(transport_settings(config), pool, find_login)
+
+
+def make_namespace(
+    config: MountConfig, pool: Pool, settings: ReferralSettings, users: UserPools | None = None
+) -> Namespace:
+    """The namespace of a mount. `users`: each of them acts by a login of their own."""
     return Namespace(
         pool,
         referrals=settings,
         policy=target_policy(config),
         use_dfs=config.use_dfs,
         failover_timeout=config.failover_timeout,
+        users=users,
     )
 
 
@@ -180,7 +204,7 @@ def make_filesystem(config: MountConfig, namespace: Namespace, root: Location) -
         namespace,
         root,
         names=NameMapping(_NAME_STYLES[config.name_style]),
-        ownership=Ownership(owner.uid, owner.gid, owner.file_mode, owner.dir_mode),
+        ownership=Ownership(owner.uid, owner.gid, owner.file_mode, owner.dir_mode, owner.of_caller),
         lifetimes=Lifetimes(caching.attribute_timeout_file, caching.attribute_timeout_directory),
         clock=trio.current_time,
         follow_links=config.use_dfs,
@@ -191,6 +215,7 @@ def make_filesystem(config: MountConfig, namespace: Namespace, root: Location) -
         ),
         kernel=FuseCache(),
         files_for_links=config.files_for_links,
+        many_users=config.multiuser,
     )
 
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from dfsfs.smb.fscc import FileStat
     from dfsfs.smb.pool import Pool
+    from dfsfs.smb.users import UserPools
     from dfsfs.unc import UncPath
 
 T = TypeVar("T")
@@ -67,8 +68,11 @@ class Namespace:
         failover_timeout: float = FAILOVER_TIMEOUT,
         clock: Callable[[], float] = trio.current_time,
         telemetry: Telemetry | None = None,
+        users: UserPools | None = None,
     ) -> None:
-        """`use_dfs` False: the mount is one plain share, no referral is ever asked for."""
+        """`use_dfs` False: the mount is one plain share, no referral is ever asked for. `users`: each user of the mount
+        acts by a login of their own.
+        """
         settings = referrals or ReferralSettings()
         self.telemetry = telemetry or Telemetry()
         self.caches = Caches(policy=policy or Policy())
@@ -81,10 +85,12 @@ class Namespace:
             settings,
             clock=clock,
             telemetry=self.telemetry,
+            shares=users or pool,
             discovery=Discovery(settings.domain, pool.names, self.telemetry),
         )
+        self._of_users = users is not None
         self._failover = Failover(
-            pool,
+            users or pool,
             self._resolver,
             max_hops=settings.max_hops,
             follow_links=use_dfs,
@@ -140,15 +146,15 @@ class Namespace:
         else:
             resolution = _plain_share(path.share)
         junction = self.junction(resolution.covered)
-        if junction.resolution is None:
-            junction.adopt(resolution, self._clock())
+        if junction.mine.resolution is None:
+            junction.mine.adopt(resolution, self._clock())
         return Location(junction, resolution.covered.rest_of(path))
 
     def junction(self, prefix: UncPath) -> Junction:
         """The junction of a namespace path that is known to be a DFS link: the same object each time."""
         junction = self._junctions.get(prefix)
         if junction is None:
-            junction = self._junctions[prefix] = Junction(prefix)
+            junction = self._junctions[prefix] = Junction(prefix, twins={} if self._of_users else None)
         return junction
 
     def run(self, location: Location, operation: Callable[[Attempt], Awaitable[T]]) -> Coroutine[Any, Any, T]:
@@ -171,7 +177,11 @@ class Namespace:
         return await self._failover.run(location, operation)
 
     def statistics(self) -> NamespaceStatistics:
-        bindings = [junction.binding for junction in self._junctions.values()]
+        bindings = [
+            each.binding
+            for junction in self._junctions.values()
+            for each in ((junction,) if junction.twins is None else junction.twins.values())
+        ]
         return NamespaceStatistics(
             junctions=len(bindings),
             bound=sum(binding is not None and binding.tree.alive for binding in bindings),

@@ -82,6 +82,7 @@ if TYPE_CHECKING:
     from dfsfs.dfsc.walk import Resolution
     from dfsfs.smb.pool import Pool
     from dfsfs.smb.tree import Tree
+    from dfsfs.smb.users import UserPools
     from dfsfs.telemetry import Event, Telemetry
 
 T = TypeVar("T")
@@ -133,7 +134,7 @@ class Failover:
 
     def __init__(
         self,
-        pool: Pool,
+        pool: Pool | UserPools,
         resolver: PathResolver,
         *,
         max_hops: int,

@@ -11,6 +11,9 @@ Invariants:
 - `generation` grows by one whenever the target differs from the one before, and only then; it never falls. A new
   connection to the same target makes a new binding of the same generation.
 - `binding.generation` is the junction's. A binding whose tree has died stays until it is replaced.
+- In a mount of many users each of them has a twin of the junction, with a binding of their own (`mine`). Nodes hold
+the one
+  that they share, which has a path and is never bound; whoever asks a Location for its junction gets the caller's.
 - `lock` is held while the binding is being replaced and by nobody else; nobody holds two of them. Between two awaits
   the fields change together, so whoever reads them without the lock sees one state and not half of another.
 
@@ -26,6 +29,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from dfsfs.acting import ROOT, Caller, caller
 from dfsfs.errors import DfsfsError, Disposition
 from dfsfs.ntstatus import NtStatus
 
@@ -83,6 +87,21 @@ class Junction:
     failure: BindFailure | None = field(default=None, repr=False)
     last_target: UncPath | None = field(default=None, repr=False)
     """The target of the last binding, kept when the binding itself is given up."""
+    twins: dict[int, Junction] | None = field(default=None, repr=False)
+    """Those of the users, by their numbers; None: the mount has one login, or this is a user's."""
+    owner: Caller = ROOT
+    """The user whose junction this is."""
+
+    @property
+    def mine(self) -> Junction:
+        """The junction as it is for the user that this task works for."""
+        if self.twins is None:
+            return self
+        who = caller()
+        twin = self.twins.get(who.uid)
+        if twin is None:
+            twin = self.twins[who.uid] = Junction(self.prefix, owner=who)
+        return twin
 
     def adopt(self, resolution: Resolution, now: float) -> None:
         """Makes `resolution`, of the prefix or a path below it, the one that the targets come from."""
@@ -119,14 +138,20 @@ class Junction:
 class Location:
     """A file or directory of the mount: so many components below a junction. The same before and after a failover."""
 
-    junction: Junction
+    shared: Junction
+    """The junction as all users of the mount know it: see `Junction.mine`."""
     components: tuple[str, ...] = ()
     moment: int | None = None
     """The time of the snapshot that it is in, in 100 ns since 1601; None: it is as it is now."""
 
+    @property
+    def junction(self) -> Junction:
+        """The junction that this is below, for the user that this task works for."""
+        return self.shared.mine
+
     def child(self, name: str) -> Location:
         """The entry `name` (as it goes on the wire) of this directory."""
-        return Location(self.junction, (*self.components, name), self.moment)
+        return Location(self.shared, (*self.components, name), self.moment)
 
     def at(self, moment: int) -> Location:
         """The same place as it was when a snapshot was taken."""
@@ -139,7 +164,7 @@ class Location:
         Raises:
             UncError: a component can't be part of a UNC path.
         """
-        return self.junction.prefix.join(self.components)
+        return self.shared.prefix.join(self.components)
 
     @property
     def is_junction_root(self) -> bool:

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from dfsfs.namespace.discovery import Discovery
     from dfsfs.smb.pool import Pool
     from dfsfs.smb.tree import Tree
+    from dfsfs.smb.users import UserPools
     from dfsfs.telemetry import Event, Telemetry
 
 T = TypeVar("T")
@@ -156,9 +157,11 @@ class ReferralClient:
         *,
         telemetry: Telemetry,
         discovery: Discovery | None = None,
+        shares: Pool | UserPools | None = None,
         clock: Callable[[], float] = trio.current_time,
     ) -> None:
         self._pool = pool
+        self._shares = shares or pool
         self._discovery = discovery
         self._caches = caches
         self._settings = settings
@@ -284,7 +287,7 @@ class ReferralClient:
         if self._static_answer(share) is not None:
             return True
         try:
-            return (await self._pool.tree(share)).is_dfs
+            return (await self._shares.tree(share)).is_dfs
         except SmbError as error:
             if error.status != NtStatus.BAD_NETWORK_NAME:
                 raise

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import trio
 
+from dfsfs.acting import as_caller
 from dfsfs.errors import DfsfsError, Disposition
 from dfsfs.namespace.targets import entry_for, preferred_for, targets_for
 from dfsfs.telemetry import FailedBack, Refreshed
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from dfsfs.namespace.junction import Junction, TargetBinding
     from dfsfs.smb.pool import Pool
     from dfsfs.smb.tree import Tree
+    from dfsfs.smb.users import UserPools
     from dfsfs.telemetry import Telemetry
     from dfsfs.unc import UncPath
 
@@ -66,7 +68,7 @@ class Upkeep:
 
     def __init__(
         self,
-        pool: Pool,
+        pool: Pool | UserPools,
         resolver: PathResolver,
         *,
         clock: Callable[[], float],
@@ -78,8 +80,8 @@ class Upkeep:
         self._clock = clock
         self._telemetry = telemetry
         self._hold = hold
-        self._due: dict[UncPath, Junction] = {}
-        self._away: dict[UncPath, Junction] = {}
+        self._due: dict[Junction, None] = {}
+        self._away: dict[Junction, None] = {}
         self._wake = trio.Event()
         self.refreshes = 0
 
@@ -88,16 +90,16 @@ class Upkeep:
     def refresh_soon(self, junction: Junction) -> None:
         """The junction's referral is past its soft time-out, and it is in use."""
         junction.refresh_at = self._clock() + RETRY_AFTER
-        self._due[junction.prefix] = junction
+        self._due[junction] = None
         self._wake.set()
 
     def bound(self, junction: Junction) -> None:
         """The junction has a new target: looks whether it should be on another one some time."""
         if self._preferred(junction):
-            self._away[junction.prefix] = junction
+            self._away[junction] = None
             self._wake.set()
         else:
-            self._away.pop(junction.prefix, None)
+            self._away.pop(junction, None)
 
     # -- the tasks ------------------------------------------------------------------------------------------------
 
@@ -120,12 +122,12 @@ class Upkeep:
 
     async def refresh_due(self) -> None:
         """Refreshes the junctions that asked for it."""
-        due, self._due = list(self._due.values()), {}
+        due, self._due = list(self._due), {}
         await _each(due, self._refresh_quietly)
 
     async def fail_back_all(self) -> None:
         """Goes back to preferred targets where that is possible now."""
-        await _each(list(self._away.values()), self.fail_back)
+        await _each(list(self._away), self.fail_back)
 
     # -- refresh --------------------------------------------------------------------------------------------------
 
@@ -168,7 +170,7 @@ class Upkeep:
             if junction.binding is not None and junction.binding.target not in targets_for(junction, resolution):
                 junction.binding = None
         self.bound(junction)
-        if junction.prefix in self._away:
+        if junction in self._away:
             await self.fail_back(junction)
 
     # -- failback -------------------------------------------------------------------------------------------------
@@ -186,7 +188,7 @@ class Upkeep:
         binding = junction.binding
         candidates = self._preferred(junction)
         if not candidates or binding is None:
-            self._away.pop(junction.prefix, None)
+            self._away.pop(junction, None)
             return
         if self._clock() < junction.bound_at + self._hold:
             return
@@ -215,7 +217,7 @@ class Upkeep:
             entry = entry_for(junction, junction.resolution, target)
             if entry is not None:
                 self._resolver.confirm(junction.resolution, entry)
-        self._away.pop(junction.prefix, None)
+        self._away.pop(junction, None)
         self._telemetry.publish(FailedBack(junction.prefix, old.target, target))
 
 
@@ -225,7 +227,8 @@ async def _each(junctions: list[Junction], work: Callable[[Junction], Awaitable[
 
     async def one(junction: Junction) -> None:
         async with limit:
-            await work(junction)
+            with as_caller(junction.owner):
+                await work(junction)
 
     async with trio.open_nursery() as nursery:
         for junction in junctions:

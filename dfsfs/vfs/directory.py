@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from dfsfs.acting import caller
 from dfsfs.unc import fold_name
 from dfsfs.vfs.leftovers import is_hidden_name, remove_leftover
 from dfsfs.vfs.looks import looked_at
@@ -105,7 +106,7 @@ class Listing:
             # A stream that has raised is at its end; the next attempt needs another one.
             self._stream = None
             raise
-        return batch, Origin(attempt.tree.volume, self._epoch, self._places.clock())
+        return batch, Origin(attempt.tree.volume, self._epoch, self._places.clock(), caller().uid)
 
     async def _stop(self) -> None:
         stream, self._stream = self._stream, None

@@ -22,6 +22,7 @@ import logging
 import stat as posix
 from typing import TYPE_CHECKING, TypeVar
 
+from dfsfs.acting import caller
 from dfsfs.errors import DfsfsError, PosixError, SmbError
 from dfsfs.namespace.junction import Attempt, Covered, Location
 from dfsfs.smb.fscc import FileAttributes, FileStat, encode_basic_information
@@ -72,7 +73,7 @@ class Entries:
 
         node = await self._make(parent, name, lambda attempt: attempt.tree.make_directory(attempt.path))
         assert node.share is not None
-        origin = Origin(node.share, self._places.table.epoch, self._places.clock())
+        origin = Origin(node.share, self._places.table.epoch, self._places.clock(), caller().uid)
         self._places.views.keep(node, (), origin)
         return node
 
@@ -283,7 +284,7 @@ class Entries:
         self._places.table.entry_changed(parent, name)
         self._places.table.changed(node)
         self._renamed(parent, name, node, parent, hidden)
-        node.hidden = (parent, hidden)
+        node.hidden, node.remover = (parent, hidden), caller()
         return True
 
     # -- renaming ---------------------------------------------------------------------------------------------------

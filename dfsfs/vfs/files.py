@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import trio
 
+from dfsfs.acting import as_caller, caller
 from dfsfs.errors import DfsfsError, Disposition, PosixError
 from dfsfs.smb.leases import LeaseState
 from dfsfs.smb.wire import Access
@@ -154,7 +155,8 @@ class Files:
 
     async def _remove_hidden(self, node: Node, folder: Node, name: str) -> None:
         """Removes a file, or the one of its names, that was removed here while it was open."""
-        await self._places.run_in(folder, name, lambda attempt: attempt.tree.remove_file(attempt.path))
+        with as_caller(node.remover):
+            await self._places.run_in(folder, name, lambda attempt: attempt.tree.remove_file(attempt.path))
         node.hidden = None
         self._places.table.entry_changed(folder, name)
         self._places.table.drop_name(folder, name)
@@ -366,7 +368,7 @@ class Files:
         Returns what the server knows of the file then, if it was asked.
         """
         await self.settle(node)
-        written = [file for file in self._by_node.get(node, ()) if file.written]
+        written = [file for file in self._own(node) if file.written]
         if not written:
             await self._places.run(node, lambda attempt: _set_basic(attempt, node, info))
         stat: FileStat | None = None
@@ -386,17 +388,30 @@ class Files:
         return file
 
     def readable(self, node: Node) -> OpenFile | None:
-        """A handle on a file that may read, if there is one."""
-        return next((file for file in self._by_node.get(node, ()) if file.access & Access.READ_DATA), None)
+        """A handle of the caller on a file that may read, if there is one."""
+        return next((file for file in self._own(node) if file.access & Access.READ_DATA), None)
 
     def writable(self, node: Node) -> OpenFile | None:
-        """A handle on a file that may write, if there is one."""
-        return next((file for file in self._by_node.get(node, ()) if file.writable), None)
+        """A handle of the caller on a file that may write, if there is one."""
+        return next((file for file in self._own(node) if file.writable), None)
+
+    def _own(self, node: Node) -> list[OpenFile]:
+        """The caller's handles on a file: what others may do with it, they may not."""
+        uid = caller().uid
+        return [file for file in self._by_node.get(node, ()) if file.user.uid == uid]
+
+    def has_open(self, uid: int) -> bool:
+        """Whether a user has any file open."""
+        return any(file.user.uid == uid for file in self._handles.values())
 
     async def _on(self, file: OpenFile, operation: Callable[[Attempt | None], Awaitable[T]]) -> T:
         """Awaits an operation of an open file; without the namespace if the file has no place any more, and as long as
         that works if its handle is on a target that the namespace has left.
         """
+        with as_caller(file.user):
+            return await self._on_own(file, operation)
+
+    async def _on_own(self, file: OpenFile, operation: Callable[[Attempt | None], Awaitable[T]]) -> T:
         if file.node.location is None:
             return await operation(None)
         if file.stays_behind:

@@ -75,6 +75,7 @@ class FileSystem:
         caching: Caching | None = None,
         kernel: KernelCache | None = None,
         files_for_links: bool = False,
+        many_users: bool = False,
     ) -> None:
         self._places = Places(
             namespace,
@@ -84,6 +85,7 @@ class FileSystem:
             lifetimes=lifetimes,
             clock=clock,
             follow_links=follow_links,
+            many_users=many_users,
         )
         self._files = Files(self._places, kernel or NoKernelCache(), caching or Caching())
         self._entries = Entries(self._places, self._files, files_for_links=files_for_links)
@@ -201,14 +203,14 @@ class FileSystem:
     def remaining(self, ino: int) -> tuple[float, float]:
         """For how many seconds the kernel may keep a node's name and its attributes."""
         node = self._places.table.get(ino)
-        if node is None:
-            return 0.0, 0.0
+        if node is None or self._places.proofs.needed:
+            return 0.0, 0.0  # the kernel would tell everybody
         return self._places.remaining(node)
 
     def absence(self, parent: int) -> float:
         """For how many seconds the kernel may believe that a folder does not have a name that was just looked up."""
         folder = self._places.table.get(parent)
-        return 0.0 if folder is None else self._places.absence(folder)
+        return 0.0 if folder is None or self._places.proofs.needed else self._places.absence(folder)
 
     # -- directories ------------------------------------------------------------------------------------------------
 
@@ -374,6 +376,10 @@ class FileSystem:
         for handle in list(self._listings):
             await self.releasedir(handle)
         await self._files.close_all()
+
+    def has_open(self, uid: int) -> bool:
+        """Whether a user has a file open."""
+        return self._files.has_open(uid)
 
     def statistics(self) -> FileSystemStatistics:
         return FileSystemStatistics(

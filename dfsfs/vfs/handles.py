@@ -35,6 +35,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from dfsfs.acting import caller
 from dfsfs.errors import DfsfsError, Disposition, PosixError
 from dfsfs.smb.wire import Access, Buffer, CreateDisposition, CreateOptions
 from dfsfs.vfs.ahead import AheadReader
@@ -83,6 +84,7 @@ class OpenFile:
         "reads_ahead",
         "synchronous",
         "unsynced",
+        "user",
         "written",
     )
 
@@ -101,6 +103,8 @@ class OpenFile:
         ask_lease: LeaseSource,
     ) -> None:
         self.node = node
+        self.user = caller()
+        """Who has opened it: everything that is done with the handle is done for them."""
         self.access = access
         self.behind = behind
         """What was written and the server has not acknowledged yet."""

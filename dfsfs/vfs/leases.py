@@ -134,8 +134,8 @@ class Leases:
 
     def request(self, attempt: Attempt, node: Node | None, access: Access) -> LeaseRequest | None:
         """The lease to open a file with, or None. `node` is None if the file is not known yet: `adopt` follows."""
-        if self._caching.mode is CacheMode.NONE:
-            return None
+        if self._caching.mode is CacheMode.NONE or self._places.proofs.needed:
+            return None  # a lease belongs to one session, and each user has another one
         lease = node.lease if node is not None else None
         if lease is None or lease.route is not attempt.tree.route or lease.path != attempt.path:
             lease = attempt.tree.make_lease(attempt.path)

@@ -28,6 +28,7 @@ from dataclasses import dataclass, replace
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
+from dfsfs.acting import caller
 from dfsfs.errors import PosixError
 from dfsfs.smb.fscc import FileAttributes, FileStat
 from dfsfs.smb.reparse import Special
@@ -189,6 +190,10 @@ class Ownership:
     gid: int = 0
     file_mode: int = 0o755
     dir_mode: int = 0o755
+    of_caller: bool = False
+    """Whoever looks is shown as the owner, as in a mount of many users without uid= and gid=: programs such as git
+    refuse
+    to work in folders of others."""
 
     def attributes(self, ino: int, stat: FileStat) -> Attributes:
         """What stat(2) shows for a file or folder of a server."""
@@ -198,12 +203,13 @@ class Ownership:
             mode = special.kind | (_LINK_MODE if special.kind == posix.S_IFLNK else self.file_mode)
         elif not directory and stat.attributes & _READONLY:
             mode &= ~WRITE_BITS
+        uid, gid = caller()[:2] if self.of_caller else (self.uid, self.gid)
         return Attributes(
             ino=ino,
             mode=mode,
             nlink=2 if directory else stat.links or 1,
-            uid=self.uid,
-            gid=self.gid,
+            uid=uid,
+            gid=gid,
             size=stat.size,
             blocks=-(-stat.allocated // SECTOR),
             blksize=BLOCK_SIZE,

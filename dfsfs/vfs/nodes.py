@@ -15,8 +15,8 @@ the same file id on the same share, and the same time of creation, as ids may no
 volumes. A file that turns up under another name, and has only one, was renamed by somebody else: its node moves.
 
 Identity. The same name is the same node as long as the server answers with the same file id on the same share. With
-another id it is another file: the old node is detached and a new one takes its place. Answers from another share (a
-failover, or a link that leads somewhere else now) say nothing of identity; the node takes the new id over.
+another id it is another file: the old node is detached and a new one takes its place. Answers from another share, after
+a failover, say nothing of identity; the node takes the new id over.
 
 Life. The kernel counts how often it was told of a node (lookups) and gives them back (forget). A node stays while it
 has lookups, children or handles. A detached node has no place any more: it can't be reached or asked for by path, its
@@ -25,8 +25,7 @@ children neither, and it stays only for the kernel's references and for files th
 Invariants (check_invariants): every attached node is its parents' child under its folded names and reaches the root; a
 number belongs to one node; the root is ROOT and never goes; a node that nothing holds is not in the table.
 
-Pure code: no lock, clock or request. What it does not do: it doesn't know when an answer is too old, only
-`Node.expires`.
+Pure code: no lock, clock or request.
 """
 
 from __future__ import annotations
@@ -36,11 +35,13 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from dfsfs.acting import ROOT as ROOT_USER
 from dfsfs.unc import UncPath, fold_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from dfsfs.acting import Caller
     from dfsfs.namespace.junction import Location
     from dfsfs.smb.fscc import FileStat
     from dfsfs.smb.leases import Lease
@@ -76,11 +77,13 @@ class Node:
     children: dict[str, Node] = field(default_factory=dict)
     detached: bool = False
     hidden: tuple[Node, str] | None = None
-    """Removed here while it was open: still on the server, in a folder under a name that nobody is shown."""
+    """Removed here by `remover` while it was open: still on the server, under a name that nobody is shown."""
+    remover: Caller = ROOT_USER
+    proofs: dict[int, float] | None = None
+    """In a mount of many users: until when each of them may be told what is known of it. See proofs.py."""
 
     lists_snapshots: bool = False
     """The folder `.snapshots`, which no server has: in it are the previous versions of the folder that it is in."""
-
     stat: FileStat | None = None
     """What the server said last. Of a link: what its folder's listing said, if that is known."""
     expires: float = NEVER

@@ -56,8 +56,8 @@ class Opener:
         reads = only_reads(flags) and self._leases.mode is not CacheMode.NONE
         before = node.stat
         file = (await self._kept(node, flags) if reads else None) or await self._opened(node, flags, reads=reads)
-        if reads and self._places.lifetimes.files > 0:
-            self._prefetch.opened(node)
+        if reads and self._places.lifetimes.files > 0 and not self._places.proofs.needed:
+            self._prefetch.opened(node)  # what it fetches is given to whoever opens it
         stat = file.opened
         if before is not None and (before.size, before.written) != (stat.size, stat.written):
             # The kernel would go on to believe the old size for a while, and cut reads there.

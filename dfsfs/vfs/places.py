@@ -10,7 +10,11 @@ namespace finds out which link that is about, and raises Covered with its path:
 
 A link is looked at without touching its target: what it shows is made up, with the times that the listing of its folder
 gave, until somebody enters it. While it is bound to a living target and its referral is good, its name is not asked for
-again: it works while the namespace server is down. So do the folders on the way to such a link, see `_serves`.
+again: it works while the namespace server is down. So do the folders on the way to such a link: unreached.py.
+
+Many users (multiuser): nodes are the same for all of them, so that a folder keeps its number whoever is in it. Who
+may be
+told what is known of them is in proofs.py; what one user is told to be missing is not taken from the others.
 
 Staleness: what a server said is believed for its lifetime, minus what was done here in the meantime:
 `Node.changes` is read before a request and an answer is not kept if it has moved on, as it may be older than the
@@ -26,13 +30,16 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
-from dfsfs.errors import UNREACHED, DfsfsError, PosixError
+from dfsfs.acting import caller
+from dfsfs.errors import DfsfsError, PosixError
 from dfsfs.namespace.junction import Covered, Location
 from dfsfs.smb.reparse import ReparseTag
 from dfsfs.unc import fold_name
 from dfsfs.vfs.looks import looked_at
 from dfsfs.vfs.nodes import NEVER, Node, NodeTable
-from dfsfs.vfs.views import Demand, Origin, Views
+from dfsfs.vfs.proofs import Proofs
+from dfsfs.vfs.unreached import Unreached
+from dfsfs.vfs.views import Demand, FolderView, Origin, Views
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -44,9 +51,6 @@ if TYPE_CHECKING:
     from dfsfs.vfs.mapping import Attributes, NameMapping, Ownership
 
 T = TypeVar("T")
-
-UNREACHED_MEMORY = 30.0
-"""Seconds during which folders on the way to a living link are not asked for again at servers that can't be reached."""
 
 LOOK_AROUND = 20_000
 """Entries of a folder above which it is not listed for the sake of single names."""
@@ -76,8 +80,10 @@ class Places:
         lifetimes: Lifetimes,
         clock: Callable[[], float],
         follow_links: bool,
+        many_users: bool = False,
     ) -> None:
         self.follow_links = follow_links
+        self.proofs = Proofs(many_users, clock, self.lifetime)
         self.table = NodeTable(root)
         self.views = Views(lifetimes.folders)
         self.names = names
@@ -85,7 +91,7 @@ class Places:
         self.lifetimes = lifetimes
         self.clock = clock
         self._namespace = namespace
-        self._unreached: dict[object, float] = {}
+        self._unreached = Unreached(clock, self._is_live)
 
     # -- nodes by number --------------------------------------------------------------------------------------------
 
@@ -204,12 +210,13 @@ class Places:
             node = self.link_node(parent, name, link.prefix)
             # What a bound link shows is its target's root, and that was not asked yet.
             node.expires = NEVER if self._is_live(node) else self.clock() + self.lifetime(node)
+            self.proofs.note(node)
             return node
         except DfsfsError as error:
             if known is not None and known is self.table.child(parent, name):
                 if error.errno == errno.ENOENT:
-                    self.table.drop_name(parent, name)
-                elif self._note_unreached(known, error):
+                    self._missed(parent, name)
+                elif self._unreached.note(known, error):
                     return known
             raise
         node = self.table.observe(parent, name, stat, share)
@@ -228,14 +235,14 @@ class Places:
         if known is not None:
             if known.is_hidden_as(folder, name):
                 raise PosixError(errno.ENOENT, f"{name} was removed")
-            if self.is_valid(known) or self._known_unreached(known):
+            if self.is_valid(known) or self._unreached.covers(known):
                 return known
-        view = self.views.current(folder, self.clock())
+        view = self._view(folder)
         if view is None or not view.knows(folded):
             return None
         entry = view.entries.get(folded)
         if entry is None:
-            self.table.drop_name(folder, name)
+            self._missed(folder, name)
             raise PosixError(errno.ENOENT, f"{name} is not in the folder")
         node = self.listed(folder, entry, view.origin, changes=view.origin.epoch)
         if node.is_link and node.stat is entry.stat and self._is_live(node):
@@ -244,7 +251,7 @@ class Places:
 
     async def _look_around(self, folder: Node) -> bool:
         """Lists a folder for its view if so many of its names are asked for. Whether it did; if not, it is no harm."""
-        if self.views.current(folder, self.clock()) is not None:
+        if self._view(folder) is not None:
             return False
         demand = folder.demand = folder.demand or Demand()
         if not demand.asked(self.clock(), self.lifetimes.folders):
@@ -272,7 +279,7 @@ class Places:
         if len(found) > LOOK_AROUND:
             demand.hopeless = True
             return False
-        self.views.keep(folder, found, Origin(share, epoch, begun), unknown)
+        self.views.keep(folder, found, Origin(share, epoch, begun, caller().uid), unknown)
         return True
 
     def listed(self, folder: Node, entry: DirEntry, origin: Origin, changes: int) -> Node:
@@ -287,10 +294,12 @@ class Places:
                 known.stat = entry.stat
                 if known.is_link:
                     known.expires = origin.time + self.lifetime(known)
+            self.proofs.note(known)
             return known
         if self.follow_links and is_marked_link(entry.stat):
             node = self.link_node(folder, entry.name, self.location(folder).child(entry.name).unc)
             node.stat, node.expires = entry.stat, origin.time + self.lifetime(node)
+            self.proofs.note(node)
             return node
         node = self.table.observe(folder, entry.name, entry.stat, origin.share)
         if node.is_directory or not node.handles:
@@ -302,13 +311,16 @@ class Places:
                 node.stat = replace(entry.stat, links=before.links)
                 current = False
             node.expires = origin.time + self.lifetime(node) if current else NEVER
+        self.proofs.note(node)
         return node
 
     def is_valid(self, node: Node) -> bool:
         """Whether the node can be answered for without asking: for a link, that it is there and where it leads."""
         if node.is_link and self._is_live(node):
             return True
-        return self._named_until(node) > self.clock() and (node.stat is not None or node.is_link)
+        return (
+            self._named_until(node) > self.clock() and (node.stat is not None or node.is_link) and self.proofs.has(node)
+        )
 
     def _named_until(self, node: Node) -> float:
         """Until when the node's name may be believed."""
@@ -322,7 +334,19 @@ class Places:
 
     def is_fresh(self, node: Node) -> bool:
         """Whether what is known of a node's attributes may be believed."""
-        return node.stat is not None and node.expires > self.clock()
+        return node.stat is not None and node.expires > self.clock() and self.proofs.has(node)
+
+    # -- who may be told, in a mount of many users ---------------------------------------------------------------------
+
+    def _view(self, folder: Node) -> FolderView | None:
+        """What a listing of the caller's own said of a folder not long ago."""
+        return self.views.current(folder, self.clock(), caller().uid)
+
+    def _missed(self, folder: Node, name: str) -> None:
+        """A server says that there is no such name. To others it may say something else; if not, they will find out."""
+        node = self.table.child(folder, name)
+        if node is None or not self.proofs.refute(node):
+            self.table.drop_name(folder, name)
 
     def is_bound(self, link: Node) -> bool:
         """Whether somebody has entered a link, and its target is still there."""
@@ -330,36 +354,12 @@ class Places:
         binding = link.anchor.junction.binding
         return binding is not None and binding.tree.alive
 
-    # -- folders on the way to living links, when their own servers are down ----------------------------------------
-
-    def _serves(self, node: Node) -> bool:
-        """Whether a living link is known below the node."""
-        return any(
-            self._is_live(child) if child.is_link else self._serves(child)
-            for child in node.children.values()
-            if child.is_directory
-        )
-
-    def _known_unreached(self, node: Node) -> bool:
-        place = node.parent.location if node.parent is not None else node.location
-        if place is None or node.stat is None or self.clock() >= self._unreached.get(place.junction, NEVER):
-            return False
-        return self._serves(node)
-
-    def _note_unreached(self, node: Node, error: DfsfsError) -> bool:
-        """Whether the node is to be shown as it was last, as its server is down and something below it is not."""
-        if error.disposition not in UNREACHED or node.stat is None or not self._serves(node):
-            return False
-        place = node.parent.location if node.parent is not None else node.location
-        if place is not None:
-            self._unreached[place.junction] = self.clock() + UNREACHED_MEMORY
-        return True
-
     # -- attributes -------------------------------------------------------------------------------------------------
 
     def note(self, node: Node, stat: FileStat, changes: int) -> None:
         """Keeps what a server said; `changes` is what `node.changes` was before it was asked."""
         node.stat, node.seen = stat, self.clock()
+        self.proofs.note(node)
         if node.changes != changes:
             node.expires = NEVER
         else:
@@ -389,7 +389,7 @@ class Places:
 
     def absence(self, folder: Node) -> float:
         """For how many seconds it may be believed that a name, just looked up, is not in a folder."""
-        view = self.views.current(folder, self.clock())
+        view = self._view(folder)
         asked = self.clock() if view is None else view.origin.time
         return max(0.0, asked + self.lifetimes.folders - self.clock())
 
@@ -411,7 +411,7 @@ class Places:
         if node.is_link:
             await self._refresh_link(node)
             return
-        if self._known_unreached(node):
+        if self._unreached.covers(node):
             return
         changes = node.changes
         try:
@@ -424,7 +424,7 @@ class Places:
         except DfsfsError as error:
             if error.errno == errno.ENOENT:
                 raise self.gone(node) from error
-            if self._note_unreached(node, error):
+            if self._unreached.note(node, error):
                 return
             raise
         self.accept(node, stat, share, changes)
@@ -457,7 +457,7 @@ class Places:
     def gone(self, node: Node) -> PosixError:
         """Takes a node off the name by which it was asked for, as it has turned out to be gone or replaced."""
         if node.parent is not None:
-            self.table.drop_name(node.parent, node.name)
+            self._missed(node.parent, node.name)
         return PosixError(errno.ESTALE, f"{node.name} is gone, or is another file now")
 
     async def _refresh_link(self, link: Node) -> None:

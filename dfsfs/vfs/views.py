@@ -40,6 +40,8 @@ class Origin:
     """The node table's epoch when the listing was asked for."""
     time: float
     """When they were received."""
+    user: int = 0
+    """Who asked for them. Others may see less, or more."""
 
 
 @dataclass(slots=True, eq=False)
@@ -131,9 +133,11 @@ class Views:
             self._size -= len(view.entries)
         folder.view = None
 
-    def current(self, folder: Folder, now: float) -> FolderView | None:
-        """The folder's view, unless it is too old."""
+    def current(self, folder: Folder, now: float, user: int = 0) -> FolderView | None:
+        """The folder's view, unless it is too old, or another user's."""
         view = folder.view
+        if view is not None and view.origin.user != user:
+            return None
         if view is not None and now - view.origin.time >= self._lifetime:
             self.drop(folder)
             return None

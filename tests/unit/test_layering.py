@@ -52,6 +52,7 @@ PURE = frozenset(
         "dfsfs.filetime",
         "dfsfs.telemetry",
         "dfsfs.unc",
+        "dfsfs.acting",
         "dfsfs.config",
         "dfsfs.dfsc",
         "dfsfs.smb.wire",

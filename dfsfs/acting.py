@@ -1,0 +1,50 @@
+"""Who a piece of work is done for: the user of this computer whose program asked for it.
+
+A mount for many users (multiuser) does everything under the login of whoever asks, many layers below the place where
+that is known. So it is kept like the kernel keeps it, beside the call and not in it: each task has a caller, and tasks
+that it starts begin with the same one. Work for somebody else, such as sending what another user wrote, is done
+`as_caller`.
+Other mounts have one login; there it is always ROOT and nobody looks.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class Caller(NamedTuple):
+    """A user of this computer. `pid` is the process that asked, 0 if there is none."""
+
+    uid: int
+    gid: int
+    pid: int = 0
+
+
+ROOT = Caller(0, 0)
+
+_caller: ContextVar[Caller] = ContextVar("caller", default=ROOT)
+
+
+def caller() -> Caller:
+    """Who this task works for."""
+    return _caller.get()
+
+
+def become(who: Caller) -> None:
+    """This task works for `who` from now on."""
+    _caller.set(who)
+
+
+@contextmanager
+def as_caller(who: Caller) -> Iterator[None]:
+    """This task works for `who` for the length of the block."""
+    token = _caller.set(who)
+    try:
+        yield
+    finally:
+        _caller.reset(token)

@@ -1,0 +1,51 @@
+"""What the users of a mount for many of them (multiuser) log in with: their own tickets, or logins that they stored."""
+
+from __future__ import annotations
+
+import errno
+import pwd
+from typing import TYPE_CHECKING
+
+from dfsfs.errors import PosixError, SmbError
+from dfsfs.ntstatus import NtStatus
+from dfsfs.smb import keyring, tickets
+from dfsfs.smb.credentials import KerberosCredentials
+from dfsfs.smb.identity import Account, as_user
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from dfsfs.acting import Caller
+    from dfsfs.smb.credentials import Login
+
+
+def tickets_of(who: Caller) -> Login:
+    """The ticket cache that the user's process names in KRB5CCNAME, or else the user's default one."""
+    account = Account(who.uid, who.gid)
+    ccache = tickets.caller_cache(who.pid, who.uid) or tickets.default_cache(who.uid)
+    return KerberosCredentials(ccache=ccache, account=account)
+
+
+def stored_logins(names: Callable[[], tuple[str, ...]]) -> Callable[[Caller], Login]:
+    """Finds the login that a user has stored for one of the names that the mount's domain or server goes by."""
+
+    def find(who: Caller) -> Login:
+        """Raises: SmbError: there is none."""
+        try:
+            with as_user(Account(who.uid, who.gid)):
+                for name in names():
+                    if (login := keyring.load(name)) is not None:
+                        return login
+        except OSError as error:
+            raise PosixError(error.errno or errno.EIO, f"reading stored logins: {error.strerror}") from None
+        text = f"finding a login of {_name_of(who.uid)} (`dfsfs login //{names()[0]}` stores one)"
+        raise SmbError(NtStatus.NO_SUCH_LOGON_SESSION, text)
+
+    return find
+
+
+def _name_of(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"user {uid}"

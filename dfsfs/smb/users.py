@@ -1,0 +1,196 @@
+"""UserPools: for a mount of many users (multiuser), a pool for each of them, with a login and sessions of their own.
+
+To the layers above it is one pool; which one a request goes to depends on who it is for (dfsfs/acting.py). Root has the
+mount's own login, and so have questions to servers that are about no file: referrals. Everybody else logs in with what
+`find_login` finds for them, at the first request. A user without tickets or a login gets TicketError or PosixError, one
+line says so in the log, and the next request looks again, as kinit may have been run in the meantime.
+
+A pool that was not used for `idle` seconds, and whose user has no file open, ends: its sessions log off, its
+connections close. The next request begins a new one.
+
+Each pool lives in a task of its own, in the nursery of UserPools.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Self
+
+import trio
+
+from dfsfs.acting import Caller, as_caller, caller
+from dfsfs.errors import ConnectError, DfsfsError
+from dfsfs.ntstatus import NtStatus
+from dfsfs.smb.pool import Pool, TransportSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from types import TracebackType
+
+    from dfsfs.smb.credentials import Login
+    from dfsfs.smb.names import HostNames
+    from dfsfs.smb.protocol import ProtocolStatistics
+    from dfsfs.smb.tree import Tree
+    from dfsfs.unc import UncPath
+
+log = logging.getLogger("dfsfs.smb")
+
+IDLE = 600.0
+"""Seconds without a request after which a user's sessions end."""
+SWEEP = 30.0
+"""Seconds between two looks for idle users."""
+REFUSAL_MEMORY = 2.0
+"""Seconds during which a user without a login is not looked for one again."""
+
+
+@dataclass(slots=True, eq=False)
+class _User:
+    """One user's pool; `pool` is None until it has begun and after it has ended."""
+
+    who: Caller
+    pool: Pool | None = None
+    used: float = 0.0
+    changed: trio.Event = field(default_factory=trio.Event)
+    end: trio.Event = field(default_factory=trio.Event)
+
+
+class UserPools:
+    """See the module's text. `in_use` says whether a user has files open. Use as an asynchronous context manager."""
+
+    def __init__(
+        self,
+        settings: TransportSettings,
+        own: Pool,
+        find_login: Callable[[Caller], Login],
+        *,
+        idle: float = IDLE,
+    ) -> None:
+        self._settings = settings
+        self._own = own
+        self._find_login = find_login
+        self._idle = idle
+        self._users: dict[int, _User] = {}
+        self._refused: dict[int, tuple[float, DfsfsError]] = {}
+        self._named: set[int] = set()
+        self.in_use: Callable[[int], bool] = lambda uid: False
+        self._stack = contextlib.AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        self._nursery = await self._stack.enter_async_context(trio.open_nursery())
+        self._nursery.start_soon(self._sweep)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        for user in self._users.values():
+            user.end.set()
+        with trio.CancelScope(shield=True), trio.move_on_after(2.0):
+            while self._users:
+                await next(iter(self._users.values())).changed.wait()
+        self._nursery.cancel_scope.cancel()
+        await self._stack.aclose()
+
+    @property
+    def names(self) -> HostNames:
+        """How names of servers become names in DNS and Kerberos."""
+        return self._own.names
+
+    async def tree(self, share: UncPath) -> Tree:
+        """A live tree connect to `//host/share`, of the user that this task works for.
+
+        Raises:
+            DfsfsError: as `Pool.tree`; or there is nothing to log in with.
+        """
+        who = caller()
+        if who.uid == 0:
+            return await self._own.tree(share)
+        self._check_refused(who)
+        user = await self._user(who)
+        user.used = trio.current_time()
+        if user.pool is None:
+            raise ConnectError(share.host, NtStatus.CONNECTION_DISCONNECTED, "the user's sessions are being ended")
+        try:
+            tree = await user.pool.tree(share)
+        except DfsfsError as error:
+            if error.is_about_login:
+                self._refuse(who, error)
+                user.end.set()  # the next request begins with the tickets that there are then
+            raise
+        self._named.discard(who.uid)
+        return tree
+
+    async def ipc(self, host: str) -> Tree:
+        """The tree for requests to the server itself; always with the mount's own login."""
+        return await self._own.ipc(host)
+
+    def statistics(self) -> Mapping[str, ProtocolStatistics]:
+        """Snapshots of the live connections: the mount's own by host, those of users by `host (uid)`."""
+        found = dict(self._own.statistics())
+        for uid, user in self._users.items():
+            if user.pool is not None:
+                found |= {f"{host} ({uid})": shown for host, shown in user.pool.statistics().items()}
+        return found
+
+    @property
+    def users(self) -> tuple[int, ...]:
+        """The numbers of the users who have sessions, or are about to."""
+        return tuple(self._users)
+
+    # -- pieces -----------------------------------------------------------------------------------------------------
+
+    async def _user(self, who: Caller) -> _User:
+        user = self._users.get(who.uid)
+        if user is not None and user.end.is_set():
+            await user.changed.wait()
+            user = self._users.get(who.uid)
+        if user is None:
+            try:
+                login = await trio.to_thread.run_sync(self._find_login, who)
+            except DfsfsError as error:
+                self._refuse(who, error)
+                raise
+            # Another request may have been faster.
+            user = self._users.get(who.uid)
+            if user is None:
+                user = self._users[who.uid] = _User(who, used=trio.current_time())
+                await self._nursery.start(self._live, user, login)
+        while user.pool is None and not user.end.is_set():
+            await trio.lowlevel.checkpoint()
+        return user
+
+    async def _live(self, user: _User, login: Login, *, task_status: trio.TaskStatus[None]) -> None:
+        with as_caller(user.who):
+            try:
+                async with Pool(self._settings, login, self._own.names) as pool:
+                    user.pool = pool
+                    task_status.started()
+                    await user.end.wait()
+            finally:
+                user.pool = None
+                del self._users[user.who.uid]
+                user.changed.set()
+
+    async def _sweep(self) -> None:
+        while True:
+            await trio.sleep(min(SWEEP, self._idle))
+            now = trio.current_time()
+            for uid, user in self._users.items():
+                if now - user.used >= self._idle and not self.in_use(uid):
+                    log.info("user %d: no request for %g seconds, logging off", uid, self._idle)
+                    user.end.set()
+
+    def _check_refused(self, who: Caller) -> None:
+        known = self._refused.get(who.uid)
+        if known is not None:
+            if trio.current_time() < known[0]:
+                raise known[1].with_traceback(None)
+            del self._refused[who.uid]
+
+    def _refuse(self, who: Caller, error: DfsfsError) -> None:
+        self._refused[who.uid] = (trio.current_time() + REFUSAL_MEMORY, error)
+        if who.uid not in self._named:
+            self._named.add(who.uid)
+            log.warning("user %d: %s; said once", who.uid, error)
