@@ -87,7 +87,7 @@ DISPOSITIONS: dict[int, Disposition] = {
 LOGIN_STATUSES = frozenset(
     {
         NtStatus.LOGON_FAILURE,
-        NtStatus.NO_SUCH_LOGON_SESSION,
+        NtStatus.NO_LOGON_SERVERS,
         NtStatus.WRONG_PASSWORD,
         NtStatus.NO_SUCH_USER,
         NtStatus.ACCOUNT_DISABLED,
@@ -146,11 +146,12 @@ class SmbError(DfsfsError):
 class TicketError(DfsfsError):
     """There is no Kerberos ticket for a server. `spn` is the server's name in Kerberos, `source` where tickets come
     from,
-    `reason` what the Kerberos library or the KDC says.
+    `reason` what the Kerberos library or the KDC says; `unreached`: that no KDC answers.
     """
 
-    def __init__(self, spn: str, source: str, reason: str) -> None:
-        super().__init__(f"no Kerberos ticket for {spn} from {source}: {reason}", NtStatus.LOGON_FAILURE)
+    def __init__(self, spn: str, source: str, reason: str, *, unreached: bool = False) -> None:
+        status = NtStatus.NO_LOGON_SERVERS if unreached else NtStatus.LOGON_FAILURE
+        super().__init__(f"no Kerberos ticket for {spn} from {source}: {reason}", status)
         self.spn = spn
         self.reason = reason
 

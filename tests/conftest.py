@@ -3,7 +3,8 @@
 `async def` tests run in trio.run. With the fixture `autojump_clock` their time is virtual and jumps ahead whenever
 every task waits; without it they end after ASYNC_TIMEOUT seconds.
 
-A test marked `lab` or `mount` is skipped, with the reason, where it cannot run. A skip proves nothing, so where such
+A test marked `lab`, `domain` or `mount` is skipped, with the reason, where it cannot run. A skip proves nothing, so
+where such
 tests are meant to run it counts as a failure: with DFSFS_REQUIRE_LAB=1, and in CI (CI=true) on a machine where we are
 root and have /dev/fuse.
 """
@@ -22,6 +23,7 @@ import trio
 import trio.testing
 
 from tests.conformance.table import duties_in, summary
+from tests.lab.domain import lab as domain_lab
 from tests.lab.samba import BACKPORTS, SYSTEM, Lab, free_net, requirements_missing
 
 if TYPE_CHECKING:
@@ -76,13 +78,18 @@ def _mount_missing() -> tuple[str, ...]:
     return tuple(missing)
 
 
+@functools.cache
+def _domain_missing() -> tuple[str, ...]:
+    return tuple(domain_lab.requirements_missing())
+
+
 def _samba_of(item: pytest.Item) -> Path:
     callspec = getattr(item, "callspec", None)
     return SAMBAS[callspec.params.get("lab", "stable") if callspec is not None else "stable"]
 
 
 def _needs_servers_or_mounts(item: pytest.Item) -> bool:
-    return any(item.get_closest_marker(name) for name in ("lab", "mount"))
+    return any(item.get_closest_marker(name) for name in ("lab", "domain", "mount"))
 
 
 def _must_not_skip() -> bool:
@@ -96,6 +103,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     missing: tuple[str, ...] = ()
     if item.get_closest_marker("lab"):
         missing += _lab_missing(_samba_of(item))
+    if item.get_closest_marker("domain"):
+        missing += _domain_missing()
     if item.get_closest_marker("mount"):
         missing += _mount_missing()
     if missing:

@@ -45,7 +45,7 @@ def configure(unc: UncPath, options: ParsedOptions, warn: Callable[[str], None])
         ConfigError: something of the options, a file that they name or the environment makes no sense.
         MountError: a file can't be read.
     """
-    surroundings = secrets.Surroundings(os.environ, _login_name, _terminal(), warn)
+    surroundings = secrets.Surroundings(os.environ, login_name, terminal(), warn)
     credentials: Login
     if options.security == "ntlmssp":
         credentials = secrets.obtain_credentials(options, str(unc), surroundings)
@@ -57,14 +57,16 @@ def configure(unc: UncPath, options: ParsedOptions, warn: Callable[[str], None])
     return make_config(unc, options, credentials, mounter)
 
 
-def _login_name() -> str:
+def login_name() -> str:
+    """The name of who runs this. Raises: ConfigError: they have none."""
     try:
         return pwd.getpwuid(os.getuid()).pw_name
     except KeyError:
         raise ConfigError("no user is given and this one has no name; use username=") from None
 
 
-def _terminal() -> Callable[[str], str] | None:
+def terminal() -> Callable[[str], str] | None:
+    """Asks for a password; None where there is nobody to ask."""
     if not sys.stdin or not sys.stdin.isatty():
         return None
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from dfsfs.config.model import MountConfig
     from dfsfs.namespace.junction import Junction
     from dfsfs.smb.pool import Pool
+    from dfsfs.smb.tickets import KdcPreference
     from dfsfs.unc import UncPath
 
 SYNOPSIS = "dfsfs explain //SERVER/NAMESPACE[/FOLDER...] [-o OPTION[,OPTION...]]"
@@ -66,21 +67,29 @@ def _fail(verdict: Verdict) -> int:
 def _run(config: MountConfig) -> int:
     import trio  # takes long, as all that it needs
 
+    from dfsfs.smb.credentials import KerberosCredentials
+    from dfsfs.smb.tickets import KdcPreference
+
     try:
-        trio.run(_explain, config, strict_exception_groups=True)
+        kdcs = KdcPreference() if isinstance(config.credentials, KerberosCredentials) else None
+        trio.run(_explain, config, kdcs, strict_exception_groups=True)
     except Exception as error:
         return _fail(describe(error, config))
     return SUCCESS
 
 
-async def _explain(config: MountConfig) -> None:
+async def _explain(config: MountConfig, kdcs: KdcPreference | None) -> None:
+    from functools import partial
+
     import trio
 
-    from dfsfs.fuse.session import make_namespace, referral_settings, transport_settings
+    from dfsfs.fuse.session import make_namespace, referral_settings, tell_kdcs, transport_settings
     from dfsfs.smb.pool import Pool
 
     async with Pool(transport_settings(config), config.credentials) as pool:
         namespace = make_namespace(config, pool, referral_settings(config))
+        if kdcs is not None:
+            namespace.discovery.on_found = partial(tell_kdcs, kdcs)
         started = trio.current_time()
         namespace.telemetry.listen(lambda event: print(f"{trio.current_time() - started:8.3f} s  {event}"))
         location, stat = await namespace.find(config.unc)

@@ -6,7 +6,7 @@ import sys
 from typing import TYPE_CHECKING
 
 import dfsfs
-from dfsfs.cli import copy, explain, mount
+from dfsfs.cli import copy, explain, login, mount
 from dfsfs.cli.messages import SUCCESS, USAGE
 
 if TYPE_CHECKING:
@@ -16,6 +16,8 @@ HELP = """\
 usage: dfsfs mount //SERVER/NAMESPACE[/FOLDER...] MOUNTPOINT [OPTIONS]
        dfsfs explain //SERVER/NAMESPACE[/FOLDER...] [OPTIONS]
        dfsfs cp FILE... TARGET
+       dfsfs login //DOMAIN-OR-SERVER
+       dfsfs logout //DOMAIN-OR-SERVER
        dfsfs COMMAND --help
        dfsfs --version
 
@@ -24,6 +26,7 @@ dfsfs mounts a Microsoft DFS namespace on Linux.
   mount    mounts a namespace or a share; the same as mount.dfsfs, which `mount -t dfsfs` and /etc/fstab use
   explain  shows how a path is resolved, step by step, and which of its targets answer
   cp       copies files inside of a mount, on the server itself where that is possible
+  login    keeps your user and password, for mounts of many users; logout forgets them
 
 To unmount, use umount(8) or fusermount3 -u."""
 
@@ -38,6 +41,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             return explain.main(rest)
         case ["cp", *rest]:
             return copy.main(rest)
+        case ["login", *rest]:
+            return login.login(rest)
+        case ["logout", *rest]:
+            return login.logout(rest)
         case ["--version" | "-V"]:
             print(f"dfsfs {dfsfs.__version__}")
             return SUCCESS

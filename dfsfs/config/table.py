@@ -112,11 +112,11 @@ _IDENTITY = [
             },
         ),
         "KIND",
-        "ntlmssp (the default): password; krb5: Kerberos; krb5p: the same, and seal. Everything is always signed",
+        "ntlmssp (the default): a password; krb5: Kerberos, krb5p: that and seal",
     ),
     _value("cruid", "ticket_user", values.account, "USER", "whose tickets to use, name or number; those of who mounts"),
     _value("ccache", "ccache", values.plain, "CACHE", "tickets to use, as TYPE:NAME or a file"),
-    _value("keytab", "keytab", values.plain, "FILE", "keys to get tickets with; no user has to be logged in"),
+    _value("keytab", "keytab", values.plain, "FILE", "keys to get tickets with, also without anybody logged in"),
     _value("principal", "principal", values.sendable, "NAME[@REALM]", "who to be, if there are several to choose from"),
     _flag("multiuser", {"multiuser": True}, "each user of this computer acts with tickets or a login of their own"),
     _flag("nohardened", {"hardened": False}, "take SYSVOL and NETLOGON from servers that prove nothing, too"),
@@ -164,7 +164,7 @@ _DFS = [
     _flag("nodfs_failback", {"failback": False}, "never do; without either, the namespace decides"),
     _value("dfs_static", "static_file", values.plain, "FILE", "namespaces in TOML, instead of what servers say"),
     _value("dc", "controllers", values.host_list, "HOST[:HOST...]", "domain controllers, to mount //DOMAIN/NAMESPACE"),
-    _value("dns_suffix", "suffixes", values.suffixes, "DOMAIN[;...]", "what may follow short names of servers in DNS"),
+    _value("dns_suffix", "suffixes", values.suffixes, "DOMAIN[;...]", "what may follow short names in DNS"),
 ]
 
 _ATTRIBUTE_SECONDS = values.seconds(0, 86400)

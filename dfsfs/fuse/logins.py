@@ -39,7 +39,7 @@ def stored_logins(names: Callable[[], tuple[str, ...]]) -> Callable[[Caller], Lo
         except OSError as error:
             raise PosixError(error.errno or errno.EIO, f"reading stored logins: {error.strerror}") from None
         text = f"finding a login of {_name_of(who.uid)} (`dfsfs login //{names()[0]}` stores one)"
-        raise SmbError(NtStatus.NO_SUCH_LOGON_SESSION, text)
+        raise SmbError(NtStatus.LOGON_FAILURE, text)
 
     return find
 

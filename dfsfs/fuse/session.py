@@ -15,6 +15,7 @@ import errno
 import logging
 import os
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,7 +36,7 @@ from dfsfs.ntstatus import NtStatus
 from dfsfs.smb.credentials import KerberosCredentials
 from dfsfs.smb.pool import Pool, TransportSettings
 from dfsfs.smb.security import Dialect
-from dfsfs.smb.tickets import default_realm
+from dfsfs.smb.tickets import KdcPreference, default_realm
 from dfsfs.smb.users import UserPools
 from dfsfs.unc import fold_name
 from dfsfs.vfs.filesystem import FileSystem
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from dfsfs.config.model import MountConfig
+    from dfsfs.namespace.discovery import FoundDomain
     from dfsfs.namespace.junction import Location
 
 log = logging.getLogger("dfsfs.fuse")
@@ -70,8 +72,9 @@ def run(config: MountConfig, mountpoint: str, on_ready: Callable[[], None]) -> N
         DfsfsError: nothing could be mounted, or the mount ended by something unexpected; it is unmounted then.
     """
     mountpoint, settings = os.path.realpath(mountpoint), referral_settings(config)
+    kdcs = KdcPreference() if isinstance(config.credentials, KerberosCredentials) else None
     try:
-        trio.run(_run, config, settings, mountpoint, on_ready, strict_exception_groups=True)
+        trio.run(_run, config, settings, kdcs, mountpoint, on_ready, strict_exception_groups=True)
     except DfsfsError:
         raise
     except Exception as error:
@@ -79,11 +82,19 @@ def run(config: MountConfig, mountpoint: str, on_ready: Callable[[], None]) -> N
         raise PosixError(errno.EIO, f"the mount on {mountpoint} has ended by an unexpected error: {error!r}") from error
 
 
-async def _run(config: MountConfig, settings: ReferralSettings, mountpoint: str, on_ready: Callable[[], None]) -> None:
+async def _run(
+    config: MountConfig,
+    settings: ReferralSettings,
+    kdcs: KdcPreference | None,
+    mountpoint: str,
+    on_ready: Callable[[], None],
+) -> None:
     async with AsyncExitStack() as stack:
         pool = await stack.enter_async_context(Pool(transport_settings(config), config.credentials))
         users = await stack.enter_async_context(make_user_pools(config, pool)) if config.multiuser else None
         namespace = make_namespace(config, pool, settings, users)
+        if kdcs is not None:
+            namespace.discovery.on_found = partial(tell_kdcs, kdcs)
         root = await find_root(config, pool, namespace)
         filesystem = make_filesystem(config, namespace, root)
         if users is not None:
@@ -116,7 +127,7 @@ async def find_root(config: MountConfig, pool: Pool, namespace: Namespace) -> Lo
         config.unc.host, NtStatus.IO_TIMEOUT, f"no answer within {MOUNT_PATIENCE:g} seconds"
     )
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(_lose_patience, pool, nursery.cancel_scope)
+        nursery.start_soon(_lose_patience, pool, namespace, nursery.cancel_scope)
         try:
             found = await namespace.mount_root(config.unc, config.snapshot)
         except DfsfsError as error:
@@ -127,9 +138,9 @@ async def find_root(config: MountConfig, pool: Pool, namespace: Namespace) -> Lo
     return found
 
 
-async def _lose_patience(pool: Pool, scope: trio.CancelScope) -> None:
+async def _lose_patience(pool: Pool, namespace: Namespace, scope: trio.CancelScope) -> None:
     await trio.sleep(MOUNT_PATIENCE)
-    if not pool.statistics():
+    if not pool.statistics() and not namespace.knows_domain:
         scope.cancel()
 
 
@@ -162,6 +173,12 @@ def domain_settings(config: MountConfig) -> DomainSettings:
         controllers=options.controllers,
         source=config.transport.source,
     )
+
+
+def tell_kdcs(kdcs: KdcPreference, found: FoundDomain) -> None:
+    """Has tickets asked for at the controllers that answer."""
+    if found.name:
+        kdcs.prefer(found.name.upper(), found.addresses)
 
 
 def make_user_pools(config: MountConfig, pool: Pool) -> UserPools:

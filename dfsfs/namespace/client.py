@@ -79,6 +79,7 @@ class Namespace:
         self._use_dfs = use_dfs
         self._static = settings.static if use_dfs else None
         self._clock = clock
+        self.discovery = Discovery(settings.domain, pool.names, self.telemetry)
         self._resolver = ReferralClient(
             pool,
             self.caches,
@@ -86,7 +87,7 @@ class Namespace:
             clock=clock,
             telemetry=self.telemetry,
             shares=users or pool,
-            discovery=Discovery(settings.domain, pool.names, self.telemetry),
+            discovery=self.discovery,
         )
         self._of_users = users is not None
         self._failover = Failover(
@@ -175,6 +176,11 @@ class Namespace:
         if link is not None and len(link) > len(location.junction.prefix):
             raise Covered(link)
         return await self._failover.run(location, operation)
+
+    @property
+    def knows_domain(self) -> bool:
+        """Whether a domain was found, so that somebody has answered."""
+        return self.discovery.found is not None
 
     def statistics(self) -> NamespaceStatistics:
         bindings = [

@@ -6,6 +6,9 @@ _ldap._tcp.dc._msdcs, MS-ADTS 6.3.2.3). The controllers are asked in the order o
 other, and whoever answers first is the one to begin with; it also says in which site this computer is (cldap.py), and
 if it is in another one itself, those of our site are asked as well. So a controller that is down costs STAGGER seconds.
 
+The name server that has answered is asked first from then on: often controllers are name servers, too, and the one that
+is down would cost a time-out for each question.
+
 dc= names the controllers instead of DNS. If none answers a datagram, as behind many firewalls, they are used in their
 order: then a login finds out which one is there.
 
@@ -18,7 +21,7 @@ import ipaddress
 import logging
 import random
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import dns.asyncresolver
@@ -34,7 +37,9 @@ from dfsfs.telemetry import DomainFound
 from dfsfs.unc import fold_name
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+
+    from dns.rdataset import Rdataset
 
     from dfsfs.smb.names import HostNames
     from dfsfs.telemetry import Telemetry
@@ -85,6 +90,8 @@ class FoundDomain:
     site: str
     """Of this computer."""
     controllers: tuple[str, ...]
+    addresses: tuple[str, ...] = ()
+    """Those of controllers that have answered, and the names of the others, in the order to ask them."""
 
 
 class Discovery:
@@ -95,6 +102,9 @@ class Discovery:
         self._names = names
         self._telemetry = telemetry
         self.found: FoundDomain | None = None
+        self.on_found: Callable[[FoundDomain], None] = lambda found: None
+        """Called when something was found that differs from before."""
+        self._dns = Dns()
         names.suffixes = tuple(dict.fromkeys((*settings.suffixes, *settings.domains)))
 
     @property
@@ -109,7 +119,10 @@ class Discovery:
             DfsfsError: there is none, as far as can be told.
         """
         found = await (self._by_name() if self._settings.controllers else self._by_dns())
+        addresses = (self._names.learnt.get(fold_name(host), host) for host in found.controllers[:AT_MOST])
+        found = replace(found, addresses=tuple(addresses))
         if found != self.found:
+            self.on_found(found)
             self._telemetry.publish(DomainFound(found.name, found.netbios, found.site, found.controllers))
         self.found = found
         if found.name:
@@ -130,7 +143,7 @@ class Discovery:
         """The first domain that DNS knows; rather one that has the name that is mounted."""
         others: FoundDomain | None = None
         for domain in self._settings.candidates:
-            hosts = await service_hosts(f"_ldap._tcp.dc._msdcs.{domain}")
+            hosts = await self._dns.service_hosts(f"_ldap._tcp.dc._msdcs.{domain}")
             if not hosts:
                 continue
             found = await self._examined(domain, hosts)
@@ -150,7 +163,7 @@ class Discovery:
             return FoundDomain(domain, "", "", tuple(hosts))
         first = answers[0]
         if not first.is_closest and first.client_site:
-            near = await service_hosts(f"_ldap._tcp.{first.client_site}._sites.dc._msdcs.{domain}")
+            near = await self._dns.service_hosts(f"_ldap._tcp.{first.client_site}._sites.dc._msdcs.{domain}")
             hosts = tuple(dict.fromkeys((*near, *hosts)))
             answers = [*(await self._ping(domain, near)), first]
         return _found(domain, first, answers, hosts)
@@ -172,14 +185,14 @@ class Discovery:
         self, domain: str, host: str, answers: list[Netlogon], scope: trio.CancelScope, silence: trio.Event
     ) -> None:
         try:
-            answers.append(await ping(domain, self._address(host), self._settings.source))
+            place = self._names.fixed(host) or await self._dns.address(host) or host
+            answer, address = await ping(domain, place, self._settings.source)
+            self._names.learnt[fold_name(answer.host)] = address
+            answers.append(answer)
             scope.cancel()
         except (OSError, WireError, UnicodeError) as error:
             log.info("controller %s: %s", host, error)
             silence.set()
-
-    def _address(self, host: str) -> str:
-        return self._names.candidates(host)[0][1]
 
 
 def _found(domain: str, first: Netlogon, answers: Sequence[Netlogon], hosts: Sequence[str]) -> FoundDomain:
@@ -188,20 +201,44 @@ def _found(domain: str, first: Netlogon, answers: Sequence[Netlogon], hosts: Seq
     return FoundDomain(first.domain or domain, first.netbios_domain, first.client_site, tuple(names))
 
 
-async def service_hosts(service: str) -> tuple[str, ...]:
-    """The hosts of an SRV record, in the order to ask them (RFC 2782); none if there is no such record, or no DNS."""
-    try:
-        answer = await dns.asyncresolver.resolve(service, "SRV", lifetime=DNS_TIMEOUT, search=False)
-    except (dns.exception.DNSException, OSError) as error:
-        log.info("DNS has no %s: %s", service, error)
-        return ()
-    assert answer.rrset is not None
-    records = [record for record in answer.rrset.processing_order() if isinstance(record, SRV)]
-    return tuple(dict.fromkeys(filter(None, (str(record.target).rstrip(".") for record in records))))
+class Dns:
+    """The name servers of this computer, the one that answers first."""
+
+    def __init__(self) -> None:
+        self._resolver: dns.asyncresolver.Resolver | None = None
+
+    async def service_hosts(self, service: str) -> tuple[str, ...]:
+        """The hosts of an SRV record, in the order to ask them (RFC 2782); none if there is no such record, or no
+        DNS.
+        """
+        answer = await self._ask(service, "SRV")
+        records = answer.processing_order() if answer is not None else []
+        names = (str(record.target).rstrip(".") for record in records if isinstance(record, SRV))
+        return tuple(dict.fromkeys(filter(None, names)))
+
+    async def address(self, host: str) -> str:
+        """An address of a host; empty if it has none there."""
+        for kind in ("A", "AAAA"):
+            answer = await self._ask(host, kind)
+            if answer is not None:
+                return str(answer[0])
+        return ""
+
+    async def _ask(self, name: str, kind: str) -> Rdataset | None:
+        try:
+            resolver = self._resolver = self._resolver or dns.asyncresolver.Resolver()
+            answer = await resolver.resolve(name, kind, lifetime=DNS_TIMEOUT, search=False)
+        except (dns.exception.DNSException, OSError) as error:
+            log.info("DNS has no %s of %s: %s", kind, name, error)
+            return None
+        servers = [server for server in resolver.nameservers if str(server) != answer.nameserver]
+        if answer.nameserver is not None and len(servers) < len(resolver.nameservers):
+            resolver.nameservers = [answer.nameserver, *servers]
+        return answer.rrset
 
 
-async def ping(domain: str, address: str, source: str | None = None) -> Netlogon:
-    """Asks one controller. The caller bounds the time.
+async def ping(domain: str, address: str, source: str | None = None) -> tuple[Netlogon, str]:
+    """Asks one controller: its answer, and its IP address. The caller bounds the time.
 
     Raises:
         OSError: it has no address, or refuses.
@@ -215,7 +252,7 @@ async def ping(domain: str, address: str, source: str | None = None) -> Netlogon
             await sock.bind((source, 0))
         await sock.connect(target)
         await sock.send(encode_ping(domain, message_id))
-        return decode_pong(await sock.recv(MAX_DATAGRAM), message_id)
+        return decode_pong(await sock.recv(MAX_DATAGRAM), message_id), str(target[0])
 
 
 def _is_address(host: str) -> bool:

@@ -24,6 +24,8 @@ from dfsfs.ntstatus import NtStatus
 from dfsfs.smb.credentials import Credentials, KerberosCredentials, Login
 from dfsfs.smb.identity import as_user
 
+_NO_KDC = "Cannot (contact|find|resolve)"
+"""How the Kerberos library begins to say that no KDC answers, or none is known."""
 SERVICE = "cifs"
 """The first part of a file server's SPN."""
 
@@ -136,7 +138,8 @@ class KerberosAuthenticator:
             return bytes(self._context.session_key)
 
     def _no_ticket(self, reason: str) -> TicketError:
-        return TicketError(f"{SERVICE}/{self._host}", self._credentials.source, reason)
+        unreached = re.search(_NO_KDC, reason) is not None
+        return TicketError(f"{SERVICE}/{self._host}", self._credentials.source, reason, unreached=unreached)
 
 
 class Prepared:

@@ -4,7 +4,7 @@ A referral may name a server by its short name (`FS1`), by its full one, or by a
 `CONTOSO`) stands for any of its controllers. Kerberos knows servers by their full names only: there is no SPN for a
 short name that DNS would not resolve, nor for a domain.
 
-Pure but for what is learnt: `suffixes` and `stand_ins` grow when a domain has been found.
+Pure but for what is learnt: `suffixes`, `stand_ins` and `learnt` grow when a domain has been found.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ class HostNames:
     """One address for every name."""
     suffixes: tuple[str, ...] = ()
     """What may follow a short name in DNS, in the order to try: `contoso.test`."""
+    learnt: dict[str, str] = field(default_factory=dict)
+    """Addresses of controllers that have answered, by folded name: what DNS would say, but it need not be asked."""
     stand_ins: dict[str, str] = field(default_factory=dict)
     """The controllers that stand for domains, by the folded name of the domain."""
 
@@ -44,10 +46,12 @@ class HostNames:
             return (host,)
         return (*(f"{host}.{suffix}" for suffix in self.suffixes), host)
 
+    def fixed(self, host: str) -> str | None:
+        """The address that the options give a server, if they do."""
+        return self.address or self.hosts.get(fold_name(host))
+
     def _address(self, name: str, host: str) -> str:
-        if self.address is not None:
-            return self.address
-        return self.hosts.get(fold_name(name)) or self.hosts.get(fold_name(host)) or name
+        return self.fixed(name) or self.fixed(host) or self.learnt.get(fold_name(name)) or name
 
 
 def _is_address(host: str) -> bool:

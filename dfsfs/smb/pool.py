@@ -101,6 +101,8 @@ class TransportSettings:
     hardened: bool = True
     """SYSVOL and NETLOGON only from servers that have proved who they are."""
     connect_timeout: float = 8.0
+    login_timeout: float = 20.0
+    """Longer, as a server may look for a domain controller in the meantime. Silence ends it sooner."""
     ticket_timeout: float = 25.0
     request_timeout: float = 30.0
     silence_timeout: float = 10.0
@@ -357,7 +359,7 @@ class Pool:
     async def _logged_in(self, host: str, name: str, connection: Connection) -> _Server:
         """Makes the session. Errors as in `tree`."""
         authenticator = await self._prepared(name)
-        with trio.move_on_after(self._settings.connect_timeout):
+        with trio.move_on_after(self._settings.login_timeout):
             steps = session_setup(connection.negotiated, authenticator, sealing_wanted=self._settings.seal)
             server = _Server(host, name, connection, await connection.exchange(steps))
             connection.add_session(server.session, lambda: self._renew(server))
@@ -372,7 +374,7 @@ class Pool:
             await trio.to_thread.run_sync(prepared.begin, abandon_on_cancel=True)
             return prepared
         reason = f"no answer within {self._settings.ticket_timeout:g} seconds"
-        raise TicketError(f"{SERVICE}/{name}", self._login.principal, reason)
+        raise TicketError(f"{SERVICE}/{name}", self._login.principal, reason, unreached=True)
 
     async def _renew(self, server: _Server) -> None:
         """Logs in once more into a session that the server calls expired. Once for all who ask at the same time.

@@ -11,13 +11,48 @@ from __future__ import annotations
 import functools
 import os
 import stat
+from typing import TYPE_CHECKING
 
 import krb5
 
 from dfsfs.smb.identity import NOBODY_HAS, really_as
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 USUAL_CACHE = "FILE:/tmp/krb5cc_{uid}"
 """The default of the library, where its configuration can't be told."""
+
+
+class KdcPreference:
+    """Tells the Kerberos library of this process which KDCs to ask, before anything that krb5.conf or DNS say.
+
+    Left to itself it finds them by half a dozen questions to DNS for each ticket. If the controller that answers those
+    is down, each waits for a time-out: 14 s for one ticket where a controller is cut off. The library reads its
+    configuration anew each time; what is said here is a file in memory, so that nothing of it is left behind.
+
+    Has to be made before there are other threads, as it changes the environment.
+    """
+
+    def __init__(self) -> None:
+        self._file = os.memfd_create("krb5.conf")
+        others = os.environ.get("KRB5_CONFIG", "/etc/krb5.conf")
+        os.environ["KRB5_CONFIG"] = f"/proc/self/fd/{self._file}:{others}"
+
+    def prefer(self, realm: str, hosts: Sequence[str]) -> None:
+        """`hosts`: names or addresses of the KDCs of a realm, the best first."""
+        servers = "".join(f"    kdc = {host}\n    primary_kdc = {host}\n    master_kdc = {host}\n" for host in hosts)
+        # Who has the name of a server from a referral has the name that its SPN has: DNS need not be asked for another.
+        text = f"""\
+[libdefaults]
+  dns_canonicalize_hostname = fallback
+[realms]
+  {realm} = {{
+{servers}  }}
+"""
+        data = text.encode()
+        os.pwrite(self._file, data, 0)
+        os.ftruncate(self._file, len(data))
 
 
 def default_realm() -> str:

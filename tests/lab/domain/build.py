@@ -55,7 +55,7 @@ def build(controllers: Sequence[DomainHost], members: Sequence[DomainHost], keyt
         record = (config.DOMAIN, host.name, "A", host.address)
         first.run("samba-tool", "dns", "add", first.fqdn, *record, *_ADMIN, "-s", str(first.smb_conf))
     for part in PARTS:
-        replicate = ("samba-tool", "drs", "replicate", second.fqdn, first.fqdn, part, "--local")
+        replicate = ("samba-tool", "drs", "replicate", second.fqdn, first.fqdn, part, "--local", "--full-sync")
         second.run(*replicate, *_ADMIN, "-s", str(second.smb_conf))
     for host in (*controllers, *members):
         host.stop()

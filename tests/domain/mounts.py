@@ -1,0 +1,92 @@
+"""Real mounts on a client of the domain's lab: seen by the tests under the same path."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+from typing import TYPE_CHECKING
+
+from tests.integration.mounts import COMMAND, PATIENCE, clean_up, unmount
+from tests.lab.domain import config
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from tests.lab.domain.lab import DomainLab
+
+PUBLIC = "//contoso.test/public"
+DFSFS = COMMAND.replace("mount.dfsfs", "dfsfs")
+
+
+def on_client(
+    lab: DomainLab, *words: str, host: str = "client", uid: int = 0, environment: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Runs a program on a client to its end."""
+    who = () if uid == 0 else ("setpriv", "--reuid", str(uid), "--regid", str(config.GROUP), "--clear-groups")
+    return subprocess.run(
+        lab.hosts[host].entered(*who, *words),
+        env={**os.environ, **lab.environment(), **(environment or {})},
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+        stdin=subprocess.DEVNULL,
+    )
+
+
+def mount_command(
+    lab: DomainLab,
+    unc: str,
+    mountpoint: Path,
+    options: str,
+    *,
+    host: str = "client",
+    password: str = "",
+    environment: Mapping[str, str] | None = None,
+) -> subprocess.CompletedProcess[str]:
+    """Runs mount.dfsfs on a client to its end."""
+    mountpoint.mkdir(exist_ok=True)
+    known = {"PASSWD": password} if password else {}
+    words = (COMMAND, unc, str(mountpoint), "-o", options)
+    return on_client(lab, *words, host=host, environment={**known, **(environment or {})})
+
+
+@contextlib.contextmanager
+def mounted(
+    lab: DomainLab,
+    unc: str = PUBLIC,
+    options: str = "sec=krb5",
+    *,
+    name: str = "m",
+    host: str = "client",
+    password: str = "",
+    environment: Mapping[str, str] | None = None,
+) -> Iterator[Path]:
+    """A mount made on a client, below `lab.mounts`; unmounted at the end whatever happens."""
+    mountpoint = lab.mounts / name
+    try:
+        result = mount_command(lab, unc, mountpoint, options, host=host, password=password, environment=environment)
+        assert result.returncode == 0, result.stderr
+        yield mountpoint
+        unmount(mountpoint)
+    finally:
+        clean_up(mountpoint)
+
+
+def as_user(uid: int, *words: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Runs a program as one of the lab's people, to its end."""
+    return subprocess.run(
+        words,
+        user=uid,
+        group=config.GROUP,
+        extra_groups=(),
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+        stdin=subprocess.DEVNULL,
+        env={"PATH": os.environ["PATH"], "HOME": "/nonexistent"},
+    )

@@ -1,0 +1,334 @@
+"""One mount for many users: each sees what the servers show them, and nothing that others were shown."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import subprocess
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.domain.mounts import DFSFS, PUBLIC, as_user, mount_command, mounted, on_client
+from tests.integration.mounts import daemons, wait_until
+from tests.lab import content
+from tests.lab.domain import config
+from tests.lab.domain.config import CAROL, CROWD
+from tests.lab.topology import ALICE, BOB
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.lab.domain.lab import DomainLab
+    from tests.lab.topology import User
+
+pytestmark = [pytest.mark.domain, pytest.mark.mount]
+
+SHORT = "125s"
+"""A little more than what the controllers refuse to give out."""
+
+
+@pytest.fixture(scope="module")
+def mount(domain: DomainLab) -> Iterator[Path]:
+    """The namespace for everybody, made with the key of a service account."""
+    options = f"sec=krb5,multiuser,keytab={domain.keytab},principal=svc-mount"
+    with mounted(domain, options=options, name="many") as path:
+        yield path
+
+
+def does(user: User, *words: str, cwd: Path | None = None) -> str:
+    result = as_user(user.uid, *words, cwd=cwd)
+    assert result.returncode == 0, f"{user.name}: {words}: {result.stdout}{result.stderr}"
+    return result.stdout
+
+
+def may_not(user: User, *words: str) -> None:
+    result = as_user(user.uid, *words)
+    assert result.returncode != 0 and "Permission denied" in result.stderr, f"{user.name}: {words}: {result}"
+
+
+@pytest.mark.usefixtures("tickets", "private")
+def test_two_users_see_different_files(mount: Path) -> None:
+    hers, his = (mount / "docs" / f"of-{user.name}" / "secret.txt" for user in (ALICE, BOB))
+    for _ in range(3):  # what one of them was told just now is no answer to the other
+        assert does(ALICE, "cat", str(hers)) == "only for alice\n"
+        assert does(BOB, "cat", str(his)) == "only for bob\n"
+        does(ALICE, "stat", str(hers))
+        for user, secret in ((ALICE, his), (BOB, hers)):
+            may_not(user, "cat", str(secret))
+            may_not(user, "stat", str(secret))
+            may_not(user, "ls", str(secret.parent))
+            may_not(user, "sh", "-c", f"echo mine > {secret}")
+            may_not(user, "truncate", "-s", "0", str(secret))
+            may_not(user, "touch", str(secret))
+            may_not(user, "rm", "-f", str(secret))
+            may_not(user, "mv", str(secret), str(mount / "docs" / "moved"))
+    assert does(ALICE, "cat", str(hers)) == "only for alice\n"
+
+
+@pytest.mark.usefixtures("tickets", "private")
+def test_what_is_open_is_nobody_elses(mount: Path) -> None:
+    """Neither data that the kernel has nor a handle that is open is a way past the server."""
+    secret = mount / "docs" / "of-alice" / "secret.txt"
+    holder = subprocess.Popen(
+        ["sh", "-c", f"exec 3<>{secret} && cat <&3 && echo more >&3 && echo ready && exec sleep 60"],
+        user=ALICE.uid,
+        group=config.GROUP,
+        extra_groups=(),
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert holder.stdout is not None
+        assert [holder.stdout.readline() for _ in range(2)] == ["only for alice\n", "ready\n"]
+        may_not(BOB, "cat", str(secret))
+        may_not(BOB, "truncate", "-s", "0", str(secret))
+        may_not(BOB, "touch", "-d", "2001-01-01", str(secret))
+        may_not(BOB, "dd", f"of={secret}", "if=/dev/null")
+        assert does(ALICE, "cat", str(secret)) == "only for alice\nmore\n"
+    finally:
+        holder.kill()
+        holder.wait()
+
+
+@pytest.mark.usefixtures("tickets")
+def test_what_one_writes_the_other_reads_at_once(mount: Path) -> None:
+    shared = mount / "docs" / "shared.txt"
+    try:
+        does(ALICE, "sh", "-c", f"echo 0 > {shared}; chmod 666 {shared}")
+        for number in range(1, 30):
+            does(ALICE, "sh", "-c", f"echo {number} >> {shared}")
+            assert does(BOB, "tail", "-1", str(shared)) == f"{number}\n"
+            assert does(BOB, "stat", "-c", "%s", str(shared)) == f"{shared.stat().st_size}\n"
+    finally:
+        does(ALICE, "rm", "-f", str(shared))
+
+
+@pytest.mark.usefixtures("tickets")
+def test_files_belong_to_whoever_looks_and_on_the_server_to_who_made_them(domain: DomainLab, mount: Path) -> None:
+    made = {user: mount / "docs" / f"by-{user.name}" for user in (ALICE, BOB)}
+    try:
+        for user, path in made.items():
+            does(user, "touch", str(path))
+            assert (domain.hosts["fs1"].share_path("docs") / path.name).stat().st_uid == user.uid
+            assert does(user, "stat", "-c", "%u", *map(str, made.values())) == f"{user.uid}\n" * (
+                1 if user is ALICE else 2
+            )
+        does(ALICE, "git", "init", "-q", str(mount / "docs" / "work"))
+        does(ALICE, "git", "-C", str(mount / "docs" / "work"), "status")
+    finally:
+        does(ALICE, "rm", "-rf", str(made[ALICE]), str(mount / "docs" / "work"))
+        does(BOB, "rm", "-f", str(made[BOB]))
+
+
+@pytest.mark.usefixtures("tickets")
+def test_one_without_a_ticket(domain: DomainLab, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with in_front(domain, log, f"sec=krb5,multiuser,keytab={domain.keytab},principal=svc-mount") as mount:
+        for _ in range(3):
+            may_not(CAROL, "ls", str(mount / "docs"))
+            may_not(CAROL, "cat", str(mount / "readme.txt"))
+        assert does(ALICE, "cat", str(mount / "docs" / "hello.txt")).encode() == content.HELLO
+        domain.login(CAROL)
+        try:
+            wait_until(lambda: as_user(CAROL.uid, "ls", str(mount / "docs")).returncode == 0, "a ticket is found")
+        finally:
+            domain.logout(CAROL.uid)
+    lines = [line for line in log.read_text().splitlines() if f"user {CAROL.uid}" in line and "WARNING" in line]
+    assert len(lines) == 1 and "no Kerberos ticket" in lines[0]
+
+
+@contextlib.contextmanager
+def in_front(domain: DomainLab, log: Path, options: str) -> Iterator[Path]:
+    """A mount whose messages go to a file, all of them."""
+    mountpoint = domain.mounts / "front"
+    mountpoint.mkdir(exist_ok=True)
+    command = (DFSFS, "mount", PUBLIC, str(mountpoint), "-v", "-o", f"{options},foreground")
+    with open(log, "wb") as output:
+        daemon = subprocess.Popen(
+            domain.client.entered(*command), stderr=output, env={**os.environ, **domain.environment()}
+        )
+    try:
+        wait_until(lambda: os.path.ismount(mountpoint), "it is mounted")
+        yield mountpoint
+    finally:
+        subprocess.run(["umount", "-l", str(mountpoint)], check=False, capture_output=True)
+        try:
+            daemon.wait(timeout=20)
+        finally:
+            daemon.kill()
+            daemon.wait()
+
+
+@pytest.mark.usefixtures("tickets")
+def test_a_cache_that_a_program_names(domain: DomainLab, mount: Path, tmp_path: Path) -> None:
+    """KRB5CCNAME, as a login by ssh sets it."""
+    tmp_path.chmod(0o777)
+    for parent in list(tmp_path.parents)[:3]:
+        parent.chmod(0o755)
+    cache = f"FILE:{tmp_path}/carol"
+    domain.login(CAROL, cache=cache)
+    words = ["setpriv", f"--reuid={CAROL.uid}", f"--regid={config.GROUP}", "--clear-groups", "cat"]
+    known = {**os.environ, "KRB5CCNAME": cache}
+    time.sleep(0)
+
+    def reads() -> bool:
+        done = subprocess.run([*words, str(mount / "readme.txt")], env=known, capture_output=True, check=False)
+        return done.returncode == 0
+
+    wait_until(reads, "the cache is used")
+
+
+@pytest.mark.usefixtures("tickets")
+def test_a_member_dies_while_both_read(domain: DomainLab, mount: Path) -> None:
+    script = f"for i in $(seq 60); do cat {mount}/docs/folder/inside.txt {mount}/docs/hello.txt || exit 1; done"
+    for user in (ALICE, BOB):
+        does(user, "cat", str(mount / "docs" / "hello.txt"))
+    readers = [
+        subprocess.Popen(
+            ["sh", "-c", script], user=user.uid, group=config.GROUP, extra_groups=(), stdout=subprocess.PIPE
+        )
+        for user in (ALICE, BOB)
+    ]
+    domain.hosts["fs1"].kill()
+    try:
+        expected = (content.INSIDE + content.HELLO) * 60
+        for reader in readers:
+            assert reader.communicate(timeout=90)[0] == expected
+            assert reader.returncode == 0
+    finally:
+        domain.hosts["fs1"].start()
+
+
+def test_tickets_end_and_are_renewed_or_not_under_load(domain: DomainLab, mount: Path) -> None:
+    """alice's ticket is followed by another one in time and nothing is noticed; bob's is not, and only he is
+    refused.
+    """
+    domain.login(ALICE, lifetime=SHORT)
+    domain.login(BOB, lifetime=SHORT)
+    started = time.monotonic()
+    script = (
+        f"cd {mount}/docs && exec 3>held-$(id -u) && "
+        "while cat big.bin >/dev/null && echo x >&3 && ls >/dev/null; do echo $?; done"
+    )
+    errors = domain.state / "errors"
+    with open(errors, "wb") as sink:
+        loads = [
+            subprocess.Popen(
+                ["sh", "-c", script],
+                user=user.uid,
+                group=config.GROUP,
+                extra_groups=(),
+                stdout=subprocess.DEVNULL,
+                stderr=sink,
+            )
+            for user in (ALICE, BOB)
+        ]
+    try:
+        her, his = loads
+        time.sleep(60)  # the middle of a ticket's life
+        assert her.poll() is None and his.poll() is None, errors.read_text()
+        domain.login(ALICE)
+        his.wait(timeout=125)
+        assert time.monotonic() - started > 115, errors.read_text()
+        assert "Permission denied" in errors.read_text() or "Key has expired" in errors.read_text()
+        may_not(BOB, "cat", str(mount / "docs" / "hello.txt"))
+        ended = time.monotonic()
+        while time.monotonic() < ended + 10:
+            assert her.poll() is None, errors.read_text()
+            does(ALICE, "cat", str(mount / "docs" / "hello.txt"))
+        domain.login(BOB)
+        wait_until(lambda: as_user(BOB.uid, "cat", str(mount / "docs" / "hello.txt")).returncode == 0, "he may again")
+    finally:
+        for load in loads:
+            load.kill()
+            load.wait()
+        domain.logout(ALICE.uid, BOB.uid)
+        for user in (ALICE, BOB):
+            (mount / "docs" / f"held-{user.uid}").unlink(missing_ok=True)
+
+
+def test_fifty_users_at_once(domain: DomainLab, record_property: pytest.RecordProperty) -> None:
+    for user in CROWD:
+        domain.login(user)
+    options = f"sec=krb5,multiuser,keytab={domain.keytab},principal=svc-mount"
+    try:
+        with mounted(domain, options=options, name="crowd") as mount:
+            (daemon,) = daemons(mount)
+            script = f"cat {mount}/docs/hello.txt {mount}/alone/hello.txt && echo $(id -u) > {mount}/docs/of-$(id -u)"
+            started = time.monotonic()
+            crowd = [
+                subprocess.Popen(["sh", "-c", script], user=user.uid, group=config.GROUP, stdout=subprocess.PIPE)
+                for user in CROWD
+            ]
+            for one in crowd:
+                out = one.communicate(timeout=120)[0]
+                assert one.returncode == 0 and out == content.HELLO + content.small_hello("two")
+            took = time.monotonic() - started
+            for user in CROWD:
+                made = domain.hosts["fs1"].share_path("docs") / f"of-{user.uid}"
+                assert made.stat().st_uid == user.uid and made.read_text() == f"{user.uid}\n"
+                made.unlink()
+            status = open(f"/proc/{daemon}/status").read()
+            memory = int(re.findall(r"VmRSS:\s+(\d+)", status)[0]) // 1024
+            sockets = sum("socket:" in os.readlink(entry.path) for entry in os.scandir(f"/proc/{daemon}/fd"))
+            print(f"50 users: {took:.1f} s, {memory} MiB, {sockets} sockets")
+            record_property("fifty users", f"{took:.1f} s, {memory} MiB, {sockets} sockets")
+            assert memory < 250
+    finally:
+        domain.logout(*(user.uid for user in CROWD))
+
+
+def test_stored_logins(domain: DomainLab) -> None:
+    """NTLM, with what each user has stored in the keyring."""
+    root = f"multiuser,username={ALICE.name},domain={config.NETBIOS}"
+    with mounted(domain, options=root, name="stored", password=ALICE.password) as mount:
+        refused = as_user(BOB.uid, "ls", str(mount / "docs"))
+        assert "Permission denied" in refused.stderr
+        stored = on_client(
+            domain, DFSFS, "login", "//CONTOSO", "-u", "CONTOSO/bob", uid=BOB.uid, environment={"PASSWD": BOB.password}
+        )
+        assert stored.returncode == 0, stored.stderr
+        assert "CONTOSO\\bob" in stored.stdout and BOB.password not in stored.stdout
+        try:
+            wait_until(lambda: as_user(BOB.uid, "ls", str(mount / "docs")).returncode == 0, "the login is found")
+            does(BOB, "touch", str(mount / "docs" / "by-bob"))
+            made = domain.hosts["fs1"].share_path("docs") / "by-bob"
+            assert made.stat().st_uid == BOB.uid
+            made.unlink()
+            may_not(CAROL, "ls", str(mount / "docs"))
+        finally:
+            assert on_client(domain, DFSFS, "logout", "//contoso", uid=BOB.uid).returncode == 0
+    again = on_client(domain, DFSFS, "logout", "//contoso", uid=BOB.uid)
+    assert again.returncode == 1 and "no login" in again.stderr
+
+
+def test_only_root_makes_such_a_mount(domain: DomainLab) -> None:
+    mountpoint = domain.mounts / "own"
+    mountpoint.mkdir(exist_ok=True)
+    os.chown(mountpoint, ALICE.uid, config.GROUP)
+    words = (DFSFS, "mount", PUBLIC, str(mountpoint), "-o", "sec=krb5,multiuser")
+    refused = on_client(domain, *words, uid=ALICE.uid)
+    assert refused.returncode == 1 and "multiuser" in refused.stderr
+
+
+def test_no_password_or_ticket_in_any_log(domain: DomainLab, tmp_path: Path) -> None:
+    """At the finest level there is, with everything that a mount for many users does."""
+    log = tmp_path / "log"
+    domain.login(ALICE)
+    try:
+        with in_front(domain, log, f"sec=krb5,multiuser,keytab={domain.keytab},principal=svc-mount") as mount:
+            does(ALICE, "cat", str(mount / "docs" / "hello.txt"))
+            may_not(CAROL, "ls", str(mount / "docs"))
+    finally:
+        domain.logout(ALICE.uid)
+    who = f"sec=krb5,username={ALICE.name}@{config.REALM}"
+    refused = mount_command(domain, PUBLIC, domain.mounts / "m", f"{who},foreground", password=f"{ALICE.password}x")
+    text = log.read_text() + refused.stdout + refused.stderr
+    assert "DEBUG" in text
+    assert not any(user.password in text for user in config.PEOPLE)
+    # What a ticket looks like in base64 or hex: an AP-REQ in its GSS frame, and as raw bytes.
+    assert not re.search(r"YII[A-Za-z0-9+/]{40}|6082[0-9a-f]{40}|\\x60\\x82|[A-Za-z0-9+/]{120}", text)
