@@ -82,6 +82,11 @@ class KerberosCredentials:
         return self.name or self.source
 
     @property
+    def has_cache(self) -> bool:
+        """Whether tickets come from a cache, which somebody has filled."""
+        return not self.keytab and not self.password
+
+    @property
     def source(self) -> str:
         """Where tickets come from, for messages."""
         if self.keytab:

@@ -20,6 +20,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import time
 import uuid
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Generic, Self, TypeVar
@@ -42,6 +43,7 @@ from dfsfs.smb.authentication import SERVICE, Authenticator, Prepared, make_auth
 from dfsfs.smb.calls import Route
 from dfsfs.smb.channel import IoLimits
 from dfsfs.smb.connection import Connection
+from dfsfs.smb.credentials import KerberosCredentials
 from dfsfs.smb.handshake import (
     Offer,
     Session,
@@ -56,6 +58,7 @@ from dfsfs.smb.handshake import (
 from dfsfs.smb.names import HostNames
 from dfsfs.smb.protocol import ProtocolStatistics, SmbProtocol
 from dfsfs.smb.security import Cipher, Dialect, SigningAlgorithm
+from dfsfs.smb.tickets import renew_if_due
 from dfsfs.smb.transport import Transport, connect
 from dfsfs.smb.tree import SHARE_CAP_DFS, Tree
 from dfsfs.smb.wire import Command, Fsctl, Request
@@ -75,6 +78,8 @@ SHARE_ENCRYPT_DATA = 0x00008000
 """The share wants everything encrypted (MS-SMB2 2.2.10)."""
 HARDENED_SHARES = ("SYSVOL", "NETLOGON")
 """Shares whose content computers obey, so that it matters who serves it (Windows: hardened UNC paths)."""
+TICKET_LOOK = 60.0
+"""Seconds between two looks whether a ticket is to be renewed."""
 RENEWAL_TRIES = 3
 RENEWAL_PAUSE = 1.0
 """Seconds between two tries to renew a session: by a server's clock a ticket may have ended before it has by ours."""
@@ -187,6 +192,8 @@ class Pool:
         self._server_flights: SingleFlight[str, _Server] = SingleFlight(self._nursery)
         self._tree_flights: SingleFlight[UncPath, Tree] = SingleFlight(self._nursery)
         self._renewals: SingleFlight[str, None] = SingleFlight(self._nursery)
+        if isinstance(self._login, KerberosCredentials) and self._login.has_cache:
+            self._nursery.start_soon(self._keep_ticket, self._login)
         return self
 
     async def __aexit__(
@@ -365,6 +372,17 @@ class Pool:
             connection.add_session(server.session, lambda: self._renew(server))
             return server
         raise self._silent(host)
+
+    async def _keep_ticket(self, login: KerberosCredentials) -> None:
+        """Renews the user's ticket for as long as that is possible, so that whoever has logged in once can go on."""
+        while True:
+            await trio.sleep(TICKET_LOOK)
+            try:
+                if await trio.to_thread.run_sync(renew_if_due, login, time.time(), abandon_on_cancel=True):
+                    log.info("the ticket of %s was renewed", login.principal)
+            except Exception as error:
+                # Nobody asked for it: who needs a ticket and has none is told why.
+                log.debug("the ticket of %s is not renewed: %s", login.principal, error)
 
     async def _prepared(self, name: str) -> Authenticator:
         """Our side of a login, with its first token made: a KDC may have been asked for that."""

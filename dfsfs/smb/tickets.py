@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING
 
 import krb5
 
-from dfsfs.smb.identity import NOBODY_HAS, really_as
+from dfsfs.smb.identity import NOBODY_HAS, as_user, really_as
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from dfsfs.smb.credentials import KerberosCredentials
 
 USUAL_CACHE = "FILE:/tmp/krb5cc_{uid}"
 """The default of the library, where its configuration can't be told."""
@@ -81,6 +83,39 @@ def _pattern() -> str:
 def default_cache(uid: int) -> str:
     """The cache that a user's programs use unless told otherwise."""
     return _pattern().replace("{uid}", str(uid))
+
+
+def renew_if_due(credentials: KerberosCredentials, now: float) -> bool:
+    """Renews the ticket that all others come from (TGT) if it may be renewed and less than half of its life is left.
+
+    The new one takes the place of the old one in the user's cache, as by kinit -R. `now` in seconds since 1970. Whether
+    there was anything to do.
+
+    Raises:
+        krb5.Krb5Error: the KDC does not renew it, or there is none.
+        OSError: we may not act as the user.
+    """
+    with as_user(credentials.account):
+        context = krb5.init_context()
+        name = credentials.ccache
+        cache = krb5.cc_resolve(context, name.encode()) if name else krb5.cc_default(context)
+        client = krb5.cc_get_principal(context, cache)
+        if not any(_is_due(ticket, now) for ticket in cache):
+            return False
+        renewed = krb5.get_renewed_creds(context, client, cache)
+        krb5.cc_initialize(context, cache, client)
+        krb5.cc_store_cred(context, cache, renewed)
+    return True
+
+
+def _is_due(ticket: krb5.Creds, now: float) -> bool:
+    times = ticket.times
+    starts = times.starttime or times.authtime
+    return (
+        str(ticket.server).startswith("krbtgt/")
+        and now < times.endtime < times.renew_till
+        and times.endtime - now < (times.endtime - starts) / 2
+    )
 
 
 def has_tickets() -> bool:

@@ -21,8 +21,7 @@ from typing import TYPE_CHECKING, Self
 import trio
 
 from dfsfs.acting import Caller, as_caller, caller
-from dfsfs.errors import ConnectError, DfsfsError
-from dfsfs.ntstatus import NtStatus
+from dfsfs.errors import DfsfsError
 from dfsfs.smb.pool import Pool, TransportSettings
 
 if TYPE_CHECKING:
@@ -53,7 +52,13 @@ class _User:
     pool: Pool | None = None
     used: float = 0.0
     changed: trio.Event = field(default_factory=trio.Event)
+    """Set when the pool has begun, and another one when it has ended."""
     end: trio.Event = field(default_factory=trio.Event)
+
+    def announce(self) -> None:
+        """The pool has begun or ended."""
+        self.changed.set()
+        self.changed = trio.Event()
 
 
 class UserPools:
@@ -108,16 +113,13 @@ class UserPools:
         if who.uid == 0:
             return await self._own.tree(share)
         self._check_refused(who)
-        user = await self._user(who)
-        user.used = trio.current_time()
-        if user.pool is None:
-            raise ConnectError(share.host, NtStatus.CONNECTION_DISCONNECTED, "the user's sessions are being ended")
+        pool = await self._pool(who)
         try:
-            tree = await user.pool.tree(share)
+            tree = await pool.tree(share)
         except DfsfsError as error:
-            if error.is_about_login:
+            if error.is_about_login and not pool.statistics():  # else it is about that server alone
                 self._refuse(who, error)
-                user.end.set()  # the next request begins with the tickets that there are then
+                self._end(who.uid, pool)  # the next request begins with the tickets that there are then
             raise
         self._named.discard(who.uid)
         return tree
@@ -141,37 +143,41 @@ class UserPools:
 
     # -- pieces -----------------------------------------------------------------------------------------------------
 
-    async def _user(self, who: Caller) -> _User:
-        user = self._users.get(who.uid)
-        if user is not None and user.end.is_set():
-            await user.changed.wait()
-            user = self._users.get(who.uid)
-        if user is None:
-            try:
-                login = await trio.to_thread.run_sync(self._find_login, who)
-            except DfsfsError as error:
-                self._refuse(who, error)
-                raise
-            # Another request may have been faster.
+    async def _pool(self, who: Caller) -> Pool:
+        """The user's pool, made if need be."""
+        while True:
             user = self._users.get(who.uid)
             if user is None:
-                user = self._users[who.uid] = _User(who, used=trio.current_time())
-                await self._nursery.start(self._live, user, login)
-        while user.pool is None and not user.end.is_set():
-            await trio.lowlevel.checkpoint()
+                user = await self._begun(who)
+            if user.pool is not None and not user.end.is_set():
+                user.used = trio.current_time()
+                return user.pool
+            await user.changed.wait()
+
+    async def _begun(self, who: Caller) -> _User:
+        try:
+            login = await trio.to_thread.run_sync(self._find_login, who)
+        except DfsfsError as error:
+            self._refuse(who, error)
+            raise
+        known = self._users.get(who.uid)  # another request may have been faster
+        if known is not None:
+            return known
+        user = self._users[who.uid] = _User(who, used=trio.current_time())
+        self._nursery.start_soon(self._live, user, login)
         return user
 
-    async def _live(self, user: _User, login: Login, *, task_status: trio.TaskStatus[None]) -> None:
+    async def _live(self, user: _User, login: Login) -> None:
         with as_caller(user.who):
             try:
                 async with Pool(self._settings, login, self._own.names) as pool:
                     user.pool = pool
-                    task_status.started()
+                    user.announce()
                     await user.end.wait()
             finally:
                 user.pool = None
                 del self._users[user.who.uid]
-                user.changed.set()
+                user.announce()
 
     async def _sweep(self) -> None:
         while True:
@@ -181,6 +187,11 @@ class UserPools:
                 if now - user.used >= self._idle and not self.in_use(uid):
                     log.info("user %d: no request for %g seconds, logging off", uid, self._idle)
                     user.end.set()
+
+    def _end(self, uid: int, pool: Pool) -> None:
+        user = self._users.get(uid)
+        if user is not None and user.pool is pool:
+            user.end.set()
 
     def _check_refused(self, who: Caller) -> None:
         known = self._refused.get(who.uid)

@@ -8,15 +8,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.unit.namespace.test_cldap import ANSWER, NETLOGON
+
 CORPUS = Path(__file__).parent / "corpus"
 SECONDS = 60
 SLOW = 5
 """Seconds; an input that takes longer is a finding too."""
 
 
-def fuzz(corpus: Path, *arguments: str) -> str:
+def fuzz(corpus: Path, *arguments: str, target: str = "referrals") -> str:
     """What the fuzzer prints, which must have ended well. What it finds new goes to `corpus`."""
-    command = [sys.executable, "-m", "tests.fuzz.referrals", f"-timeout={SLOW}", "-max_len=65536"]
+    command = [sys.executable, "-m", f"tests.fuzz.{target}", f"-timeout={SLOW}", "-max_len=65536"]
     command += [f"-artifact_prefix={corpus.parent}/", *arguments, str(corpus)]
     run = subprocess.run(command, capture_output=True, text=True, check=False, timeout=SECONDS + 60)
     printed = run.stdout + run.stderr
@@ -34,3 +36,13 @@ def test_no_input_breaks_the_decoder(tmp_path: Path) -> None:
     reached = re.search(r"DONE +cov: (\d+)", printed)
     assert reached, printed[-2000:]
     assert int(reached[1]) > 100, "the decoder is not instrumented, or the corpus leads nowhere"
+
+
+def test_no_input_breaks_the_decoder_of_pings(tmp_path: Path) -> None:
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    (corpus / "answer").write_bytes(b"\1" + ANSWER)
+    (corpus / "netlogon").write_bytes(b"\0" + NETLOGON)
+    printed = fuzz(corpus, "-max_total_time=10", target="netlogon")
+    done = re.search(r"Done (\d+) runs", printed)
+    assert done and int(done[1]) > 10_000, printed[-2000:]

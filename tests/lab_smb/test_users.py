@@ -1,0 +1,125 @@
+"""Pools of users, against real servers: who gets one, and when it ends."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+
+from dfsfs.acting import Caller, as_caller
+from dfsfs.errors import DfsfsError, SmbError
+from dfsfs.ntstatus import NtStatus
+from dfsfs.smb.credentials import Credentials, Login, Secret
+from dfsfs.smb.pool import TransportSettings
+from dfsfs.smb.users import UserPools
+from dfsfs.unc import UncPath
+from tests.lab.topology import ALICE, BOB
+from tests.lab_smb.clients import open_pool
+
+if TYPE_CHECKING:
+    from tests.lab.samba import Lab
+
+pytestmark = pytest.mark.lab
+
+HERS, HIS, NOBODYS = Caller(ALICE.uid, 1), Caller(BOB.uid, 1), Caller(3, 1)
+
+
+class Logins:
+    """What users have stored."""
+
+    def __init__(self) -> None:
+        self.known: dict[int, Login] = {
+            user.uid: Credentials(user.name, Secret(user.password)) for user in (ALICE, BOB)
+        }
+        self.asked: list[int] = []
+
+    def __call__(self, who: Caller) -> Login:
+        self.asked.append(who.uid)
+        if who.uid not in self.known:
+            raise SmbError(NtStatus.LOGON_FAILURE, "no login")
+        return self.known[who.uid]
+
+
+async def until(condition: object, users: UserPools) -> None:
+    with trio.fail_after(10):
+        while users.users != condition:  # noqa: ASYNC110 - nothing else says so
+            await trio.sleep(0.01)
+
+
+async def test_each_user_has_sessions_of_their_own(lab: Lab) -> None:
+    only_bob = UncPath((lab.address("fs1"), "bobonly"))
+    async with open_pool(lab) as own, UserPools(TransportSettings(), own, Logins()) as users:
+        with as_caller(HIS):
+            his = await users.tree(only_bob)
+            assert await users.tree(only_bob) is his
+        with as_caller(HERS), pytest.raises(SmbError, match="ACCESS_DENIED"):
+            await users.tree(only_bob)
+        assert set(users.users) == {HERS.uid, HIS.uid}
+        assert (await users.ipc(lab.address("fs1"))).connection is not his.connection
+        assert f"{lab.address('fs1')} ({HIS.uid})" in users.statistics()
+    assert users.users == ()
+
+
+async def test_idle_users_are_logged_off_unless_they_have_files_open(lab: Lab) -> None:
+    share, server = UncPath((lab.address("fs2"), "data")), lab.host("fs2")
+    before = server.connections()
+    async with open_pool(lab) as own, UserPools(TransportSettings(), own, Logins(), idle=0.1) as users:
+        users.in_use = {HERS.uid}.__contains__
+        for who in (HERS, HIS):
+            with as_caller(who):
+                tree = await users.tree(share)
+        await until((HERS.uid,), users)
+        assert not tree.alive
+        users.in_use = set[int]().__contains__
+        await until((), users)
+        with trio.fail_after(10):
+            while server.connections() > before:  # noqa: ASYNC110 - the server's side
+                await trio.sleep(0.01)
+        with as_caller(HIS):
+            assert (await users.tree(share)).alive, "and comes again"
+
+
+async def test_who_has_no_login_is_not_looked_for_again_at_once(lab: Lab) -> None:
+    share = UncPath((lab.address("fs2"), "data"))
+    logins = Logins()
+    async with open_pool(lab) as own, UserPools(TransportSettings(), own, logins) as users:
+        with as_caller(NOBODYS):
+            for _ in range(5):
+                with pytest.raises(DfsfsError, match="no login"):
+                    await users.tree(share)
+            assert logins.asked == [NOBODYS.uid]
+            logins.known[NOBODYS.uid] = logins.known[ALICE.uid]
+            with trio.fail_after(10):
+                while True:
+                    try:
+                        await users.tree(share)
+                        break
+                    except DfsfsError:
+                        await trio.sleep(0.05)
+
+
+async def test_a_wrong_password_is_asked_for_again_later(lab: Lab) -> None:
+    share = UncPath((lab.address("fs2"), "data"))
+    logins = Logins()
+    logins.known[HERS.uid] = Credentials(ALICE.name, Secret("wrong"))
+    async with open_pool(lab) as own, UserPools(TransportSettings(), own, logins) as users:
+        with as_caller(HERS):
+            with pytest.raises(SmbError, match="LOGON_FAILURE"):
+                await users.tree(share)
+        await until((), users)
+
+
+async def test_many_requests_of_a_new_user_make_one_pool(lab: Lab) -> None:
+    share = UncPath((lab.address("fs2"), "data"))
+    trees = []
+    async with open_pool(lab) as own, UserPools(TransportSettings(), own, Logins()) as users:
+
+        async def ask() -> None:
+            with as_caller(HIS):
+                trees.append(await users.tree(share))
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(20):
+                nursery.start_soon(ask)
+        assert len(set(map(id, trees))) == 1

@@ -1,0 +1,62 @@
+"""Who may be told what is known, in a mount of many users."""
+
+from __future__ import annotations
+
+from dfsfs.acting import ROOT, Caller, as_caller, become, caller
+from dfsfs.vfs.nodes import Node
+from dfsfs.vfs.proofs import TIDY, Proofs
+
+ALICE, BOB = Caller(1, 1), Caller(2, 1)
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_each_has_to_be_told_for_themselves() -> None:
+    clock, node = Clock(), Node(2, "a", False)
+    proofs = Proofs(True, clock, lambda node: 1.0)
+    with as_caller(ALICE):
+        assert not proofs.has(node)
+        proofs.note(node)
+        assert proofs.has(node)
+    with as_caller(BOB):
+        assert not proofs.has(node)
+        assert proofs.refute(node), "alice knows better"
+    with as_caller(ALICE):
+        clock.now += 0.99
+        assert proofs.has(node)
+        clock.now += 0.02
+        assert not proofs.has(node)
+        assert not proofs.refute(node), "nobody does any more"
+
+
+def test_old_proofs_do_not_pile_up() -> None:
+    clock, node = Clock(), Node(2, "a", False)
+    proofs = Proofs(True, clock, lambda node: 1.0)
+    for uid in range(1000):
+        clock.now += 0.2
+        with as_caller(Caller(uid, uid)):
+            proofs.note(node)
+    assert node.proofs is not None and len(node.proofs) <= TIDY + 1
+
+
+def test_with_one_login_there_is_nothing_to_prove() -> None:
+    node = Node(2, "a", False)
+    proofs = Proofs(False, Clock(), lambda node: 1.0)
+    proofs.note(node)
+    assert proofs.has(node) and not proofs.refute(node) and node.proofs is None
+
+
+def test_callers_nest() -> None:
+    assert caller() == ROOT
+    with as_caller(ALICE):
+        with as_caller(BOB):
+            assert caller() == BOB
+        assert caller() == ALICE
+        become(BOB)
+        assert caller() == BOB
+    assert caller() == ROOT
