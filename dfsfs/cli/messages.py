@@ -203,7 +203,7 @@ def _answer(error: SmbError, config: MountConfig) -> str:
     if error.status not in _ANSWERS:
         return f"{error.what}: the server refuses with {name}"
     meaning, advice = _ANSWERS[error.status]
-    user = f"'{config.credentials.principal}'"
+    user = f"'{config.credentials.principal}'" if config.credentials.is_named else f"of {config.credentials.principal}"
     text = f"{meaning} ({name}); {advice}".replace("{host}", config.unc.host).replace("{user}", user)
     return f"{error.what}: {text}"
 

@@ -210,7 +210,13 @@ def _checked(options: ParsedOptions) -> ParsedOptions:
     if (options.seal or options.security == "krb5p") and options.dialects == DIALECTS[:1]:
         raise ConfigError("encryption (seal, sec=krb5p) needs SMB 3.0, and option 'vers' says 2.1")
     if options.security == "ntlmssp":
-        for name, value in (("cruid", options.ticket_user), ("ccache", options.ccache), ("keytab", options.keytab)):
+        kerberos = {
+            "cruid": options.ticket_user,
+            "ccache": options.ccache,
+            "keytab": options.keytab,
+            "principal": options.principal,
+        }
+        for name, value in kerberos.items():
             if value is not None:
                 raise ConfigError(f"option {name!r} is about Kerberos, which takes sec=krb5")
     return options

@@ -103,7 +103,8 @@ class Domain:
 
 
 class DomainCache:
-    """The domains that the client knows, each name an entry of its own: NetBIOS and DNS (MS-DFSC 3.1.1).
+    """The domains that the client knows, each name an entry of its own: NetBIOS and DNS (MS-DFSC 3.1.1). Those of which
+    it is known that they are of one domain share one (`join`).
 
     `bootstrap` is a controller of our own domain (BootstrapDC); empty as long as this computer is in no domain, and
     then the first component of a path is always a server.
@@ -112,30 +113,41 @@ class DomainCache:
     def __init__(self) -> None:
         self.bootstrap = ""
         self._domains: dict[str, Domain] = {}
+        self._full_names: dict[str, str] = {}
 
     def __contains__(self, name: str) -> bool:
-        return fold_name(name) in self._domains
+        return self._key(name) in self._domains
 
     def __getitem__(self, name: str) -> Domain:
-        return self._domains[fold_name(name)]
+        return self._domains[self._key(name)]
+
+    def _key(self, name: str) -> str:
+        folded = fold_name(name)
+        return self._full_names.get(folded, folded)
+
+    def join(self, full_name: str, netbios: str) -> None:
+        """The two are names of one domain, and have one entry from now on: that of the name in DNS."""
+        self._full_names[fold_name(netbios)] = fold_name(full_name)
+        self._domains.pop(fold_name(netbios), None)
+        self.add((full_name,))
 
     def add(self, names: Iterable[str]) -> None:
         """Adds the names that are missing. None is ever removed (3.1.5.4.1; Windows removes none either)."""
         for name in names:
-            self._domains.setdefault(fold_name(name), Domain(name))
+            self._domains.setdefault(self._key(name), Domain(name))
 
     def set_dcs(self, name: str, dcs: Sequence[str]) -> None:
         """The answer to a DC referral: replaces the list, and the first is the one in use (3.1.5.4.2)."""
-        self._domains[fold_name(name)] = Domain(name, tuple(dcs), dcs[0])
+        self._domains[self._key(name)] = Domain(self[name].name, tuple(dcs), dcs[0])
 
     def set_dc_hint(self, name: str, dc: str) -> None:
         """Notes the controller that gave an answer (3.1.5.4.3)."""
         known = self[name]
-        self._domains[fold_name(name)] = Domain(known.name, known.dcs, dc)
+        self._domains[self._key(name)] = Domain(known.name, known.dcs, dc)
 
     def forget_dcs(self, name: str) -> None:
         """No controller of the domain answers: the next request begins with a new DC referral."""
-        self._domains[fold_name(name)] = Domain(name)
+        self._domains[self._key(name)] = Domain(self[name].name)
 
     def snapshot(self) -> tuple[Domain, ...]:
         return tuple(self._domains.values())

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dfsfs.dfsc.actions import Action, DcFound, DiscoverDc, Failed, Outcome, ReferralKind
-from dfsfs.dfsc.walk import Walk, ask
+from dfsfs.dfsc.walk import Walk, ask, asks_next
 from dfsfs.errors import DfsfsError, SmbError, WireError
 from dfsfs.ntstatus import NtStatus
 from dfsfs.telemetry import ReferralRefused
@@ -54,7 +54,14 @@ def domain_controllers(walk: Walk, domain: str) -> Generator[Action, Outcome, tu
     if not domains[domain].dcs:
         if not domains.bootstrap:
             yield from _bootstrap(walk)
-        outcome = yield from ask(walk, domains.bootstrap, UncPath((domain,)), ReferralKind.DC)
+        path = UncPath((domains[domain].name,))
+        asked = domains.bootstrap
+        outcome = yield from ask(walk, asked, path, ReferralKind.DC)
+        if isinstance(outcome, DfsfsError) and asks_next(outcome):
+            # The timer would look for another one in a quarter of an hour (3.1.6).
+            yield from _bootstrap(walk)
+            if domains.bootstrap != asked:
+                outcome = yield from ask(walk, domains.bootstrap, path, ReferralKind.DC)
         domains.set_dcs(domain, _controllers(outcome, domain))
     return domains[domain].ordered
 

@@ -187,7 +187,10 @@ class Discovery:
         try:
             place = self._names.fixed(host) or await self._dns.address(host) or host
             answer, address = await ping(domain, place, self._settings.source)
-            self._names.learnt[fold_name(answer.host)] = address
+            if domain and fold_name(answer.domain) != fold_name(domain):
+                raise WireError(f"it answers for the domain {answer.domain}")
+            if fold_name(answer.host) == fold_name(host):
+                self._names.learnt[fold_name(host)] = address
             answers.append(answer)
             scope.cancel()
         except (OSError, WireError, UnicodeError) as error:

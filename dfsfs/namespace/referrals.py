@@ -270,7 +270,10 @@ class ReferralClient:
         error = DfsfsError("this computer is in no domain, as far as is known; name a domain controller with dc=")
         if self._discovery is None or not self._discovery.is_possible:
             raise error
-        for host in (await self._discovery.find()).controllers[:CONTROLLERS_TRIED]:
+        found = await self._discovery.find()
+        if found.name and found.netbios:
+            self._caches.domains.join(found.name, found.netbios)
+        for host in found.controllers[:CONTROLLERS_TRIED]:
             try:
                 await self._pool.ipc(host)
             except DfsfsError as failure:

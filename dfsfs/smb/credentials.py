@@ -50,6 +50,8 @@ class Credentials:
     password: Secret
     domain: str = ""
 
+    is_named = True
+
     @property
     def is_anonymous(self) -> bool:
         return not self.username
@@ -78,8 +80,13 @@ class KerberosCredentials:
 
     @property
     def principal(self) -> str:
-        """The name for messages."""
+        """The name for messages, or where tickets come from if none is known."""
         return self.name or self.source
+
+    @property
+    def is_named(self) -> bool:
+        """Whether the name is known, and not only where tickets come from."""
+        return bool(self.name)
 
     @property
     def has_cache(self) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import stat
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from dfsfs.smb.credentials import KerberosCredentials
 
+_HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9.:-]*")
 USUAL_CACHE = "FILE:/tmp/krb5cc_{uid}"
 """The default of the library, where its configuration can't be told."""
 
@@ -43,6 +45,9 @@ class KdcPreference:
 
     def prefer(self, realm: str, hosts: Sequence[str]) -> None:
         """`hosts`: names or addresses of the KDCs of a realm, the best first."""
+        hosts = [host for host in hosts if _HOST.fullmatch(host)]
+        if not hosts or not _HOST.fullmatch(realm):
+            return  # what comes from the network must not become settings
         servers = "".join(f"    kdc = {host}\n    primary_kdc = {host}\n    master_kdc = {host}\n" for host in hosts)
         # Who has the name of a server from a referral has the name that its SPN has: DNS need not be asked for another.
         text = f"""\

@@ -67,6 +67,14 @@ def test_c080_failure_changes_nothing(universe: Universe) -> None:
     assert "contoso.test" in universe.caches.domains
 
 
+def test_a_dead_bootstrap_controller_is_looked_for_again(universe: Universe) -> None:
+    """Not only when the timer says so."""
+    universe.kill("dc2.contoso.test")
+    universe.controller = "dc1.contoso.test"
+    assert str(universe.resolve("//contoso.test/public").targets[0].path) == "//ns1/public"
+    assert universe.caches.domains.bootstrap == "dc1.contoso.test"
+
+
 class Answering(Universe):
     """Answers to one kind of request with what a test wants."""
 

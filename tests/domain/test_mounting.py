@@ -49,6 +49,14 @@ def test_c099_sysvol(domain: DomainLab, unc: str) -> None:
 
 
 @pytest.mark.usefixtures("alice")
+def test_a_root_whose_referral_names_itself(domain: DomainLab) -> None:
+    """There is no SPN for the name of a domain: it is reached at a controller."""
+    with mounted(domain, "//contoso.test/single") as mount:
+        assert (mount / "here.txt").read_text() == "on a controller\n"
+        assert (mount / "docs" / "hello.txt").read_bytes() == content.HELLO
+
+
+@pytest.mark.usefixtures("alice")
 def test_netlogon_by_the_netbios_name(domain: DomainLab) -> None:
     with mounted(domain, "//CONTOSO/NETLOGON") as mount:
         assert os.listdir(mount) == []

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.domain.mounts import mounted
+from tests.integration import test_programs
 from tests.integration.mounts import scratch
 from tests.integration.test_programs import (
     odd_tree,
@@ -39,6 +40,15 @@ __all__ = [
 ]
 
 pytestmark = [pytest.mark.domain, pytest.mark.mount]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def in_small() -> Iterator[None]:
+    """Less data than in the first tests: what is new here is who logs in, and how."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in (("LARGE", 128 * 1024 * 1024), ("FILES", 300), ("FOLDERS", 60)):
+            patch.setattr(test_programs, name, value)
+        yield
 
 
 @pytest.fixture(scope="module", params=["sec=krb5", "sec=krb5p"])

@@ -13,6 +13,7 @@ import sys
 import time
 from pathlib import Path
 
+from tests.lab.domain.command import main as domain
 from tests.lab.samba import Lab, LabError, LabHost, Lifetime
 from tests.lab.topology import USERS
 
@@ -33,7 +34,11 @@ def _net(text: str) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="scripts/lab", description="A DFS namespace of real servers on this machine.")
+    parser = argparse.ArgumentParser(
+        prog="scripts/lab",
+        description="A DFS namespace of real servers on this machine.",
+        epilog="With --domain after the command: an Active Directory domain; see scripts/lab up --domain --help.",
+    )
     net = argparse.ArgumentParser(add_help=False)
     net.add_argument("--net", type=_net, default="127.0.0", help="first three octets of the addresses; default 127.0.0")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -121,7 +126,10 @@ def _act(lab: Lab, action: str, name: str) -> int:
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
-    options = _parser().parse_args(arguments)
+    words = sys.argv[1:] if arguments is None else arguments
+    if words[1:2] == ["--domain"]:
+        return domain([words[0], *words[2:]])
+    options = _parser().parse_args(words)
     if os.geteuid() != 0:
         print("scripts/lab: needs root, also to see which servers are up", file=sys.stderr)
         return 1

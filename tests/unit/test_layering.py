@@ -42,6 +42,8 @@ CONFINED = {
     "pyfuse3": "dfsfs.fuse",
     "spnego": "dfsfs.smb.authentication",
     "cryptography": "dfsfs.smb.security",
+    "krb5": "dfsfs.smb.tickets",
+    "dns": "dfsfs.namespace.discovery",
 }
 """Libraries that only one module, or the modules of one package, may import."""
 

@@ -118,6 +118,8 @@ class Folders:
             ("sysvol", [("path", sysvol), ("read only", "no")]),
             ("netlogon", [("path", f"{sysvol}/{DOMAIN}/scripts"), ("read only", "no")]),
             ("public", [("path", f"{self.base}/shares/public"), ("msdfs root", "yes"), ("msdfs proxy", roots)]),
+            # A root that a controller serves itself: its referral names itself, under the name that was asked for.
+            ("single", [("path", f"{self.base}/shares/single"), ("msdfs root", "yes")]),
         ]
         return "\n".join(smbconf.section(name, tuple(options)) for name, options in sections)
 

@@ -29,7 +29,7 @@ from tests.lab import content
 from tests.lab.domain import build, config
 from tests.lab.domain.network import Network
 from tests.lab.domain.servers import DomainHost
-from tests.lab.samba import LabError
+from tests.lab.samba import LabError, Lifetime
 from tests.lab.topology import ALICE, User
 
 if TYPE_CHECKING:
@@ -54,11 +54,11 @@ def requirements_missing() -> list[str]:
 class DomainLab:
     """See the module's text. `state` is a new folder in /tmp unless given; it goes with the lab."""
 
-    def __init__(self, state: Path | None = None) -> None:
+    def __init__(self, state: Path | None = None, lifetime: Lifetime = Lifetime.OF_CALLER) -> None:
         self.state = (state or Path(tempfile.gettempdir(), f"dfsfs-ad-{uuid.uuid4().hex[:6]}")).absolute()
         tag = hashlib.sha256(os.fsencode(self.state)).hexdigest()[:6]
         self.network = Network(f"ad{tag}")
-        self.hosts = {name: DomainHost(name, self.state / name, self.network) for name in config.ADDRESSES}
+        self.hosts = {name: DomainHost(name, self.state / name, self.network, lifetime) for name in config.ADDRESSES}
         self.mounts = self.state / "mounts"
 
     @property
@@ -157,6 +157,9 @@ class DomainLab:
                 path.chmod(0o775)
         for host in self.controllers:
             host.share_path("public").mkdir(exist_ok=True)
+            host.share_path("single").mkdir(exist_ok=True)
+            (host.share_path("single") / "here.txt").write_text("on a controller\n")
+            content.write_links({"docs": f"msdfs:fs1.{config.DOMAIN}\\docs"}, host.share_path("single"))
 
     def write_krb5_conf(self, ccache: str) -> None:
         """Sets where the clients keep tickets."""

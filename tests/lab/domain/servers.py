@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from tests.lab import processes, smbconf
 from tests.lab.domain import config
 from tests.lab.domain.network import NAMESPACES
-from tests.lab.samba import END_TIMEOUT, LOG_TAIL, LabError
+from tests.lab.samba import END_TIMEOUT, LOG_TAIL, LabError, Lifetime
 
 if TYPE_CHECKING:
     from tests.lab.domain.network import Network
@@ -30,12 +30,13 @@ START_TIMEOUT = 30.0
 class DomainHost:
     """A host of the lab. `folder` holds everything that it keeps."""
 
-    def __init__(self, name: str, folder: Path, network: Network) -> None:
+    def __init__(self, name: str, folder: Path, network: Network, lifetime: Lifetime) -> None:
         self.name = name
         self.folder = folder
         self.address = config.ADDRESSES[name]
         self.fqdn = f"{name}.{config.DOMAIN}"
         self._network = network
+        self._lifetime = lifetime
         self._tag = f"dfsfs-ad-{hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]}"
         self._children: list[subprocess.Popen[bytes]] = []
 
@@ -95,10 +96,9 @@ class DomainHost:
     def _spawn(self, *command: str) -> None:
         words = self.entered(*command, "--configfile", str(self.smb_conf))
         with open(self.folder / "log" / "output", "ab") as output:
-            # Each of them ends when this pipe closes: by us, or by our death.
-            child = subprocess.Popen(
-                words, stdin=subprocess.PIPE, stdout=output, stderr=output, cwd="/", start_new_session=True
-            )
+            # Each of them ends when a pipe that it reads from closes: by us, or by our death.
+            stdin = subprocess.PIPE if self._lifetime is Lifetime.OF_CALLER else subprocess.DEVNULL
+            child = subprocess.Popen(words, stdin=stdin, stdout=output, stderr=output, cwd="/", start_new_session=True)
         self._children.append(child)
 
     def wait_ready(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from dataclasses import replace
 
 import pytest
 
@@ -17,10 +18,12 @@ from dfsfs.errors import (
     PosixError,
     SecurityError,
     SmbError,
+    TicketError,
+    UnprovenServer,
     WireError,
 )
 from dfsfs.ntstatus import NtStatus
-from dfsfs.smb.credentials import Credentials, Secret
+from dfsfs.smb.credentials import Credentials, KerberosCredentials, Secret
 from dfsfs.unc import UncPath
 
 PASSWORD = "Tr0ub4dor&3"
@@ -56,6 +59,14 @@ CONFIG = make_config(
         (SmbError(NtStatus.NOT_FOUND, "DFS referral for //srv/ns from srv"), 32, ("no DFS namespace", "nodfs")),
         (SmbError(NtStatus.OBJECT_NAME_NOT_FOUND, "stat of //srv/ns/a"), 32, ("//srv/ns/a: there is no such folder",)),
         (SmbError(NtStatus.PATH_NOT_COVERED, "stat of //srv/ns/a"), 32, ("without the option nodfs",)),
+        (
+            TicketError("cifs/fs1", "ticket cache DIR:/c", "Ticket expired"),
+            32,
+            ("no Kerberos ticket for cifs/fs1 from ticket cache DIR:/c: Ticket expired", "get a new ticket"),
+        ),
+        (TicketError("cifs/fs1", "keytab /k", "Key table entry not found"), 32, ("check keytab= and principal=",)),
+        (TicketError("cifs/fs1", "keytab /k", "something new"), 32, ("something new; see klist",)),
+        (UnprovenServer("//srv/SYSVOL"), 32, ("//srv/SYSVOL", "sec=krb5", "nohardened")),
         (SmbError(0xC0001234, "stat of //srv/ns"), 32, ("the server refuses with NTSTATUS 0xc0001234",)),
         (
             ConnectError("srv", NtStatus.BAD_NETWORK_PATH, "can't find an address for srv: unknown"),
@@ -112,3 +123,9 @@ def test_every_status_has_a_line(status: NtStatus) -> None:
 def test_one_line() -> None:
     assert one_line("a\nb\r\n\x1b[2Jc\u2028d") == "a b [2Jc d"
     assert Verdict(0).text == ""
+
+
+def test_whose_tickets_they_are_if_nobody_has_a_name() -> None:
+    config = replace(CONFIG, credentials=KerberosCredentials(ccache="DIR:/c"))
+    text = describe(SmbError(NtStatus.ACCESS_DENIED, "stat of //srv/ns"), config).text
+    assert "user of ticket cache DIR:/c has no permission" in text

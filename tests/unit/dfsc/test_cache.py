@@ -98,3 +98,18 @@ def test_controllers_begin_with_the_hint() -> None:
     assert domains["contoso"].ordered == ("dc2", "dc3", "dc1")
     domains.forget_dcs("contoso")
     assert not domains["contoso"].ordered
+
+
+def test_two_names_of_one_domain_share_an_entry() -> None:
+    domains = DomainCache()
+    domains.add(["CONTOSO", "contoso.test", "FABRIKAM"])
+    domains.set_dcs("CONTOSO", ["DC1"])
+    domains.join("Contoso.Test", "contoso")
+    domains.add(["CONTOSO"])
+    assert [domain.name for domain in domains.snapshot()] == ["contoso.test", "FABRIKAM"]
+    assert domains["CONTOSO"].name == "contoso.test" and not domains["contoso"].dcs
+    domains.set_dcs("CONTOSO", ["dc1.contoso.test", "dc2.contoso.test"])
+    domains.set_dc_hint("contoso.test", "dc2.contoso.test")
+    assert domains["contoso"].ordered == ("dc2.contoso.test", "dc1.contoso.test")
+    domains.forget_dcs("CONTOSO")
+    assert not domains["contoso.test"].dcs

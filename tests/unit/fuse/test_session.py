@@ -43,6 +43,8 @@ class ScriptedRoot:
             raise self.error
         return self.location
 
+    knows_domain = False
+
     def statistics(self) -> dict[str, str]:
         return {"srv": "connected"} if self.heard else {}
 

@@ -134,3 +134,19 @@ def test_the_cache_that_a_process_names(monkeypatch: pytest.MonkeyPatch) -> None
 def test_credentials_name_their_source_and_show_no_password(credentials: KerberosCredentials, source: str) -> None:
     assert credentials.source == source
     assert "geheim" not in repr(credentials) + credentials.principal
+
+
+def test_what_controllers_are_called_becomes_no_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KRB5_CONFIG", "/nowhere")
+    kdcs = tickets.KdcPreference()
+    file = Path(os.environ["KRB5_CONFIG"].split(":")[0])
+    assert os.environ["KRB5_CONFIG"].endswith(":/nowhere")
+    kdcs.prefer("CONTOSO.TEST", ("10.0.0.1", "dc2.contoso.test", "x }\n[libdefaults]", "a b"))
+    text = file.read_text()
+    assert "CONTOSO.TEST = {" in text and "kdc = 10.0.0.1" in text and "kdc = dc2.contoso.test" in text
+    assert text.count("[libdefaults]") == 1 and "a b" not in text
+    kdcs.prefer("X.TEST", ("10.0.0.2",))
+    assert "10.0.0.1" not in file.read_text() and file.read_text().endswith("}\n")
+    kdcs.prefer("X }", ("10.0.0.3",))
+    assert "10.0.0.3" not in file.read_text()
+    os.close(kdcs._file)
