@@ -18,11 +18,15 @@ if TYPE_CHECKING:
 
 
 class Caller(NamedTuple):
-    """A user of this computer. `pid` is the process that asked, 0 if there is none."""
+    """A user of this computer. `pid` is the process that asked, 0 if there is none or it can't be seen from here.
+
+    `unasked`: it is something that this mount does by itself, for which nobody is to be logged in.
+    """
 
     uid: int
     gid: int
     pid: int = 0
+    unasked: bool = False
 
 
 ROOT = Caller(0, 0)

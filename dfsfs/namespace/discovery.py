@@ -17,7 +17,6 @@ What this does not do: it logs in nowhere, and keeps nothing but what it found l
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import random
 import socket
@@ -33,6 +32,7 @@ from dns.rdtypes.IN.SRV import SRV
 from dfsfs.errors import DfsfsError, WireError
 from dfsfs.namespace.cldap import Netlogon, decode_pong, encode_ping
 from dfsfs.ntstatus import NtStatus
+from dfsfs.smb.names import is_address
 from dfsfs.telemetry import DomainFound
 from dfsfs.unc import fold_name
 
@@ -74,9 +74,9 @@ class DomainSettings:
     @property
     def candidates(self) -> tuple[str, ...]:
         """The domains that ours may be, each once, the likeliest first."""
-        if _is_address(self.host) and not self.domains and not self.suffixes:
+        if is_address(self.host) and not self.domains and not self.suffixes:
             return ()  # neither a domain nor Kerberos is reached by an address
-        own = (self.host,) if "." in self.host and not _is_address(self.host) else ()
+        own = (self.host,) if "." in self.host and not is_address(self.host) else ()
         names = (*own, *self.domains, *self.suffixes, self.realm.lower())
         return tuple(dict.fromkeys(name.strip(".").lower() for name in names if "." in name))
 
@@ -256,11 +256,3 @@ async def ping(domain: str, address: str, source: str | None = None) -> tuple[Ne
         await sock.connect(target)
         await sock.send(encode_ping(domain, message_id))
         return decode_pong(await sock.recv(MAX_DATAGRAM), message_id), str(target[0])
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host.strip("[]"))
-    except ValueError:
-        return False
-    return True

@@ -227,7 +227,7 @@ async def _each(junctions: list[Junction], work: Callable[[Junction], Awaitable[
 
     async def one(junction: Junction) -> None:
         async with limit:
-            with as_caller(junction.owner):
+            with as_caller(junction.owner._replace(unasked=True)):
                 await work(junction)
 
     async with trio.open_nursery() as nursery:

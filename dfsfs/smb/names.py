@@ -42,7 +42,7 @@ class HostNames:
         return tuple((name, self._address(name, host)) for name in names)
 
     def _names(self, host: str) -> tuple[str, ...]:
-        if "." in host or _is_address(host):
+        if "." in host or is_address(host):
             return (host,)
         return (*(f"{host}.{suffix}" for suffix in self.suffixes), host)
 
@@ -54,7 +54,8 @@ class HostNames:
         return self.fixed(name) or self.fixed(host) or self.learnt.get(fold_name(name)) or name
 
 
-def _is_address(host: str) -> bool:
+def is_address(host: str) -> bool:
+    """Whether a server is named by its IP address."""
     try:
         ipaddress.ip_address(host.strip("[]"))
     except ValueError:

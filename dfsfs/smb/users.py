@@ -6,7 +6,8 @@ mount's own login, and so have questions to servers that are about no file: refe
 line says so in the log, and the next request looks again, as kinit may have been run in the meantime.
 
 A pool that was not used for `idle` seconds, and whose user has no file open, ends: its sessions log off, its
-connections close. The next request begins a new one.
+connections close. The next request begins a new one. What the mount does by itself, such as looking whether a better
+target is there again, neither begins a pool nor keeps it.
 
 Each pool lives in a task of its own, in the nursery of UserPools.
 """
@@ -21,7 +22,8 @@ from typing import TYPE_CHECKING, Self
 import trio
 
 from dfsfs.acting import Caller, as_caller, caller
-from dfsfs.errors import DfsfsError
+from dfsfs.errors import ConnectError, DfsfsError
+from dfsfs.ntstatus import NtStatus
 from dfsfs.smb.pool import Pool, TransportSettings
 
 if TYPE_CHECKING:
@@ -147,10 +149,13 @@ class UserPools:
         """The user's pool, made if need be."""
         while True:
             user = self._users.get(who.uid)
+            if user is None and who.unasked:
+                raise ConnectError("", NtStatus.CONNECTION_DISCONNECTED, f"user {who.uid} has no sessions any more")
             if user is None:
                 user = await self._begun(who)
             if user.pool is not None and not user.end.is_set():
-                user.used = trio.current_time()
+                if not who.unasked:
+                    user.used = trio.current_time()
                 return user.pool
             await user.changed.wait()
 

@@ -8,7 +8,7 @@ import pytest
 import trio
 
 from dfsfs.acting import Caller, as_caller
-from dfsfs.errors import DfsfsError, SmbError
+from dfsfs.errors import ConnectError, DfsfsError, SmbError
 from dfsfs.ntstatus import NtStatus
 from dfsfs.smb.credentials import Credentials, Login, Secret
 from dfsfs.smb.pool import TransportSettings
@@ -78,6 +78,23 @@ async def test_idle_users_are_logged_off_unless_they_have_files_open(lab: Lab) -
                 await trio.sleep(0.01)
         with as_caller(HIS):
             assert (await users.tree(share)).alive, "and comes again"
+
+
+async def test_what_nobody_asked_for_keeps_nobody_logged_in(lab: Lab) -> None:
+    share = UncPath((lab.address("fs2"), "data"))
+    async with open_pool(lab) as own, UserPools(TransportSettings(), own, Logins(), idle=0.2) as users:
+        with as_caller(HIS._replace(unasked=True)):
+            with pytest.raises(ConnectError, match="no sessions"):
+                await users.tree(share)
+            with as_caller(HIS):
+                await users.tree(share)
+            with trio.fail_after(10):
+                while users.users:
+                    try:
+                        await users.tree(share)
+                    except ConnectError:
+                        pass
+                    await trio.sleep(0.02)
 
 
 async def test_who_has_no_login_is_not_looked_for_again_at_once(lab: Lab) -> None:
