@@ -128,7 +128,7 @@ class Discovery:
         if found.name:
             self._names.suffixes = tuple(dict.fromkeys((*self._names.suffixes, found.name)))
         for name in filter(None, (found.name, found.netbios)):
-            self._names.stand_ins[fold_name(name)] = found.controllers[0]
+            self._names.stand_ins[fold_name(name)] = found.controllers[:AT_MOST]
         return found
 
     async def _by_name(self) -> FoundDomain:

@@ -31,14 +31,14 @@ class HostNames:
     """What may follow a short name in DNS, in the order to try: `contoso.test`."""
     learnt: dict[str, str] = field(default_factory=dict)
     """Addresses of controllers that have answered, by folded name: what DNS would say, but it need not be asked."""
-    stand_ins: dict[str, str] = field(default_factory=dict)
-    """The controllers that stand for domains, by the folded name of the domain."""
+    stand_ins: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """The controllers that stand for domains, in the order to try them, by the folded name of the domain."""
 
     def candidates(self, host: str) -> tuple[tuple[str, str], ...]:
         """The full names that `host` may stand for, each with what to look up: a name or an address. The likely
         first.
         """
-        names = self._names(self.stand_ins.get(fold_name(host), host))
+        names = self.stand_ins.get(fold_name(host)) or self._names(host)
         return tuple((name, self._address(name, host)) for name in names)
 
     def _names(self, host: str) -> tuple[str, ...]:

@@ -324,9 +324,8 @@ class Pool:
             try:
                 transport = await connect(host, address, self._settings.port, self._settings.source)
             except ConnectError as error:
-                failure = error
-                if error.status != NtStatus.BAD_NETWORK_PATH:
-                    break
+                if failure.status == NtStatus.BAD_NETWORK_PATH:
+                    failure = error  # that a server refuses says more than that another name has no address
             else:
                 return name, await self._negotiated(host, name, transport)
         raise failure

@@ -192,7 +192,9 @@ class FileSystem:
         now = await self._files.set_basic(node, info)
         overtaken = node.changes != before
         self._places.table.changed(node)
-        if now is not None and not overtaken:
+        # A link that is kept as a file looks like any other one here: what it is, only its content says.
+        is_plain = stat is not None and stat.special is None
+        if now is not None and not overtaken and is_plain:
             self._places.note(node, now, node.changes)
 
     def remaining(self, ino: int) -> tuple[float, float]:

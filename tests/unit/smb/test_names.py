@@ -9,7 +9,7 @@ from dfsfs.smb.names import HostNames
 NAMES = HostNames(
     {"FS9": "10.0.0.9", "FS8.CORP.TEST": "10.0.0.8"},
     suffixes=("contoso.test", "corp.test"),
-    stand_ins={"CONTOSO": "dc1.contoso.test", "CONTOSO.TEST": "dc1.contoso.test"},
+    stand_ins={"CONTOSO": ("dc1.contoso.test", "dc2.x.test"), "CONTOSO.TEST": ("dc1.contoso.test",)},
     learnt={"DC1.CONTOSO.TEST": "10.0.0.1"},
 )
 
@@ -23,7 +23,7 @@ NAMES = HostNames(
         ("fs8.corp.test", [("fs8.corp.test", "10.0.0.8")]),
         ("10.0.0.7", [("10.0.0.7", "10.0.0.7")]),
         ("fe80::1", [("fe80::1", "fe80::1")]),
-        ("contoso", [("dc1.contoso.test", "10.0.0.1")]),
+        ("contoso", [("dc1.contoso.test", "10.0.0.1"), ("dc2.x.test", "dc2.x.test")]),
         ("Contoso.Test", [("dc1.contoso.test", "10.0.0.1")]),
     ],
 )
