@@ -64,6 +64,7 @@ class Connection:
         self._writable = trio.Event()
         self._closed = trio.Event()
         self._renew: Callable[[], Awaitable[None]] | None = None
+        self._refused: list[Call] = []
 
     # -- life -------------------------------------------------------------------------------------------------------
 
@@ -170,12 +171,19 @@ class Connection:
 
     def post(self, requests: Sequence[Request], route: Route) -> None:
         """Sends a call whose outcome nobody needs, such as the CLOSE of a handle that was only read. Never waits, never
-        fails: where the connection has ended, its handles have ended with it."""
-        if not self.alive:
-            return
-        self._protocol.submit(requests, route, _ignore)
-        if self._protocol.wants_to_send:
-            self._writable.set()
+        fails: where the connection has ended, its handles have ended with it. Sent again if the session had expired."""
+        if self.alive:
+            call = self._submitted(requests, route, lambda response: self._posted(call, response), trio.Event())
+
+    def _posted(self, call: Call, response: Response) -> None:
+        if response.status == NtStatus.NETWORK_SESSION_EXPIRED:
+            self._refused.append(call)
+
+    def renewed(self) -> None:
+        """The session has been renewed: what was refused until now, and nobody waits for, goes out again."""
+        refused, self._refused = self._refused, []
+        for call in refused:
+            self.post(call.requests, call.route)
 
     def _broken(self, notification: LeaseBreak) -> None:
         lease = self.leases.get(notification.key)
@@ -296,6 +304,7 @@ class PendingCall:
             return
         try:
             await renew()
+            connection.renewed()
             if self._call is call:  # else another task that waits for it was faster
                 event = trio.Event()
                 self._call = connection._submitted(call.requests, call.route, self._received, event)
@@ -316,8 +325,8 @@ class PendingCall:
 
     @property
     def is_settled(self) -> bool:
-        """Whether the call has its answers, or an error."""
-        return self._event.is_set()
+        """Whether the call has its answers, or an error, and is not to be sent again."""
+        return self._event.is_set() and not (self._has_expired() and self._connection._renew is not None)
 
     def result(self) -> list[Response]:
         """The answers of a call that is settled, in the order of the requests. Errors as in Connection.call."""
@@ -361,7 +370,3 @@ def _take_in(call: Call, received: Callable[[Response], None], event: trio.Event
         raise
     finally:
         event.set()
-
-
-def _ignore() -> None:
-    """The outcome of a posted call."""

@@ -23,6 +23,7 @@ import os
 import time
 import uuid
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
 import trio
@@ -88,8 +89,23 @@ REFUSAL_MEMORY = 2.0
 GOODBYE_TIMEOUT = 1.0
 """Seconds that an unmount gives its last requests (tree disconnect, logoff) to reach the servers."""
 
+LOGIN_THREADS = 64
+"""Threads that may wait for KDCs at the same time."""
+
 K = TypeVar("K")
 T = TypeVar("T")
+
+_login_threads: trio.lowlevel.RunVar[trio.CapacityLimiter] = trio.lowlevel.RunVar("login threads")
+
+
+def login_threads() -> trio.CapacityLimiter:
+    """What threads for logins are taken from: not what other work needs, as a KDC that is down holds them for long."""
+    try:
+        return _login_threads.get()
+    except LookupError:
+        limiter = trio.CapacityLimiter(LOGIN_THREADS)
+        _login_threads.set(limiter)
+        return limiter
 
 
 @dataclass(frozen=True, slots=True)
@@ -377,7 +393,8 @@ class Pool:
         while True:
             await trio.sleep(TICKET_LOOK)
             try:
-                if await trio.to_thread.run_sync(renew_if_due, login, time.time(), abandon_on_cancel=True):
+                due = partial(renew_if_due, login, time.time())
+                if await trio.to_thread.run_sync(due, abandon_on_cancel=True, limiter=login_threads()):
                     log.info("the ticket of %s was renewed", login.principal)
             except Exception as error:
                 # Nobody asked for it: who needs a ticket and has none is told why.
@@ -388,7 +405,7 @@ class Pool:
         authenticator = make_authenticator(self._login, name)
         prepared = Prepared(authenticator)
         with trio.move_on_after(self._settings.ticket_timeout):
-            await trio.to_thread.run_sync(prepared.begin, abandon_on_cancel=True)
+            await trio.to_thread.run_sync(prepared.begin, abandon_on_cancel=True, limiter=login_threads())
             return prepared
         reason = f"no answer within {self._settings.ticket_timeout:g} seconds"
         raise TicketError(f"{SERVICE}/{name}", self._login.principal, reason, unreached=True)

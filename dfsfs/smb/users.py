@@ -24,7 +24,7 @@ import trio
 from dfsfs.acting import Caller, as_caller, caller
 from dfsfs.errors import ConnectError, DfsfsError
 from dfsfs.ntstatus import NtStatus
-from dfsfs.smb.pool import Pool, TransportSettings
+from dfsfs.smb.pool import Pool, TransportSettings, login_threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -161,7 +161,7 @@ class UserPools:
 
     async def _begun(self, who: Caller) -> _User:
         try:
-            login = await trio.to_thread.run_sync(self._find_login, who)
+            login = await trio.to_thread.run_sync(self._find_login, who, limiter=login_threads())
         except DfsfsError as error:
             self._refuse(who, error)
             raise
