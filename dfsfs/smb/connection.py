@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 import trio
@@ -64,7 +65,7 @@ class Connection:
         self._writable = trio.Event()
         self._closed = trio.Event()
         self._renew: Callable[[], Awaitable[None]] | None = None
-        self._refused: list[Call] = []
+        self._refused: list[tuple[Sequence[Request], Route]] = []
 
     # -- life -------------------------------------------------------------------------------------------------------
 
@@ -173,17 +174,17 @@ class Connection:
         """Sends a call whose outcome nobody needs, such as the CLOSE of a handle that was only read. Never waits, never
         fails: where the connection has ended, its handles have ended with it. Sent again if the session had expired."""
         if self.alive:
-            call = self._submitted(requests, route, lambda response: self._posted(call, response), trio.Event())
+            self._submitted(requests, route, partial(self._posted, requests, route), trio.Event())
 
-    def _posted(self, call: Call, response: Response) -> None:
+    def _posted(self, requests: Sequence[Request], route: Route, response: Response) -> None:
         if response.status == NtStatus.NETWORK_SESSION_EXPIRED:
-            self._refused.append(call)
+            self._refused.append((requests, route))
 
     def renewed(self) -> None:
         """The session has been renewed: what was refused until now, and nobody waits for, goes out again."""
         refused, self._refused = self._refused, []
-        for call in refused:
-            self.post(call.requests, call.route)
+        for requests, route in refused:
+            self.post(requests, route)
 
     def _broken(self, notification: LeaseBreak) -> None:
         lease = self.leases.get(notification.key)

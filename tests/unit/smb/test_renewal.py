@@ -67,13 +67,15 @@ async def test_a_refused_call_is_sent_again() -> None:
     connection = Scripted(expired=1)
     (response,) = await connection.call([READ], Route())
     assert response.status == NtStatus.SUCCESS
-    assert connection.sent == [b"read", b"read"] and connection.renewals == 1
+    assert connection.sent == [b"read", b"read"]
+    assert connection.renewals == 1
 
 
 async def test_all_who_wait_for_it_get_the_second_answer() -> None:
     connection = Scripted(expired=1)
     pending = connection.start([READ], Route())
-    assert not pending.is_settled, "nobody may take the refusal for an answer"
+    refused = pending.is_settled
+    assert not refused, "nobody may take the refusal for an answer"
     async with trio.open_nursery() as nursery:
         for _ in range(3):
             nursery.start_soon(pending.settle)
