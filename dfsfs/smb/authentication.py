@@ -100,7 +100,7 @@ class KerberosAuthenticator:
         return self._context is not None and bool(self._context.complete)
 
     def step(self, token: bytes | None) -> bytes | None:
-        """Raises: TicketError: there is no ticket for the server; WireError: its answer is no proof."""
+        """Raises: TicketError: there is no ticket for the server; SmbError: it refuses it, or its answer is no proof."""
         try:
             with as_user(self._credentials.account):
                 if self._context is None:
@@ -109,8 +109,9 @@ class KerberosAuthenticator:
                 answer: bytes | None = self._context.step(token)
         except SpnegoError as error:
             if token is not None:
-                text = f"{self._host} does not prove who it is ({_reason(error)})"
-                raise WireError(f"logging in with Kerberos: {text}") from None
+                # It refuses the ticket, which by its clock may have ended before it has by ours, or proves nothing.
+                what = f"logging in to {self._host} with Kerberos ({_reason(error)})"
+                raise SmbError(NtStatus.LOGON_FAILURE, what) from None
             raise self._no_ticket(_reason(error)) from None
         except Exception as error:
             # The Kerberos libraries have exceptions of their own, and they are not part of pyspnego's interface.
@@ -176,8 +177,9 @@ def _reason(error: BaseException) -> str:
     """What the Kerberos library says, without what pyspnego and GSSAPI say around it."""
     base = getattr(error, "base_error", None) or error
     text = str(base).replace("\n", " ")
-    minor = re.search(r"Minor \(\d+\): (.+)$", text)
-    text = minor[1] if minor else text
+    parts = re.search(r"Major \(\d+\): (.+?),? Minor \(\d+\): (.+)$", text)
+    if parts:
+        text = parts[1] if parts[2] == "Success" else parts[2]
     return re.sub(r"^b'(.*)'$", r"\1", text).strip() or type(base).__name__
 
 

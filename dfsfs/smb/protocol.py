@@ -317,7 +317,8 @@ class SmbProtocol:
         if header.command != call.requests[index].command:
             raise WireError(f"{self.host} answered {call.requests[index].command.name} with command {header.command}")
         interim = header.status == NtStatus.PENDING and bool(header.flags & HeaderFlags.ASYNC_COMMAND)
-        self._check_security(header, message, call.route, sealed_by, interim)
+        if not (index and _was_refused_as_expired(call)):
+            self._check_security(header, message, call.route, sealed_by, interim)
         self._credits.grant(header.credits)
         if interim:
             self._pending(call, header)
@@ -451,6 +452,15 @@ class SmbProtocol:
         self._credits.check_invariants()
         charges = (call.requests[index].charge if self.multi_credit else 1 for call, index in self._in_flight.values())
         assert sum(charges) == self._credits.statistics().outstanding or self._lost is not None
+
+
+def _was_refused_as_expired(call: Call) -> bool:
+    """Whether the server has said, under signature, that the session has expired: then it did nothing of the call, and
+    no other answer to it counts. Samba 4.17 has no session any more for the rest of a compound, and signs its answers
+    to that with anything.
+    """
+    first = call.responses[0]
+    return first is not None and first.status == NtStatus.NETWORK_SESSION_EXPIRED
 
 
 def _ignore() -> None:

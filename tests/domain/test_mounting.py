@@ -101,7 +101,7 @@ def test_ntlm_is_a_choice_and_never_what_is_left_of_kerberos(domain: DomainLab) 
         assert (mount / "docs" / "hello.txt").read_bytes() == content.HELLO
     refused = mount_command(domain, PUBLIC, domain.mounts / "m", "sec=krb5,cruid=carol")
     assert refused.returncode == 32
-    assert "cifs/dc1.contoso.test" in refused.stderr and "kinit" in refused.stderr
+    assert "cifs/dc" in refused.stderr and "kinit" in refused.stderr
 
 
 def test_a_password_gets_its_own_ticket(domain: DomainLab) -> None:

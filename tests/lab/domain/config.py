@@ -25,8 +25,10 @@ CAROL = User("carol", "Carol-Sings-9", 20003)
 """She may log in, and read what alice may, but never has a ticket unless a test gets her one."""
 SERVICE = User("svc-mount", "Keytab-Only-1", 20004)
 """The account whose key is in the lab's keytab."""
+DAVE, ERIN = User("dave", "Dave-Runs-Out-5", 20005), User("erin", "Erin-Goes-On-6", 20006)
+"""Their tickets end while others work."""
 CROWD = tuple(User(f"user{number:02}", f"Crowd-Of-{number:02}", 20100 + number) for number in range(1, 51))
-PEOPLE = (ALICE, BOB, CAROL, SERVICE, *CROWD)
+PEOPLE = (ALICE, BOB, CAROL, SERVICE, DAVE, ERIN, *CROWD)
 GROUP = 20000
 
 BERLIN, PARIS = "Berlin", "Paris"

@@ -319,6 +319,25 @@ def test_an_unsigned_answer_on_a_signed_session_is_an_error() -> None:
     assert asked.done == 0
 
 
+@pytest.mark.parametrize("first_status", [NtStatus.NETWORK_SESSION_EXPIRED, NtStatus.ACCESS_DENIED])
+def test_only_of_a_call_refused_as_expired_the_rest_needs_no_signature(first_status: NtStatus) -> None:
+    protocol, peer, _, signer = signed()
+    peer.requests()
+    session = SignedSession(42, SessionKeys(signer=signer, sealer=None))
+    asked = Asked(protocol, [create(), wire.encode_close(wire.RELATED_FILE_ID)], Route(session, 42))
+    ((first, second),) = peer.requests()
+    refusal = peer.answer(first, status=first_status, flags=HeaderFlags.SIGNED)
+    peer.deliver([sign(signer, refusal, first.header.message_id)])
+    wrong = peer.answer(second, status=NtStatus.USER_SESSION_DELETED, flags=HeaderFlags.SIGNED, signature=b"?" * 16)
+    if first_status == NtStatus.NETWORK_SESSION_EXPIRED:
+        peer.deliver([wrong])
+        assert asked.done == 1
+    else:
+        with pytest.raises((SecurityError, ConnectionLost)):
+            peer.deliver([wrong])
+        assert asked.done == 0
+
+
 def test_an_unsigned_pending_only_makes_wait() -> None:
     _, peer, asked, _ = signed()
     ((request,),) = peer.requests()
