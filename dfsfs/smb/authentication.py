@@ -100,7 +100,7 @@ class KerberosAuthenticator:
         return self._context is not None and bool(self._context.complete)
 
     def step(self, token: bytes | None) -> bytes | None:
-        """Raises: TicketError: there is no ticket for the server; SmbError: it refuses it, or its answer is no proof."""
+        """Raises: TicketError: there is no ticket for the server; SmbError: it refuses it, or does not prove itself."""
         try:
             with as_user(self._credentials.account):
                 if self._context is None:
@@ -180,7 +180,8 @@ def _reason(error: BaseException) -> str:
     parts = re.search(r"Major \(\d+\): (.+?),? Minor \(\d+\): (.+)$", text)
     if parts:
         text = parts[1] if parts[2] == "Success" else parts[2]
-    return re.sub(r"^b'(.*)'$", r"\1", text).strip() or type(base).__name__
+    text = re.sub(r"^b'(.*)'$", r"\1", text)
+    return re.sub(r" -\d{6,}$", "", text).strip() or type(base).__name__
 
 
 def make_authenticator(login: Login, host: str) -> Authenticator:
