@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import threading
+import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.domain.mounts import in_front
+from tests.lab.domain import config
+from tests.lab.domain.config import DAVE, ERIN
 from tests.lab.domain.lab import DomainLab
 from tests.lab.topology import ALICE, BOB
 
@@ -59,3 +66,62 @@ def private(domain: DomainLab) -> Iterator[dict[str, Path]]:
     yield {folder.name: folder for folder in made}
     for folder in made:
         shutil.rmtree(folder)
+
+
+SHORT = "125s"
+"""A little more than what the controllers refuse to give out."""
+
+
+@dataclass(frozen=True)
+class Ending:
+    """Two users whose tickets end in two minutes, and what they do: all the time something, while other tests run.
+
+    erin gets another ticket after a minute, as a login that is kept up would get it for her; dave gets none.
+    """
+
+    mount: Path
+    log: Path
+    errors: Path
+    started: float
+    his: subprocess.Popen[bytes]
+    hers: subprocess.Popen[bytes]
+
+
+@pytest.fixture(scope="package", autouse=True)
+def ending(domain: DomainLab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ending]:
+    folder = tmp_path_factory.mktemp("ending")
+    log, errors = folder / "log", folder / "errors"
+    options = f"sec=krb5,multiuser,keytab={domain.keytab},principal=svc-mount"
+    with in_front(domain, log, options, name="ending") as mount, errors.open("wb") as sink:
+        for user in (DAVE, ERIN):
+            domain.login(user, lifetime=SHORT)
+        started = time.time()
+        renewal = threading.Timer(60, domain.login, [ERIN])
+        renewal.start()
+        script = (
+            f"cd {mount}/alone && exec 3>held-$(id -u) && "
+            "while cat hello.txt folder/inside.txt && echo x >&3 && ls -l && sleep 0.1; do true; done; "
+            "echo refused at $(date +%s) >&2"
+        )
+        his, hers = (
+            subprocess.Popen(
+                ["sh", "-c", script],
+                user=user.uid,
+                group=config.GROUP,
+                extra_groups=(),
+                stdout=subprocess.DEVNULL,
+                stderr=sink,
+            )
+            for user in (DAVE, ERIN)
+        )
+        try:
+            yield Ending(mount, log, errors, started, his, hers)
+        finally:
+            renewal.cancel()
+            renewal.join()
+            for load in (his, hers):
+                load.kill()
+                load.wait()
+            domain.logout(DAVE.uid, ERIN.uid)
+            for user in (DAVE, ERIN):
+                (mount / "alone" / f"held-{user.uid}").unlink(missing_ok=True)

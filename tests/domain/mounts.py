@@ -7,7 +7,7 @@ import os
 import subprocess
 from typing import TYPE_CHECKING
 
-from tests.integration.mounts import COMMAND, PATIENCE, clean_up, unmount
+from tests.integration.mounts import COMMAND, PATIENCE, clean_up, unmount, wait_until
 from tests.lab.domain import config
 
 if TYPE_CHECKING:
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.lab.domain.lab import DomainLab
+    from tests.lab.topology import User
 
 PUBLIC = "//contoso.test/public"
 DFSFS = COMMAND.replace("mount.dfsfs", "dfsfs")
@@ -90,3 +91,38 @@ def as_user(uid: int, *words: str, cwd: Path | None = None) -> subprocess.Comple
         stdin=subprocess.DEVNULL,
         env={"PATH": os.environ["PATH"], "HOME": "/nonexistent"},
     )
+
+
+@contextlib.contextmanager
+def in_front(domain: DomainLab, log: Path, options: str, name: str = "front") -> Iterator[Path]:
+    """A mount whose messages go to a file, all of them."""
+    mountpoint = domain.mounts / name
+    mountpoint.mkdir(exist_ok=True)
+    command = (DFSFS, "mount", PUBLIC, str(mountpoint), "-v", "-o", f"{options},foreground")
+    with open(log, "wb") as output:
+        daemon = subprocess.Popen(
+            domain.client.entered(*command), stderr=output, env={**os.environ, **domain.environment()}
+        )
+    try:
+        wait_until(lambda: os.path.ismount(mountpoint), "it is mounted")
+        yield mountpoint
+    finally:
+        subprocess.run(["umount", "-l", str(mountpoint)], check=False, capture_output=True)
+        try:
+            daemon.wait(timeout=20)
+        finally:
+            daemon.kill()
+            daemon.wait()
+
+
+def does(user: User, *words: str, cwd: Path | None = None) -> str:
+    """What a program of one of the lab's people writes; it must not fail."""
+    result = as_user(user.uid, *words, cwd=cwd)
+    assert result.returncode == 0, f"{user.name}: {words}: {result.stdout}{result.stderr}"
+    return result.stdout
+
+
+def may_not(user: User, *words: str) -> None:
+    """Runs a program that has to be refused for lack of permission."""
+    result = as_user(user.uid, *words)
+    assert result.returncode != 0 and "Permission denied" in result.stderr, f"{user.name}: {words}: {result}"

@@ -2,34 +2,28 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import subprocess
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.domain.mounts import DFSFS, PUBLIC, as_user, mount_command, mounted, on_client
+from tests.domain.mounts import DFSFS, PUBLIC, as_user, does, in_front, may_not, mount_command, mounted, on_client
 from tests.integration.mounts import daemons, wait_until
 from tests.lab import content
 from tests.lab.domain import config
-from tests.lab.domain.config import CAROL, CROWD, DAVE, ERIN
+from tests.lab.domain.config import CAROL, CROWD
 from tests.lab.topology import ALICE, BOB
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from tests.lab.domain.lab import DomainLab
-    from tests.lab.topology import User
 
 pytestmark = [pytest.mark.domain, pytest.mark.mount]
-
-SHORT = "125s"
-"""A little more than what the controllers refuse to give out."""
 
 
 @pytest.fixture(scope="module")
@@ -38,64 +32,6 @@ def mount(domain: DomainLab) -> Iterator[Path]:
     options = f"sec=krb5,multiuser,keytab={domain.keytab},principal=svc-mount"
     with mounted(domain, options=options, name="many") as path:
         yield path
-
-
-@dataclass(frozen=True)
-class Ending:
-    """Two users whose tickets end in two minutes, and what they do until then: all the time something."""
-
-    mount: Path
-    log: Path
-    errors: Path
-    started: float
-    his: subprocess.Popen[bytes]
-    hers: subprocess.Popen[bytes]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def ending(domain: DomainLab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ending]:
-    folder = tmp_path_factory.mktemp("ending")
-    log, errors = folder / "log", folder / "errors"
-    options = f"sec=krb5,multiuser,keytab={domain.keytab},principal=svc-mount"
-    with in_front(domain, log, options, name="ending") as mount, errors.open("wb") as sink:
-        for user in (DAVE, ERIN):
-            domain.login(user, lifetime=SHORT)
-        started = time.monotonic()
-        script = (
-            f"cd {mount}/alone && exec 3>held-$(id -u) && "
-            "while cat hello.txt folder/inside.txt && echo x >&3 && ls -l && sleep 0.05; do true; done"
-        )
-        his, hers = (
-            subprocess.Popen(
-                ["sh", "-c", script],
-                user=user.uid,
-                group=config.GROUP,
-                extra_groups=(),
-                stdout=subprocess.DEVNULL,
-                stderr=sink,
-            )
-            for user in (DAVE, ERIN)
-        )
-        try:
-            yield Ending(mount, log, errors, started, his, hers)
-        finally:
-            for load in (his, hers):
-                load.kill()
-                load.wait()
-            domain.logout(DAVE.uid, ERIN.uid)
-            for user in (DAVE, ERIN):
-                (mount / "alone" / f"held-{user.uid}").unlink(missing_ok=True)
-
-
-def does(user: User, *words: str, cwd: Path | None = None) -> str:
-    result = as_user(user.uid, *words, cwd=cwd)
-    assert result.returncode == 0, f"{user.name}: {words}: {result.stdout}{result.stderr}"
-    return result.stdout
-
-
-def may_not(user: User, *words: str) -> None:
-    result = as_user(user.uid, *words)
-    assert result.returncode != 0 and "Permission denied" in result.stderr, f"{user.name}: {words}: {result}"
 
 
 @pytest.mark.usefixtures("tickets", "private")
@@ -186,28 +122,6 @@ def test_one_without_a_ticket(domain: DomainLab, tmp_path: Path) -> None:
             domain.logout(CAROL.uid)
     lines = [line for line in log.read_text().splitlines() if f"user {CAROL.uid}" in line and "WARNING" in line]
     assert len(lines) == 1 and "no Kerberos ticket" in lines[0]
-
-
-@contextlib.contextmanager
-def in_front(domain: DomainLab, log: Path, options: str, name: str = "front") -> Iterator[Path]:
-    """A mount whose messages go to a file, all of them."""
-    mountpoint = domain.mounts / name
-    mountpoint.mkdir(exist_ok=True)
-    command = (DFSFS, "mount", PUBLIC, str(mountpoint), "-v", "-o", f"{options},foreground")
-    with open(log, "wb") as output:
-        daemon = subprocess.Popen(
-            domain.client.entered(*command), stderr=output, env={**os.environ, **domain.environment()}
-        )
-    try:
-        wait_until(lambda: os.path.ismount(mountpoint), "it is mounted")
-        yield mountpoint
-    finally:
-        subprocess.run(["umount", "-l", str(mountpoint)], check=False, capture_output=True)
-        try:
-            daemon.wait(timeout=20)
-        finally:
-            daemon.kill()
-            daemon.wait()
 
 
 @pytest.mark.usefixtures("tickets")
@@ -330,23 +244,3 @@ def test_no_password_or_ticket_in_any_log(domain: DomainLab, tmp_path: Path) -> 
     assert not any(user.password in text for user in config.PEOPLE)
     # What a ticket looks like in base64 or hex: an AP-REQ in its GSS frame, and as raw bytes.
     assert not re.search(r"YII[A-Za-z0-9+/]{40}|6082[0-9a-f]{40}|\\x60\\x82|[A-Za-z0-9+/]{120}", text)
-
-
-def test_tickets_end_and_are_renewed_or_not_under_load(domain: DomainLab, ending: Ending) -> None:
-    """erin's ticket is followed by another one in time: nothing is noticed. dave's is not, and only he is refused.
-
-    The last test of this file, as all of this goes on during the others.
-    """
-    file = str(ending.mount / "alone" / "hello.txt")
-    assert ending.his.poll() is None and ending.hers.poll() is None, ending.errors.read_text()
-    domain.login(ERIN)
-    ending.his.wait(timeout=110)
-    assert time.monotonic() - ending.started > 115, ending.errors.read_text()
-    assert "Permission denied" in ending.errors.read_text()
-    may_not(DAVE, "cat", file)
-    for _ in range(20):
-        assert ending.hers.poll() is None, ending.errors.read_text()
-        does(ERIN, "cat", file)
-    assert "the session had expired, and was renewed" in ending.log.read_text()
-    domain.login(DAVE)
-    wait_until(lambda: as_user(DAVE.uid, "cat", file).returncode == 0, "he may again")
