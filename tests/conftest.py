@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
     from pathlib import Path
 
+LONG = os.environ.get("DFSFS_LONG") == "1"
+"""Whether tests of what happens rarely go on for as long as it takes to be sure; each run has a sample of it."""
 ASYNC_TIMEOUT = 120
 """Seconds that an async test without a virtual clock may take."""
 SAMBAS = {"stable": SYSTEM, "backports": BACKPORTS}

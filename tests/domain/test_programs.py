@@ -46,7 +46,7 @@ pytestmark = [pytest.mark.domain, pytest.mark.mount]
 def in_small() -> Iterator[None]:
     """Less data than in the first tests: what is new here is who logs in, and how."""
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in (("LARGE", 128 * 1024 * 1024), ("FILES", 300), ("FOLDERS", 60)):
+        for name, value in (("LARGE", 32 * 1024 * 1024), ("FILES", 150), ("FOLDERS", 30)):
             patch.setattr(test_programs, name, value)
         yield
 

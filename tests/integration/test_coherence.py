@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
+from tests.conftest import LONG as LONG_RUN
 from tests.integration.mounts import mounted, wait_until
 from tests.lab_smb.clients import EXCLUSIVE, close_raw, open_pool, open_raw, share_of
 
@@ -62,6 +63,9 @@ def rename_over(path: Path, data: bytes) -> None:
     temporary.rename(path)
 
 
+ROUNDS = 5000 if LONG_RUN else 1000
+
+
 def alternate(files: list[Path], rounds: int, writers: list[Callable[[Path, bytes], None]]) -> int:
     """Writes through one of the files, reads through both; how many reads were late. None may stay wrong."""
     rng, late = random.Random(rounds), 0
@@ -78,20 +82,20 @@ def alternate(files: list[Path], rounds: int, writers: list[Callable[[Path, byte
 
 
 def test_an_open_that_asks_the_server_sees_what_was_closed_before(lab: Lab, tmp_path: Path) -> None:
-    """5,000 rounds of close-to-open. No handle is kept, so nothing depends on when a message arrives."""
+    """Rounds of close-to-open. No handle is kept, so nothing depends on when a message arrives."""
     with two_mounts(lab, tmp_path, "closetimeo=0", "close-to-open") as files:
-        assert alternate(files, 5000, [overwrite, replace]) == 0
+        assert alternate(files, ROUNDS, [overwrite, replace]) == 0
 
 
 def test_what_is_kept_under_a_lease_goes_when_the_other_client_writes(lab: Lab, tmp_path: Path) -> None:
-    """5,000 rounds in which each mount opens the file without asking, as long as nobody has told it of a change.
+    """Rounds in which each mount opens the file without asking, as long as nobody has told it of a change.
 
     Samba answers the writer without waiting for those who only read. So a read may be too early for its message.
     """
     with two_mounts(lab, tmp_path, LONG, "leases") as files:
-        late = alternate(files, 5000, [overwrite, replace])
-    print(f"{late} of 10,000 reads came before the message of their lease")
-    assert late <= 100
+        late = alternate(files, ROUNDS, [overwrite, replace])
+    print(f"{late} of {2 * ROUNDS} reads came before the message of their lease")
+    assert late <= ROUNDS // 50
 
 
 def test_a_file_that_is_replaced_by_another_is_seen_in_time(lab: Lab, tmp_path: Path) -> None:
