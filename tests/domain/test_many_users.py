@@ -63,6 +63,7 @@ def test_what_is_open_is_nobody_elses(mount: Path) -> None:
         group=config.GROUP,
         extra_groups=(),
         stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
     )
     try:
