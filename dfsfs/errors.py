@@ -145,8 +145,7 @@ class SmbError(DfsfsError):
 
 class TicketError(DfsfsError):
     """There is no Kerberos ticket for a server. `spn` is the server's name in Kerberos, `source` where tickets come
-    from,
-    `reason` what the Kerberos library or the KDC says; `unreached`: that no KDC answers.
+    from, `reason` what the Kerberos library or the KDC says; `unreached`: that no KDC answers.
     """
 
     def __init__(self, spn: str, source: str, reason: str, *, unreached: bool = False) -> None:

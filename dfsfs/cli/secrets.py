@@ -51,15 +51,9 @@ def obtain_credentials(options: ParsedOptions, place: str, surroundings: Surroun
         ConfigError: a file or variable has something else in it than it should, or there is no password.
         MountError: a file can't be read.
     """
-    file = CredentialsFile()
-    if options.credentials_file is not None:
-        file = _read_credentials(options.credentials_file, surroundings)
+    file = _file_of(options, surroundings)
     domain, username = _user(options, file, surroundings)
-    password = options.password
-    if password is None:
-        password = _password_of_environment(surroundings)
-    if password is None:
-        password = file.password
+    password = _given_password(options, file, surroundings)
     if password is None:
         user = f"{domain}\\{username}" if domain else username
         password = _asked(user, place, surroundings)
@@ -72,16 +66,23 @@ def given_login(options: ParsedOptions, surroundings: Surroundings) -> tuple[str
     Raises:
         ConfigError, MountError: as for `obtain_credentials`.
     """
-    file = CredentialsFile()
-    if options.credentials_file is not None:
-        file = _read_credentials(options.credentials_file, surroundings)
-    password = options.password
-    if password is None:
-        password = _password_of_environment(surroundings)
-    if password is None:
-        password = file.password
+    file = _file_of(options, surroundings)
+    password = _given_password(options, file, surroundings)
     domain = options.domain if options.domain is not None else file.domain
     return domain or "", options.username or file.username or "", password
+
+
+def _file_of(options: ParsedOptions, surroundings: Surroundings) -> CredentialsFile:
+    if options.credentials_file is None:
+        return CredentialsFile()
+    return _read_credentials(options.credentials_file, surroundings)
+
+
+def _given_password(options: ParsedOptions, file: CredentialsFile, surroundings: Surroundings) -> Secret | None:
+    if options.password is not None:
+        return options.password
+    found = _password_of_environment(surroundings)
+    return file.password if found is None else found
 
 
 def _user(options: ParsedOptions, file: CredentialsFile, surroundings: Surroundings) -> tuple[str, str]:

@@ -2,8 +2,7 @@
 
 An authenticator may compute for long, or wait for a KDC, so its steps belong into a thread: `Connection.exchange` sees
 to that. Which kind it is is decided by the credentials and never changed on the way: a server that can't be logged in
-to
-with Kerberos is not tried with NTLM, as that would be what somebody in between wants.
+to with Kerberos is not tried with NTLM, as that would be what somebody in between wants.
 
 The tokens go as they are, without SPNEGO around them, which Windows and Samba both take: so there is nothing that a
 server could talk the client out of.

@@ -63,14 +63,19 @@ def really_as(uid: int) -> Iterator[None]:
     Raises:
         OSError: as for `as_user`.
     """
-    calls = _CALLS.get(platform.machine())
-    if calls is None:
-        raise OSError(errno.ENOSYS, f"acting as another user is not known for {platform.machine()}")
-    _call(calls[0], ctypes.c_uint32(uid), ctypes.c_uint32(uid), _UNCHANGED)
+    setresuid, _, _ = _numbers()
+    _call(setresuid, ctypes.c_uint32(uid), ctypes.c_uint32(uid), _UNCHANGED)
     try:
         yield
     finally:
-        _call(calls[0], ctypes.c_uint32(0), ctypes.c_uint32(0), ctypes.c_uint32(0))
+        _call(setresuid, ctypes.c_uint32(0), ctypes.c_uint32(0), ctypes.c_uint32(0))
+
+
+def _numbers() -> tuple[int, int, int]:
+    calls = _CALLS.get(platform.machine())
+    if calls is None:
+        raise OSError(errno.ENOSYS, f"acting as another user is not known for {platform.machine()}")
+    return calls
 
 
 def _call(number: int, *arguments: Any) -> None:
@@ -81,10 +86,7 @@ def _call(number: int, *arguments: Any) -> None:
 
 def _become(uid: int, gid: int, groups: list[int]) -> None:
     """The user last on the way down and first on the way up: only root may change groups."""
-    calls = _CALLS.get(platform.machine())
-    if calls is None:
-        raise OSError(errno.ENOSYS, f"acting as another user is not known for {platform.machine()}")
-    setresuid, setresgid, setgroups = calls
+    setresuid, setresgid, setgroups = _numbers()
     array = (ctypes.c_uint32 * len(groups))(*groups)
     steps: list[tuple[int, tuple[Any, ...]]] = [
         (setgroups, (ctypes.c_size_t(len(groups)), array)),

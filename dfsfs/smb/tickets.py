@@ -2,8 +2,7 @@
 
 Kinds of caches (FILE, DIR, KEYRING, KCM) are the library's business: a cache is known by its name here. The default
 name may have the number of a user in it, as krb5.conf says; the library fills in who asks. To learn it for every user
-at
-once, it is asked in the name of a user that nobody is (identity.py).
+at once, it is asked in the name of a user that nobody is (identity.py).
 """
 
 from __future__ import annotations
