@@ -282,9 +282,22 @@ class Tree(SpecialFiles, ExtendedAttributes, Snapshots):
         info = fscc.encode_link("\\".join(new.below_share))
         await self._set(path, Access.WRITE_ATTRIBUTES, FileInfoClass.LINK, info, f"link of {path} to {new}")
 
-    async def set_basic(self, path: UncPath, info: bytes) -> None:
-        """Sets times and attributes, as fscc.encode_basic_information packs them. One round trip. Errors as in stat."""
-        await self._set(path, Access.WRITE_ATTRIBUTES, FileInfoClass.BASIC, info, f"setting attributes of {path}")
+    async def set_basic(self, path: UncPath, info: bytes) -> FileStat | None:
+        """Sets times and attributes, as fscc.encode_basic_information packs them. One round trip. Errors as in stat.
+
+        Returns what the server says of the file then; None if it lets the user change it and not ask.
+        """
+        what = f"setting attributes of {path}"
+        access = Access.WRITE_ATTRIBUTES | Access.READ_ATTRIBUTES
+        requests = list(self._setting(path, access, FileInfoClass.BASIC, info))
+        requests.insert(-1, wire.encode_query_all())
+        *changed, asked, closed = await self.call(requests)
+        for response in (*changed, closed):
+            self.check(response, what)
+        try:
+            return self.decode_stat(asked, what)
+        except SmbError:
+            return None
 
     async def set_size(self, path: UncPath, size: int) -> None:
         """Cuts or extends a file to `size` bytes. One round trip. Errors as in stat."""

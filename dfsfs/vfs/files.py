@@ -370,7 +370,7 @@ class Files:
         await self.settle(node)
         written = [file for file in self._own(node) if file.written]
         if not written:
-            await self._places.run(node, lambda attempt: _set_basic(attempt, node, info))
+            return await self._places.run(node, lambda attempt: _set_basic(attempt, node, info))
         stat: FileStat | None = None
         for file in written:
             stat = await self._set_basic_on(file, info)
@@ -424,10 +424,12 @@ class Files:
         return await self._places.run(file.node, operation)
 
 
-async def _set_basic(attempt: Attempt, node: Node, info: bytes) -> None:
-    """The operation that sets times and attributes by name."""
-    tree = attempt.tree
-    await (tree.set_basic_special if node.is_reparse_point else tree.set_basic)(attempt.path, info)
+async def _set_basic(attempt: Attempt, node: Node, info: bytes) -> FileStat | None:
+    """The operation that sets times and attributes by name. What the server says of the file then, if it was asked."""
+    if node.is_reparse_point:
+        await attempt.tree.set_basic_special(attempt.path, info)
+        return None
+    return await attempt.tree.set_basic(attempt.path, info)
 
 
 def _is_of_a_map(node: Node, offset: int, size: int) -> bool:

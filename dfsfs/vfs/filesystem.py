@@ -28,7 +28,7 @@ from dfsfs.vfs.directory import Listing
 from dfsfs.vfs.entries import Entries
 from dfsfs.vfs.files import Files, OpenResult
 from dfsfs.vfs.leases import Caching, NoKernelCache
-from dfsfs.vfs.mapping import AttributeChanges, Attributes, NameMapping, Ownership, attributes_for_mode, changed_stat
+from dfsfs.vfs.mapping import AttributeChanges, Attributes, NameMapping, Ownership, attributes_for_mode
 from dfsfs.vfs.places import Lifetimes, Places, stat_of
 from dfsfs.vfs.snapshots import NAME as SNAPSHOTS
 from dfsfs.vfs.snapshots import SnapshotListing, Snapshots
@@ -188,17 +188,14 @@ class FileSystem:
         if attributes is None and not changes.sets_times:
             return
         info = encode_basic_information(None, changes.atime_ns, changes.mtime_ns, None, attributes or 0)
-        known = self._places.is_fresh(node)
-        expires, before = node.expires, node.changes
+        before = node.changes
         now = await self._files.set_basic(node, info)
-        known = known and node.changes == before
+        overtaken = node.changes != before
         self._places.table.changed(node)
-        if now is not None:
+        # A link that is kept as a file looks like any other one here: what it is, only its content says.
+        is_plain = stat is not None and stat.special is None
+        if now is not None and not overtaken and is_plain:
             self._places.note(node, now, node.changes)
-        elif known and stat is not None:
-            # Spares the question that would follow each utimes and chmod of `tar x`.
-            node.stat = changed_stat(stat, changes=changes, attributes=attributes)
-            node.expires = expires
 
     def remaining(self, ino: int) -> tuple[float, float]:
         """For how many seconds the kernel may keep a node's name and its attributes."""

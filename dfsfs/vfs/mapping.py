@@ -257,14 +257,3 @@ def attributes_for_mode(stat: FileStat, mode: int) -> int | None:
         return (stat.attributes & ~FileAttributes.NORMAL) | FileAttributes.READONLY
     # A value of 0 would mean "leave the attributes alone" (MS-FSCC 2.4.7).
     return (stat.attributes & ~FileAttributes.READONLY) or FileAttributes.NORMAL
-
-
-def changed_stat(stat: FileStat, *, changes: AttributeChanges, attributes: int | None) -> FileStat:
-    """What the server will say of a file after it has accepted `changes`, as far as that is known."""
-    return replace(
-        stat,
-        size=stat.size if changes.size is None else changes.size,
-        accessed=stat.accessed if changes.atime_ns is None else to_tick(changes.atime_ns),
-        written=stat.written if changes.mtime_ns is None else to_tick(changes.mtime_ns),
-        attributes=stat.attributes if attributes is None else attributes,
-    )

@@ -27,6 +27,7 @@ from dfsfs.vfs.writebehind import WriteBehind
 
 if TYPE_CHECKING:
     from dfsfs.smb.file import RemoteFile
+    from dfsfs.smb.fscc import FileStat
     from dfsfs.vfs.leases import Leases
     from dfsfs.vfs.nodes import Node
     from dfsfs.vfs.places import Places
@@ -59,8 +60,9 @@ class Opener:
         if reads and self._places.lifetimes.files > 0 and not self._places.proofs.needed:
             self._prefetch.opened(node)  # what it fetches is given to whoever opens it
         stat = file.opened
-        if before is not None and (before.size, before.written) != (stat.size, stat.written):
-            # The kernel would go on to believe the old size for a while, and cut reads there.
+        if before is not None and _shown(before) != _shown(stat):
+            # The kernel would go on to believe the old size for a while, and cut reads there. Or it has the one name
+            # that a listing gives a file that has several.
             try:
                 await self._leases.kernel.forget_attributes(node.ino)
             except trio.Cancelled:
@@ -188,6 +190,11 @@ class Opener:
     def _discard(self, node: Node, remote: RemoteFile) -> None:
         remote.discard()
         self._leases.ended(node, remote.lease)
+
+
+def _shown(stat: FileStat) -> tuple[int, int, int]:
+    """What programs see of a file that an open may find to be something else. A listing counts no names."""
+    return stat.size, stat.written, stat.links or 1
 
 
 def raise_if_unknown(attempt: Attempt, error: DfsfsError) -> None:

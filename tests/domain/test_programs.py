@@ -18,6 +18,7 @@ from tests.integration.test_programs import (
     test_git,
     test_rsync_transfers_nothing_the_second_time,
     test_sqlite,
+    test_tar,
 )
 from tests.lab.topology import ALICE
 
@@ -35,6 +36,7 @@ __all__ = [
     "test_git",
     "test_rsync_transfers_nothing_the_second_time",
     "test_sqlite",
+    "test_tar",
 ]
 
 pytestmark = [pytest.mark.domain, pytest.mark.mount]

@@ -381,10 +381,12 @@ class MemoryTree:
         """Nor has it anything else than files and folders."""
         raise SmbError(NtStatus.NOT_SUPPORTED, await self._enter("make_special", path))
 
-    async def set_basic(self, path: UncPath, info: bytes) -> None:
+    async def set_basic(self, path: UncPath, info: bytes) -> FileStat:
         what = await self._enter("set_basic", path)
-        _basic(self.store.at(path, what), info, self.store.tick())
+        node = self.store.at(path, what)
+        _basic(node, info, self.store.tick())
         self.done("set_basic", path)
+        return node.stat
 
     async def set_size(self, path: UncPath, size: int) -> None:
         what = await self._enter("set_size", path)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.integration.mounts import mounted
 from tests.lab.topology import ALICE, GROUP
 
 if TYPE_CHECKING:
@@ -109,3 +110,19 @@ def test_rm_r_removes_while_it_lists(work: Path) -> None:
             (work / "tree" / str(folder) / f"file-{index}").touch()
     shutil.rmtree(work / "tree")
     assert os.listdir(work) == []
+
+
+def test_what_utimes_changes_is_known_as_the_server_has_it(lab: Lab, work: Path, tmp_path: Path) -> None:
+    """Also the time of the change: tar compares it before and after, and says that a folder changed if it differs."""
+    with mounted(lab, tmp_path / "other") as other:
+        for name in ("folder", "file"):
+            path = work / name
+            if name == "file":
+                path.write_text("x")
+            else:
+                path.mkdir()
+            path.stat()
+            os.utime(path, (10**9, 10**9))
+            here, there = path.stat(), (other / "link-single" / work.name / name).stat()
+            assert (here.st_ctime_ns, here.st_mtime_ns) == (there.st_ctime_ns, there.st_mtime_ns)
+            assert here.st_mtime == 10**9

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,8 +17,6 @@ from tests.integration.mounts import mounted, refused, wait_until
 from tests.lab.topology import ALICE
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.lab.samba import Lab
 
 pytestmark = [pytest.mark.lab, pytest.mark.mount]
@@ -92,6 +91,21 @@ def test_nothing_is_left_of_a_file_that_was_removed_while_it_was_open(work: Path
         assert os.fstat(file.fileno()).st_nlink == 0
         file.write("x")
     wait_until(lambda: os.listdir(share) == [], "the last close removes it")
+
+
+def test_who_opens_a_file_hears_how_many_names_it_has(lab: Lab, tmp_path: Path) -> None:
+    """A listing does not say it, and of an empty file there is nothing to read that would ask anew."""
+    disk = lab.host("fs1").share_path("data") / "several-names"
+    disk.mkdir()
+    (disk / "one").touch()
+    os.link(disk / "one", disk / "two")
+    try:
+        with mounted(lab, tmp_path / "m") as mount:
+            (listed, *_) = os.scandir(mount / "link-single" / "several-names")
+            assert Path(listed.path).read_bytes() == b""
+            assert os.lstat(listed.path).st_nlink == 2
+    finally:
+        shutil.rmtree(disk)
 
 
 def test_what_is_appended_after_a_truncation_by_another_open_goes_to_the_beginning(work: Path) -> None:

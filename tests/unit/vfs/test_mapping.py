@@ -14,12 +14,10 @@ from dfsfs.errors import PosixError
 from dfsfs.smb.fscc import FileAttributes, FileStat
 from dfsfs.smb.reparse import Special
 from dfsfs.vfs.mapping import (
-    AttributeChanges,
     NameMapping,
     NameStyle,
     Ownership,
     attributes_for_mode,
-    changed_stat,
 )
 
 FILE = FileStat(
@@ -180,10 +178,3 @@ def test_chmod_is_the_read_only_attribute() -> None:
     assert attributes_for_mode(locked, 0o400) is None
     assert attributes_for_mode(locked, 0o644) == FileAttributes.NORMAL, "0 would mean: leave them alone"
     assert attributes_for_mode(replace(FILE, attributes=FileAttributes.DIRECTORY), 0o555) is None
-
-
-def test_what_is_known_after_a_change() -> None:
-    changes = AttributeChanges(atime_ns=1_000_000_123, mtime_ns=2_000_000_199)
-    after = changed_stat(FILE, changes=changes, attributes=FileAttributes.READONLY)
-    assert (after.accessed, after.written, after.attributes) == (1_000_000_100, 2_000_000_100, FileAttributes.READONLY)
-    assert changed_stat(FILE, changes=AttributeChanges(size=9), attributes=None) == replace(FILE, size=9)
