@@ -49,7 +49,7 @@ def tickets(domain: DomainLab) -> Iterator[None]:
     domain.logout(ALICE.uid, BOB.uid)
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def private(domain: DomainLab) -> Iterator[dict[str, Path]]:
     """A folder of alice's and one of bob's in docs, on both servers, each with a file that nobody else may read."""
     made = []

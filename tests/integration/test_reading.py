@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.integration.mounts import mounted
+from tests.integration.mounts import mounted, wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -57,15 +57,18 @@ def test_streams_seeks_and_writes_in_one_file(lab: Lab, tmp_path: Path, content:
 
 
 def test_a_file_that_is_cut_and_grows_while_it_is_read(lab: Lab, tmp_path: Path, content: bytes) -> None:
+    """A server does not wait for readers before it lets a file be cut, so they hear of it a little later."""
     with mounted(lab, tmp_path / "a", "actimeo=0") as reading, mounted(lab, tmp_path / "b") as writing:
         (writing / "link-single" / "grows").write_bytes(content)
         with open(reading / "link-single" / "grows", "rb", buffering=0) as file:
             assert file.read(1000 * KIB) == content[: 1000 * KIB]
             os.truncate(writing / "link-single" / "grows", 1100 * KIB)
+            wait_until(lambda: os.fstat(file.fileno()).st_size == 1100 * KIB, "the reader hears of the cut")
             assert file.read(1000 * KIB) == content[1000 * KIB : 1100 * KIB]
             assert file.read(10) == b""
             with open(writing / "link-single" / "grows", "ab") as growing:
                 growing.write(b"more" * KIB)
+            wait_until(lambda: os.fstat(file.fileno()).st_size == 1104 * KIB, "the reader hears of more")
             assert file.read() == b"more" * KIB
         (writing / "link-single" / "grows").unlink()
 
