@@ -38,8 +38,10 @@ def two_mounts(lab: Lab, tmp_path: Path, options: str, name: str) -> Iterator[li
     with mounted(lab, tmp_path / "a", options) as one, mounted(lab, tmp_path / "b", options) as two:
         files = [mount / "link-single" / name for mount in (one, two)]
         files[0].write_bytes(b"")
-        yield files
-        files[0].unlink()
+        try:
+            yield files
+        finally:
+            files[0].unlink()
 
 
 def overwrite(path: Path, data: bytes) -> None:
