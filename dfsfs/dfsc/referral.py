@@ -38,6 +38,10 @@ class Referral:
     ttl: int
     hint: int = 0
     """Index of the target last used with success, or to be tried first."""
+    namespace_below: bool = False
+    """The targets refuse paths below themselves and take part in DFS: each is a place, and a namespace for what is
+    below it. Samba marks no interlinks, and shows a domain's root like this.
+    """
 
     @property
     def expires(self) -> float:
@@ -89,6 +93,7 @@ class Referral:
             self.set_hint(current)
         # What was found out about the target (Samba does not mark interlinks) holds while the targets are the same.
         self.interlink = newer.interlink or (same and self.interlink)
+        self.namespace_below = same and self.namespace_below
         self.is_root = newer.is_root
         if self.failback and self.hint >= len(self.first_set):
             self.hint = 0

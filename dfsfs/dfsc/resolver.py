@@ -84,25 +84,49 @@ def resolve(
     walk = Walk(path, caches, now, trail, fresh=fresh)
     seen: set[UncPath] = set()
     for hops in range(max_hops + 1):
-        if walk.path in seen:
-            raise NamespaceLoop(f"{path} leads back to itself at {walk.path}")
-        seen.add(walk.path)
-        referral = yield from _find(walk)
+        referral, goes_on, uncovered = yield from _look_around(walk, seen, uncovered)
         if referral is None:  # step 12
             if uncovered:
                 raise SmbError(NtStatus.PATH_NOT_COVERED, f"{walk.path}, which is on a share outside DFS")
             return walk.end_outside(hops)
-        if uncovered and (referral.is_root or referral.names_itself):  # 3.1.5.1
-            referral = yield from _deeper(walk, referral)
-            uncovered = False
-        elif uncovered and not referral.interlink:
-            yield from _check_namespace(walk, referral)
-            uncovered = False  # the namespace just found may know the path; if not, the caller comes again
-        if not referral.interlink or _is_sysvol(walk.path.share):  # steps 3 and 4
+        if not goes_on or _is_sysvol(walk.path.share):  # steps 3 and 4
             walk.note(TargetChosen(referral.prefix, referral.hinted.path, _why(referral)))
             return walk.end(referral, hops)
         walk.enter(referral)  # step 11
     raise NamespaceLoop(f"{path} leads through more than {max_hops} namespaces")
+
+
+Found = tuple[Referral | None, bool, bool]
+"""The entry, whether the walk goes on behind it, and whether it is known not to be deep enough."""
+
+
+def _look_around(walk: Walk, seen: set[UncPath], uncovered: bool) -> Generator[Action, Outcome, Found]:
+    """What the walk's path comes to in the namespace that it is in, or in another target of the interlink that led
+    there if nobody answers in this one.
+    """
+    while True:
+        if walk.path in seen:
+            raise NamespaceLoop(f"{walk.asked} leads back to itself at {walk.path}")
+        seen.add(walk.path)
+        try:
+            return (yield from _look(walk, uncovered))
+        except DfsfsError as error:
+            if not asks_next(error) or not walk.turn_back():
+                raise
+
+
+def _look(walk: Walk, uncovered: bool) -> Generator[Action, Outcome, Found]:
+    referral = yield from _find(walk)
+    if referral is None:
+        return None, False, uncovered
+    goes_on = referral.interlink or (referral.namespace_below and len(walk.path) > len(referral.prefix))
+    if uncovered and (referral.is_root or referral.names_itself):  # 3.1.5.1
+        referral = yield from _deeper(walk, referral)
+        return referral, referral.interlink, False
+    if uncovered and not goes_on:
+        yield from _check_namespace(walk, referral)
+        return referral, True, False  # the namespace just found may know the path; if not, the caller comes again
+    return referral, goes_on, uncovered
 
 
 def _why(referral: Referral) -> str:
@@ -240,15 +264,23 @@ def _ask_root_targets(walk: Walk, root: Referral) -> Generator[Action, Outcome, 
 
 
 def _check_namespace(walk: Walk, link: Referral) -> Generator[Action, Outcome, None]:
-    """A link's target refuses a path below it. That is an error (3.1.5.1), unless the target is a namespace itself."""
-    outcome = yield QueryShareIsDfs(link.hinted.path)
-    walk.now = outcome.now
+    """A link's target refuses a path. That is an error (3.1.5.1), unless the target is a namespace itself."""
+    for target in link.ordered:
+        outcome = yield QueryShareIsDfs(target.path)
+        walk.now = outcome.now
+        if isinstance(outcome, Failed) and asks_next(outcome.error) and target is not link.ordered[-1]:
+            continue
+        break
     if isinstance(outcome, Failed):
         raise outcome.error
     assert isinstance(outcome, Answered), outcome
     if not outcome.value:
-        raise SmbError(NtStatus.PATH_NOT_COVERED, f"{walk.path} at {link.hinted.path}, which is not a namespace")
-    link.interlink = True
+        raise SmbError(NtStatus.PATH_NOT_COVERED, f"{walk.path} at {target.path}, which is not a namespace")
+    link.set_hint(target.path)
+    if len(walk.path) > len(link.prefix):
+        link.namespace_below = True
+    else:
+        link.interlink = True
 
 
 def _ask_for_targets(

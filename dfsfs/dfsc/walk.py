@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dfsfs.dfsc.actions import Action, Failed, Outcome, ReferralKind, ReferralReceived, RequestReferral
 from dfsfs.dfsc.cache import NOT_DFS_SECONDS, Caches
@@ -46,6 +46,17 @@ class Resolution:
         return self.covered.rest_of(self.path)
 
 
+@dataclass(frozen=True, slots=True)
+class _Crossing:
+    """An interlink on the way: the walk as it was before, and the targets that have not been tried."""
+
+    referral: Referral
+    path: UncPath
+    replaced: int
+    replacement: int
+    others: tuple[UncPath, ...]
+
+
 class Walk:
     """See the module's text. `fresh`: an entry past its soft time-out is asked for again and not used."""
 
@@ -59,6 +70,7 @@ class Walk:
         self._expires = self._hard_expires = math.inf
         self._replaced = 0  # components of `asked` that were replaced
         self._replacement = 0  # by so many components of `path`
+        self._ways: list[_Crossing] = []
 
     def note(self, event: Event) -> None:
         self.trail.append(event)
@@ -86,6 +98,26 @@ class Walk:
     def enter(self, referral: Referral) -> None:
         """Replaces the entry's prefix by its target (3.1.4.1 steps 3 and 11)."""
         self.uses(referral)
+        others = tuple(target.path for target in referral.ordered[1:])
+        self._ways.append(_Crossing(referral, self.path, self._replaced, self._replacement, others))
+        self._cross(referral)
+
+    def turn_back(self) -> bool:
+        """Goes back to the last interlink that has another target, and enters that: nobody answers where the walk is.
+
+        Returns whether there was one. The target becomes the entry's hint.
+        """
+        while self._ways:
+            way = self._ways.pop()
+            if way.others:
+                self.path, self._replaced, self._replacement = way.path, way.replaced, way.replacement
+                way.referral.set_hint(way.others[0])
+                self._ways.append(replace(way, others=way.others[1:]))
+                self._cross(way.referral)
+                return True
+        return False
+
+    def _cross(self, referral: Referral) -> None:
         covered = self._covered(referral.prefix)
         place = self._places(referral.prefix, referral.hinted.path)
         self.path = place.join(self.asked.components[covered:])

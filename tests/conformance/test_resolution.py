@@ -278,6 +278,56 @@ def test_an_unmarked_interlink_shows_when_its_target_refuses_a_path(universe: Un
     assert universe.targets("//ns/dfs/inter/link/y", uncovered=True) == ["//fs3/data/y"]
 
 
+@pytest.fixture
+def replicated() -> Universe:
+    """A domain-based root as Samba's controllers show it: like a link to two shares, which are roots themselves."""
+    universe = Universe(domains={"contoso.test": ["dc1"]}, controller="dc1")
+    universe.learn_domains()
+    universe.link("//contoso.test/public", "//fs1/public", "//fs2/public")
+    for host in ("fs1", "fs2"):
+        universe.root(f"//{host}/public")
+        universe.link(f"//{host}/public/docs", "//fs1/docs", "//fs2/docs")
+        universe.link(f"//{host}/public/more", "//fs1/more", "//fs2/more")
+    return universe
+
+
+def found_below(universe: Universe, path: str) -> list[str]:
+    """The targets of a path as the driver finds them: servers of the roots say that they don't cover it."""
+    targets = universe.targets(path)
+    while "/public/" in targets[0]:
+        targets = universe.targets(path, uncovered=True)
+    return targets
+
+
+def test_a_root_that_turned_out_to_be_a_namespace_keeps_all_its_targets(replicated: Universe) -> None:
+    assert found_below(replicated, "//contoso.test/public/docs") == ["//fs1/docs", "//fs2/docs"]
+    assert replicated.targets("//contoso.test/public") == ["//fs1/public", "//fs2/public"]
+    assert replicated.targets("//contoso.test/public/docs") == ["//fs1/docs", "//fs2/docs"]
+
+
+def test_another_server_of_a_root_is_asked_for_its_links_when_one_is_down(replicated: Universe) -> None:
+    assert found_below(replicated, "//contoso.test/public/docs") == ["//fs1/docs", "//fs2/docs"]
+    replicated.kill("fs1")
+    assert found_below(replicated, "//contoso.test/public/more") == ["//fs1/more", "//fs2/more"]
+    assert replicated.targets("//contoso.test/public") == ["//fs2/public", "//fs1/public"]
+
+
+def test_a_server_that_is_down_from_the_start_says_nothing_about_a_root(replicated: Universe) -> None:
+    replicated.kill("fs1")
+    assert found_below(replicated, "//contoso.test/public/docs") == ["//fs1/docs", "//fs2/docs"]
+
+
+def test_an_interlink_to_two_namespaces_is_tried_at_both(universe: Universe) -> None:
+    universe.interlink("//ns/dfs/two", "//gone/dfs2", "//other/dfs2")
+    universe.kill("gone")
+    assert deeper(universe, "//ns/dfs/two/link/y") == ["//other/dfs2/link/y"]
+    assert universe.targets("//ns/dfs/two/link/y", uncovered=True) == ["//fs3/data/y"]
+    universe.kill("other")
+    universe.revive("gone")
+    with pytest.raises(DfsfsError):  # nobody there knows it
+        universe.resolve("//ns/dfs/two/other", uncovered=True)
+
+
 def chain(universe: Universe, count: int) -> None:
     """Namespace n0 leads to n1 and so on; the last one has a link to a file server."""
     for number in range(count + 1):
