@@ -116,12 +116,12 @@ class Connection:
 
     def close(self) -> None:
         """Ends the connection at once; calls under way fail with ConnectionLost."""
-        self._end(ConnectionLost(self.host, NtStatus.CONNECTION_DISCONNECTED, "the connection was closed"))
+        self._end(ConnectionLost(self.host, NtStatus.CONNECTION_DISCONNECTED, "the connection was closed"), logging.DEBUG)
 
-    def _end(self, error: DfsfsError) -> None:
+    def _end(self, error: DfsfsError, level: int = logging.INFO) -> None:
         if self._protocol.error is not None:
             return
-        log.info("%s: connection ended: %s", self.host, error)
+        log.log(level, "%s: connection ended: %s", self.host, error)
         self._protocol.lost(error)
         self._transport.close()
         self._closed.set()

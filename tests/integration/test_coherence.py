@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.lab, pytest.mark.mount]
 
-LATE = 1.0
+LATE = 5.0
 """Seconds within which a server's message about a change has to be here, and to have had its effect."""
 LONG = "actimeo=60,closetimeo=60"
 """With these, only a broken lease can tell a mount that something has changed."""
