@@ -116,7 +116,8 @@ class Connection:
 
     def close(self) -> None:
         """Ends the connection at once; calls under way fail with ConnectionLost."""
-        self._end(ConnectionLost(self.host, NtStatus.CONNECTION_DISCONNECTED, "the connection was closed"), logging.DEBUG)
+        closed = ConnectionLost(self.host, NtStatus.CONNECTION_DISCONNECTED, "the connection was closed")
+        self._end(closed, logging.DEBUG)
 
     def _end(self, error: DfsfsError, level: int = logging.INFO) -> None:
         if self._protocol.error is not None:
