@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import logging
 from collections import Counter, deque
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from dfsfs.unc import UncPath
 
@@ -229,6 +231,42 @@ class Moved(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class MovedOnRequest(Event):
+    """A junction moved because the administrator wanted it to."""
+
+    prefix: UncPath
+    old: UncPath
+    new: UncPath
+
+    def __str__(self) -> str:
+        return f"{self.prefix}: moved from {self.old} to {self.new} on request"
+
+
+@dataclass(frozen=True, slots=True)
+class ReferralOverflow(Event):
+    """An answer did not fit into the room that was offered for it, in bytes, so it is asked for again with more."""
+
+    host: str
+    path: str
+    size: int
+
+    def __str__(self) -> str:
+        return f"the answer of {self.host} for {self.path or 'domains'} is longer than {self.size} bytes"
+
+
+@dataclass(frozen=True, slots=True)
+class ReferralMalformed(Event):
+    """An answer made no sense, and was dropped."""
+
+    host: str
+    path: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"the answer of {self.host} for {self.path or 'domains'} makes no sense: {self.reason}"
+
+
+@dataclass(frozen=True, slots=True)
 class Reconnected(Event):
     """The same target again, on a new connection."""
 
@@ -270,11 +308,43 @@ LEVELS: dict[type[Event], int] = {
     FailedOver: logging.WARNING,
     FailedBack: logging.INFO,
     Moved: logging.INFO,
+    MovedOnRequest: logging.INFO,
+    ReferralMalformed: logging.WARNING,
     Reconnected: logging.INFO,
     PolicyIgnored: logging.WARNING,
     TargetSkipped: logging.INFO,
 }
 """The log level of an event's type; DEBUG if it is not named here."""
+
+
+@dataclass(slots=True)
+class _Collector:
+    clock: Callable[[], float]
+    events: list[tuple[float, Event]]
+
+
+_collector: ContextVar[_Collector | None] = ContextVar("_collector", default=None)
+
+
+@contextmanager
+def collecting(clock: Callable[[], float]) -> Iterator[list[tuple[float, Event]]]:
+    """Collects the events of this task, and of those that it starts, apart from what else happens in the mount. Each
+    comes with the seconds since the beginning.
+    """
+    begun = clock()
+    collector = _Collector(lambda: clock() - begun, [])
+    token = _collector.set(collector)
+    try:
+        yield collector.events
+    finally:
+        _collector.reset(token)
+
+
+def _about(event: Event) -> dict[str, object]:
+    """What a log can be searched for: the path that an event is about, and the target that counts from then on."""
+    path = getattr(event, "prefix", None) or getattr(event, "path", None)
+    target = getattr(event, "new", None) or getattr(event, "target", None)
+    return {"dfsfs_path": path, "dfsfs_target": target}
 
 
 class Telemetry:
@@ -289,7 +359,11 @@ class Telemetry:
     def publish(self, event: Event) -> None:
         self.counts[type(event).__name__] += 1
         self.recent.append(event)
-        log.log(LEVELS.get(type(event), logging.DEBUG), "%s", event)
+        if (collector := _collector.get()) is not None:
+            collector.events.append((collector.clock(), event))
+        level = LEVELS.get(type(event), logging.DEBUG)
+        if log.isEnabledFor(level):
+            log.log(level, "%s", event, extra=_about(event))
         for listener in self._listeners:
             listener(event)
 

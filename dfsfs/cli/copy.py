@@ -8,7 +8,6 @@ place when it is complete; what an interrupted copy has left, `--continue` goes 
 from __future__ import annotations
 
 import errno
-import getopt
 import hashlib
 import os
 import stat as posix
@@ -18,29 +17,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dfsfs.cli.messages import SUCCESS, USAGE
+from dfsfs.cli.command import Command, Parser, fail
+from dfsfs.cli.messages import INTERRUPTED, SUCCESS
+from dfsfs.config import ConfigError
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Callable, Sequence
 
     Report = Callable[[int], None]
     """Called with the bytes that are copied so far."""
 
-SYNOPSIS = "dfsfs cp [-cpq] FILE... TARGET"
-HELP = f"""\
-usage: {SYNOPSIS}
-
-Copies files to a file or into a folder. Where source and target are on the same server of a mounted namespace, that
-server copies, and the data does not travel. A file of the target's name is replaced when the copy is complete.
-
-  -c, --continue   go on with a copy that was interrupted, if the source has not changed since
-  -p, --preserve   keep the time of the last change
-  -q, --quiet      show no progress
-  -h, --help       show this
-
-What is not there: folders are not copied (cp -r does that)."""
-
-FAILURE = 1
+FAILURE = 32
+"""The exit code if a file could not be copied."""
 STEP = 16 * 1024 * 1024
 """Bytes that are copied at once: as many as a server takes in one request."""
 BUFFER = 1024 * 1024
@@ -49,8 +38,6 @@ SHOWN_FROM = 64 * 1024 * 1024
 COPY_XATTR = "user.dfsfs.copy"
 PATH_XATTR = "user.dfsfs.path"
 """Every file of a mount of ours has it."""
-_FLAGS = (("-c", "--continue"), ("-p", "--preserve"), ("-q", "--quiet"))
-"""The fields of Options."""
 _ELSEWHERE = (errno.EXDEV, errno.EOPNOTSUPP)
 """What says that the server can't copy between two files."""
 
@@ -68,39 +55,44 @@ class Options:
     quiet: bool = False
 
 
-def main(words: Sequence[str]) -> int:
-    """Runs the command and returns the exit code."""
-    try:
-        given, paths = getopt.gnu_getopt(list(words), "cpqh", ["continue", "preserve", "quiet", "help"])
-    except getopt.GetoptError as error:
-        return _fail(f"{error.msg}; usage: {SYNOPSIS}", USAGE)
-    names = {name for name, _ in given}
-    has = [bool(names & {short, long}) for short, long in _FLAGS]
-    if names & {"-h", "--help"}:
-        print(HELP)
-        return SUCCESS
-    if len(paths) < 2:
-        return _fail(f"a file and a target are needed; usage: {SYNOPSIS}", USAGE)
-    options = Options(*has)
-    *sources, target = map(Path, paths)
+def _parser() -> Parser:
+    parser = Parser(
+        "cp",
+        "copies files inside of a mount, on the server itself where that is possible",
+        about="Copies files to a file or into a folder. Where source and target are on the same server of a mounted "
+        "namespace, that server copies, and the data does not travel. A file of the target's name is replaced when "
+        "the copy is complete.\n\nWhat is not there: folders are not copied (cp -r does that).",
+    )
+    parser.add_argument("files", nargs="+", metavar="FILE", help="one or more, and the target as the last")
+    parser.add_argument(
+        *("-c", "--continue"),
+        dest="resume",
+        action="store_true",
+        help="go on with a copy that was interrupted, if the source has not changed since",
+    )
+    parser.add_argument("-p", "--preserve", action="store_true", help="keep the time of the last change")
+    parser.add_argument("-q", "--quiet", action="store_true", help="show no progress")
+    return parser
+
+
+def _run(arguments: argparse.Namespace, _: Sequence[str]) -> int:
+    options = Options(arguments.resume, arguments.preserve, arguments.quiet)
+    *sources, target = map(Path, arguments.files)
+    if not sources:
+        raise ConfigError("a file and a target are needed; see dfsfs cp --help")
     if len(sources) > 1 and not target.is_dir():
-        return _fail(f"{target} is not a folder, and there is more than one file to copy", USAGE)
+        raise ConfigError(f"{target} is not a folder, and there is more than one file to copy")
     code = SUCCESS
     for source in sources:
         place = target / source.name if target.is_dir() else target
         try:
             _copy_and_show(source, place, options)
         except CopyError as error:
-            code = _fail(str(error), FAILURE)
+            code = fail(str(error), FAILURE)
         except OSError as error:
-            code = _fail(f"{error.filename or source}: {error.strerror}", FAILURE)
+            code = fail(f"{error.filename or source}: {error.strerror}", FAILURE)
         except KeyboardInterrupt:
-            return _fail(f"interrupted; dfsfs cp --continue goes on with {source}", FAILURE)
-    return code
-
-
-def _fail(text: str, code: int) -> int:
-    print(f"dfsfs cp: {text}", file=sys.stderr)
+            return fail(f"interrupted; dfsfs cp --continue goes on with {source}", INTERRUPTED)
     return code
 
 
@@ -211,3 +203,6 @@ def _copied_here(reader: int, writer: int, offset: int, length: int) -> None:
         while data:
             written = os.pwrite(writer, data, offset)
             data, offset = data[written:], offset + written
+
+
+COPY = Command("cp", _parser, _run)

@@ -1,124 +1,108 @@
 """The command `dfsfs explain`: how a path of a namespace is resolved, step by step, and which of its targets answer.
 
-It asks servers anew, as a mount with the same options would at its first access, and changes nothing.
+A path of a mount is explained by the mount: with what its caches have, and the targets and sessions that it uses. For
+a UNC path servers are asked anew, as a mount with the same options would at its first access. Nothing is changed.
 """
 
 from __future__ import annotations
 
-import getopt
-import sys
-import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from dfsfs.cli.configure import configure, hide_passwords
-from dfsfs.cli.messages import SUCCESS, USAGE, MountError, Verdict, describe, one_line
-from dfsfs.config import ConfigError, parse_options, parse_unc
+from dfsfs.cli.command import Command, Parser, add_json, add_options, fail, print_json, shown_time, table
+from dfsfs.cli.messages import MOUNT_FAILURE, SUCCESS, one_line
+from dfsfs.cli.remote import Remote, config_for, options_hidden, run
+from dfsfs.control.client import ask, mount_at
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Sequence
 
-    from dfsfs.config.model import MountConfig
-    from dfsfs.namespace.junction import Junction
-    from dfsfs.smb.pool import Pool
-    from dfsfs.smb.tickets import KdcPreference
-    from dfsfs.unc import UncPath
 
-SYNOPSIS = "dfsfs explain //SERVER/NAMESPACE[/FOLDER...] [-o OPTION[,OPTION...]]"
-HELP = f"""\
-usage: {SYNOPSIS}
-
-Shows how a path is resolved: what the cache has, who is asked for a referral, what the answers say, which namespaces
-the path leads through, and which target it comes to. Then every target is tried.
-
-The options are those of mount.dfsfs; the password is asked for or comes from where mount.dfsfs takes it."""
-
-PROBE_TIMEOUT = 10.0
-"""Seconds for one target."""
+def _parser() -> Parser:
+    parser = Parser(
+        "explain",
+        "shows how a path is resolved, step by step, and which of its targets answer",
+        about="Shows how a path is resolved: what the cache has, who is asked for a referral, what the answers say, "
+        "which namespaces the path leads through, and which target it comes to. Then every target is tried.\n\n"
+        "For a path in a mount, that mount says it. For a UNC path servers are asked as a mount with the same options "
+        "would ask them; the password is asked for or comes from where mount.dfsfs takes it.",
+    )
+    parser.add_argument("path", metavar="PATH", help="a path in a mount, or //SERVER/NAMESPACE[/FOLDER...]")
+    parser.add_argument("--all-roots", action="store_true", help="also ask every server of the namespace, and compare")
+    add_options(parser)
+    add_json(parser)
+    return parser
 
 
-def main(words: Sequence[str]) -> int:
-    """Runs the command and returns the exit code."""
-    try:
-        given, rest = getopt.gnu_getopt(list(words), "o:h", ["help", "options="])
-    except getopt.GetoptError as error:
-        return _fail(Verdict(USAGE, f"{error.msg}; usage: {SYNOPSIS}"))
-    if any(name in ("-h", "--help") for name, _ in given):
-        print(HELP)
-        return SUCCESS
-    if len(rest) != 1:
-        return _fail(Verdict(USAGE, f"one path is needed; usage: {SYNOPSIS}"))
-    texts = tuple(value for _, value in given)
-    try:
-        unc = parse_unc(rest[0])
-        options = parse_options(texts)
-        hide_passwords(texts, words, lambda clean: [rest[0], *(w for text in clean for w in ("-o", text))])
-        return _run(configure(unc, options, lambda text: print(f"dfsfs: warning: {text}", file=sys.stderr)))
-    except ConfigError as error:
-        return _fail(Verdict(USAGE, str(error)))
-    except MountError as error:
-        return _fail(error.verdict)
+def _run(arguments: argparse.Namespace, words: Sequence[str]) -> int:
+    if arguments.path.startswith(("//", "\\\\")):
+        options_hidden(arguments, ["explain", *words])
+        found = run(config_for(arguments.path, arguments), lambda remote: _explain(remote, arguments.all_roots))
+    else:
+        entry, path = mount_at(arguments.path)
+        extra = {"all_roots": "yes"} if arguments.all_roots else {}
+        found = ask(entry, "explain", path=path or ".", **extra)
+    if arguments.json:
+        print_json(found)
+        return MOUNT_FAILURE if found["problem"] else SUCCESS
+    print(explanation_text(found))
+    return fail(f"{found['path']}: {found['problem']}", MOUNT_FAILURE) if found["problem"] else SUCCESS
 
 
-def _fail(verdict: Verdict) -> int:
-    print(f"dfsfs: {one_line(verdict.text)}", file=sys.stderr)
-    return verdict.code
+async def _explain(remote: Remote, all_roots: bool) -> dict[str, Any]:
+    from dfsfs.control import report
+    from dfsfs.namespace.explain import ask_all_roots, explain
+
+    path = remote.path(remote.config.unc)
+    found = await explain(remote.namespace, remote.pool, path)
+    told = report.explanation(found, remote.pool.sessions())
+    if all_roots:
+        told["all_roots"] = report.roots(await ask_all_roots(remote.namespace, found.link or path))
+    return told
 
 
-def _run(config: MountConfig) -> int:
-    import trio  # takes long, as all that it needs
-
-    from dfsfs.smb.credentials import KerberosCredentials
-    from dfsfs.smb.tickets import KdcPreference
-
-    try:
-        kdcs = KdcPreference() if isinstance(config.credentials, KerberosCredentials) else None
-        trio.run(_explain, config, kdcs, strict_exception_groups=True)
-    except Exception as error:
-        return _fail(describe(error, config))
-    return SUCCESS
-
-
-async def _explain(config: MountConfig, kdcs: KdcPreference | None) -> None:
-    from functools import partial
-
-    import trio
-
-    from dfsfs.fuse.session import make_namespace, referral_settings, tell_kdcs, transport_settings
-    from dfsfs.smb.pool import Pool
-
-    async with Pool(transport_settings(config), config.credentials) as pool:
-        namespace = make_namespace(config, pool, referral_settings(config))
-        if kdcs is not None:
-            namespace.discovery.on_found = partial(tell_kdcs, kdcs)
-        started = trio.current_time()
-        namespace.telemetry.listen(lambda event: print(f"{trio.current_time() - started:8.3f} s  {event}"))
-        location, stat = await namespace.find(config.unc)
-        kind = "folder" if stat.is_directory else f"file of {stat.size} bytes"
-        print(f"{config.unc} is a {kind}. Its targets, in the order in which they are tried:")
-        await _probe(pool, location.junction, location.components)
+def explanation_text(found: dict[str, Any]) -> str:
+    """An explanation for people."""
+    lines = [
+        f"{number:3}  {step['seconds'] * 1000:7.1f} ms  {one_line(step['text'])}"
+        for number, step in enumerate(found["steps"], 1)
+    ]
+    lines += [""] if lines else []
+    lines.append(f"{found['path']} {'can not be used' if found['problem'] else 'is a ' + found['kind']}")
+    if found["link"] is not None:
+        left = f"; its referral is good for {shown_time(found['seconds_left'])}" if found["seconds_left"] else ""
+        lines.append(f"It is in {found['link']}{left}. The targets, in the order in which they are tried:")
+        lines += [_target_text(target) for target in found["targets"]]
+    if "all_roots" in found:
+        lines += ["", _roots_text(found["all_roots"])]
+    return "\n".join(lines)
 
 
-async def _probe(pool: Pool, junction: Junction, components: tuple[str, ...]) -> None:
-    from dfsfs.namespace.targets import targets_for
+def _target_text(target: dict[str, Any]) -> str:
+    mark = "*" if target["in_use"] else " "
+    if target["problem"]:
+        return f"  {mark} {target['path']}: {target['problem']}"
+    session = target["session"]
+    parts = [f"answers in {shown_time(target['seconds'])}", target["remark"]]
+    if session is not None:
+        how = session["encryption"] or f"signed with {session['signing']}"
+        login = f"{session['authentication']} as {session['user']}"
+        login += f", ticket for {session['spn']}" if session["spn"] else ""
+        parts += [f"SMB {session['dialect']} at {session['address']}, {how}", login]
+    return f"  {mark} {target['path']}: {'; '.join(parts)}"
 
-    assert junction.resolution is not None
-    assert junction.binding is not None
-    for target in targets_for(junction, junction.resolution):
-        mark = "*" if target == junction.binding.target else " "
-        print(f"  {mark} {target.join(components)}: {await _state(pool, target.join(components))}")
+
+def _roots_text(found: dict[str, Any]) -> str:
+    rows = [
+        (
+            row["host"],
+            row["problem"] or ", ".join(row["targets"]) or "no target",
+            "-" if row["ttl"] is None else row["ttl"],
+        )
+        for row in found["roots"]
+    ]
+    verdict = "They differ." if found["differ"] else "They say the same."
+    return table(["NAMESPACE SERVER", "SAYS", "TTL"], rows) + f"\n{verdict if len(rows) > 1 else 'There is no other.'}"
 
 
-async def _state(pool: Pool, path: UncPath) -> str:
-    import trio
-
-    from dfsfs.errors import DfsfsError
-
-    started = time.monotonic()
-    try:
-        with trio.move_on_after(PROBE_TIMEOUT):
-            tree = await pool.tree(path.share)
-            await tree.stat(path)
-            return f"answers, {(time.monotonic() - started) * 1000:.0f} ms"
-    except DfsfsError as error:
-        return str(error)
-    return f"no answer within {PROBE_TIMEOUT:g} s"
+EXPLAIN = Command("explain", _parser, _run)

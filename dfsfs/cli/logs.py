@@ -1,31 +1,157 @@
-"""Where log messages go: to stderr in front, to syslog in the background, to nowhere where there is no syslog."""
+"""Where log messages go: to stderr in front; in the background to the journal, else to syslog, else to nowhere.
+
+The journal gets its own protocol (systemd.io/JOURNAL_NATIVE_PROTOCOL), so that messages can be found by what they are
+about: `journalctl DFSFS_MOUNT=/mnt/public`, DFSFS_PATH=, DFSFS_TARGET=, DFSFS_STATUS=. A message that repeats within
+FOLDED seconds is said once, and how often it came with the next one.
+"""
 
 from __future__ import annotations
 
 import logging
 import logging.handlers
 import os
+import socket
+import struct
 import sys
+import time
+from collections import OrderedDict
+from typing import TYPE_CHECKING
+
+from dfsfs.cli.messages import one_line
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 SYSLOG = "/dev/log"
+JOURNAL = "/run/systemd/journal/socket"
+IDENTIFIER = "mount.dfsfs"
+FOLDED = 60.0
+"""Seconds in which a message is said once."""
+REMEMBERED = 200
+"""Messages of which is known when they were said."""
+FIELDS = ("path", "target", "status")
+"""Attributes `dfsfs_...` of a log record that become fields of the journal."""
+_PRIORITIES = ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6))
+_DATAGRAM = 64 * 1024
+"""Bytes of a message that a datagram surely has room for."""
+
+
+class Folding(logging.Filter):
+    """Lets a message pass once in FOLDED seconds. Errors with a traceback always pass."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._clock = clock
+        self._said: OrderedDict[str, tuple[float, int]] = OrderedDict()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the record is to be written. Adds how often it was not."""
+        if record.exc_info:
+            return True
+        text, now = record.getMessage(), self._clock()
+        since, skipped = self._said.get(text, (-FOLDED, 0))
+        if now - since < FOLDED:
+            self._said[text] = (since, skipped + 1)
+            return False
+        self._said[text] = (now, 0)
+        self._said.move_to_end(text)
+        if len(self._said) > REMEMBERED:
+            self._said.popitem(last=False)
+        if skipped:
+            record.msg, record.args = f"{text} ({skipped} times more since)", ()
+        return True
+
+
+class JournalHandler(logging.Handler):
+    """Writes to the journal. `fields` are in every message."""
+
+    def __init__(self, address: str = JOURNAL, fields: dict[str, str] | None = None) -> None:
+        super().__init__()
+        self._fields = fields or {}
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+        try:
+            self._socket.connect(address)
+        except OSError:
+            self._socket.close()
+            raise
+        self._socket.setblocking(False)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Sends a record. One that the journal has no room for now is lost: nothing waits for it."""
+        try:
+            self._socket.send(self.datagram(record))
+        except OSError:
+            self.handleError(record)
+
+    def datagram(self, record: logging.LogRecord) -> bytes:
+        """The record in the journal's protocol."""
+        priority = next((number for level, number in _PRIORITIES if record.levelno >= level), 7)
+        fields = {
+            "MESSAGE": self.format(record)[: _DATAGRAM // 4],
+            "PRIORITY": str(priority),
+            "SYSLOG_IDENTIFIER": IDENTIFIER,
+            "DFSFS_PART": record.name,
+            **self._fields,
+        }
+        for name in FIELDS:
+            value = getattr(record, f"dfsfs_{name}", None)
+            if value is not None:
+                fields[f"DFSFS_{name.upper()}"] = str(value)[:4096]
+        return b"".join(_field(name, value) for name, value in fields.items())
+
+    def close(self) -> None:
+        """Closes the socket."""
+        self._socket.close()
+        super().close()
+
+
+def _field(name: str, value: str) -> bytes:
+    data = value.encode("utf-8", "backslashreplace")
+    if b"\n" in data:
+        return name.encode() + b"\n" + struct.pack("<Q", len(data)) + data + b"\n"
+    return name.encode() + b"=" + data + b"\n"
 
 
 def log_to_stderr(*, level: int) -> None:
     """For a mount in front, and in the background for the time until it is ready."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler: logging.Handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     _use(handler, level)
 
 
-def log_to_syslog(*, level: int, address: str = SYSLOG) -> None:
-    """For a mount in the background."""
-    handler: logging.Handler = logging.NullHandler()
+def log_to_system(*, level: int, mountpoint: str, journal: str = JOURNAL, address: str = SYSLOG) -> None:
+    """For a mount in the background, and for one that a service runs."""
+    handler: logging.Handler
+    try:
+        handler = JournalHandler(journal, {"DFSFS_MOUNT": mountpoint})
+    except OSError:
+        handler = _syslog(address)
+    handler.addFilter(Folding())
+    _use(handler, level)
+
+
+def _syslog(address: str) -> logging.Handler:
     try:
         handler = logging.handlers.SysLogHandler(address, logging.handlers.SysLogHandler.LOG_DAEMON)
-        handler.setFormatter(logging.Formatter(f"mount.dfsfs[{os.getpid()}]: %(message)s"))
     except OSError:
-        pass  # no syslog here, as in most containers
-    _use(handler, level)
+        return logging.NullHandler()  # no syslog here, as in most containers
+    handler.setFormatter(_OneLine(f"{IDENTIFIER}[{os.getpid()}]: %(message)s"))
+    return handler
+
+
+class _OneLine(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return one_line(super().format(record))
+
+
+def is_service() -> bool:
+    """Whether what is written to stderr goes to the journal (systemd.exec(5), JOURNAL_STREAM)."""
+    device, _, inode = os.environ.get("JOURNAL_STREAM", "").partition(":")
+    try:
+        about = os.fstat(2)
+    except OSError:
+        return False
+    return (str(about.st_dev), str(about.st_ino)) == (device, inode)
 
 
 def _use(handler: logging.Handler, level: int) -> None:

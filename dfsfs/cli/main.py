@@ -5,30 +5,34 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-import dfsfs
-from dfsfs.cli import copy, explain, login, mount
+from dfsfs.cli import mount
 from dfsfs.cli.messages import SUCCESS, USAGE
+from dfsfs.cli.registry import COMMANDS, find
+from dfsfs.cli.versions import versions_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-HELP = """\
-usage: dfsfs mount //SERVER/NAMESPACE[/FOLDER...] MOUNTPOINT [OPTIONS]
-       dfsfs explain //SERVER/NAMESPACE[/FOLDER...] [OPTIONS]
-       dfsfs cp FILE... TARGET
-       dfsfs login //DOMAIN-OR-SERVER
-       dfsfs logout //DOMAIN-OR-SERVER
-       dfsfs COMMAND --help
-       dfsfs --version
 
-dfsfs mounts a Microsoft DFS namespace on Linux.
-
-  mount    mounts a namespace or a share; the same as mount.dfsfs, which `mount -t dfsfs` and /etc/fstab use
-  explain  shows how a path is resolved, step by step, and which of its targets answer
-  cp       copies files inside of a mount, on the server itself where that is possible
-  login    keeps your user and password, for mounts of many users; logout forgets them
-
-To unmount, use umount(8) or fusermount3 -u."""
+def help_text() -> str:
+    """What --help shows."""
+    rows = [("mount", "mounts a namespace or a share; the same as mount.dfsfs, which fstab and `mount -t dfsfs` use")]
+    rows += [(command.name, command.make_parser().summary) for command in COMMANDS]
+    width = max(len(name) for name, _ in rows)
+    lines = [f"  {name:<{width}}  {summary}" for name, summary in rows]
+    return "\n".join(
+        [
+            "usage: dfsfs COMMAND [ARGUMENTS]",
+            "       dfsfs COMMAND --help",
+            "       dfsfs --version",
+            "",
+            "Mounts Microsoft DFS namespaces on Linux, and says what is going on in them.",
+            "",
+            *lines,
+            "",
+            "To unmount, use umount(8) or fusermount3 -u. See dfsfs(1) and mount.dfsfs(8).",
+        ]
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -37,21 +41,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     match words:
         case ["mount", *rest]:
             return mount.main(rest)
-        case ["explain", *rest]:
-            return explain.main(rest)
-        case ["cp", *rest]:
-            return copy.main(rest)
-        case ["login", *rest]:
-            return login.login(rest)
-        case ["logout", *rest]:
-            return login.logout(rest)
-        case ["--version" | "-V"]:
-            print(f"dfsfs {dfsfs.__version__}")
+        case ["--version" | "-V", *_]:
+            print(versions_text())
             return SUCCESS
         case ["--help" | "-h" | "help"]:
-            print(HELP)
+            print(help_text())
             return SUCCESS
-        case [word, *_]:
+        case [word, *rest]:
+            command = find(word)
+            if command is not None:
+                return command.main(rest)
             print(f"dfsfs: there is no command {word!r}; see dfsfs --help", file=sys.stderr)
         case _:
             print("dfsfs: a command is needed; see dfsfs --help", file=sys.stderr)

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 import dfsfs
 from dfsfs.cli.configure import configure, hide_passwords
 from dfsfs.cli.daemon import run_in_background
-from dfsfs.cli.logs import log_to_stderr, log_to_syslog
+from dfsfs.cli.logs import is_service, log_to_stderr, log_to_system
 from dfsfs.cli.messages import (
     INTERRUPTED,
     MOUNT_FAILURE,
@@ -192,10 +192,14 @@ def _mount(arguments: Arguments, words: Sequence[str], backend: Backend) -> Verd
     serve = functools.partial(_serve, config, mountpoint, backend.run)
     level = logging.DEBUG if arguments.verbose else logging.INFO
     if arguments.foreground or options.foreground:
-        log_to_stderr(level=level)
+        if is_service():
+            log_to_system(level=level, mountpoint=mountpoint)
+        else:
+            log_to_stderr(level=level)
         return serve(lambda: log.info("%s is mounted on %s", unc, mountpoint))
     return run_in_background(
-        functools.partial(_serve_detached, serve, level, verbose=arguments.verbose), timeout=_patience(options)
+        functools.partial(_serve_detached, serve, level, mountpoint, verbose=arguments.verbose),
+        timeout=_patience(options),
     )
 
 
@@ -222,11 +226,16 @@ def _serve(config: MountConfig, mountpoint: str, run: Run, on_ready: Callable[[]
 
 
 def _serve_detached(
-    serve: Callable[[Callable[[], None]], Verdict], level: int, on_ready: Callable[[], None], *, verbose: bool
+    serve: Callable[[Callable[[], None]], Verdict],
+    level: int,
+    mountpoint: str,
+    on_ready: Callable[[], None],
+    *,
+    verbose: bool,
 ) -> Verdict:
     if verbose:
         log_to_stderr(level=level)
-    log_to_syslog(level=level)
+    log_to_system(level=level, mountpoint=mountpoint)
     return serve(on_ready)
 
 

@@ -337,6 +337,7 @@ def make_config(unc: UncPath, options: ParsedOptions, credentials: Login, mounte
         dfs=_dfs_options(unc, options),
         failover_timeout=options.failover_timeout,
         fuse_options=_fuse_options(options, mounter),
+        metrics=options.metrics,
     )
 
 

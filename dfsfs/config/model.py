@@ -88,6 +88,7 @@ class ParsedOptions:
     execute: bool = True
     sharing: Sharing | None = None
     foreground: bool = False
+    metrics: str | None = None
     without_effect: tuple[str, ...] = ()
     """Options that were ignored and deserve a warning."""
 
@@ -188,3 +189,5 @@ class MountConfig:
     """Seconds."""
     fuse_options: tuple[str, ...]
     """For FUSE, besides fsname and subtype."""
+    metrics: str | None
+    """Where to give figures to Prometheus."""

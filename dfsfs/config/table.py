@@ -272,6 +272,13 @@ _MOUNT = [
     _flag("allow_other", {"sharing": Sharing.EVERYBODY}, "other users may use the mount (the default if root mounts)"),
     _flag("allow_root", {"sharing": Sharing.ROOT}, "root may use the mount, too"),
     _flag("noallow_other", {"sharing": Sharing.NOBODY}, "only who mounts may use it (the default, if not root)"),
+    _value(
+        "metrics",
+        "metrics",
+        values.listen_address,
+        "ADDRESS:PORT|PATH",
+        "give figures to Prometheus there, at http://ADDRESS:PORT/metrics or on a Unix socket",
+    ),
     _flag("foreground fg", {"foreground": True}, "stay in front and log to stderr"),
     _flag("sloppy", {}, "ignore options that dfsfs does not know"),
     _flag("user users owner group", _RESTRICTED, "mount(8): not only root may mount; implies nosuid,nodev,noexec"),

@@ -128,6 +128,16 @@ def address(text: str) -> str:
         raise ValueError("it has to be an IP address") from None
 
 
+def listen_address(text: str) -> str:
+    """`ADDRESS:PORT`, `:PORT`, or the path of a Unix socket."""
+    if text.startswith("/"):
+        return plain(text)
+    host, colon, port = text.rpartition(":")
+    if not colon or not _WHOLE.fullmatch(port) or not 0 < int(port) < 65536:
+        raise ValueError("it has to be ADDRESS:PORT, :PORT for this computer alone, or the path of a Unix socket")
+    return f"[{address(host)}]:{port}" if ":" in host else f"{address(host) if host else ''}:{port}"
+
+
 def host_list(text: str) -> tuple[str, ...]:
     """`HOST[:HOST...]`: names of servers."""
     names = tuple(filter(None, sendable(text).split(":")))

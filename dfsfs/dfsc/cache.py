@@ -62,6 +62,19 @@ class ReferralCache:
         """Removes the entry for exactly this prefix, if there is one."""
         self._entries.pop(prefix.key, None)
 
+    def flush(self, prefix: UncPath | None = None) -> int:
+        """Removes the entries at and below a prefix, all of them if there is none. How many that were."""
+        if prefix is None:
+            count = len(self._entries)
+            self._entries.clear()
+            self._not_dfs.clear()
+            return count
+        gone = [key for key, entry in self._entries.items() if prefix.is_prefix_of(entry.prefix)]
+        for key in gone:
+            del self._entries[key]
+        self._not_dfs.pop(prefix.share.key, None)
+        return len(gone)
+
     def set_hint(self, referral: Referral, target: UncPath) -> None:
         """Notes the target that was used with success; ignored if the entry does not have it (any more)."""
         referral.set_hint(target)
@@ -148,6 +161,14 @@ class DomainCache:
     def forget_dcs(self, name: str) -> None:
         """No controller of the domain answers: the next request begins with a new DC referral."""
         self._domains[self._key(name)] = Domain(self[name].name)
+
+    def flush(self) -> int:
+        """Forgets all domains and controllers. How many domains that were."""
+        count = len(self._domains)
+        self._domains.clear()
+        self._full_names.clear()
+        self.bootstrap = ""
+        return count
 
     def snapshot(self) -> tuple[Domain, ...]:
         return tuple(self._domains.values())

@@ -6,6 +6,8 @@ that hangs is a process that can't be killed. `guarded` sees to both: it ends a 
 turns a DfsfsError into its errno, and everything unexpected into EIO with a traceback in the log.
 
 Cancellation from outside passes through: it is the end of the mount.
+
+It is also where requests are measured: how long each took, and with which error it ended.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from __future__ import annotations
 import errno
 import functools
 import logging
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 import pyfuse3
@@ -24,6 +27,8 @@ from dfsfs.ntstatus import is_known
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
 
+    from dfsfs.meters import Meters
+
 log = logging.getLogger("dfsfs.fuse")
 
 _unknown: set[int] = set()
@@ -34,14 +39,15 @@ S = TypeVar("S")
 T = TypeVar("T")
 
 
-class HasDeadline(Protocol):
+class HasHandlers(Protocol):
     """An object with handlers."""
 
     deadline: float
     """Seconds that a handler may take."""
+    meters: Meters
 
 
-H = TypeVar("H", bound=HasDeadline)
+H = TypeVar("H", bound=HasHandlers)
 
 
 def guarded(
@@ -49,14 +55,21 @@ def guarded(
 ) -> Callable[Concatenate[H, P], Coroutine[Any, Any, T]]:
     """Makes a handler that always ends, and with nothing but a result or a FUSEError."""
     name = getattr(handler, "__name__", "handler")
+    shown = name.strip("_")
 
     async def wrapper(self: H, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        begun = perf_counter()
         try:
             with trio.move_on_after(self.deadline):
                 return await handler(self, *args, **kwargs)
         except Exception as error:
-            raise _translated(error, name) from None
+            failure = _translated(error, name)
+            self.meters.failed(shown, failure.errno)
+            raise failure from None
+        finally:
+            self.meters.of(shown).note(perf_counter() - begun)
         log.warning("%s was given up after %g seconds", name, self.deadline)
+        self.meters.failed(shown, errno.ETIMEDOUT)
         raise pyfuse3.FUSEError(errno.ETIMEDOUT)
 
     functools.update_wrapper(wrapper, handler)
@@ -85,7 +98,8 @@ def _translated(error: Exception, name: str) -> pyfuse3.FUSEError:
         log.debug("%s: %s", name, error)
         if isinstance(error, SmbError) and not is_known(error.status) and error.status not in _unknown:
             _unknown.add(error.status)
-            log.warning("%s: %s, which dfsfs does not know: EIO. This is said once", name, error)
+            status = {"dfsfs_status": f"0x{error.status:08X}"}
+            log.warning("%s: %s, which dfsfs does not know: EIO. This is said once", name, error, extra=status)
         return pyfuse3.FUSEError(error.errno)
     log.error("%s failed in an unexpected way; the program gets EIO", name, exc_info=error)
     return pyfuse3.FUSEError(errno.EIO)

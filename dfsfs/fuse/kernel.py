@@ -21,7 +21,6 @@ from __future__ import annotations
 import errno
 import logging
 import os
-import re
 import signal
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -29,6 +28,7 @@ from typing import TYPE_CHECKING
 import pyfuse3
 import trio
 
+from dfsfs.control.places import device_of
 from dfsfs.errors import PosixError
 from dfsfs.fuse.stacks import describe_stacks
 
@@ -50,8 +50,6 @@ READ_AHEAD_KB = 4096
 """What the kernel reads ahead in a file. Its default of 128 KiB leaves a sequential read waiting for each answer; with
 1 MiB there is one request at a time (324 MB/s with answers after 0.5 ms), with 4 MiB several (542 MB/s), and still more
 gains nothing."""
-
-_OCTAL = re.compile(r"\\([0-7]{3})")
 
 
 class FuseCache:
@@ -125,23 +123,12 @@ async def _announce(mountpoint: str, read_ahead_kb: int, on_ready: Callable[[], 
 def raise_read_ahead(mountpoint: str, read_ahead_kb: int) -> None:
     """Sets the read-ahead of a mount, which takes root; without, reading is slower and nothing else."""
     try:
-        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
-            device = device_of(file.read(), mountpoint)
+        device = device_of(mountpoint)
         if device is not None:
             with open(f"/sys/class/bdi/{device}/read_ahead_kb", "w", encoding="ascii") as file:
                 file.write(str(read_ahead_kb))
     except OSError as error:
         log.debug("the read-ahead of %s stays as it is: %s", mountpoint, error)
-
-
-def device_of(mountinfo: str, mountpoint: str) -> str | None:
-    """MAJOR:MINOR of the last mount on a directory, from the text of /proc/PID/mountinfo (proc(5))."""
-    found = None
-    for line in mountinfo.splitlines():
-        fields = line.split(" ")
-        if len(fields) > 4 and _OCTAL.sub(lambda match: chr(int(match[1], 8)), fields[4]) == mountpoint:
-            found = fields[2]
-    return found
 
 
 async def _obey_signals(mount: _Mount, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:

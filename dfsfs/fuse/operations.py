@@ -22,6 +22,7 @@ from pyfuse3 import EntryAttributes, FileInfo, FUSEError, StatvfsData
 from dfsfs.errors import DfsfsError
 from dfsfs.fuse.boundary import guarded, prompt, quiet
 from dfsfs.fuse.caller import renames_to
+from dfsfs.meters import Meters
 from dfsfs.vfs.filesystem import DOTS
 from dfsfs.vfs.mapping import NAME_UNITS_MAX, AttributeChanges
 from dfsfs.vfs.xattrs import CIFS_ACL, is_foreign
@@ -47,9 +48,12 @@ class DfsOperations(pyfuse3.Operations):
     owners_only_set_acl = True
     """Only root and the mount's owner set access control lists: for the server everybody is the mount's user."""
 
-    def __init__(self, filesystem: FileSystem, *, deadline: float, xattrs: bool = True) -> None:
+    def __init__(
+        self, filesystem: FileSystem, *, deadline: float, xattrs: bool = True, meters: Meters | None = None
+    ) -> None:
         super().__init__()
         self.deadline = deadline
+        self.meters = meters or Meters()
         self._fs = filesystem
         self._no_xattr = FUSEError(errno.EOPNOTSUPP if xattrs else errno.ENOSYS)
         self._has_xattrs = xattrs
@@ -210,11 +214,15 @@ class DfsOperations(pyfuse3.Operations):
     @guarded
     async def read(self, fh: int, off: int, size: int) -> bytes:
         # The reply takes whatever has a contiguous buffer; nothing is copied here.
-        return await self._fs.read(fh, off, size)  # type: ignore[return-value]
+        data = await self._fs.read(fh, off, size)
+        self.meters.bytes_read += len(data)
+        return data  # type: ignore[return-value]
 
     @guarded
     async def write(self, fh: int, off: int, buf: bytes) -> int:
-        return await self._fs.write(fh, off, buf)
+        taken = await self._fs.write(fh, off, buf)
+        self.meters.bytes_written += taken
+        return taken
 
     @guarded
     async def flush(self, fh: int) -> None:

@@ -21,7 +21,9 @@ from typing import TYPE_CHECKING
 
 import trio
 
+import dfsfs
 from dfsfs.config import ConfigError
+from dfsfs.control.report import Mount
 from dfsfs.dfsc.policy import Policy
 from dfsfs.dfsc.static import parse_static
 from dfsfs.errors import ConnectError, DfsfsError, PosixError
@@ -29,6 +31,7 @@ from dfsfs.fuse.kernel import GRACE, READ_AHEAD_KB, FuseCache, serve
 from dfsfs.fuse.logins import stored_logins, tickets_of
 from dfsfs.fuse.many import ManyOperations
 from dfsfs.fuse.operations import DfsOperations
+from dfsfs.fuse.service import prepare
 from dfsfs.namespace.client import Namespace
 from dfsfs.namespace.discovery import DomainSettings
 from dfsfs.namespace.referrals import ReferralSettings
@@ -89,6 +92,7 @@ async def _run(
     mountpoint: str,
     on_ready: Callable[[], None],
 ) -> None:
+    service = prepare(config)
     async with AsyncExitStack() as stack:
         pool = await stack.enter_async_context(Pool(transport_settings(config), config.credentials))
         users = await stack.enter_async_context(make_user_pools(config, pool)) if config.multiuser else None
@@ -101,12 +105,29 @@ async def _run(
             users.in_use = filesystem.has_open
         stack.push_async_callback(_close, filesystem)
         deadline = config.transport.request_timeout + config.failover_timeout + DEADLINE_MARGIN
+        kind = ManyOperations if config.multiuser else DfsOperations
+        operations = kind(filesystem, deadline=deadline, xattrs=config.xattrs)
+        mount = Mount(
+            config=config,
+            mountpoint=mountpoint,
+            version=dfsfs.__version__,
+            pool=users or pool,
+            namespace=namespace,
+            filesystem=filesystem,
+            meters=operations.meters,
+            clock=trio.current_time,
+            started=trio.current_time(),
+        )
         async with trio.open_nursery() as nursery:
             nursery.start_soon(namespace.serve)
             nursery.start_soon(filesystem.serve)
-            kind = ManyOperations if config.multiuser else DfsOperations
-            operations = kind(filesystem, deadline=deadline, xattrs=config.xattrs)
-            await serve(operations, mountpoint, fuse_options(config), on_ready, read_ahead_kb=read_ahead_kb(config))
+
+            def ready() -> None:
+                service.begin(mount, nursery)
+                on_ready()
+
+            await serve(operations, mountpoint, fuse_options(config), ready, read_ahead_kb=read_ahead_kb(config))
+            service.end()
             nursery.cancel_scope.cancel()
 
 
@@ -214,13 +235,18 @@ def target_policy(config: MountConfig) -> Policy:
     return Policy(options.prefer, options.pins, options.ttl_min, options.ttl_max, options.failback)
 
 
+def make_names(config: MountConfig) -> NameMapping:
+    """How names of files go on the wire."""
+    return NameMapping(_NAME_STYLES[config.name_style])
+
+
 def make_filesystem(config: MountConfig, namespace: Namespace, root: Location) -> FileSystem:
     """The file system of a mount."""
     owner, caching = config.ownership, config.caching
     return FileSystem(
         namespace,
         root,
-        names=NameMapping(_NAME_STYLES[config.name_style]),
+        names=make_names(config),
         ownership=Ownership(owner.uid, owner.gid, owner.file_mode, owner.dir_mode, owner.of_caller),
         lifetimes=Lifetimes(caching.attribute_timeout_file, caching.attribute_timeout_directory),
         clock=trio.current_time,

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import trio
 
+from dfsfs.acting import as_caller
 from dfsfs.dfsc.cache import Caches
 from dfsfs.dfsc.policy import Policy
 from dfsfs.dfsc.referral import Target
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
     from typing import Any
 
+    from dfsfs.dfsc.wire import ReferralResponse
+    from dfsfs.namespace.choices import Choices
     from dfsfs.smb.fscc import FileStat
     from dfsfs.smb.pool import Pool
     from dfsfs.smb.users import UserPools
@@ -142,8 +145,7 @@ class Namespace:
 
     async def _locate(self, path: UncPath) -> Location:
         if self._use_dfs:
-            await self._resolver.learn_domains()
-            resolution = await self._resolver.resolve(path)
+            resolution = await self.resolve(path)
         else:
             resolution = _plain_share(path.share)
         junction = self.junction(resolution.covered)
@@ -151,12 +153,75 @@ class Namespace:
             junction.mine.adopt(resolution, self._clock())
         return Location(junction, resolution.covered.rest_of(path))
 
+    def nearest(self, path: UncPath) -> Location | None:
+        """The place of a path as far as its junction is known, without asking anybody."""
+        above = [prefix for prefix in self._junctions if prefix.is_prefix_of(path)]
+        if not above:
+            return None
+        prefix = max(above, key=len)
+        return Location(self._junctions[prefix], prefix.rest_of(path))
+
     def junction(self, prefix: UncPath) -> Junction:
         """The junction of a namespace path that is known to be a DFS link: the same object each time."""
         junction = self._junctions.get(prefix)
         if junction is None:
             junction = self._junctions[prefix] = Junction(prefix, twins={} if self._of_users else None)
         return junction
+
+    @property
+    def choices(self) -> Choices:
+        """What the administrator has decided about targets since the mount."""
+        return self._failover.choices
+
+    def junctions(self) -> list[Junction]:
+        """All junctions, those of users included; with several users, a junction itself is bound to nothing."""
+        found: list[Junction] = []
+        for junction in self._junctions.values():
+            found += [junction] if junction.twins is None else junction.twins.values()
+        return found
+
+    async def move(self, junction: Junction, target: UncPath) -> bool:
+        """Moves a junction to one of its targets now; whether that answered."""
+        with as_caller(junction.owner._replace(unasked=True)):
+            return await self._failover.upkeep.move(junction, target)
+
+    def reconsider(self, junction: Junction) -> None:
+        """Looks whether a junction should be on another target, now that other choices are made."""
+        self._failover.upkeep.bound(junction)
+
+    async def resolve(self, path: UncPath) -> Resolution:
+        """Where a path is, as far as referrals say. Raises DfsfsError."""
+        if not self.caches.domains.snapshot():
+            await self._resolver.learn_domains()
+        return await self._resolver.resolve(path)
+
+    async def resolve_link(self, path: UncPath) -> Resolution:
+        """Where a path leads that is a link. Raises DfsfsError."""
+        return await self._failover.resolve_link(path)
+
+    async def ask(self, host: str, path: UncPath) -> ReferralResponse:
+        """What one server answers for a path right now. Raises DfsfsError."""
+        return await self._resolver.ask(host, path)
+
+    def flush(self, prefix: UncPath | None = None) -> int:
+        """Forgets the referrals at and below a path, or all. How many that were.
+
+        Nothing that works is interrupted: who comes next has them asked for in the background.
+        """
+        count = self.caches.referrals.flush(prefix)
+        for junction in self.junctions():
+            if prefix is not None and not prefix.is_prefix_of(junction.prefix):
+                continue
+            if junction.resolution is not None and junction.resolution.referral is not None:
+                count += self.caches.referrals.flush(junction.resolution.referral.prefix)
+                junction.refresh_at = min(junction.refresh_at, self._clock())
+        return count
+
+    async def flush_domains(self) -> int:
+        """Forgets the domains and their controllers, and looks for them anew. How many that were."""
+        count = self.caches.domains.flush()
+        await self._resolver.learn_domains()
+        return count
 
     def run(self, location: Location, operation: Callable[[Attempt], Awaitable[T]]) -> Coroutine[Any, Any, T]:
         """Awaits `operation` on the target that `location` is on, and again on others if it has to be: see failover.py.

@@ -69,6 +69,7 @@ from dfsfs.errors import (
     SmbError,
     WireError,
 )
+from dfsfs.namespace.choices import Choices
 from dfsfs.namespace.junction import Attempt, BindFailure, Covered, Junction, Location, TargetBinding
 from dfsfs.namespace.targets import TargetOrder, entry_for, is_dfs, leads_back
 from dfsfs.namespace.upkeep import PathResolver, Upkeep
@@ -150,8 +151,9 @@ class Failover:
         self._timeout = timeout
         self._clock = clock
         self._telemetry = telemetry
-        self._order = TargetOrder(clock, FAILURE_MEMORY)
-        self.upkeep = Upkeep(pool, resolver, clock=clock, telemetry=telemetry)
+        self.choices = Choices()
+        self._order = TargetOrder(clock, FAILURE_MEMORY, self.choices)
+        self.upkeep = Upkeep(pool, resolver, self.choices, clock=clock, telemetry=telemetry)
         self._binds = self._failed_binds = self._failovers = self._reconnects = self._refused = 0
 
     def statistics(self) -> FailoverStatistics:
@@ -315,7 +317,7 @@ class Failover:
         skipped, earlier = frozenset(state.tried), state.error
         try:
             if junction.resolution is None:
-                junction.adopt(await self._resolve_link(junction.prefix), self._clock())
+                junction.adopt(await self.resolve_link(junction.prefix), self._clock())
             target, tree = await self._connect(junction, state)
         except DfsfsError as error:
             if error is not earlier:  # else there was nothing left to try, which says nothing to others
@@ -324,7 +326,7 @@ class Failover:
             raise
         return self._swap(junction, target, tree, state.error)
 
-    async def _resolve_link(self, prefix: UncPath) -> Resolution:
+    async def resolve_link(self, prefix: UncPath) -> Resolution:
         """A junction's path is that of a link, so a referral that covers less of it is not yet the answer.
 
         Unless there is none: then the link has become a folder, and what covers it is the place to look for that.

@@ -34,11 +34,11 @@ from dfsfs.dfsc.actions import (
 from dfsfs.dfsc.domains import BOOTSTRAP_INTERVAL, refresh_domains
 from dfsfs.dfsc.resolver import MAX_HOPS, resolve
 from dfsfs.dfsc.wire import ReferralResponse, decode_response, encode_request, encode_request_ex
-from dfsfs.errors import DfsfsError, Disposition, SmbError
+from dfsfs.errors import DfsfsError, Disposition, SmbError, WireError
 from dfsfs.namespace.discovery import DomainSettings
 from dfsfs.ntstatus import NtStatus
 from dfsfs.smb.wire import Fsctl
-from dfsfs.telemetry import ReferralRefused
+from dfsfs.telemetry import ReferralMalformed, ReferralOverflow, ReferralRefused
 from dfsfs.unc import UncPath, fold_name
 
 if TYPE_CHECKING:
@@ -205,6 +205,14 @@ class ReferralClient:
         if resolution.referral is not None:
             self._caches.referrals.set_hint(resolution.referral, target)
 
+    async def ask(self, host: str, path: UncPath) -> ReferralResponse:
+        """What one server answers for a path right now; nothing of it is kept.
+
+        Raises:
+            DfsfsError: it refuses, can't be reached, or answers something that makes no sense.
+        """
+        return await self._request(host, path)
+
     async def learn_domains(self) -> None:
         """Asks a controller of our domain, if there is one, which domains there are (MS-DFSC 3.1.6).
 
@@ -323,14 +331,14 @@ class ReferralClient:
         wire, site = path.wire if path is not None else "", self._site
         if site is not None and fold_name(host) not in self._without_ex:
             request = encode_request_ex(wire, site, REFERRAL_LEVEL)
-            status, body = await self._growing(tree, Fsctl.DFS_GET_REFERRALS_EX, request)
+            status, body = await self._growing(tree, Fsctl.DFS_GET_REFERRALS_EX, request, path)
             if status not in EX_REFUSED:
                 return self._decoded(status, body, host, path)
             self._without_ex.add(fold_name(host))
-        status, body = await self._growing(tree, Fsctl.DFS_GET_REFERRALS, encode_request(wire, REFERRAL_LEVEL))
+        status, body = await self._growing(tree, Fsctl.DFS_GET_REFERRALS, encode_request(wire, REFERRAL_LEVEL), path)
         return self._decoded(status, body, host, path)
 
-    async def _growing(self, tree: Tree, code: Fsctl, request: bytes) -> tuple[int, bytes]:
+    async def _growing(self, tree: Tree, code: Fsctl, request: bytes, path: UncPath | None) -> tuple[int, bytes]:
         """The status and the answer, with as much room for it as it takes."""
         status, body = int(NtStatus.BUFFER_OVERFLOW), b""
         for size in REFERRAL_SIZES:
@@ -340,10 +348,14 @@ class ReferralClient:
             # entry, so nothing of it is used.
             if status != NtStatus.BUFFER_OVERFLOW:
                 break
+            self._telemetry.publish(ReferralOverflow(tree.share.host, str(path or ""), size))
         return status, body
 
-    @staticmethod
-    def _decoded(status: int, body: bytes, host: str, path: UncPath | None) -> ReferralResponse:
+    def _decoded(self, status: int, body: bytes, host: str, path: UncPath | None) -> ReferralResponse:
         if status != NtStatus.SUCCESS:
             raise SmbError(status, f"DFS referral for {path or 'domains'} from {host}")
-        return decode_response(body, path)
+        try:
+            return decode_response(body, path)
+        except WireError as error:
+            self._telemetry.publish(ReferralMalformed(host, str(path or ""), str(error)))
+            raise

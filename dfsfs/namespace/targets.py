@@ -3,6 +3,7 @@ there.
 
 The order is the referral's (MS-DFSC 3.1.5.4.3), with two exceptions: the target in use comes before the others, so
 that a connection that ends is not a reason to move; one that could not be reached a moment ago comes after them.
+What the administrator has decided since comes before the referral's order, see choices.py.
 
 What this does not do: it never connects to anything.
 """
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Container
 
     from dfsfs.dfsc.walk import Resolution
+    from dfsfs.namespace.choices import Choices
     from dfsfs.namespace.junction import Junction
 
 
@@ -57,9 +59,10 @@ def leads_back(junction: Junction, resolution: Resolution, target: UncPath) -> b
 class TargetOrder:
     """Chooses the next target, and remembers for `memory` seconds which could not be reached. One per mount."""
 
-    def __init__(self, clock: Callable[[], float], memory: float) -> None:
+    def __init__(self, clock: Callable[[], float], memory: float, choices: Choices) -> None:
         self._clock = clock
         self._memory = memory
+        self._choices = choices
         self._unreached: dict[UncPath, float] = {}
 
     def next_target(self, junction: Junction, tried: Container[UncPath]) -> UncPath | None:
@@ -68,7 +71,13 @@ class TargetOrder:
         left = [target for target in targets_for(junction, junction.resolution) if target not in tried]
         now = self._clock()
         return min(
-            left, key=lambda target: (self._is_unreached(target, now), target != junction.last_target), default=None
+            left,
+            key=lambda target: (
+                self._is_unreached(target, now),
+                *self._choices.rank(junction.prefix, target),
+                target != junction.last_target,
+            ),
+            default=None,
         )
 
     def note_unreached(self, target: UncPath, error: DfsfsError) -> None:

@@ -24,12 +24,13 @@ import trio
 from dfsfs.acting import as_caller
 from dfsfs.errors import DfsfsError, Disposition
 from dfsfs.namespace.targets import entry_for, preferred_for, targets_for
-from dfsfs.telemetry import FailedBack, Refreshed
+from dfsfs.telemetry import FailedBack, MovedOnRequest, Refreshed
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from dfsfs.dfsc.walk import Resolution
+    from dfsfs.namespace.choices import Choices
     from dfsfs.namespace.junction import Junction, TargetBinding
     from dfsfs.smb.pool import Pool
     from dfsfs.smb.tree import Tree
@@ -70,6 +71,7 @@ class Upkeep:
         self,
         pool: Pool | UserPools,
         resolver: PathResolver,
+        choices: Choices,
         *,
         clock: Callable[[], float],
         telemetry: Telemetry,
@@ -77,6 +79,7 @@ class Upkeep:
     ) -> None:
         self._pool = pool
         self._resolver = resolver
+        self._choices = choices
         self._clock = clock
         self._telemetry = telemetry
         self._hold = hold
@@ -180,7 +183,8 @@ class Upkeep:
         resolution, binding = junction.resolution, junction.binding
         if resolution is None or binding is None:
             return []
-        preferred = preferred_for(junction, resolution)
+        targets, preferred = targets_for(junction, resolution), preferred_for(junction, resolution)
+        preferred = self._choices.preferred(junction.prefix, targets, preferred)
         return [] if binding.target in preferred else preferred
 
     async def fail_back(self, junction: Junction) -> None:
@@ -195,7 +199,7 @@ class Upkeep:
         for target in candidates:
             tree = await self._answers(target)
             if tree is not None:
-                await self._go_back(junction, binding, target, tree)
+                await self._go_to(junction, binding, target, tree, FailedBack)
                 return
 
     async def _answers(self, target: UncPath) -> Tree | None:
@@ -209,7 +213,27 @@ class Upkeep:
             pass
         return None
 
-    async def _go_back(self, junction: Junction, old: TargetBinding, target: UncPath, tree: Tree) -> None:
+    async def move(self, junction: Junction, target: UncPath) -> bool:
+        """Binds the junction to one of its targets now, because the administrator says so.
+
+        Returns whether it answered; if not, the junction stays where it is.
+        """
+        binding = junction.binding
+        if binding is None or binding.target == target:
+            return True
+        tree = await self._answers(target)
+        if tree is not None:
+            await self._go_to(junction, binding, target, tree, MovedOnRequest)
+        return tree is not None
+
+    async def _go_to(
+        self,
+        junction: Junction,
+        old: TargetBinding,
+        target: UncPath,
+        tree: Tree,
+        kind: type[FailedBack] | type[MovedOnRequest],
+    ) -> None:
         async with junction.lock:
             if junction.binding is not old or junction.resolution is None:
                 return
@@ -218,7 +242,7 @@ class Upkeep:
             if entry is not None:
                 self._resolver.confirm(junction.resolution, entry)
         self._away.pop(junction, None)
-        self._telemetry.publish(FailedBack(junction.prefix, old.target, target))
+        self._telemetry.publish(kind(junction.prefix, old.target, target))
 
 
 async def _each(junctions: list[Junction], work: Callable[[Junction], Awaitable[None]]) -> None:

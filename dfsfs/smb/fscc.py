@@ -85,6 +85,15 @@ class FileStat:
         """Whether this is the place of a DFS link in a namespace root."""
         return bool(self.attributes & _REPARSE_POINT) and self.reparse_tag in (ReparseTag.DFS, ReparseTag.DFSR)
 
+    @property
+    def is_marked_link(self) -> bool:
+        """Whether a listing says for sure that an entry is a DFS link.
+
+        The tag of DFS Replication is no proof: replicated folders have it, too. Such an entry is taken for a folder,
+        and for a link as soon as the server says so.
+        """
+        return self.is_dfs_link and self.reparse_tag == ReparseTag.DFS
+
 
 @dataclass(frozen=True, slots=True)
 class DirEntry:

@@ -59,6 +59,7 @@ from dfsfs.smb.handshake import (
 from dfsfs.smb.names import HostNames
 from dfsfs.smb.protocol import ProtocolStatistics, SmbProtocol
 from dfsfs.smb.security import Cipher, Dialect, SigningAlgorithm
+from dfsfs.smb.sessions import SessionInfo, describe
 from dfsfs.smb.tickets import renew_if_due
 from dfsfs.smb.transport import Transport, connect
 from dfsfs.smb.tree import SHARE_CAP_DFS, Tree
@@ -184,6 +185,7 @@ class _Server:
     host: str
     name: str
     """The name under which it was logged in to."""
+    address: str
     connection: Connection
     session: Session
     trees: dict[UncPath, Tree] = field(default_factory=dict)
@@ -249,6 +251,17 @@ class Pool:
         """Snapshots of the live connections by host."""
         return {s.host: s.connection.statistics() for s in self._servers.values() if s.connection.alive}
 
+    def sessions(self) -> list[SessionInfo]:
+        """The live sessions, as people want to know them."""
+        return [
+            describe(
+                *(server.host, server.name, server.address, server.connection, server.session, self._login),
+                [tree for tree in server.trees.values() if tree.alive],
+            )
+            for server in self._servers.values()
+            if server.connection.alive
+        ]
+
     # -- connecting -------------------------------------------------------------------------------------------------
 
     async def _new_tree(self, share: UncPath) -> Tree:
@@ -312,14 +325,14 @@ class Pool:
         return server
 
     async def _new_server(self, host: str) -> _Server:
-        opened: tuple[str, Connection] | None = None
+        opened: tuple[str, str, Connection] | None = None
         with trio.move_on_after(self._settings.connect_timeout):
             opened = await self._connect(host)
         if opened is None:
             raise self._silent(host)
-        name, connection = opened
+        name, address, connection = opened
         try:
-            server = await self._logged_in(host, name, connection)
+            server = await self._logged_in(host, name, address, connection)
         except ConnectionLost as error:
             connection.close()
             raise ConnectError(host, error.status, f"during session setup: {error}") from error
@@ -333,8 +346,8 @@ class Pool:
         detail = f"no answer within {self._settings.connect_timeout:g} seconds (port {self._settings.port})"
         return ConnectError(host, NtStatus.IO_TIMEOUT, detail)
 
-    async def _connect(self, host: str) -> tuple[str, Connection]:
-        """A negotiated connection, and the full name of the server that it leads to."""
+    async def _connect(self, host: str) -> tuple[str, str, Connection]:
+        """A negotiated connection, after the full name and the address of the server that it leads to."""
         failure = ConnectError(host, NtStatus.BAD_NETWORK_PATH, "no address is known")
         for name, address in self.names.candidates(host):
             try:
@@ -343,7 +356,7 @@ class Pool:
                 if failure.status == NtStatus.BAD_NETWORK_PATH:
                     failure = error  # that a server refuses says more than that another name has no address
             else:
-                return name, await self._negotiated(host, name, transport)
+                return name, transport.address, await self._negotiated(host, name, transport)
         raise failure
 
     async def _negotiated(self, host: str, name: str, transport: Transport) -> Connection:
@@ -378,12 +391,12 @@ class Pool:
 
     # -- logging in -------------------------------------------------------------------------------------------------
 
-    async def _logged_in(self, host: str, name: str, connection: Connection) -> _Server:
+    async def _logged_in(self, host: str, name: str, address: str, connection: Connection) -> _Server:
         """Makes the session. Errors as in `tree`."""
         authenticator = await self._prepared(name)
         with trio.move_on_after(self._settings.login_timeout):
             steps = session_setup(connection.negotiated, authenticator, sealing_wanted=self._settings.seal)
-            server = _Server(host, name, connection, await connection.exchange(steps))
+            server = _Server(host, name, address, connection, await connection.exchange(steps))
             connection.add_session(server.session, lambda: self._renew(server))
             return server
         raise self._silent(host)

@@ -54,9 +54,10 @@ class Transport(Protocol):
 class TcpTransport:
     """A Transport over TCP."""
 
-    def __init__(self, sock: trio.socket.SocketType, host: str) -> None:
+    def __init__(self, sock: trio.socket.SocketType, host: str, address: str = "") -> None:
         self._socket = sock
         self._host = host
+        self.address = address
 
     async def receive_into(self, buffer: memoryview) -> int:
         try:
@@ -109,7 +110,7 @@ async def connect(host: str, address: str, port: int, source: str | None = None)
             sock.close()
             raise
         else:
-            return TcpTransport(sock, host)
+            return TcpTransport(sock, host, str(target[0]))
     raise failure
 
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Self
 
 import trio
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from dfsfs.smb.credentials import Login
     from dfsfs.smb.names import HostNames
     from dfsfs.smb.protocol import ProtocolStatistics
+    from dfsfs.smb.sessions import SessionInfo
     from dfsfs.smb.tree import Tree
     from dfsfs.unc import UncPath
 
@@ -136,6 +137,14 @@ class UserPools:
         for uid, user in self._users.items():
             if user.pool is not None:
                 found |= {f"{host} ({uid})": shown for host, shown in user.pool.statistics().items()}
+        return found
+
+    def sessions(self) -> list[SessionInfo]:
+        """The live sessions, the mount's own first."""
+        found = self._own.sessions()
+        for uid, user in self._users.items():
+            if user.pool is not None:
+                found += [replace(session, uid=uid) for session in user.pool.sessions()]
         return found
 
     @property

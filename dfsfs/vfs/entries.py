@@ -29,7 +29,6 @@ from dfsfs.smb.fscc import FileAttributes, FileStat, encode_basic_information
 from dfsfs.unc import UncPath, fold_name
 from dfsfs.vfs.leftovers import is_hidden_name, new_hidden_name, remove_leftover
 from dfsfs.vfs.opening import raise_if_unknown
-from dfsfs.vfs.places import is_marked_link
 from dfsfs.vfs.views import Origin
 
 if TYPE_CHECKING:
@@ -236,7 +235,7 @@ class Entries:
         """
         await self._files.settle_name(parent, name)
         node = await self._places.look_up(parent, name)
-        if node.is_link or (node.stat is not None and is_marked_link(node.stat)):
+        if node.is_link or (node.stat is not None and node.stat.is_marked_link):
             self._places.table.prune(node)
             raise PosixError(errno.EBUSY, f"{name} is a DFS link")
         self._files.let_go(node)

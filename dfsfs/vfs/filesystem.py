@@ -35,7 +35,7 @@ from dfsfs.vfs.snapshots import SnapshotListing, Snapshots
 from dfsfs.vfs.xattrs import Xattrs
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable
+    from collections.abc import AsyncGenerator, Callable, Iterable
 
     from dfsfs.namespace.client import Namespace
     from dfsfs.namespace.junction import Location
@@ -373,6 +373,10 @@ class FileSystem:
         for handle in list(self._listings):
             await self.releasedir(handle)
         await self._files.close_all()
+
+    def wire_names(self, names: Iterable[str]) -> list[str]:
+        """Names of files as they go on the wire. Raises PosixError: one can't."""
+        return [self._wire(os.fsencode(name)) for name in names]
 
     def has_open(self, uid: int) -> bool:
         """Whether a user has a file open."""

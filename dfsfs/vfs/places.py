@@ -33,7 +33,6 @@ from typing import TYPE_CHECKING, TypeVar
 from dfsfs.acting import caller
 from dfsfs.errors import DfsfsError, PosixError
 from dfsfs.namespace.junction import Covered, Location
-from dfsfs.smb.reparse import ReparseTag
 from dfsfs.unc import fold_name
 from dfsfs.vfs.looks import looked_at
 from dfsfs.vfs.nodes import NEVER, Node, NodeTable
@@ -296,7 +295,7 @@ class Places:
                     known.expires = origin.time + self.lifetime(known)
             self.proofs.note(known)
             return known
-        if self.follow_links and is_marked_link(entry.stat):
+        if self.follow_links and entry.stat.is_marked_link:
             node = self.link_node(folder, entry.name, self.location(folder).child(entry.name).unc)
             node.stat, node.expires = entry.stat, origin.time + self.lifetime(node)
             self.proofs.note(node)
@@ -472,15 +471,6 @@ class Places:
             except DfsfsError:
                 pass  # whoever enters the link will hear of it
         link.expires = self.clock() + self.lifetime(link)
-
-
-def is_marked_link(stat: FileStat) -> bool:
-    """Whether a listing says for sure that an entry is a DFS link.
-
-    The tag of DFS Replication is no proof: replicated folders have it, too. Such an entry is taken for a folder, and
-    for a link as soon as the server says so.
-    """
-    return stat.is_dfs_link and stat.reparse_tag == ReparseTag.DFS
 
 
 async def stat_of(attempt: Attempt) -> tuple[FileStat, UncPath]:

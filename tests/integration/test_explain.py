@@ -33,8 +33,10 @@ def test_a_path_with_two_targets(lab: Lab) -> None:
     for part in ("root referral", "link referral", "answers V3", "is a file of 16 bytes", "for 600 s"):
         assert part in result.stdout
     first, second = result.stdout.splitlines()[-2:]
-    assert first.startswith(f"  * //{lab.address('fs1')}/data/hello.txt: answers")
-    assert second.startswith(f"    //{lab.address('fs2')}/data/hello.txt: answers")
+    assert first.startswith(f"  * //{lab.address('fs1')}/data: answers in ")
+    assert "in use; SMB 3.1.1 at" in first and first.endswith("; NTLM as alice")
+    assert second.startswith(f"    //{lab.address('fs2')}/data: answers in ")
+    assert "number 2 in the order of the referral" in second
 
 
 def test_a_target_that_is_passed_over(lab: Lab) -> None:
@@ -53,7 +55,7 @@ def test_what_the_options_choose(lab: Lab) -> None:
 
 @pytest.mark.parametrize(
     ("path", "text"),
-    [("loop-a", "leads back to itself"), ("link-dead", "connection refused"), ("no/such/folder", "no/such/folder")],
+    [("loop-a", "leads back to itself"), ("link-dead", "Connection refused"), ("no/such/folder", "no/such/folder")],
 )
 def test_what_leads_nowhere_is_an_error_after_the_steps(lab: Lab, path: str, text: str) -> None:
     result = explain(lab, path)

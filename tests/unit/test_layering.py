@@ -26,8 +26,9 @@ BELOW: dict[str, frozenset[str]] = {
     "smb": frozenset({BASE}),
     "namespace": frozenset({BASE, "dfsc", "smb"}),
     "vfs": frozenset({BASE, "dfsc", "smb", "namespace"}),
-    "fuse": frozenset({BASE, "dfsc", "smb", "namespace", "vfs"}),
-    "cli": frozenset({BASE, "dfsc", "smb", "namespace", "vfs", "fuse"}),
+    "control": frozenset({BASE, "dfsc", "smb", "namespace", "vfs"}),
+    "fuse": frozenset({BASE, "dfsc", "smb", "namespace", "vfs", "control"}),
+    "cli": frozenset({BASE, "dfsc", "smb", "namespace", "vfs", "control", "fuse"}),
 }
 """Which layers a layer may import from, beside itself."""
 
@@ -52,6 +53,7 @@ PURE = frozenset(
         "dfsfs.errors",
         "dfsfs.ntstatus",
         "dfsfs.filetime",
+        "dfsfs.meters",
         "dfsfs.telemetry",
         "dfsfs.unc",
         "dfsfs.acting",
@@ -70,6 +72,8 @@ PURE = frozenset(
         "dfsfs.smb.protocol",
         "dfsfs.smb.credentials",
         "dfsfs.smb.names",
+        "dfsfs.namespace.choices",
+        "dfsfs.control.protocol",
         "dfsfs.vfs.nodes",
         "dfsfs.vfs.mapping",
         "dfsfs.vfs.nextfile",

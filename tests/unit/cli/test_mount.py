@@ -325,13 +325,15 @@ def test_a_mistake_is_answered_without_loading_the_file_system() -> None:
 
 def test_dfsfs(capsys: pytest.CaptureFixture[str]) -> None:
     assert dfsfs_main.main(["--version"]) == 0
-    assert capsys.readouterr().out == f"dfsfs {dfsfs.__version__}\n"
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[0] == f"dfsfs {dfsfs.__version__}"
+    assert {line.split()[0] for line in shown} >= {"pyfuse3", "libfuse", "kernel", "trio"}
     assert dfsfs_main.main(["--help"]) == 0
-    assert "dfsfs mount //SERVER/NAMESPACE" in capsys.readouterr().out
+    assert "mounts a namespace or a share" in capsys.readouterr().out
     assert dfsfs_main.main([]) == 1
     assert capsys.readouterr().err == "dfsfs: a command is needed; see dfsfs --help\n"
-    assert dfsfs_main.main(["status"]) == 1
-    assert "there is no command 'status'" in capsys.readouterr().err
+    assert dfsfs_main.main(["statsu"]) == 1
+    assert "there is no command 'statsu'" in capsys.readouterr().err
     assert dfsfs_main.main(["mount", "//srv", "/m"]) == 1
     assert "//srv names a server only" in capsys.readouterr().err
 

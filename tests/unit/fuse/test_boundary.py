@@ -12,11 +12,15 @@ from pyfuse3 import FUSEError
 
 from dfsfs.errors import PosixError, SmbError
 from dfsfs.fuse.boundary import guarded, quiet
+from dfsfs.meters import Meters
 from dfsfs.ntstatus import NtStatus
 
 
 class Handlers:
     deadline = 30.0
+
+    def __init__(self) -> None:
+        self.meters = Meters()
 
     @guarded
     async def do(self, error: BaseException | None, value: int = 0) -> int:
@@ -57,6 +61,18 @@ async def test_every_error_is_an_errno(
     assert caught.value.errno == code
     assert bool(caplog.records) is logged
     await Handlers().tell(error)
+
+
+async def test_requests_are_measured(autojump_clock: trio.testing.MockClock) -> None:
+    handlers = Handlers()
+    await handlers.do(None)
+    with pytest.raises(FUSEError):
+        await handlers.do(PosixError(errno.EXDEV, "x"))
+    with pytest.raises(FUSEError):
+        await handlers.hang()
+    done, hung = handlers.meters.of("do"), handlers.meters.of("hang")
+    assert (done.count, done.failed, hung.count, hung.failed) == (2, 1, 1, 1)
+    assert handlers.meters.errors == {"EXDEV": 1, "ETIMEDOUT": 1}
 
 
 async def test_a_status_that_nobody_knows_is_named_once(caplog: pytest.LogCaptureFixture) -> None:

@@ -1,0 +1,124 @@
+"""The command `dfsfs bugreport`: what whoever looks into a problem needs to know, in one file, without secrets.
+
+What it holds: versions; the system; the mounts of dfsfs with the reports of their programs; lines of fstab and
+fuse.conf that matter, without passwords; the last messages of dfsfs in the journal. Names of servers, shares and users
+are in it, names and contents of files are not.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dfsfs.cli.command import Command, Parser
+from dfsfs.cli.messages import SUCCESS, SYSTEM_ERROR, MountError
+from dfsfs.cli.versions import versions
+from dfsfs.config import without_secrets
+from dfsfs.control.client import ask
+from dfsfs.control.places import our_mounts
+from dfsfs.control.protocol import ControlError
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Sequence
+
+MESSAGES = 500
+"""Lines of the journal."""
+_FSTAB_TYPES = re.compile(r"\s(fuse\.)?dfsfs\s")
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        "bugreport",
+        "collects what a report of a problem needs, without secrets",
+        about="Collects what a report of a problem needs, without secrets: versions, mounts and what their programs "
+        "say, lines of fstab, the last messages. Names of servers and users are in it; have a look before you send it.",
+    )
+    parser.add_argument("-o", "--output", metavar="FILE", help="where to write it; without, dfsfs-bugreport-TIME.json")
+    return parser
+
+
+def _run(arguments: argparse.Namespace, _: Sequence[str]) -> int:
+    path = Path(arguments.output or time.strftime("dfsfs-bugreport-%Y%m%d-%H%M%S.json"))
+    text = json.dumps(collect(), indent=2, ensure_ascii=False) + "\n"
+    try:
+        if str(path) == "-":
+            print(text, end="")
+            return SUCCESS
+        with open(path, "x", encoding="utf-8", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
+            file.write(text)
+    except OSError as error:
+        raise MountError(SYSTEM_ERROR, f"{path} can't be written: {error.strerror}") from None
+    print(f"written to {path}; it names servers, shares and users, so look through it before you send it")
+    return SUCCESS
+
+
+def collect() -> dict[str, Any]:
+    """The report."""
+    return {
+        "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "versions": versions(),
+        "system": {
+            "release": _read("/etc/os-release"),
+            "machine": platform.machine(),
+            "processors": os.cpu_count(),
+            "user": os.geteuid(),
+            "fusermount3": shutil.which("fusermount3"),
+            "mount helper": _link("/sbin/mount.dfsfs"),
+            "fuse.conf": _read("/etc/fuse.conf"),
+        },
+        "fstab": [clean_fstab(line) for line in (_read("/etc/fstab") or "").splitlines() if _FSTAB_TYPES.search(line)],
+        "mounts": [_mount(entry) for entry in our_mounts()],
+        "messages": _messages(),
+    }
+
+
+def clean_fstab(line: str) -> str:
+    """A line of fstab without the passwords in its options."""
+    fields = re.split(r"(\s+)", line.strip())
+    if len(fields) > 6:
+        clean, found = without_secrets(fields[6])
+        fields[6] = clean + (",password=***" if found is not None else "")
+    return "".join(fields)
+
+
+def _mount(entry: Any) -> dict[str, Any]:
+    about: dict[str, Any] = {"path": entry.mountpoint, "unc": entry.source, "owner": entry.owner}
+    for command in ("status", "cache.show", "domain.show"):
+        try:
+            about[command] = ask(entry, command)
+        except ControlError as error:
+            about[command] = f"no answer: {error}"
+    return about
+
+
+def _read(path: str) -> str | None:
+    try:
+        return Path(path).read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        return None if isinstance(error, FileNotFoundError) else f"({error.strerror})"
+
+
+def _link(path: str) -> str | None:
+    return os.path.realpath(path) if os.path.lexists(path) else None
+
+
+def _messages() -> list[str] | str:
+    if shutil.which("journalctl") is None:
+        return "there is no journalctl here"
+    words = ["journalctl", "--no-pager", "-q", "-n", str(MESSAGES), "-t", "mount.dfsfs"]
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, errors="replace", timeout=20, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"journalctl: {error}"
+    return done.stdout.splitlines() if done.returncode == 0 else done.stderr.strip()
+
+
+BUGREPORT = Command("bugreport", _parser, _run)

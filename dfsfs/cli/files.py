@@ -1,0 +1,130 @@
+"""The commands `dfsfs ls` and `dfsfs cat`: folders and files of a namespace without a mount, for scripts and rescue."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+from dfsfs.cli.command import Command, Parser, add_json, add_options, print_json, shown_size
+from dfsfs.cli.messages import MOUNT_FAILURE, SUCCESS, USAGE, MountError, one_line
+from dfsfs.cli.remote import Remote, config_for, options_hidden, run
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import AsyncIterator, Sequence
+
+    from dfsfs.namespace.junction import Attempt, Location
+    from dfsfs.smb.fscc import DirEntry
+    from dfsfs.smb.wire import Buffer
+
+PIECE = 8 * 1024 * 1024
+"""Bytes that are read at once, in several requests under way together."""
+
+
+# -- ls ---------------------------------------------------------------------------------------------------------------
+
+
+def _ls_parser() -> Parser:
+    parser = Parser("ls", "lists a folder of a namespace without mounting it")
+    parser.add_argument("path", metavar="//SERVER/NAMESPACE[/FOLDER...]")
+    parser.add_argument("-l", "--long", action="store_true", help="show sizes and times too")
+    add_options(parser)
+    add_json(parser)
+    return parser
+
+
+def _ls(arguments: argparse.Namespace, words: Sequence[str]) -> int:
+    options_hidden(arguments, ["ls", *words])
+    rows = run(config_for(arguments.path, arguments), _list)
+    if arguments.json:
+        print_json(rows)
+        return SUCCESS
+    for row in rows:
+        name = one_line(row["name"]) + {"folder": "/", "link": "/", "special": "@"}.get(row["kind"], "")
+        if arguments.long:
+            changed = time.strftime("%Y-%m-%d %H:%M", time.localtime(row["modified"]))
+            size = shown_size(row["size"]) if row["kind"] == "file" else row["kind"]
+            print(f"{size:>10}  {changed}  {name}")
+        else:
+            print(name)
+    return SUCCESS
+
+
+async def _list(remote: Remote) -> list[dict[str, Any]]:
+    location, stat = await remote.namespace.find(remote.path(remote.config.unc))
+    if not stat.is_directory:
+        return [_row(remote, location.components[-1] if location.components else "", stat)]
+    rows = [_row(remote, entry.name, entry.stat) for entry in await remote.namespace.run(location, _entries)]
+    return sorted(rows, key=lambda row: str(row["name"]).casefold())
+
+
+async def _entries(attempt: Attempt) -> list[DirEntry]:
+    return [entry async for batch in attempt.tree.list(attempt.path) for entry in batch]
+
+
+def _row(remote: Remote, name: str, stat: Any) -> dict[str, Any]:
+    """An entry of a folder. Times in seconds since 1970, sizes in bytes."""
+    shown = remote.names.from_wire(name)
+    kind = "link" if stat.is_marked_link else "folder" if stat.is_directory else "special" if stat.special else "file"
+    return {
+        "name": name if shown is None else shown.decode("utf-8", "backslashreplace"),
+        "kind": kind,
+        "size": stat.size,
+        "modified": stat.written / 1e9,
+    }
+
+
+# -- cat --------------------------------------------------------------------------------------------------------------
+
+
+def _cat_parser() -> Parser:
+    parser = Parser("cat", "writes a file of a namespace to stdout without mounting it")
+    parser.add_argument("path", metavar="//SERVER/NAMESPACE/FILE")
+    add_options(parser)
+    return parser
+
+
+def _cat(arguments: argparse.Namespace, words: Sequence[str]) -> int:
+    options_hidden(arguments, ["cat", *words])
+    run(config_for(arguments.path, arguments), _write_out)
+    sys.stdout.buffer.flush()
+    return SUCCESS
+
+
+async def _write_out(remote: Remote) -> None:
+    import trio
+
+    location, stat = await remote.namespace.find(remote.path(remote.config.unc))
+    if stat.is_directory:
+        raise MountError(USAGE, f"{remote.config.unc} is a folder; see dfsfs ls")
+    async for piece in _pieces(remote, location):
+        await trio.to_thread.run_sync(sys.stdout.buffer.write, piece)
+
+
+async def _pieces(remote: Remote, location: Location) -> AsyncIterator[Buffer]:
+    """A file from its beginning to its end, read on whatever target answers, as long as it is the same file."""
+    from dfsfs.smb.wire import Access, CreateDisposition
+
+    version: tuple[int, int] | None = None
+    offset = 0
+
+    async def read(attempt: Attempt) -> Buffer:
+        nonlocal version
+        file = await attempt.tree.open(attempt.path, access=Access.READ, disposition=CreateDisposition.OPEN)
+        try:
+            now = (file.stat.size, file.stat.written)
+            if version is not None and now != version:
+                raise MountError(MOUNT_FAILURE, f"{location.unc} has changed while it was read")
+            version = now
+            return await file.read(offset, PIECE)
+        finally:
+            await file.close()
+
+    while data := await remote.namespace.run(location, read):
+        yield data
+        offset += len(data)
+
+
+LS = Command("ls", _ls_parser, _ls)
+CAT = Command("cat", _cat_parser, _cat)

@@ -1,0 +1,27 @@
+"""The commands of `dfsfs`, in the order in which help shows them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dfsfs.cli.bugreport import BUGREPORT
+from dfsfs.cli.completion import COMPLETION
+from dfsfs.cli.copy import COPY
+from dfsfs.cli.explain import EXPLAIN
+from dfsfs.cli.files import CAT, LS
+from dfsfs.cli.login import LOGIN, LOGOUT
+from dfsfs.cli.namespaces import CHECK, TREE
+from dfsfs.cli.running import CACHE, DOMAIN, DRAIN, STATUS, TARGET
+
+if TYPE_CHECKING:
+    from dfsfs.cli.command import Command
+
+COMMANDS: tuple[Command, ...] = (
+    *(STATUS, EXPLAIN, CHECK, TREE, LS, CAT, COPY, TARGET, DRAIN, CACHE, DOMAIN, LOGIN, LOGOUT),
+    *(BUGREPORT, COMPLETION),
+)
+
+
+def find(name: str) -> Command | None:
+    """The command of that name."""
+    return next((command for command in COMMANDS if command.name == name), None)

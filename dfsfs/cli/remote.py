@@ -1,0 +1,114 @@
+"""For commands that go to servers themselves, without a mount: they log in as mount.dfsfs would, work, and log off."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+from dfsfs.cli.command import warn
+from dfsfs.cli.configure import configure, hide_passwords
+from dfsfs.cli.messages import MountError, describe
+from dfsfs.config import parse_options, parse_unc
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+
+    from dfsfs.config.model import MountConfig
+    from dfsfs.namespace.client import Namespace
+    from dfsfs.smb.pool import Pool
+    from dfsfs.smb.tickets import KdcPreference
+    from dfsfs.unc import UncPath
+    from dfsfs.vfs.mapping import NameMapping
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Remote:
+    """A namespace, ready to be asked. `names` maps names of files as a mount with these options would."""
+
+    config: MountConfig
+    pool: Pool
+    namespace: Namespace
+    names: NameMapping
+
+    def path(self, unc: UncPath) -> UncPath:
+        """A path with its names as they go on the wire. Raises PosixError."""
+        import os
+
+        inner = [self.names.to_wire(os.fsencode(name)) for name in unc.components[2:]]
+        return unc.share.join(inner)
+
+
+def options_hidden(arguments: argparse.Namespace, words: Sequence[str]) -> None:
+    """Gets passwords out of the command line, which starts this program anew if there are any."""
+    texts = tuple(arguments.options)
+    others = _without_options(words)
+    hide_passwords(texts, words, lambda clean: [*others, *(word for text in clean for word in ("-o", text))])
+
+
+def _without_options(words: Sequence[str]) -> list[str]:
+    """The words but for -o and its values. What follows `--` stays behind it."""
+    rest: list[str] = []
+    skip = False
+    for index, word in enumerate(words):
+        if word == "--":
+            return [*rest, *words[index + 1 :]]
+        if skip or word in ("-o", "--options"):
+            skip = not skip
+        elif not word.startswith(("-o", "--options=")):
+            rest.append(word)
+    return rest
+
+
+def config_for(text: str, arguments: argparse.Namespace) -> MountConfig:
+    """The configuration for a UNC path and the options of the command. Raises ConfigError, MountError."""
+    return configure(parse_unc(text), parse_options(tuple(arguments.options)), warn)
+
+
+def run(config: MountConfig, work: Callable[[Remote], Awaitable[T]]) -> T:
+    """The result of some work in a namespace.
+
+    Raises:
+        MountError: what the work raised, in words and with an exit code.
+    """
+    import trio
+
+    from dfsfs.smb.credentials import KerberosCredentials
+    from dfsfs.smb.tickets import KdcPreference
+
+    async def working() -> T:
+        async with _connected(config, kdcs) as remote:
+            return await work(remote)
+
+    try:
+        kdcs = KdcPreference() if isinstance(config.credentials, KerberosCredentials) else None
+        return trio.run(working, strict_exception_groups=True)
+    except BaseExceptionGroup as errors:
+        interrupted = errors.subgroup((KeyboardInterrupt, SystemExit))
+        if interrupted is not None:
+            raise KeyboardInterrupt from None
+        raise _in_words(errors, config) from errors
+    except Exception as error:
+        raise _in_words(error, config) from error
+
+
+def _in_words(error: BaseException, config: MountConfig) -> MountError:
+    verdict = describe(error, config)
+    return MountError(verdict.code, verdict.text)
+
+
+@asynccontextmanager
+async def _connected(config: MountConfig, kdcs: KdcPreference | None) -> AsyncIterator[Remote]:
+    from functools import partial
+
+    from dfsfs.fuse.session import make_names, make_namespace, referral_settings, tell_kdcs, transport_settings
+    from dfsfs.smb.pool import Pool
+
+    async with Pool(transport_settings(config), config.credentials) as pool:
+        namespace = make_namespace(config, pool, referral_settings(config))
+        if kdcs is not None:
+            namespace.discovery.on_found = partial(tell_kdcs, kdcs)
+        yield Remote(config, pool, namespace, make_names(config))

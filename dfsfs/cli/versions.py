@@ -1,0 +1,38 @@
+"""What is installed here: `dfsfs --version`."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+from importlib import metadata
+
+import dfsfs
+
+LIBRARIES = ("pyfuse3", "trio", "pyspnego", "krb5", "cryptography", "dnspython")
+
+
+def versions() -> dict[str, str]:
+    """The versions of dfsfs and of what it stands on, by name; what is not installed says so."""
+    found = {"dfsfs": dfsfs.__version__, "Python": platform.python_version()}
+    for name in LIBRARIES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return {**found, "libfuse": _libfuse(), "kernel": os.uname().release}
+
+
+def versions_text() -> str:
+    """The same, a line each."""
+    return "\n".join(f"{name} {version}" for name, version in versions().items())
+
+
+def _libfuse() -> str:
+    """The library's own word for its version."""
+    try:
+        library = ctypes.CDLL("libfuse3.so.3")
+        library.fuse_pkgversion.restype = ctypes.c_char_p
+        return str(library.fuse_pkgversion().decode())
+    except (OSError, AttributeError):
+        return "not installed"

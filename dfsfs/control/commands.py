@@ -1,0 +1,241 @@
+"""The commands that a running mount understands, by their names on the control socket.
+
+    status                          everything on one page
+    cache.show, cache.flush         [prefix]: the referral cache
+    domain.show, domain.flush       the domains and their controllers
+    target.list                     path: the targets of the link that a path is in
+    target.set                      path, target (a server, or a whole path): the one to use from now on
+    target.unset                    path: the namespace decides again
+    drain, undrain                  host: no link stays on that server if it has another one; links may go there again
+    explain                         path, [all_roots]: how it is resolved
+    refresh                         nothing is forgotten that works; the next access has the referrals asked for anew
+
+A path is below the mount point, or a UNC path.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from dfsfs.control import report
+from dfsfs.control.protocol import FAILED, WRONG, ControlError, Request
+from dfsfs.errors import DfsfsError
+from dfsfs.namespace.explain import ask_all_roots, explain
+from dfsfs.namespace.targets import targets_for
+from dfsfs.unc import UncError, UncPath, fold_name
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from dfsfs.control.report import Mount
+    from dfsfs.namespace.junction import Junction
+
+    Arguments = Mapping[str, str]
+    Command = Callable[[Mount, Arguments], Awaitable[Any]]
+
+
+async def answer(mount: Mount, request: Request) -> Any:
+    """Carries a request out. Raises ControlError or DfsfsError."""
+    if request.command not in COMMANDS:
+        raise ControlError(f"there is no command {request.command!r}", WRONG)
+    command, known = COMMANDS[request.command]
+    unknown = set(request.arguments) - set(known)
+    if unknown:
+        raise ControlError(f"{request.command} has no argument {min(unknown)!r}", WRONG)
+    return await command(mount, request.arguments)
+
+
+async def _status(mount: Mount, _: Arguments) -> Any:
+    return report.status(mount)
+
+
+async def _show_cache(mount: Mount, arguments: Arguments) -> Any:
+    return report.cache(mount, _prefix(mount, arguments))
+
+
+async def _flush_cache(mount: Mount, arguments: Arguments) -> Any:
+    return {"flushed": mount.namespace.flush(_prefix(mount, arguments))}
+
+
+async def _show_domains(mount: Mount, _: Arguments) -> Any:
+    return report.domains(mount)
+
+
+async def _flush_domains(mount: Mount, _: Arguments) -> Any:
+    return {"flushed": await mount.namespace.flush_domains()}
+
+
+async def _explain(mount: Mount, arguments: Arguments) -> Any:
+    path = _path(mount, arguments)
+    found = await explain(mount.namespace, mount.pool, path, mount.clock)
+    told = report.explanation(found, mount.pool.sessions())
+    if arguments.get("all_roots"):
+        told["all_roots"] = report.roots(await ask_all_roots(mount.namespace, found.link or path))
+    return told
+
+
+async def _list_targets(mount: Mount, arguments: Arguments) -> Any:
+    prefix, junctions = await _link(mount, arguments)
+    return _targets(mount, prefix, junctions)
+
+
+async def _set_target(mount: Mount, arguments: Arguments) -> Any:
+    prefix, junctions = await _link(mount, arguments)
+    target = _chosen(_all_targets(junctions), arguments.get("target", ""), prefix)
+    choices = mount.namespace.choices
+    if choices.is_drained(target):
+        raise ControlError(f"{target.host} is drained; dfsfs drain --undo {target.host} first")
+    moved = [await mount.namespace.move(junction, target) for junction in junctions]
+    if not all(moved):
+        raise ControlError(f"{target} does not answer, so {prefix} stays where it is")
+    choices.chosen[prefix] = target
+    return _targets(mount, prefix, junctions)
+
+
+async def _unset_target(mount: Mount, arguments: Arguments) -> Any:
+    prefix, junctions = await _link(mount, arguments)
+    mount.namespace.choices.chosen.pop(prefix, None)
+    for junction in junctions:
+        mount.namespace.reconsider(junction)
+    return _targets(mount, prefix, junctions)
+
+
+async def _drain(mount: Mount, arguments: Arguments) -> Any:
+    host = _host(arguments)
+    choices = mount.namespace.choices
+    known = {target.host for junction in mount.namespace.junctions() for target in _all_targets([junction])}
+    full = next((name for name in known if _is_named(name, host)), host)
+    choices.drained.add(fold_name(full))
+    links = []
+    for junction in mount.namespace.junctions():
+        if junction.binding is None or not choices.is_drained(junction.binding.target):
+            continue
+        old = junction.binding.target
+        others = [target for target in _all_targets([junction]) if not choices.is_drained(target)]
+        for target in others:
+            if await mount.namespace.move(junction, target):
+                break
+        now = junction.binding.target if junction.binding is not None else None
+        links.append({"path": str(junction.prefix), "from": str(old), "to": str(now) if now != old else None})
+    return {"host": full, "links": links}
+
+
+async def _undrain(mount: Mount, arguments: Arguments) -> Any:
+    host = _host(arguments)
+    drained = mount.namespace.choices.drained
+    full = next((name for name in drained if _is_named(name, host)), None)
+    if full is None:
+        raise ControlError(f"{host} is not drained", WRONG)
+    drained.discard(full)
+    for junction in mount.namespace.junctions():
+        mount.namespace.reconsider(junction)
+    return {"host": full}
+
+
+async def _refresh(mount: Mount, _: Arguments) -> Any:
+    return {"flushed": mount.namespace.flush()}
+
+
+COMMANDS: Mapping[str, tuple[Command, tuple[str, ...]]] = {
+    "status": (_status, ()),
+    "cache.show": (_show_cache, ("prefix",)),
+    "cache.flush": (_flush_cache, ("prefix",)),
+    "domain.show": (_show_domains, ()),
+    "domain.flush": (_flush_domains, ()),
+    "target.list": (_list_targets, ("path",)),
+    "target.set": (_set_target, ("path", "target")),
+    "target.unset": (_unset_target, ("path",)),
+    "drain": (_drain, ("host",)),
+    "undrain": (_undrain, ("host",)),
+    "explain": (_explain, ("path", "all_roots")),
+    "refresh": (_refresh, ()),
+}
+"""Each command with the names of its arguments."""
+
+
+# -- arguments --------------------------------------------------------------------------------------------------------
+
+
+def _path(mount: Mount, arguments: Arguments) -> UncPath:
+    """The namespace path that an argument names."""
+    text = arguments.get("path", "")
+    try:
+        if text.startswith(("//", "\\\\")):
+            return UncPath.parse(text)
+        names = mount.filesystem.wire_names(part for part in text.split("/") if part not in ("", "."))
+        return mount.config.unc.join(names)
+    except (UncError, DfsfsError) as error:
+        raise ControlError(str(error), WRONG) from None
+
+
+def _prefix(mount: Mount, arguments: Arguments) -> UncPath | None:
+    text = arguments.get("prefix", "")
+    return _path(mount, {"path": text}) if text else None
+
+
+def _host(arguments: Arguments) -> str:
+    host = arguments.get("host", "").strip("/\\")
+    if not host:
+        raise ControlError("a server is needed", WRONG)
+    return host
+
+
+async def _link(mount: Mount, arguments: Arguments) -> tuple[UncPath, list[Junction]]:
+    """The root or link that a path is in, and its junctions: one, or one for each user."""
+    path = _path(mount, arguments)
+    try:
+        location, _ = await mount.namespace.find(path)
+    except DfsfsError as error:
+        known = mount.namespace.nearest(path)
+        if known is None or known.junction.resolution is None:
+            raise ControlError(str(error), FAILED) from None
+        location = known
+    prefix = location.shared.prefix
+    return prefix, [junction for junction in mount.namespace.junctions() if junction.prefix == prefix]
+
+
+def _all_targets(junctions: list[Junction]) -> list[UncPath]:
+    """The targets of a link's junctions, in the order of the referral."""
+    resolutions = [(junction, junction.resolution) for junction in junctions if junction.resolution is not None]
+    return list(dict.fromkeys(target for junction, found in resolutions for target in targets_for(junction, found)))
+
+
+def _chosen(targets: list[UncPath], text: str, prefix: UncPath) -> UncPath:
+    """The target that a text names: a path, or a server in its short or long form."""
+    if text.startswith(("//", "\\\\")):
+        try:
+            wanted = UncPath.parse(text)
+        except UncError as error:
+            raise ControlError(str(error), WRONG) from None
+        found = [target for target in targets if target == wanted]
+    else:
+        found = [target for target in targets if _is_named(target.host, text)]
+    if len(found) == 1:
+        return found[0]
+    shown = ", ".join(map(str, targets))
+    if found:
+        raise ControlError(f"{text} is the server of {len(found)} targets of {prefix}; name one of {shown}", WRONG)
+    raise ControlError(f"{text or 'nothing'} is no target of {prefix}; these are: {shown}", WRONG)
+
+
+def _is_named(host: str, text: str) -> bool:
+    """Whether a server is called that, in full or by the first part of its name."""
+    known, wanted = fold_name(host), fold_name(text)
+    return known == wanted or known.split(".")[0] == wanted
+
+
+def _targets(mount: Mount, prefix: UncPath, junctions: list[Junction]) -> dict[str, Any]:
+    choices = mount.namespace.choices
+    current = {junction.binding.target for junction in junctions if junction.binding is not None}
+    return {
+        "path": str(prefix),
+        "targets": [
+            {
+                "path": str(target),
+                "in_use": target in current,
+                "chosen": choices.chosen.get(prefix) == target,
+                "drained": choices.is_drained(target),
+            }
+            for target in _all_targets(junctions)
+        ],
+    }

@@ -1,0 +1,99 @@
+"""Where the control socket of a mount is, and which mount a path is in.
+
+The socket of a mount is named after the device number of its file system, which no two mounts of a running system
+share: /run/dfsfs/0-53.sock for root's mounts, $XDG_RUNTIME_DIR/dfsfs/0-53.sock for those of others. The mount of a path
+is found in the kernel's list of mounts, so that nobody has to touch a mount that may not answer.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+TYPE = "fuse.dfsfs"
+"""What the kernel calls our mounts."""
+ROOTS_FOLDER = "/run/dfsfs"
+_OCTAL = re.compile(r"\\([0-7]{3})")
+
+
+@dataclass(frozen=True, slots=True)
+class MountEntry:
+    """A mount of the kernel's list. `device` as MAJOR:MINOR; `owner`: the user who mounted it."""
+
+    device: str
+    mountpoint: str
+    kind: str
+    source: str
+    owner: int
+
+
+def parse_mounts(mountinfo: str) -> list[MountEntry]:
+    """The mounts in the text of /proc/PID/mountinfo (proc(5)), the one on top last."""
+    found = []
+    for line in mountinfo.splitlines():
+        before, dash, after = line.partition(" - ")
+        fields, rest = before.split(" "), after.split(" ")
+        if dash and len(fields) > 5 and len(rest) > 2:
+            owner = re.search(r"(?:^|,)user_id=(\d+)", rest[2])
+            found.append(
+                MountEntry(
+                    device=fields[2],
+                    mountpoint=_unescaped(fields[4]),
+                    kind=rest[0],
+                    source=_unescaped(rest[1]),
+                    owner=int(owner[1]) if owner else 0,
+                )
+            )
+    return found
+
+
+def mounts() -> list[MountEntry]:
+    """The mounts that this process sees. Raises OSError."""
+    return parse_mounts(Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape"))
+
+
+def our_mounts() -> list[MountEntry]:
+    """Those of dfsfs. Raises OSError."""
+    return [entry for entry in mounts() if entry.kind == TYPE]
+
+
+def device_of(mountpoint: str) -> str | None:
+    """The device number of the mount on top at a mount point, MAJOR:MINOR. Raises OSError."""
+    return next((entry.device for entry in reversed(mounts()) if entry.mountpoint == mountpoint), None)
+
+
+def mount_of(path: str, entries: list[MountEntry]) -> MountEntry | None:
+    """The mount that an absolute path without links is in: the one on top at the longest mount point above it."""
+    best: MountEntry | None = None
+    for entry in entries:
+        top = entry.mountpoint.rstrip("/")
+        if (path == top or path.startswith(top + "/")) and (
+            best is None or len(top) >= len(best.mountpoint.rstrip("/"))
+        ):
+            best = entry
+    return best
+
+
+def folder_for(owner: int) -> str | None:
+    """Where the sockets of a user's mounts are; None if there is no place for them."""
+    if owner == 0:
+        return ROOTS_FOLDER
+    runtime = os.environ.get("XDG_RUNTIME_DIR", "") if owner == os.geteuid() else f"/run/user/{owner}"
+    return os.path.join(runtime, "dfsfs") if runtime.startswith("/") and os.path.isdir(runtime) else None
+
+
+def socket_name(device: str) -> str:
+    """The name of the socket of the mount with a device number."""
+    return device.replace(":", "-") + ".sock"
+
+
+def socket_of(entry: MountEntry) -> str | None:
+    """The socket of a mount; None if there is no place for one."""
+    folder = folder_for(entry.owner)
+    return None if folder is None else os.path.join(folder, socket_name(entry.device))
+
+
+def _unescaped(text: str) -> str:
+    return _OCTAL.sub(lambda match: chr(int(match[1], 8)), text)

@@ -1,0 +1,172 @@
+"""The mount's end of the control socket.
+
+The socket belongs to the owner of the mount and may be used by them and by root, whoever got at it: the kernel says who
+is at the other end (unix(7), SO_PEERCRED). A connection is one request and one answer, has a time limit, and runs in a
+task of its own beside the file system, which never waits for one. More than CONNECTIONS at a time wait their turn.
+
+What is left of a mount that was killed is a socket at which nobody listens; the next mount with the same device number
+takes its place.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import socket
+import stat
+import struct
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from dfsfs.control.places import folder_for, socket_name
+from dfsfs.control.protocol import (
+    MAX_ANSWER,
+    MAX_REQUEST,
+    WRONG,
+    ControlError,
+    Request,
+    decode_request,
+    encode_error,
+    encode_result,
+)
+from dfsfs.errors import DfsfsError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    Answer = Callable[[Request], Awaitable[Any]]
+    """Carries a request out. Raises ControlError or DfsfsError."""
+
+log = logging.getLogger("dfsfs.control")
+
+CONNECTIONS = 8
+BACKLOG = 128
+"""Connections that may wait for their turn. One more is refused at once: connect(2) on such a socket does not wait."""
+RECEIVING = 5.0
+"""Seconds for a request to come, and for the answer to be taken."""
+ANSWERING = 300.0
+"""Seconds for a command: one that tries all targets of a link waits for those that are down."""
+_PEER = struct.Struct("3i")
+"""pid, uid, gid (unix(7))."""
+
+
+class NoPlace(Exception):
+    """There is no folder for the socket, or none that is safe. The text says why."""
+
+
+def open_socket(device: str, owner: int) -> tuple[socket.socket, str]:
+    """A listening socket for the mount with a device number, and its path.
+
+    Raises:
+        NoPlace: there is no folder for it, or one that others may change.
+    """
+    folder = folder_for(owner)
+    if folder is None:
+        raise NoPlace("XDG_RUNTIME_DIR names no folder")
+    path = os.path.join(folder, socket_name(device))
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    try:
+        _make_safe(folder, owner)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+        before = os.umask(0o177)
+        try:
+            listener.bind(path)
+        finally:
+            os.umask(before)
+        listener.listen(BACKLOG)
+        listener.setblocking(False)
+    except OSError as error:
+        listener.close()
+        raise NoPlace(f"{path}: {error.strerror or error}") from None
+    except NoPlace:
+        listener.close()
+        raise
+    return listener, path
+
+
+def _make_safe(folder: str, owner: int) -> None:
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(folder, 0o755)
+    about = os.lstat(folder)
+    if not stat.S_ISDIR(about.st_mode) or about.st_uid != owner or about.st_mode & 0o022:
+        raise NoPlace(f"{folder} is not a folder that only its owner may change")
+
+
+async def serve(listener: socket.socket, path: str, owner: int, answer: Answer) -> None:
+    """Answers at a socket until cancelled, then removes it."""
+    accepting = trio.socket.from_stdlib_socket(listener)
+    limit = trio.CapacityLimiter(CONNECTIONS)
+    try:
+        async with trio.open_nursery() as nursery:
+            while True:
+                await limit.acquire_on_behalf_of(token := object())
+                try:
+                    connection, _ = await accepting.accept()
+                except OSError as error:
+                    limit.release_on_behalf_of(token)
+                    log.warning("the control socket %s takes no connection: %s", path, error)
+                    await trio.sleep(1)
+                    continue
+                except BaseException:
+                    limit.release_on_behalf_of(token)
+                    raise
+                nursery.start_soon(_attend, connection, owner, answer, limit, token)
+    finally:
+        accepting.close()
+        with contextlib.suppress(OSError):
+            os.unlink(path)
+
+
+async def _attend(
+    connection: trio.socket.SocketType, owner: int, answer: Answer, limit: trio.CapacityLimiter, token: object
+) -> None:
+    """One connection from its beginning to its end."""
+    try:
+        with connection:
+            line = await _reply(connection, owner, answer)
+            with trio.move_on_after(RECEIVING):
+                await trio.SocketStream(connection).send_all(line)
+    except (OSError, trio.BrokenResourceError):
+        log.debug("who asked at the control socket has gone")
+    except Exception:
+        log.exception("a request at the control socket failed in an unexpected way")
+    finally:
+        limit.release_on_behalf_of(token)
+
+
+async def _reply(connection: trio.socket.SocketType, owner: int, answer: Answer) -> bytes:
+    """The line to answer with."""
+    _, uid, _ = _PEER.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))
+    if uid not in (0, owner):
+        log.warning("user %d may not use the control socket of user %d's mount", uid, owner)
+        return encode_error(ControlError("only the owner of the mount, or root, may ask it", WRONG))
+    try:
+        request = decode_request(await _receive(connection))
+        with trio.move_on_after(ANSWERING):
+            line = encode_result(await answer(request))
+            if len(line) > MAX_ANSWER:
+                raise ControlError("the answer is too long")
+            return line
+        raise ControlError(f"not done within {ANSWERING:g} seconds")
+    except ControlError as error:
+        return encode_error(error)
+    except DfsfsError as error:
+        return encode_error(ControlError(str(error)))
+    except Exception as error:
+        log.exception("a request at the control socket failed in an unexpected way")
+        return encode_error(ControlError(f"the mount failed in a way that it should not: {error!r}"))
+
+
+async def _receive(connection: trio.socket.SocketType) -> bytes:
+    line = b""
+    with trio.move_on_after(RECEIVING):
+        while not line.endswith(b"\n"):
+            data = await connection.recv(MAX_REQUEST)
+            line += data
+            if not data or len(line) > MAX_REQUEST:
+                raise ControlError("a request is one line of at most 64 KiB", WRONG)
+        return line
+    raise ControlError(f"no request within {RECEIVING:g} seconds", WRONG)

@@ -1,0 +1,158 @@
+"""How a path is resolved, step by step, and what can be said of each of its targets: for `dfsfs explain`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import trio
+
+from dfsfs.errors import DfsfsError
+from dfsfs.namespace.targets import targets_for
+from dfsfs.telemetry import collecting
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from dfsfs.dfsc.wire import ReferralResponse
+    from dfsfs.namespace.client import Namespace
+    from dfsfs.namespace.junction import Junction, Location
+    from dfsfs.smb.pool import Pool
+    from dfsfs.smb.users import UserPools
+    from dfsfs.telemetry import Event
+    from dfsfs.unc import UncPath
+
+PROBE_TIMEOUT = 10.0
+"""Seconds for one target."""
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """What a target of a path says. `seconds` is the time of one question and its answer on a connection that is there,
+    None if there was none. `problem` is empty where it answered.
+    """
+
+    target: UncPath
+    in_use: bool
+    seconds: float | None
+    problem: str
+    remark: str
+    """Why it is not the one in use, as far as that is a matter of order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """See the module's text. `seconds_left`: for how long the referral is good; None: it has no end, or there
+    is none.
+    """
+
+    path: UncPath
+    kind: str
+    problem: str
+    """Why the path can't be used; empty if it can."""
+    events: tuple[tuple[float, Event], ...]
+    """Each with the seconds since the beginning."""
+    link: UncPath | None
+    seconds_left: float | None
+    probes: tuple[Probe, ...]
+
+
+async def explain(
+    namespace: Namespace, pool: Pool | UserPools, path: UncPath, clock: Callable[[], float] = trio.current_time
+) -> Explanation:
+    """Resolves a path as an access to it would, and tries all its targets. Raises nothing of DfsfsError."""
+    kind, problem = "", ""
+    location: Location | None = None
+    with collecting(clock) as events:
+        try:
+            location, stat = await namespace.find(path)
+            kind = "folder" if stat.is_directory else f"file of {stat.size} bytes"
+        except DfsfsError as error:
+            problem = str(error)
+            location = namespace.nearest(path)
+    if location is None or location.junction.resolution is None:
+        return Explanation(path, kind, problem, tuple(events), None, None, ())
+    junction = location.junction
+    probes = await _probe_all(namespace, pool, junction, location.components)
+    referral = junction.resolution.referral if junction.resolution is not None else None
+    left = None if referral is None else referral.expires - clock()
+    return Explanation(path, kind, problem, tuple(events), junction.prefix, left, probes)
+
+
+async def _probe_all(
+    namespace: Namespace, pool: Pool | UserPools, junction: Junction, components: tuple[str, ...]
+) -> tuple[Probe, ...]:
+    assert junction.resolution is not None
+    targets = targets_for(junction, junction.resolution)
+    current = junction.binding.target if junction.binding is not None else None
+    found: dict[UncPath, Probe] = {}
+
+    async def one(place: int, target: UncPath) -> None:
+        seconds, problem = await _try(pool, target.join(components))
+        in_use = target == current
+        found[target] = Probe(target, in_use, seconds, problem, _remark(namespace, junction, target, place, in_use))
+
+    async with trio.open_nursery() as nursery:
+        for place, target in enumerate(targets, 1):
+            nursery.start_soon(one, place, target)
+    return tuple(found[target] for target in targets)
+
+
+def _remark(namespace: Namespace, junction: Junction, target: UncPath, place: int, in_use: bool) -> str:
+    choices = namespace.choices
+    if choices.is_drained(target):
+        return "its server is drained"
+    if choices.chosen.get(junction.prefix) == target:
+        return "chosen by hand"
+    if in_use:
+        return "in use"
+    return f"number {place} in the order of the referral"
+
+
+async def _try(pool: Pool | UserPools, path: UncPath) -> tuple[float | None, str]:
+    """The seconds that one question takes, and why it has no answer."""
+    try:
+        with trio.move_on_after(PROBE_TIMEOUT):
+            tree = await pool.tree(path.share)
+            begun = trio.current_time()
+            await tree.stat(path)
+            return trio.current_time() - begun, ""
+    except DfsfsError as error:
+        return None, str(error)
+    return None, f"no answer within {PROBE_TIMEOUT:g} s"
+
+
+@dataclass(frozen=True, slots=True)
+class RootAnswer:
+    """What one server of a namespace says of a link, for a comparison. `problem` is empty where it answered."""
+
+    host: str
+    asked: UncPath
+    response: ReferralResponse | None
+    problem: str
+
+
+async def ask_all_roots(namespace: Namespace, path: UncPath) -> tuple[RootAnswer, ...]:
+    """Asks each server of the path's namespace for its referral, past all caches.
+
+    Raises:
+        DfsfsError: nobody says which servers these are.
+    """
+    root = await namespace.resolve(path.share)
+    found: dict[UncPath, RootAnswer] = {}
+
+    async def one(target: UncPath) -> None:
+        place = target.join(path.components[2:])
+        try:
+            with trio.move_on_after(PROBE_TIMEOUT):
+                found[target] = RootAnswer(target.host, place, await namespace.ask(target.host, place), "")
+                return
+            found[target] = RootAnswer(target.host, place, None, f"no answer within {PROBE_TIMEOUT:g} s")
+        except DfsfsError as error:
+            found[target] = RootAnswer(target.host, place, None, str(error))
+
+    targets = [target.path for target in root.targets]
+    async with trio.open_nursery() as nursery:
+        for target in targets:
+            nursery.start_soon(one, target)
+    return tuple(found[target] for target in targets)

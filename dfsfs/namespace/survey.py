@@ -1,0 +1,92 @@
+"""A walk through a namespace: its folders and links, and where these lead. Nothing behind a link is looked at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import trio
+
+from dfsfs.errors import DfsfsError
+from dfsfs.namespace.junction import Covered
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from dfsfs.dfsc.walk import Resolution
+    from dfsfs.namespace.client import Namespace
+    from dfsfs.namespace.junction import Attempt, Location
+    from dfsfs.smb.fscc import DirEntry
+    from dfsfs.unc import UncPath
+
+AT_ONCE = 16
+"""Folders that are listed, and links that are resolved, at the same time."""
+
+
+@dataclass(frozen=True, slots=True)
+class FoundLink:
+    """A link. `problem` says why nobody knows where it leads; empty if somebody does."""
+
+    path: UncPath
+    resolution: Resolution | None
+    problem: str = ""
+
+
+@dataclass(slots=True)
+class Survey:
+    """What is in a namespace, in no order."""
+
+    root: UncPath
+    folders: list[UncPath] = field(default_factory=list)
+    links: list[FoundLink] = field(default_factory=list)
+    problems: list[tuple[UncPath, str]] = field(default_factory=list)
+    """Folders that can't be listed."""
+
+
+async def survey(namespace: Namespace, top: Location, found: Callable[[FoundLink], None] = lambda link: None) -> Survey:
+    """Walks through the folders at and below a place of a namespace. `found` is called with each link at once.
+
+    Raises:
+        DfsfsError: the place itself can't be listed.
+    """
+    result = Survey(top.unc)
+    limit = trio.CapacityLimiter(AT_ONCE)
+
+    async def link_at(place: Location) -> None:
+        async with limit:
+            try:
+                link = FoundLink(place.unc, await namespace.resolve_link(place.unc))
+            except DfsfsError as error:
+                link = FoundLink(place.unc, None, str(error))
+        result.links.append(link)
+        found(link)
+
+    async def folder_at(place: Location, nursery: trio.Nursery) -> None:
+        result.folders.append(place.unc)
+        try:
+            async with limit:
+                entries = await namespace.run(place, _entries)
+        except Covered:
+            result.folders.remove(place.unc)
+            nursery.start_soon(link_at, place)
+            return
+        except DfsfsError as error:
+            result.problems.append((place.unc, str(error)))
+            return
+        begin(place, entries, nursery)
+
+    def begin(place: Location, entries: list[DirEntry], nursery: trio.Nursery) -> None:
+        for entry in entries:
+            if entry.stat.is_marked_link:
+                nursery.start_soon(link_at, place.child(entry.name))
+            elif entry.stat.is_directory:
+                nursery.start_soon(folder_at, place.child(entry.name), nursery)
+
+    entries = await namespace.run(top, _entries)
+    async with trio.open_nursery() as nursery:
+        begin(top, entries, nursery)
+    return result
+
+
+async def _entries(attempt: Attempt) -> list[DirEntry]:
+    return [entry async for batch in attempt.tree.list(attempt.path) for entry in batch]

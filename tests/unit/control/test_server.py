@@ -1,0 +1,142 @@
+"""The two ends of a control socket, talking."""
+
+from __future__ import annotations
+
+import os
+import socket
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import trio
+
+from dfsfs.control import client, places, server
+from dfsfs.control.places import MountEntry
+from dfsfs.control.protocol import ControlError, Request
+from dfsfs.errors import SmbError
+from dfsfs.ntstatus import NtStatus
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+ENTRY = MountEntry("0:51", "/mnt/ns", places.TYPE, "//a/b", 0)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(places, "ROOTS_FOLDER", str(tmp_path / "dfsfs"))
+    return tmp_path / "dfsfs"
+
+
+async def answer(request: Request) -> Any:
+    match request.command:
+        case "say":
+            return dict(request.arguments)
+        case "refuse":
+            raise ControlError("no", 2)
+        case "fail":
+            raise SmbError(NtStatus.ACCESS_DENIED, "stat")
+        case "break":
+            raise KeyError("x")
+        case "much":
+            return "x" * 3_000_000
+        case _:
+            await trio.sleep_forever()
+
+
+@asynccontextmanager
+async def serving(device: str = ENTRY.device) -> AsyncIterator[str]:
+    listener, path = server.open_socket(device, 0)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(server.serve, listener, path, 0, answer)
+        yield path
+        nursery.cancel_scope.cancel()
+
+
+async def ask(command: str, **arguments: str) -> Any:
+    return await trio.to_thread.run_sync(partial(client.ask, ENTRY, command, **arguments))
+
+
+async def test_questions_and_answers(folder: Path) -> None:
+    async with serving() as path:
+        assert os.stat(path).st_mode & 0o777 == 0o600
+        assert await ask("say", a="ä", b="") == {"a": "ä", "b": ""}
+        assert len(await ask("much")) == 3_000_000
+        for command, text in (("refuse", "^no$"), ("fail", "stat: STATUS_ACCESS_DENIED"), ("break", "should not")):
+            with pytest.raises(ControlError, match=text):
+                await ask(command)
+    assert os.listdir(folder) == []
+
+
+async def test_many_at_once_and_one_that_hangs(folder: Path) -> None:
+    async with serving() as path:
+        silent = [socket.socket(socket.AF_UNIX) for _ in range(server.CONNECTIONS - 1)]
+        for one in silent:
+            one.connect(path)
+        async with trio.open_nursery() as nursery:
+            for _ in range(30):
+                nursery.start_soon(ask, "say")
+        for one in silent:
+            one.close()
+
+
+async def test_a_request_that_does_not_come_is_not_waited_for(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "RECEIVING", 0.05)
+    async with serving() as path:
+        async with await trio.open_unix_socket(path) as stream:
+            assert b"no request within" in await stream.receive_some()
+
+
+async def test_a_request_without_end_is_refused(folder: Path) -> None:
+    async with serving() as path:
+        stream = await trio.open_unix_socket(path)
+        async with stream:
+            await stream.send_all(b"x" * 70_000)
+            assert b"at most 64 KiB" in await stream.receive_some()
+
+
+async def test_a_command_has_a_time_limit(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "ANSWERING", 0.05)
+    async with serving():
+        with pytest.raises(ControlError, match=r"not done within 0\.05 seconds"):
+            await ask("hang")
+
+
+async def test_the_socket_of_a_dead_mount_is_replaced(folder: Path) -> None:
+    listener, _ = server.open_socket(ENTRY.device, 0)
+    listener.close()
+    with pytest.raises(ControlError, match="nobody answers for the mount on /mnt/ns"):
+        await ask("say")
+    async with serving():
+        assert await ask("say") == {}
+    with pytest.raises(ControlError, match="nobody answers"):
+        await ask("say")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+async def test_who_is_at_the_other_end_counts_and_not_who_may_open_the_socket(folder: Path) -> None:
+    folder.parent.chmod(0o755)
+    for parent in list(folder.parents)[1:3]:
+        parent.chmod(0o755)
+    async with serving() as path:
+        os.chmod(path, 0o666)
+        script = (
+            "import socket,sys; s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]);"
+            's.sendall(b\'{"version": 1, "command": "say"}\\n\'); print(s.recv(1000).decode())'
+        )
+        words = ["setpriv", "--reuid=65534", "--clear-groups", "/usr/bin/python3", "-c", script, path]
+        done = await trio.run_process(words, capture_stdout=True)
+        assert b"only the owner of the mount, or root" in done.stdout
+
+
+def test_a_folder_that_others_may_change_is_not_used(folder: Path) -> None:
+    folder.mkdir()
+    folder.chmod(0o777)
+    with pytest.raises(server.NoPlace, match="only its owner may change"):
+        server.open_socket("0:1", 0)
+    folder.rmdir()
+    folder.symlink_to(folder.parent)
+    with pytest.raises(server.NoPlace, match="only its owner may change"):
+        server.open_socket("0:1", 0)
