@@ -85,7 +85,7 @@ def clean_fstab(line: str) -> str:
     fields = re.split(r"(\s+)", line.strip())
     if len(fields) > 6:
         clean, found = without_secrets(fields[6])
-        fields[6] = clean + (",password=***" if found is not None else "")
+        fields[6] = ",".join([clean, *(f"{name}=***" for name in found)])
     return "".join(fields)
 
 

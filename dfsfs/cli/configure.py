@@ -9,14 +9,13 @@ import sys
 from typing import TYPE_CHECKING
 
 from dfsfs.cli import secrets
-from dfsfs.cli.kerberos import kerberos_login
 from dfsfs.config import ConfigError, Mounter, make_config, without_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from dfsfs.config.model import MountConfig, ParsedOptions
-    from dfsfs.smb.credentials import Login
+    from dfsfs.smb.credentials import Login, Secret
     from dfsfs.unc import UncPath
 
 
@@ -27,15 +26,18 @@ def hide_passwords(
 
     `texts` are those of its -o, `words` the whole command line, `rebuild` makes one of it with other texts.
     """
-    kept, password = [], None
+    kept: list[str] = []
+    found: dict[str, Secret] = {}
     for text in texts:
-        clean, found = without_secrets(text)
+        clean, here = without_secrets(text)
         kept.append(clean)
-        password = found if found is not None else password
-    if password is None and "PASSWD" in os.environ:
-        password = secrets.check_secret(os.environ["PASSWD"], "environment variable PASSWD")
-    if password is not None:
-        secrets.restart_without(words, rebuild(tuple(kept)), password)
+        found |= here
+    if "password" not in found and "PASSWD" in os.environ:
+        found["password"] = secrets.check_secret(os.environ["PASSWD"], "environment variable PASSWD")
+    if found:
+        variables = {"password": "PASSWD_FD", "password2": "PASSWD2_FD"}
+        passwords = {variables[name]: secret for name, secret in found.items()}
+        secrets.restart_without(words, rebuild(tuple(kept)), passwords)
 
 
 def configure(unc: UncPath, options: ParsedOptions, warn: Callable[[str], None]) -> MountConfig:
@@ -50,6 +52,8 @@ def configure(unc: UncPath, options: ParsedOptions, warn: Callable[[str], None])
     if options.security == "ntlmssp":
         credentials = secrets.obtain_credentials(options, str(unc), surroundings)
     else:
+        from dfsfs.cli.kerberos import kerberos_login  # needs the library of Kerberos, which others do not
+
         credentials = kerberos_login(options, surroundings)
     mounter = Mounter(
         os.getuid(), os.getgid(), lambda name: pwd.getpwnam(name).pw_uid, lambda name: grp.getgrnam(name).gr_gid

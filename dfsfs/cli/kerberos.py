@@ -38,7 +38,7 @@ def kerberos_login(options: ParsedOptions, surroundings: Surroundings) -> Kerber
         return KerberosCredentials(name, keytab=_keytab(options.keytab, surroundings))
     if options.ccache is not None:
         return KerberosCredentials(name, ccache=_cache(options.ccache), account=_account(options.ticket_user))
-    if password is not None:
+    if password:
         if not name:
             raise ConfigError("a password is given, and no user: username=NAME@REALM")
         return KerberosCredentials(name, password=password)

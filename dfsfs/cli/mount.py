@@ -35,6 +35,7 @@ from dfsfs.cli.messages import (
     describe,
     one_line,
 )
+from dfsfs.cli.remount import remount
 from dfsfs.config import ConfigError, parse_options, parse_unc
 from dfsfs.config.table import GROUPS, Policy
 
@@ -184,6 +185,8 @@ def _mount(arguments: Arguments, words: Sequence[str], backend: Backend) -> Verd
 
     if options.without_effect:
         warn("options that have no effect in dfsfs: " + ", ".join(options.without_effect))
+    if options.remount:
+        return remount(unc, arguments.mountpoint, arguments.options, options, warn)
     mountpoint = check_mountpoint(arguments.mountpoint)
     config = configure(unc, options, warn)
     backend.check(config, mountpoint)

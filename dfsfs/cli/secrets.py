@@ -53,11 +53,11 @@ def obtain_credentials(options: ParsedOptions, place: str, surroundings: Surroun
     """
     file = _file_of(options, surroundings)
     domain, username = _user(options, file, surroundings)
-    password = _given_password(options, file, surroundings)
+    password = Secret("") if options.guest else _given_password(options, file, surroundings)
     if password is None:
         user = f"{domain}\\{username}" if domain else username
         password = _asked(user, place, surroundings)
-    return Credentials(username, password, domain)
+    return Credentials(username, password, domain, _second_password(options, file, surroundings))
 
 
 def given_login(options: ParsedOptions, surroundings: Surroundings) -> tuple[str, str, Secret | None]:
@@ -85,6 +85,15 @@ def _given_password(options: ParsedOptions, file: CredentialsFile, surroundings:
     return file.password if found is None else found
 
 
+def _second_password(options: ParsedOptions, file: CredentialsFile, surroundings: Surroundings) -> Secret:
+    """The one of password2=, empty if there is none."""
+    if options.password2 is not None:
+        return options.password2
+    if "PASSWD2_FD" in surroundings.environ:
+        return _password_of_descriptor(surroundings.environ["PASSWD2_FD"], "PASSWD2_FD")
+    return file.password2 or Secret("")
+
+
 def _user(options: ParsedOptions, file: CredentialsFile, surroundings: Surroundings) -> tuple[str, str]:
     """Domain and name."""
     name, domain = options.username, options.domain
@@ -110,18 +119,21 @@ def _password_of_environment(surroundings: Surroundings) -> Secret | None:
     if "PASSWD" in environ:
         return check_secret(environ["PASSWD"], "environment variable PASSWD")
     if "PASSWD_FD" in environ:
-        number = environ["PASSWD_FD"]
-        if not number.isascii() or not number.isdigit() or len(number) > 9:
-            raise ConfigError("environment variable PASSWD_FD is not the number of a file descriptor")
-        what = f"file descriptor {number} (PASSWD_FD)"
-        try:
-            with open(int(number), "rb", buffering=0) as source:
-                return _first_line(source.readline(_MAX_FILE), what)
-        except OSError as error:
-            raise cannot_read(what, error) from None
+        return _password_of_descriptor(environ["PASSWD_FD"], "PASSWD_FD")
     if "PASSWD_FILE" in environ:
         return _first_line(_read(environ["PASSWD_FILE"], "PASSWD_FILE", surroundings), environ["PASSWD_FILE"])
     return None
+
+
+def _password_of_descriptor(number: str, variable: str) -> Secret:
+    if not number.isascii() or not number.isdigit() or len(number) > 9:
+        raise ConfigError(f"environment variable {variable} is not the number of a file descriptor")
+    what = f"file descriptor {number} ({variable})"
+    try:
+        with open(int(number), "rb", buffering=0) as source:
+            return _first_line(source.readline(_MAX_FILE), what)
+    except OSError as error:
+        raise cannot_read(what, error) from None
 
 
 def _first_line(data: bytes, what: str) -> Secret:
@@ -179,8 +191,9 @@ def _decoded(data: bytes, what: str) -> str:
 # -- hiding -----------------------------------------------------------------------------------------------------------
 
 
-def restart_without(arguments: Sequence[str], replacement: Sequence[str], password: Secret) -> None:
-    """Starts this program anew with `replacement` instead of `arguments`, and the password in a pipe.
+def restart_without(arguments: Sequence[str], replacement: Sequence[str], passwords: Mapping[str, Secret]) -> None:
+    """Starts this program anew with `replacement` instead of `arguments`, and each password in a pipe, whose number is
+    in the environment variable that it goes by.
 
     Returns only where `arguments` did not come from the command line, so that nothing can be seen there.
 
@@ -191,14 +204,15 @@ def restart_without(arguments: Sequence[str], replacement: Sequence[str], passwo
     kept = len(command) - len(arguments)
     if kept < 1 or command[kept:] != list(arguments):
         return
-    data = password.reveal().encode("utf-8") + b"\n"
-    assert len(data) <= 4 * MAX_PASSWORD + 1, "more might not fit the pipe, and nobody reads it yet"
-    reader, writer = os.pipe()
-    os.write(writer, data)
-    os.close(writer)
-    os.set_inheritable(reader, True)
     environ = {name: value for name, value in os.environ.items() if not name.startswith("PASSWD")}
-    environ["PASSWD_FD"] = str(reader)
+    for variable, password in passwords.items():
+        data = password.reveal().encode("utf-8") + b"\n"
+        assert len(data) <= 4 * MAX_PASSWORD + 1, "more might not fit the pipe, and nobody reads it yet"
+        reader, writer = os.pipe()
+        os.write(writer, data)
+        os.close(writer)
+        os.set_inheritable(reader, True)
+        environ[variable] = str(reader)
     sys.stdout.flush()
     sys.stderr.flush()
     try:

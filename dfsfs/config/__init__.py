@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from dfsfs.config.model import (
     CONNECT_TIMEOUT,
+    HARD_TIMEOUT,
     CachingOptions,
     DfsOptions,
     MountConfig,
@@ -54,6 +55,7 @@ class CredentialsFile:
     username: str | None = None
     password: Secret | None = None
     domain: str | None = None
+    password2: Secret | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +164,16 @@ def parse_options(texts: Sequence[str], *, sloppy: bool = False) -> ParsedOption
     return _checked(ParsedOptions(**settings, without_effect=tuple(dict.fromkeys(without_effect))))
 
 
+def named_fields(texts: Sequence[str]) -> frozenset[str]:
+    """The fields of ParsedOptions that the options of these texts, which can be parsed, are about."""
+    found: set[str] = set()
+    for item in (item for text in texts for item in _split(text)):
+        option = find(item.name, has_value=item.value is not None)
+        if option is not None:
+            found |= {*option.sets, *option.settings}
+    return frozenset(found)
+
+
 def _apply(option: Option, item: _Item, settings: dict[str, Any]) -> None:
     if not option.metavar:
         if item.value is not None:
@@ -222,16 +234,18 @@ def _checked(options: ParsedOptions) -> ParsedOptions:
     return options
 
 
-def without_secrets(text: str) -> tuple[str, Secret | None]:
-    """A text of `-o` without its passwords, and the password that counts. Takes any text, however wrong it is."""
+def without_secrets(text: str) -> tuple[str, dict[str, Secret]]:
+    """A text of `-o` without its passwords, and those that count, as `password` and `password2`. Takes any text,
+    however wrong it is.
+    """
     kept: list[str] = []
-    secret = None
+    found: dict[str, Secret] = {}
     for item in _split(text):
         if item.name not in SECRETS:
             kept.append(text[item.start : item.end])
-        elif "password" in BY_NAME[item.name][0].sets:
-            secret = Secret(item.value or "")
-    return ",".join(kept), secret
+        else:
+            found[BY_NAME[item.name][0].sets[0]] = Secret(item.value or "")
+    return ",".join(kept), found
 
 
 # -- credentials ------------------------------------------------------------------------------------------------------
@@ -267,10 +281,10 @@ def parse_credentials(text: str, file_name: str) -> CredentialsFile:
                 found = replace(found, password=Secret(_checked_text(value, check_password, place)))
             case "domain" | "dom" | "workgroup":
                 found = replace(found, domain=_checked_text(value.strip(), check_sendable, place))
-            case "password2":
-                raise ConfigError(f"{place}: a second password: this release of dfsfs does not have that yet")
+            case "password2" | "pass2":
+                found = replace(found, password2=Secret(_checked_text(value, check_password, place)))
             case _:
-                raise ConfigError(f"{place}: a line has to begin with username=, password= or domain=")
+                raise ConfigError(f"{place}: a line has to begin with username=, password=, password2= or domain=")
     return found
 
 
@@ -335,9 +349,12 @@ def make_config(unc: UncPath, options: ParsedOptions, credentials: Login, mounte
         snapshot=options.snapshot,
         use_dfs=options.use_dfs,
         dfs=_dfs_options(unc, options),
-        failover_timeout=options.failover_timeout,
+        failover_timeout=HARD_TIMEOUT if options.hard else options.failover_timeout,
+        hard=options.hard,
+        retries=options.retries,
         fuse_options=_fuse_options(options, mounter),
         metrics=options.metrics,
+        given=options,
     )
 
 
@@ -390,6 +407,7 @@ def _fuse_options(options: ParsedOptions, mounter: Mounter) -> tuple[str, ...]:
         ("suid" if options.suid else "nosuid", True),
         ("dev" if options.dev else "nodev", True),
         ("noexec", not options.execute),
+        ("sync", options.synchronous),
         ("allow_other", sharing is Sharing.EVERYBODY),
         ("allow_root", sharing is Sharing.ROOT),
         ("default_permissions", _checks_permissions(options)),

@@ -20,6 +20,9 @@ CONNECT_TIMEOUT = 8.0
 """Seconds for a TCP connection, negotiate and login together: to mount from a host that is silent fails within 10."""
 REQUEST_TIMEOUT = 30.0
 FAILOVER_TIMEOUT = 60.0
+HARD_TIMEOUT = 7 * 86400.0
+"""Seconds that programs of a mount with `hard` wait for a server."""
+RETRIES = 5
 ECHO_INTERVAL = 60.0
 ATTRIBUTE_TIMEOUT = 1.0
 """Seconds. That, and the modes, are the values of mount.cifs."""
@@ -37,6 +40,8 @@ class ParsedOptions:
     username: str | None = None
     password: Secret | None = None
     domain: str | None = None
+    password2: Secret | None = None
+    guest: bool = False
     credentials_file: str | None = None
     security: str = "ntlmssp"
     ticket_user: int | str | None = None
@@ -82,12 +87,16 @@ class ParsedOptions:
     max_credits: int = MAX_CREDITS
     timeout: float = REQUEST_TIMEOUT
     failover_timeout: float = FAILOVER_TIMEOUT
+    hard: bool = False
+    retries: int = RETRIES
+    synchronous: bool = False
     read_only: bool = False
     suid: bool = False
     dev: bool = False
     execute: bool = True
     sharing: Sharing | None = None
     foreground: bool = False
+    remount: bool = False
     metrics: str | None = None
     without_effect: tuple[str, ...] = ()
     """Options that were ignored and deserve a warning."""
@@ -187,7 +196,13 @@ class MountConfig:
     dfs: DfsOptions
     failover_timeout: float
     """Seconds."""
+    hard: bool
+    """Programs wait for servers that are down, for as long as `failover_timeout`."""
+    retries: int
+    """How often a server that is busy is asked again."""
     fuse_options: tuple[str, ...]
     """For FUSE, besides fsname and subtype."""
     metrics: str | None
     """Where to give figures to Prometheus."""
+    given: ParsedOptions
+    """What all this was made of, for a remount."""

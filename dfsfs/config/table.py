@@ -84,7 +84,7 @@ def _refused(names: str, reason: str) -> list[Option]:
     return [Option((name,), Policy.REFUSE, reason, any_form=True) for name in names.split()]
 
 
-_NOBODY = f"logins without a password: {NOT_YET}"
+_NOBODY = "a server can't sign what it says to nobody, so anybody on the way could change it; see guest"
 _INSECURE = "this kind of login is not secure; servers take ntlmssp"
 
 _IDENTITY = [
@@ -98,8 +98,22 @@ _IDENTITY = [
         sets=("password",),
         secret=True,
     ),
-    Option(("password2",), Policy.REFUSE, NOT_YET, secret=True, any_form=True),
-    _value("credentials cred", "credentials_file", values.plain, "FILE", "lines username=, password= and domain="),
+    Option(
+        ("password2", "pass2"),
+        Policy.ACCEPT,
+        "what to try when a server does not want the first one any more",
+        "TEXT",
+        values.password,
+        sets=("password2",),
+        secret=True,
+    ),
+    _value(
+        "credentials cred",
+        "credentials_file",
+        values.plain,
+        "FILE",
+        "lines username=, password=, password2= and domain=",
+    ),
     _value("domain dom workgroup", "domain", values.sendable, "NAME", "the user's domain"),
     _value(
         "sec",
@@ -112,7 +126,7 @@ _IDENTITY = [
             },
         ),
         "KIND",
-        "ntlmssp (the default): a password; krb5: Kerberos, krb5p: that and seal",
+        "how to log in: ntlmssp, with a password (the default); krb5; krb5p: sealed",
     ),
     _value("cruid", "ticket_user", values.account, "USER", "whose tickets to use, name or number; those of who mounts"),
     _value("ccache", "ccache", values.plain, "CACHE", "tickets to use, as TYPE:NAME or a file"),
@@ -120,7 +134,7 @@ _IDENTITY = [
     _value("principal", "principal", values.sendable, "NAME[@REALM]", "who to be, if there are several to choose from"),
     _flag("multiuser", {"multiuser": True}, "each user of this computer acts with tickets or a login of their own"),
     _flag("nohardened", {"hardened": False}, "take SYSVOL and NETLOGON from servers that prove nothing, too"),
-    *_refused("guest", _NOBODY),
+    _flag("guest", {"guest": True}, "log in without a password, for accounts that have none, and ask for none"),
     *_ignored("netbiosname servern", "a name for servers older than SMB 2"),
 ]
 
@@ -194,8 +208,10 @@ _CACHES = [
     _value("rsize", "read_size", values.whole(4096, 8 << 20), "BYTES", "most bytes in one READ; what servers offer"),
     _value("wsize", "write_size", values.whole(4096, 8 << 20), "BYTES", "most bytes in one WRITE; what servers offer"),
     _value("rasize", "read_ahead", values.whole(0, 1 << 30), "BYTES", "most bytes to read ahead in one place"),
-    *_refused("strictsync sync dirsync", NOT_YET),
-    *_ignored("fsc nostrictsync async", "no data is kept on disk, and fsync always asks the server"),
+    _flag("sync", {"synchronous": True}, "each write waits until the server has written it to its disk"),
+    _flag("async", {"synchronous": False}, "it does not, unless a program asks for it (the default)"),
+    *_ignored("dirsync", "always so: changes of folders wait for the server"),
+    *_ignored("fsc strictsync nostrictsync", "no data is kept on disk, and fsync always asks the server"),
     *_ignored(
         "atime noatime diratime nodiratime relatime norelatime strictatime nostrictatime lazytime nolazytime",
         "times of access are the server's business",
@@ -249,8 +265,9 @@ _TRANSPORT = [
         "SECONDS",
         "how long other targets are tried after a failure; 60",
     ),
-    *_ignored("soft", "always so: a program gets an error when no target answers in time"),
-    *_refused("hard retrans", NOT_YET),
+    _flag("soft", {"hard": False}, "a program gets an error when no target answers in time (the default)"),
+    _flag("hard", {"hard": True}, "programs wait until a target answers again, up to a week"),
+    _value("retrans", "retries", values.whole(0, 100), "NUMBER", "how often a server that is busy is asked again; 5"),
     *_without_effect(
         "multichannel nomultichannel max_channels rdma compress nosharesock tcpnodelay persistenthandles "
         "nopersistenthandles resilienthandles noresilienthandles handletimeout witness"
@@ -272,20 +289,14 @@ _MOUNT = [
     _flag("allow_other", {"sharing": Sharing.EVERYBODY}, "other users may use the mount (the default if root mounts)"),
     _flag("allow_root", {"sharing": Sharing.ROOT}, "root may use the mount, too"),
     _flag("noallow_other", {"sharing": Sharing.NOBODY}, "only who mounts may use it (the default, if not root)"),
-    _value(
-        "metrics",
-        "metrics",
-        values.listen_address,
-        "ADDRESS:PORT|PATH",
-        "give figures to Prometheus there, at http://ADDRESS:PORT/metrics or on a Unix socket",
-    ),
+    _value("metrics", "metrics", values.listen_address, "ADDRESS:PORT|PATH", "where Prometheus may ask for figures"),
     _flag("foreground fg", {"foreground": True}, "stay in front and log to stderr"),
     _flag("sloppy", {}, "ignore options that dfsfs does not know"),
     _flag("user users owner group", _RESTRICTED, "mount(8): not only root may mount; implies nosuid,nodev,noexec"),
-    *_refused("remount", NOT_YET),
+    _flag("remount", {"remount": True}, "change options of a mount that is in use, see below"),
     *_ignored(
         "defaults auto noauto nofail _netdev _rnetdev nouser nousers noowner nogroup silent loud comment helper "
-        "uhelper",
+        "uhelper user_id group_id rootmode fd blksize max_read",
         "a word of mount(8)",
     ),
 ]

@@ -9,6 +9,7 @@
     drain, undrain                  host: no link stays on that server if it has another one; links may go there again
     explain                         path, [all_roots]: how it is resolved
     refresh                         nothing is forgotten that works; the next access has the referrals asked for anew
+    remount                         options, [username, domain, password, password2]: changes what can be changed
 
 A path is below the mount point, or a UNC path.
 """
@@ -17,8 +18,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from dfsfs.config import Mounter
 from dfsfs.control import report
 from dfsfs.control.protocol import FAILED, WRONG, ControlError, Request
+from dfsfs.control.remount import changed
 from dfsfs.errors import DfsfsError
 from dfsfs.namespace.explain import ask_all_roots, explain
 from dfsfs.namespace.targets import targets_for
@@ -136,6 +139,23 @@ async def _refresh(mount: Mount, _: Arguments) -> Any:
     return {"flushed": mount.namespace.flush()}
 
 
+async def _remount(mount: Mount, arguments: Arguments) -> Any:
+    login = {name: arguments[name] for name in _LOGIN if name in arguments}
+    mounter = Mounter(mount.config.ownership.uid, mount.config.ownership.gid, _no_name, _no_name)
+    config, names = changed(mount.config, arguments.get("options", ""), login, mounter)
+    mount.apply(config)
+    mount.config = config
+    mount.namespace.flush()
+    return {"changed": list(names)}
+
+
+_LOGIN = ("username", "domain", "password", "password2")
+
+
+def _no_name(name: str) -> int:
+    raise KeyError(name)  # owners can't change, so none is looked up
+
+
 COMMANDS: Mapping[str, tuple[Command, tuple[str, ...]]] = {
     "status": (_status, ()),
     "cache.show": (_show_cache, ("prefix",)),
@@ -149,6 +169,7 @@ COMMANDS: Mapping[str, tuple[Command, tuple[str, ...]]] = {
     "undrain": (_undrain, ("host",)),
     "explain": (_explain, ("path", "all_roots")),
     "refresh": (_refresh, ()),
+    "remount": (_remount, ("options", *_LOGIN)),
 }
 """Each command with the names of its arguments."""
 

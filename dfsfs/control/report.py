@@ -32,9 +32,11 @@ if TYPE_CHECKING:
 PERCENTILES = (50, 95, 99)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Mount:
-    """The parts of a running mount that reports are made of. `started` is of `clock`."""
+    """The parts of a running mount that reports are made of. `started` is of `clock`; `apply` makes a configuration
+    that differs in what can be changed the one of the mount.
+    """
 
     config: MountConfig
     mountpoint: str
@@ -45,6 +47,7 @@ class Mount:
     meters: Meters
     clock: Callable[[], float]
     started: float
+    apply: Callable[[MountConfig], None]
 
 
 def summary(mount: Mount) -> str:

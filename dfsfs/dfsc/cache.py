@@ -174,7 +174,7 @@ class DomainCache:
         return tuple(self._domains.values())
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Caches:
     """What a resolution may read and change, and what the mount's options say about it."""
 

@@ -100,6 +100,8 @@ async def _run(
         if kdcs is not None:
             namespace.discovery.on_found = partial(tell_kdcs, kdcs)
         root = await find_root(config, pool, namespace)
+        if config.hard:
+            namespace.wait_for_servers()  # not before: a mount of a server that is down fails
         filesystem = make_filesystem(config, namespace, root)
         if users is not None:
             users.in_use = filesystem.has_open
@@ -117,6 +119,7 @@ async def _run(
             meters=operations.meters,
             clock=trio.current_time,
             started=trio.current_time(),
+            apply=partial(apply_config, pool, namespace, filesystem),
         )
         async with trio.open_nursery() as nursery:
             nursery.start_soon(namespace.serve)
@@ -129,6 +132,18 @@ async def _run(
             await serve(operations, mountpoint, fuse_options(config), ready, read_ahead_kb=read_ahead_kb(config))
             service.end()
             nursery.cancel_scope.cancel()
+
+
+def apply_config(pool: Pool, namespace: Namespace, filesystem: FileSystem, config: MountConfig) -> None:
+    """Makes a configuration that differs in what can be changed that of a running mount."""
+    pool.login = config.credentials
+    namespace.caches.policy = target_policy(config)
+    filesystem.set_lifetimes(lifetimes(config))
+
+
+def lifetimes(config: MountConfig) -> Lifetimes:
+    """For how long attributes are believed."""
+    return Lifetimes(config.caching.attribute_timeout_file, config.caching.attribute_timeout_directory)
 
 
 async def _close(filesystem: FileSystem) -> None:
@@ -225,6 +240,7 @@ def make_namespace(
         policy=target_policy(config),
         use_dfs=config.use_dfs,
         failover_timeout=config.failover_timeout,
+        retries=config.retries,
         users=users,
     )
 
@@ -248,7 +264,7 @@ def make_filesystem(config: MountConfig, namespace: Namespace, root: Location) -
         root,
         names=make_names(config),
         ownership=Ownership(owner.uid, owner.gid, owner.file_mode, owner.dir_mode, owner.of_caller),
-        lifetimes=Lifetimes(caching.attribute_timeout_file, caching.attribute_timeout_directory),
+        lifetimes=lifetimes(config),
         clock=trio.current_time,
         follow_links=config.use_dfs,
         caching=Caching(

@@ -22,7 +22,7 @@ from dfsfs.dfsc.referral import Target
 from dfsfs.dfsc.walk import Resolution
 from dfsfs.errors import PosixError
 from dfsfs.namespace.discovery import Discovery
-from dfsfs.namespace.failover import Failover, FailoverStatistics
+from dfsfs.namespace.failover import RETRY_LIMIT, Failover, FailoverStatistics
 from dfsfs.namespace.junction import Attempt, Covered, Junction, Location
 from dfsfs.namespace.referrals import ReferralClient, ReferralSettings
 from dfsfs.telemetry import Telemetry
@@ -69,6 +69,7 @@ class Namespace:
         policy: Policy | None = None,
         use_dfs: bool = True,
         failover_timeout: float = FAILOVER_TIMEOUT,
+        retries: int = RETRY_LIMIT,
         clock: Callable[[], float] = trio.current_time,
         telemetry: Telemetry | None = None,
         users: UserPools | None = None,
@@ -99,6 +100,7 @@ class Namespace:
             max_hops=settings.max_hops,
             follow_links=use_dfs,
             timeout=failover_timeout,
+            retries=retries,
             clock=clock,
             telemetry=self.telemetry,
         )
@@ -167,6 +169,10 @@ class Namespace:
         if junction is None:
             junction = self._junctions[prefix] = Junction(prefix, twins={} if self._of_users else None)
         return junction
+
+    def wait_for_servers(self) -> None:
+        """From now on operations wait when no target answers, for as long as the failover time allows."""
+        self._failover.waits_for_servers = True
 
     @property
     def choices(self) -> Choices:

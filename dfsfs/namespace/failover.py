@@ -95,6 +95,8 @@ Long enough that a crowd of waiting callers costs one round of connect timeouts,
 after the server is back."""
 
 RETRY_LIMIT = 5
+HARD_PAUSE = 2.0
+"""Seconds between two looks at servers that are all down, of operations that wait for them."""
 RETRY_PAUSE = 0.1
 """Seconds before the first repetition of a request that the server wants sent again; doubled each time (3 s in all)."""
 
@@ -141,6 +143,7 @@ class Failover:
         max_hops: int,
         follow_links: bool,
         timeout: float,
+        retries: int = RETRY_LIMIT,
         clock: Callable[[], float],
         telemetry: Telemetry,
     ) -> None:
@@ -149,6 +152,9 @@ class Failover:
         self._max_hops = max_hops
         self._follow_links = follow_links
         self._timeout = timeout
+        self._retries = retries
+        self.waits_for_servers = False
+        """Operations wait for as long as their time allows when no target answers: the option `hard`."""
         self._clock = clock
         self._telemetry = telemetry
         self.choices = Choices()
@@ -200,11 +206,19 @@ class Failover:
         """Everything but the fast path. `attempt` and `error` are those of the attempt made there, if it was."""
         state = _Run(self._timeout)
         while True:
-            with self._bounded(state, location):
-                if attempt is not None and error is not None:
-                    state.error = error
-                    await self._react(state, location, attempt, error)
-                binding = await self._ready(location.junction, state)
+            try:
+                with self._bounded(state, location):
+                    if attempt is not None and error is not None:
+                        state.error = error
+                        await self._react(state, location, attempt, error)
+                    binding = await self._ready(location.junction, state)
+            except (ConnectError, ConnectionLost):
+                if not self.waits_for_servers or state.remaining <= HARD_PAUSE:
+                    raise
+                await trio.sleep(HARD_PAUSE)
+                state = _Run(state.remaining - HARD_PAUSE, repeated=state.repeated)
+                attempt = error = None
+                continue
             first = attempt is None
             path = _path_on(binding.target, location.components)
             attempt = Attempt(binding, path, state.repeated, location.moment)
@@ -242,7 +256,7 @@ class Failover:
         if isinstance(error, ConnectionLost):
             state.repeated = True
         match error.disposition:
-            case Disposition.RETRY if state.retries < RETRY_LIMIT:
+            case Disposition.RETRY if state.retries < self._retries:
                 await trio.sleep(RETRY_PAUSE * 2**state.retries)
                 state.retries += 1
             case Disposition.RECONNECT:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -49,12 +49,19 @@ class Credentials:
     username: str
     password: Secret
     domain: str = ""
+    password2: Secret = field(default_factory=lambda: Secret(""))
+    """What to try if a server does not want `password`; empty: nothing."""
 
     is_named = True
 
     @property
     def is_anonymous(self) -> bool:
         return not self.username
+
+    @property
+    def other(self) -> Credentials | None:
+        """The same with the second password as the first, if there is one."""
+        return replace(self, password=self.password2, password2=self.password) if self.password2 else None
 
     @property
     def principal(self) -> str:

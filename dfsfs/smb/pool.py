@@ -44,7 +44,7 @@ from dfsfs.smb.authentication import SERVICE, Authenticator, Prepared, make_auth
 from dfsfs.smb.calls import Route
 from dfsfs.smb.channel import IoLimits
 from dfsfs.smb.connection import Connection
-from dfsfs.smb.credentials import KerberosCredentials
+from dfsfs.smb.credentials import Credentials, KerberosCredentials
 from dfsfs.smb.handshake import (
     Offer,
     Session,
@@ -80,6 +80,10 @@ SHARE_ENCRYPT_DATA = 0x00008000
 """The share wants everything encrypted (MS-SMB2 2.2.10)."""
 HARDENED_SHARES = ("SYSVOL", "NETLOGON")
 """Shares whose content computers obey, so that it matters who serves it (Windows: hardened UNC paths)."""
+WRONG_PASSWORD_STATUSES = frozenset(
+    {NtStatus.LOGON_FAILURE, NtStatus.WRONG_PASSWORD, NtStatus.PASSWORD_EXPIRED, NtStatus.PASSWORD_MUST_CHANGE}
+)
+"""What servers say to a password that has been changed."""
 TICKET_LOOK = 60.0
 """Seconds between two looks whether a ticket is to be renewed."""
 RENEWAL_TRIES = 3
@@ -198,7 +202,8 @@ class Pool:
 
     def __init__(self, settings: TransportSettings, login: Login, names: HostNames | None = None) -> None:
         self._settings = settings
-        self._login = login
+        self.login = login
+        """What the next sessions log in with; those that are there stay."""
         self.names = names or HostNames(settings.hosts)
         """How names of servers become names in DNS and Kerberos."""
         self._client_guid = uuid.uuid4().bytes
@@ -210,8 +215,8 @@ class Pool:
         self._server_flights: SingleFlight[str, _Server] = SingleFlight(self._nursery)
         self._tree_flights: SingleFlight[UncPath, Tree] = SingleFlight(self._nursery)
         self._renewals: SingleFlight[str, None] = SingleFlight(self._nursery)
-        if isinstance(self._login, KerberosCredentials) and self._login.has_cache:
-            self._nursery.start_soon(self._keep_ticket, self._login)
+        if isinstance(self.login, KerberosCredentials) and self.login.has_cache:
+            self._nursery.start_soon(self._keep_ticket, self.login)
         return self
 
     async def __aexit__(
@@ -255,7 +260,7 @@ class Pool:
         """The live sessions, as people want to know them."""
         return [
             describe(
-                *(server.host, server.name, server.address, server.connection, server.session, self._login),
+                *(server.host, server.name, server.address, server.connection, server.session, self.login),
                 [tree for tree in server.trees.values() if tree.alive],
             )
             for server in self._servers.values()
@@ -392,7 +397,17 @@ class Pool:
     # -- logging in -------------------------------------------------------------------------------------------------
 
     async def _logged_in(self, host: str, name: str, address: str, connection: Connection) -> _Server:
-        """Makes the session. Errors as in `tree`."""
+        """Makes the session, with the second password if the first is not wanted any more. Errors as in `tree`."""
+        other = self.login.other if isinstance(self.login, Credentials) else None
+        try:
+            return await self._logged_in_once(host, name, address, connection)
+        except SmbError as error:
+            if other is None or error.status not in WRONG_PASSWORD_STATUSES:
+                raise
+        self.login = other
+        return await self._logged_in_once(host, name, address, connection)
+
+    async def _logged_in_once(self, host: str, name: str, address: str, connection: Connection) -> _Server:
         authenticator = await self._prepared(name)
         with trio.move_on_after(self._settings.login_timeout):
             steps = session_setup(connection.negotiated, authenticator, sealing_wanted=self._settings.seal)
@@ -415,13 +430,13 @@ class Pool:
 
     async def _prepared(self, name: str) -> Authenticator:
         """Our side of a login, with its first token made: a KDC may have been asked for that."""
-        authenticator = make_authenticator(self._login, name)
+        authenticator = make_authenticator(self.login, name)
         prepared = Prepared(authenticator)
         with trio.move_on_after(self._settings.ticket_timeout):
             await trio.to_thread.run_sync(prepared.begin, abandon_on_cancel=True, limiter=login_threads())
             return prepared
         reason = f"no answer within {self._settings.ticket_timeout:g} seconds"
-        raise TicketError(f"{SERVICE}/{name}", self._login.principal, reason, unreached=True)
+        raise TicketError(f"{SERVICE}/{name}", self.login.principal, reason, unreached=True)
 
     async def _renew(self, server: _Server) -> None:
         """Logs in once more into a session that the server calls expired. Once for all who ask at the same time.

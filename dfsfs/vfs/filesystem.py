@@ -378,6 +378,10 @@ class FileSystem:
         """Names of files as they go on the wire. Raises PosixError: one can't."""
         return [self._wire(os.fsencode(name)) for name in names]
 
+    def set_lifetimes(self, lifetimes: Lifetimes) -> None:
+        """From now on attributes and names are believed for so long."""
+        self._places.set_lifetimes(lifetimes)
+
     def has_open(self, uid: int) -> bool:
         """Whether a user has a file open."""
         return self._files.has_open(uid)

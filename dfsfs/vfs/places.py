@@ -353,6 +353,11 @@ class Places:
         binding = link.anchor.junction.binding
         return binding is not None and binding.tree.alive
 
+    def set_lifetimes(self, lifetimes: Lifetimes) -> None:
+        """From now on attributes and names are believed for so long."""
+        self.lifetimes = lifetimes
+        self.views.lifetime = lifetimes.folders
+
     # -- attributes -------------------------------------------------------------------------------------------------
 
     def note(self, node: Node, stat: FileStat, changes: int) -> None:

@@ -100,7 +100,7 @@ class Views:
     """The views of a mount's folders. `lifetime` is for how many seconds each is believed."""
 
     def __init__(self, lifetime: float, limit: int = MAX_ENTRIES) -> None:
-        self._lifetime = lifetime
+        self.lifetime = lifetime
         self._limit = limit
         self._folders: OrderedDict[Folder, FolderView] = OrderedDict()
         self._size = 0
@@ -120,7 +120,7 @@ class Views:
             return
         folder.view = self._folders[folder] = view
         self._size += len(view.entries)
-        while self._size > self._limit or self._oldest() <= origin.time - self._lifetime:
+        while self._size > self._limit or self._oldest() <= origin.time - self.lifetime:
             self.drop(next(iter(self._folders)))
 
     def _oldest(self) -> float:
@@ -138,7 +138,7 @@ class Views:
         view = folder.view
         if view is not None and view.origin.user != user:
             return None
-        if view is not None and now - view.origin.time >= self._lifetime:
+        if view is not None and now - view.origin.time >= self.lifetime:
             self.drop(folder)
             return None
         return view

@@ -1,0 +1,68 @@
+"""`mount -o remount`: has a running mount change its options, and the kernel those that are its business."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from typing import TYPE_CHECKING
+
+from dfsfs.cli.configure import login_name, terminal
+from dfsfs.cli.messages import MOUNT_FAILURE, SUCCESS, SYSTEM_ERROR, USAGE, MountError, Verdict
+from dfsfs.cli.secrets import Surroundings, obtain_credentials
+from dfsfs.config import named_fields, without_secrets
+from dfsfs.control.client import ask
+from dfsfs.control.places import our_mounts
+from dfsfs.control.protocol import WRONG, ControlError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from dfsfs.config.model import ParsedOptions
+    from dfsfs.unc import UncPath
+
+_LOGIN = {"username", "password", "password2", "domain", "credentials_file", "guest"}
+_KERNELS = {
+    "read_only": ("rw", "ro"),
+    "suid": ("nosuid", "suid"),
+    "dev": ("nodev", "dev"),
+    "execute": ("noexec", "exec"),
+}
+"""Fields of ParsedOptions, and what mount(8) calls them when they are false and true."""
+
+
+def remount(
+    unc: UncPath, mountpoint: str, texts: Sequence[str], options: ParsedOptions, warn: Callable[[str], None]
+) -> Verdict:
+    """Changes the mount on a mount point.
+
+    Raises:
+        ConfigError: what is given to log in with makes no sense.
+        MountError: there is no such mount, or it refuses.
+    """
+    place = os.path.realpath(mountpoint)
+    entry = next((entry for entry in reversed(our_mounts()) if entry.mountpoint == place), None)
+    if entry is None:
+        raise MountError(MOUNT_FAILURE, f"nothing of dfsfs is mounted on {mountpoint}")
+    named = named_fields(texts)
+    arguments = {"options": ",".join(clean for clean, _ in map(without_secrets, texts) if clean)}
+    if named & _LOGIN and options.security == "ntlmssp":
+        surroundings = Surroundings(os.environ, login_name, terminal(), warn)
+        found = obtain_credentials(options, str(unc), surroundings)
+        arguments |= {"username": found.username, "domain": found.domain, "password": found.password.reveal()}
+        arguments["password2"] = found.password2.reveal()
+    try:
+        ask(entry, "remount", **arguments)
+    except ControlError as error:
+        raise MountError(USAGE if error.code == WRONG else MOUNT_FAILURE, str(error)) from None
+    words = [pair[getattr(options, name)] for name, pair in _KERNELS.items() if name in named]
+    if words:
+        _change_in_kernel(place, words)
+    return Verdict(SUCCESS)
+
+
+def _change_in_kernel(mountpoint: str, words: list[str]) -> None:
+    # -i: or else it would call us again.
+    command = ["mount", "-i", "-o", ",".join(["remount", *words]), mountpoint]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise MountError(SYSTEM_ERROR, f"the kernel does not take {','.join(words)}: {done.stderr.strip()}")
