@@ -87,7 +87,7 @@ async def _set_target(mount: Mount, arguments: Arguments) -> Any:
     target = _chosen(_all_targets(junctions), arguments.get("target", ""), prefix)
     choices = mount.namespace.choices
     if choices.is_drained(target):
-        raise ControlError(f"{target.host} is drained; dfsfs drain --undo {target.host} first")
+        raise ControlError(f"{target.host} is drained; dfsfs drain --undo {target.host} first", WRONG)
     moved = [await mount.namespace.move(junction, target) for junction in junctions]
     if not all(moved):
         raise ControlError(f"{target} does not answer, so {prefix} stays where it is")

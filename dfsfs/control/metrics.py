@@ -65,6 +65,8 @@ class Metrics:
         self._skipped = Counter("dfsfs_targets_skipped", "Targets passed over.", ["host"], registry=registry)
         self._asked: dict[str, str] = {}
         registry.register(_Snapshot(mount))
+        for event in mount.namespace.telemetry.recent:  # those of the time until the mount was ready
+            self.note(event)
         mount.namespace.telemetry.listen(self.note)
 
     def text(self) -> bytes:

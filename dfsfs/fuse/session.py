@@ -78,7 +78,7 @@ def run(config: MountConfig, mountpoint: str, on_ready: Callable[[], None]) -> N
     kdcs = KdcPreference() if isinstance(config.credentials, KerberosCredentials) else None
     try:
         trio.run(_run, config, settings, kdcs, mountpoint, on_ready, strict_exception_groups=True)
-    except DfsfsError:
+    except (DfsfsError, ConfigError):
         raise
     except Exception as error:
         log.exception("the mount on %s has ended by an unexpected error", mountpoint)

@@ -218,6 +218,7 @@ class Namespace:
         for junction in self.junctions():
             if prefix is not None and not prefix.is_prefix_of(junction.prefix):
                 continue
+            junction.failure = None
             if junction.resolution is not None and junction.resolution.referral is not None:
                 count += self.caches.referrals.flush(junction.resolution.referral.prefix)
                 junction.refresh_at = min(junction.refresh_at, self._clock())
