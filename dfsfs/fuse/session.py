@@ -81,8 +81,18 @@ def run(config: MountConfig, mountpoint: str, on_ready: Callable[[], None]) -> N
     except (DfsfsError, ConfigError):
         raise
     except Exception as error:
+        own = _own_error(error)
+        if own is not None:
+            raise own from None
         log.exception("the mount on %s has ended by an unexpected error", mountpoint)
         raise PosixError(errno.EIO, f"the mount on {mountpoint} has ended by an unexpected error: {error!r}") from error
+
+
+def _own_error(error: BaseException) -> DfsfsError | None:
+    """The one error of ours that tasks have ended with, if there is nothing else."""
+    while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error if isinstance(error, DfsfsError) else None
 
 
 async def _run(

@@ -1,0 +1,188 @@
+"""mount(8) and /etc/fstab: in a mount namespace of their own, with a fstab and helpers that only it sees."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.everyday.conftest import PROGRAM
+from tests.integration.mounts import COMMAND
+
+if TYPE_CHECKING:
+    from tests.lab.samba import Lab
+
+pytestmark = [pytest.mark.lab, pytest.mark.mount]
+
+
+NOBODY = 65534
+
+
+class Machine:
+    """A mount namespace in which /sbin/mount.dfsfs is ours and /etc/fstab is what a test says."""
+
+    def __init__(self, lab: Lab, folder: Path) -> None:
+        self.lab, self.folder = lab, folder
+        self.credentials = folder / "credentials"
+        user, password = lab.credentials
+        self.credentials.write_text(f"username={user}\npassword={password}\n")
+        self.credentials.chmod(0o600)
+        (folder / "mnt").mkdir()
+        self.mountpoint = folder / "mnt"
+
+    def run(self, script: str, *lines: str) -> subprocess.CompletedProcess[str]:
+        """Runs a shell script with these lines in fstab. What is still mounted at its end goes with the namespace."""
+        fstab = self.folder / "fstab"
+        fstab.write_text("".join(f"{line}\n" for line in lines))
+        helper = self.folder / "mount.dfsfs"
+        helper.unlink(missing_ok=True)
+        helper.symlink_to(COMMAND)
+        m = shlex.quote(str(self.mountpoint))
+        setup = f"""
+            set -e
+            mount --make-rprivate /
+            mount --bind {fstab} /etc/fstab
+            # Nothing is written to the machine's own /sbin: an overlay shows the helper there.
+            mkdir -p {self.folder}/upper
+            mount -t tmpfs tmpfs {self.folder}/upper
+            mkdir {self.folder}/upper/u {self.folder}/upper/w
+            cp -P {helper} {self.folder}/upper/u/mount.dfsfs
+            cd {self.folder}/upper
+            mount -t overlay overlay -o lowerdir=/usr/sbin,upperdir=u,workdir=w /usr/sbin
+            cd /
+            m={m}
+            trap 'umount -l {m} 2>/dev/null || true' EXIT
+        """
+        return subprocess.run(
+            ["unshare", "--mount", "sh", "-c", setup + script],
+            capture_output=True,
+            text=True,
+            timeout=90,
+            check=False,
+            stdin=subprocess.DEVNULL,
+            env={name: value for name, value in os.environ.items() if not name.startswith("PASSWD")},
+        )
+
+    def line(self, options: str, where: str = "", what: str = "") -> str:
+        """A line of fstab."""
+        given = f"credentials={self.credentials},{options}"
+        return f"{what or self.lab.root_unc} {where or self.mountpoint} dfsfs {given} 0 0"
+
+
+@pytest.fixture
+def machine(lab: Lab, tmp_path: Path) -> Machine:
+    return Machine(lab, tmp_path)
+
+
+def test_a_line_of_fstab(machine: Machine) -> None:
+    script = """
+        mount $m
+        findmnt -J -o TARGET,SOURCE,FSTYPE,OPTIONS $m
+        df --output=source,target $m | tail -1
+        cat $m/link-multi/hello.txt
+        umount $m
+        findmnt $m || echo gone
+    """
+    done = machine.run(script, machine.line("_netdev,nofail,ro,x-systemd.automount,x-anything=1"))
+    assert done.returncode == 0, done.stderr
+    text, _, rest = done.stdout.partition("\n}\n")
+    (entry,) = json.loads(text + "}")["filesystems"]
+    assert (entry["source"], entry["fstype"]) == (machine.lab.root_unc, "fuse.dfsfs")
+    assert {"ro", "nosuid", "nodev", "allow_other"} <= set(entry["options"].split(","))
+    shown, hello, gone = rest.splitlines()
+    assert shown.split() == [machine.lab.root_unc, str(machine.mountpoint)]
+    assert (hello, gone) == ("hello from data", "gone")
+
+
+def test_mount_a_and_a_line_that_must_not_hold_the_boot_up(machine: Machine) -> None:
+    dead = machine.folder / "dead"
+    dead.mkdir()
+    lines = (
+        machine.line("_netdev,nofail", str(dead), f"//{machine.lab.address('dead1')}/x"),
+        machine.line("_netdev"),
+        machine.line("noauto", str(machine.folder / "never")),
+    )
+    done = machine.run("mount -a -t dfsfs || echo code $?; ls $m", *lines)
+    assert "link-multi" in done.stdout
+    assert f"//{machine.lab.address('dead1')}/x: can't connect to" in done.stderr
+
+
+def test_a_name_with_a_space(machine: Machine) -> None:
+    place = machine.folder / "with space"
+    place.mkdir()
+    line = machine.line("ro", str(place).replace(" ", "\\040"), f"{machine.lab.root_unc}/dir")
+    done = machine.run(f"mount '{place}' && ls '{place}' && umount '{place}'", line)
+    assert (done.returncode, done.stdout) == (0, "note.txt\nsub\n"), done.stderr
+
+
+def test_remount_and_its_refusals(machine: Machine) -> None:
+    script = """
+        mount $m
+        mount -o remount,ro $m && findmnt -no OPTIONS $m | tr , '\\n' | grep -x ro
+        touch $m/link-single/x 2>&1 || true
+        mount -o remount,rw $m && findmnt -no OPTIONS $m | tr , '\\n' | grep -x rw
+        mount -o remount,uid=12345 $m || echo code $?
+    """
+    done = machine.run(script, machine.line("_netdev"))
+    assert done.returncode == 0, done.stderr
+    ro, touch, rw, code = done.stdout.splitlines()
+    assert (ro, rw, code) == ("ro", "rw", "code 1")
+    assert "Read-only file system" in touch
+    assert "can't be changed while it is mounted: uid" in done.stderr
+
+
+def test_a_busy_mount_and_the_ways_to_take_it_down(machine: Machine) -> None:
+    script = """
+        mount $m; (cd $m/link-multi && exec sleep 60) & sleeper=$!
+        until [ "$(readlink /proc/$sleeper/cwd)" = $m/link-multi ]; do :; done
+        umount $m 2>&1 || echo busy
+        umount -l $m && findmnt $m || echo detached
+        kill $sleeper; wait $sleeper 2>/dev/null || true
+        mount $m; umount -f $m; findmnt $m || echo forced
+    """
+    done = machine.run(script, machine.line("_netdev"))
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert "busy" in lines and lines[-2:] == ["detached", "forced"]
+
+
+def test_a_mistake_is_one_line_and_the_code_of_mount(machine: Machine) -> None:
+    done = machine.run("mount $m || echo $?", machine.line("actimoe=1"))
+    assert done.stdout == "1\n"
+    assert "unknown option 'actimoe'; did you mean 'actimeo'?" in done.stderr
+    assert machine.lab.credentials[1] not in done.stdout + done.stderr
+
+
+def test_a_normal_user_mounts_with_fusermount(machine: Machine) -> None:
+    for folder in (machine.folder, *list(machine.folder.parents)[:3]):
+        folder.chmod(0o755)
+    os.chown(machine.mountpoint, NOBODY, NOBODY)
+    os.chown(machine.credentials, NOBODY, NOBODY)
+    run = f"setpriv --reuid={NOBODY} --regid={NOBODY} --clear-groups env XDG_RUNTIME_DIR={machine.folder}/run HOME=/"
+    script = f"""
+        mkdir {machine.folder}/run && chown {NOBODY} {machine.folder}/run
+        {run} {PROGRAM} mount {machine.lab.root_unc} $m -o credentials={machine.credentials} || exit 9
+        {run} cat $m/link-multi/hello.txt
+        {run} {PROGRAM} status $m | head -1
+        {run} fusermount3 -u $m && echo unmounted
+        rmdir {machine.folder}/run/dfsfs && echo nothing left
+    """
+    done = machine.run(script)
+    if "Permission denied" in done.stderr and not _is_readable_by_others(Path(PROGRAM)):
+        pytest.skip("the checkout is in a folder that only root can enter")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [
+        "hello from data",
+        f"{machine.mountpoint} is {machine.lab.root_unc}",
+        "unmounted",
+        "nothing left",
+    ]
+
+
+def _is_readable_by_others(path: Path) -> bool:
+    return all(folder.stat().st_mode & 0o005 for folder in path.resolve().parents)
