@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from dfsfs.cli import manual
 from tests.integration.mounts import mounted
 
 if TYPE_CHECKING:
@@ -78,3 +79,15 @@ def mount(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The lab's namespace, mounted for the tests of one module."""
     with mounted(lab, tmp_path_factory.mktemp("mounts") / "dfs") as path:
         yield path
+
+
+@pytest.fixture(scope="session")
+def manual_path(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Where man(1) finds our pages, as it wants to be told."""
+    folder = tmp_path_factory.mktemp("man")
+    manual.write(folder / "pages")
+    for name in manual.PAGES:
+        section = folder / f"man{name[-1]}"
+        section.mkdir()
+        (folder / "pages" / name).rename(section / name)
+    return {"MANPATH": f"{folder}:"}
