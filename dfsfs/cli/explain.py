@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from dfsfs.cli.command import Command, Parser, add_json, add_options, fail, print_json, shown_time, table
-from dfsfs.cli.messages import MOUNT_FAILURE, SUCCESS, one_line
+from dfsfs.cli.messages import MOUNT_FAILURE, SUCCESS, describe, one_line
 from dfsfs.cli.remote import Remote, config_for, options_hidden, run
 from dfsfs.control.client import ask, mount_at
 
@@ -56,6 +56,8 @@ async def _explain(remote: Remote, all_roots: bool) -> dict[str, Any]:
     path = remote.path(remote.config.unc)
     found = await explain(remote.namespace, remote.pool, path)
     told = report.explanation(found, remote.pool.sessions())
+    if found.problem is not None:
+        told["problem"] = describe(found.problem, remote.config).text
     if all_roots:
         told["all_roots"] = report.roots(await ask_all_roots(remote.namespace, found.link or path))
     return told

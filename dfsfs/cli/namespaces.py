@@ -55,14 +55,15 @@ def _tree_report(found: Survey) -> dict[str, Any]:
         "path": str(found.root),
         "folders": [str(path) for path in sorted(found.folders, key=lambda path: path.key)],
         "links": [
-            {"path": str(link.path), "targets": _targets(link), "problem": link.problem or None} for link in links
+            {"path": str(link.path), "targets": list(map(str, link.targets)), "problem": link.problem or None}
+            for link in links
         ],
         "problems": [{"path": str(path), "problem": text} for path, text in found.problems],
     }
 
 
-def _targets(link: FoundLink) -> list[str]:
-    return [] if link.resolution is None else [str(target.path) for target in link.resolution.targets]
+def _link_row(link: FoundLink) -> dict[str, Any]:
+    return {"path": str(link.path), "targets": list(map(str, link.targets)), "problem": link.problem or None}
 
 
 def tree_text(found: Survey) -> str:
@@ -70,7 +71,7 @@ def tree_text(found: Survey) -> str:
     notes: dict[UncPath, str] = dict.fromkeys(found.folders, "/")
     notes |= {path: f"/  ({text})" for path, text in found.problems}
     for link in found.links:
-        notes[link.path] = " -> " + (", ".join(_targets(link)) or f"({link.problem})")
+        notes[link.path] = " -> " + (", ".join(map(str, link.targets)) or f"({link.problem})")
     children: dict[UncPath, list[UncPath]] = {}
     for path in sorted(notes, key=lambda path: path.key):
         children.setdefault(path.parent, []).append(path)

@@ -108,7 +108,7 @@ async def _drain(mount: Mount, arguments: Arguments) -> Any:
     choices = mount.namespace.choices
     known = {target.host for junction in mount.namespace.junctions() for target in _all_targets([junction])}
     full = next((name for name in known if _is_named(name, host)), host)
-    choices.drained.add(fold_name(full))
+    choices.drained[fold_name(full)] = full
     links = []
     for junction in mount.namespace.junctions():
         if junction.binding is None or not choices.is_drained(junction.binding.target):
@@ -126,10 +126,10 @@ async def _drain(mount: Mount, arguments: Arguments) -> Any:
 async def _undrain(mount: Mount, arguments: Arguments) -> Any:
     host = _host(arguments)
     drained = mount.namespace.choices.drained
-    full = next((name for name in drained if _is_named(name, host)), None)
+    full = next((name for name in drained.values() if _is_named(name, host)), None)
     if full is None:
         raise ControlError(f"{host} is not drained", WRONG)
-    drained.discard(full)
+    del drained[fold_name(full)]
     for junction in mount.namespace.junctions():
         mount.namespace.reconsider(junction)
     return {"host": full}

@@ -86,7 +86,7 @@ def status(mount: Mount) -> dict[str, Any]:
         "errors": dict(mount.meters.errors),
         "bytes": {"read": mount.meters.bytes_read, "written": mount.meters.bytes_written},
         "events": dict(mount.namespace.telemetry.statistics()),
-        "drained": sorted(mount.namespace.choices.drained),
+        "drained": sorted(mount.namespace.choices.drained.values()),
     }
 
 
@@ -203,7 +203,7 @@ def explanation(found: Explanation, sessions: list[SessionInfo]) -> dict[str, An
     return {
         "path": str(found.path),
         "kind": found.kind or None,
-        "problem": found.problem or None,
+        "problem": None if found.problem is None else str(found.problem),
         "steps": [{"seconds": round(seconds, 6), **event_row(event)} for seconds, event in found.events],
         "link": None if found.link is None else str(found.link),
         "seconds_left": None if found.seconds_left is None else round(found.seconds_left, 1),

@@ -28,8 +28,8 @@ class Choices:
 
     chosen: dict[UncPath, UncPath] = field(default_factory=dict)
     """The target by the namespace path of the root or link."""
-    drained: set[str] = field(default_factory=set)
-    """Folded names of servers."""
+    drained: dict[str, str] = field(default_factory=dict)
+    """Servers by their folded names, as they are written."""
 
     def is_drained(self, target: UncPath) -> bool:
         """Whether the target's server is not to be used."""

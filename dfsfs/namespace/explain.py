@@ -48,8 +48,8 @@ class Explanation:
 
     path: UncPath
     kind: str
-    problem: str
-    """Why the path can't be used; empty if it can."""
+    problem: DfsfsError | None
+    """Why the path can't be used, if so."""
     events: tuple[tuple[float, Event], ...]
     """Each with the seconds since the beginning."""
     link: UncPath | None
@@ -61,14 +61,15 @@ async def explain(
     namespace: Namespace, pool: Pool | UserPools, path: UncPath, clock: Callable[[], float] = trio.current_time
 ) -> Explanation:
     """Resolves a path as an access to it would, and tries all its targets. Raises nothing of DfsfsError."""
-    kind, problem = "", ""
+    kind = ""
+    problem: DfsfsError | None = None
     location: Location | None = None
     with collecting(clock) as events:
         try:
             location, stat = await namespace.find(path)
             kind = "folder" if stat.is_directory else f"file of {stat.size} bytes"
         except DfsfsError as error:
-            problem = str(error)
+            problem = error
             location = namespace.nearest(path)
     if location is None or location.junction.resolution is None:
         return Explanation(path, kind, problem, tuple(events), None, None, ())

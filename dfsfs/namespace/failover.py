@@ -346,14 +346,17 @@ class Failover:
         Unless there is none: then the link has become a folder, and what covers it is the place to look for that.
         """
         resolution = await self._resolver.resolve(prefix)
-        if resolution.referral is None or prefix.is_prefix_of(resolution.covered):
-            return resolution
-        try:
-            return await self._resolver.resolve(prefix, uncovered=True)
-        except SmbError as error:
-            if error.status not in NOT_A_LINK_STATUSES:
-                raise
-            return resolution
+        for _ in range(self._max_hops):
+            if resolution.referral is None or prefix.is_prefix_of(resolution.covered):
+                break
+            try:
+                # Perhaps more than once: the first time it may turn out that there is a namespace behind the root.
+                resolution = await self._resolver.resolve(prefix, uncovered=True)
+            except SmbError as error:
+                if error.status not in NOT_A_LINK_STATUSES:
+                    raise
+                break
+        return resolution
 
     async def _connect(self, junction: Junction, state: _Run) -> tuple[UncPath, Tree]:
         """Goes through the targets that this run has not given up (MS-DFSC 3.1.5.2) to the first that is there."""

@@ -25,9 +25,12 @@ AT_ONCE = 16
 
 @dataclass(frozen=True, slots=True)
 class FoundLink:
-    """A link. `problem` says why nobody knows where it leads; empty if somebody does."""
+    """A link. `targets` are those that the namespace names, `resolution` where they are in the end, through other
+    namespaces. `problem` says why nobody knows; empty if somebody does.
+    """
 
     path: UncPath
+    targets: tuple[UncPath, ...]
     resolution: Resolution | None
     problem: str = ""
 
@@ -55,9 +58,11 @@ async def survey(namespace: Namespace, top: Location, found: Callable[[FoundLink
     async def link_at(place: Location) -> None:
         async with limit:
             try:
-                link = FoundLink(place.unc, await namespace.resolve_link(place.unc))
+                targets = await _targets(namespace, place.unc)
             except DfsfsError as error:
-                link = FoundLink(place.unc, None, str(error))
+                link = FoundLink(place.unc, (), None, str(error))
+            else:
+                link = await _resolved(namespace, place.unc, targets)
         result.links.append(link)
         found(link)
 
@@ -86,6 +91,26 @@ async def survey(namespace: Namespace, top: Location, found: Callable[[FoundLink
     async with trio.open_nursery() as nursery:
         begin(top, entries, nursery)
     return result
+
+
+async def _targets(namespace: Namespace, path: UncPath) -> tuple[UncPath, ...]:
+    """What the first server of the namespace that answers says of a link."""
+    error = DfsfsError(f"{path}: its namespace has no server")
+    for root in (await namespace.resolve(path.share)).targets:
+        try:
+            answer = await namespace.ask(root.path.host, root.path.join(path.components[2:]))
+        except DfsfsError as failure:
+            error = failure
+        else:
+            return tuple(entry.network_address for entry in answer.entries)
+    raise error
+
+
+async def _resolved(namespace: Namespace, path: UncPath, targets: tuple[UncPath, ...]) -> FoundLink:
+    try:
+        return FoundLink(path, targets, await namespace.resolve_link(path))
+    except DfsfsError as error:
+        return FoundLink(path, targets, None, str(error))
 
 
 async def _entries(attempt: Attempt) -> list[DirEntry]:
