@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.lab, pytest.mark.mount]
 PROGRAMS = 170
 STEPS = 150
 REMOUNT_EVERY = 10
-SECONDS = 20.0
+SECONDS = 12.0
 
 
 def test_any_program_ends_as_on_a_local_folder(lab: Lab, tmp_path: Path) -> None:

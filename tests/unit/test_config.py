@@ -83,6 +83,7 @@ def test_every_option_says_what_it_does() -> None:
         ("guest,sync,remount", {"guest": True, "synchronous": True, "remount": True}),
         ("hard,retrans=7", {"hard": True, "retries": 7}),
         ("hard,soft,sync,async", {}),
+        ("nouser_xattr,user_xattr", {}),
         ("metrics=127.0.0.1:9000", {"metrics": "127.0.0.1:9000"}),
         ("metrics=:9000", {"metrics": ":9000"}),
         ("metrics=[::1]:9000", {"metrics": "[::1]:9000"}),
