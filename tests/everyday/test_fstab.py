@@ -186,3 +186,44 @@ def test_a_normal_user_mounts_with_fusermount(machine: Machine) -> None:
 
 def _is_readable_by_others(path: Path) -> bool:
     return all(folder.stat().st_mode & 0o005 for folder in path.resolve().parents)
+
+
+def test_a_line_for_users(machine: Machine) -> None:
+    """`user` in fstab: mount(8) is set-user-ID root, and starts the helper as the user."""
+    for folder in (machine.folder, *list(machine.folder.parents)[:3]):
+        folder.chmod(0o755)
+    os.chown(machine.mountpoint, NOBODY, NOBODY)
+    os.chown(machine.credentials, NOBODY, NOBODY)
+    run = f"setpriv --reuid={NOBODY} --regid={NOBODY} --clear-groups env XDG_RUNTIME_DIR= HOME=/"
+    script = f"""
+        {run} mount $m || exit 9
+        {run} cat $m/link-multi/hello.txt
+        findmnt -no OPTIONS $m | tr , '\\n' | grep -x -e nosuid -e nodev -e noexec -e user_id={NOBODY}
+        {run} fusermount3 -u $m && echo unmounted
+    """
+    done = machine.run(script, machine.line("user,noauto"))
+    if "Permission denied" in done.stderr and not _is_readable_by_others(Path(PROGRAM)):
+        pytest.skip("the checkout is in a folder that only root can enter")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[0] == "hello from data"
+    assert set(done.stdout.splitlines()[1:]) == {"nosuid", "nodev", "noexec", f"user_id={NOBODY}", "unmounted"}
+
+
+def test_in_a_container_that_has_no_more_than_the_device(machine: Machine) -> None:
+    """Root of a user namespace: no rights on the machine, no /run of its own, no fusermount."""
+    for folder in (machine.folder, *list(machine.folder.parents)[:3]):
+        folder.chmod(0o755)
+    os.chown(machine.mountpoint, NOBODY, NOBODY)
+    os.chown(machine.credentials, NOBODY, NOBODY)
+    inside = (
+        f"{PROGRAM} mount {machine.lab.root_unc} $m -o credentials={machine.credentials} && cat $m/link-multi/hello.txt"
+    )
+    script = f"""
+        setpriv --reuid={NOBODY} --regid={NOBODY} --clear-groups unshare --user --map-root-user --mount --fork --pid \\
+            sh -c 'm={machine.mountpoint}; {inside}; umount $m && echo unmounted'
+    """
+    done = machine.run(script)
+    if "Permission denied" in done.stderr and not _is_readable_by_others(Path(PROGRAM)):
+        pytest.skip("the checkout is in a folder that only root can enter")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["hello from data", "unmounted"]
