@@ -6,11 +6,9 @@ names begin with `dfsfs_`; docs/metrics.md lists them.
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import socket
-import stat
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -22,6 +20,7 @@ from prometheus_client.registry import Collector
 
 from dfsfs import telemetry
 from dfsfs.control.report import link_row
+from dfsfs.control.server import listen_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -180,31 +179,12 @@ def listen(address: str) -> socket.socket:
         OSError: it can't be had.
     """
     if address.startswith("/"):
-        return _listen_at_path(address)
+        return listen_at(address, 0o117, CONNECTIONS)
     host, _, port = address.rpartition(":")
     host = host.strip("[]") or "127.0.0.1"
     return socket.create_server(
         (host, int(port)), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=CONNECTIONS
     )
-
-
-def _listen_at_path(path: str) -> socket.socket:
-    with suppress(FileNotFoundError):
-        if not stat.S_ISSOCK(os.lstat(path).st_mode):
-            raise OSError(errno.EEXIST, "there is something that is no socket", path)
-        os.unlink(path)
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-    try:
-        before = os.umask(0o117)
-        try:
-            listener.bind(path)
-        finally:
-            os.umask(before)
-        listener.listen(CONNECTIONS)
-    except OSError:
-        listener.close()
-        raise
-    return listener
 
 
 async def serve(listener: socket.socket, metrics: Metrics) -> None:

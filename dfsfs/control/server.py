@@ -11,6 +11,7 @@ takes its place.
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import socket
@@ -66,25 +67,36 @@ def open_socket(device: str, owner: int) -> tuple[socket.socket, str]:
     if folder is None:
         raise NoPlace("XDG_RUNTIME_DIR names no folder")
     path = os.path.join(folder, socket_name(device))
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     try:
         _make_safe(folder, owner)
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)
-        before = os.umask(0o177)
+        return listen_at(path, 0o177, BACKLOG), path
+    except OSError as error:
+        raise NoPlace(f"{path}: {error.strerror or error}") from None
+
+
+def listen_at(path: str, mask: int, backlog: int) -> socket.socket:
+    """A listening Unix socket at a path, in the place of one at which nobody listens any more. `mask` as in umask(2).
+
+    Raises:
+        OSError: it can't be had; EEXIST if there is something at the path that is no socket.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        if not stat.S_ISSOCK(os.lstat(path).st_mode):
+            raise FileExistsError(errno.EEXIST, "there is something that is no socket", path)
+        os.unlink(path)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    try:
+        before = os.umask(mask)
         try:
             listener.bind(path)
         finally:
             os.umask(before)
-        listener.listen(BACKLOG)
+        listener.listen(backlog)
         listener.setblocking(False)
-    except OSError as error:
-        listener.close()
-        raise NoPlace(f"{path}: {error.strerror or error}") from None
-    except NoPlace:
+    except OSError:
         listener.close()
         raise
-    return listener, path
+    return listener
 
 
 def _make_safe(folder: str, owner: int) -> None:

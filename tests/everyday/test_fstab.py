@@ -215,12 +215,10 @@ def test_in_a_container_that_has_no_more_than_the_device(machine: Machine) -> No
         folder.chmod(0o755)
     os.chown(machine.mountpoint, NOBODY, NOBODY)
     os.chown(machine.credentials, NOBODY, NOBODY)
-    inside = (
-        f"{PROGRAM} mount {machine.lab.root_unc} $m -o credentials={machine.credentials} && cat $m/link-multi/hello.txt"
-    )
+    mount = f"{PROGRAM} mount {machine.lab.root_unc} $m -o credentials={machine.credentials}"
     script = f"""
         setpriv --reuid={NOBODY} --regid={NOBODY} --clear-groups unshare --user --map-root-user --mount --fork --pid \\
-            sh -c 'm={machine.mountpoint}; {inside}; umount $m && echo unmounted'
+            sh -c 'm={machine.mountpoint}; {mount} && cat $m/link-multi/hello.txt; umount $m && echo unmounted'
     """
     done = machine.run(script)
     if "Permission denied" in done.stderr and not _is_readable_by_others(Path(PROGRAM)):
