@@ -152,11 +152,12 @@ async def _attend(
 async def _reply(connection: trio.socket.SocketType, owner: int, answer: Answer) -> bytes:
     """The line to answer with."""
     _, uid, _ = _PEER.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))
-    if uid not in (0, owner):
-        log.warning("user %d may not use the control socket of user %d's mount", uid, owner)
-        return encode_error(ControlError("only the owner of the mount, or root, may ask it", WRONG))
     try:
-        request = decode_request(await _receive(connection))
+        line = await _receive(connection)  # in any case: what is not read takes the answer with it
+        if uid not in (0, owner):
+            log.warning("user %d may not use the control socket of user %d's mount", uid, owner)
+            raise ControlError("only the owner of the mount, or root, may ask it", WRONG)
+        request = decode_request(line)
         with trio.move_on_after(ANSWERING):
             line = encode_result(await answer(request))
             if len(line) > MAX_ANSWER:
