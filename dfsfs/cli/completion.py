@@ -41,11 +41,14 @@ def _parser() -> Parser:
     return parser
 
 
-def _run(arguments: argparse.Namespace, _: Sequence[str]) -> int:
-    from dfsfs.cli.registry import COMMANDS
+def completion_command(commands: Callable[[], Sequence[Command]]) -> Command:
+    """The command, which completes the words of these commands."""
 
-    print(script(arguments.shell, COMMANDS), end="")
-    return SUCCESS
+    def run(arguments: argparse.Namespace, _: Sequence[str]) -> int:
+        print(script(arguments.shell, commands()), end="")
+        return SUCCESS
+
+    return Command("completion", _parser, run)
 
 
 def words_of(command: Command) -> Words:
@@ -170,6 +173,3 @@ def _fish(words: list[Words]) -> str:
             lines.append(f"complete -c dfsfs {here} {flag} -d {_quoted(text)}")
     lines.append(f"complete -c dfsfs -s o -x -a '(__fish_append , {' '.join(mount_options())})'")
     return "\n".join(lines) + "\n"
-
-
-COMPLETION = Command("completion", _parser, _run)

@@ -1,4 +1,5 @@
-"""The command `dfsfs cp`: copies files inside of a mounted namespace, on the server itself where that is possible.
+"""The command `dfsfs cp`: copies files inside of a mounted namespace, on the server itself where that is possible, and
+from and to UNC paths (transfer.py).
 
 The data of a file whose copy is on the same server doesn't come here and go back. Anything else is read and written, so
 that the command does what cp(1) does for any two files. It writes to a file beside the target that takes the target's
@@ -17,13 +18,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dfsfs.cli.command import Command, Parser, fail
+from dfsfs.cli import transfer
+from dfsfs.cli.command import Command, Parser, add_options, fail
 from dfsfs.cli.messages import INTERRUPTED, SUCCESS
-from dfsfs.config import ConfigError
+from dfsfs.cli.remote import config_for, options_hidden, run
+from dfsfs.cli.transfer import is_unc
+from dfsfs.config import ConfigError, parse_unc
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Sequence
+
+    from dfsfs.cli.remote import Remote
 
     Report = Callable[[int], None]
     """Called with the bytes that are copied so far."""
@@ -58,10 +64,11 @@ class Options:
 def _parser() -> Parser:
     parser = Parser(
         "cp",
-        "copies files inside of a mount, on the server itself where that is possible",
+        "copies files inside of a mount on the server itself, and from and to UNC paths without a mount",
         about="Copies files to a file or into a folder. Where source and target are on the same server of a mounted "
         "namespace, that server copies, and the data does not travel. A file of the target's name is replaced when "
-        "the copy is complete.\n\nWhat is not there: folders are not copied (cp -r does that).",
+        "the copy is complete. A FILE or the TARGET may be a UNC path, for which no mount is needed.\n\n"
+        "What is not there: folders are not copied (cp -r does that).",
     )
     parser.add_argument("files", nargs="+", metavar="FILE", help="one or more, and the target as the last")
     parser.add_argument(
@@ -72,10 +79,13 @@ def _parser() -> Parser:
     )
     parser.add_argument("-p", "--preserve", action="store_true", help="keep the time of the last change")
     parser.add_argument("-q", "--quiet", action="store_true", help="show no progress")
+    add_options(parser)
     return parser
 
 
-def _run(arguments: argparse.Namespace, _: Sequence[str]) -> int:
+def _run(arguments: argparse.Namespace, words: Sequence[str]) -> int:
+    if any(map(is_unc, arguments.files)):
+        return _run_remote(arguments, words)
     options = Options(arguments.resume, arguments.preserve, arguments.quiet)
     *sources, target = map(Path, arguments.files)
     if not sources:
@@ -94,6 +104,34 @@ def _run(arguments: argparse.Namespace, _: Sequence[str]) -> int:
         except KeyboardInterrupt:
             return fail(f"interrupted; dfsfs cp --continue goes on with {source}", INTERRUPTED)
     return code
+
+
+def _run_remote(arguments: argparse.Namespace, words: Sequence[str]) -> int:
+    """Copies between here and a namespace, or two of them; all are reached with the login for the first one."""
+    if arguments.resume:
+        raise ConfigError("--continue is for copies inside of a mount")
+    if len(arguments.files) < 2:
+        raise ConfigError("a file and a target are needed; see dfsfs cp --help")
+    options_hidden(arguments, ["cp", *words])
+    *sources, target = arguments.files
+    folder = Path(target)
+    into = folder.is_dir()
+    config = config_for(next(filter(is_unc, arguments.files)), arguments)
+
+    async def work(remote: Remote) -> None:
+        for source in sources:
+            if is_unc(source) and is_unc(target):
+                await transfer.carry(remote, parse_unc(source), parse_unc(target))
+            elif is_unc(source):
+                unc = parse_unc(source)
+                await transfer.fetch(remote, unc, folder / unc.components[-1] if into else folder)
+            elif is_unc(target):
+                await transfer.send(remote, Path(source), parse_unc(target))
+            else:
+                raise ConfigError(f"{source} and {target} are both on this computer; use cp")
+
+    run(config, work)
+    return SUCCESS
 
 
 def _copy_and_show(source: Path, target: Path, options: Options) -> None:

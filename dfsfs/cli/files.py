@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import AsyncIterator, Sequence
 
+    from dfsfs.namespace.client import Namespace
     from dfsfs.namespace.junction import Attempt, Location
     from dfsfs.smb.fscc import DirEntry
     from dfsfs.smb.wire import Buffer
@@ -98,11 +99,11 @@ async def _write_out(remote: Remote) -> None:
     location, stat = await remote.namespace.find(remote.path(remote.config.unc))
     if stat.is_directory:
         raise MountError(USAGE, f"{remote.config.unc} is a folder; see dfsfs ls")
-    async for piece in _pieces(remote, location):
+    async for piece in pieces_of(remote.namespace, location):
         await trio.to_thread.run_sync(sys.stdout.buffer.write, piece)
 
 
-async def _pieces(remote: Remote, location: Location) -> AsyncIterator[Buffer]:
+async def pieces_of(namespace: Namespace, location: Location) -> AsyncIterator[Buffer]:
     """A file from its beginning to its end, read on whatever target answers, as long as it is the same file."""
     from dfsfs.smb.wire import Access, CreateDisposition
 
@@ -121,7 +122,7 @@ async def _pieces(remote: Remote, location: Location) -> AsyncIterator[Buffer]:
         finally:
             await file.close()
 
-    while data := await remote.namespace.run(location, read):
+    while data := await namespace.run(location, read):
         yield data
         offset += len(data)
 

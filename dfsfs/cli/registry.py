@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dfsfs.cli.bugreport import BUGREPORT
-from dfsfs.cli.completion import COMPLETION
+from dfsfs.cli.completion import completion_command
 from dfsfs.cli.copy import COPY
 from dfsfs.cli.explain import EXPLAIN
 from dfsfs.cli.files import CAT, LS
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 COMMANDS: tuple[Command, ...] = (
     *(STATUS, EXPLAIN, CHECK, TREE, LS, CAT, COPY, TARGET, DRAIN, CACHE, DOMAIN, LOGIN, LOGOUT),
-    *(BUGREPORT, COMPLETION),
+    *(BUGREPORT, completion_command(lambda: COMMANDS)),
 )
 
 

@@ -5,12 +5,15 @@ With DFSFS_EXAMPLES=write in the environment they are written anew instead.
 
 from __future__ import annotations
 
+import html
 import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from rich.console import Console
+from rich.text import Text
 
 from tests.integration.mounts import mounted
 
@@ -99,3 +102,22 @@ def test_an_example(dfsfs: Dfsfs, lab: Lab, public: Path, name: str) -> None:
         path.write_text(shown)
     expected, found = (without_figures(clean(text)) for text in (path.read_text(), shown))
     assert found == expected, f"docs/examples/{name}.txt is not what the command writes"
+
+
+PICTURED = {"status": "status /mnt/public", "target": "target list /mnt/public/link-multi", "tree": "tree //ns1/dfs"}
+PICTURE = FOLDER.parent / "terminal.svg"
+
+
+def test_the_picture_of_the_terminal_shows_the_examples() -> None:
+    """Runs after those above, so that it is drawn of what they have written."""
+    if os.environ.get("DFSFS_EXAMPLES") == "write":
+        with open(os.devnull, "w", encoding="utf-8") as nowhere:
+            console = Console(record=True, width=110, file=nowhere)
+            for name, words in PICTURED.items():
+                console.print(Text(f"$ dfsfs {words}", style="bold"))
+                console.print(Text((FOLDER / f"{name}.txt").read_text()))
+            console.save_svg(str(PICTURE), title="dfsfs", unique_id="dfsfs")
+    shown = html.unescape(PICTURE.read_text()).replace("\N{NO-BREAK SPACE}", " ")
+    for name in PICTURED:
+        for line in (FOLDER / f"{name}.txt").read_text().splitlines():
+            assert line.strip() in shown

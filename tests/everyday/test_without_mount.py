@@ -88,6 +88,45 @@ def test_cat(dfsfs: Dfsfs, lab: Lab) -> None:
     assert "STATUS_OBJECT_NAME_NOT_FOUND" in dfsfs.fails(32, "cat", f"{lab.root_unc}/link-multi/none", *dfsfs.login)
 
 
+def test_cp_from_and_to_unc_paths(dfsfs: Dfsfs, lab: Lab, tmp_path: Path) -> None:
+    here, there = tmp_path / "here", f"{lab.root_unc}/link-single"
+    disk = lab.host("fs1").share_path("data")
+    here.mkdir()
+    dfsfs.out("cp", f"{lab.root_unc}/link-multi/big.bin", f"{lab.root_unc}/link-multi/hello.txt", here, *dfsfs.login)
+    assert (here / "big.bin").read_bytes() == content.big() and (here / "hello.txt").read_bytes() == content.HELLO
+    assert (here / "hello.txt").stat().st_mtime == content.MODIFIED
+    big = os.urandom(20_000_001)
+    (here / "up: 1").write_bytes(big)
+    try:
+        dfsfs.out("cp", here / "up: 1", there, *dfsfs.login)
+        dfsfs.out("cp", here / "hello.txt", f"{there}/named", *dfsfs.login)
+        assert (disk / "named").read_bytes() == content.HELLO
+        dfsfs.out("cp", here / "big.bin", f"{there}/named", *dfsfs.login)
+        assert (disk / "named").read_bytes() == content.big(), "another file takes its place"
+        dfsfs.out("cp", f"{there}/up: 1", f"{lab.root_unc}/link-secret/across", *dfsfs.login)
+        assert (lab.host("fs3").share_path("secret") / "across").read_bytes() == big
+        dfsfs.out("cp", f"{there}/up: 1", here / "back", *dfsfs.login)
+        assert (here / "back").read_bytes() == big
+    finally:
+        for path in (*disk.glob("up*"), disk / "named", lab.host("fs3").share_path("secret") / "across"):
+            path.unlink(missing_ok=True)
+    assert not [path for folder in (here, disk) for path in folder.glob(".*.part")]
+
+
+def test_a_cp_that_fails_leaves_nothing(dfsfs: Dfsfs, lab: Lab, tmp_path: Path) -> None:
+    source = tmp_path / "file"
+    source.write_bytes(b"x" * 10_000)
+    unc = f"{lab.root_unc}/link-multi/hello.txt"
+    assert "STATUS_ACCESS_DENIED" in dfsfs.fails(32, "cp", source, f"{lab.root_unc}/link-readonly/new", *dfsfs.login)
+    assert not list(lab.host("fs3").share_path("readonly").glob(".*"))
+    assert "No such file" in dfsfs.fails(32, "cp", unc, tmp_path / "no" / "folder", *dfsfs.login)
+    assert "No such file" in dfsfs.fails(1, "cp", tmp_path / "none", f"{lab.root_unc}/link-single", *dfsfs.login)
+    assert "is a folder" in dfsfs.fails(1, "cp", f"{lab.root_unc}/link-multi/folder", tmp_path, *dfsfs.login)
+    dfsfs.fails(1, "cp", unc, *dfsfs.login)
+    dfsfs.fails(1, "cp", "-c", unc, tmp_path, *dfsfs.login)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
 def test_wrong_usage_is_one_line(dfsfs: Dfsfs, lab: Lab) -> None:
     for words in (
         ["ls"],
