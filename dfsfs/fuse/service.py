@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -51,11 +52,14 @@ class Service:
         if self.notifier.address is not None:
             nursery.start_soon(_keep_telling, self.notifier, mount)
 
-    def end(self) -> None:
-        """The mount is about to end."""
-        self.notifier.stopping()
+    def close(self) -> None:
+        """Gives back what `prepare` has taken."""
         if self.metrics is not None:
+            path = self.metrics.getsockname() if self.metrics.fileno() >= 0 else None
             self.metrics.close()
+            if isinstance(path, str) and path:
+                with suppress(FileNotFoundError):
+                    os.unlink(path)
 
 
 def prepare(config: MountConfig) -> Service:

@@ -104,6 +104,7 @@ async def _run(
 ) -> None:
     service = prepare(config)
     async with AsyncExitStack() as stack:
+        stack.callback(service.close)
         pool = await stack.enter_async_context(Pool(transport_settings(config), config.credentials))
         users = await stack.enter_async_context(make_user_pools(config, pool)) if config.multiuser else None
         namespace = make_namespace(config, pool, settings, users)
@@ -140,7 +141,7 @@ async def _run(
                 on_ready()
 
             await serve(operations, mountpoint, fuse_options(config), ready, read_ahead_kb=read_ahead_kb(config))
-            service.end()
+            service.notifier.stopping()
             nursery.cancel_scope.cancel()
 
 

@@ -83,14 +83,16 @@ def prelude(domain: DomainLab, folder: Path) -> str:
         cp seen/* /etc/
         : > /etc/fstab
         mount -t tmpfs tmpfs /mnt
-        cd /root
+        mkdir home
+        export HOME={folder}/home
+        cd
         unset PASSWD
         export KRB5CCNAME=FILE:{folder}/tickets
         printf '%s\\n' '{ALICE.password}' > {folder}/password
         chmod 600 {folder}/password
         sudo() {{ "$@"; }}
         kinit() {{ printf '%s\\n' '{ALICE.password}' | command kinit "$@" > /dev/null; }}
-        trap 'umount -l /mnt/* 2>/dev/null || true' EXIT
+        trap 'umount -l /mnt/* {folder}/home/* 2>/dev/null || true' EXIT
         set +e
     """
 
@@ -101,7 +103,8 @@ def test_a_document(domain: DomainLab, tmp_path: Path, path: Path) -> None:
     assert steps
     script = prelude(domain, tmp_path)
     for step in steps:
-        asked = f"export PASSWD_FILE={tmp_path}/password" if " -o username=" in step.command else "unset PASSWD_FILE"
+        is_asked = " -o username=" in step.command or step.command.startswith("dfsfs login")
+        asked = f"export PASSWD_FILE={tmp_path}/password" if is_asked else "unset PASSWD_FILE"
         script += f"\n{asked}\n{{ {step.command}\n}} 2>&1\ncode=$?; echo; echo {MARK} $code\n"
     words = domain.client.entered("unshare", "--mount", "bash", "-c", script)
     done = subprocess.run(

@@ -84,6 +84,9 @@ def test_a_unix_socket(lab: Lab, tmp_path: Path) -> None:
             answer = b"".join(iter(lambda: connection.recv(65536), b""))
         assert answer.startswith(b"HTTP/1.1 200 ") and b"dfsfs_mount_info{" in answer
     assert not path.exists()
+    user, password = lab.credentials
+    failed = mount_command(f"{lab.root_unc}/nothing", tmp_path / "m", f"username={user},metrics={path}", password)
+    assert failed.returncode == 32 and not path.exists()
 
 
 def test_what_is_no_request(lab: Lab, tmp_path: Path) -> None:
