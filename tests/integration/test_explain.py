@@ -55,7 +55,7 @@ def test_what_the_options_choose(lab: Lab) -> None:
 
 @pytest.mark.parametrize(
     ("path", "text"),
-    [("loop-a", "leads back to itself"), ("link-dead", "Connection refused"), ("no/such/folder", "no/such/folder")],
+    [("loop-a", "leads back to itself"), ("link-dead", "connection refused"), ("no/such/folder", "no/such/folder")],
 )
 def test_what_leads_nowhere_is_an_error_after_the_steps(lab: Lab, path: str, text: str) -> None:
     result = explain(lab, path)
