@@ -22,6 +22,8 @@ import pytest
 import trio
 import trio.testing
 
+from dfsfs.control.places import ROOTS_FOLDER
+from dfsfs.control.server import sweep
 from tests.conformance.table import duties_in, summary
 from tests.lab.domain import lab as domain_lab
 from tests.lab.samba import BACKPORTS, SYSTEM, Lab, free_net, requirements_missing
@@ -142,6 +144,12 @@ class _Duties:
         if report.when == "call" or report.outcome != "passed":
             for duty in duties_in(report.nodeid.rsplit("::", 1)[-1].split("[")[0]):
                 self._outcomes.setdefault(duty, []).append(report.outcome)
+
+
+def pytest_sessionfinish() -> None:
+    """Mounts whose programs were killed have left their control sockets; the next mount would take them away."""
+    if os.path.isdir(ROOTS_FOLDER) and os.access(ROOTS_FOLDER, os.W_OK):
+        sweep(ROOTS_FOLDER, 0)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

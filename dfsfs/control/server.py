@@ -4,8 +4,7 @@ The socket belongs to the owner of the mount and may be used by them and by root
 is at the other end (unix(7), SO_PEERCRED). A connection is one request and one answer, has a time limit, and runs in a
 task of its own beside the file system, which never waits for one. More than CONNECTIONS at a time wait their turn.
 
-What is left of a mount that was killed is a socket at which nobody listens; the next mount with the same device number
-takes its place.
+What is left of a mount that was killed is a socket at which nobody listens. The next mount takes it away.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ import os
 import socket
 import stat
 import struct
+import time
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -45,6 +45,7 @@ log = logging.getLogger("dfsfs.control")
 CONNECTIONS = 8
 BACKLOG = 128
 """Connections that may wait for their turn. One more is refused at once: connect(2) on such a socket does not wait."""
+YOUNG = 60.0
 RECEIVING = 5.0
 """Seconds for a request to come, and for the answer to be taken."""
 ANSWERING = 300.0
@@ -69,6 +70,7 @@ def open_socket(device: str, owner: int) -> tuple[socket.socket, str]:
     path = os.path.join(folder, socket_name(device))
     try:
         _make_safe(folder, owner)
+        sweep(folder)
         return listen_at(path, 0o177, BACKLOG), path
     except OSError as error:
         raise NoPlace(f"{path}: {error.strerror or error}") from None
@@ -97,6 +99,27 @@ def listen_at(path: str, mask: int, backlog: int) -> socket.socket:
         listener.close()
         raise
     return listener
+
+
+def sweep(folder: str, age: float = YOUNG) -> None:
+    """Removes the sockets at which nobody listens. Those younger than `age` seconds may belong to a mount that is just
+    beginning to.
+    """
+    for name in os.listdir(folder):
+        if name.endswith(".sock"):
+            with contextlib.suppress(OSError):  # somebody else was faster
+                _remove_if_dead(os.path.join(folder, name), age)
+
+
+def _remove_if_dead(path: str, age: float) -> None:
+    if time.time() - os.lstat(path).st_mtime < age:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            os.unlink(path)
 
 
 def _make_safe(folder: str, owner: int) -> None:

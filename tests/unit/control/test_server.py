@@ -115,6 +115,20 @@ async def test_the_socket_of_a_dead_mount_is_replaced(folder: Path) -> None:
         await ask("say")
 
 
+async def test_what_dead_mounts_have_left_is_swept_away_and_nothing_else(folder: Path) -> None:
+    async with serving("0:1") as alive:
+        for device in ("0:2", "0:3"):
+            listener, dead = server.open_socket(device, 0)
+            listener.close()
+        os.utime(folder / "0-2.sock", (1, 1))
+        os.utime(alive, (1, 1))
+        (folder / "other").touch()
+        async with serving():
+            assert sorted(os.listdir(folder)) == ["0-1.sock", "0-3.sock", "0-51.sock", "other"], dead
+        server.sweep(str(folder), 0)
+        assert sorted(os.listdir(folder)) == ["0-1.sock", "other"]
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
 async def test_who_is_at_the_other_end_counts_and_not_who_may_open_the_socket(folder: Path) -> None:
     folder.parent.chmod(0o755)
