@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.everyday.conftest import PROGRAM
-from tests.integration.mounts import COMMAND, clean_up, is_mounted, mounted
+from tests.integration.mounts import COMMAND, clean_up, is_mounted, mounted, wait_until
 
 if TYPE_CHECKING:
     from tests.everyday.conftest import Dfsfs
@@ -81,8 +81,7 @@ def test_every_message_is_one_that_is_printed(lab: Lab, dfsfs: Dfsfs, tmp_path: 
         )
         (report,) = dfsfs.json("status", place)
         os.kill(report["mount"]["pid"], 9)
-        while os.path.exists(f"/proc/{report['mount']['pid']}"):
-            pass
+        wait_until(lambda: not os.path.exists(f"/proc/{report['mount']['pid']}"), "the program is gone")
         found.append(said([PROGRAM, "status", str(place)]))
         found.append(mount(root))
     finally:
