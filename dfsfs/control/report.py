@@ -113,13 +113,14 @@ def link_row(mount: Mount, junction: Junction) -> dict[str, Any]:
     targets = targets_for(junction, resolution) if resolution is not None else []
     preferred = preferred_for(junction, resolution) if resolution is not None else []
     target = binding.target if binding is not None else junction.last_target
-    first = preferred or targets[:1]
+    chosen = mount.namespace.choices.chosen.get(junction.prefix)
+    first = [chosen] if chosen in targets else preferred or targets[:1]
     return {
         "path": str(junction.prefix),
         "target": str(target) if target is not None else None,
         "connected": binding is not None and binding.tree.alive,
         "failed_over": target is not None and bool(first) and target not in first,
-        "chosen": mount.namespace.choices.chosen.get(junction.prefix) == target and target is not None,
+        "chosen": chosen is not None and chosen == target,
         "targets": [str(one) for one in targets],
         "generation": junction.generation,
         "seconds_left": _left(junction.resolution.expires if junction.resolution else None, mount.clock()),
