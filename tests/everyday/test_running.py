@@ -93,6 +93,8 @@ def test_a_target_is_chosen_and_given_back(dfsfs: Dfsfs, lab: Lab, tmp_path: Pat
         with (path / "hello.txt").open("rb") as reader:
             assert target_of(dfsfs, path) == data_on(lab, "fs1")
             found = dfsfs.json("target", "set", path / "hello.txt", lab.address("fs2"))
+            (link,) = [row for row in dfsfs.json("status", mount)[0]["links"] if row["path"].endswith("/link-multi")]
+            assert (link["chosen"], link["failed_over"]) == (True, False), "what is wanted is no failover"
             assert [(target["in_use"], target["chosen"]) for target in found["targets"]] == [
                 (False, False),
                 (True, True),
