@@ -18,6 +18,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import trio
+
 from dfsfs.config import Mounter
 from dfsfs.control import report
 from dfsfs.control.protocol import FAILED, WRONG, ControlError, Request
@@ -26,6 +28,9 @@ from dfsfs.errors import DfsfsError
 from dfsfs.namespace.explain import ask_all_roots, explain
 from dfsfs.namespace.targets import targets_for
 from dfsfs.unc import UncError, UncPath, fold_name
+
+AT_ONCE = 200
+"""Rows of a table that are made before others get their turn."""
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -53,7 +58,14 @@ async def _status(mount: Mount, _: Arguments) -> Any:
 
 
 async def _show_cache(mount: Mount, arguments: Arguments) -> Any:
-    return report.cache(mount, _prefix(mount, arguments))
+    rows: list[Any] = []
+    prefix = _prefix(mount, arguments)
+    for entry in mount.namespace.caches.referrals.snapshot():
+        if prefix is None or prefix.is_prefix_of(entry.prefix):
+            rows.append(report.referral_row(entry, mount.clock()))
+            if len(rows) % AT_ONCE == 0:
+                await trio.lowlevel.checkpoint()  # there may be 50,000, and programs wait
+    return rows
 
 
 async def _flush_cache(mount: Mount, arguments: Arguments) -> Any:

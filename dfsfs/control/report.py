@@ -91,8 +91,7 @@ def status(mount: Mount) -> dict[str, Any]:
 
 
 def _files(filesystem: FileSystem) -> dict[str, int]:
-    counted = filesystem.statistics()
-    return {"open": counted.open_files, "open_folders": counted.open_directories, "known": counted.nodes.nodes}
+    return {"open": filesystem.open_files, "open_folders": filesystem.open_folders, "known": filesystem.known_nodes}
 
 
 def _requests(meters: Meters) -> dict[str, dict[str, float]]:
@@ -155,15 +154,8 @@ def session_row(session: SessionInfo) -> dict[str, Any]:
     }
 
 
-def cache(mount: Mount, prefix: UncPath | None) -> list[dict[str, Any]]:
-    """The referral cache at and below a path: what `dfsutil /pktinfo` shows on Windows."""
-    entries = mount.namespace.caches.referrals.snapshot()
-    now = mount.clock()
-    return [referral_row(entry, now) for entry in entries if prefix is None or prefix.is_prefix_of(entry.prefix)]
-
-
 def referral_row(entry: Referral, now: float) -> dict[str, Any]:
-    """An entry of the referral cache."""
+    """An entry of the referral cache: what `dfsutil /pktinfo` shows on Windows."""
     return {
         "prefix": str(entry.prefix),
         "kind": "root" if entry.is_root else "interlink" if entry.interlink else "link",

@@ -45,7 +45,10 @@ log = logging.getLogger("dfsfs.control")
 CONNECTIONS = 8
 BACKLOG = 128
 """Connections that may wait for their turn. One more is refused at once: connect(2) on such a socket does not wait."""
+AT_ONCE = 200
+"""Items of a list that are encoded at once: about a millisecond."""
 YOUNG = 60.0
+"""Seconds."""
 RECEIVING = 5.0
 """Seconds for a request to come, and for the answer to be taken."""
 ANSWERING = 300.0
@@ -182,10 +185,7 @@ async def _reply(connection: trio.socket.SocketType, owner: int, answer: Answer)
             raise ControlError("only the owner of the mount, or root, may ask it", WRONG)
         request = decode_request(line)
         with trio.move_on_after(ANSWERING):
-            line = encode_result(await answer(request))
-            if len(line) > MAX_ANSWER:
-                raise ControlError("the answer is too long")
-            return line
+            return await _encoded(await answer(request))
         raise ControlError(f"not done within {ANSWERING:g} seconds")
     except ControlError as error:
         return encode_error(error)
@@ -194,6 +194,28 @@ async def _reply(connection: trio.socket.SocketType, owner: int, answer: Answer)
     except Exception as error:
         log.exception("a request at the control socket failed in an unexpected way")
         return encode_error(ControlError(f"the mount failed in a way that it should not: {error!r}"))
+
+
+async def _encoded(result: Any) -> bytes:
+    """The line of an answer. That of a long list is made piece by piece, as programs wait for the loop meanwhile."""
+    if not isinstance(result, list) or len(result) <= AT_ONCE:
+        return _checked_length(encode_result(result))
+    head, tail = encode_result([]).split(b"[]")
+    pieces, size = [], 0
+    for start in range(0, len(result), AT_ONCE):
+        whole = encode_result(result[start : start + AT_ONCE])
+        pieces.append(whole[len(head) + 1 : -len(tail) - 1])
+        size += len(whole)
+        if size > MAX_ANSWER:
+            break
+        await trio.lowlevel.checkpoint()
+    return _checked_length(head + b"[" + b", ".join(pieces) + b"]" + tail)
+
+
+def _checked_length(line: bytes) -> bytes:
+    if len(line) > MAX_ANSWER:
+        raise ControlError("the answer is too long")
+    return line
 
 
 async def _receive(connection: trio.socket.SocketType) -> bytes:

@@ -386,6 +386,21 @@ class FileSystem:
         """Whether a user has a file open."""
         return self._files.has_open(uid)
 
+    @property
+    def open_files(self) -> int:
+        """How many files programs have open."""
+        return self._files.count
+
+    @property
+    def open_folders(self) -> int:
+        """How many folders programs are listing."""
+        return len(self._listings)
+
+    @property
+    def known_nodes(self) -> int:
+        """How many files and folders are known."""
+        return len(self._places.table)
+
     def statistics(self) -> FileSystemStatistics:
         return FileSystemStatistics(
             nodes=self._places.table.statistics(),

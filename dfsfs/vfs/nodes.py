@@ -441,14 +441,13 @@ class NodeTable:
 
     # -- for people and tests ---------------------------------------------------------------------------------------
 
+    def __len__(self) -> int:
+        return len(self._nodes)
+
     def statistics(self) -> NodeStatistics:
         nodes = self._nodes.values()
-        return NodeStatistics(
-            nodes=len(nodes),
-            links=sum(node.is_link for node in nodes),
-            detached=sum(node.detached for node in nodes),
-            lookups=sum(node.lookups for node in nodes),
-        )
+        links, detached = sum(node.is_link for node in nodes), sum(node.detached for node in nodes)
+        return NodeStatistics(len(self), links, detached, lookups=sum(node.lookups for node in nodes))
 
     def check_invariants(self) -> None:
         """For tests: asserts what the module's text promises."""

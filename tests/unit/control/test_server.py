@@ -40,6 +40,8 @@ async def answer(request: Request) -> Any:
             raise SmbError(NtStatus.ACCESS_DENIED, "stat")
         case "break":
             raise KeyError("x")
+        case "list":
+            return [{"number": number, "text": "[],"} for number in range(int(request.arguments["length"]))]
         case "much":
             return "x" * 3_000_000
         case _:
@@ -64,6 +66,10 @@ async def test_questions_and_answers(folder: Path) -> None:
         assert os.stat(path).st_mode & 0o777 == 0o600
         assert await ask("say", a="ä", b="") == {"a": "ä", "b": ""}
         assert len(await ask("much")) == 3_000_000
+        for length in (0, 1, server.AT_ONCE, server.AT_ONCE + 1, 5 * server.AT_ONCE, 12_345):
+            assert await ask("list", length=str(length)) == [
+                {"number": number, "text": "[],"} for number in range(length)
+            ]
         for command, text in (("refuse", "^no$"), ("fail", "stat: STATUS_ACCESS_DENIED"), ("break", "should not")):
             with pytest.raises(ControlError, match=text):
                 await ask(command)
