@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.everyday.conftest import PROGRAM
-from tests.integration.mounts import COMMAND, clean_up, is_mounted, mounted, wait_until
+from tests.integration.mounts import COMMAND, clean_up, is_mounted, wait_until
 
 if TYPE_CHECKING:
     from tests.everyday.conftest import Dfsfs
@@ -72,9 +72,9 @@ def test_every_message_is_one_that_is_printed(lab: Lab, dfsfs: Dfsfs, tmp_path: 
         mount(root, secret=None),
     ]
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        found.append(mount("//127.0.0.1/x", f"timeout=1,port={silent.getsockname()[1]}"))
-    with mounted(lab, tmp_path / "first", "metrics=127.0.0.1:19555"):
-        found.append(mount(root, "metrics=127.0.0.1:19555"))
+        port = silent.getsockname()[1]
+        found.append(mount("//127.0.0.1/x", f"timeout=1,port={port}"))
+        found.append(mount(root, f"metrics=127.0.0.1:{port}"))
     try:
         subprocess.run(
             [COMMAND, root, str(place), "-o", f"username={user}"], env={**os.environ, "PASSWD": password}, check=True
