@@ -23,6 +23,11 @@ MAX_PATH_BYTES = 65534
 """The longest path a 16-bit byte count can hold, in UTF-16 bytes."""
 
 
+def is_unc(text: str) -> bool:
+    """Whether a text names a place in a namespace, and not one of this computer: it begins with two slashes."""
+    return text.startswith(("//", "\\\\"))
+
+
 class UncError(ValueError):
     """A text that is not a UNC path; the message says what is wrong with it."""
 

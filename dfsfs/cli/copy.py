@@ -22,8 +22,8 @@ from dfsfs.cli import transfer
 from dfsfs.cli.command import Command, Parser, add_options, fail
 from dfsfs.cli.messages import INTERRUPTED, SUCCESS
 from dfsfs.cli.remote import config_for, options_hidden, run
-from dfsfs.cli.transfer import is_unc
 from dfsfs.config import ConfigError, parse_unc
+from dfsfs.unc import is_unc
 
 if TYPE_CHECKING:
     import argparse

@@ -12,6 +12,7 @@ from dfsfs.cli.command import Command, Parser, add_json, add_options, fail, prin
 from dfsfs.cli.messages import MOUNT_FAILURE, SUCCESS, describe, one_line
 from dfsfs.cli.remote import Remote, config_for, options_hidden, run
 from dfsfs.control.client import ask, mount_at
+from dfsfs.unc import is_unc
 
 if TYPE_CHECKING:
     import argparse
@@ -35,7 +36,7 @@ def _parser() -> Parser:
 
 
 def _run(arguments: argparse.Namespace, words: Sequence[str]) -> int:
-    if arguments.path.startswith(("//", "\\\\")):
+    if is_unc(arguments.path):
         options_hidden(arguments, ["explain", *words])
         found = run(config_for(arguments.path, arguments), lambda remote: _explain(remote, arguments.all_roots))
     else:

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
     from dfsfs.namespace.client import Namespace
     from dfsfs.namespace.junction import Attempt, Location
-    from dfsfs.smb.fscc import DirEntry
     from dfsfs.smb.wire import Buffer
 
 PIECE = 8 * 1024 * 1024
@@ -56,12 +55,8 @@ async def _list(remote: Remote) -> list[dict[str, Any]]:
     location, stat = await remote.namespace.find(remote.path(remote.config.unc))
     if not stat.is_directory:
         return [_row(remote, location.components[-1] if location.components else "", stat)]
-    rows = [_row(remote, entry.name, entry.stat) for entry in await remote.namespace.run(location, _entries)]
+    rows = [_row(remote, entry.name, entry.stat) for entry in await remote.namespace.entries(location)]
     return sorted(rows, key=lambda row: str(row["name"]).casefold())
-
-
-async def _entries(attempt: Attempt) -> list[DirEntry]:
-    return [entry async for batch in attempt.tree.list(attempt.path) for entry in batch]
 
 
 def _row(remote: Remote, name: str, stat: Any) -> dict[str, Any]:

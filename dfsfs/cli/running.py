@@ -18,6 +18,7 @@ from dfsfs.cli.messages import SUCCESS
 from dfsfs.control.client import ask, mount_at
 from dfsfs.control.places import our_mounts
 from dfsfs.control.protocol import WRONG, ControlError
+from dfsfs.unc import is_unc
 
 if TYPE_CHECKING:
     import argparse
@@ -182,7 +183,7 @@ def cache_text(entries: list[dict[str, Any]]) -> str:
 
 def _place(path: str | None, mount: str | None) -> tuple[MountEntry, str | None]:
     """The mount to ask about a path, and the path as it knows it."""
-    if path is None or path.startswith(("//", "\\\\")):
+    if path is None or is_unc(path):
         return the_mount(mount), path
     entry, rest = mount_at(path)
     return entry, rest or "."

@@ -11,7 +11,7 @@ import os
 import secrets
 from typing import TYPE_CHECKING
 
-from dfsfs.cli.files import pieces_of
+from dfsfs.cli.files import PIECE, pieces_of
 from dfsfs.cli.messages import MOUNT_FAILURE, USAGE, MountError, cannot_read
 from dfsfs.errors import DfsfsError
 
@@ -24,14 +24,6 @@ if TYPE_CHECKING:
     from dfsfs.smb.fscc import FileStat
     from dfsfs.smb.wire import Buffer
     from dfsfs.unc import UncPath
-
-PIECE = 8 * 1024 * 1024
-"""Bytes that are read and written at once."""
-
-
-def is_unc(text: str) -> bool:
-    """Whether a word of the command line names a place in a namespace."""
-    return text.startswith(("//", "\\\\"))
 
 
 async def fetch(remote: Remote, source: UncPath, place: Path) -> int:

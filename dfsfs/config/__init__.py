@@ -33,7 +33,7 @@ from dfsfs.config.values import password as check_password
 from dfsfs.config.values import sendable as check_sendable
 from dfsfs.config.values import username as check_username
 from dfsfs.smb.credentials import Secret
-from dfsfs.unc import UncError, UncPath, fold_name
+from dfsfs.unc import UncError, UncPath, fold_name, is_unc
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -363,7 +363,7 @@ def _dfs_options(unc: UncPath, options: ParsedOptions) -> DfsOptions:
     pins = []
     for text, target in options.pins.items():
         try:
-            absolute = text.startswith(("//", "\\\\"))
+            absolute = is_unc(text)
             path = UncPath.parse(text) if absolute else unc.share.join(UncPath.parse(text).components)
         except UncError as error:
             raise ConfigError(f"option 'dfs_pin={text}:...': {error}") from None

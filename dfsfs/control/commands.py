@@ -8,7 +8,6 @@
     target.unset                    path: the namespace decides again
     drain, undrain                  host: no link stays on that server if it has another one; links may go there again
     explain                         path, [all_roots]: how it is resolved
-    refresh                         nothing is forgotten that works; the next access has the referrals asked for anew
     remount                         options, [username, domain, password, password2]: changes what can be changed
 
 A path is below the mount point, or a UNC path.
@@ -27,7 +26,7 @@ from dfsfs.control.remount import changed
 from dfsfs.errors import DfsfsError
 from dfsfs.namespace.explain import ask_all_roots, explain
 from dfsfs.namespace.targets import targets_for
-from dfsfs.unc import UncError, UncPath, fold_name
+from dfsfs.unc import UncError, UncPath, fold_name, is_unc
 
 AT_ONCE = 200
 """Rows of a table that are made before others get their turn."""
@@ -147,10 +146,6 @@ async def _undrain(mount: Mount, arguments: Arguments) -> Any:
     return {"host": full}
 
 
-async def _refresh(mount: Mount, _: Arguments) -> Any:
-    return {"flushed": mount.namespace.flush()}
-
-
 async def _remount(mount: Mount, arguments: Arguments) -> Any:
     login = {name: arguments[name] for name in _LOGIN if name in arguments}
     mounter = Mounter(mount.config.ownership.uid, mount.config.ownership.gid, _no_name, _no_name)
@@ -180,7 +175,6 @@ COMMANDS: Mapping[str, tuple[Command, tuple[str, ...]]] = {
     "drain": (_drain, ("host",)),
     "undrain": (_undrain, ("host",)),
     "explain": (_explain, ("path", "all_roots")),
-    "refresh": (_refresh, ()),
     "remount": (_remount, ("options", *_LOGIN)),
 }
 """Each command with the names of its arguments."""
@@ -193,7 +187,7 @@ def _path(mount: Mount, arguments: Arguments) -> UncPath:
     """The namespace path that an argument names."""
     text = arguments.get("path", "")
     try:
-        if text.startswith(("//", "\\\\")):
+        if is_unc(text):
             return UncPath.parse(text)
         names = mount.filesystem.wire_names(part for part in text.split("/") if part not in ("", "."))
         return mount.config.unc.join(names)
@@ -235,7 +229,7 @@ def _all_targets(junctions: list[Junction]) -> list[UncPath]:
 
 def _chosen(targets: list[UncPath], text: str, prefix: UncPath) -> UncPath:
     """The target that a text names: a path, or a server in its short or long form."""
-    if text.startswith(("//", "\\\\")):
+    if is_unc(text):
         try:
             wanted = UncPath.parse(text)
         except UncError as error:

@@ -19,7 +19,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from dfsfs import telemetry
-from dfsfs.control.report import link_row
+from dfsfs.control.report import link_rows
 from dfsfs.control.server import listen_at
 
 if TYPE_CHECKING:
@@ -146,12 +146,10 @@ class _Snapshot(Collector):
         labels = ["link", "target", "uid"]
         up = GaugeMetricFamily("dfsfs_link_connected", "Links in use, 1 if connected.", labels=labels)
         away = GaugeMetricFamily("dfsfs_link_failed_over", "1 if not on a target of its first set.", labels=labels)
-        for junction in self._mount.namespace.junctions():
-            if junction.generation:
-                row = link_row(self._mount, junction)
-                uid = "" if row["uid"] is None else str(row["uid"])
-                up.add_metric([row["path"], row["target"] or "", uid], float(row["connected"]))
-                away.add_metric([row["path"], row["target"] or "", uid], float(row["failed_over"]))
+        for row in link_rows(self._mount):
+            which = [row["path"], row["target"] or "", "" if row["uid"] is None else str(row["uid"])]
+            up.add_metric(which, float(row["connected"]))
+            away.add_metric(which, float(row["failed_over"]))
         yield up
         yield away
 

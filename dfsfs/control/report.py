@@ -52,7 +52,7 @@ class Mount:
 
 def summary(mount: Mount) -> str:
     """The mount in a line, for `systemctl status`: `3 targets, 1 failed over`."""
-    rows = [link_row(mount, junction) for junction in mount.namespace.junctions() if junction.generation]
+    rows = link_rows(mount)
     down, away = sum(not row["connected"] for row in rows), sum(row["failed_over"] for row in rows)
     parts = [f"{len(rows)} target{'' if len(rows) == 1 else 's'}"]
     parts += [f"{away} failed over"] if away else []
@@ -62,7 +62,7 @@ def summary(mount: Mount) -> str:
 
 def status(mount: Mount) -> dict[str, Any]:
     """Everything about the mount on one page."""
-    links = [link_row(mount, junction) for junction in mount.namespace.junctions() if junction.generation]
+    links = link_rows(mount)
     return {
         "mount": {
             "path": mount.mountpoint,
@@ -106,8 +106,12 @@ def _requests(meters: Meters) -> dict[str, dict[str, float]]:
     }
 
 
-def link_row(mount: Mount, junction: Junction) -> dict[str, Any]:
-    """A root or link that is, or was, in use."""
+def link_rows(mount: Mount) -> list[dict[str, Any]]:
+    """The roots and links that are, or were, in use."""
+    return [_link_row(mount, junction) for junction in mount.namespace.junctions() if junction.generation]
+
+
+def _link_row(mount: Mount, junction: Junction) -> dict[str, Any]:
     binding, resolution = junction.binding, junction.resolution
     targets = targets_for(junction, resolution) if resolution is not None else []
     preferred = preferred_for(junction, resolution) if resolution is not None else []

@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from dfsfs.dfsc.wire import HeaderFlags, ReferralEntry, ReferralResponse
 from dfsfs.errors import SmbError
 from dfsfs.ntstatus import NtStatus
-from dfsfs.unc import UncError, UncPath
+from dfsfs.unc import UncError, UncPath, is_unc
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -254,7 +254,7 @@ class _Table:
             path.share  # noqa: B018 - raises if there is none
         except UncError as error:
             raise self.error(key, f"{text!r}: {error}") from None
-        if not text.startswith(("//", "\\\\")):
+        if not is_unc(text):
             raise self.error(key, f"{text!r} has to begin with //SERVER/SHARE")
         return path
 

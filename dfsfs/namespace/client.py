@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from dfsfs.dfsc.wire import ReferralResponse
     from dfsfs.namespace.choices import Choices
-    from dfsfs.smb.fscc import FileStat
+    from dfsfs.smb.fscc import DirEntry, FileStat
     from dfsfs.smb.pool import Pool
     from dfsfs.smb.users import UserPools
     from dfsfs.unc import UncPath
@@ -155,6 +155,10 @@ class Namespace:
             junction.mine.adopt(resolution, self._clock())
         return Location(junction, resolution.covered.rest_of(path))
 
+    async def entries(self, location: Location) -> list[DirEntry]:
+        """All entries of a folder. Raises as `run`."""
+        return await self.run(location, _entries)
+
     def nearest(self, path: UncPath) -> Location | None:
         """The place of a path as far as its junction is known, without asking anybody."""
         above = [prefix for prefix in self._junctions if prefix.is_prefix_of(path)]
@@ -268,6 +272,10 @@ class Namespace:
             referral_requests=self._resolver.requests,
             failover=self._failover.statistics(),
         )
+
+
+async def _entries(attempt: Attempt) -> list[DirEntry]:
+    return [entry async for batch in attempt.tree.list(attempt.path) for entry in batch]
 
 
 async def _stat(attempt: Attempt) -> FileStat:

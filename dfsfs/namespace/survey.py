@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from dfsfs.dfsc.walk import Resolution
     from dfsfs.namespace.client import Namespace
-    from dfsfs.namespace.junction import Attempt, Location
+    from dfsfs.namespace.junction import Location
     from dfsfs.smb.fscc import DirEntry
     from dfsfs.unc import UncPath
 
@@ -70,7 +70,7 @@ async def survey(namespace: Namespace, top: Location, found: Callable[[FoundLink
         result.folders.append(place.unc)
         try:
             async with limit:
-                entries = await namespace.run(place, _entries)
+                entries = await namespace.entries(place)
         except Covered:
             result.folders.remove(place.unc)
             nursery.start_soon(link_at, place)
@@ -87,7 +87,7 @@ async def survey(namespace: Namespace, top: Location, found: Callable[[FoundLink
             elif entry.stat.is_directory:
                 nursery.start_soon(folder_at, place.child(entry.name), nursery)
 
-    entries = await namespace.run(top, _entries)
+    entries = await namespace.entries(top)
     async with trio.open_nursery() as nursery:
         begin(top, entries, nursery)
     return result
@@ -111,7 +111,3 @@ async def _resolved(namespace: Namespace, path: UncPath, targets: tuple[UncPath,
         return FoundLink(path, targets, await namespace.resolve_link(path))
     except DfsfsError as error:
         return FoundLink(path, targets, None, str(error))
-
-
-async def _entries(attempt: Attempt) -> list[DirEntry]:
-    return [entry async for batch in attempt.tree.list(attempt.path) for entry in batch]
