@@ -102,13 +102,9 @@ def _in_words(error: BaseException, config: MountConfig) -> MountError:
 
 @asynccontextmanager
 async def _connected(config: MountConfig, kdcs: KdcPreference | None) -> AsyncIterator[Remote]:
-    from functools import partial
-
-    from dfsfs.fuse.session import make_names, make_namespace, referral_settings, tell_kdcs, transport_settings
+    from dfsfs.fuse.session import make_names, make_namespace, referral_settings, transport_settings
     from dfsfs.smb.pool import Pool
 
     async with Pool(transport_settings(config), config.credentials) as pool:
-        namespace = make_namespace(config, pool, referral_settings(config))
-        if kdcs is not None:
-            namespace.discovery.on_found = partial(tell_kdcs, kdcs)
+        namespace = make_namespace(config, pool, referral_settings(config), kdcs)
         yield Remote(config, pool, namespace, make_names(config))

@@ -107,9 +107,7 @@ async def _run(
         stack.callback(service.close)
         pool = await stack.enter_async_context(Pool(transport_settings(config), config.credentials))
         users = await stack.enter_async_context(make_user_pools(config, pool)) if config.multiuser else None
-        namespace = make_namespace(config, pool, settings, users)
-        if kdcs is not None:
-            namespace.discovery.on_found = partial(tell_kdcs, kdcs)
+        namespace = make_namespace(config, pool, settings, kdcs, users)
         root = await find_root(config, pool, namespace)
         if config.hard:
             namespace.wait_for_servers()  # not before: a mount of a server that is down fails
@@ -222,7 +220,7 @@ def domain_settings(config: MountConfig) -> DomainSettings:
     )
 
 
-def tell_kdcs(kdcs: KdcPreference, found: FoundDomain) -> None:
+def _tell_kdcs(kdcs: KdcPreference, found: FoundDomain) -> None:
     """Has tickets asked for at the controllers that answer."""
     if found.name:
         kdcs.prefer(found.name.upper(), found.addresses)
@@ -242,10 +240,16 @@ def make_user_pools(config: MountConfig, pool: Pool) -> UserPools:
 
 
 def make_namespace(
-    config: MountConfig, pool: Pool, settings: ReferralSettings, users: UserPools | None = None
+    config: MountConfig,
+    pool: Pool,
+    settings: ReferralSettings,
+    kdcs: KdcPreference | None,
+    users: UserPools | None = None,
 ) -> Namespace:
-    """The namespace of a mount. `users`: each of them acts by a login of their own."""
-    return Namespace(
+    """The namespace of a mount. `kdcs`: is told of controllers that are found. `users`: each of them acts by a login of
+    their own.
+    """
+    namespace = Namespace(
         pool,
         referrals=settings,
         policy=target_policy(config),
@@ -254,6 +258,9 @@ def make_namespace(
         retries=config.retries,
         users=users,
     )
+    if kdcs is not None:
+        namespace.discovery.on_found = partial(_tell_kdcs, kdcs)
+    return namespace
 
 
 def target_policy(config: MountConfig) -> Policy:
