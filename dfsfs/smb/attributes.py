@@ -9,11 +9,12 @@ import struct
 from enum import IntFlag
 from typing import TYPE_CHECKING
 
-from dfsfs.errors import WireError
+from dfsfs.errors import ContentError, WireError
 from dfsfs.ntstatus import NtStatus
 from dfsfs.smb import fscc, wire
 from dfsfs.smb.eas import decode_eas, encode_ea
 from dfsfs.smb.paths import PathChannel
+from dfsfs.smb.reparse import LINK_MARK
 from dfsfs.smb.wire import (
     RELATED_FILE_ID,
     Access,
@@ -71,13 +72,18 @@ class ExtendedAttributes(PathChannel):
     # -- EAs --------------------------------------------------------------------------------------------------------
 
     async def read_eas(self, path: UncPath) -> dict[bytes, bytes]:
-        """The extended attributes of a file or folder. One round trip."""
+        """The extended attributes of a file or folder but for LINK_MARK. One round trip.
+
+        Raises:
+            ContentError: they make no sense.
+        """
         what = f"reading extended attributes of {path}"
         query = wire.encode_query_info(RELATED_FILE_ID, InfoType.FILE, FileInfoClass.FULL_EA, _SIZE)
         queried = await self._query(path, Access.READ_EA, query, what, *_NONE)
         if queried.status in _NONE:
             return {}
-        return decode_eas(wire.decode_output(queried.message))
+        eas = decode_eas(wire.decode_output(queried.message))
+        return {name: value for name, value in eas.items() if name.upper() != LINK_MARK}
 
     async def set_ea(self, path: UncPath, name: bytes, value: bytes) -> None:
         """Sets an extended attribute, or removes it if the value is empty. One round trip."""
@@ -145,17 +151,17 @@ def decode_streams(buffer: Buffer) -> dict[str, int]:
     """Names and sizes of a FileStreamInformation (MS-FSCC 2.4.44), without the file's own data and other types.
 
     Raises:
-        WireError: an entry lies outside the buffer.
+        ContentError: an entry lies outside the buffer.
     """
     found: dict[str, int] = {}
     view, position = memoryview(buffer), 0
     while position < len(view):
         if len(view) - position < _STREAM.size:
-            raise WireError(f"a stream at {position} does not fit into {len(view)} bytes")
+            raise ContentError(f"a stream at {position} does not fit into {len(view)} bytes")
         step, length, size, _ = _STREAM.unpack_from(view, position)
         start = position + _STREAM.size
         if start + length > len(view) or length % 2 or (step and step < _STREAM.size + length):
-            raise WireError(f"a stream's name of {length} bytes at {start}, of {len(view)}")
+            raise ContentError(f"a stream's name of {length} bytes at {start}, of {len(view)}")
         name = str(view[start : start + length], "utf-16-le", "surrogatepass")
         if name.startswith(":") and name.endswith(_DATA) and len(name) > len(_DATA) + 1:
             found[name[1 : -len(_DATA)]] = size

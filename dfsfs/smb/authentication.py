@@ -1,4 +1,5 @@
-"""Both kinds of login, NTLM and Kerberos, as the client's side of a GSS exchange. The only module that uses spnego.
+"""Both kinds of login, NTLM and Kerberos, as the client's side of a GSS exchange. The only module that uses spnego
+and gssapi.
 
 An authenticator may compute for long, or wait for a KDC, so its steps belong into a thread: `Connection.exchange` sees
 to that. Which kind it is is decided by the credentials and never changed on the way: a server that can't be logged in
@@ -13,16 +14,23 @@ No text of an exception has a token or a password in it.
 from __future__ import annotations
 
 import re
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
+import gssapi
 import spnego
 from spnego.exceptions import SpnegoError
 
 from dfsfs.errors import SmbError, TicketError, WireError
 from dfsfs.ntstatus import NtStatus
+from dfsfs.smb import caches
 from dfsfs.smb.credentials import Credentials, KerberosCredentials, Login
 from dfsfs.smb.identity import as_user
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_UNKNOWN_SERVER = "Server .*not found in Kerberos database"
+"""How it says that the KDC knows no such SPN."""
 _NO_KDC = "Cannot (contact|find|resolve)"
 """How the Kerberos library begins to say that no KDC answers, or none is known."""
 SERVICE = "cifs"
@@ -86,12 +94,20 @@ class NtlmAuthenticator:
 
 
 class KerberosAuthenticator:
-    """Kerberos with the tickets of a cache, the key of a keytab, or a password; the server has to prove itself, too."""
+    """Kerberos with the tickets of a cache, the key of a keytab, or a password; the server has to prove itself, too.
 
-    def __init__(self, credentials: KerberosCredentials, host: str) -> None:
+    `domains`: what the third part of the server's SPN may be, in the order to try while the KDC knows no such name:
+    cifs/HOST/DOMAIN, which only a controller of that domain has (MS-ADTS 2.2.21; a computer may give itself names of
+    two parts only, 3.1.1.5.3.1.1.4), or empty for cifs/HOST.
+    """
+
+    def __init__(self, credentials: KerberosCredentials, host: str, domains: Sequence[str] = ("",)) -> None:
         self._credentials = credentials
         self._host = host
+        self._domains = domains
         self._context: Any = None
+        self._copy: caches.Copy | None = None
+        """What the context has its tickets from, which must not go before it does."""
 
     @property
     def mutual(self) -> bool:
@@ -103,9 +119,10 @@ class KerberosAuthenticator:
         try:
             with as_user(self._credentials.account):
                 if self._context is None:
-                    self._context = self._begin()
                     token = None  # what the server says first is which mechanisms it knows
-                answer: bytes | None = self._context.step(token)
+                    answer: bytes | None = self._first()
+                else:
+                    answer = self._context.step(token)
         except SpnegoError as error:
             if token is not None:
                 # It refuses the ticket, which by its clock may have ended before it has by ours, or proves nothing.
@@ -117,6 +134,22 @@ class KerberosAuthenticator:
             raise self._no_ticket(_reason(error)) from None
         return answer
 
+    def _first(self) -> bytes | None:
+        """The first token, for the first of the server's names that the KDC knows."""
+        context = self._begin()
+        for last, domain in zip(range(len(self._domains))[::-1], self._domains, strict=True):
+            try:
+                _name_server(context, self._host, domain)
+                token: bytes | None = context.step(None)
+            except SpnegoError as error:
+                if not last or not re.search(_UNKNOWN_SERVER, _reason(error)):
+                    raise
+                context = context.new_context()
+            else:
+                break
+        self._context = context
+        return token
+
     def _begin(self) -> Any:
         who = self._credentials
         source: Any
@@ -125,7 +158,8 @@ class KerberosAuthenticator:
         elif who.password:
             return spnego.client(who.name, who.password.reveal(), hostname=self._host, **_KERBEROS)
         elif who.ccache:
-            source = spnego.KerberosCCache(who.ccache, who.name or None)
+            self._copy = caches.copied(who)
+            source = spnego.KerberosCCache(self._copy.name if self._copy else who.ccache, who.name or None)
         else:
             source = spnego.CredentialCache(who.name or None)
         return spnego.client(source, hostname=self._host, **_KERBEROS)
@@ -139,7 +173,25 @@ class KerberosAuthenticator:
 
     def _no_ticket(self, reason: str) -> TicketError:
         unreached = re.search(_NO_KDC, reason) is not None
-        return TicketError(f"{SERVICE}/{self._host}", self._credentials.source, reason, unreached=unreached)
+        spn = "/".join(filter(None, (SERVICE, self._host, self._domains[-1])))
+        return TicketError(spn, self._credentials.source, reason, unreached=unreached)
+
+
+def _name_server(context: Any, host: str, domain: str) -> None:
+    """Has a context that has not begun ask for a ticket for cifs/HOST/DOMAIN.
+
+    pyspnego makes names of two parts only, and no other context than the one it finds in itself. The realm of a domain
+    is its name in capital letters, as always in Active Directory.
+    """
+    if domain:
+        name = gssapi.Name(f"{SERVICE}/{host}/{domain}@{domain.upper()}", gssapi.NameType.kerberos_principal)
+        context._context = gssapi.SecurityContext(
+            name=name,
+            creds=context._credential,
+            usage="initiate",
+            mech=gssapi.MechType.kerberos,
+            flags=int(context._context_req),
+        )
 
 
 class Prepared:
@@ -183,8 +235,11 @@ def _reason(error: BaseException) -> str:
     return re.sub(r" -\d{6,}$", "", text).strip() or type(base).__name__
 
 
-def make_authenticator(login: Login, host: str) -> Authenticator:
-    """The client's side of a login at `host`, which for Kerberos has to be the name in its SPN."""
+def make_authenticator(login: Login, host: str, domains: Sequence[str] = ("",)) -> Authenticator:
+    """The client's side of a login at `host`, which for Kerberos has to be the name in its SPN.
+
+    `domains`: see KerberosAuthenticator.
+    """
     if isinstance(login, KerberosCredentials):
-        return KerberosAuthenticator(login, host)
+        return KerberosAuthenticator(login, host, domains)
     return NtlmAuthenticator(login, host)

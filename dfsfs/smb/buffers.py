@@ -9,6 +9,8 @@ import sys
 
 POOLED = 16
 """Buffers that are kept: as many READs as are under way with a fast server."""
+POOLED_BYTES = 17 * 1024 * 1024
+"""Their bytes altogether, at most: a READ asks for 1 MiB."""
 _UNUSED = 2
 """References to a buffer that only the pool's list knows: that one, and the argument of getrefcount."""
 
@@ -18,6 +20,12 @@ class BufferPool:
 
     def __init__(self) -> None:
         self._buffers: list[bytearray] = []
+        self._size = 0
+
+    @property
+    def kept(self) -> int:
+        """Bytes of the buffers that are kept, lent out or not."""
+        return self._size
 
     def get(self, length: int) -> memoryview:
         """`length` bytes, of any content, that nobody else has."""
@@ -28,6 +36,7 @@ class BufferPool:
                 return memoryview(buffers[-1])[:length]
         buffer = bytearray(length)
         buffers.append(buffer)
-        if len(buffers) > POOLED:
-            del buffers[0]
+        self._size += length
+        while len(buffers) > POOLED or self._size > POOLED_BYTES:
+            self._size -= len(buffers.pop(0))
         return memoryview(buffer)

@@ -5,12 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from dfsfs.smb.wire import CREDIT_UNIT
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from dfsfs.errors import DfsfsError
     from dfsfs.smb.security import SessionKeys
     from dfsfs.smb.wire import Header, Request
+
+
+ANSWER_OVERHEAD = 4096
+"""Bytes of an answer besides its payload: header, body, padding, and the contexts of NEGOTIATE and CREATE."""
 
 
 class SecuredSession(Protocol):
@@ -65,3 +71,8 @@ class Call:
     @property
     def charge(self) -> int:
         return sum(request.charge for request in self.requests)
+
+    @property
+    def largest_answer(self) -> int:
+        """Bytes that all its answers have together at most: credits pay for what they carry (MS-SMB2 3.3.5.2.5)."""
+        return self.charge * CREDIT_UNIT + len(self.requests) * ANSWER_OVERHEAD

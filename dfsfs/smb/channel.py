@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from dfsfs.errors import SmbError
 from dfsfs.ntstatus import NtStatus, is_failure
 from dfsfs.smb import fscc, wire
+from dfsfs.smb.oddities import Oddities
 from dfsfs.smb.wire import Command, Request
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ class Channel:
         self.share = share
         self.route = route
         self.limits = limits
+        self.oddities = Oddities()
         self._deleted = False
 
     @property

@@ -32,7 +32,7 @@ from dfsfs.errors import ConnectionLost, DfsfsError, SmbError, WireError
 from dfsfs.ntstatus import NtStatus
 from dfsfs.smb.calls import Call, Response, Route, SecuredSession
 from dfsfs.smb.handshake import Exchange, Negotiated, Reply
-from dfsfs.smb.leases import LeaseBreak, LeaseTable, encode_acknowledgement, no_acknowledgement
+from dfsfs.smb.leases import Lease, LeaseBreak, LeaseTable, no_acknowledgement
 from dfsfs.smb.wire import Command, Request
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class Connection:
         self._writable = trio.Event()
         self._closed = trio.Event()
         self._renew: Callable[[], Awaitable[None]] | None = None
-        self._refused: list[tuple[Sequence[Request], Route]] = []
+        self._refused: list[tuple[Sequence[Request], Route, Callable[[], None]]] = []
 
     # -- life -------------------------------------------------------------------------------------------------------
 
@@ -171,34 +171,41 @@ class Connection:
         """
         return await self.start(requests, route).wait()
 
-    def post(self, requests: Sequence[Request], route: Route) -> None:
+    def post(self, requests: Sequence[Request], route: Route, answered: Callable[[], None] = lambda: None) -> None:
         """Sends a call whose outcome nobody needs, such as the CLOSE of a handle that was only read. Never waits, never
-        fails: where the connection has ended, its handles have ended with it. Sent again if the session had expired."""
+        fails: where the connection has ended, its handles have ended with it. Sent again if the session had expired.
+        `answered` is called when the server has answered it, whatever it says.
+        """
         if self.alive:
-            self._submitted(requests, route, partial(self._posted, requests, route), trio.Event())
+            self._submitted(requests, route, partial(self._posted, requests, route, answered), trio.Event())
 
-    def _posted(self, requests: Sequence[Request], route: Route, response: Response) -> None:
+    def _posted(
+        self, requests: Sequence[Request], route: Route, answered: Callable[[], None], response: Response
+    ) -> None:
         if response.status == NtStatus.NETWORK_SESSION_EXPIRED:
-            self._refused.append((requests, route))
+            self._refused.append((requests, route, answered))
+        else:
+            answered()
 
     def renewed(self) -> None:
-        """The session has been renewed: what was refused until now, and nobody waits for, goes out again."""
+        """The session has been renewed: what was refused until now, and nobody waits for, goes out again. Once: else a
+        session that expires at every request would have them sent for ever."""
         refused, self._refused = self._refused, []
-        for requests, route in refused:
-            self.post(requests, route)
+        for requests, route, answered in refused:
+            if self.alive:
+                self._submitted(requests, route, partial(_hear, answered), trio.Event())
 
     def _broken(self, notification: LeaseBreak) -> None:
         lease = self.leases.get(notification.key)
         if lease is None:
             return  # its last handle was closed in the meantime, and with that the server has what it wants
         before = lease.broken(notification)
+        if notification.acknowledge or before != lease.state:
+            lease.on_break(before, lambda: self._acknowledge(lease, lease.given_up()))
 
-        def acknowledge() -> None:
-            lease.is_breaking = False
-            if notification.acknowledge and lease.opens:
-                self.post([encode_acknowledgement(lease.key, notification.state)], lease.route)
-
-        lease.on_break(before, acknowledge)
+    def _acknowledge(self, lease: Lease, acknowledgement: Request | None) -> None:
+        if acknowledgement is not None:
+            self.post([acknowledgement], lease.route, lambda: self._acknowledge(lease, lease.acknowledged()))
 
     def abandon(self, call: Call) -> None:
         """Gives up a call; what it opens or has opened on the server is closed again."""
@@ -232,16 +239,17 @@ class Connection:
         self._protocol.add_session(session)
         self._renew = renew
 
-    async def exchange(self, steps: Generator[Exchange, Reply, T], route: Route | None = None) -> T:
+    async def exchange(
+        self, steps: Generator[Exchange, Reply, T], threads: trio.CapacityLimiter, route: Route | None = None
+    ) -> T:
         """Runs a handshake: sends what it yields, gives it the answers, returns its result.
 
-        A step may compute (NTLM) or wait for a KDC, so each runs in a thread. `route` is that of a session that is
-        there
-        already, for one that renews it.
+        A step may compute (NTLM) or wait for a KDC, so each runs in a thread, taken from `threads`. `route` is that of
+        a session that is there already, for one that renews it.
         """
         resume: Reply | None = None
         while True:
-            step = await trio.to_thread.run_sync(_advance, steps, resume, abandon_on_cancel=True)
+            step = await trio.to_thread.run_sync(_advance, steps, resume, abandon_on_cancel=True, limiter=threads)
             if not isinstance(step, Exchange):
                 return step.result
             request = Request(Command(step.command), step.body)
@@ -360,6 +368,11 @@ def _advance(steps: Generator[Exchange, Reply, T], resume: Reply | None) -> Exch
         return next(steps) if resume is None else steps.send(resume)
     except StopIteration as stop:
         return _Finished(stop.value)
+
+
+def _hear(answered: Callable[[], None], response: Response) -> None:
+    """The server has answered, whatever it says."""
+    answered()
 
 
 def _take_in(call: Call, received: Callable[[Response], None], event: trio.Event) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from dfsfs.smb.caches import RootFolder
     from dfsfs.smb.identity import Account
 
 
@@ -76,7 +77,8 @@ class KerberosCredentials:
 
     `name` is a principal, `alice@REALM`; empty: the one that the cache or the keytab begins with. `account` is the
     user of
-    this machine as whom caches are read, None: as whom this process runs.
+    this machine as whom caches are read, None: as whom this process runs. `root` is where the paths of caches begin,
+    None: where those of this process do.
     """
 
     name: str = ""
@@ -84,6 +86,7 @@ class KerberosCredentials:
     keytab: str = ""
     password: Secret = field(default_factory=lambda: Secret(""))
     account: Account | None = None
+    root: RootFolder | None = None
 
     @property
     def principal(self) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 
-from dfsfs.errors import WireError
+from dfsfs.errors import ContentError
 
 Buffer = bytes | bytearray | memoryview
 
@@ -19,18 +19,18 @@ def decode_eas(buffer: Buffer) -> dict[bytes, bytes]:
     """Names and values, in the server's order.
 
     Raises:
-        WireError: an entry lies outside the buffer, or they go round in a circle.
+        ContentError: an entry lies outside the buffer, or they go round in a circle.
     """
     found: dict[bytes, bytes] = {}
     view, position = memoryview(buffer), 0
     while position < len(view):
         if len(view) - position < _ENTRY.size:
-            raise WireError(f"an extended attribute at {position} does not fit into {len(view)} bytes")
+            raise ContentError(f"an extended attribute at {position} does not fit into {len(view)} bytes")
         step, _, name_size, value_size = _ENTRY.unpack_from(view, position)
         start = position + _ENTRY.size
         end = start + name_size + 1 + value_size
         if end > len(view) or (step and step < end - position):
-            raise WireError(f"an extended attribute of {end - position} bytes at {position}, of {len(view)}")
+            raise ContentError(f"an extended attribute of {end - position} bytes at {position}, of {len(view)}")
         name = bytes(view[start : start + name_size])
         found[name] = bytes(view[start + name_size + 1 : end])
         if not step:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from dfsfs.errors import DfsfsError, SmbError
 from dfsfs.ntstatus import NtStatus
 from dfsfs.smb import copychunk, fscc, wire
-from dfsfs.smb.wire import Buffer, FileInfoClass, Fsctl, Request
+from dfsfs.smb.wire import RELATED_FILE_ID, Buffer, FileInfoClass, Fsctl, Request
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -84,7 +84,8 @@ class PendingRead:
 class RemoteFile:
     """An open handle. `stat` is what the server said when it was opened.
 
-    `head` is the beginning of the file if it was read along, all of it if it is as long as the file.
+    `head` is the beginning of the file if it was read along, all of it if it is as long as the file. `is_written`:
+    whether something was changed through it, so that its close counts.
     """
 
     def __init__(
@@ -101,8 +102,10 @@ class RemoteFile:
         self.stat = stat
         self.head = head
         self.lease = lease
+        self.head_is_locked = False
+        """The beginning was to be read along, and another client has locked some of it."""
         self._file_id = file_id
-        self._written = False
+        self.is_written = False
         self._closed = False
 
     @classmethod
@@ -158,7 +161,7 @@ class RemoteFile:
 
         Raises: as read does.
         """
-        self._written = True
+        self.is_written = True
         pieces = self._pieces(data)
         requests = (wire.encode_write(self._file_id, offset + start, piece) for start, piece in pieces)
         for (_, piece), response in zip(pieces, await self._pipeline(requests), strict=True):
@@ -170,7 +173,7 @@ class RemoteFile:
         Raises:
             ConnectionLost, SecurityError, WireError: the connection has ended.
         """
-        self._written = True
+        self.is_written = True
         return PendingWrite(
             self,
             [
@@ -200,7 +203,7 @@ class RemoteFile:
 
     async def set_size(self, size: int) -> None:
         """Cuts or extends the file to `size` bytes. Errors as in read."""
-        self._written = True
+        self.is_written = True
         change = wire.encode_set_info(self._file_id, FileInfoClass.END_OF_FILE, fscc.encode_end_of_file(size))
         (response,) = await self.tree.call([change])
         self.tree.check(response, f"truncation of {self.path}")
@@ -234,7 +237,7 @@ class RemoteFile:
             SmbError: the server's answer; an unknown part may be in the file.
             ConnectionLost, SecurityError, WireError: the connection ended.
         """
-        self._written = True
+        self.is_written = True
         key, what = await source.resume_key(), f"copy of {source.path} to {self.path}"
         request = copychunk.encode_copychunk(key, wanted.chunks)
         size = copychunk.RESPONSE_SIZE
@@ -243,17 +246,33 @@ class RemoteFile:
         if copychunk.decode_copied(wire.decode_ioctl(response.message, size)) != wanted.length:
             raise SmbError(NtStatus.END_OF_FILE, f"{what} stopped short")
 
-    async def close(self) -> None:
+    async def close(self, written: int | None = None) -> FileStat | None:
         """Closes the handle; a second close does nothing.
 
         Waits for the server only if something was written: that is when a close can fail in a way that matters. On a
-        connection that has ended there is nothing left to close. Errors as in read.
+        connection that has ended there is nothing left to close. One round trip. Errors as in read.
+
+        Args:
+            written: the last write time to leave behind, in ns since 1970, or what the server makes of it.
+
+        Returns:
+            Times, sizes and attributes after a file was written (MS-SMB2 3.3.5.10), if the server says them; what a
+            CLOSE does not say is unknown (0) in it.
         """
-        if not self._written:
+        if not self.is_written:
             self.discard()
-        elif self._is_to_close():
-            (response,) = await self.tree.call([wire.encode_close(self._file_id)])
-            self.tree.check(response, f"close of {self.path}")
+            return None
+        if not self._is_to_close():
+            return None
+        if written is None:
+            (response,) = await self.tree.call([wire.encode_close(self._file_id, query=True)])
+        else:
+            info = fscc.encode_basic_information(None, None, written, None, 0)
+            change = wire.encode_set_info(self._file_id, FileInfoClass.BASIC, info)
+            # If it can't be set, the time is the server's.
+            _, response = await self.tree.call([change, wire.encode_close(RELATED_FILE_ID, query=True)])
+        self.tree.check(response, f"close of {self.path}")
+        return wire.decode_close(response.message)
 
     def discard(self) -> None:
         """Closes the handle without waiting for the server; a second close does nothing."""

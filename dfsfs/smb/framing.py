@@ -12,8 +12,13 @@ has them.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from dfsfs.errors import WireError
 from dfsfs.smb.buffers import BufferPool
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 PREFIX_SIZE = 4
 CHUNK_SIZE = 64 * 1024
@@ -23,10 +28,13 @@ _MINIMUM_SPACE = 4 * 1024
 
 
 class FrameReader:
-    """One direction of one connection. `limit` is the longest frame accepted, in bytes."""
+    """One direction of one connection. `limit` is the longest frame accepted, in bytes; `expects` is asked whether a
+    frame of so many bytes can come now, before it gets a buffer of its own.
+    """
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, expects: Callable[[int], bool] = lambda length: True) -> None:
         self.limit = limit
+        self._expects = expects
         self._chunk = memoryview(bytearray(CHUNK_SIZE))
         self._start = 0  # first byte in the chunk that belongs to no frame handed out
         self._end = 0  # end of what was received
@@ -46,7 +54,7 @@ class FrameReader:
         """Takes note of `count` bytes in `space()`; returns the frames, without their prefixes, that are complete now.
 
         Raises:
-            WireError: a prefix that is none, or a frame longer than the limit.
+            WireError: a prefix that is none, or a frame longer than the limit or than anything that is expected.
         """
         if self._large is not None:
             self._filled += count
@@ -67,6 +75,8 @@ class FrameReader:
                 self._start = begin + length
                 continue
             if begin + length > len(self._chunk):
+                if not self._expects(length):
+                    raise WireError(f"a frame of {length} bytes, which is more than what was asked for takes")
                 self._large = self._pool.get(length)
                 self._filled = self._end - begin
                 self._large[: self._filled] = self._chunk[begin : self._end]

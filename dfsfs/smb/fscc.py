@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import IntFlag
 from typing import TYPE_CHECKING
 
-from dfsfs.errors import WireError
+from dfsfs.errors import ContentError, WireError
 from dfsfs.filetime import filetime_to_ns, ns_to_filetime
 from dfsfs.smb.reparse import ReparseTag
 
@@ -21,8 +21,11 @@ if TYPE_CHECKING:
 
 Buffer = bytes | bytearray | memoryview
 
-_MAX_SIZE = 0x7FFFFFFFFFFFFFFF
+MAX_SIZE = 0x7FFFFFFFFFFFFFFF
 """Sizes are signed on the wire (MS-FSCC 2.4); the kernel can't be told of one that is negative or larger."""
+NAME_UNITS_MAX = 255
+"""The longest name in UTF-16 code units (MS-FSCC 2.1.5)."""
+_NAME_BYTES_MAX = 2 * NAME_UNITS_MAX
 
 _DIRECTORY_ENTRY = struct.Struct("<IIQQQQQQIIIBB24sHQ")  # FileIdBothDirectoryInformation up to FileName
 _ALL_INFORMATION = struct.Struct("<QQQQIIQQIBBHQIIQII")  # FileAllInformation up to its name's length
@@ -103,6 +106,10 @@ class DirEntry:
     stat: FileStat
 
 
+MAX_UNIT = 2**31 - 1
+"""Bytes of a cluster; FUSE hands it on as 32 bits, and programs divide by what they get."""
+
+
 @dataclass(frozen=True, slots=True)
 class VolumeSize:
     """Sizes in bytes. `caller_free` is what a quota leaves of `free`; `unit` is the size of a cluster."""
@@ -113,13 +120,15 @@ class VolumeSize:
     unit: int
 
 
-def decode_directory(buffer: Buffer) -> list[DirEntry]:
-    """The entries of a QUERY_DIRECTORY answer with FileIdBothDirectoryInformation (MS-FSCC 2.4.17).
+def decode_directory(buffer: Buffer) -> tuple[list[DirEntry], list[str]]:
+    """The entries of a QUERY_DIRECTORY answer with FileIdBothDirectoryInformation (MS-FSCC 2.4.17), and what is wrong
+    with those that are left out: no file can have such a name or size.
 
     Raises:
-        WireError: an entry or a name lies outside the buffer, or a size is negative.
+        WireError: an entry or a name lies outside the buffer.
     """
-    entries = []
+    entries: list[DirEntry] = []
+    left_out: list[str] = []
     position, end, fixed = 0, len(buffer), _DIRECTORY_ENTRY.size
     unpack = _DIRECTORY_ENTRY.unpack_from
     view = memoryview(buffer)
@@ -142,45 +151,48 @@ def decode_directory(buffer: Buffer) -> list[DirEntry]:
             file_id,
         ) = unpack(view, position)
         start = position + fixed
-        if size > _MAX_SIZE or allocated > _MAX_SIZE:
-            raise WireError(f"a directory entry at {position} has a negative size")
         if position + step > end:
             raise WireError(f"the entry after {position} would begin at {position + step}, of {end} bytes")
         if start + name_length > end or name_length % 2 or (step and step < fixed + name_length):
             raise WireError(f"a name of {name_length} bytes at {start} does not fit into {end} bytes")
-        # For a reparse point EaSize holds its tag (MS-FSCC 2.4.17).
-        tag = ea_size if attributes & _REPARSE_POINT else 0
-        stat = FileStat(
-            filetime_to_ns(created),
-            filetime_to_ns(accessed),
-            filetime_to_ns(written),
-            filetime_to_ns(changed),
-            attributes,
-            size,
-            allocated,
-            file_id,
-            0,
-            tag,
-            -1 if tag else ea_size,
-        )
-        entries.append(DirEntry(str(view[start : start + name_length], "utf-16-le", "surrogatepass"), stat))
+        if size > MAX_SIZE or allocated > MAX_SIZE or not 0 < name_length <= _NAME_BYTES_MAX:
+            left_out.append(_oddity(view[start : start + min(name_length, _NAME_BYTES_MAX)], name_length))
+        else:
+            # For a reparse point EaSize holds its tag (MS-FSCC 2.4.17).
+            tag = ea_size if attributes & _REPARSE_POINT else 0
+            stat = FileStat(
+                filetime_to_ns(created),
+                filetime_to_ns(accessed),
+                filetime_to_ns(written),
+                filetime_to_ns(changed),
+                *(attributes, size, allocated, file_id, 0, tag, -1 if tag else ea_size),
+            )
+            entries.append(DirEntry(str(view[start : start + name_length], "utf-16-le", "surrogatepass"), stat))
         if not step:
             break
         position += step
-    return entries
+    return entries, left_out
+
+
+def _oddity(name: memoryview, length: int) -> str:
+    """What is wrong with an entry of a directory."""
+    if not 0 < length <= _NAME_BYTES_MAX:
+        return f"an entry with a name of {length // 2} characters"
+    return f"the entry {str(name, 'utf-16-le', 'replace')!r} with a negative size"
 
 
 def decode_all_information(buffer: Buffer) -> FileStat:
     """FileAllInformation (MS-FSCC 2.4.2); the name at its end may be cut.
 
     Raises:
-        WireError: it is too short, or a size in it is negative.
+        WireError: it is too short.
+        ContentError: a size in it is negative.
     """
     if len(buffer) < _ALL_INFORMATION.size:
         raise WireError(f"FileAllInformation of {len(buffer)} bytes")
     fields = _ALL_INFORMATION.unpack_from(buffer)
-    if fields[6] > _MAX_SIZE or fields[7] > _MAX_SIZE:
-        raise WireError("FileAllInformation with a negative size")
+    if fields[6] > MAX_SIZE or fields[7] > MAX_SIZE:
+        raise ContentError("FileAllInformation with a negative size")
     created, accessed, written, changed = map(filetime_to_ns, fields[:4])
     return FileStat(
         created=created,
@@ -207,6 +219,11 @@ def encode_basic_information(
     return _BASIC.pack(*times, attributes, 0)
 
 
+def encode_attributes(attributes: int) -> bytes:
+    """FileBasicInformation that leaves all times as they are."""
+    return encode_basic_information(None, None, None, None, attributes)
+
+
 def encode_end_of_file(size: int) -> bytes:
     """FileEndOfFileInformation (MS-FSCC 2.4.14): the size in bytes."""
     return struct.pack("<Q", size)
@@ -223,16 +240,16 @@ def encode_link(new_name: str) -> bytes:
     return encode_rename(new_name, replace=False)
 
 
-def encode_disposition() -> bytes:
-    """FileDispositionInformation (MS-FSCC 2.4.11): delete the file once its last handle is closed."""
-    return b"\x01"
+def encode_disposition(*, delete: bool = True) -> bytes:
+    """FileDispositionInformation (MS-FSCC 2.4.11): delete the file once its last handle is closed, or do not."""
+    return bytes([delete])
 
 
 def decode_full_size(buffer: Buffer) -> VolumeSize:
     """FileFsFullSizeInformation (MS-FSCC 2.5.4).
 
     Raises:
-        WireError: it is too short, or a size in it is negative.
+        WireError: it is too short, a size in it is negative, or a cluster has no bytes or more than can be reported.
     """
     if len(buffer) < _FULL_SIZE.size:
         raise WireError(f"FileFsFullSizeInformation of {len(buffer)} bytes")
@@ -240,4 +257,6 @@ def decode_full_size(buffer: Buffer) -> VolumeSize:
     if min(total, caller_free, free) < 0:
         raise WireError("FileFsFullSizeInformation with a negative size")
     unit = sectors * sector
+    if not 0 < unit <= MAX_UNIT:
+        raise WireError(f"FileFsFullSizeInformation with clusters of {sectors} sectors of {sector} bytes")
     return VolumeSize(total=total * unit, free=free * unit, caller_free=caller_free * unit, unit=unit)

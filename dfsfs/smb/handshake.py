@@ -6,7 +6,7 @@ and may wait for a KDC: authentication.py.
 
 Everything a server says is checked against what was offered: a dialect, cipher or signing algorithm that was not
 offered is an error. The final session setup answer must carry a valid signature made with the new keys, so a man in the
-middle who changed anything before it is found out here (3.1.1) or by the validate-negotiate exchange (3.0, 3.0.2).
+middle who changed anything before it is found out here (3.1.1) or by asking again under signature (validation.py).
 
 Not here: guest and anonymous sessions (they have no key to sign with), multichannel.
 """
@@ -269,9 +269,12 @@ def _decode_contexts(message: memoryview, offset: int, count: int) -> dict[int, 
 
 
 def session_setup(
-    negotiated: Negotiated, authenticator: Authenticator, *, sealing_wanted: bool
+    negotiated: Negotiated, authenticator: Authenticator, *, sealing_wanted: bool, previous: int = 0
 ) -> Generator[Exchange, Reply, Session]:
     """SESSION_SETUP until the server accepts or refuses (MS-SMB2 3.2.4.2.3, 3.2.5.3).
+
+    `previous`: the id of this client's session on the server that was lost with its connection; the server, which may
+    not have noticed that, ends it (3.3.5.5.3) with all that it has open. 0: there is none.
 
     Raises:
         SmbError: the server refuses, LOGON_FAILURE above all.
@@ -283,7 +286,7 @@ def session_setup(
     preauth_hash = negotiated.preauth_hash
     token, session_id = authenticator.step(negotiated.security_buffer or None), 0
     for _ in range(_MAX_STEPS):
-        reply = yield Exchange(_SESSION_SETUP, _encode_session_setup(token or b""), session_id)
+        reply = yield Exchange(_SESSION_SETUP, _encode_session_setup(token or b"", previous), session_id)
         preauth_hash = preauth_update(preauth_hash, reply.sent)
         if reply.status not in (NtStatus.SUCCESS, NtStatus.MORE_PROCESSING_REQUIRED):
             raise SmbError(reply.status, f"logging in to {host}")
@@ -368,9 +371,10 @@ def reauthentication(
     raise WireError(f"{host} wants more than {_MAX_STEPS} rounds of authentication")
 
 
-def _encode_session_setup(token: bytes) -> bytes:
+def _encode_session_setup(token: bytes, previous: int = 0) -> bytes:
     offset = _HEADER_SIZE + _SESSION_SETUP_REQUEST.size
-    return _SESSION_SETUP_REQUEST.pack(25, 0, SIGNING_REQUIRED, CAP_DFS, 0, offset, len(token), 0) + (token or b"\0")
+    fixed = _SESSION_SETUP_REQUEST.pack(25, 0, SIGNING_REQUIRED, CAP_DFS, 0, offset, len(token), previous)
+    return fixed + (token or b"\0")
 
 
 def _decode_session_setup(message: memoryview) -> tuple[int, bytes]:

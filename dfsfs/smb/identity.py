@@ -12,6 +12,7 @@ import ctypes
 import errno
 import os
 import platform
+import resource
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,8 @@ _CALLS = {"x86_64": (117, 119, 116), "aarch64": (147, 149, 159), "riscv64": (147
 _UNCHANGED = ctypes.c_uint32(-1)
 NOBODY_HAS = 0x7FFFFFF0
 """A user id that nobody has."""
+
+_PR_SET_DUMPABLE = 4
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -65,10 +68,34 @@ def really_as(uid: int) -> Iterator[None]:
     """
     setresuid, _, _ = _numbers()
     _call(setresuid, ctypes.c_uint32(uid), ctypes.c_uint32(uid), _UNCHANGED)
+    _stay_undumpable()
     try:
         yield
     finally:
         _call(setresuid, ctypes.c_uint32(0), ctypes.c_uint32(0), ctypes.c_uint32(0))
+        _stay_undumpable()
+
+
+def forbid_core_dumps() -> None:
+    """From now on this process leaves no image of its memory behind: there are passwords and keys in it.
+
+    Of root's processes not even where images go to a program (core(5)), which a limit of 0 does not stop. That is not
+    for those of others: their files in /proc would be root's from then on (PR_SET_DUMPABLE in prctl(2)), also for who
+    owns them.
+    """
+    global _undumpable
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+    _undumpable = os.geteuid() == 0
+    _stay_undumpable()
+
+
+def _stay_undumpable() -> None:
+    """The kernel makes of PR_SET_DUMPABLE what fs.suid_dumpable says whenever a thread's ids change."""
+    if _undumpable:
+        _libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+
+
+_undumpable = False
 
 
 def _numbers() -> tuple[int, int, int]:
@@ -95,3 +122,4 @@ def _become(uid: int, gid: int, groups: list[int]) -> None:
     user: tuple[int, tuple[Any, ...]] = (setresuid, (_UNCHANGED, ctypes.c_uint32(uid), _UNCHANGED))
     for number, arguments in [*steps, user] if uid != 0 else [user, *steps]:
         _call(number, *arguments)
+    _stay_undumpable()

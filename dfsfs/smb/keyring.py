@@ -2,8 +2,8 @@
 
 The kernel keeps keys per user, shows them to nobody else, and never writes them to disk. They are in the user's
 persistent keyring (persistent-keyring(7)), which goes away when it was not used for some days (kernel.keys.
-persistent_keyring_expiry, 3 of them), or in the user keyring where the kernel has no such thing. All functions work on
-the keyring of the user that the calling thread acts as: identity.py.
+persistent_keyring_expiry, 3 of them), or in the user keyring where the kernel has no such thing, which is out of reach
+for a mount of root's. All functions work on the keyring of the user that the calling thread acts as: identity.py.
 
 By way of libkeyutils, which the Kerberos library brings along.
 """
@@ -93,6 +93,9 @@ def _keyring() -> Iterator[int]:
     library = _library()
     keyring: int = library.keyctl_get_persistent(os.geteuid(), _THREAD_KEYRING)
     if keyring < 0:
+        if os.geteuid() != os.getuid():
+            # The user keyring is that of the real user, which stays root while a thread acts as somebody (identity.py).
+            raise PosixError(errno.EACCES, f"the kernel gives no persistent keyring of user {os.geteuid()}")
         yield _USER_KEYRING
         return
     try:

@@ -46,6 +46,10 @@ _BREAK = struct.Struct("<HHI16sIIIII")
 _ACKNOWLEDGEMENT = struct.Struct("<HHI16sIQ")
 _ACK_REQUIRED = 0x00000001
 _BREAK_IN_PROGRESS = 0x00000002
+_OPLOCK_BREAK_SIZE = 24
+"""Bytes of the body of an oplock break notification (MS-SMB2 2.2.23.1)."""
+LARGEST_BREAK = HEADER_SIZE + _BREAK.size
+"""Bytes of the largest message that no request asks for."""
 
 
 class LeaseState(IntFlag):
@@ -78,7 +82,10 @@ class Lease:
 
     `on_break` is called as soon as a part of the lease is gone, also with the connection. Its arguments are what the
     lease was, and what has to be called once nothing depends on the lost parts any more: that may send the
-    acknowledgement. It must not wait.
+    acknowledgement. It must not wait. When it is called again before that, one call afterwards answers for both.
+
+    However many breaks a server sends, it owes one acknowledgement at most: the next one waits until the server has
+    answered the one before, and says all that was lost in between.
     """
 
     def __init__(self, key: bytes, version: int, path: UncPath, route: Route) -> None:
@@ -92,6 +99,8 @@ class Lease:
         """Handles under the lease, those included that are just being opened."""
         self.was_granted = False
         """Whether the server has ever given it."""
+        self.given: LeaseState | None = None
+        """What the answer to the last CREATE gave; None if something was just being taken back."""
         self.refused: dict[LeaseState, float] = {}
         """When the server did not give what was asked for, by the clock of whoever asks."""
         self.is_breaking = False
@@ -99,11 +108,19 @@ class Lease:
         self.is_lost = False
         """Whether it has ended with its connection."""
         self._epoch = 0
+        self._owed: LeaseState | None = None
+        self._is_given_up = True
+        self._is_acknowledging = False
 
     @property
     def is_shared(self) -> bool:
         """Whether it has both READ and HANDLE."""
         return self.state & LeaseState.SHARED == LeaseState.SHARED
+
+    @property
+    def is_exclusive(self) -> bool:
+        """Whether nobody else has the file open."""
+        return bool(self.state & LeaseState.WRITE) and not self.is_breaking
 
     def __repr__(self) -> str:
         return f"<Lease {self.key.hex()} {self.state!r} of {self.opens} handles>"
@@ -125,6 +142,7 @@ class Lease:
         """
         data = find_context(message, _CONTEXT_NAME)
         if data is None:
+            self.given = None if self.is_breaking else LeaseState.NONE
             return
         layout = _V1 if self.version == 1 else _V2
         if len(data) < layout.size:
@@ -134,7 +152,9 @@ class Lease:
             raise WireError("a CREATE was answered with a lease that was not asked for")
         granted = LeaseState(state & LeaseState.ALL)
         # Until it has the acknowledgement, a server names what it is just taking back.
-        self.state = self.state & granted if self.is_breaking or flags & _BREAK_IN_PROGRESS else granted
+        breaks = self.is_breaking or flags & _BREAK_IN_PROGRESS
+        self.state = self.state & granted if breaks else granted
+        self.given = None if breaks else granted
         self.was_granted = self.was_granted or bool(self.state)
         if rest:
             self._epoch = rest[1]
@@ -143,9 +163,34 @@ class Lease:
         """Takes in a break; returns what the lease was before."""
         before = self.state
         self.state &= notification.state
-        self.is_breaking = notification.acknowledge
         self._epoch = notification.epoch
+        if notification.acknowledge:
+            self.is_breaking = True
+            self._owed = notification.state if self._owed is None else self._owed & notification.state
+        if notification.acknowledge or before != self.state:
+            self._is_given_up = False
         return before
+
+    def given_up(self) -> Request | None:
+        """Nothing depends any more on what was lost. The acknowledgement to send now, if the server waits for one;
+        whoever sends it calls `acknowledged` once it is answered.
+        """
+        self._is_given_up = True
+        return self._acknowledgement()
+
+    def acknowledged(self) -> Request | None:
+        """The server has answered an acknowledgement. The next one to send now, as in `given_up`."""
+        self._is_acknowledging = False
+        return self._acknowledgement()
+
+    def _acknowledgement(self) -> Request | None:
+        if self._is_acknowledging or not self._is_given_up:
+            return None
+        owed, self._owed, self.is_breaking = self._owed, None, False
+        if owed is None or not self.opens:
+            return None
+        self._is_acknowledging = True
+        return encode_acknowledgement(self.key, owed)
 
 
 class LeaseRequest(NamedTuple):
@@ -228,14 +273,13 @@ def decode_break(message: memoryview) -> LeaseBreak | None:
     """A break notification; None if it is about an oplock, of which dfsfs asks for none.
 
     Raises:
-        WireError: it is too short.
+        WireError: it is neither, or not of exactly its size.
     """
-    if len(message) < HEADER_SIZE + 2:
-        raise WireError(f"a break notification of {len(message)} bytes")
-    if int.from_bytes(message[HEADER_SIZE : HEADER_SIZE + 2], "little") != 44:
+    size = int.from_bytes(message[HEADER_SIZE : HEADER_SIZE + 2], "little")
+    if size not in (_OPLOCK_BREAK_SIZE, _BREAK.size) or len(message) != HEADER_SIZE + size:
+        raise WireError(f"a break notification of {len(message)} bytes with StructureSize {size}")
+    if size == _OPLOCK_BREAK_SIZE:
         return None
-    if len(message) < HEADER_SIZE + _BREAK.size:
-        raise WireError(f"a break notification of {len(message)} bytes")
     _, epoch, flags, key, _, state, *_ = _BREAK.unpack_from(message, HEADER_SIZE)
     return LeaseBreak(key, LeaseState(state & LeaseState.ALL), bool(flags & _ACK_REQUIRED), epoch)
 

@@ -9,14 +9,14 @@ Pure but for what is learnt: `suffixes`, `stand_ins` and `learnt` grow when a do
 
 from __future__ import annotations
 
-import ipaddress
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
-from dfsfs.unc import fold_name
+from dfsfs.unc import address_in, fold_name
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
 
 @dataclass(slots=True)
@@ -33,13 +33,27 @@ class HostNames:
     """Addresses of controllers that have answered, by folded name: what DNS would say, but it need not be asked."""
     stand_ins: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """The controllers that stand for domains, in the order to try them, by the folded name of the domain."""
+    domains: dict[str, str] = field(default_factory=dict)
+    """The domain, by its name in DNS, of each host that is taken for a controller, by the folded full name of that."""
 
     def candidates(self, host: str) -> tuple[tuple[str, str], ...]:
         """The full names that `host` may stand for, each with what to look up: a name or an address. The likely
         first.
         """
-        names = self.stand_ins.get(fold_name(host)) or self._names(host)
-        return tuple((name, self._address(name, host)) for name in names)
+        stand_ins = self.stand_ins.get(fold_name(host)) or (host,)
+        found = {name: self._address(name, each, host) for each in stand_ins for name in self._names(each)}
+        return tuple(found.items())
+
+    def note_controllers(self, domain: str, hosts: Iterable[str]) -> None:
+        """These hosts are taken for controllers of a domain, and have to prove that they are."""
+        for host in hosts:
+            if not is_address(host):
+                for name in self._names(host):
+                    self.domains[fold_name(name)] = domain
+
+    def domain_of(self, name: str) -> str:
+        """The domain that a host, by its full name, is taken for a controller of; empty if it is none."""
+        return self.domains.get(fold_name(name), "")
 
     def _names(self, host: str) -> tuple[str, ...]:
         if "." in host or is_address(host):
@@ -48,16 +62,25 @@ class HostNames:
 
     def fixed(self, host: str) -> str | None:
         """The address that the options give a server, if they do."""
-        return self.address or self.hosts.get(fold_name(host))
+        return self.address or self.hosts.get(fold_name(address_in(host) or host))
 
-    def _address(self, name: str, host: str) -> str:
-        return self.fixed(name) or self.fixed(host) or self.learnt.get(fold_name(name)) or name
+    def _address(self, *names: str) -> str:
+        """What to look up for the first of some names, which are all of one host."""
+        fixed = next(filter(None, map(self.fixed, names)), None)
+        learnt = next(filter(None, (self.learnt.get(fold_name(name)) for name in names)), None)
+        return fixed or learnt or address_in(names[0]) or names[0]
+
+
+def listed(patterns: Sequence[str], host: str, candidates: Sequence[tuple[str, str]]) -> Sequence[tuple[str, str]]:
+    """Those of the candidates for a host that match a list of patterns by their name or the host's; all without one."""
+    return [each for each in candidates if is_listed(patterns, host, each[0])] if patterns else candidates
+
+
+def is_listed(patterns: Sequence[str], *names: str) -> bool:
+    """Whether one of the names of a host matches one of some patterns, with * and ?, in whatever case."""
+    return any(fnmatchcase(fold_name(name), fold_name(pattern)) for pattern in patterns for name in names)
 
 
 def is_address(host: str) -> bool:
     """Whether a server is named by its IP address."""
-    try:
-        ipaddress.ip_address(host.strip("[]"))
-    except ValueError:
-        return False
-    return True
+    return address_in(host) is not None

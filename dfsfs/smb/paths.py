@@ -16,7 +16,15 @@ from typing import TYPE_CHECKING
 
 from dfsfs.smb import wire
 from dfsfs.smb.channel import Channel
-from dfsfs.smb.wire import RELATED_FILE_ID, Access, CreateDisposition, CreateOptions, FileInfoClass, Request
+from dfsfs.smb.wire import (
+    RELATED_FILE_ID,
+    Access,
+    CreateDisposition,
+    CreateOptions,
+    FileInfoClass,
+    Request,
+    ShareAccess,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,6 +58,7 @@ class PathChannel(Channel):
         options: CreateOptions = CreateOptions.NONE,
         attributes: int = 0,
         lease: LeaseRequest | None = None,
+        share_access: ShareAccess = ShareAccess.ALL,
     ) -> Request:
         return wire.encode_create(
             self.wire_name(path),
@@ -57,6 +66,7 @@ class PathChannel(Channel):
             disposition=disposition,
             options=options,
             attributes=attributes,
+            share_access=share_access,
             lease=lease.lease.request(lease.wanted) if lease is not None else b"",
             moment=self.moment,
         )
@@ -92,10 +102,13 @@ class PathChannel(Channel):
         info_class: FileInfoClass,
         info: bytes,
         options: CreateOptions = CreateOptions.NONE,
+        share_access: ShareAccess = ShareAccess.ALL,
     ) -> Sequence[Request]:
         """The compound that opens something as what it is, sets one thing, and closes it."""
         options |= CreateOptions.NONE if self.is_dfs else OPEN_REPARSE_POINT
-        create = self._create(path, access=access, disposition=CreateDisposition.OPEN, options=options)
+        create = self._create(
+            path, access=access, disposition=CreateDisposition.OPEN, options=options, share_access=share_access
+        )
         change = wire.encode_set_info(RELATED_FILE_ID, info_class, info)
         return [create, change, wire.encode_close(RELATED_FILE_ID)]
 

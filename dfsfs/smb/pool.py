@@ -32,11 +32,11 @@ from dfsfs.errors import (
     ConnectError,
     ConnectionLost,
     DfsfsError,
+    LoginNotAllowed,
     SecurityError,
     SmbError,
     TicketError,
     UnprovenServer,
-    WireError,
 )
 from dfsfs.ntstatus import NtStatus
 from dfsfs.smb import wire
@@ -48,22 +48,21 @@ from dfsfs.smb.credentials import Credentials, KerberosCredentials
 from dfsfs.smb.handshake import (
     Offer,
     Session,
-    check_validate_negotiate,
     decode_tree_connect,
     encode_tree_connect,
-    encode_validate_negotiate,
     negotiate,
     reauthentication,
     session_setup,
 )
-from dfsfs.smb.names import HostNames
+from dfsfs.smb.names import HostNames, listed
 from dfsfs.smb.protocol import ProtocolStatistics, SmbProtocol
 from dfsfs.smb.security import Cipher, Dialect, SigningAlgorithm
 from dfsfs.smb.sessions import SessionInfo, describe
 from dfsfs.smb.tickets import renew_if_due
 from dfsfs.smb.transport import Transport, connect
 from dfsfs.smb.tree import SHARE_CAP_DFS, Tree
-from dfsfs.smb.wire import Command, Fsctl, Request
+from dfsfs.smb.validation import validate_negotiate
+from dfsfs.smb.wire import Command, Request
 from dfsfs.unc import UncPath, fold_name
 
 if TYPE_CHECKING:
@@ -94,23 +93,12 @@ REFUSAL_MEMORY = 2.0
 GOODBYE_TIMEOUT = 1.0
 """Seconds that an unmount gives its last requests (tree disconnect, logoff) to reach the servers."""
 
-LOGIN_THREADS = 64
-"""Threads that may wait for KDCs at the same time."""
+OWN_LOGIN_THREADS = 16
+"""Threads of the mount's own logins that may wait for KDCs at the same time: nobody else gets them, and they are not
+what other work needs, as a KDC that is down holds them for long."""
 
 K = TypeVar("K")
 T = TypeVar("T")
-
-_login_threads: trio.lowlevel.RunVar[trio.CapacityLimiter] = trio.lowlevel.RunVar("login threads")
-
-
-def login_threads() -> trio.CapacityLimiter:
-    """What threads for logins are taken from: not what other work needs, as a KDC that is down holds them for long."""
-    try:
-        return _login_threads.get()
-    except LookupError:
-        limiter = trio.CapacityLimiter(LOGIN_THREADS)
-        _login_threads.set(limiter)
-        return limiter
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +114,8 @@ class TransportSettings:
     seal: bool = False
     hardened: bool = True
     """SYSVOL and NETLOGON only from servers that have proved who they are."""
+    login_hosts: tuple[str, ...] = ()
+    """Patterns of the hosts that are logged in to; empty: all."""
     connect_timeout: float = 8.0
     login_timeout: float = 20.0
     """Longer, as a server may look for a domain controller in the meantime. Silence ends it sooner."""
@@ -136,6 +126,8 @@ class TransportSettings:
     max_credits: int = 1024
     read_size: int | None = None
     write_size: int | None = None
+    files_for_links: bool = False
+    """Every file with the form of a symbolic link is one: the option mfsymlinks."""
 
 
 class SingleFlight(Generic[K, T]):
@@ -198,14 +190,23 @@ class _Server:
 
 
 class Pool:
-    """Use as an asynchronous context manager; leaving it ends every session and connection."""
+    """Use as an asynchronous context manager; leaving it ends every session and connection. `threads`: what the threads
+    for its logins are taken from, a user's (dfsfs/threads.py); None: from those of the mount itself.
+    """
 
-    def __init__(self, settings: TransportSettings, login: Login, names: HostNames | None = None) -> None:
+    def __init__(
+        self,
+        settings: TransportSettings,
+        login: Login,
+        names: HostNames | None = None,
+        threads: trio.CapacityLimiter | None = None,
+    ) -> None:
         self._settings = settings
         self.login = login
         """What the next sessions log in with; those that are there stay."""
         self.names = names or HostNames(settings.hosts)
         """How names of servers become names in DNS and Kerberos."""
+        self._threads = threads or trio.CapacityLimiter(OWN_LOGIN_THREADS)
         self._client_guid = uuid.uuid4().bytes
         self._servers: dict[str, _Server] = {}
         self._stack = contextlib.AsyncExitStack()
@@ -238,6 +239,7 @@ class Pool:
             ConnectError: the server can't be reached, or says nothing within the connect timeout.
             SmbError: it refuses the session (LOGON_FAILURE) or the share (BAD_NETWORK_NAME, ACCESS_DENIED).
             TicketError: there is no Kerberos ticket for the server.
+            LoginNotAllowed: the server is none of `login_hosts`.
             UnprovenServer: the share is one of HARDENED_SHARES, and the login proves nothing of the server.
             SecurityError, WireError, ConnectionLost: the exchange failed on the way.
         """
@@ -288,8 +290,10 @@ class Pool:
         session = server.session
         route = Route(session, session.session_id, response.header.tree_id, dfs, seal)
         tree = Tree(server.connection, share, route, self._limits(server.connection))
+        tree.maximal_access = connected.maximal_access
+        tree.files_for_links = self._settings.files_for_links
         if not server.trees:
-            await self._validate_negotiate(server, route)
+            await validate_negotiate(server.connection, route)
         server.trees[share] = tree
         return tree
 
@@ -303,23 +307,6 @@ class Pool:
             write=min(negotiated.max_write, settings.write_size or negotiated.max_write),
             transact=negotiated.max_transact,
         )
-
-    async def _validate_negotiate(self, server: _Server, route: Route) -> None:
-        """Repeats the negotiation's outcome under the session's signature (MS-SMB2 3.2.5.5), where 3.1.1 does not
-        protect it.
-        """
-        connection = server.connection
-        if connection.negotiated.dialect not in (Dialect.SMB_3_0, Dialect.SMB_3_0_2):
-            return
-        question = encode_validate_negotiate(connection.negotiated)
-        (response,) = await connection.call([wire.encode_ioctl(Fsctl.VALIDATE_NEGOTIATE_INFO, question, 64)], route)
-        try:
-            if response.status != NtStatus.SUCCESS:
-                raise SecurityError(f"{server.host} does not confirm how the connection was negotiated")
-            check_validate_negotiate(connection.negotiated, bytes(wire.decode_ioctl(response.message, 64)))
-        except (SecurityError, WireError):
-            connection.close()
-            raise
 
     async def _server(self, host: str) -> _Server:
         key = fold_name(host)
@@ -353,8 +340,11 @@ class Pool:
 
     async def _connect(self, host: str) -> tuple[str, str, Connection]:
         """A negotiated connection, after the full name and the address of the server that it leads to."""
+        candidates = listed(self._settings.login_hosts, host, self.names.candidates(host))
+        if not candidates:
+            raise LoginNotAllowed(host)
         failure = ConnectError(host, NtStatus.BAD_NETWORK_PATH, "no address is known")
-        for name, address in self.names.candidates(host):
+        for name, address in candidates:
             try:
                 transport = await connect(host, address, self._settings.port, self._settings.source)
             except ConnectError as error:
@@ -384,7 +374,7 @@ class Pool:
             host=name,
         )
         try:
-            negotiated = await connection.exchange(negotiate(offer))
+            negotiated = await connection.exchange(negotiate(offer), self._threads)
         except ConnectionLost as error:
             connection.close()
             raise ConnectError(host, error.status, f"during negotiate: {error}") from error
@@ -410,11 +400,26 @@ class Pool:
     async def _logged_in_once(self, host: str, name: str, address: str, connection: Connection) -> _Server:
         authenticator = await self._prepared(name)
         with trio.move_on_after(self._settings.login_timeout):
-            steps = session_setup(connection.negotiated, authenticator, sealing_wanted=self._settings.seal)
-            server = _Server(host, name, address, connection, await connection.exchange(steps))
+            previous = self._lost_session(host, address, connection)
+            steps = session_setup(
+                connection.negotiated, authenticator, sealing_wanted=self._settings.seal, previous=previous
+            )
+            server = _Server(host, name, address, connection, await connection.exchange(steps, self._threads))
             connection.add_session(server.session, lambda: self._renew(server))
             return server
         raise self._silent(host)
+
+    def _lost_session(self, host: str, address: str, connection: Connection) -> int:
+        """The id of the session that ended when the connection to this very server did; 0 if there was none.
+
+        The server may think that it is there. Then its open files are in the way of ours, and their leases are broken
+        to somebody who can't answer: 35 seconds for each with Samba.
+        """
+        lost = self._servers.get(fold_name(host))
+        if lost is None or lost.address != address:
+            return 0
+        same = lost.connection.negotiated.server_guid == connection.negotiated.server_guid
+        return lost.session.session_id if same else 0
 
     async def _keep_ticket(self, login: KerberosCredentials) -> None:
         """Renews the user's ticket for as long as that is possible, so that whoever has logged in once can go on."""
@@ -422,7 +427,7 @@ class Pool:
             await trio.sleep(TICKET_LOOK)
             try:
                 due = partial(renew_if_due, login, time.time())
-                if await trio.to_thread.run_sync(due, abandon_on_cancel=True, limiter=login_threads()):
+                if await trio.to_thread.run_sync(due, abandon_on_cancel=True, limiter=self._threads):
                     log.info("the ticket of %s was renewed", login.principal)
             except Exception as error:
                 # Nobody asked for it: who needs a ticket and has none is told why.
@@ -430,10 +435,13 @@ class Pool:
 
     async def _prepared(self, name: str) -> Authenticator:
         """Our side of a login, with its first token made: a KDC may have been asked for that."""
-        authenticator = make_authenticator(self.login, name)
+        domain = self.names.domain_of(name)
+        # A KDC's word that it knows no such controller is not signed, so hardened does not go on without.
+        domains = (domain,) if self._settings.hardened else dict.fromkeys((domain, ""))
+        authenticator = make_authenticator(self.login, name, tuple(domains))
         prepared = Prepared(authenticator)
         with trio.move_on_after(self._settings.ticket_timeout):
-            await trio.to_thread.run_sync(prepared.begin, abandon_on_cancel=True, limiter=login_threads())
+            await trio.to_thread.run_sync(prepared.begin, abandon_on_cancel=True, limiter=self._threads)
             return prepared
         reason = f"no answer within {self._settings.ticket_timeout:g} seconds"
         raise TicketError(f"{SERVICE}/{name}", self.login.principal, reason, unreached=True)
@@ -453,8 +461,7 @@ class Pool:
         for left in reversed(range(RENEWAL_TRIES)):
             try:
                 authenticator = await self._prepared(server.name)
-                steps = reauthentication(server.connection.negotiated, authenticator, server.session)
-                await server.connection.exchange(steps, self._route(server.session))
+                await self._reauthenticate(server, authenticator)
             except (TicketError, SmbError) as error:
                 server.refused = (trio.current_time() + REFUSAL_MEMORY, error)
                 if not left or isinstance(error, TicketError):
@@ -464,6 +471,15 @@ class Pool:
                 server.refused = None
                 log.info("%s: the session had expired, and was renewed", server.host)
                 return
+
+    async def _reauthenticate(self, server: _Server, authenticator: Authenticator) -> None:
+        timeout, connection = self._settings.login_timeout, server.connection
+        steps = reauthentication(connection.negotiated, authenticator, server.session)
+        with trio.move_on_after(timeout):
+            await connection.exchange(steps, self._threads, self._route(server.session))
+            return
+        connection.close()
+        raise ConnectionLost(server.host, NtStatus.IO_TIMEOUT, f"no renewal within {timeout:g} seconds")
 
     async def _say_goodbye(self, server: _Server) -> None:
         for tree in server.trees.values():

@@ -10,10 +10,13 @@ What it holds to:
   credits than the connection has and nothing is in flight, ECHOs ask for more; when the server gives none it fails.
 - A MessageId belongs to one request until its final answer. An answer that no request waits for ends the connection.
 - An abandoned call that was not sent is forgotten. One that was sent keeps its credits until the late answer comes; if
-  that answer opened a file, the file is closed again. A CANCEL goes out where the server has said STATUS_PENDING.
+  that answer opened a file, the file is closed again. A CANCEL goes out where the server has said STATUS_PENDING, one
+  for a MessageId: whoever is between could ask for more with interim answers, which nothing signs.
 - On a signed session every answer but STATUS_PENDING carries a valid signature, on an encrypted one every answer is
   encrypted; anything else raises SecurityError, after which the shell ends the connection (3.2.5.1.3).
-- A server that says nothing at all for `silence` seconds while answers are due is lost (next_deadline, timer).
+- A server that says nothing at all for `silence` seconds while answers are due is lost (next_deadline, timer). What it
+  has said STATUS_PENDING for is not due, nor is the rest of such a compound.
+- A frame is no larger than the answers to one call in flight can be, and without any it is a lease break.
 
 Signing a large WRITE takes its time in `data_to_send`; nothing here waits.
 """
@@ -30,8 +33,8 @@ from dfsfs.smb import wire
 from dfsfs.smb.calls import Call, Response, Route, SecuredSession
 from dfsfs.smb.credits import CreditStatistics, CreditWindow
 from dfsfs.smb.framing import PREFIX_SIZE, FrameReader
-from dfsfs.smb.leases import LeaseBreak, decode_break
-from dfsfs.smb.security import verify
+from dfsfs.smb.leases import LARGEST_BREAK, LeaseBreak, decode_break
+from dfsfs.smb.security import TRANSFORM_SIZE, verify
 from dfsfs.smb.wire import HEADER, HEADER_SIZE, Buffer, Command, Header, HeaderFlags, Request
 
 if TYPE_CHECKING:
@@ -67,7 +70,7 @@ class SmbProtocol:
     def __init__(self, host: str, *, max_credits: int, silence: float, echo_interval: float, now: float) -> None:
         self.host = host
         self.multi_credit = False  # set once negotiate has shown a server with LARGE_MTU
-        self._frames = FrameReader(MAX_FRAME)
+        self._frames = FrameReader(MAX_FRAME, self._expects)
         self._credits = CreditWindow(max_credits)
         self.silence = silence
         self._echo_interval = echo_interval
@@ -132,7 +135,12 @@ class SmbProtocol:
         return bool(self._urgent) or (bool(self._queue) and (self._affordable(self._queue[0]) or not self._in_flight))
 
     def data_to_send(self, now: float) -> list[Buffer]:
-        """The frames that may go out now, as buffers for one gathering send; empty if there is nothing to send."""
+        """The frames that may go out now, as buffers for one gathering send; empty if there is nothing to send.
+
+        Raises:
+            ConnectionLost: there are no credits left, and nothing is in flight that could bring one: no request can
+                ever be sent again.
+        """
         buffers, self._urgent = self._urgent, []
         while self._queue and len(buffers) < MAX_BATCH_BUFFERS:
             if not self._affordable(self._queue[0]):
@@ -155,7 +163,9 @@ class SmbProtocol:
         """The first call needs more than there is, and nothing is in flight that could bring it: an ECHO has to, or the
         call can never be sent."""
         call, available = self._queue[0], self._credits.statistics().available
-        if available and self._echoes < ECHO_LIMIT:
+        if not available:
+            raise ConnectionLost(self.host, NtStatus.INSUFFICIENT_RESOURCES, "the server has taken all credits")
+        if self._echoes < ECHO_LIMIT:
             self._echoes += 1
             self._queue.appendleft(Call((wire.encode_plain(Command.ECHO),), Route(), _ignore, [None], 1))
             return
@@ -167,6 +177,7 @@ class SmbProtocol:
         """Each message of the call as buffers: header, body and padding in one, and a WRITE's payload where it lies."""
         messages: list[list[Buffer]] = []
         last = len(call.requests) - 1
+        signed = HeaderFlags.SIGNED if self._must_sign(call.route) else 0
         for index, request in enumerate(call.requests):
             charge = request.charge if self.multi_credit else 1
             message_id = self._credits.take(charge)
@@ -175,7 +186,7 @@ class SmbProtocol:
             self._in_flight[message_id] = (call, index)
             length = HEADER_SIZE + len(request.body) + len(request.payload)
             padding = 0 if index == last else -length % 8
-            flags = HeaderFlags.RELATED_OPERATIONS if index else 0
+            flags = signed | HeaderFlags.RELATED_OPERATIONS if index else signed
             head = self._header(call, request, charge, message_id, flags, 0 if index == last else length + padding)
             if request.payload:
                 message: list[Buffer] = [head + request.body, request.payload]
@@ -183,7 +194,8 @@ class SmbProtocol:
                     message.append(bytes(padding))
             else:
                 message = [head + request.body + bytes(padding)]
-            self._sign(message, call.route, message_id)
+            if signed:
+                self._sign(message, call.route, message_id)
             messages.append(message)
             self._requests_sent += 1
         if call.requests[0].command in _HANDSHAKE:
@@ -196,8 +208,6 @@ class SmbProtocol:
         route = call.route
         if route.dfs and request.command is Command.CREATE:
             flags |= HeaderFlags.DFS_OPERATIONS
-        if self._must_sign(route):
-            flags |= HeaderFlags.SIGNED
         return bytearray(
             HEADER.pack(
                 wire.SMB2_MAGIC,
@@ -221,8 +231,6 @@ class SmbProtocol:
         return route.session is not None and route.session.keys is not None and not route.seal
 
     def _sign(self, message: list[Buffer], route: Route, message_id: int, *, is_cancel: bool = False) -> None:
-        if not self._must_sign(route):
-            return
         assert route.session is not None and route.session.keys is not None
         signature = route.session.keys.signer.sign(
             message, message_id=message_id, from_server=False, is_cancel=is_cancel
@@ -261,7 +269,11 @@ class SmbProtocol:
             _ZERO_SIGNATURE,
         )
         message: list[Buffer] = [bytearray(head) + request.body]
-        self._sign(message, call.route, message_id, is_cancel=True)
+        try:
+            if flags & HeaderFlags.SIGNED:
+                self._sign(message, call.route, message_id, is_cancel=True)
+        except SecurityError:
+            return  # too long ago for the signer to know that it is the first: the server goes on with the request
         self._append_frame(self._urgent, [message], call.route)
 
     # -- receiving --------------------------------------------------------------------------------------------------
@@ -281,11 +293,18 @@ class SmbProtocol:
         for frame in self._frames.received(count):
             self._frame(frame)
 
+    def _expects(self, length: int) -> bool:
+        """Whether a frame of so many bytes can come: the first call in flight tells, where large ones are usual."""
+        length -= TRANSFORM_SIZE
+        if length <= LARGEST_BREAK:
+            return True
+        return any(length <= call.largest_answer for call, _ in self._in_flight.values())
+
     def _frame(self, frame: memoryview) -> None:
         if frame[:4] != wire.TRANSFORM_MAGIC:
             self._messages_received(frame, None)
             return
-        if len(frame) < 52:
+        if len(frame) < TRANSFORM_SIZE:
             raise WireError(f"an encrypted frame of {len(frame)} bytes")
         session_id = int.from_bytes(frame[44:52], "little")
         session = self._sessions.get(session_id)
@@ -333,6 +352,8 @@ class SmbProtocol:
 
     def _break(self, header: Header, message: memoryview) -> None:
         """Nothing signs these (MS-SMB2 3.2.5.1.3). All that a forger gains is that less is kept here."""
+        if not self._sessions:
+            raise WireError(f"{self.host} sent a break notification before there was a session")
         if header.command != Command.OPLOCK_BREAK:
             raise WireError(f"{self.host} sent command {header.command} without being asked")
         notification = decode_break(message)
@@ -369,6 +390,8 @@ class SmbProtocol:
         )
 
     def _pending(self, call: Call, header: Header) -> None:
+        if header.message_id in call.async_ids:
+            return  # a server says it once (MS-SMB2 3.3.4.2), and the request may be cancelled already
         call.async_ids[header.message_id] = header.async_id
         if call.abandoned:
             self._cancel(call, header.message_id, header.async_id)
@@ -412,7 +435,8 @@ class SmbProtocol:
         self.submit([wire.encode_plain(Command.ECHO)], Route(), _ignore)
 
     def _answer_due(self) -> bool:
-        return any(message_id not in call.async_ids for message_id, (call, _) in self._in_flight.items())
+        """What comes behind a request that the server holds pending, in its compound, is not due either."""
+        return any(not call.async_ids for call, _ in self._in_flight.values())
 
     def lost(self, error: DfsfsError) -> None:
         """The connection has ended: every call fails with this error, now and later. The first error stays."""

@@ -7,7 +7,13 @@
     mfsymlink                    a file of 1,067 bytes with the target in it, for servers without reparse points;
                                  mount.cifs and macOS know it, too
 
-Pure. Decoders check every length against the buffer and return a value or raise WireError.
+Whoever may choose what is in a file, such as by uploading one to a web server, could make a symbolic link of the last
+kind. So it counts only where the option `mfsymlinks` says so, or where the file bears the mark of dfsfs: an extended
+attribute with a digest of the content. Who may set that one may make symbolic links in other ways as well, and what is
+written over the file later does not inherit the mark.
+
+Any of it may have been made by whoever may write to the share. Pure. Decoders check every length against the buffer,
+and that what they return can be said to the kernel; else they raise ContentError.
 """
 
 from __future__ import annotations
@@ -18,7 +24,7 @@ import struct
 from dataclasses import dataclass
 from enum import IntEnum
 
-from dfsfs.errors import WireError
+from dfsfs.errors import ContentError
 
 Buffer = bytes | bytearray | memoryview
 
@@ -57,9 +63,16 @@ class Special:
 SPECIAL_TAGS = frozenset(ReparseTag) - {ReparseTag.DFS, ReparseTag.DFSR, ReparseTag.MOUNT_POINT}
 """The tags of what is shown as something else than a file or folder."""
 
+TARGET_MAX = 4095
+"""Bytes of the longest target of a symbolic link (PATH_MAX without the zero at its end)."""
+MAJOR_MAX, MINOR_MAX = 0xFFF, 0xFFFFF
+"""The largest numbers of a device: Linux has 12 and 20 bits for them."""
+
 MFSYMLINK_SIZE = 1067
 """Bytes of a symbolic link that is kept in a file."""
 _MFSYMLINK_TARGET = 1024
+LINK_MARK = b"DFSFS.LINK"
+"""The extended attribute that a symbolic link in a file has if dfsfs made it."""
 
 _HEADER = struct.Struct("<IHH")  # tag, length, reserved
 _SYMLINK = struct.Struct("<HHHHI")  # offset and length of the substitute name, then of the print name, flags
@@ -90,14 +103,14 @@ def decode_reparse(buffer: Buffer, devices: tuple[int, int] | None = None) -> Sp
     special. `devices` is what the EA $LXDEV says, where a device of the Linux subsystem has its numbers.
 
     Raises:
-        WireError: it is cut short, or makes no sense for its tag.
+        ContentError: it is cut short, or makes no sense for its tag.
     """
     view = memoryview(buffer)
     if len(view) < _HEADER.size:
-        raise WireError(f"a reparse point of {len(view)} bytes")
+        raise ContentError(f"a reparse point of {len(view)} bytes")
     tag, length, _ = _HEADER.unpack_from(view)
     if _HEADER.size + length > len(view):
-        raise WireError(f"a reparse point with {length} bytes of data, of which {len(view) - _HEADER.size} came")
+        raise ContentError(f"a reparse point with {length} bytes of data, of which {len(view) - _HEADER.size} came")
     data = view[_HEADER.size : _HEADER.size + length]
     if tag == ReparseTag.SYMLINK:
         return _windows_link(data)
@@ -105,28 +118,31 @@ def decode_reparse(buffer: Buffer, devices: tuple[int, int] | None = None) -> Sp
         return _nfs(data)
     if tag == ReparseTag.LX_SYMLINK:
         if len(data) < 4:
-            raise WireError(f"a symbolic link of the Linux subsystem with {len(data)} bytes")
-        return Special(posix.S_IFLNK, str(data[4:], "utf-8", "surrogateescape"))
+            raise ContentError(f"a symbolic link of the Linux subsystem with {len(data)} bytes")
+        return Special(posix.S_IFLNK, _checked(str(data[4:], "utf-8", "surrogateescape")))
     kind = _WSL_KINDS.get(tag)
-    return None if kind is None else Special(kind, device=devices or (0, 0))
+    return None if kind is None else _device(kind, *(devices or (0, 0)))
 
 
 def tag_of(buffer: Buffer) -> int:
-    """The tag of a reparse point. Raises: WireError: it is cut short."""
+    """The tag of a reparse point. Raises: ContentError: it is cut short."""
     if len(buffer) < _HEADER.size:
-        raise WireError(f"a reparse point of {len(buffer)} bytes")
+        raise ContentError(f"a reparse point of {len(buffer)} bytes")
     tag: int = _HEADER.unpack_from(buffer)[0]
     return tag
 
 
 def _windows_link(data: memoryview) -> Special:
     if len(data) < _SYMLINK.size:
-        raise WireError(f"a symbolic link with {len(data)} bytes")
+        raise ContentError(f"a symbolic link with {len(data)} bytes")
     offset, length, _, _, flags = _SYMLINK.unpack_from(data)
     name = data[_SYMLINK.size :]
     if offset + length > len(name) or length % 2:
-        raise WireError(f"the target of a symbolic link, {length} bytes at {offset}, is not in its {len(name)} bytes")
+        raise ContentError(
+            f"the target of a symbolic link, {length} bytes at {offset}, is not in its {len(name)} bytes"
+        )
     target = str(name[offset : offset + length], "utf-16-le", "surrogatepass").replace("\\", "/")
+    _check_length(target, target.encode("utf-8", "surrogatepass"))
     if not flags & _RELATIVE and target.startswith("/??/UNC/"):
         target = "//" + target.removeprefix("/??/UNC/")
     return Special(posix.S_IFLNK, wire_target=target)
@@ -134,19 +150,40 @@ def _windows_link(data: memoryview) -> Special:
 
 def _nfs(data: memoryview) -> Special | None:
     if len(data) < 8:
-        raise WireError(f"a special file of an NFS server with {len(data)} bytes")
+        raise ContentError(f"a special file of an NFS server with {len(data)} bytes")
     kind = _NFS_KINDS.get(int.from_bytes(data[:8], "little"))
     rest = data[8:]
     if kind == posix.S_IFLNK:
         if len(rest) % 2:
-            raise WireError(f"a symbolic link of an NFS server with a target of {len(rest)} bytes")
-        return Special(kind, str(rest, "utf-16-le", "surrogatepass").rstrip("\0"))
+            raise ContentError(f"a symbolic link of an NFS server with a target of {len(rest)} bytes")
+        try:
+            return Special(kind, _checked(str(rest, "utf-16-le").rstrip("\0")))
+        except UnicodeDecodeError:
+            raise ContentError("a symbolic link of an NFS server with a target that is no UTF-16") from None
     if kind in (posix.S_IFCHR, posix.S_IFBLK):
         if len(rest) < 8:
-            raise WireError("a device of an NFS server without its numbers")
-        major, minor = struct.unpack_from("<II", rest)
-        return Special(kind, device=(major, minor))
+            raise ContentError("a device of an NFS server without its numbers")
+        return _device(kind, *struct.unpack_from("<II", rest))
     return None if kind is None else Special(kind)
+
+
+def _device(kind: int, major: int, minor: int) -> Special:
+    if major > MAJOR_MAX or minor > MINOR_MAX:
+        raise ContentError(f"a device with the numbers {major} and {minor}")
+    return Special(kind, device=(major, minor))
+
+
+def _checked(target: str) -> str:
+    """The target of a symbolic link, if programs can be given it."""
+    _check_length(target, target.encode("utf-8", "surrogateescape"))
+    return target
+
+
+def _check_length(target: str, encoded: bytes) -> None:
+    if not 0 < len(encoded) <= TARGET_MAX or "\0" in target:
+        raise ContentError(
+            f"a symbolic link with a target of {len(encoded)} bytes, {target.count(chr(0))} of them zero"
+        )
 
 
 def decode_mfsymlink(content: Buffer) -> Special | None:
@@ -157,7 +194,11 @@ def decode_mfsymlink(content: Buffer) -> Special | None:
     if len(content) != MFSYMLINK_SIZE or head != b"XSym" or not size.isdigit() or len(size) != 4:
         return None
     target = rest[: int(size)]
-    if int(size) > _MFSYMLINK_TARGET or hashlib.md5(target, usedforsecurity=False).hexdigest().encode() != digest:
+    if (
+        not 0 < int(size) <= _MFSYMLINK_TARGET
+        or b"\0" in target
+        or hashlib.md5(target, usedforsecurity=False).hexdigest().encode() != digest
+    ):
         return None
     return Special(posix.S_IFLNK, target.decode("utf-8", "surrogateescape"))
 
@@ -189,3 +230,8 @@ def encode_mfsymlink(target: str) -> bytes | None:
     digest = hashlib.md5(encoded, usedforsecurity=False).hexdigest().encode()
     content = b"XSym\n%04u\n%s\n%s\n" % (len(encoded), digest, encoded)
     return content.ljust(MFSYMLINK_SIZE, b" ")
+
+
+def link_mark(content: Buffer) -> bytes:
+    """The value of LINK_MARK for a file with this content."""
+    return hashlib.sha256(content).hexdigest().encode()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import struct
 import uuid
 
-from dfsfs.errors import WireError
+from dfsfs.errors import ContentError
 
 Buffer = bytes | bytearray | memoryview
 
@@ -41,11 +41,11 @@ def to_sddl(buffer: Buffer) -> str:
     """Owner, group and DACL of a security descriptor: `O:S-1-5-21-...G:BUD:AI(A;;FA;;;BA)`.
 
     Raises:
-        WireError: a part of it lies outside the buffer, or is of a kind that has no text here.
+        ContentError: a part of it lies outside the buffer, or is of a kind that has no text here.
     """
     view = memoryview(buffer)
     if len(view) < _DESCRIPTOR.size:
-        raise WireError(f"a security descriptor of {len(view)} bytes")
+        raise ContentError(f"a security descriptor of {len(view)} bytes")
     _, _, control, owner, group, _, dacl = _DESCRIPTOR.unpack_from(view)
     text = ""
     if owner:
@@ -59,12 +59,12 @@ def to_sddl(buffer: Buffer) -> str:
 
 
 def sid_at(view: memoryview, offset: int) -> str:
-    """The SID at an offset (MS-DTYP 2.4.2.2). Raises: WireError: it lies outside the buffer."""
+    """The SID at an offset (MS-DTYP 2.4.2.2). Raises: ContentError: it lies outside the buffer."""
     if offset + 8 > len(view):
-        raise WireError(f"a SID at {offset}, of {len(view)} bytes")
+        raise ContentError(f"a SID at {offset}, of {len(view)} bytes")
     count = view[offset + 1]
     if offset + 8 + 4 * count > len(view):
-        raise WireError(f"a SID with {count} parts at {offset}, of {len(view)} bytes")
+        raise ContentError(f"a SID with {count} parts at {offset}, of {len(view)} bytes")
     authority = int.from_bytes(view[offset + 2 : offset + 8], "big")
     parts = struct.unpack_from(f"<{count}I", view, offset + 8)
     return "-".join(map(str, ("S", view[offset], authority, *parts)))
@@ -76,18 +76,18 @@ def _alias(sid: str) -> str:
 
 def _acl(view: memoryview, offset: int) -> str:
     if offset + _ACL.size > len(view):
-        raise WireError(f"an ACL at {offset}, of {len(view)} bytes")
+        raise ContentError(f"an ACL at {offset}, of {len(view)} bytes")
     _, _, size, count, _ = _ACL.unpack_from(view, offset)
     end, position = offset + size, offset + _ACL.size
     if end > len(view):
-        raise WireError(f"an ACL of {size} bytes at {offset}, of {len(view)}")
+        raise ContentError(f"an ACL of {size} bytes at {offset}, of {len(view)}")
     entries = []
     for _ in range(count):
         if position + _ACE.size > end:
-            raise WireError(f"an access control entry at {position}, beyond its list")
+            raise ContentError(f"an access control entry at {position}, beyond its list")
         length = _ACE.unpack_from(view, position)[2]
         if length < _ACE.size or position + length > end:
-            raise WireError(f"an access control entry of {length} bytes at {position}, beyond its list")
+            raise ContentError(f"an access control entry of {length} bytes at {position}, beyond its list")
         entries.append(_ace(view[position : position + length]))
         position += length
     return "".join(entries)
@@ -101,7 +101,7 @@ def _ace(ace: memoryview) -> str:
     sid_offset, guids = _ACE.size, ["", ""]
     if kind in _OBJECT_TYPES:
         if len(ace) < _ACE.size + 4:
-            raise WireError(f"an access control entry for an object of {len(ace)} bytes")
+            raise ContentError(f"an access control entry for an object of {len(ace)} bytes")
         present = int.from_bytes(ace[8:12], "little")
         sid_offset += 4
         for index in range(2):

@@ -3,6 +3,10 @@
 A Signer computes the 16-byte signature over a message given in parts, so that a WRITE's payload is not copied for it. A
 Sealer turns a frame into a transform header and ciphertext and back. Keys come out of `derive_session_keys` and stay
 inside these objects: nothing here prints them.
+
+Two messages under one nonce give an AES-GMAC or AES-GCM key away to whoever sees them. A signature's nonce is the
+MessageId, so its signer refuses the second; a sealer counts. Each key belongs to one session on one connection, as it
+comes from a session key that was drawn for this login, so no nonce comes again after a reconnect.
 """
 
 from __future__ import annotations
@@ -44,6 +48,9 @@ lies, and in 960 with the copies to a string that ends with its tag and to a new
 _GMAC_JOIN_LIMIT = 128 * 1024  # bytes; see AesGmacSigner
 _FROM_SERVER = 1
 _IS_CANCEL = 2
+KEPT_SIGNATURES = 4096
+"""Signatures that a signer remembers of each kind that is not made in the order of MessageIds: those of CANCELs. A
+connection has fewer requests in flight."""
 
 
 class Dialect(IntEnum):
@@ -76,7 +83,15 @@ class Signer(Protocol):
     """Computes signatures with one session's signing key."""
 
     def sign(self, parts: Sequence[Buffer], *, message_id: int, from_server: bool, is_cancel: bool) -> bytes:
-        """The 16 bytes over all parts in order; the signature field among them must be zero (MS-SMB2 3.1.4.1)."""
+        """The 16 bytes for a message to send, over all parts in order; the signature field among them must be zero
+        (MS-SMB2 3.1.4.1).
+
+        Raises:
+            SecurityError: another message was, or may have been, signed in a way that this signature must not repeat.
+        """
+
+    def expected(self, parts: Sequence[Buffer], *, message_id: int, from_server: bool, is_cancel: bool) -> bytes:
+        """The signature that a received message has to have. It must not leave this process."""
 
 
 class HmacSha256Signer:
@@ -91,6 +106,8 @@ class HmacSha256Signer:
             context.update(part)
         return context.digest()[:16]
 
+    expected = sign
+
 
 class AesCmacSigner:
     """Dialects 3.0 and 3.0.2, and 3.1.1 without signing capabilities."""
@@ -104,20 +121,46 @@ class AesCmacSigner:
             context.update(cast("bytes", part))  # its stub names bytes, any buffer will do
         return context.finalize()
 
+    expected = sign
+
 
 class AesGmacSigner:
     """3.1.1: the tag of AES-128-GCM over nothing, with the message as additional data.
 
     Setting up a context for parts takes 2 us, joining them and the one call for a whole message 0.5 us; above some
     150 KiB the copy costs more than it saves (3 parts: 120 bytes 2.3 against 0.5 us, 1 MiB 34 against 47 us).
+
+    One nonce signs one message. Requests are signed in the order of their MessageIds, so of them the newest is enough
+    to remember; CANCELs come in any order.
     """
 
     def __init__(self, key: bytes) -> None:
         self._key = AES(key)
         self._whole = AESGCM(key)
+        self._newest = -1
+        self._newest_signature = b""
+        self._others: dict[tuple[bool, bool], _Signatures] = {}
 
     def sign(self, parts: Sequence[Buffer], *, message_id: int, from_server: bool, is_cancel: bool) -> bytes:
-        nonce = _GMAC_NONCE.pack(message_id, from_server * _FROM_SERVER | is_cancel * _IS_CANCEL)
+        signature = self._tag(parts, message_id, from_server * _FROM_SERVER | is_cancel * _IS_CANCEL)
+        if is_cancel or from_server:
+            self._others.setdefault((from_server, is_cancel), _Signatures()).add(message_id, signature)
+        elif message_id > self._newest:
+            self._newest, self._newest_signature = message_id, signature
+        elif message_id < self._newest or signature != self._newest_signature:
+            raise _used(message_id)
+        return signature
+
+    @property
+    def remembered(self) -> int:
+        """Signatures that are kept, of the kind of which there are most."""
+        return max(map(len, self._others.values()), default=0)
+
+    def expected(self, parts: Sequence[Buffer], *, message_id: int, from_server: bool, is_cancel: bool) -> bytes:
+        return self._tag(parts, message_id, from_server * _FROM_SERVER | is_cancel * _IS_CANCEL)
+
+    def _tag(self, parts: Sequence[Buffer], message_id: int, role: int) -> bytes:
+        nonce = _GMAC_NONCE.pack(message_id, role)
         if len(parts) == 1:
             return self._whole.encrypt(nonce, b"", parts[0])
         if sum(map(len, parts)) <= _GMAC_JOIN_LIMIT:
@@ -127,6 +170,35 @@ class AesGmacSigner:
             context.authenticate_additional_data(part)
         context.finalize()
         return context.tag
+
+
+class _Signatures:
+    """What was signed under which MessageId: the last KEPT_SIGNATURES at most, and nothing more is signed under a
+    MessageId below those.
+    """
+
+    def __init__(self) -> None:
+        self._by_id: dict[int, bytes] = {}
+        self._lowest = 0
+        """Below it something was forgotten."""
+
+    def __len__(self) -> int:
+        return len(self._by_id)
+
+    def add(self, message_id: int, signature: bytes) -> None:
+        """Raises: SecurityError: this MessageId has, or may have, another signature."""
+        if message_id < self._lowest or self._by_id.setdefault(message_id, signature) != signature:
+            raise _used(message_id)
+        if len(self._by_id) > KEPT_SIGNATURES:
+            kept = sorted(self._by_id)[KEPT_SIGNATURES // 2 :]
+            self._by_id = {known: self._by_id[known] for known in kept}
+            self._lowest = kept[0]
+
+
+def _used(message_id: int) -> SecurityError:
+    return SecurityError(
+        f"a second message was to be signed under MessageId {message_id}: this would give the key away"
+    )
 
 
 _SIGNERS: dict[SigningAlgorithm, type[HmacSha256Signer] | type[AesCmacSigner] | type[AesGmacSigner]] = {
@@ -146,7 +218,7 @@ def verify(
     is_cancel: bool,
 ) -> None:
     """Raises: SecurityError: `signature` is not the one of these parts."""
-    expected = signer.sign(parts, message_id=message_id, from_server=from_server, is_cancel=is_cancel)
+    expected = signer.expected(parts, message_id=message_id, from_server=from_server, is_cancel=is_cancel)
     if not hmac.compare_digest(expected, signature):
         raise SecurityError("an answer's signature is wrong: it was changed on the way, or signed with another key")
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING
 
-from dfsfs.errors import WireError
+from dfsfs.errors import EndlessAnswer, WireError
 from dfsfs.filetime import parse_token
 from dfsfs.smb import wire
+from dfsfs.smb.bounds import SNAPSHOT_ROUNDS
 from dfsfs.smb.paths import PathChannel
 from dfsfs.smb.wire import RELATED_FILE_ID, Access, CreateDisposition, CreateOptions, Fsctl
 
@@ -44,11 +45,12 @@ class Snapshots(PathChannel):
         """The names of the snapshots in which there may be a previous version of a folder. Two round trips.
 
         Raises:
+            EndlessAnswer: the server wants more and more room for its answer.
             SmbError: the server's answer, INVALID_DEVICE_REQUEST or NOT_SUPPORTED if it has none.
             ConnectionLost, SecurityError, WireError: the connection ended.
         """
         size = _FIRST_SIZE
-        while True:
+        for _ in range(SNAPSHOT_ROUNDS):
             create = self._create(
                 path,
                 access=Access.READ_DATA | Access.READ_ATTRIBUTES,
@@ -63,3 +65,4 @@ class Snapshots(PathChannel):
             if whole <= size or size >= _MAX_SIZE:
                 return names
             size = min(whole, _MAX_SIZE)
+        raise EndlessAnswer(f"the snapshots of {path} take more room each time that they are asked for")

@@ -13,20 +13,23 @@ import stat as posix
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from dfsfs.errors import SmbError
+from dfsfs.errors import ContentError, SmbError
 from dfsfs.ntstatus import NtStatus, is_failure
 from dfsfs.smb import fscc, wire
-from dfsfs.smb.eas import decode_eas
+from dfsfs.smb.eas import decode_eas, encode_ea
 from dfsfs.smb.paths import OPEN_REPARSE_POINT, PathChannel
 from dfsfs.smb.reparse import (
     DFS_TARGET,
+    LINK_MARK,
     MFSYMLINK_SIZE,
     SPECIAL_TAGS,
+    ReparseTag,
     Special,
     decode_mfsymlink,
     decode_reparse,
     encode_mfsymlink,
     encode_reparse,
+    link_mark,
     tag_of,
 )
 from dfsfs.smb.wire import RELATED_FILE_ID, Access, CreateDisposition, CreateOptions, FileInfoClass, Fsctl, InfoType
@@ -41,13 +44,18 @@ if TYPE_CHECKING:
 _NOT_FOLLOWED = (NtStatus.STOPPED_ON_SYMLINK, NtStatus.IO_REPARSE_TAG_NOT_HANDLED)
 _REPARSE_SIZE = 16 * 1024
 """The largest reparse point in bytes (MS-FSCC 2.1.2)."""
-_EAS_SIZE = 4096
+_EAS_SIZE = 65536
 _DEVICE_EA = b"$LXDEV"
+_QUERY_EAS = wire.encode_query_info(RELATED_FILE_ID, InfoType.FILE, FileInfoClass.FULL_EA, _EAS_SIZE)
+AS_FILE = "it is shown as a plain file"
+"""What is done about what can't be shown as what it claims to be."""
 
 
 class SpecialFiles(PathChannel):
     """See the module's text."""
 
+    files_for_links = False
+    """Whether every file with the form of a symbolic link is one, whoever made it: the option mfsymlinks."""
     _lacks_reparse_points = False
     """Whether the server has said that it can't make one here."""
 
@@ -71,19 +79,40 @@ class SpecialFiles(PathChannel):
             return await self._look_at_reparse_point(path)
         return await self._look_into(path, listed)
 
-    async def _look_into(self, path: UncPath, stat: FileStat) -> FileStat:
-        """Reads a file that has the size of a symbolic link."""
+    def may_be_special(self, stat: FileStat) -> bool:
+        """Whether a listed entry has to be looked at to know what it is."""
+        return stat.special is None and (stat.reparse_tag in SPECIAL_TAGS or self._may_be_link(stat))
+
+    def _may_be_link(self, stat: FileStat) -> bool:
+        """Whether it may be a file that is a symbolic link: without the option that takes dfsfs's mark, an EA."""
         if stat.size != MFSYMLINK_SIZE or stat.is_directory:
+            return False
+        return self.files_for_links or stat.ea_size != 0
+
+    async def _look_into(self, path: UncPath, stat: FileStat) -> FileStat:
+        """Reads a file that may be a symbolic link."""
+        if not self._may_be_link(stat):
             return stat
-        access = Access.READ_DATA | Access.READ_ATTRIBUTES
+        access = Access.READ_DATA | Access.READ_ATTRIBUTES | Access.READ_EA
         create = self._create(path, access=access, disposition=CreateDisposition.OPEN)
         read = wire.encode_read(RELATED_FILE_ID, 0, MFSYMLINK_SIZE)
-        requests = [create, wire.encode_query_all(), read, wire.encode_close(RELATED_FILE_ID)]
-        opened, queried, answer, _ = await self.call(requests)
+        requests = [create, wire.encode_query_all(), read, _QUERY_EAS, wire.encode_close(RELATED_FILE_ID)]
+        opened, queried, answer, eas, _ = await self.call(requests)
         if is_failure(opened.status) or is_failure(answer.status):
             return stat  # whoever opens it will hear why it can't be read
-        special = decode_mfsymlink(wire.decode_read(answer.message, MFSYMLINK_SIZE))
+        content = wire.decode_read(answer.message, MFSYMLINK_SIZE)
+        special = decode_mfsymlink(content)
+        if special is not None and not self.files_for_links and not self._is_marked(path, content, eas):
+            special = None
         return replace(self.decode_stat(queried, f"stat of {path}"), special=special)
+
+    def _is_marked(self, path: UncPath, content: wire.Buffer, eas: Response) -> bool:
+        """Whether dfsfs has made a file with this content, by its EAs."""
+        try:
+            return _eas_of(eas).get(LINK_MARK) == link_mark(content)
+        except ContentError as error:
+            self.oddities.note(path, str(error), AS_FILE)
+            return False
 
     async def _look_at_reparse_point(self, path: UncPath) -> FileStat:
         what = f"stat of {path}"
@@ -91,7 +120,7 @@ class SpecialFiles(PathChannel):
             self._create_reparse_point(path, Access.READ_ATTRIBUTES | Access.READ_EA),
             wire.encode_query_all(),
             wire.encode_ioctl(Fsctl.GET_REPARSE_POINT, b"", _REPARSE_SIZE),
-            wire.encode_query_info(RELATED_FILE_ID, InfoType.FILE, FileInfoClass.FULL_EA, _EAS_SIZE),
+            _QUERY_EAS,
             wire.encode_close(RELATED_FILE_ID),
         ]
         opened, queried, got, eas, _ = await self.call(requests)
@@ -101,7 +130,11 @@ class SpecialFiles(PathChannel):
             return stat
         self.check(got, what)
         data = wire.decode_ioctl(got.message, _REPARSE_SIZE)
-        special = decode_reparse(data, _device_of(eas))
+        try:
+            special = decode_reparse(data, _device_of(eas) if _has_device_ea(data) else None)
+        except ContentError as error:
+            self.oddities.note(path, str(error), AS_FILE)
+            return replace(stat, reparse_tag=tag_of(data) if len(data) >= 8 else 0)
         _refuse_dfs_link(special, what)
         return replace(stat, reparse_tag=tag_of(data), special=special)
 
@@ -116,7 +149,7 @@ class SpecialFiles(PathChannel):
         if self._lacks_reparse_points:
             return await self.make_mfsymlink(path, special)
         change = wire.encode_ioctl(Fsctl.SET_REPARSE_POINT, encode_reparse(special), 0)
-        status = await self._make(path, change)
+        status = await self._make(path, [change])
         if is_failure(status):
             # A server may also refuse this file only: Windows asks for a privilege to make symbolic links.
             self._lacks_reparse_points = status in _UNSUPPORTED
@@ -124,18 +157,31 @@ class SpecialFiles(PathChannel):
         return await self.stat(path)
 
     async def make_mfsymlink(self, path: UncPath, special: Special) -> FileStat:
-        """Makes a symbolic link as a file with the target in it. Errors as in make_special."""
+        """Makes a symbolic link as a file with the target in it. Errors as in make_special.
+
+        Without the option that takes every such file for a link, it gets the mark of dfsfs; NOT_SUPPORTED if it can't.
+        """
         content = encode_mfsymlink(special.target) if special.kind == posix.S_IFLNK else None
         if content is None:
             reason = NtStatus.NAME_TOO_LONG if special.kind == posix.S_IFLNK else NtStatus.NOT_SUPPORTED
             raise SmbError(reason, f"making {path}, for which the server has no form")
-        status = await self._make(path, wire.encode_write(RELATED_FILE_ID, 0, content))
+        changes = [wire.encode_write(RELATED_FILE_ID, 0, content)]
+        if not self.files_for_links:
+            mark = encode_ea(LINK_MARK, link_mark(content))
+            changes.append(wire.encode_set_info(RELATED_FILE_ID, FileInfoClass.FULL_EA, mark))
+        status = await self._make(path, changes)
+        if status in _NO_EAS:
+            raise SmbError(NtStatus.NOT_SUPPORTED, f"making {path}, for which the server has no form")
         if is_failure(status):
             raise SmbError(status, f"making {path}")
         return await self.stat(path)
 
-    async def _make(self, path: UncPath, then: wire.Request) -> int:
-        """Makes an empty file and something of it. The status of the latter; if that failed, there is no file."""
+    async def _make(self, path: UncPath, then: Sequence[wire.Request]) -> int:
+        """Makes an empty file and something of it. The status of the latter; if that failed, there is no file.
+
+        The file is one that goes with its handle until it is known to be what it should be: so a connection that is
+        lost in between leaves nothing half made.
+        """
         what = f"making {path}"
         create = self._create(
             path,
@@ -143,13 +189,14 @@ class SpecialFiles(PathChannel):
             disposition=CreateDisposition.CREATE,
             options=CreateOptions.NON_DIRECTORY_FILE | OPEN_REPARSE_POINT,
         )
-        made, answer = await self.call([create, then])
+        made, marked, *answers = await self.call([create, _disposing(RELATED_FILE_ID, delete=True), *then])
         self.check(made, what)
         file_id = wire.decode_create(made.message).file_id
-        removal = wire.encode_set_info(file_id, FileInfoClass.DISPOSITION, fscc.encode_disposition())
-        changes = [removal] if is_failure(answer.status) else []
+        status = next((answer.status for answer in answers if is_failure(answer.status)), answers[-1].status)
+        failed = is_failure(status)
+        changes = [_disposing(file_id, delete=failed)] if failed or not is_failure(marked.status) else []
         await self._end(file_id, changes, what)
-        return answer.status
+        return status
 
     async def _end(self, file_id: bytes, changes: Sequence[wire.Request], what: str) -> None:
         """Does something through a handle and closes it, also if nobody waits for that any more."""
@@ -171,17 +218,17 @@ class SpecialFiles(PathChannel):
     async def rename_special(self, old: UncPath, new: UncPath, *, replace: bool) -> None:
         """Gives a reparse point another name on the same share, as Tree.rename does. Errors as in remove_special.
 
-        Samba 4.22 forgets in a rename that a file is a reparse point, and shows an empty file from then on: there it is
-        made one again, through the same handle.
+        Samba 4.22 forgets in a rename that a file is a reparse point, and shows an empty file from then on: so it is
+        made one again, through the same handle and in the same compound, which no lost connection can cut in two.
         """
         info, what = fscc.encode_rename("\\".join(new.below_share), replace=replace), f"rename of {old} to {new}"
         file_id, data = await self._open_special(old, Access.DELETE | Access.WRITE_ATTRIBUTES, what)
         renaming = wire.encode_set_info(file_id, FileInfoClass.RENAME, info)
+        repairing = wire.encode_ioctl(Fsctl.SET_REPARSE_POINT, data, 0, file_id)
         try:
-            renamed, looked = await self.call([renaming, wire.encode_query_all()])
+            renamed, repaired, looked = await self.call([renaming, repairing, wire.encode_query_all()])
             self.check(renamed, what)
             if not self.decode_stat(looked, what).attributes & fscc.FileAttributes.REPARSE_POINT:
-                (repaired,) = await self.call([wire.encode_ioctl(Fsctl.SET_REPARSE_POINT, data, 0, file_id)])
                 self.check(repaired, what)
         finally:
             self.post([wire.encode_close(file_id)])
@@ -213,7 +260,7 @@ class SpecialFiles(PathChannel):
                 raise SmbError(NtStatus.OBJECT_TYPE_MISMATCH, f"{what}, which is something else now")
             self.check(got, what)
             data = wire.decode_ioctl(got.message, _REPARSE_SIZE)
-            _refuse_dfs_link(decode_reparse(data), what)
+            _refuse_dfs_link(decode_reparse(data), what)  # what can't be read may be one, and is left alone
             if tag_of(data) not in SPECIAL_TAGS:
                 raise SmbError(NtStatus.OBJECT_TYPE_MISMATCH, f"{what}, whose tag is {tag_of(data):#x}")
         except BaseException:
@@ -225,6 +272,7 @@ class SpecialFiles(PathChannel):
         return self._create(path, access=access, disposition=CreateDisposition.OPEN, options=OPEN_REPARSE_POINT)
 
 
+_NO_EAS = (NtStatus.EAS_NOT_SUPPORTED, NtStatus.NOT_SUPPORTED, NtStatus.INVALID_INFO_CLASS, NtStatus.NOT_IMPLEMENTED)
 _UNSUPPORTED = (
     NtStatus.NOT_A_REPARSE_POINT,  # Samba 4.17
     NtStatus.INVALID_DEVICE_REQUEST,
@@ -233,11 +281,8 @@ _UNSUPPORTED = (
 )
 
 
-def may_be_special(stat: FileStat) -> bool:
-    """Whether a listed entry has to be looked at to know what it is."""
-    if stat.special is not None:
-        return False
-    return stat.reparse_tag in SPECIAL_TAGS or (stat.size == MFSYMLINK_SIZE and not stat.is_directory)
+def _disposing(file_id: bytes, *, delete: bool) -> wire.Request:
+    return wire.encode_set_info(file_id, FileInfoClass.DISPOSITION, fscc.encode_disposition(delete=delete))
 
 
 def _refuse_dfs_link(special: Special | None, what: str) -> None:
@@ -246,11 +291,20 @@ def _refuse_dfs_link(special: Special | None, what: str) -> None:
         raise SmbError(NtStatus.PATH_NOT_COVERED, what)
 
 
+def _has_device_ea(data: wire.Buffer) -> bool:
+    return len(data) >= 8 and tag_of(data) in (ReparseTag.LX_CHR, ReparseTag.LX_BLK)
+
+
 def _device_of(eas: Response) -> tuple[int, int] | None:
-    """The numbers of a device of the Linux subsystem, if it has some."""
-    if is_failure(eas.status):
-        return None
-    value = decode_eas(wire.decode_output(eas.message)).get(_DEVICE_EA)
+    """The numbers of a device of the Linux subsystem, if it has some. Raises: ContentError: its EAs make no sense."""
+    value = _eas_of(eas).get(_DEVICE_EA)
     if value is None or len(value) != 8:
         return None
     return int.from_bytes(value[:4], "little"), int.from_bytes(value[4:], "little")
+
+
+def _eas_of(answer: Response) -> dict[bytes, bytes]:
+    """What the answer to _QUERY_EAS says, by names in upper case. Raises: ContentError: it makes no sense."""
+    if is_failure(answer.status):
+        return {}
+    return {name.upper(): value for name, value in decode_eas(wire.decode_output(answer.message)).items()}

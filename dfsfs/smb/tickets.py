@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import krb5
 
+from dfsfs.smb.caches import copied
 from dfsfs.smb.identity import NOBODY_HAS, as_user, really_as
 
 if TYPE_CHECKING:
@@ -27,8 +28,18 @@ USUAL_CACHE = "FILE:/tmp/krb5cc_{uid}"
 """The default of the library, where its configuration can't be told."""
 
 
+_NO_DNS_NAMES = """\
+[libdefaults]
+  dns_canonicalize_hostname = false
+  rdns = false
+"""
+"""A server is logged in to by the name that it was given, and never by one that DNS has for it: whoever answers in
+DNS's place could else have any computer's ticket asked for, and pass for the server with that."""
+
+
 class KdcPreference:
-    """Tells the Kerberos library of this process which KDCs to ask, before anything that krb5.conf or DNS say.
+    """Tells the Kerberos library of this process how it names servers, and which KDCs to ask, before anything that
+    krb5.conf or DNS say.
 
     Left to itself it finds them by half a dozen questions to DNS for each ticket. If the controller that answers those
     is down, each waits for a time-out: 14 s for one ticket where a controller is cut off. The library reads its
@@ -39,6 +50,7 @@ class KdcPreference:
 
     def __init__(self) -> None:
         self._file = os.memfd_create("krb5.conf")
+        self._write(_NO_DNS_NAMES)
         others = os.environ.get("KRB5_CONFIG", "/etc/krb5.conf")
         os.environ["KRB5_CONFIG"] = f"/proc/self/fd/{self._file}:{others}"
 
@@ -48,14 +60,9 @@ class KdcPreference:
         if not hosts or not _HOST.fullmatch(realm):
             return  # what comes from the network must not become settings
         servers = "".join(f"    kdc = {host}\n    primary_kdc = {host}\n    master_kdc = {host}\n" for host in hosts)
-        # Who has the name of a server from a referral has the name that its SPN has: DNS need not be asked for another.
-        text = f"""\
-[libdefaults]
-  dns_canonicalize_hostname = fallback
-[realms]
-  {realm} = {{
-{servers}  }}
-"""
+        self._write(f"{_NO_DNS_NAMES}[realms]\n  {realm} = {{\n{servers}  }}\n")
+
+    def _write(self, text: str) -> None:
         data = text.encode()
         os.pwrite(self._file, data, 0)
         os.ftruncate(self._file, len(data))
@@ -97,18 +104,21 @@ def renew_if_due(credentials: KerberosCredentials, now: float) -> bool:
 
     Raises:
         krb5.Krb5Error: the KDC does not renew it, or there is none.
+        CacheError: there is no cache, or it can't be used.
         OSError: we may not act as the user.
     """
     with as_user(credentials.account):
         context = krb5.init_context()
-        name = credentials.ccache
-        cache = krb5.cc_resolve(context, name.encode()) if name else krb5.cc_default(context)
+        copy = copied(credentials)
+        name = copy.name if copy else credentials.ccache
+        cache = krb5.cc_resolve(context, os.fsencode(name)) if name else krb5.cc_default(context)
         client = krb5.cc_get_principal(context, cache)
         if not any(_is_due(ticket, now) for ticket in cache):
             return False
         renewed = krb5.get_renewed_creds(context, client, cache)
-        krb5.cc_initialize(context, cache, client)
-        krb5.cc_store_cred(context, cache, renewed)
+        kept = krb5.cc_resolve(context, os.fsencode(copy.original)) if copy else cache
+        krb5.cc_initialize(context, kept, client)
+        krb5.cc_store_cred(context, kept, renewed)
     return True
 
 
@@ -141,21 +151,6 @@ def machine_keytab() -> str:
         return ""
     path = name.removeprefix("FILE:")
     return name if os.access(path, os.R_OK) else ""
-
-
-def caller_cache(pid: int, uid: int) -> str:
-    """The cache that the environment of a process names, KRB5CCNAME; empty if it names none, or is somebody else's."""
-    try:
-        with open(f"/proc/{pid}/environ", "rb") as file:
-            if os.fstat(file.fileno()).st_uid != uid:
-                return ""
-            environment = file.read(256 * 1024)
-    except OSError:
-        return ""
-    for setting in environment.split(b"\0"):
-        if setting.startswith(b"KRB5CCNAME="):
-            return setting.partition(b"=")[2].decode("utf-8", "surrogateescape")
-    return ""
 
 
 def is_private(path: str) -> bool:

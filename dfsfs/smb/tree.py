@@ -6,14 +6,18 @@ special.py, what a file has beside its data in attributes.py. Nothing here tries
 
 from __future__ import annotations
 
+import errno
 import os
 from typing import TYPE_CHECKING
 
-from dfsfs.errors import DfsfsError, Disposition, SmbError
+import trio
+
+from dfsfs.errors import DfsfsError, Disposition, PosixError, SmbError, WireError
 from dfsfs.filetime import token_of
 from dfsfs.ntstatus import NtStatus, is_failure
 from dfsfs.smb import fscc, wire
 from dfsfs.smb.attributes import ExtendedAttributes
+from dfsfs.smb.bounds import ListingBounds
 from dfsfs.smb.file import RemoteFile
 from dfsfs.smb.handshake import CAP_LEASING
 from dfsfs.smb.leases import KEY_SIZE, Lease, LeaseRequest
@@ -30,6 +34,7 @@ from dfsfs.smb.wire import (
     FsInfoClass,
     InfoType,
     Request,
+    ShareAccess,
 )
 
 if TYPE_CHECKING:
@@ -47,16 +52,21 @@ SHARE_CAP_DFS = 0x00000008
 FIRST_LISTING_SIZE = 128 * 1024
 """Enough for about 800 names: most folders are listed by the compound that opens them."""
 LISTING_SIZE = 1024 * 1024
+ASKING = 2.0
+"""Seconds that a removal waits for other clients to close a handle that they only keep."""
+ASKINGS = 18
+"""How often a removal is sent that a server does not answer because another client does not answer it."""
 
 
 class Tree(SpecialFiles, ExtendedAttributes, Snapshots):
-    """See the module's text."""
+    """See the module's text. `maximal_access`: what the share lets the user do at all (MS-SMB2 2.2.10)."""
 
     def __init__(
         self, connection: Connection, share: UncPath, route: Route, limits: IoLimits, moment: int | None = None
     ) -> None:
         super().__init__(connection, share, route, limits)
         self.moment = moment
+        self.maximal_access = 0xFFFFFFFF
         self._past: dict[int, Tree] = {}
         self._has_moment = False
 
@@ -72,6 +82,7 @@ class Tree(SpecialFiles, ExtendedAttributes, Snapshots):
         past = self._past.get(moment)
         if past is None:
             past = self._past[moment] = Tree(self.connection, self.share, self.route, self.limits, moment)
+            past.files_for_links, past.oddities = self.files_for_links, self.oddities
         return past
 
     async def check_moment(self) -> None:
@@ -168,7 +179,9 @@ class Tree(SpecialFiles, ExtendedAttributes, Snapshots):
         except DfsfsError:
             self.post([wire.encode_close(file_id)])
             raise
-        return RemoteFile(self, path, file_id, stat, head, lease)
+        file = RemoteFile(self, path, file_id, stat, head, lease)
+        file.head_is_locked = _is_locked(responses, read)
+        return file
 
     def start_fetch(self, path: UncPath, size: int) -> PendingFetch:
         """Asks for a file's first `size` bytes, opening and closing it, and does not wait for the answer.
@@ -185,7 +198,9 @@ class Tree(SpecialFiles, ExtendedAttributes, Snapshots):
         """What a fetch has brought, as a file that is closed already. Errors as in stat."""
         self.check(responses[0], f"open of {path}")
         stat, head = self._opened(responses, path, size)
-        return RemoteFile.closed(self, path, stat, head)
+        file = RemoteFile.closed(self, path, stat, head)
+        file.head_is_locked = _is_locked(responses, size)
+        return file
 
     def _opened(self, responses: Sequence[Response], path: UncPath, size: int) -> tuple[FileStat, Buffer | None]:
         """What QUERY_INFO and READ in the compound of an open have said."""
@@ -200,21 +215,23 @@ class Tree(SpecialFiles, ExtendedAttributes, Snapshots):
     async def remove_file(self, path: UncPath) -> None:
         """Deletes a file. One round trip, two more for one that is read-only: SMB refuses to delete it, POSIX does not.
 
-        The name goes when the last handle on the file is closed, here or at any other client. Errors as in stat.
+        A client that only keeps a handle, under a lease, is asked for it first: see `_alone`. If somebody really has
+        the file open, here or at any other client, the name goes when the last handle is closed; that is one round trip
+        more. Errors as in stat.
         """
-        if not self._removed(path, await self.call(self._removing(path))):
-            await self._remove_read_only(path)
+        responses = await self._alone(self.start(self._removing(path, ShareAccess.NONE)))
+        await self._finish_removal(path, responses)
 
     async def remove_file_from(self, folder: UncPath, path: UncPath) -> FileStat | None:
         """Deletes a file as remove_file does, and says what the server knows of its folder then, if it tells.
 
         Both are sent at once, so that it takes one round trip. A server that works on several requests at a time may
-        give the folder's times as they were just before.
+        give the folder's times as they were just before; if the removal had to wait, nothing is told.
         """
-        removal, looking = self.start(self._removing(path)), self.start(self._asking(folder))
+        removal, looking = self.start(self._removing(path, ShareAccess.NONE)), self.start(self._asking(folder))
         try:
-            if not self._removed(path, self.noted(await removal.wait())):
-                await self._remove_read_only(path)
+            responses = await self._alone(removal)
+            if await self._finish_removal(path, responses):
                 return None
             try:
                 return self._asked(self.noted(await looking.wait()), f"stat of {folder}")
@@ -223,8 +240,64 @@ class Tree(SpecialFiles, ExtendedAttributes, Snapshots):
         finally:
             looking.abandon()
 
-    def _removing(self, path: UncPath) -> Sequence[Request]:
-        return self._setting(path, Access.DELETE, FileInfoClass.DISPOSITION, fscc.encode_disposition())
+    async def _finish_removal(self, path: UncPath, responses: Sequence[Response] | None) -> bool:
+        """Does what is left to do after the first try of a removal. Whether there was anything."""
+        if responses is not None and self._removed(path, responses):
+            return False
+        if responses is None:
+            responses = await self._patiently(path)
+            if responses[0].status == NtStatus.OBJECT_NAME_NOT_FOUND:
+                return True  # it was there a moment ago, and whoever had it open is done with it
+        if not self._removed(path, responses):
+            await self._remove_read_only(path)
+        return True
+
+    async def _alone(self, call: PendingCall) -> Sequence[Response] | None:
+        """The answers to a compound whose CREATE shares nothing; None if that can't be had.
+
+        A server asks whoever has the file open under a HANDLE lease to let go of it before it refuses such an open
+        (MS-SMB2 3.3.4.7, MS-FSA 2.1.5.1.2): a handle that a client only keeps is closed then, and one that a program
+        uses is not. Samba 4.17 does not ask for anything less.
+        """
+        responses = await self._within_asking(call)
+        return None if responses is None or responses[0].status == NtStatus.SHARING_VIOLATION else responses
+
+    async def _within_asking(self, call: PendingCall) -> Sequence[Response] | None:
+        """The answers to a call; None if they take longer than ASKING seconds, then it is cancelled.
+
+        Samba 4.17 and 4.22 were seen to honour that at once, and the answer to it shows that they live: while they wait
+        for another client they say nothing to a compound.
+        """
+        with trio.move_on_after(ASKING):
+            return self.noted(await call.wait())
+        return None
+
+    async def _patiently(self, path: UncPath) -> Sequence[Response]:
+        """The answers to a removal with all sharing. A client that is dead, but not yet for the server, holds it until
+        the server has waited long enough for that one: 35 seconds with Samba.
+        """
+        for _ in range(ASKINGS):
+            if (responses := await self._within_asking(self.start(self._removing(path)))) is not None:
+                return responses
+        return await self.call(self._removing(path))
+
+    async def ask_for(self, path: UncPath) -> bool:
+        """Has clients that only keep a handle on a file close it. Whether nobody has it open then. One round trip.
+
+        Errors as in stat.
+        """
+        create = self._create(
+            path, access=Access.DELETE, disposition=CreateDisposition.OPEN, share_access=ShareAccess.NONE
+        )
+        responses = await self._alone(self.start([create, wire.encode_close(RELATED_FILE_ID)]))
+        if responses is None:
+            return False
+        self.check(responses[0], f"open of {path}")
+        return True
+
+    def _removing(self, path: UncPath, share: ShareAccess = ShareAccess.ALL) -> Sequence[Request]:
+        disposition = fscc.encode_disposition()
+        return self._setting(path, Access.DELETE, FileInfoClass.DISPOSITION, disposition, share_access=share)
 
     def _removed(self, path: UncPath, responses: Sequence[Response]) -> bool:
         """Whether the answers to `_removing` say that the file is removed; False if it is read-only.
@@ -240,21 +313,26 @@ class Tree(SpecialFiles, ExtendedAttributes, Snapshots):
 
     async def _remove_read_only(self, path: UncPath) -> None:
         before = (await self.stat(path)).attributes
-        await self.set_basic(path, _attributes_only(fscc.FileAttributes.NORMAL))
+        access, normal = Access.DELETE | Access.WRITE_ATTRIBUTES, fscc.encode_attributes(fscc.FileAttributes.NORMAL)
+        requests = list(self._setting(path, access, FileInfoClass.DISPOSITION, fscc.encode_disposition()))
+        # In the same compound, so that no lost connection leaves the file there without the attribute.
+        requests.insert(1, wire.encode_set_info(RELATED_FILE_ID, FileInfoClass.BASIC, normal))
+        created, changed, *removed = await self.call(requests)
+        self.check(created, f"unlink of {path}")
+        self.check(changed, f"unlink of {path}")
         try:
-            for response in await self.call(self._removing(path)):
+            for response in removed:
                 self.check(response, f"unlink of {path}")
         except SmbError:
-            await self.set_basic(path, _attributes_only(before))
+            await self.set_basic(path, fscc.encode_attributes(before))
             raise
 
     async def remove_unused(self, path: UncPath) -> None:
         """Deletes a file that nobody has open; SHARING_VIOLATION if somebody has. One round trip. Errors as in stat."""
-        create = wire.encode_create(
-            self.wire_name(path), access=Access.DELETE, disposition=CreateDisposition.OPEN, share_access=0
-        )
-        removal = wire.encode_set_info(RELATED_FILE_ID, FileInfoClass.DISPOSITION, fscc.encode_disposition())
-        for response in await self.call([create, removal, wire.encode_close(RELATED_FILE_ID)]):
+        responses = await self._alone(self.start(self._removing(path, ShareAccess.NONE)))
+        if responses is None:
+            raise SmbError(NtStatus.SHARING_VIOLATION, f"unlink of {path}")
+        for response in responses:
             self.check(response, f"unlink of {path}")
 
     async def remove_directory(self, path: UncPath) -> None:
@@ -278,9 +356,14 @@ class Tree(SpecialFiles, ExtendedAttributes, Snapshots):
     async def link(self, path: UncPath, new: UncPath) -> None:
         """Gives a file one more name on the same share; OBJECT_NAME_COLLISION if that is taken. One round trip. Errors
         as in stat.
+
+        The right to look at the file is enough: what it may need besides is the folder's business. Samba makes the name
+        on a share that is read-only, too, so what the share allows is looked at here.
         """
+        if not self.maximal_access & Access.WRITE_DATA:
+            raise SmbError(NtStatus.ACCESS_DENIED, f"link of {path} to {new}: the share is read-only")
         info = fscc.encode_link("\\".join(new.below_share))
-        await self._set(path, Access.WRITE_ATTRIBUTES, FileInfoClass.LINK, info, f"link of {path} to {new}")
+        await self._set(path, Access.READ_ATTRIBUTES, FileInfoClass.LINK, info, f"link of {path} to {new}")
 
     async def set_basic(self, path: UncPath, info: bytes) -> FileStat | None:
         """Sets times and attributes, as fscc.encode_basic_information packs them. One round trip. Errors as in stat.
@@ -299,18 +382,34 @@ class Tree(SpecialFiles, ExtendedAttributes, Snapshots):
         except SmbError:
             return None
 
-    async def set_size(self, path: UncPath, size: int) -> None:
-        """Cuts or extends a file to `size` bytes. One round trip. Errors as in stat."""
-        create = self._create(path, access=Access.WRITE_DATA, disposition=CreateDisposition.OPEN)
-        change = wire.encode_set_info(RELATED_FILE_ID, FileInfoClass.END_OF_FILE, fscc.encode_end_of_file(size))
-        for response in await self.call([create, change, wire.encode_close(RELATED_FILE_ID)]):
-            self.check(response, f"truncation of {path}")
+    async def set_size(self, path: UncPath, size: int, written: int | None = None) -> FileStat:
+        """Cuts or extends a file to `size` bytes. One round trip. Errors as in stat.
+
+        `written`: the last write time that it is to have then, in ns since 1970: a server may leave that as it is while
+        somebody has the file open. Returns what the server knows of the file then.
+        """
+        what = f"truncation of {path}"
+        access = Access.WRITE_DATA | Access.READ_ATTRIBUTES
+        changes = [wire.encode_set_info(RELATED_FILE_ID, FileInfoClass.END_OF_FILE, fscc.encode_end_of_file(size))]
+        if written is not None:
+            access |= Access.WRITE_ATTRIBUTES
+            times = fscc.encode_basic_information(None, None, written, None, 0)
+            changes.append(wire.encode_set_info(RELATED_FILE_ID, FileInfoClass.BASIC, times))
+        create = self._create(path, access=access, disposition=CreateDisposition.OPEN)
+        requests = [create, *changes, wire.encode_query_all(), wire.encode_close(RELATED_FILE_ID)]
+        *changed, asked, closed = await self.call(requests)
+        for response in (*changed, closed):
+            self.check(response, what)
+        return self.decode_stat(asked, what)
 
     async def list(self, path: UncPath) -> AsyncGenerator[list[DirEntry], None]:
         """The entries of a folder in batches, without `.` and `..`, in the server's order.
 
         Opening the folder and reading it is one round trip unless it is large. Its handle is closed when the
-        iteration ends, also when it is given up. Errors as in stat.
+        iteration ends, also when it is given up. An entry that no file can have is left out, and said once.
+
+        Raises: as stat, and
+            EndlessAnswer: it goes on for longer than any listing, see bounds.py.
         """
         what = f"listing of {path}"
         access = Access.READ_DATA | Access.READ_ATTRIBUTES
@@ -323,31 +422,43 @@ class Tree(SpecialFiles, ExtendedAttributes, Snapshots):
         created, *answers = await self.call([create, query, query])
         self.check(created, what)
         file_id = wire.decode_create(created.message).file_id
+        bounds = ListingBounds(what)
         try:
             while True:
                 for answer in answers:
                     if answer.status in (NtStatus.NO_MORE_FILES, NtStatus.NO_SUCH_FILE):
                         return
                     self.check(answer, what)
-                    entries = fscc.decode_directory(wire.decode_output(answer.message))
-                    yield [entry for entry in entries if entry.name not in (".", "..")]
+                    entries, left_out = fscc.decode_directory(wire.decode_output(answer.message))
+                    for oddity in left_out:
+                        self.oddities.note(path, oddity, "it is left out of the listing")
+                    names = [entry for entry in entries if entry.name not in (".", "..")]
+                    bounds.take(len(names), len(answer.message))
+                    yield names
                 size = self.connection.io_size(min(LISTING_SIZE, self.limits.transact))
                 answers = await self.call([wire.encode_query_directory(file_id, size)])
         finally:
             self.post([wire.encode_close(file_id)])
 
     async def volume_size(self) -> VolumeSize:
-        """Size and free space of the volume below the share. One round trip. Errors as in stat."""
+        """Size and free space of the volume below the share. One round trip. Errors as in stat, and:
+
+        Raises:
+            PosixError: the figures make no sense (EIO). That is no reason to leave the target: its files are there.
+        """
         query = wire.encode_query_info(RELATED_FILE_ID, InfoType.FILESYSTEM, FsInfoClass.FULL_SIZE, 64)
         queried = await self._query(self.share, Access.READ_ATTRIBUTES, query, f"statfs of {self.share}")
-        return fscc.decode_full_size(wire.decode_output(queried.message))
+        output = wire.decode_output(queried.message)
+        try:
+            return fscc.decode_full_size(output)
+        except WireError as error:
+            raise PosixError(errno.EIO, f"the size of the volume of {self.share}: {error}") from None
 
     async def referral(self, code: Fsctl, request: bytes, max_output: int) -> tuple[int, bytes]:
         """Sends a DFS referral request, plain or extended (MS-DFSC 3.1.4.2).
 
-        Returns the NTSTATUS and, for SUCCESS, the answer.
-
-        With STATUS_BUFFER_OVERFLOW there is no answer: what Samba sends then is cut in the middle of an entry.
+        Returns the NTSTATUS and, for SUCCESS, the answer. With STATUS_BUFFER_OVERFLOW there is none: what Samba sends
+        then is cut in the middle of an entry.
 
         Raises:
             ConnectionLost, SecurityError, WireError: the connection ended.
@@ -379,9 +490,10 @@ class PendingFetch:
         self._call.abandon()
 
 
+def _is_locked(responses: Sequence[Response], size: int) -> bool:
+    """Whether the READ in the compound of an open, of `size` bytes if there is one, has met somebody's lock."""
+    return bool(size) and responses[2].status in (NtStatus.FILE_LOCK_CONFLICT, NtStatus.LOCK_NOT_GRANTED)
+
+
 def _reading(size: int) -> list[Request]:
     return [wire.encode_read(RELATED_FILE_ID, 0, size)] if size else []
-
-
-def _attributes_only(attributes: int) -> bytes:
-    return fscc.encode_basic_information(None, None, None, None, attributes)

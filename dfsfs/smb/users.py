@@ -15,19 +15,22 @@ Each pool lives in a task of its own, in the nursery of UserPools.
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Self
 
 import trio
 
 from dfsfs.acting import Caller, as_caller, caller
-from dfsfs.errors import ConnectError, DfsfsError
+from dfsfs.errors import ConnectError, DfsfsError, ForeignCaller, PosixError
 from dfsfs.ntstatus import NtStatus
-from dfsfs.smb.pool import Pool, TransportSettings, login_threads
+from dfsfs.smb.pool import Pool, TransportSettings
+from dfsfs.threads import Threads
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping
     from types import TracebackType
 
     from dfsfs.smb.credentials import Login
@@ -45,6 +48,16 @@ SWEEP = 30.0
 """Seconds between two looks for idle users."""
 REFUSAL_MEMORY = 2.0
 """Seconds during which a user without a login is not looked for one again."""
+FIND_PATIENCE = 5.0
+"""Seconds in which it has to be found what a user logs in with: files of the user's are read for it."""
+EACH, TOTAL = 4, 64
+"""Threads that may wait for what users log in with, and for KDCs: those of one user, and of all."""
+FOREIGN_MAX = 100
+"""Users of whom the log says that a process of theirs in a container was refused."""
+NAMED = 1000
+"""Users without a login of whom the log has said so, that are remembered: a person may have thousands of numbers."""
+LAST_WRITES = 5.0
+"""Seconds that what a user has written gets to reach its server when they log out."""
 
 
 @dataclass(slots=True, eq=False)
@@ -81,8 +94,14 @@ class UserPools:
         self._idle = idle
         self._users: dict[int, _User] = {}
         self._refused: dict[int, tuple[float, DfsfsError]] = {}
-        self._named: set[int] = set()
+        self._named: dict[int, None] = {}
+        self._foreign: set[int] = set()
+        self._threads = Threads(EACH, TOTAL)
         self.in_use: Callable[[int], bool] = lambda uid: False
+        self.settle: Callable[[int], Awaitable[None]] = _nothing_to_settle
+        """Sends what a user has written."""
+        self.on_gone: Callable[[int], None] = lambda uid: None
+        """A user has no sessions, and no file open: nothing has to be kept for them."""
         self._stack = contextlib.AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -124,12 +143,32 @@ class UserPools:
                 self._refuse(who, error)
                 self._end(who.uid, pool)  # the next request begins with the tickets that there are then
             raise
-        self._named.discard(who.uid)
+        self._named.pop(who.uid, None)
         return tree
 
     async def ipc(self, host: str) -> Tree:
         """The tree for requests to the server itself; always with the mount's own login."""
         return await self._own.ipc(host)
+
+    async def log_out(self, who: Caller) -> bool:
+        """Ends a user's sessions, also with files open, unless what they logged in with is still there to be found.
+        Whether they were ended; they are gone when this returns.
+        """
+        user = self._users.get(who.uid)
+        if user is None or user.pool is None:
+            return False
+        pool, login = user.pool, None
+        with contextlib.suppress(DfsfsError, trio.TooSlowError):
+            login = await self._threads.run(who.uid, partial(self._find_login, who), FIND_PATIENCE)
+        if login == pool.login:
+            return False
+        with trio.move_on_after(LAST_WRITES), contextlib.suppress(DfsfsError):
+            await self.settle(who.uid)
+        log.info("user %d has logged out", who.uid)
+        user.end.set()
+        while self._users.get(who.uid) is user:
+            await user.changed.wait()
+        return True
 
     def statistics(self) -> Mapping[str, ProtocolStatistics]:
         """Snapshots of the live connections: the mount's own by host, those of users by `host (uid)`."""
@@ -170,7 +209,15 @@ class UserPools:
 
     async def _begun(self, who: Caller) -> _User:
         try:
-            login = await trio.to_thread.run_sync(self._find_login, who, limiter=login_threads())
+            login = await self._threads.run(who.uid, partial(self._find_login, who), FIND_PATIENCE)
+        except trio.TooSlowError:
+            text = f"what user {who.uid} logs in with was not found within {FIND_PATIENCE:g} seconds"
+            slow = PosixError(errno.ETIMEDOUT, text)
+            self._refuse(who, slow)
+            raise slow from None
+        except ForeignCaller as error:
+            self._name_foreign(who, error)
+            raise
         except DfsfsError as error:
             self._refuse(who, error)
             raise
@@ -184,7 +231,8 @@ class UserPools:
     async def _live(self, user: _User, login: Login) -> None:
         with as_caller(user.who):
             try:
-                async with Pool(self._settings, login, self._own.names) as pool:
+                threads = self._threads.of(user.who.uid)
+                async with Pool(self._settings, login, self._own.names, threads) as pool:
                     user.pool = pool
                     user.announce()
                     await user.end.wait()
@@ -192,6 +240,7 @@ class UserPools:
                 user.pool = None
                 del self._users[user.who.uid]
                 user.announce()
+                self._forget(user.who.uid)
 
     async def _sweep(self) -> None:
         while True:
@@ -211,11 +260,33 @@ class UserPools:
         known = self._refused.get(who.uid)
         if known is not None:
             if trio.current_time() < known[0]:
+                self._forget(who.uid)
                 raise known[1].with_traceback(None)
             del self._refused[who.uid]
 
+    def _name_foreign(self, who: Caller, error: ForeignCaller) -> None:
+        # Not remembered: it says nothing of the user's other processes.
+        if who.uid not in self._foreign and len(self._foreign) < FOREIGN_MAX:
+            self._foreign.add(who.uid)
+            log.warning("%s; said once", error)
+
     def _refuse(self, who: Caller, error: DfsfsError) -> None:
-        self._refused[who.uid] = (trio.current_time() + REFUSAL_MEMORY, error)
+        now = trio.current_time()
+        self._refused.pop(who.uid, None)
+        self._refused[who.uid] = (now + REFUSAL_MEMORY, error)
+        while (oldest := next(iter(self._refused.items())))[1][0] <= now:
+            del self._refused[oldest[0]]
         if who.uid not in self._named:
-            self._named.add(who.uid)
+            self._named[who.uid] = None
             log.warning("user %d: %s; said once", who.uid, error)
+            if len(self._named) > NAMED:
+                del self._named[next(iter(self._named))]
+        self._forget(who.uid)
+
+    def _forget(self, uid: int) -> None:
+        if uid not in self._users and not self.in_use(uid):
+            self.on_gone(uid)
+
+
+async def _nothing_to_settle(uid: int) -> None:
+    """What `UserPools.settle` is where nothing writes."""

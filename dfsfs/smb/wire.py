@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from dfsfs.errors import WireError
 from dfsfs.filetime import filetime_to_ns
-from dfsfs.smb.fscc import FileStat
+from dfsfs.smb.fscc import MAX_SIZE, FileStat
 
 HEADER_SIZE = 64
 SMB2_MAGIC = b"\xfeSMB"
@@ -26,6 +26,8 @@ RELATED_FILE_ID = b"\xff" * 16
 """In a related compound request: the file that the CREATE before it opened (MS-SMB2 3.2.4.1.4)."""
 CREDIT_UNIT = 65536
 """Bytes of payload that one credit pays for (MS-SMB2 3.1.5.2)."""
+_POSTQUERY_ATTRIB = 0x0001
+"""SMB2_CLOSE_FLAG_POSTQUERY_ATTRIB (MS-SMB2 2.2.15)."""
 LEASE_LEVEL = 0xFF
 """RequestedOplockLevel of a CREATE that asks for a lease in a context (MS-SMB2 2.2.13)."""
 MAX_NAME_BYTES = 65534
@@ -90,6 +92,7 @@ class Access(IntFlag):
 class ShareAccess(IntFlag):
     """What others may do with a file while it is open (MS-SMB2 2.2.13)."""
 
+    NONE = 0
     READ = 1
     WRITE = 2
     DELETE = 4
@@ -169,6 +172,7 @@ _TIMEWARP = struct.pack("<IHHHHI4sI", 0, 16, 4, 0, 24, 8, b"TWrp", 0)
 """SMB2_CREATE_TIMEWARP_TOKEN without its time (MS-SMB2 2.2.13.2.7)."""
 _CREATE_RESPONSE = struct.Struct("<HBBIQQQQQQII16sII")
 _FILE_ONLY = struct.Struct("<HHI16s")
+_CLOSE_RESPONSE = struct.Struct("<HHIQQQQQQI")
 _READ = struct.Struct("<HBBIQ16sIIIHHB")
 _READ_RESPONSE = struct.Struct("<HBBIII")
 _WRITE = struct.Struct("<HHIQ16sIIHHI")
@@ -313,9 +317,20 @@ def decode_create(message: memoryview) -> Created:
     )
 
 
-def encode_close(file_id: bytes) -> Request:
-    """CLOSE (MS-SMB2 2.2.15); asks for no attributes."""
-    return Request(Command.CLOSE, _FILE_ONLY.pack(24, 0, 0, file_id))
+def encode_close(file_id: bytes, *, query: bool = False) -> Request:
+    """CLOSE (MS-SMB2 2.2.15). `query`: the answer is to have the file's attributes."""
+    return Request(Command.CLOSE, _FILE_ONLY.pack(24, _POSTQUERY_ATTRIB if query else 0, 0, file_id))
+
+
+def decode_close(message: memoryview) -> FileStat | None:
+    """The attributes in a CLOSE response (MS-SMB2 2.2.16), if it has them. It knows no file id (0) and no links (0)."""
+    _, flags, _, *times, allocated, size, attributes = _unpack(_CLOSE_RESPONSE, message, 60, "CLOSE")
+    if not flags & _POSTQUERY_ATTRIB or not any(times):
+        return None
+    if max(allocated, size) > MAX_SIZE:
+        raise WireError(f"a file of {size} bytes, {allocated} of them allocated")
+    created, accessed, written, changed = map(filetime_to_ns, times)
+    return FileStat(created, accessed, written, changed, attributes, size, allocated, 0, 0, 0)
 
 
 def encode_flush(file_id: bytes) -> Request:
