@@ -126,10 +126,28 @@ class DfsfsError(Exception):
 
 
 class WireError(DfsfsError):
-    """A peer's bytes don't follow the protocol. The one error that a decoder raises, whatever the bytes."""
+    """A peer's bytes don't follow the protocol. The one error that a decoder of messages raises, whatever the bytes;
+    what is stored in files has ContentError.
+    """
 
     def __init__(self, message: str) -> None:
         super().__init__(message, NtStatus.INVALID_NETWORK_RESPONSE)
+
+
+class ContentError(DfsfsError):
+    """What somebody has stored on a server makes no sense: the data of a reparse point, an extended attribute, a
+    security descriptor, a size. It says something of that one file and nothing of the server, so it is the answer, and
+    no other target is asked.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, NtStatus.FILE_CORRUPT_ERROR)
+
+
+class EndlessAnswer(DfsfsError):
+    """A server goes on answering one question beyond every bound (smb/bounds.py), or without saying anything new. What
+    has come so far was an answer; another target, or another connection, would only be asked the same.
+    """
 
 
 class SmbError(DfsfsError):
@@ -153,6 +171,11 @@ class TicketError(DfsfsError):
         super().__init__(f"no Kerberos ticket for {spn} from {source}: {reason}", status)
         self.spn = spn
         self.reason = reason
+
+    @property
+    def is_unknown_controller(self) -> bool:
+        """Whether the KDC knows no controller of a domain by that name."""
+        return self.spn.count("/") == 2 and "Server" in self.reason and "not found" in self.reason
 
 
 class ConnectError(DfsfsError):
@@ -222,6 +245,27 @@ class UnprovenServer(PosixError):
     def __init__(self, share: object) -> None:
         text = f"{share} is only used if its server proves who it is, which takes Kerberos"
         super().__init__(_errno.EACCES, text)
+
+
+class LoginNotAllowed(PosixError):
+    """A server that none of the hosts that logins may go to is: the option login_hosts=. Nothing was sent to it."""
+
+    def __init__(self, host: str) -> None:
+        super().__init__(_errno.EACCES, f"{host} gets no login, as login_hosts= does not list it")
+        self.status = NtStatus.ACCESS_DENIED
+
+    @property
+    def disposition(self) -> Disposition:
+        return Disposition.NEXT_TARGET
+
+
+class ForeignCaller(PosixError):
+    """A process that does not live on this computer as we know it, so that the number of its user says nothing. It is
+    about the process: others with that number may log in.
+    """
+
+    def __init__(self, pid: int, uid: int, reason: str) -> None:
+        super().__init__(_errno.EACCES, f"process {pid} of user {uid} can't log in: {reason}")
 
 
 class NamespaceLoop(PosixError):

@@ -1,7 +1,8 @@
 """NTSTATUS: the values by name, and the one table that says which errno a program gets for each (MS-ERREF 2.3.1).
 
 The table has every status that a server can answer a request of SMB2 with according to MS-SMB2, MS-FSA and MS-DFSC, and
-those that Windows and Samba were seen to send beside them. A status that it does not have is EIO.
+those that Windows and Samba were seen to send beside them. A status that it does not have is EIO. No status is EAGAIN
+or EINTR: programs take these for no error. What a call may end with at all is in fuse/errnos.py.
 """
 
 from __future__ import annotations
@@ -217,8 +218,8 @@ _ERRNOS: dict[int, int] = {
     NtStatus.OBJECT_PATH_SYNTAX_BAD: _errno.EINVAL,
     NtStatus.SHARING_VIOLATION: _errno.EBUSY,
     NtStatus.QUOTA_EXCEEDED: _errno.EDQUOT,
-    NtStatus.FILE_LOCK_CONFLICT: _errno.EAGAIN,
-    NtStatus.LOCK_NOT_GRANTED: _errno.EAGAIN,
+    NtStatus.FILE_LOCK_CONFLICT: _errno.EACCES,
+    NtStatus.LOCK_NOT_GRANTED: _errno.EACCES,
     NtStatus.DELETE_PENDING: _errno.ENOENT,
     NtStatus.NO_LOGON_SERVERS: _errno.EHOSTUNREACH,
     NtStatus.NO_SUCH_LOGON_SESSION: _errno.EACCES,
@@ -261,7 +262,7 @@ _ERRNOS: dict[int, int] = {
     NtStatus.NOT_A_DIRECTORY: _errno.ENOTDIR,
     NtStatus.NAME_TOO_LONG: _errno.ENAMETOOLONG,
     NtStatus.TOO_MANY_OPENED_FILES: _errno.EMFILE,
-    NtStatus.CANCELLED: _errno.EINTR,
+    NtStatus.CANCELLED: _errno.EIO,
     NtStatus.CANNOT_DELETE: _errno.EACCES,
     NtStatus.FILE_DELETED: _errno.ENOENT,
     NtStatus.FILE_CLOSED: _errno.EBADF,
@@ -284,7 +285,7 @@ _ERRNOS: dict[int, int] = {
     NtStatus.UNSUCCESSFUL: _errno.EIO,
     NtStatus.BUFFER_TOO_SMALL: _errno.EIO,
     NtStatus.END_OF_FILE: _errno.ENODATA,
-    NtStatus.NO_MORE_FILES: _errno.ENOENT,
+    NtStatus.NO_MORE_FILES: _errno.EIO,
     NtStatus.DATA_ERROR: _errno.EIO,
     NtStatus.CRC_ERROR: _errno.EIO,
     NtStatus.EAS_NOT_SUPPORTED: _errno.EOPNOTSUPP,
@@ -298,7 +299,7 @@ _ERRNOS: dict[int, int] = {
     NtStatus.UNMAPPABLE_CHARACTER: _errno.EILSEQ,
     NtStatus.DISK_OPERATION_FAILED: _errno.EIO,
     NtStatus.NETLOGON_NOT_STARTED: _errno.EHOSTUNREACH,
-    NtStatus.RETRY: _errno.EAGAIN,
+    NtStatus.RETRY: _errno.EBUSY,
     NtStatus.VOLUME_DISMOUNTED: _errno.EIO,
     NtStatus.IO_REPARSE_TAG_INVALID: _errno.EINVAL,
     NtStatus.IO_REPARSE_TAG_MISMATCH: _errno.EINVAL,
@@ -345,7 +346,7 @@ _ERRNOS: dict[int, int] = {
     NtStatus.TOO_MANY_COMMANDS: _errno.EBUSY,
     NtStatus.NETWORK_CREDENTIAL_CONFLICT: _errno.EACCES,
     NtStatus.REMOTE_SESSION_LIMIT: _errno.EUSERS,
-    NtStatus.NO_MATCH: _errno.ENOENT,
+    NtStatus.NO_MATCH: _errno.EIO,
     NtStatus.OBJECTID_EXISTS: _errno.EEXIST,
     NtStatus.OBJECTID_NOT_FOUND: _errno.ENODATA,
     NtStatus.ACCOUNT_EXPIRED: _errno.EKEYEXPIRED,

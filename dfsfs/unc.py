@@ -1,23 +1,31 @@
 """UncPath: the one type in which dfsfs holds, compares, joins and splits UNC paths (MS-DFSC 2.2.1).
 
-A path is a tuple of components, `("contoso", "public", "a")`. It keeps the caller's case for sending and showing and
-compares without it, component by component: `//srv/ns/linked` is not below `//srv/ns/link`. On the wire a path has
-exactly one leading backslash and no trailing one (`\\srv\\ns`); people see `//srv/ns`.
+A path is a tuple of components, `("contoso", "public", "a")`, compared component by component: `//srv/ns/linked` is
+not below `//srv/ns/link`. On the wire a path has exactly one leading backslash and no trailing one (`\\srv\\ns`);
+people see `//srv/ns`.
 
-Case is folded one character at a time, to upper case, as NTFS and Samba do: folding never changes a name's length, so
-`straße` and `STRASSE` stay two names.
+The names of hosts and shares have no case. What is below a share may have: of two links or folders `Case` and `case`
+each is one of its own on a server that keeps them apart. So two paths are equal only if they are spelled alike below
+the share. Whether another spelling leads to the same place is for the server to say, which costs a question; taken for
+the same without one, it may be the wrong place. What people type is looked for in any case where nothing is spelled so.
+
+Case is folded by the servers' own table (upcase.py), one UTF-16 code unit at a time: folding never changes a name's
+length, so `straße` and `STRASSE` stay two names.
 
 Nothing outside this module joins or splits paths with slashes or backslashes.
 """
 
 from __future__ import annotations
 
+import ipaddress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from dfsfs.upcase import UPPER
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
 MAX_PATH_BYTES = 65534
 """The longest path a 16-bit byte count can hold, in UTF-16 bytes."""
@@ -37,16 +45,18 @@ def fold_name(name: str) -> str:
     """One component in the form in which two spellings of the same name are equal."""
     if name.isascii():
         return name.upper()
-    return "".join(upper if len(upper := char.upper()) == 1 else char for char in name)
+    return name.translate(UPPER)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class UncPath:
-    """An immutable UNC path of at least one component. Equality and hash ignore case; `str()` gives `//a/b`."""
+    """An immutable UNC path of at least one component; `str()` gives `//a/b`. Equality and hash ignore the case of host
+    and share.
+    """
 
     components: tuple[str, ...]
     key: tuple[str, ...] = field(init=False, repr=False)
-    """The components folded: what equality, hash and prefix tests use."""
+    """Host and share folded, the rest as it is spelled: what equality, hash and prefix tests use."""
 
     def __post_init__(self) -> None:
         if not self.components:
@@ -54,7 +64,7 @@ class UncPath:
         for component in self.components:
             if not component or "\\" in component or "\0" in component:
                 raise UncError(f"{component!r} can't be a component of a UNC path")
-        object.__setattr__(self, "key", tuple(map(fold_name, self.components)))
+        object.__setattr__(self, "key", (*map(fold_name, self.components[:2]), *self.components[2:]))
 
     @classmethod
     def parse(cls, text: str) -> UncPath:
@@ -78,6 +88,16 @@ class UncPath:
 
     def __str__(self) -> str:
         return "//" + "/".join(self.components)
+
+    @property
+    def folded(self) -> tuple[str, ...]:
+        """All components without case, for what may be spelled in another way."""
+        return tuple(map(fold_name, self.components))
+
+    @property
+    def order(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """What lists for people are sorted by: other spellings of one path stand together."""
+        return self.folded, self.key
 
     @property
     def host(self) -> str:
@@ -119,8 +139,26 @@ class UncPath:
         return UncPath(self.components + tuple(components))
 
     def is_prefix_of(self, other: UncPath) -> bool:
-        """Whether `other` is this path or lies below it, on whole components and without regard to case."""
+        """Whether `other` is this path or lies below it, on whole components."""
         return other.key[: len(self.key)] == self.key
+
+    def is_prefix_in_any_case_of(self, other: UncPath) -> bool:
+        """The same without regard to case below the share. Only for what somebody has typed."""
+        length = len(self.components)
+        if length > len(other.components) or len(self.components[-1]) != len(other.components[length - 1]):
+            return False  # folding keeps lengths: most of 50,000 links are told apart by that
+        return self.folded == tuple(map(fold_name, other.components[:length]))
+
+    def nearest_of(self, prefixes: Collection[UncPath]) -> list[UncPath]:
+        """The longest of `prefixes` that covers this path in any case; of several that differ in case only the one that
+        is spelled like the path, or all if none is.
+        """
+        exact = max((prefix for prefix in prefixes if prefix.is_prefix_of(self)), key=len, default=None)
+        least = 0 if exact is None else len(exact)
+        longer = [prefix for prefix in prefixes if len(prefix) > least and prefix.is_prefix_in_any_case_of(self)]
+        longest = max(map(len, longer), default=0)
+        nearest = [prefix for prefix in longer if len(prefix) == longest]
+        return nearest or ([] if exact is None else [exact])
 
     def rest_of(self, other: UncPath) -> tuple[str, ...]:
         """The components of `other` below this path, in the case in which `other` has them.
@@ -151,4 +189,25 @@ class UncPath:
             total += 2 + len(component.encode("utf-16-le", "surrogatepass"))
             if byte_count in (total, total + 2):
                 return UncPath(self.components[:index])
+        return None
+
+
+_LITERAL_DOMAIN = ".ipv6-literal.net"
+"""Where Windows has IPv6 addresses in UNC paths, which know no colon: `fe80--1s4.ipv6-literal.net`. DNS does not."""
+
+
+def address_in(host: str) -> str | None:
+    """The IP address, with the zone of a link-local one, by which a server is named: `10.0.0.1`, `::1`, `[::1]`,
+    `[fe80::1%eth0]` or the form of Windows. None for a name.
+    """
+    text = host
+    if host.startswith("[") and host.endswith("]"):
+        text = host[1:-1]
+        if ":" not in text:
+            return None
+    elif host.lower().endswith(_LITERAL_DOMAIN):
+        text = host[: -len(_LITERAL_DOMAIN)].lower().replace("-", ":").replace("s", "%")
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
         return None

@@ -23,7 +23,11 @@ UNAVAILABLE_SECONDS = 5
 
 
 class ReferralCache:
-    """Referrals by prefix, found by the longest one that covers a path, whole components compared without case."""
+    """Referrals by prefix, found by the longest one that covers a path, in whole components.
+
+    An entry is for the spelling of the link that was asked for: `//srv/ns/LINK` is no hit for one of `//srv/ns/link`,
+    but a question of its own to the server, as it alone knows whether the two are one link.
+    """
 
     def __init__(self, limit: int = MAX_ENTRIES) -> None:
         self._limit = limit
@@ -69,11 +73,18 @@ class ReferralCache:
             self._entries.clear()
             self._not_dfs.clear()
             return count
-        gone = [key for key, entry in self._entries.items() if prefix.is_prefix_of(entry.prefix)]
-        for key in gone:
-            del self._entries[key]
+        gone = self.below(prefix)
+        for entry in gone:
+            del self._entries[entry.prefix.key]
         self._not_dfs.pop(prefix.share.key, None)
         return len(gone)
+
+    def below(self, prefix: UncPath) -> list[Referral]:
+        """The entries at and below a prefix that somebody has typed: if none is spelled so, those in any case."""
+        entries = self._entries.values()
+        return [entry for entry in entries if prefix.is_prefix_of(entry.prefix)] or [
+            entry for entry in entries if prefix.is_prefix_in_any_case_of(entry.prefix)
+        ]
 
     def set_hint(self, referral: Referral, target: UncPath) -> None:
         """Notes the target that was used with success; ignored if the entry does not have it (any more)."""

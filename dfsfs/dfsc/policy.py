@@ -16,11 +16,19 @@ from dfsfs.unc import UncPath, fold_name
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+TTL_CAP = 86_400
+"""Seconds that a referral is believed at most unless the mount says otherwise, whatever its TTL.
+
+A TTL has 32 bits, so one wrong or hostile answer would last for 136 years. Windows gives roots 300 seconds and links
+1800; a day is far beyond what anybody has a use for, and short enough that an answer is gone when people look for it.
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Policy:
     """`prefer`: patterns of host names whose targets come first, in this order. `pins`: the one target to use for a
-    namespace path. `ttl_min`, `ttl_max`: seconds. `failback`: instead of what the server says.
+    namespace path. `ttl_min`, `ttl_max`: seconds; without a `ttl_max` it is TTL_CAP, or `ttl_min` if that is more.
+    `failback`: instead of what the server says.
     """
 
     prefer: tuple[str, ...] = ()
@@ -43,18 +51,23 @@ class Policy:
         )
 
     def _ttl(self, ttl: int) -> int:
-        if self.ttl_min is not None:
-            ttl = max(ttl, self.ttl_min)
-        return ttl if self.ttl_max is None else min(ttl, self.ttl_max)
+        if self.ttl_max is None:
+            return max(min(ttl, TTL_CAP), self.ttl_min or 0)
+        return min(max(ttl, self.ttl_min or 0), self.ttl_max)
 
     def _pinned(self, referral: Referral) -> tuple[tuple[Target, ...], tuple[Event, ...]]:
-        pin = next((target for path, target in self.pins if path == referral.prefix), None)
+        pin = self._pin(referral.prefix)
         if pin is None:
             return referral.targets, ()
         if any(target.path == pin for target in referral.targets):
             return (Target(pin, True),), ()
         problem = f"dfs_pin= names {pin}, which is none of its targets; all of them are used"
         return referral.targets, (PolicyIgnored(referral.prefix, problem),)
+
+    def _pin(self, prefix: UncPath) -> UncPath | None:
+        """The target of a pin; of one that is written in another case if there is none that is spelled so."""
+        exact = next((target for path, target in self.pins if path == prefix), None)
+        return exact or next((target for path, target in self.pins if path.folded == prefix.folded), None)
 
     def _preferred(self, targets: Sequence[Target]) -> tuple[Target, ...]:
         """Target sets stay what they are, but for the preferred targets, which become sets of their own in front."""

@@ -16,7 +16,8 @@
 Targets are ordered by priority class and rank (MS-DFSC 3.2.5.5); those that are alike in both are one target set, in
 the order of the file. A link whose target is a namespace of the same file is marked as an interlink.
 
-A link is entered by its name. To be seen in a listing it needs what it has on a Windows server, an empty folder of that
+A link is entered by its name, in any case; of two links whose names differ in case only, by the one that is spelled so,
+and otherwise by the first. To be seen in a listing it needs what it has on a Windows server, an empty folder of that
 name in the root's share.
 """
 
@@ -25,7 +26,7 @@ from __future__ import annotations
 import difflib
 import re
 import tomllib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from dfsfs.dfsc.wire import HeaderFlags, ReferralEntry, ReferralResponse
@@ -84,6 +85,13 @@ class StaticNamespaces:
     roots: Mapping[UncPath, StaticPlace]
     links: Mapping[UncPath, StaticPlace]
     partial: frozenset[UncPath]
+    in_any_case: Mapping[tuple[str, ...], StaticPlace] = field(init=False, repr=False)
+    """The first link of each name, by its path without case."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(
+            self, "in_any_case", {link.path.folded: link for link in reversed(list(self.links.values()))}
+        )
 
     def answer(self, path: UncPath, *, root: bool) -> ReferralResponse | None:
         """The answer to a root or link referral request for `path`; None if a server is to be asked.
@@ -94,9 +102,9 @@ class StaticNamespaces:
         if root:
             place = self.roots.get(path.share)
             return place.response(path) if place is not None else None
-        link = self.link_above(path)
+        link = self._link(path)
         if link is not None:
-            return self.links[link].response(path)
+            return link.response(path)
         if path.share in self.roots:
             raise SmbError(
                 NtStatus.OBJECT_PATH_NOT_FOUND, f"DFS referral for {path}, which dfs_static= has no link for"
@@ -104,12 +112,17 @@ class StaticNamespaces:
         return None
 
     def link_above(self, path: UncPath) -> UncPath | None:
-        """The link at or above a path."""
-        for length in range(len(path), 2, -1):
-            prefix = UncPath(path.components[:length])
-            if prefix in self.links:
-                return prefix
-        return None
+        """The link at or above a path, spelled as the path is."""
+        link = self._link(path)
+        return None if link is None else UncPath(path.components[: len(link.path)])
+
+    def _link(self, path: UncPath) -> StaticPlace | None:
+        lengths = range(len(path), 2, -1)
+        for length in lengths:
+            if (exact := self.links.get(UncPath(path.components[:length]))) is not None:
+                return exact
+        folded = path.folded
+        return next((link for length in lengths if (link := self.in_any_case.get(folded[:length]))), None)
 
 
 def parse_static(text: str, name: str) -> StaticNamespaces:

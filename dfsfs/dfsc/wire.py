@@ -3,7 +3,8 @@
 
 Pure. `decode_response` turns any bytes into a ReferralResponse or raises WireError, nothing else. Entries are stepped
 through by their Size, strings are found by their offsets from the start of the entry, and whatever padding a server
-puts between them is ignored. What is encoded can be decoded again to the same value; the encoder is for a server.
+puts between them is ignored. Addresses and names of domains have no control characters and no lone surrogates. What is
+encoded can be decoded again to the same value; the encoder is for a server.
 
 Servers in the field need some leniency, each where it is marked: Samba answers domain requests with names that lack
 their leading backslash, gives PathConsumed 0 in answers about domains, and counts a trailing backslash of the request.
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 from enum import IntFlag
 
 from dfsfs.errors import WireError
+from dfsfs.printable import has_controls, printable
 from dfsfs.unc import UncError, UncPath
 
 MAX_REFERRALS = 4096
@@ -56,7 +58,8 @@ class EntryFlags(IntFlag):
 class ReferralEntry:
     """One target of a root or link: `network_address` is where it is. `ttl` in seconds, 0 in V1, which has none.
 
-    `dfs_path` and `alternate_path` repeat the part of the request that is covered; V1 has neither.
+    `dfs_path` and `alternate_path` repeat the part of the request that is covered, whatever characters that has; V1 has
+    neither.
     """
 
     is_root: bool
@@ -234,20 +237,22 @@ def _entry(strings: _Strings, start: int, version: int, size: int) -> ReferralEn
 
 
 def _address(strings: _Strings, start: int) -> UncPath:
-    text, _ = strings.at(start)
+    text, _ = strings.name_at(start)
     try:
         address = UncPath.parse(text)
         address.share  # noqa: B018 - a target without a share is no target
     except UncError as error:
         raise WireError(f"the network address {text!r} in a referral: {error}") from None
+    if printable(address.host) != address.host:
+        raise WireError(f"the name of a server has a character that is in no such name: {address.host!r}")
     return address
 
 
 def _name_list(strings: _Strings, start: int, ttl: int, special: int, count: int, expanded: int) -> NameListEntry:
-    special_name, _ = strings.at(start + special)
+    special_name, _ = strings.name_at(start + special)
     names, position = [], start + expanded
     for _ in range(count):
-        name, position = strings.at(position)
+        name, position = strings.name_at(position)
         names.append(name.lstrip("\\"))
     # Samba leaves out the backslash in front of the name if the request has one.
     return NameListEntry(special_name.lstrip("\\"), tuple(names), ttl)
@@ -272,6 +277,13 @@ class _Strings:
         if self._left < 0:
             raise WireError(f"a referral with more than {MAX_STRING_BYTES} bytes of strings")
         return body[start:end].decode("utf-16-le", "surrogatepass"), end + 2
+
+    def name_at(self, start: int) -> tuple[str, int]:
+        """The same of a target or domain, whose names have no control characters."""
+        text, end = self.at(start)
+        if has_controls(text):
+            raise WireError(f"a string of a referral has a control character in it, or half of one: {text[:200]!r}")
+        return text, end
 
 
 def encode_response(response: ReferralResponse) -> bytes:

@@ -160,15 +160,17 @@ class Namespace:
         return await self.run(location, _entries)
 
     def nearest(self, path: UncPath) -> Location | None:
-        """The place of a path as far as its junction is known, without asking anybody."""
-        above = [prefix for prefix in self._junctions if prefix.is_prefix_of(path)]
-        if not above:
+        """The place of a path that somebody has typed, as far as its junction is known, without asking anybody.
+
+        A junction in another case is taken if there is none that is spelled so, and only one such; else it is None.
+        """
+        found = path.nearest_of(self._junctions)
+        if len(found) != 1:
             return None
-        prefix = max(above, key=len)
-        return Location(self._junctions[prefix], prefix.rest_of(path))
+        return Location(self._junctions[found[0]], path.components[len(found[0]) :])
 
     def junction(self, prefix: UncPath) -> Junction:
-        """The junction of a namespace path that is known to be a DFS link: the same object each time."""
+        """The junction of a namespace path that is known to be a DFS link: the same object for each spelling of it."""
         junction = self._junctions.get(prefix)
         if junction is None:
             junction = self._junctions[prefix] = Junction(prefix, twins={} if self._of_users else None)
@@ -189,6 +191,13 @@ class Namespace:
         for junction in self._junctions.values():
             found += [junction] if junction.twins is None else junction.twins.values()
         return found
+
+    def forget_user(self, uid: int) -> None:
+        """Gives up what is kept for a user who has no sessions: they begin anew when they come again."""
+        for junction in self._junctions.values():
+            twin = None if junction.twins is None else junction.twins.pop(uid, None)
+            if twin is not None:
+                self._failover.upkeep.forget(twin)
 
     async def move(self, junction: Junction, target: UncPath) -> bool:
         """Moves a junction to one of its targets now; whether that answered."""
@@ -247,11 +256,25 @@ class Namespace:
 
     async def _run_past_static_links(self, location: Location, operation: Callable[[Attempt], Awaitable[T]]) -> T:
         """No server says PATH_NOT_COVERED for a link that only a file knows."""
-        assert self._static is not None
-        link = self._static.link_above(location.unc)
-        if link is not None and len(link) > len(location.junction.prefix):
+        if (link := self.static_link(location)) is not None:
             raise Covered(link)
         return await self._failover.run(location, operation)
+
+    @property
+    def has_static_links(self) -> bool:
+        """Whether dfs_static= may have links that no server knows."""
+        return self._static is not None
+
+    def static_link(self, location: Location) -> UncPath | None:
+        """The link of dfs_static= at or above a location, below its junction. Its root's share may have no such name.
+
+        Raises:
+            UncError: a component of the location can't be part of a UNC path.
+        """
+        if self._static is None:
+            return None
+        link = self._static.link_above(location.unc)
+        return link if link is not None and len(link) > len(location.junction.prefix) else None
 
     @property
     def knows_domain(self) -> bool:

@@ -5,6 +5,7 @@ domain=, dns_suffix= or the realm of krb5.conf. A domain is one if DNS has contr
 _ldap._tcp.dc._msdcs, MS-ADTS 6.3.2.3). The controllers are asked in the order of RFC 2782, STAGGER seconds after each
 other, and whoever answers first is the one to begin with; it also says in which site this computer is (cldap.py), and
 if it is in another one itself, those of our site are asked as well. So a controller that is down costs STAGGER seconds.
+How far the word of such an answer goes is the matter of hearsay.py.
 
 The name server that has answered is asked first from then on: often controllers are name servers, too, and the one that
 is down would cost a time-out for each question.
@@ -31,6 +32,7 @@ from dns.rdtypes.IN.SRV import SRV
 
 from dfsfs.errors import DfsfsError, WireError
 from dfsfs.namespace.cldap import Netlogon, decode_pong, encode_ping
+from dfsfs.namespace.hearsay import FoundDomain, Pong, controllers_of, domain_of, netbios_of, site_of
 from dfsfs.ntstatus import NtStatus
 from dfsfs.smb.names import is_address
 from dfsfs.telemetry import DomainFound
@@ -81,19 +83,6 @@ class DomainSettings:
         return tuple(dict.fromkeys(name.strip(".").lower() for name in names if "." in name))
 
 
-@dataclass(frozen=True, slots=True)
-class FoundDomain:
-    """A domain. `controllers` by their full names, in the order to ask them; the rest may be empty."""
-
-    name: str
-    netbios: str
-    site: str
-    """Of this computer."""
-    controllers: tuple[str, ...]
-    addresses: tuple[str, ...] = ()
-    """Those of controllers that have answered, and the names of the others, in the order to ask them."""
-
-
 class Discovery:
     """Looks for the domain of one mount, and tells `names` what it stands for."""
 
@@ -127,17 +116,21 @@ class Discovery:
         self.found = found
         if found.name:
             self._names.suffixes = tuple(dict.fromkeys((*self._names.suffixes, found.name)))
+            self._names.note_controllers(found.name, found.controllers)
         for name in filter(None, (found.name, found.netbios)):
             self._names.stand_ins[fold_name(name)] = found.controllers[:AT_MOST]
         return found
 
     async def _by_name(self) -> FoundDomain:
         """The domain of the controllers that dc= names."""
-        controllers = self._settings.controllers
-        answers = await self._ping("", controllers)
-        if not answers:
-            return FoundDomain("", "", "", controllers)
-        return _found("", answers[0], answers, controllers)
+        named = self._settings.controllers
+        pongs = await self._ping("", named)
+        if not pongs:
+            return FoundDomain("", "", "", named)
+        domain = domain_of(pongs[0], "", self._settings.candidates)
+        if domain and is_address(pongs[0].asked):
+            named = (*named, *await self._dns.service_hosts(f"_ldap._tcp.dc._msdcs.{domain}"))
+        return _found(domain, pongs[0], pongs, named)
 
     async def _by_dns(self) -> FoundDomain:
         """The first domain that DNS knows; rather one that has the name that is mounted."""
@@ -158,50 +151,47 @@ class Discovery:
         return others
 
     async def _examined(self, domain: str, hosts: Sequence[str]) -> FoundDomain:
-        answers = await self._ping(domain, hosts)
-        if not answers:
+        pongs = await self._ping(domain, hosts)
+        if not pongs:
             return FoundDomain(domain, "", "", tuple(hosts))
-        first = answers[0]
-        if not first.is_closest and first.client_site:
-            near = await self._dns.service_hosts(f"_ldap._tcp.{first.client_site}._sites.dc._msdcs.{domain}")
+        first = pongs[0]
+        if not first.said.is_closest and (site := site_of(first)):
+            near = await self._dns.service_hosts(f"_ldap._tcp.{site}._sites.dc._msdcs.{domain}")
             hosts = tuple(dict.fromkeys((*near, *hosts)))
-            answers = [*(await self._ping(domain, near)), first]
-        return _found(domain, first, answers, hosts)
+            pongs = [*(await self._ping(domain, near)), first]
+        return _found(domain, first, pongs, hosts)
 
-    async def _ping(self, domain: str, hosts: Sequence[str]) -> list[Netlogon]:
+    async def _ping(self, domain: str, hosts: Sequence[str]) -> list[Pong]:
         """The answer of whichever controller answers first; none if none does."""
-        answers: list[Netlogon] = []
+        pongs: list[Pong] = []
         async with trio.open_nursery() as nursery:
             asked = hosts[:AT_MOST]
             for number, host in enumerate(asked):
                 silence = trio.Event()
-                nursery.start_soon(self._ask, domain, host, answers, nursery.cancel_scope, silence)
+                nursery.start_soon(self._ask, domain, host, pongs, nursery.cancel_scope, silence)
                 with trio.move_on_after(STAGGER if number < len(asked) - 1 else LAST_WAIT):
                     await silence.wait()
             nursery.cancel_scope.cancel()
-        return answers
+        return pongs
 
     async def _ask(
-        self, domain: str, host: str, answers: list[Netlogon], scope: trio.CancelScope, silence: trio.Event
+        self, domain: str, host: str, pongs: list[Pong], scope: trio.CancelScope, silence: trio.Event
     ) -> None:
         try:
             place = self._names.fixed(host) or await self._dns.address(host) or host
             answer, address = await ping(domain, place, self._settings.source)
             if domain and fold_name(answer.domain) != fold_name(domain):
                 raise WireError(f"it answers for the domain {answer.domain}")
-            if fold_name(answer.host) == fold_name(host):
-                self._names.learnt[fold_name(host)] = address
-            answers.append(answer)
+            self._names.learnt[fold_name(host)] = address
+            pongs.append(Pong(host, answer))
             scope.cancel()
         except (OSError, WireError, UnicodeError) as error:
             log.info("controller %s: %s", host, error)
             silence.set()
 
 
-def _found(domain: str, first: Netlogon, answers: Sequence[Netlogon], hosts: Sequence[str]) -> FoundDomain:
-    """Those that have answered come before those that were only named."""
-    names = dict.fromkeys([*(answer.host for answer in answers if answer.host), *hosts])
-    return FoundDomain(first.domain or domain, first.netbios_domain, first.client_site, tuple(names))
+def _found(domain: str, first: Pong, pongs: Sequence[Pong], named: Sequence[str]) -> FoundDomain:
+    return FoundDomain(domain, netbios_of(first), site_of(first), controllers_of(pongs, named))
 
 
 class Dns:

@@ -64,6 +64,8 @@ from dfsfs.errors import (
     ConnectionLost,
     DfsfsError,
     Disposition,
+    ForeignCaller,
+    LoginNotAllowed,
     NamespaceLoop,
     PosixError,
     SmbError,
@@ -266,6 +268,8 @@ class Failover:
                 elif error.status == NtStatus.IO_TIMEOUT:
                     self._order.note_unreached(target, error)  # it hangs: the others first
                 state.reconnected.add(target)
+            case Disposition.NEXT_TARGET if _is_about_a_file(location, error):
+                raise error
             case Disposition.NEXT_TARGET:
                 state.stale = attempt.binding
                 state.tried.add(target)
@@ -334,7 +338,8 @@ class Failover:
                 junction.adopt(await self.resolve_link(junction.prefix), self._clock())
             target, tree = await self._connect(junction, state)
         except DfsfsError as error:
-            if error is not earlier:  # else there was nothing left to try, which says nothing to others
+            # What there was nothing left to try for, or is about one process, says nothing to others.
+            if error is not earlier and not isinstance(error, ForeignCaller):
                 self._failed_binds += 1
                 junction.failure = BindFailure(error, self._clock() + FAILURE_MEMORY, skipped)
             raise
@@ -367,7 +372,8 @@ class Failover:
                 if error.disposition not in UNREACHED:
                     raise
                 state.tried.add(target)
-                state.error = error
+                if state.error is None or not isinstance(error, LoginNotAllowed):
+                    state.error = error  # that a server is down says more than that another one is out of bounds
                 self._order.note_unreached(target, error)
                 self._telemetry.publish(TargetSkipped(junction.prefix, target, str(error)))
                 if error.status == NtStatus.BAD_NETWORK_NAME and is_dfs(junction) and self._may_hop(state):
@@ -440,6 +446,13 @@ def _fit_binding(junction: Junction, state: _Run) -> TargetBinding | None:
     if binding is None or binding is state.stale or not binding.tree.alive or binding.target in state.tried:
         return None
     return binding
+
+
+def _is_about_a_file(location: Location, error: DfsfsError) -> bool:
+    """Whether a failure that is the target's on the target itself (MS-DFSC section 6) is of something below it: whoever
+    may write there can make a reparse point with a tag that no server follows.
+    """
+    return error.status == NtStatus.IO_REPARSE_TAG_NOT_HANDLED and bool(location.components)
 
 
 def _path_on(target: UncPath, components: tuple[str, ...]) -> UncPath:

@@ -7,7 +7,8 @@ known to the junction alone, as its `binding`; moving to another target is one a
 notices the move.
 
 Invariants:
-- There is one Junction object for each namespace path (without regard to case) in a mount: see `Namespace.junction`.
+- There is one Junction object for each spelling of a namespace path in a mount (see UncPath, `Namespace.junction`):
+  links `Case` and `case` may lead to different places. Where a server takes two spellings for one, there are two.
 - `generation` grows by one whenever the target differs from the one before, and only then; it never falls. A new
   connection to the same target makes a new binding of the same generation.
 - `binding.generation` is the junction's. A binding whose tree has died stays until it is replaced.

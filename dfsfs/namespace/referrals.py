@@ -265,13 +265,21 @@ class ReferralClient:
         try:
             match action:
                 case RequestReferral(host=host, path=path):
-                    return ReferralReceived(now=self._clock(), response=await self._referral(host, path))
+                    response = await self._referral(host, path)
+                    self._note_controllers(path, response)
+                    return ReferralReceived(now=self._clock(), response=response)
                 case QueryShareIsDfs(target=target):
                     return Answered(now=self._clock(), value=await self._is_namespace(target.share))
                 case DiscoverDc():
                     return DcFound(now=self._clock(), host=await self._controller())
         except DfsfsError as error:
             return Failed(now=self._clock(), error=error)
+
+    def _note_controllers(self, path: UncPath | None, response: ReferralResponse) -> None:
+        """The hosts of a DC referral have to prove that they are controllers, once they are logged in to."""
+        if path is not None and len(path) == 1 and "." in path.host:
+            for entry in response.name_lists:
+                self._pool.names.note_controllers(path.host.lower(), entry.names)
 
     async def _controller(self) -> str:
         """The first of the domain's controllers that can be logged in to."""

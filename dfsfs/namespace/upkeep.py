@@ -96,6 +96,11 @@ class Upkeep:
         self._due[junction] = None
         self._wake.set()
 
+    def forget(self, junction: Junction) -> None:
+        """Nobody uses the junction any more."""
+        self._due.pop(junction, None)
+        self._away.pop(junction, None)
+
     def bound(self, junction: Junction) -> None:
         """The junction has a new target: looks whether it should be on another one some time."""
         if self._preferred(junction):
