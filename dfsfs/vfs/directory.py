@@ -1,11 +1,23 @@
 """Listing: an open directory, read from the server as far as the kernel has asked for it.
 
-The kernel reads a directory in pieces and names the offset at which it wants to go on. What the server has delivered so
-far is kept, an offset is an index into that, and so the same offset is the same entry as long as the directory is open.
-Offset 0 starts from nothing again (rewinddir).
+The kernel reads a directory in pieces and names the offset at which it wants to go on. An offset is an index into what
+the server has delivered. The last entries of that are kept, HELD at most, so that the same offset is the same entry as
+long as the directory is open; a program that goes back to before them, in a larger directory, has it read from the
+start once more. Offset 0 starts from nothing again (rewinddir).
+
+Entries are handed on as they come: an answer to the kernel does not wait for the server once there is something in it.
 
 If the connection or the target is lost halfway, the listing is read once more from the start, and names that were
-delivered already are passed over: no name comes twice, as POSIX wants it.
+delivered already are passed over: no name comes twice, as POSIX wants it. How long a server may go on, and how long
+without a new name, is bounded: bounds.py.
+
+The kernel takes the attributes of an entry for newer than all that it knows, and cuts what it has of the file to its
+size. So an entry that a change made here has overtaken since it was read (known.py) is asked for once more before it
+is handed on.
+
+A program that jumps about (seekdir, or a removal that makes it start again) wants few entries from where it has gone
+to, and the kernel asks for as many as fit into its buffer. So an answer that does not go on where the last one has
+ended is a short one, and those that go on from there are twice as long each: see `answer`.
 
 Concurrency: one task at a time reads from the server, under `_lock`. The stream of batches is begun and continued in
 different tasks; it holds no scope across a batch.
@@ -13,14 +25,20 @@ different tasks; it holds no scope across a batch.
 
 from __future__ import annotations
 
+import errno
+import logging
+import math
 from typing import TYPE_CHECKING
 
 import trio
 
 from dfsfs.acting import caller
-from dfsfs.unc import fold_name
+from dfsfs.errors import DfsfsError, EndlessAnswer
+from dfsfs.smb.bounds import MAX_ENTRIES, Novelty
+from dfsfs.vfs.known import ASKS
 from dfsfs.vfs.leftovers import is_hidden_name, remove_leftover
 from dfsfs.vfs.looks import looked_at
+from dfsfs.vfs.nodes import NEVER
 from dfsfs.vfs.views import Origin
 
 if TYPE_CHECKING:
@@ -31,85 +49,204 @@ if TYPE_CHECKING:
     from dfsfs.vfs.nodes import Node
     from dfsfs.vfs.places import Places
 
+log = logging.getLogger("dfsfs.vfs")
+
+SHORT = 16
+"""Entries of an answer after a jump."""
+HELD = 100_000
+"""Entries that are kept of one listing, as many as all views together have."""
+SLICE = 1024
+"""Entries of an answer that are looked at and handed on at once: each of them may take a request of its own."""
+
 
 class Listing:
     """The entries of one open directory."""
 
     def __init__(self, places: Places, node: Node) -> None:
         self.node = node
+        self.user = caller()
+        """Who has opened it: it is read for them."""
         self._places = places
         self._lock = trio.Lock()
         self._stream: AsyncIterator[list[DirEntry]] | None = None
         self._attempt: Attempt | None = None
-        self._epoch = 0
+        self._asked = 0
+        self._received = 0.0
+        self._rest: list[DirEntry] = []
+        """What has come from the server and was not looked at yet."""
+        self._novelty = Novelty(f"the listing of {node.name}")
         self._entries: list[tuple[DirEntry, Origin]] = []
+        self._dropped = 0
+        """How many entries came before those that are kept."""
         self._seen: set[str] = set()
         self._complete = False
+        self._endless: EndlessAnswer | None = None
+        """What has ended it, if the server did not."""
+        self._next = 0
+        self._length = math.inf
+        self._begun = NEVER
+
+    async def begin(self) -> None:
+        """In a mount of many users, whose modes say nothing of who may list a folder, reads the first entries now: who
+        may not hears of it at the open. What is read first starts with them, if that comes soon.
+
+        Raises:
+            DfsfsError: the directory can't be read.
+        """
+        if self._places.proofs.needed and not self.node.detached:
+            self._begun = self._places.clock()
+            async with self._lock:
+                await self._read_on()
+
+    def answer(self, offset: int) -> float:
+        """How many entries to hand on at most from an offset on."""
+        if offset == 0:
+            self._length = math.inf
+        else:
+            self._length = self._length * 2 if offset == self._next else SHORT
+        return self._length
+
+    def handed_on(self, offset: int) -> None:
+        """Everything before an offset has been handed on."""
+        self._next = offset
 
     async def rewind(self) -> None:
         """Forgets what was read, so that it will be read again."""
+        begun, self._begun = self._begun, NEVER
+        if self._places.clock() - begun < self._places.lifetimes.folders and not self.node.overtakes(self._asked):
+            return
         async with self._lock:
-            await self._stop()
-            self._entries, self._seen, self._complete = [], set(), False
+            await self._forget()
+
+    async def _forget(self) -> None:
+        await self._stop()
+        self._entries, self._dropped, self._seen, self._complete = [], 0, set(), False
+        self._endless = None
+
+    def is_at_hand(self, index: int) -> bool:
+        """Whether what is at an index can be said without asking the server."""
+        return self._complete or self._dropped <= index < self._end
+
+    @property
+    def _end(self) -> int:
+        return self._dropped + len(self._entries)
 
     async def entry(self, index: int) -> tuple[bytes, Node | None] | None:
         """Name and node at an index, or None behind the last one. No node: an entry that is not to be shown.
 
         Raises:
             DfsfsError: the directory can't be read.
+            EndlessAnswer: the server does not come to an end.
         """
         if self.node.detached:
             return None  # a folder that was removed is empty
-        if index >= len(self._entries) and not self._complete:
+        if index < self._dropped or (index >= self._end and not self._complete):
             async with self._lock:
-                while index >= len(self._entries) and not self._complete:
-                    batch, origin = await self._places.run(self.node, self._next_batch)
-                    self._keep(batch, origin)
-                    for entry in batch or ():
-                        if is_hidden_name(entry.name):
-                            await remove_leftover(self._places, self.node, entry.name)
-        if index >= len(self._entries):
+                if index < self._dropped:
+                    await self._forget()
+                while index >= self._end and not self._complete:
+                    await self._read_on()
+        if not self._dropped <= index < self._end:
             return None
-        entry, origin = self._entries[index]
+        entry, origin = self._entries[index - self._dropped]
         name = self._places.names.from_wire(entry.name)
         if name is None:
             return b"", None
-        return name, self._places.listed(self.node, entry, origin, changes=self.node.changes)
+        return name, await self._current(entry, origin)
+
+    async def _read_on(self) -> None:
+        """Takes one answer of the server, or a part of it. Raises as `entry`."""
+        if self._endless is not None:
+            raise self._endless.with_traceback(None)
+        try:
+            batch, origin = await self._places.run(self.node, self._next_batch)
+            self._keep(batch, origin)
+        except EndlessAnswer as error:
+            log.warning("%s; it is given up", error)
+            self._endless = error
+            await self._stop()
+            raise
+        for entry in batch or ():
+            if is_hidden_name(entry.name):
+                await remove_leftover(self._places, self.node, entry.name)
+
+    async def _current(self, entry: DirEntry, origin: Origin) -> Node | None:
+        """The node of an entry, with attributes that are true now; None if it is gone."""
+        places, table, folder = self._places, self._places.table, self.node
+        try:
+            if table.name_overtaken(folder, entry.name, origin.asked):
+                return await places.look_up(folder, entry.name)
+            await places.check_ids(folder, entry, origin)
+            node = places.listed(folder, entry, origin)
+            if node.own is None and not node.is_link and node.overtakes(origin.asked):
+                for _ in range(ASKS):
+                    if await places.refresh(node):
+                        break
+        except DfsfsError as error:
+            if error.errno in (errno.ENOENT, errno.ESTALE):
+                return None
+            raise
+        return node
 
     async def close(self) -> None:
+        """Closes the directory on its server; nobody must be reading from that. Who reads on has it opened again, as
+        after a loss of the connection.
+        """
         await self._stop()
 
     def _keep(self, batch: list[DirEntry] | None, origin: Origin) -> None:
         if batch is None:
             self._complete = True
-            self._stream = None
+            self._forget_stream()
             first = self._entries[0][1] if self._entries else origin
-            self._places.views.keep(self.node, (entry for entry, _ in self._entries), first)
+            if not self._dropped:
+                self._places.views.keep(self.node, (entry for entry, _ in self._entries), first)
             return
+        before = len(self._seen)
         for entry in batch:
-            folded = fold_name(entry.name)
-            if folded not in self._seen and not is_hidden_name(entry.name):
-                self._seen.add(folded)
+            if entry.name not in self._seen and not is_hidden_name(entry.name):
+                self._seen.add(entry.name)
                 self._entries.append((entry, origin))
+        new = len(self._seen) - before
+        self._novelty.take(new, len(batch) - new, self._places.clock())
+        if len(self._seen) > MAX_ENTRIES:
+            raise EndlessAnswer(f"the listing of {self.node.name} does not end: {len(self._seen)} names so far")
+        if len(self._entries) > HELD:
+            passed = len(self._entries) - HELD // 2
+            del self._entries[:passed]
+            self._dropped += passed
 
     async def _next_batch(self, attempt: Attempt) -> tuple[list[DirEntry] | None, Origin]:
         """The operation that reads on, or starts again if the attempt is on another tree than the last one."""
         if self._stream is None or self._attempt is None or self._attempt.tree is not attempt.tree:
             await self._stop()
-            self._epoch = self._places.table.epoch
+            self._asked = self._places.table.moment
             self._stream, self._attempt = aiter(attempt.tree.list(attempt.path)), attempt
+            self._places.moving.directories.add(self)
+            self._novelty.restart(len(self._seen))
+        batch: list[DirEntry] | None = None
         try:
-            batch = await anext(self._stream, None)
-            if batch is not None:
-                batch = await looked_at(self._places.table, attempt, self.node, batch)
+            if not self._rest:
+                answer = await anext(self._stream, None)
+                self._received = self._places.clock()
+                self._rest = answer or []
+                batch = None if answer is None else []
+            if self._rest:
+                batch = await looked_at(self._places.table, attempt, self.node, self._rest[:SLICE])
+                del self._rest[:SLICE]
         except BaseException:
             # A stream that has raised is at its end; the next attempt needs another one.
-            self._stream = None
+            self._forget_stream()
             raise
-        return batch, Origin(attempt.tree.volume, self._epoch, self._places.clock(), caller().uid)
+        return batch, Origin(attempt.tree.volume, self._asked, self._received, caller().uid)
 
     async def _stop(self) -> None:
-        stream, self._stream = self._stream, None
+        stream = self._forget_stream()
         close = getattr(stream, "aclose", None)
         if close is not None:
             await close()
+
+    def _forget_stream(self) -> AsyncIterator[list[DirEntry]] | None:
+        self._places.moving.directories.discard(self)
+        stream, self._stream, self._rest = self._stream, None, []
+        return stream

@@ -10,9 +10,13 @@ succeeded. A rename that finds no source has succeeded if the source's file is a
 mkdir that finds the name taken is EIO: nobody can know whose it is.
 
 A file that is open through this mount is not removed but renamed to a hidden name in its folder, so that its name is
-free at once and its data can still be read; the last close removes it (leftovers.py has what is left of a mount that
-died). If that can't be done it is removed, and then the name goes when the last handle is closed. The same for a file
-that another takes the place of.
+free at once and its data can still be read; the last close removes it. If that can't be done it is removed, and then
+the name goes when the last handle is closed. What is done with a file whose place another takes is in hiding.py; what
+becomes of hidden names when a mount has died, in leftovers.py.
+
+While a name is removed or renamed nobody begins to open its file (underway.py), so that what is in the way is known.
+Where a server still refuses, whatever is of ours is closed and it is asked again before a program hears anything; and
+others, who may only keep a handle, are asked once.
 """
 
 from __future__ import annotations
@@ -20,21 +24,28 @@ from __future__ import annotations
 import errno
 import logging
 import stat as posix
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
+import trio
+
 from dfsfs.acting import caller
-from dfsfs.errors import DfsfsError, PosixError, SmbError
+from dfsfs.errors import DfsfsError, Disposition, PosixError, SmbError
 from dfsfs.namespace.junction import Attempt, Covered, Location
-from dfsfs.smb.fscc import FileAttributes, FileStat, encode_basic_information
-from dfsfs.unc import UncPath, fold_name
-from dfsfs.vfs.leftovers import is_hidden_name, new_hidden_name, remove_leftover
+from dfsfs.smb.fscc import FileAttributes, FileStat, encode_attributes
+from dfsfs.vfs.hiding import Replacement, is_there
+from dfsfs.vfs.leftovers import is_hidden_name
 from dfsfs.vfs.opening import raise_if_unknown
+from dfsfs.vfs.removing import Removing, names_in
 from dfsfs.vfs.views import Origin
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+    from contextlib import AbstractAsyncContextManager
 
     from dfsfs.smb.reparse import Special
+    from dfsfs.unc import UncPath
     from dfsfs.vfs.files import Files
     from dfsfs.vfs.nodes import Node
     from dfsfs.vfs.places import Places
@@ -43,22 +54,24 @@ log = logging.getLogger("dfsfs.vfs")
 
 T = TypeVar("T")
 
-PARKED_TRIES = 3
-"""How often files are closed for the rename of a folder: programs may open them again in the meantime."""
+TRIES = 6
+"""How often a server is asked to replace a file, or to rename a folder, while something of ours that is in the way, or
+that another client only looks at, goes away."""
+TRY_PAUSE = 0.004
+"""Seconds before the second of these tries; doubled each time."""
 RENAME_NOREPLACE = 1
 """renameat2(2)."""
 
 
-class Entries:
+class Entries(Removing):
     """See the module's text. Names are wire names.
 
     `files_for_links`: symbolic links are made as files, also where the server has something better.
     """
 
     def __init__(self, places: Places, files: Files, *, files_for_links: bool = False) -> None:
+        super().__init__(places, files)
         self._files_for_links = files_for_links
-        self._places = places
-        self._files = files
 
     # -- making -----------------------------------------------------------------------------------------------------
 
@@ -72,7 +85,7 @@ class Entries:
 
         node = await self._make(parent, name, lambda attempt: attempt.tree.make_directory(attempt.path))
         assert node.share is not None
-        origin = Origin(node.share, self._places.table.epoch, self._places.clock(), caller().uid)
+        origin = Origin(node.share, self._places.table.moment, self._places.clock(), caller().uid)
         self._places.views.keep(node, (), origin)
         return node
 
@@ -109,13 +122,13 @@ class Entries:
                 raise
 
         try:
-            stat, share = await self._places.run_in(parent, name, operation)
+            with self._places.making(parent, name) as made:
+                stat, share = await self._places.run_in(parent, name, operation)
+                made(stat)
         except Covered as link:
             raise PosixError(errno.EEXIST, f"{link.prefix} is a DFS link") from None
-        self._places.made(parent, name, stat)
-        node = self._places.table.observe(parent, name, stat, share)
-        self._places.table.changed(node)
-        self._places.note(node, stat, node.changes)
+        node = self._places.table.observe(parent, name, stat, share, exact=True)
+        self._places.note(node, stat, self._places.table.moment)
         return node
 
     async def link(self, node: Node, parent: Node, name: str) -> None:
@@ -139,152 +152,32 @@ class Entries:
             try:
                 await link(attempt.path, target)
             except DfsfsError as error:
-                if not attempt.repeated or error.errno != errno.EEXIST or not await _is_there(attempt, target, node):
+                if not attempt.repeated or error.errno != errno.EEXIST or not await is_there(attempt, target, node):
                     raise
             return await attempt.tree.stat(target), attempt.tree.volume
 
         self._files.let_go(node)
+        await self._places.make_sure(node)
+        table = self._places.table
+        begun, alone = table.begin(node), False
         try:
-            stat, share = await self._places.run(node, operation)
+            with self._places.making(parent, name) as made:
+                stat, share = await self._places.run(node, operation)
+                made(stat)
         except Covered as link:
             raise PosixError(errno.EEXIST, f"{link.prefix} is a DFS link") from None
         except SmbError as error:
             if error.errno == errno.EOPNOTSUPP:
                 raise PosixError(errno.EPERM, f"{name}: the server has no hard links") from None
             raise
-        self._places.made(parent, name, stat)
-        self._places.table.changed(node)
-        if self._places.table.observe(parent, name, stat, share) is node:
-            self._places.note(node, stat, node.changes)
-
-    # -- removing ---------------------------------------------------------------------------------------------------
-
-    async def unlink(self, parent: Node, name: str) -> None:
-        """Removes a file.
-
-        Raises:
-            PosixError: EBUSY, a DFS link; EISDIR, a folder.
-            DfsfsError: the server's answer.
-        """
-        node = await self._ordinary(parent, name)
-        try:
-            if node.is_directory:
-                raise PosixError(errno.EISDIR, f"{name} is a directory")
-            if self._files.is_open(node) and node.hidden is None and await self._hide(parent, name, node):
-                return
-            before = parent.changes
-            seen = await self._remove(parent, name, _remove_special if node.is_reparse_point else _remove_file)
-            unchanged = before == parent.changes
-            self._removed(parent, name, node)
-            if seen is not None and unchanged:
-                # The kernel asks for the folder before it removes the next file.
-                self._places.note(parent, seen, parent.changes)
         finally:
-            self._places.table.release(node)
-
-    async def rmdir(self, parent: Node, name: str) -> None:
-        """Removes an empty folder.
-
-        Raises:
-            PosixError: EBUSY, a DFS link; ENOTDIR, a file.
-            DfsfsError: the server's answer, ENOTEMPTY if it is not empty.
-        """
-        node = await self._ordinary(parent, name)
-        try:
-            if not node.is_directory:
-                raise PosixError(errno.ENOTDIR, f"{name} is not a directory")
-            await self._remove_folder(parent, name, node)
-        finally:
-            self._places.table.release(node)
-
-    async def _remove_folder(self, parent: Node, name: str, node: Node) -> None:
-        """Removes a folder in which nothing is to be seen."""
-        try:
-            await self._remove(parent, name, _remove_directory)
-        except DfsfsError as error:
-            if error.errno != errno.ENOTEMPTY or not await self._clear(parent, node):
-                raise
-            await self._remove(parent, name, _remove_directory)
-        self._removed(parent, name, node)
-
-    async def _clear(self, parent: Node, folder: Node) -> bool:
-        """Takes out of a folder what was removed from it while it was open. Whether nothing else is in it."""
-
-        async def names(attempt: Attempt) -> list[str]:
-            return [entry.name async for batch in attempt.tree.list(attempt.path) for entry in batch]
-
-        found = await self._places.run(folder, names)
-        if not all(map(is_hidden_name, found)):
-            return False
-        for name in found:
-            node = self._places.table.child(folder, name)
-            if node is not None and node.is_hidden_as(folder, name):
-                hidden = new_hidden_name()
-                destination = self._places.location(parent).child(hidden)
-                await self._send_rename(folder, name, destination, node, replace=False)
-                self._renamed(folder, name, node, parent, hidden)
-            else:
-                await remove_leftover(self._places, folder, name)
-        return True
-
-    async def _ordinary(self, parent: Node, name: str) -> Node:
-        """The file or folder of that name, which may be removed or renamed. Holds it; to be released by the caller.
-
-        Raises:
-            PosixError: EBUSY, it is a DFS link.
-        """
-        await self._files.settle_name(parent, name)
-        node = await self._places.look_up(parent, name)
-        if node.is_link or (node.stat is not None and node.stat.is_marked_link):
-            self._places.table.prune(node)
-            raise PosixError(errno.EBUSY, f"{name} is a DFS link")
-        self._files.let_go(node)
-        self._places.table.hold(node)
-        return node
-
-    async def _remove(self, parent: Node, name: str, removal: Callable[[Attempt], Awaitable[T]]) -> T | None:
-        """Returns what the removal does, None if it had been done by a request that was lost."""
-
-        async def operation(attempt: Attempt) -> T | None:
-            try:
-                return await removal(attempt)
-            except DfsfsError as error:
-                if not attempt.repeated or error.errno != errno.ENOENT:
-                    raise
-                return None
-
-        try:
-            return await self._run_in(parent, name, operation)
-        except DfsfsError as error:
-            if error.errno == errno.ENOENT and (node := self._places.table.child(parent, name)) is not None:
-                self._removed(parent, name, node)
-            raise
-
-    async def _run_in(self, parent: Node, name: str, operation: Callable[[Attempt], Awaitable[T]]) -> T:
-        try:
-            return await self._places.run_in(parent, name, operation)
-        except Covered as link:
-            raise PosixError(errno.EBUSY, f"{link.prefix} is a DFS link") from None
-
-    def _removed(self, parent: Node, name: str, node: Node) -> None:
-        self._places.table.entry_changed(parent, name)
-        self._places.table.changed(node)
-        self._places.table.drop_name(parent, name)
-
-    async def _hide(self, parent: Node, name: str, node: Node) -> bool:
-        """Renames an open file out of the way. Whether that worked."""
-        hidden = new_hidden_name()
-        try:
-            await self._files.hold_open(node)
-            await self._send_rename(parent, name, self._places.location(parent).child(hidden), node, replace=False)
-        except DfsfsError as error:
-            log.info("%s is open and can't be renamed out of the way: %s", name, error)
-            return False
-        self._places.table.entry_changed(parent, name)
-        self._places.table.changed(node)
-        self._renamed(parent, name, node, parent, hidden)
-        node.hidden, node.remover = (parent, hidden), caller()
-        return True
+            alone = table.end(node, begun)
+        if table.observe(parent, name, stat, share, exact=True) is not node:
+            return
+        if alone:
+            self._places.note(node, stat, table.moment)
+        elif node.stat is not None:
+            node.stat = replace(node.stat, links=stat.links)  # a listing, which does not say, must not make it one
 
     # -- renaming ---------------------------------------------------------------------------------------------------
 
@@ -301,21 +194,55 @@ class Entries:
         if self._places.location(old_parent).junction is not self._places.location(new_parent).junction:
             raise PosixError(errno.EXDEV, f"{old_name} can't be renamed across a DFS link")
         node = await self._ordinary(old_parent, old_name)
-        victim: Node | None = None
         try:
             if node in self._places.table.above(new_parent):
                 raise PosixError(errno.EINVAL, f"{old_name} can't be moved below itself")
-            victim = await self._victim(new_parent, new_name)
-            itself = old_parent is new_parent and fold_name(old_name) == fold_name(new_name)
-            if victim is not None and not itself and flags & RENAME_NOREPLACE:
-                raise PosixError(errno.EEXIST, f"{new_name} exists")
-            if victim is node and not itself:
-                return  # two names of one file: rename(2) leaves both
-            await self._replace(old_parent, old_name, node, new_parent, new_name, None if itself else victim)
+            step = _Step(old_parent, old_name, node, new_parent, new_name)
+            if not await self._rename_over(step, flags, again=False):
+                await self._rename_over(step, flags, again=True)
         finally:
-            for held in (node, victim):
-                if held is not None:
-                    self._places.table.release(held)
+            self._places.table.release(node)
+
+    async def _rename_over(self, step: _Step, flags: int, *, again: bool) -> bool:
+        """Renames over what has the new name. Whether that is done; if not, who has the name has to be asked `again`.
+
+        A server may refuse it because another client has given the name to something that is open here, or to something
+        at all, and we believe what was true before.
+        """
+        parent, name, table = step.new_parent, step.new_name, self._places.table
+        victim = await self._victim(parent, name)
+        try:
+            itself = (step.old_parent, table.name_of(step.old_parent, step.old_name)) == (
+                parent,
+                table.name_of(parent, name),
+            )
+            if victim is not None and not itself and flags & RENAME_NOREPLACE:
+                raise PosixError(errno.EEXIST, f"{name} exists")
+            if victim is step.node and not itself:
+                return True  # two names of one file: rename(2) leaves both
+            async with self._still(step.node):
+                with (
+                    self._changing(step.old_parent, step.old_name, step.node),
+                    self._places.changing_name(parent, name),
+                ):
+                    await self._rename(step, None if itself else victim)
+        except DfsfsError as error:
+            was_absent = victim is None and error.errno == errno.EEXIST and not flags & RENAME_NOREPLACE
+            was_another = victim is not None and _is_refusal(error)
+            if again or not (was_absent or was_another):
+                raise
+            table.doubt_name(parent, name)
+            if victim is not None:
+                table.doubt(victim)
+            return False
+        finally:
+            if victim is not None:
+                table.release(victim)
+        return True
+
+    def _still(self, node: Node) -> AbstractAsyncContextManager[None]:
+        """While a file or folder gets another path, nothing is begun under the old one."""
+        return self._places.moving.held(node) if node.is_directory else self._files.barred(node)
 
     async def _victim(self, parent: Node, name: str) -> Node | None:
         try:
@@ -325,123 +252,125 @@ class Entries:
                 return None
             raise
 
-    async def _replace(
-        self, old_parent: Node, old_name: str, node: Node, new_parent: Node, new_name: str, victim: Node | None
-    ) -> None:
-        """Sends the rename after making way for it, and puts things back if it fails."""
-        destination = self._places.location(new_parent).child(new_name)
-        restore: Callable[[], Awaitable[None]] | None = None
-        if victim is not None:
-            restore = await self._make_way(node, new_parent, new_name, victim)
-        try:
-            await self._send_rename_parked(
-                old_parent, old_name, destination, node, replace=victim is not None and not node.is_directory
-            )
-        except DfsfsError:
-            if restore is not None:
-                await restore()
-            raise
-        self._places.table.entry_changed(old_parent, old_name)
-        self._places.table.entry_changed(new_parent, new_name)
-        self._places.table.changed(node)
-        self._renamed(old_parent, old_name, node, new_parent, new_name)
-
-    def _renamed(self, old_parent: Node, old_name: str, node: Node, parent: Node, name: str) -> None:
-        table = self._places.table
-        if table.child(old_parent, old_name) is node:
-            table.rename(old_parent, old_name, parent, name)
-        elif table.child(parent, name) is not node:
-            # The name was taken for another file's in the meantime. So is what was known under its new name.
-            table.drop_name(parent, name)
-
-    async def _make_way(
-        self, node: Node, parent: Node, name: str, victim: Node
-    ) -> Callable[[], Awaitable[None]] | None:
-        """Does what has to be done with the file or folder whose place `node` takes. Returns what undoes it."""
-        if node.is_directory:
+    async def _rename(self, step: _Step, victim: Node | None) -> None:
+        """Makes way for the rename and sends it."""
+        node, name = step.node, step.new_name
+        if victim is None:
+            await self._send(step, replace=False)
+            self._note(step)
+        elif node.is_directory:
             if not victim.is_directory:
                 raise PosixError(errno.ENOTDIR, f"{name} is not a directory")
-            await self._remove_folder(parent, name, victim)
-            return None
-        if victim.is_directory:
+            await self._replace_folder(step, victim)
+        elif victim.is_directory:
             raise PosixError(errno.EISDIR, f"{name} is a directory")
-        if self._files.is_open(victim) and victim.hidden is None and await self._hide(parent, name, victim):
-            return lambda: self._unhide(victim, name)
+        else:
+            async with self._files.barred(victim):
+                with self._places.table.changing(victim):
+                    await self._replace_file(step, victim)
+
+    async def _send(self, step: _Step, *, replace: bool) -> None:
+        """Sends the rename."""
+        destination = self._places.location(step.new_parent).child(step.new_name)
+        await self._send_rename_parked(step.old_parent, step.old_name, destination, step.node, replace=replace)
+
+    def _note(self, step: _Step) -> None:
+        """Takes note of the rename."""
+        self._hiding.renamed(step.old_parent, step.old_name, step.node, step.new_parent, step.new_name)
+
+    def _replacement(self, step: _Step, victim: Node) -> Replacement:
+        async def undo() -> None:
+            back = self._places.location(step.old_parent).child(step.old_name)
+            await self._hiding.send_rename(step.new_parent, step.new_name, back, step.node, replace=False)
+
+        send, note = partial(self._send, step, replace=not victim.is_directory), partial(self._note, step)
+        return Replacement(step.new_parent, step.new_name, victim, step.node, send, note, undo)
+
+    async def _replace_folder(self, step: _Step, victim: Node) -> None:
+        """Gives a folder the name of an empty one."""
+        found = await self._places.run(victim, names_in)
+        if found and not (all(map(is_hidden_name, found)) and await self._clear(step.new_parent, victim)):
+            raise PosixError(errno.ENOTEMPTY, f"{step.new_name} is not empty")
+        await self._hiding.replace_aside(self._replacement(step, victim))
+
+    async def _replace_file(self, step: _Step, victim: Node) -> None:
+        """Gives a file the name of another one, whoever of this mount has that open."""
         stat = victim.stat
-        if stat is not None and stat.attributes & FileAttributes.READONLY:
+        read_only = stat is not None and bool(stat.attributes & FileAttributes.READONLY)
+        if read_only:
             # Windows refuses to replace a read-only file; POSIX asks for write permission on the folder only.
             await self._set_attributes(victim, FileAttributes.NORMAL)
-            return lambda: self._set_attributes(victim, stat.attributes)
+        try:
+            await self._replace_until_possible(self._replacement(step, victim))
+        except DfsfsError:
+            if read_only and stat is not None:
+                await self._set_attributes(victim, stat.attributes)
+            raise
+
+    async def _replace_until_possible(self, what: Replacement) -> None:
+        for tries in range(TRIES):
+            is_last = tries == TRIES - 1
+            try:
+                return await self._replace_once(what, aside=is_last)
+            except DfsfsError as error:
+                still_there = self._places.table.child(what.parent, what.name) is what.victim
+                if not _is_refusal(error) or is_last or not still_there:
+                    raise
+                if not await self._files.clear_way(what.victim) and (tries or not await self._ask_others(what)):
+                    raise
+            await trio.sleep(TRY_PAUSE * 2**tries)
         return None
 
-    async def _unhide(self, victim: Node, name: str) -> None:
-        assert victim.hidden is not None
-        parent, hidden = victim.hidden
+    async def _replace_once(self, what: Replacement, *, aside: bool) -> None:
+        """`aside`: others have the file open as well, so that the server replaces it for nobody, but may rename it."""
+        if not self._files.in_use(what.victim):
+            await what.send()
+            what.note()
+        elif aside:
+            await self._hiding.replace_aside(what)
+        else:
+            await self._hiding.replace(what)
+
+    async def _ask_others(self, what: Replacement) -> bool:
+        """Has others who only keep a handle on a file close it. Whether it makes sense to try again."""
         try:
-            destination = self._places.location(parent).child(name)
-            await self._send_rename(parent, hidden, destination, victim, replace=False)
-        except DfsfsError as error:
-            log.warning("%s could not be put back after a failed rename: %s", name, error)
-            return
-        self._places.table.changed(victim)
-        self._renamed(parent, hidden, victim, parent, name)
-        victim.hidden = None
+            return await self._hiding.run_in(what.parent, what.name, lambda attempt: attempt.tree.ask_for(attempt.path))
+        except DfsfsError:
+            return False
 
     async def _set_attributes(self, node: Node, attributes: int) -> None:
-        info = encode_basic_information(None, None, None, None, attributes)
-        await self._places.run(node, lambda attempt: attempt.tree.set_basic(attempt.path, info))
-        self._places.table.changed(node)
+        info = encode_attributes(attributes)
+        with self._places.table.changing(node):
+            await self._places.run(node, lambda attempt: attempt.tree.set_basic(attempt.path, info))
 
     async def _send_rename_parked(
         self, parent: Node, name: str, destination: Location, node: Node, *, replace: bool
     ) -> None:
         """Sends a rename; of a folder that the server refuses because of open files in it, without them."""
-        for _ in range(PARKED_TRIES):
+        for tries in range(TRIES):
             try:
-                return await self._send_rename(parent, name, destination, node, replace=replace)
+                return await self._hiding.send_rename(parent, name, destination, node, replace=replace)
             except DfsfsError as error:
-                if not node.is_directory or error.errno not in (errno.EACCES, errno.EBUSY):
+                if not node.is_directory or not _is_refusal(error):
                     raise
-                if not await self._files.park_below(node):
-                    raise
-        await self._send_rename(parent, name, destination, node, replace=replace)
-
-    async def _send_rename(self, parent: Node, name: str, destination: Location, node: Node, *, replace: bool) -> None:
-        async def operation(attempt: Attempt) -> None:
-            target = attempt.binding.target.join(destination.components)
-            rename = attempt.tree.rename_special if node.is_reparse_point else attempt.tree.rename
-            try:
-                await rename(attempt.path, target, replace=replace)
-            except DfsfsError as error:
-                if not attempt.repeated or error.errno not in (errno.ENOENT, errno.EEXIST):
-                    raise
-                if not await _is_there(attempt, target, node):
-                    raise
-
-        await self._run_in(parent, name, operation)
+            if tries:  # what is just being opened, or was closed without waiting for the server
+                await trio.sleep(TRY_PAUSE * 2**tries)
+            await self._files.park_within(node)
+        return await self._hiding.send_rename(parent, name, destination, node, replace=replace)
 
 
-async def _remove_special(attempt: Attempt) -> None:
-    """The operation that removes a symbolic link, device, fifo or socket."""
-    await attempt.tree.remove_special(attempt.path)
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """What is to be renamed, and to what."""
+
+    old_parent: Node
+    old_name: str
+    node: Node
+    new_parent: Node
+    new_name: str
 
 
-async def _remove_directory(attempt: Attempt) -> None:
-    """The operation that removes an empty folder."""
-    await attempt.tree.remove_directory(attempt.path)
-
-
-async def _remove_file(attempt: Attempt) -> FileStat | None:
-    """The operation that removes a file; what is known of its folder then."""
-    return await attempt.tree.remove_file_from(UncPath(attempt.path.components[:-1]), attempt.path)
-
-
-async def _is_there(attempt: Attempt, target: UncPath, node: Node) -> bool:
-    """Whether a lost rename has been carried out: the file is at its new name, by the id that the server gave it."""
-    try:
-        stat = await attempt.tree.stat(target)
-    except DfsfsError as error:
-        if error.errno == errno.ENOENT:
-            return False
-        raise
-    return bool(node.file_id) and node.share == attempt.tree.volume and stat.file_id == node.file_id
+def _is_refusal(error: DfsfsError) -> bool:
+    """Whether a server may have refused something because a file is open."""
+    is_answer = isinstance(error, SmbError) and error.disposition is Disposition.RETURN
+    return is_answer and error.errno in (errno.EACCES, errno.EBUSY)

@@ -15,23 +15,30 @@ from __future__ import annotations
 import errno
 import logging
 import mmap
-from dataclasses import dataclass
+import os
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
 import trio
 
-from dfsfs.acting import as_caller, caller
-from dfsfs.errors import DfsfsError, Disposition, PosixError
+from dfsfs.acting import as_caller
+from dfsfs.errors import DfsfsError, PosixError, SmbError
+from dfsfs.ntstatus import NtStatus
 from dfsfs.smb.leases import LeaseState
+from dfsfs.smb.locked import is_conflict
 from dfsfs.smb.wire import Access
 from dfsfs.vfs.ahead import ReadAhead
-from dfsfs.vfs.leases import CacheMode, Leases
+from dfsfs.vfs.known import ASKS
+from dfsfs.vfs.leases import CacheMode
+from dfsfs.vfs.locks import Locks
+from dfsfs.vfs.openfiles import OpenFiles, raise_kept
 from dfsfs.vfs.opening import Opener
-from dfsfs.vfs.prefetch import Prefetch
+from dfsfs.vfs.stale import StaleNames
 from dfsfs.vfs.writebehind import Budget
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import AsyncIterator
 
     from dfsfs.namespace.junction import Attempt
     from dfsfs.smb.copychunk import Range
@@ -41,12 +48,15 @@ if TYPE_CHECKING:
     from dfsfs.vfs.leases import Caching, KernelCache
     from dfsfs.vfs.nodes import Node
     from dfsfs.vfs.places import Places
-    from dfsfs.vfs.writebehind import Rewrite
 
 log = logging.getLogger("dfsfs.vfs")
 
 T = TypeVar("T")
 
+FORGETTING = 0.2
+"""Seconds for which a write waits for the kernel to forget what readers have got meanwhile. If writes fill the queue of
+requests that the kernel does not wait for, reads are behind them, and what is to be forgotten waits for those reads.
+"""
 PAGE = mmap.PAGESIZE
 """Bytes of the kernel's pages."""
 LINGER = 1.0
@@ -64,18 +74,16 @@ class OpenResult:
     direct: bool
 
 
-class Files:
+class Files(OpenFiles):
     """The open files of a mount, by handle number."""
 
     def __init__(self, places: Places, kernel: KernelCache, caching: Caching) -> None:
-        self._places = places
-        self._leases = Leases(places, kernel, caching, self.settle)
-        self._handles: dict[int, OpenFile] = {}
-        self._by_node: dict[Node, list[OpenFile]] = {}
+        super().__init__(places, kernel, caching)
         self._next = 1
         self._written = trio.Event()
-        self._prefetch = Prefetch(places)
+        self._stale = StaleNames(places.clock)
         self._ahead = ReadAhead(caching.read_ahead)
+        self._locks = Locks(places.clock)
         self._opener = Opener(places, self._leases, self._prefetch, Budget())
 
     async def serve(self) -> None:
@@ -93,8 +101,13 @@ class Files:
 
     # -- opening and closing ----------------------------------------------------------------------------------------
 
-    async def open(self, ino: int, flags: int) -> OpenResult:
-        """Opens a file.
+    async def open(self, ino: int, flags: int, process: int = 0) -> OpenResult:
+        """Opens a file for a process, whose number is 0 if it is not known.
+
+        A program that opens a name while somebody replaces its file again and again is told ESTALE once, upon which the
+        kernel looks the name up again, and tries once more. If the file has been replaced by then, it gets the one that
+        has its name now: all that can be asked of an open that comes at the same time. `Node.forward` is that file, and
+        nothing of its data is kept under the number of the other one.
 
         Raises:
             PosixError: EISDIR, it is a folder; ESTALE, another file has its name.
@@ -103,8 +116,57 @@ class Files:
         node = self._places.node(ino)
         if node.is_directory:
             raise PosixError(errno.EISDIR, f"{node.name} is a directory")
+        place = (node.parent, node.name) if node.parent is not None else node.was
         await self.settle(node)
-        return self._register(await self._opener.open(node, flags))
+        try:
+            result = await self._open(node, flags)
+            self._stale.opened(process, place)
+            return result
+        except DfsfsError as error:
+            await self.remove_hidden(node)  # if it was removed meanwhile, for whom this would have been the last close
+            if error.errno != errno.ESTALE or place is None or not self._stale.again(process, place):
+                raise
+            if self.is_open(node):
+                raise  # what is shown of it belongs to those who have it open
+        return await self._open_instead(node, place, flags)
+
+    async def _open(self, node: Node, flags: int) -> OpenResult:
+        async with self._under_way.opening(node), self._places.moving.on_its_way(node):
+            if not flags & os.O_TRUNC:
+                return await self._register(await self._opener.open(node, flags))
+            async with self._resizing(node):
+                return await self._register(await self._opener.open(node, flags))
+
+    @asynccontextmanager
+    async def _resizing(self, node: Node) -> AsyncIterator[None]:
+        """While a file is cut or extended, what is to be written to it waits, and what was written is on the server."""
+        with self._under_way.resizing(node):
+            await self.settle(node)
+            yield
+
+    async def _open_instead(self, node: Node, place: tuple[Node | None, str], flags: int) -> OpenResult:
+        """Opens the file that has a name now, for a program that has asked for the one that had it before."""
+        folder, name = place
+        assert folder is not None, "only what was in a folder can have lost its place"
+        for _ in range(ASKS):
+            found = await self._places.look_up(folder, name)
+            if found.is_directory:
+                raise PosixError(errno.EISDIR, f"{name} is a directory")
+            self._places.table.hold(found)
+            try:
+                result = await self._open(found, flags)
+            except DfsfsError as error:
+                await self.remove_hidden(found)
+                if error.errno != errno.ESTALE:
+                    raise
+            else:
+                if found is not node:
+                    node.forward = found
+                    self._handles[result.handle].stands_for = node
+                return replace(result, keep_cache=False, direct=True)
+            finally:
+                self._places.table.release(found)
+        raise PosixError(errno.ESTALE, f"{name} is replaced again and again")
 
     async def create(self, parent: Node, name: str, mode: int, flags: int) -> tuple[OpenResult, Node]:
         """Makes and opens a file, or opens the one that is there unless O_EXCL is given. Counts no lookup.
@@ -114,19 +176,32 @@ class Files:
             DfsfsError: the server's answer.
         """
         await self.settle_name(parent, name)
-        file = await self._opener.create(parent, name, mode, flags)
-        return self._register(file), file.node
+        known = self._places.table.child(parent, name)
+        async with AsyncExitStack() as stack:
+            if known is not None:
+                await stack.enter_async_context(self._under_way.opening(known))
+            await stack.enter_async_context(self._places.moving.on_its_way(parent))
+            file = await self._opener.create(parent, name, mode, flags)
+            return await self._register(file), file.node
 
-    def _register(self, file: OpenFile) -> OpenResult:
+    async def _register(self, file: OpenFile) -> OpenResult:
         node, stat = file.node, file.opened
         self._places.table.hold(node)
-        node.end = max(node.end, stat.size) if self.has_unwritten(node) else stat.size
         self._by_node.setdefault(node, []).append(file)
         handle, self._next = self._next, self._next + 1
         self._handles[handle] = file
         node.writers += file.writable
+        if file.writable:
+            try:
+                await self._take_over(file)
+            except BaseException:
+                with trio.CancelScope(shield=True):
+                    await self.release(handle)
+                raise
         keep_cache = self._leases.opened(node, stat, file.remote[1].tree.server_time())
-        return OpenResult(handle, keep_cache, direct=self._leases.mode is CacheMode.NONE)
+        if has_locks := self._locks.opened(node, file.remote[0]):
+            file.synchronous = True  # each write hears of its own error
+        return OpenResult(handle, keep_cache, direct=has_locks or self._leases.mode is CacheMode.NONE)
 
     async def release(self, handle: int) -> None:
         """Closes a file. Nobody hears of an error any more, so it goes to the log."""
@@ -135,36 +210,57 @@ class Files:
             return
         if file.ahead is not None:
             file.ahead.clear()
-        node = file.node
-        files = self._by_node[node]
-        files.remove(file)
-        if not files:
-            del self._by_node[node]
+        if file.stands_for is not None:
+            file.stands_for.forward = None
+        node, table = file.node, self._places.table
+        begun = table.begin_closing(node) if file.times_moved else None
+        stat: FileStat | None = None
+        written: int | None = None
         try:
-            await self._drained(file)
-            if not self._keep(file):
-                await file.close()
-            if node.hidden is not None and node not in self._by_node:
-                await self._remove_hidden(node, *node.hidden)
+            with self._under_way.closing(node):
+                await self._drain(file)
+                async with self._places.moving.on_its_way(node):
+                    self._is_closing(file)
+                    if not self._keep(file):
+                        written = await self._time_to_leave(file)
+                        if written is None and file.times_moved:
+                            self._leave_time_to_server(node)
+                        stat = await file.close(written)
+            await self.remove_hidden(node)
         except DfsfsError as error:
             log.warning("closing %s: %s", node.name, error)
         finally:
+            self._is_closing(file)
             node.writers -= file.writable
+            alone = begun is not None and table.end(node, begun, keeps_known=True)
+            if file.writable and not node.writers:
+                self._give_back(node, stat if alone and written is not None else None)
             self._leases.ended(node, file.lease)
-            self._places.table.release(node)
+            table.release(node)
 
-    async def _remove_hidden(self, node: Node, folder: Node, name: str) -> None:
-        """Removes a file, or the one of its names, that was removed here while it was open."""
-        with as_caller(node.remover):
-            await self._places.run_in(folder, name, lambda attempt: attempt.tree.remove_file(attempt.path))
-        node.hidden = None
-        self._places.table.entry_changed(folder, name)
-        self._places.table.drop_name(folder, name)
+    async def remove_hidden(self, node: Node) -> None:
+        """Removes a file, or the one of its names, that was removed here while it was open, if it is not any more.
+
+        Raises:
+            DfsfsError: the server's answer. A later listing will find it.
+        """
+        if node.hidden is None or self.in_use(node):
+            return
+        (folder, name), node.hidden = node.hidden, None
+        self.let_go(node)
+        try:
+            with as_caller(node.remover), self._places.changing_name(folder, name), self._places.table.changing(node):
+                await self._places.run_in(folder, name, lambda attempt: attempt.tree.remove_file(attempt.path))
+        finally:
+            self._places.hidden.ended(name)
+            self._places.table.remove_name(folder, name)
 
     def _keep(self, file: OpenFile) -> bool:
         """Whether the handle stays open for the next program that opens the file."""
         node = file.node
         if file.writable or node.hidden is not None or not file.is_current or node.location is None:
+            return False
+        if self._under_way.is_barred(node):
             return False
         if node.lease is not file.lease or not node.is_covered:
             return False
@@ -177,11 +273,6 @@ class Files:
         for handle in list(self._handles):
             await self.release(handle)
         self._leases.kept.clear()
-
-    @property
-    def count(self) -> int:
-        """How many files are open."""
-        return len(self._handles)
 
     # -- data -------------------------------------------------------------------------------------------------------
 
@@ -197,7 +288,12 @@ class Files:
         found = file.read_ahead(self._ahead, offset, size) if file.reads_ahead else None
         if found is not None and (data := await found.data()) is not None:
             return data
-        return await self._on(file, lambda attempt: file.read(attempt, offset, size))
+        try:
+            return await self._on(file, lambda attempt: file.read(attempt, offset, size))
+        except SmbError as error:
+            if is_conflict(error):
+                self._locks.met(file.node)
+            raise
 
     async def write(self, handle: int, offset: int, data: Buffer) -> int:
         """Takes all of `data`; see the module's text for when the server has it. Raises DfsfsError."""
@@ -206,13 +302,52 @@ class Files:
         for other in tuple(self._by_node[node]):
             if other is not file and other.behind.pending:
                 await self._drain(other)
-        if file.appends and not _is_of_a_map(node, offset, len(data)):
-            offset = node.end
-        if file.synchronous or await self._writes_through(file) or not await self._taken(file, offset, data):
-            await self._on(file, lambda attempt: file.write(attempt, offset, data))
-        node.end = node.told = max(node.end, offset + len(data))
-        self._places.table.changed(node)
+        own = node.own
+        if not file.writable or own is None:
+            raise PosixError(errno.EBADF, f"{node.name} is not open to be written")
+        await self._under_way.until_sized(node)
+        # While others have the file open, they may have appended to it.
+        is_shared = not node.is_exclusive and self._leases.mode is not CacheMode.LOOSE
+        if own.unsure or (file.appends and is_shared):
+            await self._make_sure(file, own)
+        believed = max(node.told, offset + len(data))
+        if file.appends and offset != own.end and not self._is_of_a_map(file, offset, len(data)):
+            offset = own.end
+            self._leases.forget_soon(node)  # the kernel has put the data where it believes the end to be
+        node.told = believed
+        begun = self._places.table.begin(node, keeps_known=True)
+        own.reserved = max(own.reserved, offset + len(data))  # at once: what somebody else appends goes behind it
+        try:
+            if file.synchronous or await self._writes_through(file) or not await self._taken(file, offset, data):
+                await self._write_now(file, offset, data)
+        except BaseException:
+            self._lost(node)
+            raise
+        finally:
+            self._places.table.end(node, begun, keeps_known=True)
+        own.size, own.taken = max(own.size, offset + len(data)), own.taken + len(data)
+        self._moved_times(file, own)
         return len(data)
+
+    async def _write_now(self, file: OpenFile, offset: int, data: Buffer) -> None:
+        """Has the server write data, and waits for it."""
+        await self._on(file, lambda attempt: file.write(attempt, offset, data))
+        if file.bypasses and any(not other.bypasses for other in self._by_node.get(file.node, ())):
+            # The kernel drops what it has of that part before the write, but not what readers put there during one that
+            # is asynchronous.
+            with trio.move_on_after(FORGETTING):
+                await self._leases.kernel.forget(file.node.ino)
+
+    def _is_of_a_map(self, file: OpenFile, offset: int, size: int) -> bool:
+        """Whether data that comes by way of a file opened with O_APPEND was written to a memory map of it.
+
+        That belongs where it says. The kernel writes maps back in whole pages, through a handle that may read and
+        write, inside of the size that it believes in (`Node.told`); and it has appended data begin at that size.
+        """
+        own = file.node.own
+        if own is None or not (file.access & Access.READ_DATA) or offset % PAGE or offset == file.node.told:
+            return False
+        return offset + size <= own.size and (size % PAGE == 0 or offset + size == own.size)
 
     async def _writes_through(self, file: OpenFile) -> bool:
         """Whether others have the file open and must see what is written at once."""
@@ -228,18 +363,24 @@ class Files:
     async def _taken(self, file: OpenFile, offset: int, data: Buffer) -> bool:
         """Whether data was taken to be written behind the program's back, perhaps after waiting for room."""
         while True:
-            _raise_kept(file)
+            raise_kept(file)
             if file.write_behind(offset, data):
+                if file.begun is None:
+                    file.begun = self._places.table.begin(file.node, keeps_known=True)
                 self._written.set()
                 return True
             if not file.behind.pending:
                 return False
             await file.land_one(self._rewrite(file))
+            self._landed(file)
 
     async def flush(self, handle: int) -> None:
         """Says whether what was written has reached the server and is not lost. Raises DfsfsError if not."""
         file = self._file(handle)
         await self._drained(file)
+        if file.times_moved and file.access & Access.READ_DATA:
+            # It may have been mapped, and the kernel does not drop attributes for what it writes back of a map.
+            await self._leases.kernel.forget_attributes(file.node.ino)
         if (file.unsynced or file.poisoned) and not file.is_current:
             await self._on(file, file.check)
 
@@ -248,7 +389,7 @@ class Files:
         file: OpenFile | None = self._file(handle)
         assert file is not None
         await self.settle(file.node)
-        _raise_kept(file)
+        raise_kept(file)
         if not file.writable:
             # A server refuses FLUSH on such a handle (MS-SMB2 3.3.5.11); what else this mount wrote still counts.
             file = self.writable(file.node)
@@ -258,170 +399,85 @@ class Files:
     async def copy(self, reader: OpenFile, writer: OpenFile, wanted: Range) -> None:
         """Has the server copy a part of one open file into another one. Raises DfsfsError, EXDEV on two servers."""
         await self._on(reader, reader.check)
-        source, node = reader.remote[0], writer.node
+        source, node, table = reader.remote[0], writer.node, self._places.table
+        begun = table.begin(node)
         try:
             await self._on(writer, lambda attempt: writer.copy_from(attempt, source, wanted))
         finally:
-            self._places.table.changed(node)
+            table.end(node, begun)
             await self._leases.kernel.forget(node.ino)
-        node.end = node.told = max(node.end, wanted.target + wanted.length)
-
-    async def settle(self, node: Node) -> None:
-        """Returns when the server has everything that was written to a file. An error is kept for who wrote it."""
-        for file in tuple(self._by_node.get(node, ())):
-            if file.behind.pending:
-                await self._drain(file)
-
-    async def settle_name(self, folder: Node, name: str) -> None:
-        """Like `settle`, for what is known under a (wire) name in a folder."""
-        if (known := self._places.table.child(folder, name)) is not None:
-            await self.settle(known)
-
-    async def _drained(self, file: OpenFile) -> None:
-        if file.behind.pending:
-            await self._drain(file)
-        _raise_kept(file)
-
-    async def _drain(self, file: OpenFile) -> None:
-        await file.drain(self._rewrite(file))
-
-    def _rewrite(self, file: OpenFile) -> Rewrite:
-        return lambda offset, data: self._on(file, lambda attempt: file.write(attempt, offset, data))
-
-    # -- for the other verbs ----------------------------------------------------------------------------------------
-
-    def is_open(self, node: Node) -> bool:
-        return node in self._by_node
-
-    def has_unwritten(self, node: Node) -> bool:
-        """Whether something that was written to the file is not on the server yet."""
-        return any(file.behind.pending for file in self._by_node.get(node, ()))
-
-    def let_go(self, node: Node) -> None:
-        """Closes handles that nobody uses on a file, or on what is below a folder, before it is changed by its name."""
-        self._leases.kept.drop(node)
-
-    async def hold_open(self, node: Node) -> None:
-        """Makes sure that the server knows that a file is open: it may have been closed there after it was read along
-        with its open, or by the loss of a connection.
-
-        Raises:
-            DfsfsError: it can't be opened again.
-        """
-        for file in self._by_node.get(node, ()):
-            if not file.alive:
-                await self._on(file, file.query)
-
-    async def park_below(self, folder: Node) -> bool:
-        """Closes the files that are open below a folder for now, so that its server lets it be renamed.
-
-        Returns whether there was any.
-
-        Raises:
-            DfsfsError: something written to one of them did not reach the server.
-        """
-        files = [
-            file
-            for node, files in self._by_node.items()
-            if node is not folder and folder in self._places.table.above(node)
-            for file in files
-        ]
-        for file in files:
-            await self._drained(file)
-            await file.park()
-            self._leases.ended(file.node, file.lease)
-        return bool(files)
-
-    async def query(self, node: Node) -> None:
-        """Asks for a file's attributes through an open handle: the way for one that has no name any more.
-
-        Raises:
-            PosixError: ESTALE, nothing is open.
-            DfsfsError: the server's answer.
-        """
-        files = self._by_node.get(node)
-        if not files:
-            raise PosixError(errno.ESTALE, f"{node.name} is gone")
-        file = next((file for file in files if file.alive), files[0])
-        await self.settle(node)
-        changes = node.changes
-        self._places.note(node, await self._on(file, file.query), changes)
+        if node.own is not None:
+            node.own.size = max(node.own.size, wanted.target + wanted.length)
+            self._moved_times(writer, node.own)
 
     async def set_size(self, node: Node, handle: int | None, size: int) -> None:
         """Cuts or extends a file, through a handle if one may write. Raises DfsfsError."""
-        await self.settle(node)
-        file = self._handles.get(handle) if handle is not None else None
-        if file is None or not file.writable:
-            file = self.writable(node)
-        if file is not None:
-            opened = file
-            await self._on(opened, lambda attempt: opened.set_size(attempt, size))
-        else:
-            self.let_go(node)
-            await self._places.run(node, lambda attempt: attempt.tree.set_size(attempt.path, size))
-        node.end = node.told = size
-        self._places.table.changed(node)
+        async with self._resizing(node):
+            file = self._handles.get(handle) if handle is not None else None
+            if file is None or not file.writable:
+                file = self.writable(node)
+            await (self._cut_by_name(node, size) if file is None else self._cut_through(file, size, handle))
+        node.told = size
 
-    async def set_basic(self, node: Node, info: bytes) -> FileStat | None:
+    async def _cut_through(self, file: OpenFile, size: int, handle: int | None) -> None:
+        """Sets the size through a handle; `handle` None: it is another program's, and may be closed meanwhile."""
+        node, table = file.node, self._places.table
+        begun = table.begin(node, keeps_known=True)
+        try:
+            await self._on(file, lambda attempt: file.set_size(attempt, size))
+        except SmbError as error:
+            if error.status != NtStatus.FILE_CLOSED or handle is not None:
+                raise
+            await self._cut_by_name(node, size)
+        finally:
+            table.end(node, begun, keeps_known=True)
+        if node.own is not None:
+            node.own.cut(size)
+            self._moved_times(file, node.own)
+
+    async def _cut_by_name(self, node: Node, size: int) -> None:
+        moves_time = node.stat is None or node.stat.size != size or node.own is not None
+
+        async def operation(attempt: Attempt) -> FileStat:
+            written = attempt.tree.server_time() if moves_time else None
+            return await attempt.tree.set_size(attempt.path, size, written)
+
+        self.let_go(node)
+        table = self._places.table
+        begun, alone = table.begin(node), False
+        try:
+            stat = await self._places.change_by_name(node, operation)
+        finally:
+            alone = table.end(node, begun)
+        node.time_was_set |= moves_time
+        if node.own is not None:  # whoever had it open for writing is just closing it
+            node.own.cut(size)
+            node.own.written = stat.written
+        if alone:
+            self._places.note(node, stat, table.moment)
+
+    async def set_basic(self, node: Node, info: bytes, *, sets_time: bool) -> FileStat | None:
         """Sets times and attributes. Through every handle that has written, or else its close sets the times again.
 
-        Returns what the server knows of the file then, if it was asked.
+        `sets_time`: the last write time is among them. Returns what the server knows of the file then, if it was asked.
         """
         await self.settle(node)
         written = [file for file in self._own(node) if file.written]
-        if not written:
-            return await self._places.run(node, lambda attempt: _set_basic(attempt, node, info))
         stat: FileStat | None = None
         for file in written:
             stat = await self._set_basic_on(file, info)
+        if not written:
+            stat = await self._places.change_by_name(node, lambda attempt: _set_basic(attempt, node, info))
+        if sets_time:
+            node.time_was_set = True
+            if node.own is not None:
+                node.own.written = 0
+            for file in self._by_node.get(node, ()):
+                file.times_moved = False
         return stat
 
     async def _set_basic_on(self, file: OpenFile, info: bytes) -> FileStat:
         return await self._on(file, lambda attempt: file.set_basic(attempt, info))
-
-    # -- pieces -----------------------------------------------------------------------------------------------------
-
-    def _file(self, handle: int) -> OpenFile:
-        file = self._handles.get(handle)
-        if file is None:
-            raise PosixError(errno.EBADF, f"there is no open file {handle}")
-        return file
-
-    def readable(self, node: Node) -> OpenFile | None:
-        """A handle of the caller on a file that may read, if there is one."""
-        return next((file for file in self._own(node) if file.access & Access.READ_DATA), None)
-
-    def writable(self, node: Node) -> OpenFile | None:
-        """A handle of the caller on a file that may write, if there is one."""
-        return next((file for file in self._own(node) if file.writable), None)
-
-    def _own(self, node: Node) -> list[OpenFile]:
-        """The caller's handles on a file: what others may do with it, they may not."""
-        uid = caller().uid
-        return [file for file in self._by_node.get(node, ()) if file.user.uid == uid]
-
-    def has_open(self, uid: int) -> bool:
-        """Whether a user has any file open."""
-        return any(file.user.uid == uid for file in self._handles.values())
-
-    async def _on(self, file: OpenFile, operation: Callable[[Attempt | None], Awaitable[T]]) -> T:
-        """Awaits an operation of an open file; without the namespace if the file has no place any more, and as long as
-        that works if its handle is on a target that the namespace has left.
-        """
-        with as_caller(file.user):
-            return await self._on_own(file, operation)
-
-    async def _on_own(self, file: OpenFile, operation: Callable[[Attempt | None], Awaitable[T]]) -> T:
-        if file.node.location is None:
-            return await operation(None)
-        if file.stays_behind:
-            try:
-                return await operation(None)
-            except DfsfsError as error:
-                if error.disposition is Disposition.RETURN:
-                    raise
-                file.leave()
-        return await self._places.run(file.node, operation)
 
 
 async def _set_basic(attempt: Attempt, node: Node, info: bytes) -> FileStat | None:
@@ -430,17 +486,3 @@ async def _set_basic(attempt: Attempt, node: Node, info: bytes) -> FileStat | No
         await attempt.tree.set_basic_special(attempt.path, info)
         return None
     return await attempt.tree.set_basic(attempt.path, info)
-
-
-def _is_of_a_map(node: Node, offset: int, size: int) -> bool:
-    """Whether data that comes by way of a file opened with O_APPEND was written to a memory map of it.
-
-    That belongs where it says. The kernel writes maps back in pages, inside of the size that it believes in, and has
-    appended data begin at that size.
-    """
-    return offset % PAGE == 0 and offset + size <= node.end and offset != node.told
-
-
-def _raise_kept(file: OpenFile) -> None:
-    if (error := file.behind.take_error()) is not None:
-        raise error

@@ -16,20 +16,20 @@ from __future__ import annotations
 import errno
 import os
 import stat as posix
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from dfsfs.errors import DfsfsError, PosixError
 from dfsfs.smb.fscc import VolumeSize, encode_basic_information
 from dfsfs.smb.reparse import Special
-from dfsfs.unc import fold_name
 from dfsfs.vfs.copying import COPY_XATTR, Copying
 from dfsfs.vfs.directory import Listing
 from dfsfs.vfs.entries import Entries
 from dfsfs.vfs.files import Files, OpenResult
+from dfsfs.vfs.known import ASKS
 from dfsfs.vfs.leases import Caching, NoKernelCache
 from dfsfs.vfs.mapping import AttributeChanges, Attributes, NameMapping, Ownership, attributes_for_mode
-from dfsfs.vfs.places import Lifetimes, Places, stat_of
+from dfsfs.vfs.node import FileSystemStatistics, in_the_present, refuse_loop
+from dfsfs.vfs.places import Places, stat_of
 from dfsfs.vfs.snapshots import NAME as SNAPSHOTS
 from dfsfs.vfs.snapshots import SnapshotListing, Snapshots
 from dfsfs.vfs.xattrs import Xattrs
@@ -37,23 +37,16 @@ from dfsfs.vfs.xattrs import Xattrs
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterable
 
+    from dfsfs.acting import Caller
     from dfsfs.namespace.client import Namespace
     from dfsfs.namespace.junction import Location
     from dfsfs.smb.wire import Buffer
+    from dfsfs.vfs.knowledge import Lifetimes
     from dfsfs.vfs.leases import KernelCache
-    from dfsfs.vfs.nodes import Node, NodeStatistics
+    from dfsfs.vfs.nodes import Node
 
 DOTS = (b".", b"..")
 """The first entries of every listing. The kernel doesn't look them up by these names and wants no lookup counted."""
-
-
-@dataclass(frozen=True, slots=True)
-class FileSystemStatistics:
-    """A snapshot."""
-
-    nodes: NodeStatistics
-    open_files: int
-    open_directories: int
 
 
 class FileSystem:
@@ -76,7 +69,9 @@ class FileSystem:
         kernel: KernelCache | None = None,
         files_for_links: bool = False,
         many_users: bool = False,
+        server_numbers: bool = True,
     ) -> None:
+        caching = caching or Caching()
         self._places = Places(
             namespace,
             root,
@@ -86,8 +81,10 @@ class FileSystem:
             clock=clock,
             follow_links=follow_links,
             many_users=many_users,
+            server_numbers=server_numbers,
+            trust_leases=caching.trust_leases,
         )
-        self._files = Files(self._places, kernel or NoKernelCache(), caching or Caching())
+        self._files = Files(self._places, kernel or NoKernelCache(), caching)
         self._entries = Entries(self._places, self._files, files_for_links=files_for_links)
         self._xattrs = Xattrs(self._places, self._files)
         self._snapshots = Snapshots(self._places)
@@ -100,6 +97,7 @@ class FileSystem:
     async def lookup(self, parent: int, name: bytes) -> Attributes:
         """Finds a name in a folder. Counts a lookup."""
         folder, wire_name = self._places.folder(parent), self._wire(name)
+        refuse_loop(folder)
         if folder.lists_snapshots:
             return self._counted(await self._snapshots.look_up(folder, wire_name))
         if wire_name == SNAPSHOTS:
@@ -110,6 +108,11 @@ class FileSystem:
         try:
             return self._counted(await self._places.look_up(folder, wire_name))
         except DfsfsError as error:
+            if (
+                error.errno != errno.ESTALE
+                and (shared := await self._places.others.shared(folder, wire_name)) is not None
+            ):
+                return self._counted(shared)
             if wire_name != SNAPSHOTS or error.errno != errno.ENOENT:
                 raise
         return self._counted(await self._snapshots.folder_in(folder))
@@ -119,25 +122,22 @@ class FileSystem:
         node, folder = self._places.table.get(ino), self._places.table.get(parent)
         if node is None or folder is None:
             return None
-        wire_name = self._wire(name)
-        if node.parent is folder and node.name == wire_name:
-            return None  # as good as always
-        for place, known in node.names:
-            if place is folder and known != wire_name and fold_name(known) == fold_name(wire_name):
-                return self._places.names.from_wire(known)
-        return None
+        known = self._places.table.name_of(folder, self._wire(name))
+        if known == self._wire(name) or folder.children.get(known) is not node:
+            return None
+        return self._places.names.from_wire(known)
 
     def lookup_known(self, parent: int, name: bytes) -> Attributes | None:
         """The answer of `lookup` if it can be given at once, else None."""
         places = self._places
         folder = places.table.get(parent)
-        if folder is None or not folder.is_directory or folder.lists_snapshots:
+        if folder is None or not folder.is_directory or folder.lists_snapshots or folder.loops:
             return None
         wire_name = places.names.to_wire(name)
         if wire_name == SNAPSHOTS:
             return None
         node = places.known(folder, wire_name)
-        return None if node is None or self._files.has_unwritten(node) else self._counted(node)
+        return None if node is None else self._counted(node)
 
     def forget(self, ino: int, count: int) -> None:
         """Gives back `count` lookups."""
@@ -145,21 +145,51 @@ class FileSystem:
 
     async def getattr(self, ino: int) -> Attributes:
         node = self._places.node(ino)
-        if not self._places.is_fresh(node):
+        if node.forward is not None and self._files.is_open(node.forward):
+            node = node.forward
+        for _ in range(ASKS):
+            if node.changing:
+                await self._files.until_quiet(node)
+            if self._places.is_fresh(node) or self._is_past_asking(node):
+                break
             await self._files.settle(node)
-            if node.is_directory and node.detached and node.stat is not None:
-                return replace(self._places.attributes(node), nlink=0)  # removed while a program is in it
-            if node.hidden is not None or node.location is None:
-                await self._files.query(node)
-            else:
-                await self._places.refresh(node)
+            believed = await self._ask(node)
+            if believed or (node.own is not None and node.own.written and not node.own.unsure):
+                break  # size and times of what is written here are ours, however often the server's answer is overtaken
         return self._places.attributes(node)
+
+    async def _ask(self, node: Node) -> bool:
+        """Asks for attributes, by name or through a handle. Whether no change made here has overtaken the answer."""
+        if node.hidden is not None or node.location is None:
+            return self._is_listed(node) or await self._files.query(node)
+        try:
+            return await self._places.refresh(node)
+        except DfsfsError as error:
+            if error.errno == errno.ESTALE and self._is_listed(node):
+                return True  # a program has it open, and fstat of what is open never fails
+            if error.errno != errno.ESTALE or not self._files.is_open(node):
+                raise
+        return await self._files.query(node)  # its name is another file's, and who has it open asks for this one
+
+    def _is_past_asking(self, node: Node) -> bool:
+        """Whether nobody can say more of a node than what is known: a file that was removed here and is not open, or a
+        folder that has no place any more, and that a program has open.
+        """
+        if node.stat is None or self._files.is_open(node):
+            return False
+        return node.removed or (node.detached and self._is_listed(node))
+
+    def _is_listed(self, folder: Node) -> bool:
+        """Whether a program has a folder open."""
+        return folder.is_directory and any(listing.node is folder for listing in self._listings.values())
 
     def getattr_known(self, ino: int) -> Attributes | None:
         """The answer of `getattr` if it can be given at once, else None."""
         node = self._places.table.get(ino)
-        if node is None or not self._places.is_fresh(node):
+        if node is None or not self._places.is_fresh(node) or node.forward is not None:
             return None
+        if node.changing and node.own is not None:
+            return None  # it may just be closed, and then its server will say what it allocates
         return self._places.attributes(node)
 
     async def setattr(self, ino: int, changes: AttributeChanges, handle: int | None = None) -> Attributes:
@@ -188,14 +218,17 @@ class FileSystem:
         if attributes is None and not changes.sets_times:
             return
         info = encode_basic_information(None, changes.atime_ns, changes.mtime_ns, None, attributes or 0)
-        before = node.changes
-        now = await self._files.set_basic(node, info)
-        overtaken = node.changes != before
-        self._places.table.changed(node)
+        await self._files.settle(node)
+        table = self._places.table
+        begun, alone = table.begin(node), False
+        try:
+            now = await self._files.set_basic(node, info, sets_time=changes.mtime_ns is not None)
+        finally:
+            alone = table.end(node, begun)
         # A link that is kept as a file looks like any other one here: what it is, only its content says.
         is_plain = stat is not None and stat.special is None
-        if now is not None and not overtaken and is_plain:
-            self._places.note(node, now, node.changes)
+        if now is not None and alone and is_plain and not changes.sets_odd_times:
+            self._places.note(node, now, table.moment)
 
     def remaining(self, ino: int) -> tuple[float, float]:
         """For how many seconds the kernel may keep a node's name and its attributes."""
@@ -214,12 +247,15 @@ class FileSystem:
     async def opendir(self, ino: int) -> int:
         """Opens a folder. A DFS link is entered: its target is found, or the error is this one's."""
         node = self._places.folder(ino)
-        self._places.location(node)
+        refuse_loop(node)
+        if not node.removed:
+            self._places.location(node)
         if node.is_link and not self._places.is_bound(node):
-            changes = node.changes
+            asked = self._places.table.moment
             stat, share = await self._places.run(node, stat_of)
-            self._places.accept(node, stat, share, changes)
+            await self._places.accept(node, stat, share, asked)
         listing = await self._snapshots.listing(node) if node.lists_snapshots else Listing(self._places, node)
+        await listing.begin()
         self._places.table.hold(node)
         handle, self._next_listing = self._next_listing, self._next_listing + 1
         self._listings[handle] = listing
@@ -233,14 +269,23 @@ class FileSystem:
         listing = self._listing(handle)
         if offset == 0:
             await listing.rewind()
+        wanted = listing.answer(offset)
         for name, node in zip(DOTS[offset:], (listing.node, listing.node.parent or listing.node)[offset:], strict=True):
+            listing.handed_on(offset)
             offset += 1
             yield name, self._places.attributes(node), offset
-        while (item := await listing.entry(offset - len(DOTS))) is not None:
+        begun = False
+        while wanted > 0 and (not begun or listing.is_at_hand(offset - len(DOTS))):
+            item = await listing.entry(offset - len(DOTS))
+            if item is None:
+                break
             posix_name, found = item
+            listing.handed_on(offset)
             offset += 1
             if found is not None:
+                wanted, begun = wanted - 1, True
                 yield posix_name, self._counted(found), offset
+        listing.handed_on(offset)
 
     async def releasedir(self, handle: int) -> None:
         listing = self._listings.pop(handle, None)
@@ -294,6 +339,10 @@ class FileSystem:
         await self.getattr(ino)
         return self._counted(node)
 
+    def is_others(self, parent: int, name: bytes) -> bool:
+        """Whether users other than the caller were told of what has a name in a folder."""
+        return self._places.others.are_told_of(self._places.table.get(parent), self._wire(name))
+
     async def unlink(self, parent: int, name: bytes) -> None:
         await self._entries.unlink(self._folder_to_change(parent), self._wire(name))
 
@@ -307,11 +356,11 @@ class FileSystem:
 
     # -- files ------------------------------------------------------------------------------------------------------
 
-    async def open(self, ino: int, flags: int) -> OpenResult:
-        """`flags` as in open(2)."""
+    async def open(self, ino: int, flags: int, process: int = 0) -> OpenResult:
+        """`flags` as in open(2); `process`: the number of who opens it, 0 if that is not known."""
         if flags & (os.O_WRONLY | os.O_RDWR | os.O_TRUNC):
             self._node_to_change(ino)
-        return await self._files.open(ino, flags)
+        return await self._files.open(ino, flags, process)
 
     async def create(self, parent: int, name: bytes, mode: int, flags: int) -> tuple[OpenResult, Attributes]:
         """Makes and opens a file. Counts a lookup."""
@@ -382,9 +431,19 @@ class FileSystem:
         """From now on attributes and names are believed for so long."""
         self._places.set_lifetimes(lifetimes)
 
+    async def settle_of(self, uid: int) -> None:
+        """Waits until what a user has written is on its server; whoever closes the file hears what went wrong."""
+        await self._files.settle_of(uid)
+
     def has_open(self, uid: int) -> bool:
         """Whether a user has a file open."""
         return self._files.has_open(uid)
+
+    def opener(self, ino: int) -> Caller | None:
+        """A user who has a file or folder open; None if nobody has."""
+        node = self._places.table.get(ino)
+        listings = (listing.user for listing in self._listings.values() if listing.node is node)
+        return None if node is None else self._files.opener(node) or next(listings, None)
 
     @property
     def open_files(self) -> int:
@@ -416,11 +475,11 @@ class FileSystem:
 
     def _node_to_change(self, ino: int) -> Node:
         """Raises: PosixError: EROFS, the node is in a snapshot; ESTALE, there is none."""
-        return _in_the_present(self._places.node(ino))
+        return in_the_present(self._places.node(ino))
 
     def _folder_to_change(self, ino: int) -> Node:
         """Raises: PosixError: EROFS, the folder is in a snapshot; ESTALE, there is none; ENOTDIR, it is a file."""
-        return _in_the_present(self._places.folder(ino))
+        return in_the_present(self._places.folder(ino))
 
     def _wire(self, name: bytes) -> str:
         return self._places.names.to_wire(name)
@@ -434,9 +493,3 @@ class FileSystem:
         if listing is None:
             raise PosixError(errno.EBADF, f"there is no open directory {handle}")
         return listing
-
-
-def _in_the_present(node: Node) -> Node:
-    if node.is_past:
-        raise PosixError(errno.EROFS, f"{node.name} is in a snapshot")
-    return node

@@ -15,7 +15,8 @@ attempt it is part of, and one of these happens:
 
 A small file's data comes along when it is opened, or was fetched before anybody asked (prefetch.py); then the handle is
 closed already, which is the second case, should anybody want more than that data. It is used for as long as attributes
-are believed, and only while nothing changes the file here.
+are believed, and only while nothing changes the file here. If the file has been replaced by then, the program goes on
+with what was fetched of the old one, if that is all of it: that is the file which it has opened.
 
 Which target a handle is on counts, not the generation: a junction that went to another target and came back finds its
 handles good. A file without a place (removed or replaced on the server) has no path to open it again by: it is used as
@@ -31,17 +32,20 @@ from __future__ import annotations
 
 import errno
 import logging
+from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import trio
 
 from dfsfs.acting import caller
 from dfsfs.errors import DfsfsError, Disposition, PosixError
+from dfsfs.smb.locked import read_beside_locks
 from dfsfs.smb.wire import Access, Buffer, CreateDisposition, CreateOptions
 from dfsfs.vfs.ahead import AheadReader
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from dfsfs.namespace.junction import Attempt, TargetBinding
     from dfsfs.smb.copychunk import Range
@@ -69,6 +73,7 @@ class OpenFile:
         "_binding",
         "_breaks",
         "_changes",
+        "_closed",
         "_head",
         "_head_expires",
         "_left",
@@ -76,13 +81,19 @@ class OpenFile:
         "_opened",
         "_poison",
         "_remote",
+        "_whole",
         "access",
         "ahead",
         "appends",
+        "asked",
+        "begun",
         "behind",
+        "bypasses",
         "node",
         "reads_ahead",
+        "stands_for",
         "synchronous",
+        "times_moved",
         "unsynced",
         "user",
         "written",
@@ -96,9 +107,11 @@ class OpenFile:
         binding: TargetBinding,
         behind: WriteBehind,
         *,
+        asked: int,
         appends: bool = False,
         synchronous: bool = False,
         reads_ahead: bool = False,
+        bypasses: bool = False,
         head_expires: float = 0.0,
         ask_lease: LeaseSource,
     ) -> None:
@@ -106,6 +119,12 @@ class OpenFile:
         self.user = caller()
         """Who has opened it: everything that is done with the handle is done for them."""
         self.access = access
+        self.asked = asked
+        """The moment at which `opened`, and the data that came along, was asked for: see known.py."""
+        self.begun: int | None = None
+        """The moment since which something that was written waits to be acknowledged."""
+        self.times_moved = False
+        """Whether the server will move the file's times when the handle is closed."""
         self.behind = behind
         """What was written and the server has not acknowledged yet."""
         self.ahead: AheadReader | None = None
@@ -116,6 +135,10 @@ class OpenFile:
         """Opened with O_SYNC, O_DSYNC or O_DIRECT: each write waits for the server."""
         self.reads_ahead = reads_ahead
         """Whether what the program may read next is asked for before it does."""
+        self.bypasses = bypasses
+        """Opened with O_DIRECT: what is written does not go through the kernel's page cache."""
+        self.stands_for: Node | None = None
+        """The file that the program had asked for, if that had lost its name: see Files.open."""
         self.written = False
         """Whether a change through this handle was acknowledged to the program."""
         self.unsynced = False
@@ -127,9 +150,12 @@ class OpenFile:
         self._breaks = node.breaks
         self._ask_lease = ask_lease
         self._head, remote.head = remote.head, None
+        is_all = self._head is not None and len(self._head) >= remote.stat.size
+        self._whole = self._head if is_all and not remote.alive else None
         self._head_expires = head_expires
         self._poison: PosixError | None = None
         self._left = False
+        self._closed = False
         self._lock = trio.Lock()
 
     @property
@@ -185,22 +211,31 @@ class OpenFile:
 
     async def read(self, attempt: Attempt | None, offset: int, size: int) -> Buffer:
         """Up to `size` bytes at `offset`; fewer only at the end of the file."""
-        remote = self._usable(attempt) or await self._reopened(attempt)
-        return await remote.read(offset, size)
+        try:
+            remote = self._usable(attempt) or await self._reopened(attempt)
+        except PosixError as error:
+            if error.errno != errno.ESTALE or self._whole is None:
+                raise
+            return memoryview(self._whole)[offset : offset + size]
+        return await read_beside_locks(remote, offset, size)
 
     async def write(self, attempt: Attempt | None, offset: int, data: Buffer) -> None:
         """Writes all of `data`; it is on the server when this returns."""
         remote = self._usable(attempt) or await self._reopened(attempt)
         await remote.write(offset, data)
-        self.written = self.unsynced = True
+        self.changed_data()
+
+    def changed_data(self) -> None:
+        """Data of the file was changed through this handle."""
+        self.written = self.unsynced = self.times_moved = True
 
     def in_head(self, offset: int, size: int, now: float) -> Buffer | None:
         """What a read would give, if that came along with the open and is still to be believed."""
         head = self._head
         if head is None:
             return None
-        unchanged = self.node.changes == self._changes and self.node.breaks == self._breaks
-        if now >= self._head_expires or not unchanged or self._poison is not None:
+        overtaken = self.node.overtakes(self.asked) or self.node.breaks != self._breaks
+        if now >= self._head_expires or overtaken or self._poison is not None:
             self._head = None
             return None
         if offset + size > len(head) and len(head) < self._opened.size:
@@ -214,14 +249,14 @@ class OpenFile:
         if self.ahead is None:
             self.ahead = AheadReader(ahead)
         node = self.node
-        end = max(node.end, node.stat.size if node.stat is not None else 0)
-        return self.ahead.find(self._remote, (self._remote, node.changes, node.breaks), offset, size, end)
+        end = node.own.size if node.own is not None else node.stat.size if node.stat is not None else 0
+        return self.ahead.find(self._remote, (self._remote, node.changed, node.breaks), offset, size, end)
 
     def write_behind(self, offset: int, data: Buffer) -> bool:
         """Takes data to be written without waiting, if there is room and the handle is the right one for it."""
         if not (self.writable and self.is_current and self.behind.add(self._remote, offset, data)):
             return False
-        self.written = self.unsynced = True
+        self.changed_data()
         return True
 
     async def drain(self, rewrite: Rewrite) -> None:
@@ -235,7 +270,7 @@ class OpenFile:
     async def set_size(self, attempt: Attempt | None, size: int) -> None:
         remote = self._usable(attempt) or await self._reopened(attempt)
         await remote.set_size(size)
-        self.written = self.unsynced = True
+        self.changed_data()
 
     async def set_basic(self, attempt: Attempt | None, info: bytes) -> FileStat:
         """Sets times and attributes. On a handle that has written, so that its close does not set the times again."""
@@ -243,7 +278,12 @@ class OpenFile:
         return await remote.set_basic(info)
 
     async def query(self, attempt: Attempt | None) -> FileStat:
-        remote = self._usable(attempt) or await self._reopened(attempt)
+        try:
+            remote = self._usable(attempt) or await self._reopened(attempt)
+        except PosixError as error:
+            if error.errno != errno.ESTALE or self._whole is None:
+                raise
+            return self._opened
         return await remote.query()
 
     async def copy_from(self, attempt: Attempt | None, source: RemoteFile, wanted: Range) -> None:
@@ -256,7 +296,7 @@ class OpenFile:
         if remote.tree.connection is not source.tree.connection:
             raise PosixError(errno.EXDEV, f"{source.path} and {remote.path} are not on one server")
         await remote.copy_from(source, wanted)
-        self.written = self.unsynced = True
+        self.changed_data()
 
     async def flush(self, attempt: Attempt | None) -> None:
         """Returns when what was written is on the server's disk."""
@@ -269,9 +309,17 @@ class OpenFile:
         if self._usable(attempt) is None:
             await self._reopened(attempt)
 
-    async def close(self) -> None:
-        """Closes the handle on the server, if it is still open there."""
-        await self._remote.close()
+    async def close(self, written: int | None = None) -> FileStat | None:
+        """Closes the handle on the server, if it is still open there; nothing opens it again.
+
+        `written`: the last write time that the file is to have, in ns since 1970, if not what the server makes of it.
+        Returns what the server knows of the file then, if something was written and it says so.
+        """
+        self._closed = True
+        async with self._lock:
+            # One that was opened again has not been written through, and yet is the last to say.
+            self._remote.is_written |= written is not None
+            return await self._remote.close(written)
 
     async def park(self) -> None:
         """Closes the handle on the server for now; the next operation opens the file again, wherever it is then."""
@@ -279,6 +327,23 @@ class OpenFile:
             self.ahead.clear()
         async with self._lock:
             await self._remote.close()
+
+    @asynccontextmanager
+    async def parked(self, drain: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
+        """Closes the handle on the server, and lets nobody open it again before this ends: by its node's name of then.
+
+        `drain` returns when nothing is outstanding.
+        """
+        while True:
+            await drain()
+            async with self._lock:
+                if self.behind.pending and self._remote.alive:
+                    continue
+                if self.ahead is not None:
+                    self.ahead.clear()
+                await self._remote.close()
+                yield
+                return
 
     # -- which handle -----------------------------------------------------------------------------------------------
 
@@ -305,9 +370,12 @@ class OpenFile:
             remote = self._usable(attempt)
             if remote is not None:
                 return remote
+            if self._closed:
+                raise PosixError(errno.EBADF, f"{self.node.name} was closed in the meantime")
+            attempt = self._placed(attempt)
             if self._is_on(attempt):
                 remote = await self._open(attempt)
-                if _differs(remote.stat.file_id, self._opened.file_id):
+                if self.node.file_id and _differs(remote.stat.file_id, self._opened.file_id):
                     raise await _refused(remote, f"{attempt.path} is another file since the connection was lost")
             else:
                 remote = await self._moved(attempt)
@@ -331,6 +399,13 @@ class OpenFile:
             raise await _refused(remote, f"{attempt.path} is not the same as on {before}, where it was opened")
         self._opened = now
         return remote
+
+    def _placed(self, attempt: Attempt) -> Attempt:
+        """The attempt at where the file is now: it may have been given another name while this waited."""
+        location = self.node.location
+        if location is None:
+            return attempt
+        return replace(attempt, path=attempt.binding.target.join(location.components))
 
     async def _open(self, attempt: Attempt) -> RemoteFile:
         try:

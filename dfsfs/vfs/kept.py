@@ -2,6 +2,10 @@
 
 Only handles that were not written through are kept, and only while a lease says that the server would ask for them
 back. Each is closed after a while, or as soon as anything wants to remove, rename or replace its file.
+
+A kept handle is found by what it is on the server, the share, the file's id and the path it was opened by, and not by
+its node: the kernel may have forgotten that in between, and another DFS link to the same share has another one. `drop`
+closes what is kept of a file whichever way it was opened.
 """
 
 from __future__ import annotations
@@ -12,14 +16,18 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from dfsfs.smb.wire import Access
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from dfsfs.namespace.junction import TargetBinding
     from dfsfs.smb.file import RemoteFile
     from dfsfs.smb.leases import Lease
-    from dfsfs.smb.wire import Access
+    from dfsfs.unc import UncPath
     from dfsfs.vfs.nodes import Node
+
+    _Key = tuple[UncPath, UncPath | int, Access]
 
 LIMIT = 1000
 """Handles that are kept at most: they cost the server something, too."""
@@ -27,6 +35,8 @@ LIMIT = 1000
 
 @dataclass(frozen=True, slots=True)
 class _Kept:
+    node: Node
+    """The file's, when it was closed. It may be out of the table by now."""
     remote: RemoteFile
     binding: TargetBinding
     until: float
@@ -46,7 +56,7 @@ class KeptHandles:
         self._clock = clock
         self._ended = ended
         self._limit = limit
-        self._handles: OrderedDict[tuple[Node, Access], _Kept] = OrderedDict()
+        self._handles: OrderedDict[_Key, _Kept] = OrderedDict()
         self._filled = trio.Event()
 
     @property
@@ -68,42 +78,78 @@ class KeptHandles:
 
     def put(self, node: Node, access: Access, remote: RemoteFile, binding: TargetBinding) -> bool:
         """Keeps a handle; False if it has to be closed instead."""
-        if not self._close_time or (node, access) in self._handles:
+        key = (binding.tree.volume, remote.stat.file_id or remote.path, access)
+        if not self._close_time or key in self._handles:
             return False
-        self._handles[node, access] = _Kept(remote, binding, self._clock() + self._close_time)
+        self._handles[key] = _Kept(node, remote, binding, self._clock() + self._close_time)
         if len(self._handles) > self._limit:
             self._close(next(iter(self._handles)))
         self._filled.set()
         return True
 
     def take(self, node: Node, access: Access, binding: TargetBinding | None) -> RemoteFile | None:
-        """A kept handle on the file, if there is one for that access on the target that is in use."""
-        kept = self._handles.get((node, access))
-        if kept is None or binding is None or kept.binding is not binding or not kept.remote.alive:
+        """A kept handle on the file, if there is one for that access on the target that is in use.
+
+        A node that is new since takes the handle's lease over; one that has another lease does not get the handle.
+        """
+        if binding is None or (path := _path_of(node, binding)) is None:
             return None
-        del self._handles[node, access]
+        key = (binding.tree.volume, node.file_id or path, access)
+        kept = self._handles.get(key)
+        if kept is None or kept.binding is not binding or not kept.remote.alive or kept.remote.path != path:
+            return None
+        lease = kept.remote.lease
+        if kept.node is not node and (lease is None or node.lease is not None):
+            return None
+        del self._handles[key]
         return kept.remote
 
-    def drop(self, node: Node) -> None:
-        """Closes what is kept of a file, or of the files in a folder and below."""
-        for key in [key for key in self._handles if _is_within(key[0], node)]:
+    def lease_of(self, node: Node) -> Lease | None:
+        """The lease of what is kept of a file under the node's own path: one that the kernel had forgotten, perhaps."""
+        if not self._handles or not node.file_id:
+            return None
+        kept = self._handles.get((node.share, node.file_id, Access.READ)) if node.share is not None else None
+        if kept is None or not kept.remote.alive or kept.remote.path != _path_of(node, None):
+            return None
+        return kept.remote.lease
+
+    def drop(self, node: Node) -> bool:
+        """Closes what is kept of a file, or of the files in a folder and below. Whether there was anything."""
+        if not self._handles:
+            return False
+        if node.share is not None and node.file_id and not node.is_directory:
+            one: _Key = (node.share, node.file_id, Access.READ)  # none else is kept
+            found = [one] if one in self._handles else []
+        else:
+            path = _path_of(node, None)
+            found = [key for key, kept in self._handles.items() if _is_of(node, path, key, kept)]
+        for key in found:
             self._close(key)
+        return bool(found)
 
     def clear(self) -> None:
         """Closes everything."""
         for key in list(self._handles):
             self._close(key)
 
-    def _close(self, key: tuple[Node, Access]) -> None:
-        remote = self._handles.pop(key).remote
-        remote.discard()
-        self._ended(key[0], remote.lease)
+    def _close(self, key: _Key) -> None:
+        kept = self._handles.pop(key)
+        kept.remote.discard()
+        self._ended(kept.node, kept.remote.lease)
 
 
-def _is_within(node: Node, above: Node) -> bool:
-    at: Node | None = node
-    while at is not None:
-        if at is above:
-            return True
-        at = at.parent
-    return False
+def _path_of(node: Node, binding: TargetBinding | None) -> UncPath | None:
+    """Where a node is on the target that its junction leads to, or on `binding`; None if it has no place there."""
+    location = node.location
+    if location is None or (binding := binding or location.junction.binding) is None:
+        return None
+    return binding.target.join(location.components)
+
+
+def _is_of(node: Node, path: UncPath | None, key: _Key, kept: _Kept) -> bool:
+    """Whether a kept handle is one on the node's file, or on something in that folder or below."""
+    if kept.node is node:
+        return True
+    if path is not None and path.is_prefix_of(kept.remote.path):
+        return True
+    return bool(node.file_id) and key[:2] == (node.share, node.file_id)

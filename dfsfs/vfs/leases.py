@@ -1,8 +1,8 @@
 """Leases of a mount's files: what may be kept because the server will say so before somebody else changes it.
 
-    READ and HANDLE   attributes are believed for longer than actimeo; what the kernel has of the data is good at the
-                      next open; a handle that was only read stays open for `close_time` after its program has closed
-                      it, and the next open gets it without a request
+    READ and HANDLE   what the kernel has of the data is good at the next open; a handle that was only read stays open
+                      for `close_time` after its program has closed it, and the next open gets it without a request;
+                      with `trust_leases`, attributes are believed for longer than actimeo
     WRITE             nobody else has the file open, so data that is written may wait here: see files.py
 
 When a server takes something back, what depends on it goes first: data that waits is written, handles that nobody uses
@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import logging
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, auto
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
@@ -71,12 +71,14 @@ class CacheMode(Enum):
 @dataclass(frozen=True, slots=True)
 class Caching:
     """How the data of files is kept. `close_time` in seconds; `read_ahead`: bytes that are asked for at most before a
-    program reads them at one position of a file.
+    program reads them at one position of a file. `trust_leases`: attributes are not asked for while a lease covers the
+    file, though processes of the server itself may change it without a word.
     """
 
     mode: CacheMode = CacheMode.STRICT
     close_time: float = CLOSE_TIME
     read_ahead: int = LIMIT
+    trust_leases: bool = False
 
 
 class KernelCache(Protocol):
@@ -99,11 +101,21 @@ class NoKernelCache:
         """Nothing to forget."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class _Break:
-    node: Node
-    lost: LeaseState
+    """What is to be given up for one lease, or for none. More may be lost while that is under way."""
+
+    cause: Lease | Node
     acknowledge: Acknowledge
+    lost: dict[Node, LeaseState] = field(default_factory=dict)
+
+    def add(self, node: Node, lost: LeaseState) -> None:
+        self.lost[node] = self.lost.get(node, LeaseState.NONE) | lost
+
+    def take(self) -> dict[Node, LeaseState]:
+        """What was lost since it was last asked."""
+        lost, self.lost = self.lost, {}
+        return lost
 
 
 class Leases:
@@ -117,7 +129,9 @@ class Leases:
         self._places = places
         self._caching = caching
         self._settle = settle
-        self._breaks, self._broken = trio.open_memory_channel[_Break](math.inf)
+        self._pending: dict[Lease | Node, _Break] = {}
+        """Breaks that are not answered: one for a lease, and one for a file that the kernel has to forget."""
+        self._breaks, self._broken = trio.open_memory_channel[_Break](math.inf)  # each of them once
 
     async def serve(self) -> None:
         """Answers breaks and closes kept handles in time. Runs until it is cancelled."""
@@ -136,7 +150,9 @@ class Leases:
         """The lease to open a file with, or None. `node` is None if the file is not known yet: `adopt` follows."""
         if self._caching.mode is CacheMode.NONE or self._places.proofs.needed:
             return None  # a lease belongs to one session, and each user has another one
-        lease = node.lease if node is not None else None
+        lease = (node.lease or self.kept.lease_of(node)) if node is not None else None
+        if lease is not None and node is not None and lease is not node.lease:
+            self.adopt(node, lease)
         if lease is None or lease.route is not attempt.tree.route or lease.path != attempt.path:
             lease = attempt.tree.make_lease(attempt.path)
             if node is not None:
@@ -195,10 +211,35 @@ class Leases:
             # What the kernel has is all that programs have until there is a server again, so it stays until then.
             node.uncovered = True
             lost &= ~LeaseState.READ
-        self._breaks.send_nowait(_Break(node, lost, acknowledge))
+        self._give_up_soon(lease, node, lost, acknowledge)
+
+    def _give_up_soon(self, cause: Lease | Node, node: Node, lost: LeaseState, acknowledge: Acknowledge) -> None:
+        """A server may take back as often as it likes: what is pending for a lease takes the rest in."""
+        pending = self._pending.get(cause)
+        if pending is None:
+            pending = self._pending[cause] = _Break(cause, acknowledge)
+            self._breaks.send_nowait(pending)
+        pending.add(node, lost)
+
+    @property
+    def pending(self) -> int:
+        """Breaks that are not answered yet."""
+        return len(self._pending)
 
     async def _answer(self, item: _Break) -> None:
-        node, lost = item.node, item.lost
+        lost: dict[Node, LeaseState] = {}
+        while news := item.take():
+            for node, parts in news.items():
+                await self._give_up(node, parts)
+                lost[node] = lost.get(node, LeaseState.NONE) | parts
+            if item.lost:
+                continue
+            item.acknowledge()
+            for node, parts in lost.items():
+                await self._forget_uncovered(node, parts)
+        del self._pending[item.cause]
+
+    async def _give_up(self, node: Node, lost: LeaseState) -> None:
         log.debug("%s: the server takes %r back", node.name, lost)
         if lost & LeaseState.WRITE:
             await self._settle(node)
@@ -206,11 +247,16 @@ class Leases:
             self.kept.drop(node)
         if lost & LeaseState.READ:
             await self.kernel.forget(node.ino)
-        item.acknowledge()
+
+    async def _forget_uncovered(self, node: Node, lost: LeaseState) -> None:
         while node.uncovered and lost & LeaseState.READ:
             # Read while the server was waiting: nobody would say when that becomes wrong.
             node.uncovered = False
             await self.kernel.forget(node.ino)
+
+    def forget_soon(self, node: Node) -> None:
+        """What the kernel has of a file is wrong; it can't be told before the request that it waits for is answered."""
+        self._give_up_soon(node, node, LeaseState.READ, no_acknowledgement)
 
     # -- having it back ---------------------------------------------------------------------------------------------
 
@@ -251,4 +297,4 @@ class Leases:
         elif node.uncovered:
             # What the kernel got without a lease goes. That waits for reads under way, so they must not wait for it.
             node.uncovered = False
-            self._breaks.send_nowait(_Break(node, LeaseState.READ, no_acknowledgement))
+            self.forget_soon(node)

@@ -14,7 +14,6 @@ import trio
 
 from dfsfs.errors import DfsfsError, Disposition
 from dfsfs.smb.fscc import DirEntry
-from dfsfs.smb.special import may_be_special
 
 if TYPE_CHECKING:
     from dfsfs.namespace.junction import Attempt
@@ -31,7 +30,7 @@ async def looked_at(table: NodeTable, attempt: Attempt, folder: Node, batch: lis
     Raises:
         DfsfsError: the connection to the server has ended.
     """
-    unclear = {index: entry for index, entry in enumerate(batch) if may_be_special(entry.stat)}
+    unclear = {index: entry for index, entry in enumerate(batch) if attempt.tree.may_be_special(entry.stat)}
     if not unclear:
         return batch
     found = list(batch)

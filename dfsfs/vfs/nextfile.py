@@ -12,8 +12,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from dfsfs.unc import fold_name
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -29,7 +27,6 @@ class Order:
     """The files of a folder in one order, and how far a program has come in it."""
 
     names: list[str]
-    """Folded."""
     places: dict[str, int] = field(default_factory=dict)
     at: int = -1
     ahead: int = 0
@@ -69,18 +66,18 @@ class Walk:
     """The guesses for one folder; `entries` are its small files as its listing has them."""
 
     def __init__(self, entries: Sequence[DirEntry]) -> None:
-        names = [fold_name(entry.name) for entry in entries]
+        names = [entry.name for entry in entries]
         self._entries = dict(zip(names, entries, strict=True))
         self._orders = [Order(names)]
         by_name = sorted(names)
         if by_name != names:
             self._orders.append(Order(by_name))
 
-    def opened(self, folded: str) -> list[DirEntry]:
+    def opened(self, name: str) -> list[DirEntry]:
         """Takes note of an open; the files to fetch now."""
-        guesses = [(order.opened(folded), order.ahead) for order in self._orders]
+        guesses = [(order.opened(name), order.ahead) for order in self._orders]
         names, _ = max(guesses, key=lambda guess: guess[1])
-        return [self._entries[name] for name in names]
+        return [self._entries[each] for each in names]
 
     def resume(self, earlier: Walk) -> None:
         """Goes on where the guesses for an earlier listing of the folder have come to."""

@@ -1,13 +1,15 @@
 """NodeTable: which node number stands for which place in the namespace.
 
-A Node is a name below another node, as in a path; names compare without case. Two nodes have an anchor, a Location of
-their own: the root, and every DFS link, which stands for its junction and not for the place where the link was found.
-A node's location is the nearest anchor above it and the names from there on. So a rename moves one pointer and with it
-everything below, and nothing here knows a server: a failover changes no node.
+A Node is a name below another node, as in a path. Two nodes have an anchor, a Location of their own: the root, and
+every DFS link, which stands for its junction and not for the place where the link was found. A node's location is the
+nearest anchor above it and the names from there on. So a rename moves one pointer and with it everything below, and
+nothing here knows a server: a failover changes no node.
 
-Numbers. A node's number (inode number and FUSE node id in one) is a hash of the share and the server's file id, so that
-it is the same after a remount. If that is taken, by the same file seen through another DFS link, it is a hash of its
-parent's number and its name. It never changes, also if the file has another id on the next target.
+Names are exact: `Notes` and `notes` are two names, until a server says of one that it leads to what has the other. Then
+it is a SPELLING of that name: known to lead there, and no name of its own. Whether servers would take two names for one
+is guessed for what costs nothing but a question.
+
+Numbers are made by numbers.py; a node keeps its number for as long as it is known.
 
 Hard links. A file may have several names; they are the same node, as the kernel expects. One of them, `parent` and
 `name`, is the one that the file is asked for by; `more` has the others. Names are of the same file if the server gives
@@ -15,180 +17,48 @@ the same file id on the same share, and the same time of creation, as ids may no
 volumes. A file that turns up under another name, and has only one, was renamed by somebody else: its node moves.
 
 Identity. The same name is the same node as long as the server answers with the same file id on the same share. With
-another id it is another file: the old node is detached and a new one takes its place. Answers from another share, after
-a failover, say nothing of identity; the node takes the new id over.
+another id it is another file: the old node is detached and a new one takes its place. Answers from another share,
+after a failover, say nothing of identity; the node takes the new id over. Where ids don't last (`forget_ids`), the
+name is all.
+
+Changes made here are noted as known.py wants it: `begin` and `end` for what is in a file and its attributes,
+`changing_name` for what has a name. An inode that leaves memory leaves a trace of when it was changed.
+
+Loops. A directory that is found again below itself (a symbolic link that the server follows) `loops`: it is shown, and
+can't be entered.
 
 Life. The kernel counts how often it was told of a node (lookups) and gives them back (forget). A node stays while it
 has lookups, children or handles. A detached node has no place any more: it can't be reached or asked for by path, its
 children neither, and it stays only for the kernel's references and for files that are open.
 
-Invariants (check_invariants): every attached node is its parents' child under its folded names and reaches the root; a
-number belongs to one node; the root is ROOT and never goes; a node that nothing holds is not in the table.
+Invariants (check_invariants): every attached node is its parents' child under its names and reaches the root; a number
+belongs to one node; the root is ROOT and never goes; a node that nothing holds is not in the table; a spelling leads to
+a name that is there.
 
 Pure code: no lock, clock or request.
 """
 
 from __future__ import annotations
 
-import hashlib
 import math
-from dataclasses import dataclass, field
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from dfsfs.acting import ROOT as ROOT_USER
 from dfsfs.unc import UncPath, fold_name
+from dfsfs.vfs.known import ChangedNames, Traces
+from dfsfs.vfs.node import NEVER, ROOT, Node, NodeStatistics
+from dfsfs.vfs.numbers import Numbers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from dfsfs.acting import Caller
     from dfsfs.namespace.junction import Location
     from dfsfs.smb.fscc import FileStat
-    from dfsfs.smb.leases import Lease
-    from dfsfs.vfs.views import Demand, FolderView
 
-ROOT = 1
-"""The root's number, fixed by FUSE."""
-NUMBER_MASK = (1 << 63) - 1
-"""Numbers have 63 bits: some programs read st_ino into a signed integer."""
-FILE_ID_MASK = (1 << 64) - 1
-FIRST_NUMBER = 2
-NEVER = float("-inf")
+__all__ = ["NEVER", "ROOT", "Node", "NodeStatistics", "NodeTable"]
 
-
-@dataclass(slots=True, eq=False)
-class Node:
-    """A file, folder or DFS link of the mount. Only NodeTable changes the fields of the first group."""
-
-    ino: int
-    name: str
-    """As on the wire, in the case in which it was last seen."""
-    is_directory: bool
-    parent: Node | None = None
-    more: tuple[tuple[Node, str], ...] = ()
-    """Other folders and names that the file is in: hard links."""
-    anchor: Location | None = None
-    """The root's or the link's own location."""
-    share: UncPath | None = None
-    """The share that `file_id` belongs to."""
-    file_id: int = 0
-    lookups: int = 0
-    handles: int = 0
-    children: dict[str, Node] = field(default_factory=dict)
-    detached: bool = False
-    hidden: tuple[Node, str] | None = None
-    """Removed here by `remover` while it was open: still on the server, under a name that nobody is shown."""
-    remover: Caller = ROOT_USER
-    proofs: dict[int, float] | None = None
-    """In a mount of many users: until when each of them may be told what is known of it. See proofs.py."""
-
-    lists_snapshots: bool = False
-    """The folder `.snapshots`, which no server has: in it are the previous versions of the folder that it is in."""
-    stat: FileStat | None = None
-    """What the server said last. Of a link: what its folder's listing said, if that is known."""
-    expires: float = NEVER
-    """Until when `stat` may be believed, in seconds of the file system's clock."""
-    seen: float = NEVER
-    """When a server last said that the name is there. A lease covers the file, but not every server lets it cover the
-    name: Samba 4.17 lets others remove and replace the file without a word."""
-    changes: int = 0
-    """The table's `epoch` of the last change made here. An answer that was asked for before it may be too old."""
-    cached: tuple[int, int] | None = None
-    """Size and last write time of the file when the kernel began to keep its data."""
-    view: FolderView | None = None
-    """What a folder's last listing said: see views.py."""
-    listing: set[str] | None = None
-    """While a folder is listed for its view: the folded names that were changed here since that began."""
-    demand: Demand | None = None
-    """How much names of a folder are asked for."""
-    lease: Lease | None = None
-    """What the server has promised to say before others change the file: see leases.py."""
-    covered_data: Lease | None = None
-    """The lease that has covered all data which the kernel has of the file, without a break."""
-    uncovered: bool = False
-    """Whether the kernel has read data while no lease covered it, though there is one."""
-    breaks: int = 0
-    """How often the lease's READ was lost."""
-    writers: int = 0
-    """Handles that may write."""
-    end: int = 0
-    """The size of an open file as this mount knows it. What is appended goes there: the kernel's idea may be older."""
-    told: int = -1
-    """The size that the kernel believes in, as far as can be told from what it was told."""
-
-    @property
-    def is_reparse_point(self) -> bool:
-        """Whether the server has it as a reparse point that it does not follow: a symbolic link, a device and so on."""
-        return self.stat is not None and self.stat.special is not None and bool(self.stat.reparse_tag)
-
-    @property
-    def is_link(self) -> bool:
-        """Whether this is a DFS link."""
-        return self.anchor is not None and self.parent is not None
-
-    @property
-    def is_past(self) -> bool:
-        """Whether this is, or is in, a snapshot: nothing can be changed there."""
-        location = self.location
-        return self.lists_snapshots or (location is not None and location.moment is not None)
-
-    @property
-    def is_covered(self) -> bool:
-        """Whether the server says so before somebody else changes the file, and nobody here writes to it.
-
-        While it is written to, a server may go on to change its times for seconds.
-        """
-        return self.lease is not None and self.lease.is_shared and not self.writers
-
-    @property
-    def names(self) -> tuple[tuple[Node, str], ...]:
-        """All folders and names that the node is known by; none of the root and of what is detached."""
-        return () if self.parent is None else ((self.parent, self.name), *self.more)
-
-    def is_hidden_as(self, folder: Node, name: str) -> bool:
-        """Whether this is the name that the node has after it was removed here."""
-        return self.hidden is not None and self.hidden[0] is folder and fold_name(self.hidden[1]) == fold_name(name)
-
-    @property
-    def location(self) -> Location | None:
-        """Where the node is now, or None if it or one above it is detached."""
-        names: list[str] = []
-        node: Node | None = self
-        while node is not None and not node.detached:
-            if node.anchor is not None:
-                location = node.anchor
-                for name in reversed(names):
-                    location = location.child(name)
-                return location if node._is_attached() else None
-            names.append(node.name)
-            node = node.parent
-        return None
-
-    @property
-    def place(self) -> Location | None:
-        """Where the node's name is. For a link that is in the folder that has the link; None for the root."""
-        if self.parent is None or self.detached:
-            return None
-        location = self.parent.location
-        return None if location is None else location.child(self.name)
-
-    def _is_attached(self) -> bool:
-        node: Node | None = self
-        while node is not None:
-            if node.detached:
-                return False
-            node = node.parent
-        return True
-
-
-@dataclass(frozen=True, slots=True)
-class NodeStatistics:
-    """A snapshot of a NodeTable."""
-
-    nodes: int
-    links: int
-    detached: int
-    lookups: int
+SPELLINGS = 1000
+"""Other spellings of names in one directory that are remembered."""
 
 
 class NodeTable:
@@ -196,19 +66,29 @@ class NodeTable:
 
     def __init__(self, root: Location) -> None:
         self.root = Node(ino=ROOT, name="", is_directory=True, anchor=root, lookups=1)
-        self.epoch = 0
-        """How many changes were made here."""
+        self.moment = 0
+        """The logical clock: see known.py."""
         self._nodes: dict[int, Node] = {ROOT: self.root}
-        self._seeds: dict[UncPath, hashlib.blake2b] = {}
-
-    # -- finding ----------------------------------------------------------------------------------------------------
+        self._numbers = Numbers(self._nodes.__contains__)
+        self._traces = Traces()
+        self._without_ids: set[UncPath] | None = set()
+        """Shares whose file ids don't last; None: no share's are used."""
 
     def get(self, ino: int) -> Node | None:
         return self._nodes.get(ino)
 
     def child(self, parent: Node, name: str) -> Node | None:
-        """The node known under a wire name in a folder."""
-        return parent.children.get(fold_name(name))
+        """The node known under a wire name, or another spelling of it, in a folder."""
+        node = parent.children.get(name)
+        if node is None and parent.spellings is not None:
+            node = parent.children.get(parent.spellings.get(name, ""))
+        return node
+
+    def name_of(self, parent: Node, name: str) -> str:
+        """The exact name that a spelling leads to, as far as that is known."""
+        if name in parent.children or parent.spellings is None:
+            return name
+        return parent.spellings.get(name, name)
 
     def above(self, node: Node) -> Iterator[Node]:
         """The node itself and those above it, up to the root."""
@@ -219,40 +99,83 @@ class NodeTable:
 
     # -- what servers say -------------------------------------------------------------------------------------------
 
-    def observe(self, parent: Node, name: str, stat: FileStat, share: UncPath) -> Node:
-        """The node of a file or folder that a server has under `name`; a new one if there is none for that file."""
-        folded = fold_name(name)
-        node = parent.children.get(folded)
+    def forget_ids(self, share: UncPath | None = None) -> None:
+        """From now on file ids of a share, or of all, say nothing of which file it is."""
+        if share is None:
+            self._without_ids = None
+        elif self._without_ids is not None:
+            self._without_ids.add(share)
+        for node in self._nodes.values():
+            if share is None or node.share == share:
+                node.file_id = 0
+
+    def id_of(self, stat: FileStat, share: UncPath) -> int:
+        """The file id in an answer, 0 if it does not say which file it is."""
+        return 0 if self._without_ids is None or share in self._without_ids else stat.file_id
+
+    def observe(self, parent: Node, name: str, stat: FileStat, share: UncPath, *, exact: bool = False) -> Node:
+        """The node of a file or folder that a server has under `name`; a new one if there is none for that file.
+
+        `exact`: the name is as the server has it, and no other spelling: it was listed, or made here.
+        """
+        file_id = self.id_of(stat, share)
+        node = parent.children.get(name)
         if node is not None and not self.same_file(node, stat, share):
-            self._drop(parent, folded)
+            self._drop(parent, name)
             node = None
+        if node is None and not exact:
+            node = self._spelled(parent, name, stat, share)
         if node is None:
             node = self._known_elsewhere(parent, name, stat, share)
         if node is None:
-            node = self._add(Node(self._number(parent, name, share, stat.file_id), name, stat.is_directory, parent))
-        node.share, node.file_id = share, stat.file_id
+            node = self._add(Node(self._number(parent, name, share, file_id), name, stat.is_directory, parent))
+            node.changed = self._traces.of((share, file_id) if file_id else None)
+            node.time_was_set = self._traces.time_was_set((share, file_id))
+            if stat.is_directory and file_id:
+                node.loops = any((above.share, above.file_id) == (share, file_id) for above in self.above(parent))
+        node.share, node.file_id = share, file_id
         return node
+
+    def _spelled(self, parent: Node, name: str, stat: FileStat, share: UncPath) -> Node | None:
+        """The node that a name leads to which is another spelling of its name."""
+        file_id, folded = self.id_of(stat, share), fold_name(name)
+        if file_id:
+            node = self._numbered(parent, share, file_id)
+            known: Iterable[str] = () if node is None else (name for at, name in node.places if at is parent)
+        else:
+            known = parent.children
+        for other in known:
+            node = parent.children[other]
+            if fold_name(other) == folded and stat.links <= 1 and self.same_file(node, stat, share):
+                if parent.spellings is None or len(parent.spellings) >= SPELLINGS:
+                    parent.spellings = {}
+                parent.spellings[name] = other
+                return node
+        return None
 
     def _known_elsewhere(self, parent: Node, name: str, stat: FileStat, share: UncPath) -> Node | None:
         """The node of a file that was known under other names only; it has this one, too, from now on."""
-        if stat.is_directory or not stat.file_id:
+        file_id = self.id_of(stat, share)
+        if not file_id:
             return None
-        node = self._nodes.get(self._hash_of(share, stat.file_id))
-        if node is None or node.stat is None or node.is_directory or not self.same_file(node, stat, share):
+        node = self._numbered(parent, share, file_id)
+        if node is None or node.stat is None or not self.same_file(node, stat, share):
             return None
-        if node.share != share or node.file_id != stat.file_id or node.stat.created != stat.created:
+        if node.is_directory and (not node.detached or node in self.above(parent)):
+            return None
+        if node.share != share or node.file_id != file_id or node.stat.created != stat.created:
             return None
         if node.parent is None:
-            if not node.detached or not node.handles:
+            if not node.detached:
                 return None
-            node.parent, node.name, node.detached = parent, name, False
+            node.parent, node.name, node.detached, node.removed, node.forward = parent, name, False, False, None
         elif _anchor_above(node) is not _anchor_above(parent):
             return None
         else:
             node.more = (*node.more, (parent, name))
-        parent.children[fold_name(name)] = node
+        parent.children[name] = node
         if stat.links == 1:
-            for folder, other in node.names:
+            for folder, other in node.places:
                 if (folder, other) != (parent, name):
                     self.drop_name(folder, other)
         return node
@@ -262,9 +185,9 @@ class NodeTable:
 
         A folder that is known under that name becomes the link, in place. What was known below it is detached.
         """
-        node = parent.children.get(fold_name(name))
+        node = parent.children.get(name)
         if node is not None and not node.is_directory:
-            self._drop(parent, fold_name(name))
+            self._drop(parent, name)
             node = None
         if node is None:
             prefix = anchor.junction.prefix
@@ -284,21 +207,21 @@ class NodeTable:
         return self._made_up(snapshots, name, anchor)
 
     def _made_up(self, parent: Node, name: str, anchor: Location | None) -> Node:
-        node = parent.children.get(fold_name(name))
+        node = parent.children.get(name)
         if node is None or node.anchor != anchor or not (anchor or node.lists_snapshots):
             if node is not None:
-                self._drop(parent, fold_name(name))
-            number = self._free_number(_hashed(_seed((fold_name(name),)), parent.ino))
-            node = self._add(Node(number, name, True, parent, anchor=anchor))
+                self._drop(parent, name)
+            node = self._add(Node(self._numbers.of_name(parent.ino, name), name, True, parent, anchor=anchor))
         return node
 
     def move_anchor(self, node: Node, anchor: Location) -> None:
         """Makes a folder stand for another location. What was known below it is detached."""
-        for folded in list(node.children):
-            self._drop(node, folded)
+        for name in list(node.children):
+            self._drop(node, name)
         node.anchor = anchor
-        node.share, node.file_id, node.stat, node.listing = None, 0, None, None
-        self.changed(node)
+        node.share, node.file_id, node.stat = None, 0, None
+        self.doubt(node)
+        node.names = ChangedNames(self.moment)
 
     def same_file(self, node: Node, stat: FileStat, share: UncPath) -> bool:
         """Whether what a server says can be of the file that `node` stands for."""
@@ -308,56 +231,142 @@ class NodeTable:
             return False
         if node.share is None or node.share != share:
             return True
-        return not node.file_id or not stat.file_id or node.file_id == stat.file_id
+        file_id = self.id_of(stat, share)
+        return not node.file_id or not file_id or node.file_id == file_id
 
     # -- what is done here ------------------------------------------------------------------------------------------
 
-    def changed(self, node: Node) -> None:
-        """Takes note of a change made here: what is known of the node has to be asked for again."""
-        self.epoch += 1
-        node.changes = self.epoch
-        self.doubt(node)
+    def begin(self, node: Node, *, keeps_known: bool = False) -> int:
+        """A change of what is in a file, or of its attributes, begins. The moment, to be given to `end`.
+
+        `keeps_known`: what is known of it stays as true as it is, since `own` follows the change.
+        """
+        node.changes += 1
+        return self.begin_closing(node, keeps_known=keeps_known)
+
+    def begin_closing(self, node: Node, *, keeps_known: bool = True) -> int:
+        """Like `begin`, for the close of a handle that was written through: it changes nothing but times."""
+        self._mark(node)
+        node.changing += 1
+        if not keeps_known:
+            node.expires = NEVER
+        return self.moment
+
+    def end(self, node: Node, begun: int, *, keeps_known: bool = False) -> bool:
+        """The change that began at that moment has ended. Whether no other one was under way in the meantime."""
+        alone = node.changing == 1 and node.changed == begun
+        node.changing -= 1
+        self._mark(node)
+        if not keeps_known:
+            node.expires = NEVER
+        return alone
+
+    @contextmanager
+    def changing(self, *nodes: Node) -> Iterator[None]:
+        """For the length of the block, what is in some files, or their attributes, is being changed."""
+        begun = [(node, self.begin(node)) for node in nodes]
+        try:
+            yield
+        finally:
+            for node, moment in begun:
+                self.end(node, moment)
+
+    @contextmanager
+    def changing_name(self, folder: Node, *names: str) -> Iterator[None]:
+        """For the length of the block, names in a folder are being made, removed, or given to something else."""
+        begun = self.begin(folder)
+        changed = self._names(folder)
+        folded = [fold_name(name) for name in names]
+        for name in folded:
+            changed.begin(name)
+        try:
+            yield
+        finally:
+            self.end(folder, begun)
+            for name in folded:
+                changed.end(name, self.moment)
+            for name in names:
+                self._forget_spellings(folder, name)
+
+    def name_overtaken(self, folder: Node, name: str, asked: int) -> bool:
+        """Node.overtakes for an answer that says what has a name in a folder."""
+        if folder.names is None:
+            return self._traces.of(_key_of(folder)) > asked
+        return folder.names.overtaken(fold_name(name), asked)
+
+    def is_being_changed(self, folder: Node, name: str) -> bool:
+        """Whether a change of what has a name is under way."""
+        return folder.names is not None and folder.names.is_under_way(fold_name(name))
+
+    def was_just_changed(self, folder: Node, name: str) -> bool:
+        """Whether one of the last changes made here was one of what has a name."""
+        return folder.names is not None and folder.names.is_recent(fold_name(name), self.moment)
+
+    def doubt_name(self, folder: Node, name: str) -> None:
+        """What is known of a name has turned out to be wrong: so is what was said together with it."""
+        self.moment += 1
+        self._names(folder).touch(fold_name(name), self.moment)
 
     def doubt(self, node: Node) -> None:
-        """Takes note that somebody else may have changed the file: what is known of it has to be asked for again."""
+        """Somebody else may have changed the file: what is known of it, or was asked for already, is not good."""
+        self._mark(node)
         node.expires = NEVER
-        for folder, name in node.names:
-            _touch(folder, name)
 
-    def entry_changed(self, folder: Node, name: str) -> None:
-        """Takes note that a name in a folder was made, removed, or given to something else here."""
-        self.changed(folder)
-        _touch(folder, name)
+    def _mark(self, node: Node) -> None:
+        self.moment += 1
+        node.changed = self.moment
+
+    def _names(self, folder: Node) -> ChangedNames:
+        if folder.names is None:
+            folder.names = ChangedNames(self._traces.of(_key_of(folder)))
+        return folder.names
+
+    def _forget_spellings(self, folder: Node, name: str) -> None:
+        """Which spellings lead to a name, and to those that differ from it in case only, has to be asked for again."""
+        if folder.spellings is not None:
+            folded = fold_name(name)
+            folder.spellings = {
+                spelling: known for spelling, known in folder.spellings.items() if fold_name(spelling) != folded
+            } or None
 
     def detach(self, node: Node) -> None:
         """Takes a node off its place: its names are gone or belong to something else now. The root can't go."""
-        for folder, name in node.names:
+        for folder, name in node.places:
             self.drop_name(folder, name)
 
     def drop_name(self, folder: Node, name: str) -> None:
         """Takes note that a name is gone. What had it is detached, unless it is known under another one."""
-        if fold_name(name) in folder.children:
-            self._drop(folder, fold_name(name))
+        name = self.name_of(folder, name)
+        if name in folder.children:
+            self._drop(folder, name)
             self._free(folder)
+
+    def remove_name(self, folder: Node, name: str) -> None:
+        """Like `drop_name`, for a name that a program of this computer has removed or given to something else."""
+        node = self.child(folder, name)
+        if node is not None:
+            node.removed = len(node.places) == 1
+            self.drop_name(folder, name)
 
     def rename(self, folder: Node, old_name: str, parent: Node, name: str) -> None:
         """Moves what has one name, and with it everything below, to another. What was there is detached."""
-        folded = fold_name(name)
-        node = folder.children.get(fold_name(old_name))
-        assert node is not None
+        old_name = self.name_of(folder, old_name)
+        node = folder.children[old_name]
         assert node not in self.above(parent)
-        victim = parent.children.get(folded)
-        if victim is not None and not (folder is parent and fold_name(old_name) == folded):
-            self._drop(parent, folded)
-        del folder.children[fold_name(old_name)]
-        parent.children[folded] = node
-        if node.hidden is not None and node.is_hidden_as(folder, old_name):
+        if (folder, old_name) == (parent, name):
+            return
+        if name in parent.children:
+            self.remove_name(parent, name)
+        del folder.children[old_name]
+        parent.children[name] = node
+        if node.is_hidden_as(folder, old_name):
             node.hidden = (parent, name)
-        if node.parent is folder and fold_name(node.name) == fold_name(old_name):
+        if (node.parent, node.name) == (folder, old_name):
             node.parent, node.name = parent, name
         else:
-            rest = (other for other in node.more if not _is_name(other, folder, old_name))
-            node.more = (*rest, (parent, name))
+            node.more = (*(other for other in node.more if other != (folder, old_name)), (parent, name))
+        self._forget_spellings(folder, old_name)
+        self._forget_spellings(parent, name)
         self._free(folder)
 
     # -- the kernel's references and ours ---------------------------------------------------------------------------
@@ -389,22 +398,23 @@ class NodeTable:
 
     def _add(self, node: Node) -> Node:
         assert node.parent is not None
-        node.parent.children[fold_name(node.name)] = node
+        node.parent.children[node.name] = node
         self._nodes[node.ino] = node
         return node
 
-    def _drop(self, folder: Node, folded: str) -> None:
+    def _drop(self, folder: Node, name: str) -> None:
         """Takes a name from its node, and leaves its folder in the table whether something holds it or not."""
-        node = folder.children.pop(folded)
-        if node.parent is folder and fold_name(node.name) == folded:
+        node = folder.children.pop(name)
+        self._forget_spellings(folder, name)
+        if (node.parent, node.name) == (folder, name):
             if node.more:
                 (node.parent, node.name), *rest = node.more
                 node.more = tuple(rest)
             else:
-                node.detached, node.parent = True, None
+                node.detached, node.parent, node.was = True, None, (folder, name)
         else:
-            node.more = tuple(other for other in node.more if not _is_name(other, folder, folded))
-        self.changed(node)
+            node.more = tuple(other for other in node.more if other != (folder, name))
+        self.doubt(node)
         self._free(node)
 
     def _free(self, node: Node | None) -> None:
@@ -416,28 +426,27 @@ class NodeTable:
                 continue
             if self._nodes.pop(node.ino, None) is None:
                 continue
-            for folder, name in node.names:
-                del folder.children[fold_name(name)]
+            key = _key_of(node)
+            self._traces.leave(key, max(node.changed, node.names.last if node.names is not None else 0))
+            if key is not None and node.time_was_set:
+                self._traces.leave_time(key)
+            for folder, name in node.places:
+                del folder.children[name]
+                self._forget_spellings(folder, name)
                 waiting.append(folder)
             if node.parent is not None:
                 node.parent, node.more, node.detached = None, (), True
 
-    def _hash_of(self, share: UncPath, file_id: int) -> int:
-        seed = self._seeds.get(share)
-        if seed is None:
-            seed = self._seeds[share] = _seed(share.key)
-        return _hashed(seed, file_id & FILE_ID_MASK)
-
     def _number(self, parent: Node, name: str, share: UncPath, file_id: int) -> int:
-        number = self._hash_of(share, file_id)
-        if number in self._nodes:  # a thousand links may lead to one file, so the next free one would be far away
-            number = _hashed(_seed((fold_name(name),)), parent.ino)
-        return self._free_number(number)
+        root = _root_above(parent)
+        if not file_id or root is None:
+            return self._numbers.of_name(parent.ino, name)
+        return self._numbers.of_file(root, share, file_id)
 
-    def _free_number(self, number: int) -> int:
-        while number in self._nodes:
-            number = max(FIRST_NUMBER, (number + 1) & NUMBER_MASK)
-        return number
+    def _numbered(self, parent: Node, share: UncPath, file_id: int) -> Node | None:
+        """The node that has the number which a file in a folder would have."""
+        root = _root_above(parent)
+        return None if root is None else self._nodes.get(self._numbers.expected(root, share, file_id))
 
     # -- for people and tests ---------------------------------------------------------------------------------------
 
@@ -456,20 +465,18 @@ class NodeTable:
             assert node.ino == ino
             assert (node.parent is None) == (node.detached or node is self.root)
             if node.parent is not None:
-                assert node.parent.children[fold_name(node.name)] is node
+                assert node.parent.children[node.name] is node
                 assert self._nodes.get(node.parent.ino) is node.parent
-            for folder, name in node.names:
-                assert folder.children[fold_name(name)] is node
+            for folder, name in node.places:
+                assert folder.children[name] is node
+            assert all(known in node.children for known in (node.spellings or {}).values())
+            assert not set(node.spellings or ()) & set(node.children)
             assert not node.more or not node.is_directory
-            for folded, child in node.children.items():
-                assert (node, folded) in [(folder, fold_name(name)) for folder, name in child.names]
+            for name, child in node.children.items():
+                assert (node, name) in child.places
                 assert self._nodes.get(child.ino) is child
             assert node is self.root or node.lookups or node.children or node.handles
             assert len(list(self.above(node))) <= len(self._nodes)
-
-
-def _is_name(place: tuple[Node, str], folder: Node, name: str) -> bool:
-    return place[0] is folder and fold_name(place[1]) == fold_name(name)
 
 
 def _anchor_above(node: Node) -> Node | None:
@@ -480,20 +487,12 @@ def _anchor_above(node: Node) -> Node | None:
     return at
 
 
-def _touch(folder: Node, name: str) -> None:
-    """What is known of a name in a folder, or being learnt, may not be true any more."""
-    if folder.view is not None:
-        folder.view.touched(fold_name(name))
-    if folder.listing is not None:
-        folder.listing.add(fold_name(name))
+def _root_above(node: Node) -> UncPath | None:
+    """The namespace path of the root or the DFS link that a node is below of; None if it is below nothing any more."""
+    anchor = _anchor_above(node)
+    return None if anchor is None or anchor.anchor is None else anchor.anchor.shared.prefix
 
 
-def _seed(names: Iterable[str]) -> hashlib.blake2b:
-    return hashlib.blake2b("\0".join(names).encode("utf-8", "surrogatepass"), digest_size=8)
-
-
-def _hashed(seed: hashlib.blake2b, number: int) -> int:
-    """A node number, always the same for the same arguments."""
-    mixed = seed.copy()
-    mixed.update(number.to_bytes(8, "little"))
-    return max(FIRST_NUMBER, int.from_bytes(mixed.digest(), "little") & NUMBER_MASK)
+def _key_of(node: Node) -> tuple[UncPath, int] | None:
+    """What an inode is on its server, as far as that is known."""
+    return (node.share, node.file_id) if node.share is not None and node.file_id else None

@@ -11,14 +11,16 @@ from __future__ import annotations
 
 import errno
 import os
+from functools import partial
 from typing import TYPE_CHECKING
 
 import trio
 
-from dfsfs.errors import DfsfsError, PosixError
+from dfsfs.errors import DfsfsError, PosixError, SmbError
 from dfsfs.namespace.junction import Attempt, Covered, TargetBinding
+from dfsfs.ntstatus import NtStatus
 from dfsfs.smb.fscc import FileAttributes
-from dfsfs.smb.wire import CreateDisposition
+from dfsfs.smb.wire import Access, CreateDisposition
 from dfsfs.vfs.handles import OpenFile
 from dfsfs.vfs.leases import CacheMode
 from dfsfs.vfs.openflags import access_of, disposition_of, is_synchronous, only_reads, options_of
@@ -26,6 +28,8 @@ from dfsfs.vfs.prefetch import HEAD
 from dfsfs.vfs.writebehind import WriteBehind
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from dfsfs.smb.file import RemoteFile
     from dfsfs.smb.fscc import FileStat
     from dfsfs.vfs.leases import Leases
@@ -55,7 +59,7 @@ class Opener:
             DfsfsError: the server's answer.
         """
         reads = only_reads(flags) and self._leases.mode is not CacheMode.NONE
-        before = node.stat
+        before = node.stat if node.own is None else None  # of what is written here, the kernel knows as much as we do
         file = (await self._kept(node, flags) if reads else None) or await self._opened(node, flags, reads=reads)
         if reads and self._places.lifetimes.files > 0 and not self._places.proofs.needed:
             self._prefetch.opened(node)  # what it fetches is given to whoever opens it
@@ -83,31 +87,44 @@ class Opener:
 
         async def operation(attempt: Attempt) -> tuple[RemoteFile, TargetBinding]:
             try:
-                remote = await attempt.tree.open(
-                    attempt.path,
-                    access=access,
-                    disposition=disposition,
-                    options=options_of(flags),
-                    attributes=attributes,
-                    lease=self._leases.request(attempt, known, access),
+                remote = await self._leased(
+                    attempt,
+                    known,
+                    access,
+                    partial(
+                        attempt.tree.open,
+                        attempt.path,
+                        access=access,
+                        disposition=disposition,
+                        options=options_of(flags),
+                        attributes=attributes,
+                    ),
                 )
             except DfsfsError as error:
                 raise_if_unknown(attempt, error)
                 raise
             return remote, attempt.binding
 
+        table, alone = self._places.table, False
+        started = table.moment
+        begun = table.begin(known) if known is not None else 0
         try:
-            remote, binding = await self._places.run_in(parent, name, operation)
+            with self._places.making(parent, name) as made:
+                remote, binding = await self._places.run_in(parent, name, operation)
+                made(remote.stat)
         except Covered as link:
             code = errno.EEXIST if flags & os.O_EXCL else errno.EISDIR
             raise PosixError(code, f"{link.prefix} is a DFS link") from None
-        self._places.made(parent, name, remote.stat)
-        node = self._places.table.observe(parent, name, remote.stat, remote.tree.volume)
+        finally:
+            if known is not None:
+                alone = table.end(known, begun)
+        node = table.observe(parent, name, remote.stat, remote.tree.volume)
         if node is not known:
             self._leases.adopt(node, remote.lease)
-        self._places.table.changed(node)
-        self._places.note(node, remote.stat, node.changes)
-        return self._file_of(node, remote, binding, flags, self._places.clock())
+            alone = not node.overtakes(started)
+        asked = table.moment if alone else started
+        self._places.note(node, remote.stat, asked)
+        return self._file_of(node, remote, binding, flags, self._places.clock(), asked)
 
     async def _kept(self, node: Node, flags: int) -> OpenFile | None:
         """The file with a handle that was kept when a program closed it."""
@@ -116,10 +133,13 @@ class Opener:
         remote = self._leases.kept.take(node, access_of(flags), binding)
         if remote is None or binding is None:
             return None
-        if node.expires <= self._places.clock() or node.stat is None:
-            changes, seen = node.changes, node.seen
+        if node.lease is not remote.lease:
+            self._leases.adopt(node, remote.lease)  # the kernel had forgotten the file in the meantime
+        asked = node.asked
+        if node.expires <= self._places.clock() or node.stat is None or node.overtakes(asked):
+            asked, seen = self._places.table.moment, node.seen
             try:
-                self._places.accept(node, await remote.query(), remote.tree.volume, changes)
+                await self._places.accept(node, await remote.query(), remote.tree.volume, asked)
                 node.seen = seen  # that was the file, and not its name
             except (DfsfsError, trio.Cancelled) as error:
                 self._discard(node, remote)
@@ -128,7 +148,7 @@ class Opener:
                 raise
         assert node.stat is not None
         remote.stat = node.stat
-        return self._file_of(node, remote, binding, flags, self._places.clock())
+        return self._file_of(node, remote, binding, flags, self._places.clock(), asked)
 
     async def _opened(self, node: Node, flags: int, *, reads: bool) -> OpenFile:
         """The file, opened on the server or fetched from there already. `reads`: data may come along."""
@@ -136,54 +156,88 @@ class Opener:
         truncate = bool(flags & os.O_TRUNC)
 
         async def operation(attempt: Attempt) -> tuple[RemoteFile, TargetBinding]:
-            remote = await attempt.tree.open(
-                attempt.path,
-                access=access,
-                disposition=CreateDisposition.OVERWRITE if truncate else CreateDisposition.OPEN,
-                options=options_of(flags),
-                attributes=known.attributes & _KEPT if truncate and known is not None else 0,
-                read=head,
-                lease=self._leases.request(attempt, node, access),
+            remote = await self._leased(
+                attempt,
+                node,
+                access,
+                partial(
+                    attempt.tree.open,
+                    attempt.path,
+                    access=access,
+                    disposition=CreateDisposition.OVERWRITE if truncate else CreateDisposition.OPEN,
+                    options=options_of(flags),
+                    attributes=known.attributes & _KEPT if truncate and known is not None else 0,
+                    read=head,
+                ),
             )
             return remote, attempt.binding
 
+        if truncate:
+            await self._places.make_sure(node)  # what has the name would be empty before we see which file it is
         reads = reads and self._places.lifetimes.files > 0
         is_small = known is not None and known.size <= HEAD
         head = HEAD if reads and is_small and not self._leases.has_data(node) else 0
-        changes, asked = node.changes, self._places.clock()
+        time, table = self._places.clock(), self._places.table
+        asked = begun = table.begin(node) if truncate else table.moment
         try:
             fetched = await self._prefetch.take(node) if reads else None
             if fetched is not None:
-                remote, binding, asked = fetched
+                remote, binding, time, asked = fetched
             else:
-                remote, binding = await self._places.run(node, operation)
-        except DfsfsError as error:
-            if error.errno == errno.ENOENT:
-                raise self._places.gone(node) from error
-            raise
-        if truncate:
-            self._places.table.changed(node)
-            changes = node.changes
+                remote, binding = await self._places.run_by_name(node, operation)
+        finally:
+            if truncate and table.end(node, begun):
+                asked = table.moment
         try:
-            self._places.accept(node, remote.stat, remote.tree.volume, changes)
-        except PosixError:
+            await self._places.accept(node, remote.stat, remote.tree.volume, asked)
+        except (DfsfsError, trio.Cancelled):
             self._discard(node, remote)
             raise
-        if fetched is not None or not node.is_covered:
-            node.expires = min(node.expires, asked + self._places.lifetimes.files)
-        return self._file_of(node, remote, binding, flags, asked)
+        if fetched is not None:
+            node.expires = min(node.expires, time + self._places.lifetimes.files)
+        if remote.lease is not node.lease and remote.lease is not None:
+            self._leases.adopt(node, remote.lease)
+        file = self._file_of(node, remote, binding, flags, time, asked)
+        if truncate:
+            remote.is_written = True
+            file.changed_data()
+        return file
 
-    def _file_of(self, node: Node, remote: RemoteFile, binding: TargetBinding, flags: int, asked: float) -> OpenFile:
+    async def _leased(
+        self,
+        attempt: Attempt,
+        node: Node | None,
+        access: Access,
+        opening: Callable[..., Awaitable[RemoteFile]],
+    ) -> RemoteFile:
+        """Opens a file under the lease of its node, if it is still that file.
+
+        A server refuses the key of a lease for another file than the one that it belongs to (MS-SMB2 3.3.5.9.8): then
+        the name has become another file's, and it is opened with a key of its own.
+        """
+        request = self._leases.request(attempt, node, access)
+        try:
+            return await opening(lease=request)
+        except SmbError as error:
+            if error.status != NtStatus.INVALID_PARAMETER or request is None or not request.lease.was_granted:
+                raise
+        return await opening(lease=self._leases.request(attempt, None, access))
+
+    def _file_of(
+        self, node: Node, remote: RemoteFile, binding: TargetBinding, flags: int, time: float, asked: int
+    ) -> OpenFile:
         return OpenFile(
             node,
             access_of(flags),
             remote,
             binding,
             WriteBehind(self._budget),
+            asked=asked,
             appends=bool(flags & os.O_APPEND),
             synchronous=is_synchronous(flags) or self._leases.mode is CacheMode.NONE,
             reads_ahead=not flags & os.O_DIRECT and self._leases.mode is not CacheMode.NONE,
-            head_expires=asked + self._places.lifetimes.files,
+            bypasses=bool(flags & os.O_DIRECT) and self._leases.mode is not CacheMode.NONE,
+            head_expires=time + self._places.lifetimes.files,
             ask_lease=self._leases.request,
         )
 

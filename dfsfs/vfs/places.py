@@ -12,33 +12,30 @@ A link is looked at without touching its target: what it shows is made up, with 
 gave, until somebody enters it. While it is bound to a living target and its referral is good, its name is not asked for
 again: it works while the namespace server is down. So do the folders on the way to such a link: unreached.py.
 
-Many users (multiuser): nodes are the same for all of them, so that a folder keeps its number whoever is in it. Who
-may be
-told what is known of them is in proofs.py; what one user is told to be missing is not taken from the others.
-
-Staleness: what a server said is believed for its lifetime, minus what was done here in the meantime:
-`Node.changes` is read before a request and an answer is not kept if it has moved on, as it may be older than the
-change.
+Many users (multiuser): nodes are the same for all of them, so that a folder keeps its number whoever is in it. Who may
+be told what is known of them is in proofs.py; what one user is refused, or told to be missing, is not taken from the
+rest: others.py.
 """
 
 from __future__ import annotations
 
 import errno
-import math
-import stat as posix
+import logging
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 from dfsfs.acting import caller
-from dfsfs.errors import DfsfsError, PosixError
+from dfsfs.errors import DfsfsError, EndlessAnswer, PosixError
 from dfsfs.namespace.junction import Covered, Location
-from dfsfs.unc import fold_name
+from dfsfs.vfs.knowledge import Knowledge, Lifetimes
+from dfsfs.vfs.leftovers import HiddenNames
 from dfsfs.vfs.looks import looked_at
-from dfsfs.vfs.nodes import NEVER, Node, NodeTable
-from dfsfs.vfs.proofs import Proofs
+from dfsfs.vfs.moving import Moving
+from dfsfs.vfs.nodes import NEVER, Node
+from dfsfs.vfs.others import Others
 from dfsfs.vfs.unreached import Unreached
-from dfsfs.vfs.views import Demand, FolderView, Origin, Views
+from dfsfs.vfs.views import Demand, Origin
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -47,26 +44,22 @@ if TYPE_CHECKING:
     from dfsfs.namespace.junction import Attempt
     from dfsfs.smb.fscc import DirEntry, FileStat
     from dfsfs.unc import UncPath
-    from dfsfs.vfs.mapping import Attributes, NameMapping, Ownership
+    from dfsfs.vfs.mapping import NameMapping, Ownership
 
 T = TypeVar("T")
+
+log = logging.getLogger("dfsfs.vfs")
 
 LOOK_AROUND = 20_000
 """Entries of a folder above which it is not listed for the sake of single names."""
 
 
-@dataclass(frozen=True, slots=True)
-class Lifetimes:
-    """For how many seconds attributes and names are believed: of files, and of folders and links."""
-
-    files: float = 1.0
-    folders: float = 1.0
-
-
-class Places:
+class Places(Knowledge):
     """See the module's text. `root` is the mount's root.
 
-    `follow_links` False: DFS links are left alone, and everything that leads through one fails.
+    `follow_links` False: DFS links are left alone, and everything that leads through one fails. `server_numbers` False:
+    file ids of servers are not used. `trust_leases`: attributes are believed for as long as a lease covers the file,
+    also beyond their lifetime; what processes of the server itself write is not seen then.
     """
 
     def __init__(
@@ -80,17 +73,26 @@ class Places:
         clock: Callable[[], float],
         follow_links: bool,
         many_users: bool = False,
+        server_numbers: bool = True,
+        trust_leases: bool = False,
     ) -> None:
+        super().__init__(
+            root,
+            names=names,
+            ownership=ownership,
+            lifetimes=lifetimes,
+            clock=clock,
+            many_users=many_users,
+            trust_leases=trust_leases,
+        )
         self.follow_links = follow_links
-        self.proofs = Proofs(many_users, clock, self.lifetime)
-        self.table = NodeTable(root)
-        self.views = Views(lifetimes.folders)
-        self.names = names
-        self.ownership = ownership
-        self.lifetimes = lifetimes
-        self.clock = clock
         self._namespace = namespace
+        if not server_numbers:
+            self.table.forget_ids()
         self._unreached = Unreached(clock, self._is_live)
+        self.hidden = HiddenNames()
+        self.moving = Moving()
+        self.others = Others(self.table, self.proofs, self.refresh)
 
     # -- nodes by number --------------------------------------------------------------------------------------------
 
@@ -135,12 +137,45 @@ class Places:
 
     async def _run_here(self, node: Node, operation: Callable[[Attempt], Awaitable[T]]) -> T:
         """Like `run`, but raises Covered when the node has just turned into a link, and goes no further."""
+        await self.moving.free(node)
         try:
-            return await self._namespace.run(self.location(node), operation)
+            with self.moving.running(node):
+                return await self._namespace.run(self.location(node), operation)
         except Covered as link:
             if self._uncover(node, link.prefix):
                 raise
             raise self._turned(link) from None
+
+    async def run_by_name(self, node: Node, operation: Callable[[Attempt], Awaitable[T]]) -> T:
+        """Like `run`, for what the kernel has found by a name: if nothing is where the node is thought to be, that is
+        ESTALE, and the kernel looks up what it was given once more.
+        """
+        place, asked = (node.parent, node.name), self.table.moment
+        try:
+            return await self.run(node, operation)
+        except DfsfsError as error:
+            if error.errno != errno.ENOENT or place[0] is None or node.is_link:
+                raise
+            if self.is_moved(node, place, asked):
+                raise PosixError(errno.ESTALE, f"{place[1]} has just been changed") from error
+            if await self.others.still_have(node, *place):
+                raise
+            raise self.gone(node, place) from error
+
+    async def change_by_name(self, node: Node, operation: Callable[[Attempt], Awaitable[T]]) -> T:
+        """Like `run_by_name`, for a change. Raises as that and `make_sure`."""
+        await self.make_sure(node)
+        return await self.run_by_name(node, operation)
+
+    async def make_sure(self, node: Node) -> None:
+        """Before a file that has several names is changed by the first of them: asks whether that is still its own, and
+        not one that others gave to another file.
+
+        Raises: as `refresh`.
+        """
+        if node.more:
+            node.expires = NEVER
+            await self.refresh(node)
 
     async def run_in(self, folder: Node, name: str, operation: Callable[[Attempt], Awaitable[T]]) -> T:
         """Awaits `operation` at the (wire) name in a folder.
@@ -150,9 +185,11 @@ class Places:
             PosixError: ESTALE, the folder has no place any more.
             DfsfsError: what the operation or the way to a target came to.
         """
+        await self.moving.free(folder)
         location = self.location(folder).child(name)
         try:
-            return await self._namespace.run(location, operation)
+            with self.moving.running(folder):
+                return await self._namespace.run(location, operation)
         except Covered as link:
             if link.prefix == location.unc:
                 if self.table.child(folder, name) is not None:
@@ -197,14 +234,31 @@ class Places:
         Raises:
             DfsfsError: the server's answer, ENOENT if there is no such name.
         """
-        if (found := self.known(parent, name)) is not None:
-            return found
-        if await self._look_around(parent) and (found := self.known(parent, name)) is not None:
-            return found
+        while True:
+            if (found := self.known(parent, name)) is not None:
+                return found
+            # A name that is being renamed back and forth is asked for alone: it would overtake the listing of the rest.
+            looks_around = not self.table.was_just_changed(parent, name) and await self._look_around(parent)
+            if looks_around and (found := self.known(parent, name)) is not None:
+                return found
+            await self._until_unchanging(parent, name)
+            asked = self.table.moment
+            try:
+                node = await self._ask_for_name(parent, name, asked)
+            except DfsfsError:
+                if self.table.name_overtaken(parent, name, asked):
+                    continue
+                raise
+            if node is not None:
+                return node
+
+    async def _ask_for_name(self, parent: Node, name: str, asked: int) -> Node | None:
+        """The node that a server says has a name; None if a change has overtaken the answer. Raises as look_up."""
         known = self.table.child(parent, name)
-        changes = (parent.changes, known.changes if known else 0)
         try:
             stat, share = await self.run_in(parent, name, stat_of)
+            if known is not None and await self._changes_ids(known, stat, share):
+                self.distrust_ids(share)
         except Covered as link:
             node = self.link_node(parent, name, link.prefix)
             # What a bound link shows is its target's root, and that was not asked yet.
@@ -214,14 +268,38 @@ class Places:
         except DfsfsError as error:
             if known is not None and known is self.table.child(parent, name):
                 if error.errno == errno.ENOENT:
-                    self._missed(parent, name)
+                    is_others = await self.others.still_have(known, parent, name)
+                    if not is_others and not self.table.name_overtaken(parent, name, asked):
+                        self._missed(parent, name)
                 elif self._unreached.note(known, error):
                     return known
             raise
+        if self.table.name_overtaken(parent, name, asked):
+            return None
         node = self.table.observe(parent, name, stat, share)
-        unchanged = changes == (parent.changes, node.changes)
-        self.note(node, stat, node.changes if unchanged else -1)
+        self.note(node, stat, asked, by_name=self._is_first_name(node, parent, name))
         return node
+
+    def _is_first_name(self, node: Node, parent: Node, name: str) -> bool:
+        return node.parent is parent and node.name == self.table.name_of(parent, name)
+
+    async def check_ids(self, folder: Node, entry: DirEntry, origin: Origin) -> None:
+        """Makes sure that what a listing says is not of the file that is known but for its id. Raises as run_in."""
+        known = self.table.child(folder, entry.name)
+        if known is not None and await self._changes_ids(known, entry.stat, origin.share):
+            self.distrust_ids(origin.share)
+
+    async def _changes_ids(self, node: Node, stat: FileStat, share: UncPath) -> bool:
+        """Whether a server gives another file id for the same file in each answer; `stat` is one of them."""
+        if not is_same_but_for_id(node, stat, share) or node.parent is None:
+            return False
+        again, _ = await self.run_in(node.parent, node.name, stat_of)
+        return again.created == stat.created and again.file_id != stat.file_id
+
+    def distrust_ids(self, share: UncPath) -> None:
+        """From now on, file ids of a share are not used."""
+        log.warning("%s: its server gives other file ids for the same files; numbers of our own are used", share)
+        self.table.forget_ids(share)
 
     def known(self, folder: Node, name: str) -> Node | None:
         """The node of a (wire) name, if that can be said without asking. Counts no lookup.
@@ -229,24 +307,36 @@ class Places:
         Raises:
             PosixError: ENOENT, there is no such name.
         """
-        folded = fold_name(name)
-        known = folder.children.get(folded)
+        if self.table.is_being_changed(folder, name):
+            return None
+        known = self.table.child(folder, name)
         if known is not None:
             if known.is_hidden_as(folder, name):
                 raise PosixError(errno.ENOENT, f"{name} was removed")
-            if self.is_valid(known) or self._unreached.covers(known):
+            is_first = not known.more or (known.parent, known.name) == (folder, name)
+            if (is_first and self.is_valid(known)) or self._unreached.covers(known):
                 return known
         view = self._view(folder)
-        if view is None or not view.knows(folded):
+        if view is None or self.table.name_overtaken(folder, name, view.origin.asked):
             return None
-        entry = view.entries.get(folded)
+        entry = view.entries.get(name)
+        if entry is not None and known is not None and is_same_but_for_id(known, entry.stat, view.origin.share):
+            return None
         if entry is None:
+            if view.may_spell(name) or self._is_static_link(folder, name):
+                return None
+            if known is not None and self.proofs.others(known):
+                return None  # whether it is gone for those who have it, too, has to be asked
             self._missed(folder, name)
             raise PosixError(errno.ENOENT, f"{name} is not in the folder")
-        node = self.listed(folder, entry, view.origin, changes=view.origin.epoch)
+        node = self.listed(folder, entry, view.origin)
         if node.is_link and node.stat is entry.stat and self._is_live(node):
             node.expires = NEVER  # what a bound link shows is its target's root, and that was not asked yet
         return node if self.is_valid(node) else None
+
+    def _is_static_link(self, folder: Node, name: str) -> bool:
+        """Whether a name is a link of dfs_static=: what lists the folder knows nothing of it."""
+        return self._namespace.has_static_links and bool(self._namespace.static_link(self.location(folder).child(name)))
 
     async def _look_around(self, folder: Node) -> bool:
         """Lists a folder for its view if so many of its names are asked for. Whether it did; if not, it is no harm."""
@@ -255,7 +345,7 @@ class Places:
         demand = folder.demand = folder.demand or Demand()
         if not demand.asked(self.clock(), self.lifetimes.folders):
             return False
-        epoch = self.table.epoch
+        asked = self.table.moment
         begun = self.clock()
 
         async def entries(attempt: Attempt) -> tuple[list[DirEntry], UncPath]:
@@ -267,25 +357,22 @@ class Places:
                         break
             return found, attempt.tree.volume
 
-        demand.busy, folder.listing = True, set[str]()
+        demand.busy = True
         try:
             found, share = await self.run(folder, entries)
-        except DfsfsError:
+        except DfsfsError as error:
+            demand.hopeless = demand.hopeless or isinstance(error, EndlessAnswer)
             return False
         finally:
             demand.busy = False
-            unknown, folder.listing = folder.listing, None
         if len(found) > LOOK_AROUND:
             demand.hopeless = True
             return False
-        self.views.keep(folder, found, Origin(share, epoch, begun, caller().uid), unknown)
+        self.views.keep(folder, found, Origin(share, asked, begun, caller().uid))
         return True
 
-    def listed(self, folder: Node, entry: DirEntry, origin: Origin, changes: int) -> Node:
-        """The node of a listed entry. `changes` is the epoch of the last change here that may be about its name.
-
-        Of an open file the listing may say what was true before the last write.
-        """
+    def listed(self, folder: Node, entry: DirEntry, origin: Origin) -> Node:
+        """The node of a listed entry. What has its name must not have been changed here since."""
         known = self.table.child(folder, entry.name)
         is_hidden = known is not None and known.is_hidden_as(folder, entry.name)
         if known is not None and (known.is_link or is_hidden) and entry.stat.is_directory == known.is_directory:
@@ -300,109 +387,22 @@ class Places:
             node.stat, node.expires = entry.stat, origin.time + self.lifetime(node)
             self.proofs.note(node)
             return node
-        node = self.table.observe(folder, entry.name, entry.stat, origin.share)
-        if node.is_directory or not node.handles:
-            # What was changed here since the listing was asked for it may not know.
-            current = max(node.changes, changes) <= origin.epoch
-            before, node.stat = node.stat, entry.stat
+        node = self.table.observe(folder, entry.name, entry.stat, origin.share, exact=True)
+        if node.own is None:  # of a file that is being written, a listing may say what was true before
+            before, stat = node.stat, entry.stat
             if before is not None and before.links > 1:
-                # A listing does not say how many names a file has, and that may have changed.
-                node.stat = replace(entry.stat, links=before.links)
-                current = False
-            node.expires = origin.time + self.lifetime(node) if current else NEVER
+                stat = replace(stat, links=before.links)
+            is_first = self._is_first_name(node, folder, entry.name)
+            self.note(node, stat, origin.asked, origin.time, by_name=is_first)
+            if stat is not entry.stat or node.more:
+                node.expires = NEVER  # a listing does not say how many names a file has, and that may have changed
         self.proofs.note(node)
         return node
 
-    def is_valid(self, node: Node) -> bool:
-        """Whether the node can be answered for without asking: for a link, that it is there and where it leads."""
-        if node.is_link and self._is_live(node):
-            return True
-        return (
-            self._named_until(node) > self.clock() and (node.stat is not None or node.is_link) and self.proofs.has(node)
-        )
-
-    def _named_until(self, node: Node) -> float:
-        """Until when the node's name may be believed."""
-        return node.expires if node.expires != math.inf else node.seen + self.lifetime(node)
-
-    def _is_live(self, link: Node) -> bool:
-        """Whether a link is bound to a living target by a referral that is still good."""
-        assert link.anchor is not None
-        junction = link.anchor.junction
-        return junction.binding is not None and junction.binding.tree.alive and self.clock() < junction.refresh_at
-
-    def is_fresh(self, node: Node) -> bool:
-        """Whether what is known of a node's attributes may be believed."""
-        return node.stat is not None and node.expires > self.clock() and self.proofs.has(node)
-
-    # -- who may be told, in a mount of many users ---------------------------------------------------------------------
-
-    def _view(self, folder: Node) -> FolderView | None:
-        """What a listing of the caller's own said of a folder not long ago."""
-        return self.views.current(folder, self.clock(), caller().uid)
-
-    def _missed(self, folder: Node, name: str) -> None:
-        """A server says that there is no such name. To others it may say something else; if not, they will find out."""
-        node = self.table.child(folder, name)
-        if node is None or not self.proofs.refute(node):
-            self.table.drop_name(folder, name)
-
-    def is_bound(self, link: Node) -> bool:
-        """Whether somebody has entered a link, and its target is still there."""
-        assert link.anchor is not None
-        binding = link.anchor.junction.binding
-        return binding is not None and binding.tree.alive
-
-    def set_lifetimes(self, lifetimes: Lifetimes) -> None:
-        """From now on attributes and names are believed for so long."""
-        self.lifetimes = lifetimes
-        self.views.lifetime = lifetimes.folders
-
     # -- attributes -------------------------------------------------------------------------------------------------
 
-    def note(self, node: Node, stat: FileStat, changes: int) -> None:
-        """Keeps what a server said; `changes` is what `node.changes` was before it was asked."""
-        node.stat, node.seen = stat, self.clock()
-        self.proofs.note(node)
-        if node.changes != changes:
-            node.expires = NEVER
-        else:
-            node.expires = math.inf if node.is_covered else self.clock() + self.lifetime(node)
-
-    def attributes(self, node: Node) -> Attributes:
-        """What is known of the node, however old."""
-        stat = node.stat
-        if stat is None or stat.is_dfs_link:
-            return self.ownership.link_attributes(node.ino, stat)
-        attributes = self.ownership.attributes(node.ino, stat)
-        node.told = stat.size
-        if stat.kind == posix.S_IFLNK:
-            attributes = replace(attributes, size=len(self.target_of(stat)))
-        return attributes if node.hidden is None else replace(attributes, nlink=attributes.nlink - 1)
-
-    def target_of(self, stat: FileStat) -> bytes:
-        """The target of a symbolic link."""
-        return b"" if stat.special is None else self.names.link_from_wire(stat.special)
-
-    def remaining(self, node: Node) -> tuple[float, float]:
-        """For how many seconds the node's name and its attributes may be believed."""
-        now, lifetime = self.clock(), self.lifetime(node)
-        attributes = max(0.0, min(lifetime, node.expires - now))
-        name = lifetime if node.is_link else max(0.0, min(lifetime, self._named_until(node) - now))
-        return name, attributes
-
-    def absence(self, folder: Node) -> float:
-        """For how many seconds it may be believed that a name, just looked up, is not in a folder."""
-        view = self._view(folder)
-        asked = self.clock() if view is None else view.origin.time
-        return max(0.0, asked + self.lifetimes.folders - self.clock())
-
-    def lifetime(self, node: Node) -> float:
-        """For how many seconds something that was learnt of the node this moment may be believed."""
-        return self.lifetimes.folders if node.is_directory else self.lifetimes.files
-
-    async def refresh(self, node: Node) -> None:
-        """Asks for the node's attributes if they are too old.
+    async def refresh(self, node: Node) -> bool:
+        """Asks for the node's attributes if they are too old. Whether no change made here has overtaken the answer.
 
         Of a link nothing is asked unless it is bound, and then once; if its target fails, it shows what it did before.
 
@@ -411,67 +411,73 @@ class Places:
             DfsfsError: the server's answer.
         """
         if self.is_fresh(node):
-            return
+            return True
         if node.is_link:
             await self._refresh_link(node)
-            return
+            return True
         if self._unreached.covers(node):
-            return
-        changes = node.changes
+            return True
+        asked, name = self.table.moment, (node.parent, node.name)
         try:
             stat, share = await self._run_here(node, stat_of)
         except Covered:
             if node is not self.table.root:
                 await self._refresh_link(node)
-                return
+                return True
             stat, share = await self.run(node, stat_of)
         except DfsfsError as error:
             if error.errno == errno.ENOENT:
-                raise self.gone(node) from error
+                if self.is_moved(node, name, asked):
+                    return False
+                if await self.others.still_have(node, *name):
+                    raise
+                if self.is_moved(node, name, asked):
+                    return False
+                raise self.gone(node, name) from error
             if self._unreached.note(node, error):
-                return
+                return True
             raise
-        self.accept(node, stat, share, changes)
+        return not self.is_moved(node, name, asked) and await self.accept(node, stat, share, asked)
 
-    def made(self, folder: Node, name: str, stat: FileStat) -> None:
-        """Takes note that a name was made in a folder. `stat` is what the server said of it at once.
-
-        The kernel asks for the folder's attributes after each name that is made in it. Its times are those at which the
-        new file was last changed, by the same server's clock, so that need not be asked.
-        """
-        before, expires = folder.stat, folder.expires
-        known = before is not None and expires > self.clock()
-        self.table.entry_changed(folder, name)
-        if known and before is not None:
-            moment = max(before.written, stat.changed)
-            folder.stat, folder.expires = replace(before, written=moment, changed=moment), expires
-
-    def accept(self, node: Node, stat: FileStat, share: UncPath, changes: int) -> None:
-        """Keeps what a server said of the node's place.
+    async def accept(self, node: Node, stat: FileStat, share: UncPath, asked: int) -> bool:
+        """Keeps what a server said of the node's place. Returns as `note` does.
 
         Raises:
             PosixError: ESTALE, it is not the node's file any more.
+            DfsfsError: the server was asked once more to be sure, and gave no answer.
         """
         if node.parent is not None and not node.is_link:
             if not self.table.same_file(node, stat, share):
-                raise self.gone(node)
-            node.share, node.file_id = share, stat.file_id
-        self.note(node, stat, changes)
+                if not await self._changes_ids(node, stat, share):
+                    raise self.gone(node, (node.parent, node.name))
+                self.distrust_ids(share)
+            node.share, node.file_id = share, self.table.id_of(stat, share)
+        return self.note(node, stat, asked)
 
-    def gone(self, node: Node) -> PosixError:
-        """Takes a node off the name by which it was asked for, as it has turned out to be gone or replaced."""
-        if node.parent is not None:
-            self._missed(node.parent, node.name)
+    def gone(self, node: Node, place: tuple[Node | None, str]) -> PosixError:
+        """Takes a node off the folder and name by which it was asked for, as that has turned out to be gone or another
+        file's.
+        """
+        folder, name = place
+        if folder is not None:
+            self.table.doubt_name(folder, name)
+            if folder.children.get(name) is node:
+                self._missed(folder, name)
         return PosixError(errno.ESTALE, f"{node.name} is gone, or is another file now")
 
     async def _refresh_link(self, link: Node) -> None:
-        assert link.anchor is not None
+        assert link.anchor is not None and link.parent is not None
         binding = link.anchor.junction.binding
-        changes = link.changes
+        if binding is None and not self.proofs.has(link):
+            try:
+                await self.run_in(link.parent, link.name, stat_of)
+            except Covered:
+                self.proofs.note(link)
+        asked = self.table.moment
         if binding is not None and binding.tree.alive:
             try:
                 path = binding.target.join(link.anchor.components)
-                self.note(link, await binding.tree.at(link.anchor.moment).stat(path), changes)
+                self.note(link, await binding.tree.at(link.anchor.moment).stat(path), asked)
                 return
             except DfsfsError:
                 pass  # whoever enters the link will hear of it
@@ -481,3 +487,14 @@ class Places:
 async def stat_of(attempt: Attempt) -> tuple[FileStat, UncPath]:
     """The operation that asks what is at a place, and on which share that is."""
     return await attempt.tree.stat(attempt.path), attempt.tree.volume
+
+
+def is_same_but_for_id(node: Node, stat: FileStat, share: UncPath) -> bool:
+    """Whether what a server says is that of the node's file but for its id."""
+    known = node.stat
+    if known is None or node.share != share or not node.file_id or node.file_id == stat.file_id:
+        return False
+    was, now = (
+        (each.kind, each.created, each.size, each.written, each.changed, each.attributes) for each in (known, stat)
+    )
+    return was == now

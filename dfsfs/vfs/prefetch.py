@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import stat as posix
 from collections import OrderedDict
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import trio
 
 from dfsfs.errors import DfsfsError
-from dfsfs.unc import fold_name
+from dfsfs.vfs.moving import is_within
 from dfsfs.vfs.nextfile import Walk
 
 if TYPE_CHECKING:
@@ -41,7 +42,8 @@ class _Fetch:
     binding: TargetBinding
     size: int
     asked: float
-    epoch: int
+    moment: int
+    """That of the mount's logical clock when it was asked for: see known.py."""
 
 
 class Prefetch:
@@ -63,9 +65,11 @@ class Prefetch:
                 self._give_up_old()
             self._filled = trio.Event()
 
-    async def take(self, node: Node) -> tuple[RemoteFile, TargetBinding, float] | None:
-        """The file as it was fetched, closed already, where from, and when it was asked for; None if it was not."""
-        fetch = self._pop((node.parent, fold_name(node.name))) if node.parent is not None else None
+    async def take(self, node: Node) -> tuple[RemoteFile, TargetBinding, float, int] | None:
+        """The file as it was fetched, closed already, where from, and the time and the moment at which it was asked
+        for; None if it was not.
+        """
+        fetch = self._pop((node.parent, node.name)) if node.parent is not None else None
         if fetch is None:
             return None
         if not self._is_good(fetch, node):
@@ -75,7 +79,21 @@ class Prefetch:
             remote = await fetch.pending.outcome()
         except DfsfsError:
             return None
-        return (remote, fetch.binding, fetch.asked) if self._is_good(fetch, node) else None
+        return (remote, fetch.binding, fetch.asked, fetch.moment) if self._is_good(fetch, node) else None
+
+    def drop(self, node: Node) -> bool:
+        """Gives up what is on its way under a file's name. Whether there was any: it is open there for a moment."""
+        fetch = self._pop((node.parent, node.name)) if node.parent is not None else None
+        if fetch is not None:
+            fetch.pending.abandon()
+        return fetch is not None
+
+    async def drop_within(self, folder: Node) -> None:
+        """Gives up what is on its way in a folder or below it, and waits until it is not open there any more."""
+        for key in [key for key in self._fetches if is_within(key[0], (folder,))]:
+            if (fetch := self._pop(key)) is not None:
+                with suppress(DfsfsError):
+                    await fetch.pending.outcome()
 
     def opened(self, node: Node) -> None:
         """A program has opened a file to read it: fetches those that it may open next."""
@@ -86,7 +104,7 @@ class Prefetch:
         walk = self._walk(folder)
         if walk is None:
             return
-        for entry in walk.opened(fold_name(node.name)):
+        for entry in walk.opened(node.name):
             if not self._start(folder, entry.name, entry.stat.size):
                 return
 
@@ -119,20 +137,20 @@ class Prefetch:
 
     def _start(self, folder: Node, name: str, size: int) -> bool:
         """Whether a file is on its way now."""
-        location, key = folder.location, (folder, fold_name(name))
+        location, key = folder.location, (folder, name)
         known = self._places.table.child(folder, name)
         if location is None or (binding := location.junction.binding) is None or not binding.tree.alive:
             return False
         if key in self._fetches or (known is not None and known.handles):
             return True
-        if self._size + size > BUDGET:
+        if self._size + size > BUDGET or self._places.moving.is_held(folder):
             return False
         path = binding.target.join((*location.components, name))
         try:
             pending = binding.tree.at(location.moment).start_fetch(path, HEAD)
         except DfsfsError:
             return False
-        self._fetches[key] = _Fetch(pending, binding, size, self._places.clock(), self._places.table.epoch)
+        self._fetches[key] = _Fetch(pending, binding, size, self._places.clock(), self._places.table.moment)
         self._size += size
         self._filled.set()
         return True
@@ -147,7 +165,10 @@ class Prefetch:
         """Whether a program that opens the file may be given what was fetched."""
         location = node.location
         leads_there = location is not None and location.junction.binding is fetch.binding
-        return leads_there and node.changes <= fetch.epoch and not self._is_old(fetch)
+        if not leads_there or node.parent is None or self._is_old(fetch):
+            return False
+        table = self._places.table
+        return not node.overtakes(fetch.moment) and not table.name_overtaken(node.parent, node.name, fetch.moment)
 
     def _is_old(self, fetch: _Fetch) -> bool:
         return self._places.clock() - fetch.asked >= self._places.lifetimes.files

@@ -1,8 +1,11 @@
-"""Who may be told what is known, in a mount of many users.
+"""Who may be told what is known, and who else was, in a mount of many users.
 
 Nodes, and what servers said of them, are the same for all users. But what a server has told one of them it may refuse
 another one. So each user is told only what a server has told them, too, not longer ago than attributes are believed; if
 not, the server is asked on their behalf.
+
+Whoever was told of a node by a server, however long ago, is a WITNESS: if another user is told that there is no such
+thing, that is not taken from the witnesses (others.py).
 
 Pure but for the caller (dfsfs/acting.py). In a mount with one login everybody may be told everything.
 """
@@ -19,8 +22,8 @@ if TYPE_CHECKING:
 
     from dfsfs.vfs.nodes import Node
 
-TIDY = 16
-"""Proofs of a node above which old ones are looked for."""
+WITNESSES = 16
+"""Witnesses of a node that are remembered: those who were told last."""
 
 
 class Proofs:
@@ -37,10 +40,11 @@ class Proofs:
         """A server has told the caller of a node."""
         if not self.needed:
             return
-        now = self._clock()
-        if node.proofs is None or len(node.proofs) > TIDY:
-            node.proofs = {uid: until for uid, until in (node.proofs or {}).items() if until > now}
-        node.proofs[caller().uid] = now + self._lifetime(node)
+        known = node.proofs = node.proofs if node.proofs is not None else {}
+        known.pop(caller().uid, None)
+        known[caller().uid] = self._clock() + self._lifetime(node)
+        if len(known) > WITNESSES:
+            del known[next(iter(known))]
 
     def has(self, node: Node) -> bool:
         """Whether the caller may be told what is known of a node."""
@@ -54,3 +58,9 @@ class Proofs:
             return False
         node.proofs.pop(caller().uid, None)
         return any(until > self._clock() for until in node.proofs.values())
+
+    def others(self, node: Node) -> tuple[int, ...]:
+        """The witnesses beside the caller, by their numbers, those who were told last first."""
+        if not self.needed or not node.proofs:
+            return ()
+        return tuple(uid for uid in reversed(node.proofs) if uid != caller().uid)

@@ -8,8 +8,10 @@ read only. In a snapshot there is no `.snapshots`.
 from __future__ import annotations
 
 import errno
+import math
 from typing import TYPE_CHECKING
 
+from dfsfs.acting import caller
 from dfsfs.errors import DfsfsError, PosixError
 from dfsfs.filetime import parse_token
 
@@ -79,10 +81,25 @@ class SnapshotListing:
 
     def __init__(self, node: Node, entries: list[tuple[bytes, Node]]) -> None:
         self.node = node
+        self.user = caller()
         self._entries = entries
+
+    async def begin(self) -> None:
+        """They were asked for already."""
+
+    def answer(self, offset: int) -> float:
+        """All that are wanted."""
+        return math.inf
+
+    def handed_on(self, offset: int) -> None:
+        """They are all here."""
 
     async def rewind(self) -> None:
         """The same snapshots for as long as the folder is open."""
+
+    def is_at_hand(self, index: int) -> bool:
+        """All are."""
+        return True
 
     async def entry(self, index: int) -> tuple[bytes, Node] | None:
         """Name and node at an index, or None behind the last one."""

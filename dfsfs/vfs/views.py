@@ -1,8 +1,9 @@
 """FolderView: what the last listing of a folder said, so that names in it need not be asked for one by one.
 
-A view answers for a name until it is too old: with its entry, or that there is none. What was changed here since the
-listing was asked for is unknown to it and has to be asked. A folder in which many names are asked for one after the
-other is worth a listing of its own: see `Demand`.
+A view answers for a name until it is too old: with its entry, or that there is none. Of a name that is not in it, but
+another spelling of it, it knows nothing: only the server can say whether the two are one. What was changed here since
+the listing was asked for has overtaken it (known.py), name by name. A folder in which many names are asked for one
+after the other is worth a listing of its own: see `Demand`.
 
 Pure: the time is an argument. Views hold at most MAX_ENTRIES entries together; the oldest go first.
 """
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from dfsfs.unc import fold_name
@@ -36,8 +37,8 @@ class Origin:
 
     share: UncPath
     """The share that their file ids belong to."""
-    epoch: int
-    """The node table's epoch when the listing was asked for."""
+    asked: int
+    """The moment at which the listing was asked for."""
     time: float
     """When they were received."""
     user: int = 0
@@ -46,20 +47,17 @@ class Origin:
 
 @dataclass(slots=True, eq=False)
 class FolderView:
-    """All entries of a folder, by folded name, as of its listing."""
+    """All entries of a folder, by their exact names, as of its listing."""
 
     origin: Origin
     entries: dict[str, DirEntry]
-    unknown: set[str] = field(default_factory=set)
-    """Folded names that were changed here since."""
+    _folded: set[str] | None = None
 
-    def knows(self, folded: str) -> bool:
-        """Whether the view can say what has this name, if anything."""
-        return folded not in self.unknown
-
-    def touched(self, folded: str) -> None:
-        """A name in the folder, or what has it, was changed here."""
-        self.unknown.add(folded)
+    def may_spell(self, name: str) -> bool:
+        """Whether a name that is not in the view may be another spelling of one that is."""
+        if self._folded is None:
+            self._folded = {fold_name(known) for known in self.entries}
+        return fold_name(name) in self._folded
 
 
 @dataclass(slots=True)
@@ -91,8 +89,6 @@ class Folder(Protocol):
     demand: Demand | None
 
     @property
-    def changes(self) -> int: ...
-    @property
     def detached(self) -> bool: ...
 
 
@@ -105,18 +101,13 @@ class Views:
         self._folders: OrderedDict[Folder, FolderView] = OrderedDict()
         self._size = 0
 
-    def keep(
-        self, folder: Folder, entries: Iterable[DirEntry], origin: Origin, unknown: set[str] | None = None
-    ) -> None:
-        """Takes a complete listing, unless the folder was changed here since it was asked for. If it is known which
-        names were changed, `unknown`, it is taken all the same.
-        """
+    def keep(self, folder: Folder, entries: Iterable[DirEntry], origin: Origin) -> None:
+        """Takes a complete listing."""
         self.drop(folder)
-        view = FolderView(origin, {fold_name(entry.name): entry for entry in entries}, unknown or set())
+        view = FolderView(origin, {entry.name: entry for entry in entries})
         if folder.demand is not None:
             folder.demand.size = len(view.entries)
-        overtaken = unknown is None and folder.changes > origin.epoch
-        if overtaken or len(view.entries) > self._limit or folder.detached:
+        if len(view.entries) > self._limit or folder.detached:
             return
         folder.view = self._folders[folder] = view
         self._size += len(view.entries)

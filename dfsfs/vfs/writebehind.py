@@ -103,6 +103,11 @@ class WriteBehind:
         """Whether something is not acknowledged yet."""
         return bool(self._gathered or self._sent)
 
+    @property
+    def failed(self) -> bool:
+        """Whether something was not written, and nobody has been told so yet."""
+        return self._error is not None
+
     def take_error(self) -> DfsfsError | None:
         """The error that was kept; it is forgotten."""
         error, self._error = self._error, None

@@ -30,7 +30,7 @@ from dfsfs.errors import DfsfsError, PosixError
 from dfsfs.smb.attributes import VALUE_MAX, VolumeFeatures
 from dfsfs.smb.eas import NAME_MAX
 from dfsfs.smb.eas import VALUE_MAX as EA_VALUE_MAX
-from dfsfs.smb.fscc import FileAttributes, encode_basic_information
+from dfsfs.smb.fscc import FileAttributes, encode_attributes
 from dfsfs.smb.sddl import to_sddl
 
 if TYPE_CHECKING:
@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from dfsfs.vfs.nodes import Node
     from dfsfs.vfs.places import Places
 
+XATTR_NAME_MAX = 255
+"""Bytes of the longest name (xattr(7))."""
 USER = b"user."
 STREAM = b"user.stream."
 OURS = b"user.dfsfs."
@@ -98,34 +100,41 @@ class Xattrs:
         if name.startswith(OURS):
             self._computed_for(name)
             raise PosixError(errno.EPERM, f"{name!r} can't be set")
+        with self._places.table.changing(node):
+            await self._set(node, name, value)
+
+    async def _set(self, node: Node, name: bytes, value: bytes) -> None:
         if name in (DOS_ATTRIBUTES, CIFS_DOS_ATTRIBUTES):
             await self._set_dos_attributes(node, name, value)
         elif name == CIFS_ACL:
-            await self._places.run(node, lambda attempt: attempt.tree.write_dacl(attempt.path, value))
+            await self._places.change_by_name(node, lambda attempt: attempt.tree.write_dacl(attempt.path, value))
         elif name.startswith(STREAM):
             stream = _stream_name(name)
-            await self._places.run(node, lambda attempt: attempt.tree.write_stream(attempt.path, stream, value))
+            await self._places.change_by_name(
+                node, lambda attempt: attempt.tree.write_stream(attempt.path, stream, value)
+            )
         else:
             ea = name.removeprefix(USER)
             if not value:
                 raise PosixError(errno.EINVAL, f"{name!r}: an empty value can't be kept over SMB")
             if len(ea) > NAME_MAX or len(value) > EA_VALUE_MAX:
                 raise PosixError(errno.E2BIG, f"{name!r} with {len(value)} bytes is more than SMB has room for")
-            await self._places.run(node, lambda attempt: attempt.tree.set_ea(attempt.path, ea, value))
-        self._places.table.changed(node)
+            await self._places.change_by_name(node, lambda attempt: attempt.tree.set_ea(attempt.path, ea, value))
 
     async def remove(self, node: Node, name: bytes) -> None:
         """Removes an attribute."""
         if is_foreign(name) or name.startswith(OURS) or name in (DOS_ATTRIBUTES, CIFS_DOS_ATTRIBUTES, CIFS_ACL):
             raise PosixError(errno.EOPNOTSUPP, f"{name!r} can't be removed")
         await self.get(node, name)
-        if name.startswith(STREAM):
-            stream = _stream_name(name)
-            await self._places.run(node, lambda attempt: attempt.tree.remove_stream(attempt.path, stream))
-        else:
-            ea = name.removeprefix(USER)
-            await self._places.run(node, lambda attempt: attempt.tree.set_ea(attempt.path, ea, b""))
-        self._places.table.changed(node)
+        with self._places.table.changing(node):
+            if name.startswith(STREAM):
+                stream = _stream_name(name)
+                await self._places.change_by_name(
+                    node, lambda attempt: attempt.tree.remove_stream(attempt.path, stream)
+                )
+            else:
+                ea = name.removeprefix(USER)
+                await self._places.change_by_name(node, lambda attempt: attempt.tree.set_ea(attempt.path, ea, b""))
 
     async def list(self, node: Node) -> list[bytes]:
         """The names of EAs and streams."""
@@ -138,7 +147,11 @@ class Xattrs:
             names = [USER + name for name in eas]
             if await tree.features() & VolumeFeatures.NAMED_STREAMS:
                 names += [STREAM + stream.encode("utf-8", "surrogatepass") for stream in await tree.list_streams(path)]
-            return names
+            usable = [name for name in names if is_usable(name)]
+            if len(usable) < len(names):
+                what = f"{len(names) - len(usable)} extended attributes or streams with names that no program can use"
+                tree.oddities.note(path, what, "they are left out")
+            return usable
 
         return await self._places.run(node, operation)
 
@@ -183,8 +196,8 @@ class Xattrs:
         before = await self._dos_attributes(node)
         if (attributes ^ before) & ~(_SETTABLE | FileAttributes.NORMAL):
             raise PosixError(errno.EINVAL, f"{attributes:#x} changes attributes other than {_SETTABLE:#x}")
-        info = encode_basic_information(None, None, None, None, attributes & _SETTABLE or FileAttributes.NORMAL)
-        await self._files.set_basic(node, info)
+        info = encode_attributes(attributes & _SETTABLE or FileAttributes.NORMAL)
+        await self._files.set_basic(node, info, sets_time=False)
 
     async def _sddl(self, node: Node) -> bytes:
         descriptor = await self._places.run(node, lambda attempt: attempt.tree.read_security(attempt.path))
@@ -236,6 +249,18 @@ class Xattrs:
             return self._computed[name.removeprefix(OURS)]
         except KeyError:
             raise PosixError(errno.ENODATA, f"dfsfs has no attribute {name!r}") from None
+
+
+def is_usable(name: bytes) -> bool:
+    """Whether a program that is told of an attribute of that name on a server can ask for it: one that copies all would
+    fail with the first that it can't.
+    """
+    if len(name) > XATTR_NAME_MAX or b"\0" in name or name == USER or name.startswith(OURS):
+        return False
+    try:
+        return not name.startswith(STREAM) or bool(_stream_name(name))
+    except PosixError:
+        return False
 
 
 def _stream_name(name: bytes) -> str:

@@ -1,0 +1,322 @@
+"""Hiding: making way for a removal or a replacement of what is still open, so that a crash at any moment loses nothing.
+
+What follows is each request that changes something, in its order, and what the server has after a crash behind it
+(ARCHITECTURE.md has the table of all operations).
+
+    unlink of an open file B       RENAME B -> X                    X, to be removed: what the program wanted
+    rename A over an open file B   LINK B -> X                      A, B, and B once more as X: nothing is lost
+                                   (CLOSE of our handles)           the same
+                                   RENAME A -> B, replacing         B is the new file, X the old one, to be removed
+    ... where there are no links   MKDIR K                          an empty folder that nobody is shown
+                                   RENAME B -> K/B                  B is missing: whoever finds K puts it back
+                                   RENAME A -> B, replacing         B is the new file; whoever finds K removes K/B
+                                   RENAME K/B -> X, RMDIR K         X, to be removed
+
+X and K are names of leftovers.py. A server refuses to replace a file that is open, so our handles are closed for the
+one request that replaces it (`Files.parked`) and opened again under X. Where the request fails, X is removed and they
+are opened again under B.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+from dfsfs.acting import caller
+from dfsfs.errors import DfsfsError, Disposition, PosixError
+from dfsfs.namespace.junction import Covered
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from dfsfs.namespace.junction import Attempt, Location
+    from dfsfs.smb.fscc import FileStat
+    from dfsfs.unc import UncPath
+    from dfsfs.vfs.files import Files
+    from dfsfs.vfs.nodes import Node
+    from dfsfs.vfs.places import Places
+
+log = logging.getLogger("dfsfs.vfs")
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Replacement:
+    """What another file or folder takes the place of, and how: `send` is the one request that does it, `note` takes
+    that into the table, `undo` takes it back.
+    """
+
+    parent: Node
+    name: str
+    victim: Node
+    node: Node
+    """What gets the name."""
+    send: Callable[[], Awaitable[None]]
+    note: Callable[[], None]
+    undo: Callable[[], Awaitable[None]]
+
+
+class Hiding:
+    """See the module's text. Names are wire names; a place is a folder and a name in it."""
+
+    def __init__(self, places: Places, files: Files) -> None:
+        self._places = places
+        self._files = files
+        self._table = places.table
+
+    # -- an open file that is removed ---------------------------------------------------------------------------------
+
+    async def hide(self, parent: Node, name: str, node: Node) -> bool:
+        """Renames an open file out of the way. Whether that worked."""
+        hidden = self._places.hidden.new_deleted()
+        try:
+            await self._files.hold_open(node)
+            await self.move(parent, name, node, parent, hidden)
+        except DfsfsError as error:
+            self._places.hidden.ended(hidden)
+            log.info("%s is open and can't be renamed out of the way: %s", name, error)
+            return False
+        except BaseException:
+            self._places.hidden.ended(hidden)
+            raise
+        await self._is_hidden(node, parent, hidden)
+        return True
+
+    async def _is_hidden(self, node: Node, parent: Node, hidden: str) -> None:
+        """From now on the last close removes the file; it may have been on its way all the time."""
+        node.hidden, node.remover = (parent, hidden), caller()
+        try:
+            await self._files.remove_hidden(node)
+        except DfsfsError as error:
+            log.info("%s is left until its folder is listed: %s", hidden, error)
+
+    # -- an open file that another takes the place of -----------------------------------------------------------------
+
+    async def replace(self, what: Replacement) -> None:
+        """Gives the name of an open file to another one.
+
+        Raises:
+            DfsfsError: what the request, or the way to it, came to. The file has its name then.
+        """
+        parent, name, victim = what.parent, what.name, what.victim
+        if victim.hidden is not None:
+            # It has a name for those who have it open: that of another one that was removed here.
+            async with self._files.parked(victim):
+                await what.send()
+                self._table.drop_name(parent, name)
+                what.note()
+            return
+        hidden = await self._link(parent, name, victim)
+        if hidden is None:
+            await self.replace_aside(what)
+            return
+        async with self._files.parked(victim):
+            try:
+                await what.send()
+            except DfsfsError as error:
+                if error.disposition is Disposition.RETURN:
+                    await self._remove_link(parent, hidden)
+                else:  # perhaps it was done, and then the old file has no other name
+                    self._places.hidden.ended(hidden)
+                raise
+            except BaseException:
+                self._places.hidden.ended(hidden)
+                raise
+            self._moved(victim, parent, name, hidden)
+            what.note()
+        victim.hidden, victim.remover = (parent, hidden), caller()
+        try:
+            await self._files.hold_open(victim)
+        except DfsfsError as error:
+            log.info("%s was replaced and can't be opened again under another name: %s", name, error)
+        await self._is_hidden(victim, parent, hidden)
+
+    async def _link(self, parent: Node, name: str, victim: Node) -> str | None:
+        """Gives a file a hidden name besides its own; None if that can't be had here."""
+        hidden = self._places.hidden.new_deleted()
+        destination = self._location(parent, hidden)
+
+        async def operation(attempt: Attempt) -> None:
+            target = attempt.binding.target.join(destination.components)
+            try:
+                await attempt.tree.link(attempt.path, target)
+            except DfsfsError as error:
+                if not attempt.repeated or error.errno != errno.EEXIST:
+                    raise
+
+        try:
+            await self.run_in(parent, name, operation)
+        except DfsfsError as error:
+            self._places.hidden.ended(hidden)
+            if error.disposition is not Disposition.RETURN or error.errno == errno.ENOENT:
+                raise
+            log.debug("%s gets no second name, so it will be set aside: %s", name, error)
+            return None
+        return hidden
+
+    async def _remove_link(self, parent: Node, hidden: str) -> None:
+        """After a failed replacement."""
+        try:
+            await self._places.run_in(parent, hidden, lambda attempt: attempt.tree.remove_file(attempt.path))
+        except DfsfsError as error:
+            log.info("%s is left until its folder is listed: %s", hidden, error)
+        finally:
+            self._places.hidden.ended(hidden)
+
+    def _moved(self, victim: Node, parent: Node, name: str, hidden: str) -> None:
+        """Takes note that the file is known by the hidden name only, while its handles still wait."""
+        if self._table.child(parent, name) is victim:
+            self._table.rename(parent, name, parent, hidden)
+        elif victim.detached and victim.stat is not None and victim.share is not None:
+            self._table.observe(parent, hidden, victim.stat, victim.share, exact=True)
+
+    # -- where there are no hard links, and for folders ---------------------------------------------------------------
+
+    async def replace_aside(self, what: Replacement) -> None:
+        """Sets a file or an empty folder aside, gives its name to another one, and removes it.
+
+        Raises:
+            DfsfsError: what the request, or the way to it, came to; ENOTEMPTY, the folder was not empty after all. The
+                file or folder has its name then, or gets it back from whoever lists the folder next.
+        """
+        parent, name, victim = what.parent, what.name, what.victim
+        aside, folder = await self._set_aside(parent, name, victim, what.node)
+        try:
+            await what.send()
+            if victim.is_directory:
+                await self._remove_aside(folder, what)
+        except DfsfsError:
+            await self._put_back(parent, name, victim, aside, folder)
+            raise
+        except BaseException:
+            self._places.hidden.ended(aside)  # whoever lists the folder next puts right what it finds
+            self._table.release(folder)
+            raise
+        what.note()
+        if not victim.is_directory:
+            await self._release_aside(parent, name, victim, folder)
+        await self._end_aside(parent, aside, folder)
+
+    async def _set_aside(self, parent: Node, name: str, victim: Node, node: Node) -> tuple[str, Node]:
+        """The hidden folder in which the file or folder is now."""
+        aside = self._places.hidden.new_kept(node.file_id or (node.stat.file_id if node.stat is not None else 0))
+
+        async def operation(attempt: Attempt) -> tuple[FileStat, UncPath]:
+            try:
+                stat = await attempt.tree.make_directory(attempt.path)
+            except DfsfsError as error:
+                if not attempt.repeated or error.errno != errno.EEXIST:
+                    raise
+                stat = await attempt.tree.stat(attempt.path)  # nobody else makes one of that name
+            return stat, attempt.tree.volume
+
+        try:
+            stat, share = await self.run_in(parent, aside, operation)
+        except BaseException:
+            self._places.hidden.ended(aside)
+            raise
+        folder = self._table.observe(parent, aside, stat, share, exact=True)
+        folder.stat = stat
+        self._table.hold(folder)
+        try:
+            await self._files.hold_open(victim)
+            await self.move(parent, name, victim, folder, name)
+        except BaseException:
+            await self._end_aside(parent, aside, folder)
+            raise
+        return aside, folder
+
+    async def _remove_aside(self, folder: Node, what: Replacement) -> None:
+        """Removes a folder whose place another one has taken."""
+        try:
+            await self._places.run_in(folder, what.name, lambda attempt: attempt.tree.remove_directory(attempt.path))
+        except DfsfsError:
+            await what.undo()
+            raise
+        self._table.remove_name(folder, what.name)
+
+    async def _release_aside(self, parent: Node, name: str, victim: Node, folder: Node) -> None:
+        """Makes a file that was replaced one that its last close removes. If that fails, it stays for a listing."""
+        hidden = self._places.hidden.new_deleted()
+        try:
+            await self.move(folder, name, victim, parent, hidden)
+        except DfsfsError as error:
+            self._places.hidden.ended(hidden)
+            log.info("%s was replaced, and stays aside until its folder is listed: %s", name, error)
+            return
+        await self._is_hidden(victim, parent, hidden)
+
+    async def _put_back(self, parent: Node, name: str, victim: Node, aside: str, folder: Node) -> None:
+        try:
+            await self.move(folder, name, victim, parent, name)
+        except DfsfsError as error:
+            log.warning("%s could not be put back after a failed rename, and will be later: %s", name, error)
+        await self._end_aside(parent, aside, folder)
+
+    async def _end_aside(self, parent: Node, aside: str, folder: Node) -> None:
+        """Removes the hidden folder, which is empty unless something has gone wrong."""
+        try:
+            await self._places.run_in(parent, aside, lambda attempt: attempt.tree.remove_directory(attempt.path))
+        except DfsfsError as error:
+            log.info("%s is left until its folder is listed: %s", aside, error)
+        else:
+            self._table.remove_name(parent, aside)
+        finally:
+            self._places.hidden.ended(aside)
+            self._table.release(folder)
+
+    # -- pieces -------------------------------------------------------------------------------------------------------
+
+    def _location(self, folder: Node, name: str) -> Location:
+        return self._places.location(folder).child(name)
+
+    async def run_in(self, parent: Node, name: str, operation: Callable[[Attempt], Awaitable[T]]) -> T:
+        """Raises: PosixError: EBUSY, the name is a DFS link."""
+        try:
+            return await self._places.run_in(parent, name, operation)
+        except Covered as link:
+            raise PosixError(errno.EBUSY, f"{link.prefix} is a DFS link") from None
+
+    async def move(self, old_parent: Node, old_name: str, node: Node, parent: Node, name: str) -> None:
+        """Gives something another name that nothing has, and takes note of it. Errors as in run_in."""
+        await self.send_rename(old_parent, old_name, self._location(parent, name), node, replace=False)
+        self.renamed(old_parent, old_name, node, parent, name)
+
+    async def send_rename(self, parent: Node, name: str, destination: Location, node: Node, *, replace: bool) -> None:
+        """One request that gives something another name. Errors as in run_in."""
+
+        async def operation(attempt: Attempt) -> None:
+            target = attempt.binding.target.join(destination.components)
+            rename = attempt.tree.rename_special if node.is_reparse_point else attempt.tree.rename
+            try:
+                await rename(attempt.path, target, replace=replace)
+            except DfsfsError as error:
+                if not attempt.repeated or error.errno not in (errno.ENOENT, errno.EEXIST):
+                    raise
+                if not await is_there(attempt, target, node):
+                    raise
+
+        await self.run_in(parent, name, operation)
+
+    def renamed(self, old_parent: Node, old_name: str, node: Node, parent: Node, name: str) -> None:
+        """Takes note of a rename that was carried out."""
+        table = self._table
+        if table.child(old_parent, old_name) is node:
+            table.rename(old_parent, old_name, parent, name)
+        elif table.child(parent, name) is not node:
+            # The name was taken for another file's in the meantime. So is what was known under its new name.
+            table.drop_name(parent, name)
+
+
+async def is_there(attempt: Attempt, target: UncPath, node: Node) -> bool:
+    """Whether a lost rename has been carried out: the file is at its new name, by the id that the server gave it."""
+    try:
+        stat = await attempt.tree.stat(target)
+    except DfsfsError as error:
+        if error.errno == errno.ENOENT:
+            return False
+        raise
+    return bool(node.file_id) and node.share == attempt.tree.volume and stat.file_id == node.file_id
