@@ -7,7 +7,6 @@ are in it, names and contents of files are not.
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import re
@@ -19,15 +18,19 @@ from typing import TYPE_CHECKING, Any
 
 from dfsfs.cli.command import Command, Parser
 from dfsfs.cli.messages import SUCCESS, SYSTEM_ERROR, MountError
+from dfsfs.cli.output import json_text, show, show_json
 from dfsfs.cli.versions import versions
 from dfsfs.config import without_secrets
-from dfsfs.control.client import ask
+from dfsfs.control.answers import CachedReferral, Domains, Status
+from dfsfs.control.client import AT_ONCE, Patience, ask_with
 from dfsfs.control.places import our_mounts
 from dfsfs.control.protocol import ControlError
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
+
+    from dfsfs.control.places import MountEntry
 
 MESSAGES = 500
 """Lines of the journal."""
@@ -47,21 +50,22 @@ def _parser() -> Parser:
 
 def _run(arguments: argparse.Namespace, _: Sequence[str]) -> int:
     path = Path(arguments.output or time.strftime("dfsfs-bugreport-%Y%m%d-%H%M%S.json"))
-    text = json.dumps(collect(), indent=2, ensure_ascii=False) + "\n"
+    report = collect()
     try:
         if str(path) == "-":
-            print(text, end="")
+            show_json(report)
             return SUCCESS
         with open(path, "x", encoding="utf-8", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
-            file.write(text)
+            file.write(json_text(report) + "\n")
     except OSError as error:
         raise MountError(SYSTEM_ERROR, f"{path} can't be written: {error.strerror}") from None
-    print(f"written to {path}; it names servers, shares and users, so look through it before you send it")
+    show([f"written to {path}; it names servers, shares and users, so look through it before you send it"])
     return SUCCESS
 
 
 def collect() -> dict[str, Any]:
     """The report."""
+    patience = Patience(AT_ONCE)
     return {
         "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "versions": versions(),
@@ -75,7 +79,7 @@ def collect() -> dict[str, Any]:
             "fuse.conf": _read("/etc/fuse.conf"),
         },
         "fstab": [clean_fstab(line) for line in (_read("/etc/fstab") or "").splitlines() if _FSTAB_TYPES.search(line)],
-        "mounts": [_mount(entry) for entry in our_mounts()],
+        "mounts": [_mount(entry, patience) for entry in our_mounts()],
         "messages": _messages(),
     }
 
@@ -89,11 +93,18 @@ def clean_fstab(line: str) -> str:
     return "".join(fields)
 
 
-def _mount(entry: Any) -> dict[str, Any]:
+_ASKED: tuple[tuple[str, Any], ...] = (
+    ("status", Status),
+    ("cache.show", tuple[CachedReferral, ...]),
+    ("domain.show", Domains),
+)
+
+
+def _mount(entry: MountEntry, patience: Patience) -> dict[str, Any]:
     about: dict[str, Any] = {"path": entry.mountpoint, "unc": entry.source, "owner": entry.owner}
-    for command in ("status", "cache.show", "domain.show"):
+    for command, kind in _ASKED:
         try:
-            about[command] = ask(entry, command)
+            about[command] = ask_with(patience, kind, entry, command).raw
         except ControlError as error:
             about[command] = f"no answer: {error}"
     return about

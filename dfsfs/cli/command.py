@@ -11,18 +11,20 @@ docs/json.md describes. Whatever fails is one line on stderr and an exit code:
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 import textwrap
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
-from dfsfs.cli.messages import INTERRUPTED, MOUNT_FAILURE, USAGE, MountError, one_line
+from dfsfs.cli.messages import INTERRUPTED, MOUNT_FAILURE, USAGE, MountError
+from dfsfs.cli.output import complain, hang_up, joined, show
 from dfsfs.config import ConfigError
 from dfsfs.control.protocol import WRONG, ControlError
+from dfsfs.printable import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from _typeshed import SupportsWrite
 
 WIDTH = 100
 """Characters of a line of help."""
@@ -44,7 +46,11 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raises ConfigError."""
-        raise ConfigError(f"{message}; {self.format_usage().strip()}")
+        raise ConfigError(f"{message}; {joined(self.format_usage())}")
+
+    def print_help(self, file: SupportsWrite[str] | None = None) -> None:
+        """Shows the help, as everything is shown."""
+        show(self.format_help().splitlines())
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +70,11 @@ class Command:
         except MountError as error:
             return fail(error.verdict.text, error.verdict.code)
         except ControlError as error:
-            return fail(str(error), USAGE if error.code == WRONG else MOUNT_FAILURE)
+            return fail(str(error), code_of(error))
         except KeyboardInterrupt:
             return fail("interrupted", INTERRUPTED)
         except BrokenPipeError:
-            sys.stderr.close()  # or else Python complains of what is left to flush
+            hang_up()
             return MOUNT_FAILURE
         except SystemExit as end:  # argparse, after --help
             return end.code if isinstance(end.code, int) else USAGE
@@ -76,13 +82,18 @@ class Command:
 
 def fail(text: str, code: int) -> int:
     """Says what went wrong, in one line."""
-    print(f"dfsfs: {one_line(text)}", file=sys.stderr)
+    complain("dfsfs", text)
     return code
+
+
+def code_of(error: ControlError) -> int:
+    """The exit code for a mount that has not done what it was asked for."""
+    return USAGE if error.code == WRONG else MOUNT_FAILURE
 
 
 def warn(text: str) -> None:
     """Says something that is no failure."""
-    print(f"dfsfs: warning: {one_line(text)}", file=sys.stderr)
+    complain("dfsfs: warning", text)
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:
@@ -104,11 +115,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def add_mount(parser: argparse.ArgumentParser) -> None:
     """The option --mount of commands for a running mount."""
     parser.add_argument("--mount", metavar="PATH", help="the mount to ask; without, the only one that there is")
-
-
-def print_json(result: Any) -> None:
-    """Writes a result as --json has it."""
-    print(json.dumps(result, indent=2, ensure_ascii=False))
 
 
 def shown_time(seconds: float) -> str:
@@ -134,9 +140,9 @@ def shown_size(size: float) -> str:
     return f"{size:.1f} TiB"
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, indent: str = "") -> str:
+def table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, indent: str = "") -> list[str]:
     """Rows under headings, each column as wide as it has to be; nothing is cut. Numbers stand to the right."""
-    texts = [[one_line(str(cell)) for cell in row] for row in rows]
+    texts = [[printable(str(cell)) for cell in row] for row in rows]
     widths = [max(len(row[index]) for row in [list(columns), *texts]) for index in range(len(columns))]
     right = [bool(rows) and all(isinstance(row[index], int | float) for row in rows) for index in range(len(columns))]
 
@@ -147,4 +153,4 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, indent: s
         )
         return (indent + "  ".join(padded)).rstrip()
 
-    return "\n".join([line(columns), *map(line, texts)])
+    return [line(columns), *map(line, texts)]

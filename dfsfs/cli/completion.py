@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from dfsfs.cli.command import Command, Parser
 from dfsfs.cli.messages import SUCCESS
+from dfsfs.cli.output import show
 from dfsfs.config.table import GROUPS, Policy
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def completion_command(commands: Callable[[], Sequence[Command]]) -> Command:
     """The command, which completes the words of these commands."""
 
     def run(arguments: argparse.Namespace, _: Sequence[str]) -> int:
-        print(script(arguments.shell, commands()), end="")
+        show(script(arguments.shell, commands()).splitlines())
         return SUCCESS
 
     return Command("completion", _parser, run)

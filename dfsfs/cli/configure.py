@@ -9,6 +9,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from dfsfs.cli import secrets
+from dfsfs.cli.output import ask_hidden
 from dfsfs.config import ConfigError, Mounter, make_config, without_secrets
 
 if TYPE_CHECKING:
@@ -71,12 +72,4 @@ def login_name() -> str:
 
 def terminal() -> Callable[[str], str] | None:
     """Asks for a password; None where there is nobody to ask."""
-    if not sys.stdin or not sys.stdin.isatty():
-        return None
-
-    def ask(question: str) -> str:
-        import getpass
-
-        return getpass.getpass(question)
-
-    return ask
+    return ask_hidden if sys.stdin and sys.stdin.isatty() else None

@@ -12,7 +12,6 @@ import errno
 import hashlib
 import os
 import stat as posix
-import sys
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +20,10 @@ from typing import TYPE_CHECKING
 from dfsfs.cli import transfer
 from dfsfs.cli.command import Command, Parser, add_options, fail
 from dfsfs.cli.messages import INTERRUPTED, SUCCESS
+from dfsfs.cli.output import is_watched
 from dfsfs.cli.remote import config_for, options_hidden, run
 from dfsfs.config import ConfigError, parse_unc
+from dfsfs.control.places import is_ours
 from dfsfs.unc import is_unc
 
 if TYPE_CHECKING:
@@ -136,22 +137,13 @@ def _run_remote(arguments: argparse.Namespace, words: Sequence[str]) -> int:
 
 def _copy_and_show(source: Path, target: Path, options: Options) -> None:
     size = source.stat().st_size
-    if options.quiet or size < SHOWN_FROM or not sys.stderr.isatty():
+    if options.quiet or size < SHOWN_FROM or not is_watched():
         copy(source, target, options)
         return
-    from rich import progress  # only a terminal needs it
-    from rich.console import Console
+    from dfsfs.cli.progress import of_bytes  # takes long to import, and only a terminal needs it
 
-    columns = (
-        progress.TextColumn("{task.description}"),
-        progress.BarColumn(),
-        progress.DownloadColumn(binary_units=True),
-        progress.TransferSpeedColumn(),
-        progress.TimeRemainingColumn(),
-    )
-    with progress.Progress(*columns, console=Console(stderr=True)) as shown:
-        task = shown.add_task(source.name, total=size)
-        copy(source, target, options, lambda done: shown.update(task, completed=done))
+    with of_bytes(source.name, size) as report:
+        copy(source, target, options, report)
 
 
 def copy(source: Path, target: Path, options: Options | None = None, report: Report = lambda done: None) -> None:
@@ -173,8 +165,9 @@ def copy(source: Path, target: Path, options: Options | None = None, report: Rep
             if target.is_dir():
                 raise CopyError(f"{target} is a folder")
         part = _part_of(target, before)
-        begin = _begin(part, before.st_size) if options.resume else 0
-        writer = stack.enter_context(part.open("r+b" if begin else "wb", buffering=0))
+        left = _open_left(part) if options.resume else None
+        writer = stack.enter_context(open(_make(part) if left is None else left, "r+b", buffering=0))
+        begin = _begin(writer.fileno(), before.st_size)
         _copy_data(reader.fileno(), writer.fileno(), begin, before, report)
         os.fsync(writer.fileno())
         if os.fstat(writer.fileno()).st_size != before.st_size:
@@ -183,8 +176,8 @@ def copy(source: Path, target: Path, options: Options | None = None, report: Rep
         if (now.st_size, now.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
             part.unlink()
             raise CopyError(f"{source} has changed while it was copied")
-    if options.preserve:
-        os.utime(part, ns=(before.st_atime_ns, before.st_mtime_ns))
+        if options.preserve:
+            os.utime(writer.fileno(), ns=(before.st_atime_ns, before.st_mtime_ns))
     part.rename(target)
 
 
@@ -194,13 +187,48 @@ def _part_of(target: Path, source: os.stat_result) -> Path:
     return target.with_name(f".{target.name[:200]}.{hashlib.blake2b(version.encode(), digest_size=6).hexdigest()}.part")
 
 
-def _begin(part: Path, size: int) -> int:
-    """Where to go on. What was last written may not have arrived whole."""
+def _make(part: Path) -> int:
+    """A descriptor of a new file to write to. Everybody can work out its name, so what is there may be a link that
+    somebody else has laid: it is removed, and never written to. Raises OSError.
+    """
+    with suppress(FileNotFoundError):
+        os.unlink(part)
+    return os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+
+
+def _open_left(part: Path) -> int | None:
+    """A descriptor of what an interrupted copy has left; None if there is nothing.
+
+    Raises:
+        CopyError: it may be somebody else's.
+        OSError: as open(2) says it.
+    """
+    refusal = CopyError(f"{part} is not what an interrupted copy leaves; remove it, or copy without --continue")
     try:
-        there = part.stat().st_size
+        # Or else a pipe would wait for its other end.
+        found = os.open(part, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
+        return None
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise refusal from None
+        raise
+    about = os.fstat(found)
+    # On a mount of ours st_uid is what its options say, and the server alone knows whose a file is.
+    owned = about.st_uid == os.geteuid() or is_ours(about.st_dev)
+    if not posix.S_ISREG(about.st_mode) or about.st_nlink != 1 or not owned:
+        os.close(found)
+        raise refusal
+    return found
+
+
+def _begin(part: int, size: int) -> int:
+    """Where to go on; 0 in an empty file. What was last written may not have arrived whole."""
+    there = os.fstat(part).st_size
+    if there > size:
+        os.ftruncate(part, 0)
         return 0
-    return max(0, min(there, size) - STEP) // STEP * STEP
+    return max(0, there - STEP) // STEP * STEP
 
 
 def _copy_data(reader: int, writer: int, begin: int, source: os.stat_result, report: Report) -> None:

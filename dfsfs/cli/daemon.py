@@ -21,11 +21,11 @@ import logging
 import os
 import select
 import signal
-import sys
 import time
 from typing import TYPE_CHECKING, NoReturn
 
 from dfsfs.cli.messages import INTERRUPTED, MOUNT_FAILURE, SUCCESS, SYSTEM_ERROR, Verdict
+from dfsfs.cli.output import flush
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -47,8 +47,7 @@ def run_in_background(serve: Serve, *, timeout: float, grace: float = GRACE) -> 
     """Runs `serve` in a child process; returns as soon as that is ready or has failed. Times in seconds."""
     reader, writer = os.pipe()
     # What is left in these buffers would come out twice.
-    sys.stdout.flush()
-    sys.stderr.flush()
+    flush()
     with _signals_interrupt():
         child = os.fork()
         if child == 0:

@@ -8,15 +8,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from dfsfs.cli.command import Command, Parser, add_json, add_options, fail, print_json, shown_time, table
-from dfsfs.cli.messages import MOUNT_FAILURE, SUCCESS, describe, one_line
+from dfsfs.cli.command import Command, Parser, add_json, add_options, fail, shown_time, table
+from dfsfs.cli.messages import MOUNT_FAILURE, SUCCESS, describe
+from dfsfs.cli.output import show, show_json
 from dfsfs.cli.remote import Remote, config_for, options_hidden, run
-from dfsfs.control.client import ask, mount_at
+from dfsfs.control.answers import Explanation
+from dfsfs.control.client import Answer, ask, mount_at
+from dfsfs.control.shapes import shaped
 from dfsfs.unc import is_unc
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
+
+    from dfsfs.control.answers import Roots, TriedTarget
 
 
 def _parser() -> Parser:
@@ -38,16 +43,18 @@ def _parser() -> Parser:
 def _run(arguments: argparse.Namespace, words: Sequence[str]) -> int:
     if is_unc(arguments.path):
         options_hidden(arguments, ["explain", *words])
-        found = run(config_for(arguments.path, arguments), lambda remote: _explain(remote, arguments.all_roots))
+        told = run(config_for(arguments.path, arguments), lambda remote: _explain(remote, arguments.all_roots))
+        found = Answer(shaped(Explanation, told), told)
     else:
         entry, path = mount_at(arguments.path)
         extra = {"all_roots": "yes"} if arguments.all_roots else {}
-        found = ask(entry, "explain", path=path or ".", **extra)
+        found = ask(Explanation, entry, "explain", path=path or ".", **extra)
+    problem = found.said.problem
     if arguments.json:
-        print_json(found)
-        return MOUNT_FAILURE if found["problem"] else SUCCESS
-    print(explanation_text(found))
-    return fail(f"{found['path']}: {found['problem']}", MOUNT_FAILURE) if found["problem"] else SUCCESS
+        show_json(found.raw)
+        return MOUNT_FAILURE if problem else SUCCESS
+    show(explanation_lines(found.said))
+    return fail(f"{found.said.path}: {problem}", MOUNT_FAILURE) if problem else SUCCESS
 
 
 async def _explain(remote: Remote, all_roots: bool) -> dict[str, Any]:
@@ -64,48 +71,41 @@ async def _explain(remote: Remote, all_roots: bool) -> dict[str, Any]:
     return told
 
 
-def explanation_text(found: dict[str, Any]) -> str:
+def explanation_lines(found: Explanation) -> list[str]:
     """An explanation for people."""
-    lines = [
-        f"{number:3}  {step['seconds'] * 1000:7.1f} ms  {one_line(step['text'])}"
-        for number, step in enumerate(found["steps"], 1)
-    ]
+    lines = [f"{number:3}  {step.seconds * 1000:7.1f} ms  {step.text}" for number, step in enumerate(found.steps, 1)]
     lines += [""] if lines else []
-    lines.append(f"{found['path']} {'can not be used' if found['problem'] else 'is a ' + found['kind']}")
-    if found["link"] is not None:
-        left = f"; its referral is good for {shown_time(found['seconds_left'])}" if found["seconds_left"] else ""
-        lines.append(f"It is in {found['link']}{left}. The targets, in the order in which they are tried:")
-        lines += [_target_text(target) for target in found["targets"]]
-    if "all_roots" in found:
-        lines += ["", _roots_text(found["all_roots"])]
-    return "\n".join(lines)
+    lines.append(f"{found.path} {'can not be used' if found.problem else f'is a {found.kind}'}")
+    if found.link is not None:
+        left = f"; its referral is good for {shown_time(found.seconds_left)}" if found.seconds_left else ""
+        lines.append(f"It is in {found.link}{left}. The targets, in the order in which they are tried:")
+        lines += map(_target_line, found.targets)
+    if found.all_roots is not None:
+        lines += ["", *_roots_lines(found.all_roots)]
+    return lines
 
 
-def _target_text(target: dict[str, Any]) -> str:
-    mark = "*" if target["in_use"] else " "
-    if target["problem"]:
-        return f"  {mark} {target['path']}: {target['problem']}"
-    session = target["session"]
-    parts = [f"answers in {shown_time(target['seconds'])}", target["remark"]]
+def _target_line(target: TriedTarget) -> str:
+    mark = "*" if target.in_use else " "
+    if target.problem or target.seconds is None:
+        return f"  {mark} {target.path}: {target.problem or 'no answer'}"
+    session = target.session
+    parts = [f"answers in {shown_time(target.seconds)}", target.remark]
     if session is not None:
-        how = session["encryption"] or f"signed with {session['signing']}"
-        login = f"{session['authentication']} as {session['user']}"
-        login += f", ticket for {session['spn']}" if session["spn"] else ""
-        parts += [f"SMB {session['dialect']} at {session['address']}, {how}", login]
-    return f"  {mark} {target['path']}: {'; '.join(parts)}"
+        how = session.encryption or f"signed with {session.signing}"
+        login = f"{session.authentication} as {session.user}"
+        login += f", ticket for {session.spn}" if session.spn else ""
+        parts += [f"SMB {session.dialect} at {session.address}, {how}", login]
+    return f"  {mark} {target.path}: {'; '.join(parts)}"
 
 
-def _roots_text(found: dict[str, Any]) -> str:
+def _roots_lines(found: Roots) -> list[str]:
     rows = [
-        (
-            row["host"],
-            row["problem"] or ", ".join(row["targets"]) or "no target",
-            "-" if row["ttl"] is None else row["ttl"],
-        )
-        for row in found["roots"]
+        (root.host, root.problem or ", ".join(root.targets) or "no target", "-" if root.ttl is None else root.ttl)
+        for root in found.roots
     ]
-    verdict = "They differ." if found["differ"] else "They say the same."
-    return table(["NAMESPACE SERVER", "SAYS", "TTL"], rows) + f"\n{verdict if len(rows) > 1 else 'There is no other.'}"
+    verdict = "They differ." if found.differ else "They say the same."
+    return [*table(["NAMESPACE SERVER", "SAYS", "TTL"], rows), verdict if len(rows) > 1 else "There is no other."]
 
 
 EXPLAIN = Command("explain", _parser, _run)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from dfsfs.cli.command import Command, Parser, add_json, add_options, print_json, shown_size
-from dfsfs.cli.messages import MOUNT_FAILURE, SUCCESS, USAGE, MountError, one_line
+from dfsfs.cli.command import Command, Parser, add_json, add_options, shown_size
+from dfsfs.cli.messages import MOUNT_FAILURE, SUCCESS, USAGE, MountError
+from dfsfs.cli.output import flush, show, show_json, write_data
 from dfsfs.cli.remote import Remote, config_for, options_hidden, run
+from dfsfs.printable import printable_name
 
 if TYPE_CHECKING:
     import argparse
@@ -26,7 +27,12 @@ PIECE = 8 * 1024 * 1024
 
 
 def _ls_parser() -> Parser:
-    parser = Parser("ls", "lists a folder of a namespace without mounting it")
+    parser = Parser(
+        "ls",
+        "lists a folder of a namespace without mounting it",
+        about="Lists a folder of a namespace without mounting it. A line is a name; control characters and backslashes "
+        "in names are escaped as by ls -b, with \\x1b for a number.",
+    )
     parser.add_argument("path", metavar="//SERVER/NAMESPACE[/FOLDER...]")
     parser.add_argument("-l", "--long", action="store_true", help="show sizes and times too")
     add_options(parser)
@@ -38,17 +44,20 @@ def _ls(arguments: argparse.Namespace, words: Sequence[str]) -> int:
     options_hidden(arguments, ["ls", *words])
     rows = run(config_for(arguments.path, arguments), _list)
     if arguments.json:
-        print_json(rows)
+        show_json(rows)
         return SUCCESS
-    for row in rows:
-        name = one_line(row["name"]) + {"folder": "/", "link": "/", "special": "@"}.get(row["kind"], "")
-        if arguments.long:
-            changed = time.strftime("%Y-%m-%d %H:%M", time.localtime(row["modified"]))
-            size = shown_size(row["size"]) if row["kind"] == "file" else row["kind"]
-            print(f"{size:>10}  {changed}  {name}")
-        else:
-            print(name)
+    show(_line(row, long=arguments.long) for row in rows)
     return SUCCESS
+
+
+def _line(row: dict[str, Any], *, long: bool) -> str:
+    """An entry of a folder, for people and for programs that read names: escapes as in `ls -b`."""
+    name = printable_name(row["name"]) + {"folder": "/", "link": "/", "special": "@"}.get(row["kind"], "")
+    if not long:
+        return name
+    changed = time.strftime("%Y-%m-%d %H:%M", time.localtime(row["modified"]))
+    size = shown_size(row["size"]) if row["kind"] == "file" else row["kind"]
+    return f"{size:>10}  {changed}  {name}"
 
 
 async def _list(remote: Remote) -> list[dict[str, Any]]:
@@ -84,7 +93,7 @@ def _cat_parser() -> Parser:
 def _cat(arguments: argparse.Namespace, words: Sequence[str]) -> int:
     options_hidden(arguments, ["cat", *words])
     run(config_for(arguments.path, arguments), _write_out)
-    sys.stdout.buffer.flush()
+    flush()
     return SUCCESS
 
 
@@ -95,7 +104,7 @@ async def _write_out(remote: Remote) -> None:
     if stat.is_directory:
         raise MountError(USAGE, f"{remote.config.unc} is a folder; see dfsfs ls")
     async for piece in pieces_of(remote.namespace, location):
-        await trio.to_thread.run_sync(sys.stdout.buffer.write, piece)
+        await trio.to_thread.run_sync(write_data, piece)
 
 
 async def pieces_of(namespace: Namespace, location: Location) -> AsyncIterator[Buffer]:

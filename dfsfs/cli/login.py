@@ -7,20 +7,30 @@ password shows when the mount is used.
 from __future__ import annotations
 
 import os
+import time
+from contextlib import suppress
+from threading import Thread
 from typing import TYPE_CHECKING
 
 from dfsfs.cli.command import Command, Parser, warn
 from dfsfs.cli.configure import login_name, terminal
 from dfsfs.cli.messages import SUCCESS, SYSTEM_ERROR, MountError
+from dfsfs.cli.output import show
 from dfsfs.cli.secrets import Surroundings, obtain_credentials
 from dfsfs.config import ConfigError, split_username
 from dfsfs.config.model import ParsedOptions
+from dfsfs.control.places import LOGOUT_XATTR, our_mounts
 from dfsfs.errors import DfsfsError
 from dfsfs.smb import keyring
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
+
+
+ANSWERING = 10.0
+"""Seconds that mounts get to end sessions."""
+LATER = "sessions there end when they were not used for ten minutes"
 
 
 def _login_parser() -> Parser:
@@ -46,7 +56,7 @@ def _login(arguments: argparse.Namespace, _: Sequence[str]) -> int:
         keyring.store(place, credentials)
     except DfsfsError as error:
         raise MountError(SYSTEM_ERROR, str(error)) from None
-    print(f"dfsfs: the login of {credentials.principal} for //{place} is kept")
+    show([f"dfsfs: the login of {credentials.principal} for //{place} is kept"])
     return SUCCESS
 
 
@@ -54,8 +64,8 @@ def _logout_parser() -> Parser:
     parser = Parser(
         "logout",
         "forgets what login has kept",
-        about="Forgets what `dfsfs login` has kept. Sessions that are there end when they were not used for ten "
-        "minutes.",
+        about="Forgets what `dfsfs login` has kept, and ends the sessions that were made with it: files that are open "
+        "can't be used any more.",
     )
     parser.add_argument("place", metavar="//DOMAIN-OR-SERVER")
     return parser
@@ -68,7 +78,31 @@ def _logout(arguments: argparse.Namespace, _: Sequence[str]) -> int:
             raise ConfigError(f"no login for //{place} is kept")
     except DfsfsError as error:
         raise MountError(SYSTEM_ERROR, str(error)) from None
+    _end_sessions()
     return SUCCESS
+
+
+def _end_sessions() -> None:
+    """Has all mounts end the sessions of this user that were made with what is gone now."""
+    try:
+        found = {entry.mountpoint for entry in our_mounts()}
+    except OSError as error:
+        warn(f"/proc/self/mountinfo can't be read: {error.strerror}; {LATER}")
+        return
+    # A mount that does not answer holds who asks it, and must not hold this program.
+    asking = {mountpoint: Thread(target=_end_session, args=(mountpoint,), daemon=True) for mountpoint in found}
+    for thread in asking.values():
+        thread.start()
+    deadline = time.monotonic() + ANSWERING
+    for mountpoint, thread in asking.items():
+        thread.join(max(0.0, deadline - time.monotonic()))
+        if thread.is_alive():
+            warn(f"the mount on {mountpoint} does not answer; {LATER}")
+
+
+def _end_session(mountpoint: str) -> None:
+    with suppress(OSError):  # not for many users, or not for this one
+        os.getxattr(mountpoint, LOGOUT_XATTR)
 
 
 def _place(text: str) -> str:

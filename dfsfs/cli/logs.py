@@ -3,6 +3,9 @@
 The journal gets its own protocol (systemd.io/JOURNAL_NATIVE_PROTOCOL), so that messages can be found by what they are
 about: `journalctl DFSFS_MOUNT=/mnt/public`, DFSFS_PATH=, DFSFS_TARGET=, DFSFS_STATUS=. A message that repeats within
 FOLDED seconds is said once, and how often it came with the next one.
+
+Names of files and what servers say are in messages, so each is made printable, in one line. What has lines of its own,
+tracebacks and the attribute `dfsfs_details` of a record, follows in lines that are set in.
 """
 
 from __future__ import annotations
@@ -12,15 +15,16 @@ import logging.handlers
 import os
 import socket
 import struct
-import sys
 import time
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
-from dfsfs.cli.messages import one_line
+from dfsfs.cli.output import StderrHandler
+from dfsfs.printable import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import TracebackType
 
 SYSLOG = "/dev/log"
 JOURNAL = "/run/systemd/journal/socket"
@@ -34,6 +38,30 @@ FIELDS = ("path", "target", "status")
 _PRIORITIES = ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6))
 _DATAGRAM = 64 * 1024
 """Bytes of a message that a datagram surely has room for."""
+
+
+class Printable(logging.Formatter):
+    """See the module's text."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The message, and the lines that belong to it."""
+        details = getattr(record, "dfsfs_details", None)
+        return "\n".join([super().format(record), *([] if details is None else [_set_in(str(details))])])
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        """The message alone."""
+        return printable(super().formatMessage(record))
+
+    def formatException(
+        self,
+        ei: tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None],
+    ) -> str:
+        """A traceback; in it may be what an exception says."""
+        return _set_in(super().formatException(ei))
+
+
+def _set_in(text: str) -> str:
+    return "\n".join(f"    {printable(line)}" for line in text.split("\n"))
 
 
 class Folding(logging.Filter):
@@ -68,6 +96,7 @@ class JournalHandler(logging.Handler):
     def __init__(self, address: str = JOURNAL, fields: dict[str, str] | None = None) -> None:
         super().__init__()
         self._fields = fields or {}
+        self.setFormatter(Printable())
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
         try:
             self._socket.connect(address)
@@ -91,12 +120,12 @@ class JournalHandler(logging.Handler):
             "PRIORITY": str(priority),
             "SYSLOG_IDENTIFIER": IDENTIFIER,
             "DFSFS_PART": record.name,
-            **self._fields,
+            **{name: printable(value) for name, value in self._fields.items()},
         }
         for name in FIELDS:
             value = getattr(record, f"dfsfs_{name}", None)
             if value is not None:
-                fields[f"DFSFS_{name.upper()}"] = str(value)[:4096]
+                fields[f"DFSFS_{name.upper()}"] = printable(str(value))[:4096]
         return b"".join(_field(name, value) for name, value in fields.items())
 
     def close(self) -> None:
@@ -106,7 +135,7 @@ class JournalHandler(logging.Handler):
 
 
 def _field(name: str, value: str) -> bytes:
-    data = value.encode("utf-8", "backslashreplace")
+    data = value.encode()
     if b"\n" in data:
         return name.encode() + b"\n" + struct.pack("<Q", len(data)) + data + b"\n"
     return name.encode() + b"=" + data + b"\n"
@@ -114,8 +143,8 @@ def _field(name: str, value: str) -> bytes:
 
 def log_to_stderr(*, level: int) -> None:
     """For a mount in front, and in the background for the time until it is ready."""
-    handler: logging.Handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handler = StderrHandler()
+    handler.setFormatter(Printable("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     _use(handler, level)
 
 
@@ -139,9 +168,12 @@ def _syslog(address: str) -> logging.Handler:
     return handler
 
 
-class _OneLine(logging.Formatter):
+class _OneLine(Printable):
+    """For syslog, where a line is all that there is."""
+
     def format(self, record: logging.LogRecord) -> str:
-        return one_line(super().format(record))
+        """All of it."""
+        return " | ".join(line.strip() for line in super().format(record).split("\n"))
 
 
 def is_service() -> bool:

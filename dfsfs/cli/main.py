@@ -7,53 +7,55 @@ from typing import TYPE_CHECKING
 
 from dfsfs.cli import mount
 from dfsfs.cli.messages import SUCCESS, USAGE
+from dfsfs.cli.output import complain, escape_tracebacks, show
 from dfsfs.cli.registry import COMMANDS, find
-from dfsfs.cli.versions import versions_text
+from dfsfs.cli.versions import versions_lines
+from dfsfs.smb.identity import forbid_core_dumps
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-def help_text() -> str:
+def help_lines() -> list[str]:
     """What --help shows."""
     rows = [("mount", "mounts a namespace or a share; the same as mount.dfsfs, which fstab and `mount -t dfsfs` use")]
     rows += [(command.name, command.make_parser().summary) for command in COMMANDS]
     width = max(len(name) for name, _ in rows)
     lines = [f"  {name:<{width}}  {summary}" for name, summary in rows]
-    return "\n".join(
-        [
-            "usage: dfsfs COMMAND [ARGUMENTS]",
-            "       dfsfs COMMAND --help",
-            "       dfsfs --version",
-            "",
-            "Mounts Microsoft DFS namespaces on Linux, and says what is going on in them.",
-            "",
-            *lines,
-            "",
-            "To unmount, use umount(8) or fusermount3 -u. See dfsfs(1) and mount.dfsfs(8).",
-        ]
-    )
+    return [
+        "usage: dfsfs COMMAND [ARGUMENTS]",
+        "       dfsfs COMMAND --help",
+        "       dfsfs --version",
+        "",
+        "Mounts Microsoft DFS namespaces on Linux, and says what is going on in them.",
+        "",
+        *lines,
+        "",
+        "To unmount, use umount(8) or fusermount3 -u. See dfsfs(1) and mount.dfsfs(8).",
+    ]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit code."""
+    escape_tracebacks()
     words = sys.argv[1:] if argv is None else list(argv)
+    forbid_core_dumps()
     match words:
         case ["mount", *rest]:
             return mount.main(rest)
         case ["--version" | "-V", *_]:
-            print(versions_text())
+            show(versions_lines())
             return SUCCESS
         case ["--help" | "-h" | "help"]:
-            print(help_text())
+            show(help_lines())
             return SUCCESS
         case [word, *rest]:
             command = find(word)
             if command is not None:
                 return command.main(rest)
-            print(f"dfsfs: there is no command {word!r}; see dfsfs --help", file=sys.stderr)
+            complain("dfsfs", f"there is no command {word!r}; see dfsfs --help")
         case _:
-            print("dfsfs: a command is needed; see dfsfs --help", file=sys.stderr)
+            complain("dfsfs", "a command is needed; see dfsfs --help")
     return USAGE
 
 

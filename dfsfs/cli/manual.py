@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import dfsfs
+from dfsfs.cli.output import complain
 from dfsfs.config.table import GROUPS, Policy
 
 if TYPE_CHECKING:
@@ -235,7 +236,7 @@ def write(folder: Path) -> None:
 def main(words: Sequence[str]) -> int:
     """`python -m dfsfs.cli.manual FOLDER`."""
     if len(words) != 1:
-        print("usage: python -m dfsfs.cli.manual FOLDER", file=sys.stderr)
+        complain("dfsfs.cli.manual", "usage: python -m dfsfs.cli.manual FOLDER")
         return 1
     write(Path(words[0]))
     return 0

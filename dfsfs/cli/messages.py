@@ -17,6 +17,7 @@ from dfsfs.errors import (
     ConnectError,
     ConnectionLost,
     DfsfsError,
+    LoginNotAllowed,
     NamespaceLoop,
     PosixError,
     SecurityError,
@@ -166,9 +167,11 @@ def _describe_own(error: DfsfsError, config: MountConfig) -> Verdict:
         case ConnectionLost():
             text = f"the connection was lost: {error}; check the network and the server, and try again"
         case TicketError():
-            text = f"logging in with Kerberos: {error}; {_ticket_advice(error.reason)}"
+            text = f"logging in with Kerberos: {error}; {_ticket_advice(error)}"
         case UnprovenServer():
             text = f"{error}; use sec=krb5, or the option nohardened if you trust the network"
+        case LoginNotAllowed():
+            text = f"{error}; add the host to login_hosts= if it may have what you log in with"
         case SecurityError():
             text = f"{error}; nothing of what the server says can be trusted, so the mount is given up"
         case WireError():
@@ -194,8 +197,11 @@ _TICKET_ADVICE = (
 )
 
 
-def _ticket_advice(reason: str) -> str:
-    return next((advice for pattern, advice in _TICKET_ADVICE if re.search(pattern, reason)), "see klist and kinit")
+def _ticket_advice(error: TicketError) -> str:
+    if error.is_unknown_controller:
+        return "it is taken for a controller of that domain and does not prove it; nohardened takes it all the same"
+    found = (advice for pattern, advice in _TICKET_ADVICE if re.search(pattern, error.reason))
+    return next(found, "see klist and kinit")
 
 
 def _answer(error: SmbError, config: MountConfig) -> str:
@@ -229,8 +235,3 @@ def _leaves(error: BaseException) -> Iterator[BaseException]:
 def cannot_read(what: str, error: OSError) -> MountError:
     """For a file that a user has named."""
     return MountError(USAGE, f"{what} can't be read: {error.strerror or os.strerror(error.errno or errno.EIO)}")
-
-
-def one_line(text: str) -> str:
-    """The text with everything in it that would begin a new line, or move a terminal's cursor, made harmless."""
-    return re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+", " ", text)

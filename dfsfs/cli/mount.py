@@ -33,11 +33,12 @@ from dfsfs.cli.messages import (
     MountError,
     Verdict,
     describe,
-    one_line,
 )
+from dfsfs.cli.output import complain, escape_tracebacks, show
 from dfsfs.cli.remount import remount
 from dfsfs.config import ConfigError, parse_options, parse_unc
 from dfsfs.config.table import GROUPS, Policy
+from dfsfs.smb.identity import forbid_core_dumps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -98,8 +99,10 @@ class Arguments:
 
 def main(argv: Sequence[str] | None = None, *, backend: Backend | None = None) -> int:
     """Runs the command and returns the exit code. `backend`: what serves the mount, FUSE if nothing is given."""
+    escape_tracebacks()
     words = sys.argv[1:] if argv is None else list(argv)
     shown = ""
+    forbid_core_dumps()
     try:
         arguments = parse_arguments(words)
         if arguments is None:
@@ -119,7 +122,7 @@ def main(argv: Sequence[str] | None = None, *, backend: Backend | None = None) -
 
 
 def _say(text: str) -> None:
-    print(f"mount.dfsfs: {one_line(text)}", file=sys.stderr)
+    complain("mount.dfsfs", text)
 
 
 # -- the command line -------------------------------------------------------------------------------------------------
@@ -140,10 +143,10 @@ def parse_arguments(words: Sequence[str]) -> Arguments | None:
         raise ConfigError(f"{error.msg}; usage: {SYNOPSIS}") from None
     given = {name for name, _ in pairs}
     if given & {"-h", "--help"}:
-        print(help_text())
+        show(help_lines())
         return None
     if given & {"-V", "--version"}:
-        print(f"mount.dfsfs {dfsfs.__version__}")
+        show([f"mount.dfsfs {dfsfs.__version__}"])
         return None
     if len(rest) != 2:
         raise ConfigError(f"what to mount and where are needed; usage: {SYNOPSIS}")
@@ -158,18 +161,20 @@ def parse_arguments(words: Sequence[str]) -> Arguments | None:
     )
 
 
-def help_text() -> str:
+def help_lines() -> list[str]:
     """What --help shows."""
-    lines = [f"usage: {SYNOPSIS}", "", "Mounts a Microsoft DFS namespace, or one SMB share of it.", "", _FLAGS]
+    lines = [f"usage: {SYNOPSIS}", "", "Mounts a Microsoft DFS namespace, or one SMB share of it.", ""]
+    lines += [*_FLAGS.splitlines(), ""]
     for group, options in GROUPS.items():
         lines.append(f"{group}:")
         for option in options:
             if option.policy is Policy.ACCEPT:
                 names = ", ".join(f"{name}={option.metavar}" if option.metavar else name for name in option.names)
-                lines.append(f"  {names:<31} {option.help}" if len(names) < 32 else f"  {names}\n{'':<34}{option.help}")
+                long = len(names) >= 32
+                lines += [f"  {names}", f"{'':<34}{option.help}"] if long else [f"  {names:<31} {option.help}"]
         lines.append("")
     lines.append("Options that say what is so anyway are ignored. All others are refused.")
-    return "\n".join(lines)
+    return lines
 
 
 # -- mounting ---------------------------------------------------------------------------------------------------------

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Any
 
-from dfsfs.cli.command import PROBLEMS, Command, Parser, add_json, add_options, print_json, shown_time, table
+from dfsfs.cli.command import PROBLEMS, Command, Parser, add_json, add_options, shown_time, table
 from dfsfs.cli.messages import SUCCESS
+from dfsfs.cli.output import is_watched, show, show_json
 from dfsfs.cli.remote import Remote, config_for, options_hidden, run
 
 if TYPE_CHECKING:
@@ -36,9 +36,9 @@ def _tree(arguments: argparse.Namespace, words: Sequence[str]) -> int:
     options_hidden(arguments, ["tree", *words])
     found = run(config_for(arguments.path, arguments), _survey)
     if arguments.json:
-        print_json(_tree_report(found))
+        show_json(_tree_report(found))
     else:
-        print(tree_text(found))
+        show(tree_lines(found))
     return SUCCESS
 
 
@@ -50,10 +50,10 @@ async def _survey(remote: Remote, tell: Callable[[FoundLink], None] = lambda lin
 
 
 def _tree_report(found: Survey) -> dict[str, Any]:
-    links = sorted(found.links, key=lambda link: link.path.key)
+    links = sorted(found.links, key=lambda link: link.path.order)
     return {
         "path": str(found.root),
-        "folders": [str(path) for path in sorted(found.folders, key=lambda path: path.key)],
+        "folders": [str(path) for path in sorted(found.folders, key=lambda path: path.order)],
         "links": [
             {"path": str(link.path), "targets": list(map(str, link.targets)), "problem": link.problem or None}
             for link in links
@@ -66,27 +66,27 @@ def _link_row(link: FoundLink) -> dict[str, Any]:
     return {"path": str(link.path), "targets": list(map(str, link.targets)), "problem": link.problem or None}
 
 
-def tree_text(found: Survey) -> str:
+def tree_lines(found: Survey) -> list[str]:
     """A namespace as a tree, for people."""
     notes: dict[UncPath, str] = dict.fromkeys(found.folders, "/")
     notes |= {path: f"/  ({text})" for path, text in found.problems}
     for link in found.links:
         notes[link.path] = " -> " + (", ".join(map(str, link.targets)) or f"({link.problem})")
     children: dict[UncPath, list[UncPath]] = {}
-    for path in sorted(notes, key=lambda path: path.key):
+    for path in sorted(notes, key=lambda path: path.order):
         children.setdefault(path.parent, []).append(path)
     lines = [str(found.root)]
 
-    def show(path: UncPath, before: str) -> None:
+    def draw(path: UncPath, before: str) -> None:
         below = children.get(path, [])
         for number, child in enumerate(below, 1):
             last = number == len(below)
             lines.append(f"{before}{'└── ' if last else '├── '}{child.components[-1]}{notes[child]}")
-            show(child, before + ("    " if last else "│   "))
+            draw(child, before + ("    " if last else "│   "))
 
-    show(found.root, "")
+    draw(found.root, "")
     lines.append(f"{len(found.folders)} folders, {len(found.links)} links")
-    return "\n".join(lines)
+    return lines
 
 
 # -- check ------------------------------------------------------------------------------------------------------------
@@ -110,34 +110,32 @@ def _check_parser() -> Parser:
 def _check(arguments: argparse.Namespace, words: Sequence[str]) -> int:
     options_hidden(arguments, ["check", *words])
     config = config_for(arguments.path, arguments)
-    found = run(config, lambda remote: _check_all(remote, show=not arguments.quiet and not arguments.json))
+    found = run(config, lambda remote: _check_all(remote, show_progress=not arguments.quiet and not arguments.json))
     if arguments.json:
-        print_json(found)
+        show_json(found)
     else:
-        print(check_text(found, quiet=arguments.quiet))
+        show(check_lines(found, quiet=arguments.quiet))
     return PROBLEMS if found["problems"] else SUCCESS
 
 
-async def _check_all(remote: Remote, *, show: bool) -> dict[str, Any]:
+async def _check_all(remote: Remote, *, show_progress: bool) -> dict[str, Any]:
     from dfsfs.namespace.health import check_link
 
-    if not show or not sys.stderr.isatty():
+    if not show_progress or not is_watched():
         found = await _survey(remote)
         rows = await _each(found.links, lambda link: check_link(remote.namespace, remote.pool, link))
         return _check_report(found, rows)
-    from rich import progress
-    from rich.console import Console
+    from dfsfs.cli.progress import of_counts  # takes long to import
 
-    columns = (progress.TextColumn("{task.description}"), progress.BarColumn(), progress.MofNCompleteColumn())
-    with progress.Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        looking = bar.add_task("links", total=None)
-        found = await _survey(remote, lambda link: bar.advance(looking))
-        bar.update(looking, total=len(found.links))
-        testing = bar.add_task("tested", total=len(found.links))
+    with of_counts() as bars:
+        bars.begin("links")
+        found = await _survey(remote, lambda link: bars.advance("links"))
+        bars.end("links", len(found.links))
+        bars.begin("tested", len(found.links))
 
         async def one(link: FoundLink) -> dict[str, Any]:
             row = await check_link(remote.namespace, remote.pool, link)
-            bar.advance(testing)
+            bars.advance("tested")
             return row
 
         return _check_report(found, await _each(found.links, one))
@@ -168,7 +166,7 @@ def _check_report(found: Survey, rows: list[dict[str, Any]]) -> dict[str, Any]:
     return {"path": str(found.root), "folders": len(found.folders), "links": rows, "problems": problems}
 
 
-def check_text(found: dict[str, Any], *, quiet: bool) -> str:
+def check_lines(found: dict[str, Any], *, quiet: bool) -> list[str]:
     """The result of a check, for people."""
     rows = [
         (
@@ -180,14 +178,14 @@ def check_text(found: dict[str, Any], *, quiet: bool) -> str:
         for link in found["links"]
         for target in link["targets"]
     ]
-    lines = [] if quiet else [table(["LINK", "TARGET", "TIME", "STATE"], rows), ""]
+    lines = [] if quiet else [*table(["LINK", "TARGET", "TIME", "STATE"], rows), ""]
     lines += [f"problem: {text}" for text in found["problems"]]
     count = len(found["problems"])
     lines.append(
         f"{len(found['links'])} links with {len(rows)} targets: "
         + ("all in order" if not count else "1 problem" if count == 1 else f"{count} problems")
     )
-    return "\n".join(lines)
+    return lines
 
 
 TREE = Command("tree", _tree_parser, _tree)

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 
 from dfsfs.cli.configure import login_name, terminal
 from dfsfs.cli.messages import MOUNT_FAILURE, SUCCESS, SYSTEM_ERROR, USAGE, MountError, Verdict
+from dfsfs.cli.output import joined
 from dfsfs.cli.secrets import Surroundings, obtain_credentials
 from dfsfs.config import named_fields, without_secrets
-from dfsfs.control.client import ask
+from dfsfs.control.answers import Remounted
+from dfsfs.control.client import ask, is_trusted
 from dfsfs.control.places import our_mounts
 from dfsfs.control.protocol import WRONG, ControlError
 
@@ -26,6 +28,7 @@ _KERNELS = {
     "suid": ("nosuid", "suid"),
     "dev": ("nodev", "dev"),
     "execute": ("noexec", "exec"),
+    "follow_symlinks": ("nosymfollow", "symfollow"),
 }
 """Fields of ParsedOptions, and what mount(8) calls them when they are false and true."""
 
@@ -46,12 +49,14 @@ def remount(
     named = named_fields(texts)
     arguments = {"options": ",".join(clean for clean, _ in map(without_secrets, texts) if clean)}
     if named & _LOGIN and options.security == "ntlmssp":
+        if not is_trusted(entry):
+            raise MountError(USAGE, f"user {entry.owner} has mounted {mountpoint}, and is told no password")
         surroundings = Surroundings(os.environ, login_name, terminal(), warn)
         found = obtain_credentials(options, str(unc), surroundings)
         arguments |= {"username": found.username, "domain": found.domain, "password": found.password.reveal()}
         arguments["password2"] = found.password2.reveal()
     try:
-        ask(entry, "remount", **arguments)
+        ask(Remounted, entry, "remount", **arguments)
     except ControlError as error:
         raise MountError(USAGE if error.code == WRONG else MOUNT_FAILURE, str(error)) from None
     words = [pair[getattr(options, name)] for name, pair in _KERNELS.items() if name in named]
@@ -65,4 +70,4 @@ def _change_in_kernel(mountpoint: str, words: list[str]) -> None:
     command = ["mount", "-i", "-o", ",".join(["remount", *words]), mountpoint]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        raise MountError(SYSTEM_ERROR, f"the kernel does not take {','.join(words)}: {done.stderr.strip()}")
+        raise MountError(SYSTEM_ERROR, f"the kernel does not take {','.join(words)}: {joined(done.stderr)}")

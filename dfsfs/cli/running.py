@@ -2,29 +2,36 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from dfsfs.cli.command import (
     Command,
     Parser,
     add_json,
     add_mount,
-    print_json,
+    code_of,
+    fail,
     shown_size,
     shown_time,
     table,
 )
 from dfsfs.cli.messages import SUCCESS
-from dfsfs.control.client import ask, mount_at
+from dfsfs.cli.output import show, show_json
+from dfsfs.control.answers import CachedReferral, Domains, Drained, Flushed, Status, Targets
+from dfsfs.control.client import ANSWERING, AT_ONCE, Patience, ask, ask_each, is_trusted, mount_at
 from dfsfs.control.places import our_mounts
 from dfsfs.control.protocol import WRONG, ControlError
 from dfsfs.unc import is_unc
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
+    from dfsfs.control.answers import Link, Requests, Session
+    from dfsfs.control.client import Answer
     from dfsfs.control.places import MountEntry
+
+T = TypeVar("T")
 
 
 def the_mount(path: str | None) -> MountEntry:
@@ -39,11 +46,29 @@ def the_mount(path: str | None) -> MountEntry:
     raise ControlError(f"there are {len(found)} mounts; name one of {', '.join(m.mountpoint for m in found)}", WRONG)
 
 
+def _good(
+    answers: Iterable[tuple[MountEntry, Answer[T] | ControlError]],
+) -> tuple[list[tuple[MountEntry, Answer[T]]], int]:
+    """The answers that make sense, and the exit code; of each other one it is said what is wrong."""
+    found, code = [], SUCCESS
+    for entry, answer in answers:
+        if isinstance(answer, ControlError):
+            code = max(code, fail(str(answer), code_of(answer)))
+        else:
+            found.append((entry, answer))
+    return found, code
+
+
 # -- status -----------------------------------------------------------------------------------------------------------
 
 
 def _status_parser() -> Parser:
-    parser = Parser("status", "shows what running mounts do: targets, sessions, open files, errors, times")
+    parser = Parser(
+        "status",
+        "shows what running mounts do: targets, sessions, open files, errors, times",
+        about="Shows what running mounts do: targets, sessions, open files, errors, times. A mount that does not "
+        "answer, or answers what makes no sense, is one line on stderr, and the exit code says so.",
+    )
     parser.add_argument("mount", nargs="?", metavar="PATH", help="a mount, or a path in one; without, all mounts")
     add_json(parser)
     return parser
@@ -53,58 +78,65 @@ def _status(arguments: argparse.Namespace, _: Sequence[str]) -> int:
     entries = [mount_at(arguments.mount)[0]] if arguments.mount else our_mounts()
     if not entries:
         raise ControlError("nothing is mounted by dfsfs", WRONG)
-    reports = [ask(entry, "status") for entry in entries]
+    reports, code = _good(ask_each(Patience(AT_ONCE), Status, entries, "status"))
     if arguments.json:
-        print_json(reports)
-    else:
-        print("\n\n".join(map(status_text, reports)))
-    return SUCCESS
+        show_json([_with_what_is_sure(entry, report.raw) for entry, report in reports])
+        return code
+    for number, (entry, report) in enumerate(reports):
+        show(["", *status_lines(entry, report.said)] if number else status_lines(entry, report.said))
+    return code
 
 
-def status_text(found: dict[str, Any]) -> str:
+def _with_what_is_sure(entry: MountEntry, report: dict[str, Any]) -> dict[str, Any]:
+    """A report with what the kernel says of the mount in the place of what its program says."""
+    return {**report, "mount": {**report["mount"], "path": entry.mountpoint, "owner": entry.owner}}
+
+
+def status_lines(entry: MountEntry, found: Status) -> list[str]:
     """A report of a mount, for people."""
-    mount, counts = found["mount"], found["bytes"]
+    mount = found.mount
     lines = [
-        f"{mount['path']} is {mount['unc']}",
-        f"  as {mount['user']}{', each user for themselves' if mount['multiuser'] else ''}"
-        f"{', read only' if mount['read_only'] else ''}; for {shown_time(mount['seconds'])}; "
-        f"process {mount['pid']}, dfsfs {mount['version']}",
-        f"  {found['files']['open']} open files, {shown_size(counts['read'])} read, "
-        f"{shown_size(counts['written'])} written; {found['caches']['referrals']} referrals known",
+        f"{entry.mountpoint} is {mount.unc}",
+        *([] if is_trusted(entry) else [f"  mounted by user {entry.owner}, whose program says all of this"]),
+        f"  as {mount.user}{', each user for themselves' if mount.multiuser else ''}"
+        f"{', read only' if mount.read_only else ''}; for {shown_time(mount.seconds)}; "
+        f"process {mount.pid}, dfsfs {mount.version}",
+        f"  {found.files.open} open files, {shown_size(found.bytes.read)} read, "
+        f"{shown_size(found.bytes.written)} written; {found.caches.referrals} referrals known",
         "",
-        _links_text(found["links"]),
+        *_links_table(found.links),
         "",
-        _sessions_text(found["sessions"]),
+        *_sessions_table(found.sessions),
     ]
-    if found["drained"]:
-        lines += ["", f"drained: {', '.join(found['drained'])}"]
-    if found["requests"]:
-        lines += ["", _requests_text(found["requests"])]
-    if found["errors"]:
-        lines += ["", "errors: " + ", ".join(f"{name} {count}" for name, count in sorted(found["errors"].items()))]
-    moves = {name: found["events"].get(name, 0) for name in ("FailedOver", "FailedBack", "Reconnected")}
+    if found.drained:
+        lines += ["", f"drained: {', '.join(found.drained)}"]
+    if found.requests:
+        lines += ["", *_requests_table(found.requests)]
+    if found.errors:
+        lines += ["", "errors: " + ", ".join(f"{name} {count}" for name, count in sorted(found.errors.items()))]
+    moves = {name: found.events.get(name, 0) for name in ("FailedOver", "FailedBack", "Reconnected")}
     if any(moves.values()):
         lines += [
             "",
             "failed over {FailedOver} times, back {FailedBack}; connected again {Reconnected}".format(**moves),
         ]
-    return "\n".join(lines)
+    return lines
 
 
-def _links_text(links: list[dict[str, Any]]) -> str:
-    def state(link: dict[str, Any]) -> str:
-        words = ["connected" if link["connected"] else "not connected"]
-        words += ["failed over"] if link["failed_over"] else []
-        words += ["chosen by hand"] if link["chosen"] else []
-        words += [f"user {link['uid']}"] if link["uid"] is not None else []
+def _links_table(links: Sequence[Link]) -> list[str]:
+    def state(link: Link) -> str:
+        words = ["connected" if link.connected else "not connected"]
+        words += ["failed over"] if link.failed_over else []
+        words += ["chosen by hand"] if link.chosen else []
+        words += [f"user {link.uid}"] if link.uid is not None else []
         return ", ".join(words)
 
     rows = [
         (
-            link["path"],
-            link["target"],
-            f"{len(link['targets'])} targets" if len(link["targets"]) != 1 else "1 target",
-            "-" if link["seconds_left"] is None else shown_time(link["seconds_left"]),
+            link.path,
+            link.target,
+            f"{len(link.targets)} targets" if len(link.targets) != 1 else "1 target",
+            "-" if link.seconds_left is None else shown_time(link.seconds_left),
             state(link),
         )
         for link in links
@@ -112,30 +144,30 @@ def _links_text(links: list[dict[str, Any]]) -> str:
     return table(["LINK", "IS AT", "OF", "REFERRAL ENDS IN", "STATE"], rows)
 
 
-def _sessions_text(sessions: list[dict[str, Any]]) -> str:
+def _sessions_table(sessions: Sequence[Session]) -> list[str]:
     rows = [
         (
-            session["host"],
-            session["address"],
-            session["dialect"],
-            session["encryption"] or f"{session['signing']} signatures",
-            session["authentication"],
-            session["user"] if session["uid"] is None else f"user {session['uid']}",
-            session["in_flight"],
-            session["requests"],
+            session.host,
+            session.address,
+            session.dialect,
+            session.encryption or f"{session.signing} signatures",
+            session.authentication,
+            session.user if session.uid is None else f"user {session.uid}",
+            session.in_flight,
+            session.requests,
         )
         for session in sessions
     ]
     return table(["SERVER", "ADDRESS", "SMB", "PROTECTED BY", "LOGIN", "USER", "WAITING", "REQUESTS"], rows)
 
 
-def _requests_text(requests: dict[str, dict[str, Any]]) -> str:
+def _requests_table(requests: dict[str, Requests]) -> list[str]:
     rows = [
         (
             name,
-            figures["count"],
-            figures["failed"],
-            *(f"{figures[key] * 1000:.1f}" for key in ("p50", "p95", "p99", "longest")),
+            figures.count,
+            figures.failed,
+            *(f"{seconds * 1000:.1f}" for seconds in (figures.p50, figures.p95, figures.p99, figures.longest)),
         )
         for name, figures in requests.items()
     ]
@@ -157,28 +189,33 @@ def _cache_parser() -> Parser:
 def _cache(arguments: argparse.Namespace, _: Sequence[str]) -> int:
     entry, prefix = _place(arguments.prefix, arguments.mount)
     wanted = {"prefix": prefix} if prefix is not None else {}
-    found = ask(entry, f"cache.{arguments.action}", **wanted)
-    if arguments.json:
-        print_json(found)
-    elif arguments.action == "flush":
-        print(f"{found['flushed']} referrals forgotten; what is used next is asked for again")
+    if arguments.action == "flush":
+        flushed = ask(Flushed, entry, "cache.flush", **wanted)
+        lines = [f"{flushed.said.flushed} referrals forgotten; what is used next is asked for again"]
+        return _shown(flushed, lines, json=arguments.json)
+    found = ask(tuple[CachedReferral, ...], entry, "cache.show", **wanted)
+    return _shown(found, cache_lines(found.said), json=arguments.json)
+
+
+def _shown(answer: Answer[Any], lines: Sequence[str], *, json: bool) -> int:
+    """Shows an answer, which is `lines` for people. The exit code."""
+    if json:
+        show_json(answer.raw)
     else:
-        print(cache_text(found) if found else "the cache is empty")
+        show(lines)
     return SUCCESS
 
 
-def cache_text(entries: list[dict[str, Any]]) -> str:
+def cache_lines(entries: Sequence[CachedReferral]) -> list[str]:
     """The entries of a referral cache, for people."""
     lines = []
-    for entry in sorted(entries, key=lambda entry: str(entry["prefix"]).casefold()):
-        kind = "root" if entry["kind"] == "root" else entry["kind"]
-        left = f"{shown_time(entry['seconds_left'])} of {shown_time(entry['ttl'])} left"
-        lines.append(f"{entry['prefix']}  ({kind}, {left}{', failback' if entry['failback'] else ''})")
-        for number, target in enumerate(entry["targets"]):
-            set_begins = number and target["starts_set"]
-            lines += ["    --"] if set_begins else []
-            lines.append(f"  {'*' if target['hint'] else ' '} {target['path']}")
-    return "\n".join(lines)
+    for entry in sorted(entries, key=lambda entry: entry.prefix.casefold()):
+        left = f"{shown_time(entry.seconds_left)} of {shown_time(entry.ttl)} left"
+        lines.append(f"{entry.prefix}  ({entry.kind}, {left}{', failback' if entry.failback else ''})")
+        for number, target in enumerate(entry.targets):
+            lines += ["    --"] if number and target.starts_set else []
+            lines.append(f"  {'*' if target.hint else ' '} {target.path}")
+    return lines or ["the cache is empty"]
 
 
 def _place(path: str | None, mount: str | None) -> tuple[MountEntry, str | None]:
@@ -198,29 +235,29 @@ def _domain_parser() -> Parser:
 
 
 def _domain(arguments: argparse.Namespace, _: Sequence[str]) -> int:
-    found = ask(the_mount(arguments.mount), f"domain.{arguments.action}")
-    if arguments.json:
-        print_json(found)
-    elif arguments.action == "flush":
-        print(f"{found['flushed']} domains forgotten, and looked for again")
-    else:
-        print(_domains_text(found))
-    return SUCCESS
+    entry = the_mount(arguments.mount)
+    if arguments.action == "flush":
+        flushed = ask(Flushed, entry, "domain.flush")
+        lines = [f"{flushed.said.flushed} domains forgotten, and looked for again"]
+        return _shown(flushed, lines, json=arguments.json)
+    found = ask(Domains, entry, "domain.show")
+    return _shown(found, domains_lines(found.said), json=arguments.json)
 
 
-def _domains_text(found: dict[str, Any]) -> str:
+def domains_lines(found: Domains) -> list[str]:
+    """The domains that a mount knows, for people."""
     lines = []
-    if found["found"] is None:
+    ours = found.found
+    if ours is None:
         lines.append("no domain of this computer was found")
     else:
-        ours = found["found"]
-        names = " or ".join(filter(None, (ours["name"], ours["netbios"]))) or "of unknown name"
-        lines.append(f"our domain: {names}{', site ' + ours['site'] if ours['site'] else ''}")
-        lines += [f"    {host}" for host in ours["controllers"]]
-    for domain in found["domains"]:
-        lines.append(f"{domain['name']}{'' if domain['controllers'] else '  (its controllers were not asked for yet)'}")
-        lines += [f"  {'*' if host == domain['hint'] else ' '} {host}" for host in domain["controllers"]]
-    return "\n".join(lines)
+        names = " or ".join(filter(None, (ours.name, ours.netbios))) or "of unknown name"
+        lines.append(f"our domain: {names}{', site ' + ours.site if ours.site else ''}")
+        lines += [f"    {host}" for host in ours.controllers]
+    for domain in found.domains:
+        lines.append(f"{domain.name}{'' if domain.controllers else '  (its controllers were not asked for yet)'}")
+        lines += [f"  {'*' if host == domain.hint else ' '} {host}" for host in domain.controllers]
+    return lines
 
 
 # -- targets ----------------------------------------------------------------------------------------------------------
@@ -246,22 +283,18 @@ def _target(arguments: argparse.Namespace, _: Sequence[str]) -> int:
         raise ControlError("set takes a target, list and unset take none; see dfsfs target --help", WRONG)
     entry, path = _place(arguments.path, arguments.mount)
     extra = {"target": arguments.target} if arguments.target is not None else {}
-    found = ask(entry, f"target.{arguments.action}", path=path or ".", **extra)
-    if arguments.json:
-        print_json(found)
-    else:
-        print(targets_text(found))
-    return SUCCESS
+    found = ask(Targets, entry, f"target.{arguments.action}", path=path or ".", **extra)
+    return _shown(found, targets_lines(found.said), json=arguments.json)
 
 
-def targets_text(found: dict[str, Any]) -> str:
+def targets_lines(found: Targets) -> list[str]:
     """The targets of a link, for people."""
-    lines = [found["path"]]
-    for target in found["targets"]:
-        words = [word for word in ("chosen", "drained") if target[word]]
+    lines = [found.path]
+    for target in found.targets:
+        words = [word for word, so in (("chosen", target.chosen), ("drained", target.drained)) if so]
         shown = f"  ({', '.join(words)})" if words else ""
-        lines.append(f"  {'*' if target['in_use'] else ' '} {target['path']}{shown}")
-    return "\n".join(lines)
+        lines.append(f"  {'*' if target.in_use else ' '} {target.path}{shown}")
+    return lines
 
 
 def _drain_parser() -> Parser:
@@ -283,16 +316,16 @@ def _drain(arguments: argparse.Namespace, _: Sequence[str]) -> int:
     if not entries:
         raise ControlError("nothing is mounted by dfsfs", WRONG)
     command = "undrain" if arguments.undo else "drain"
-    found = [{"mount": entry.mountpoint, **ask(entry, command, host=arguments.host)} for entry in entries]
+    found, code = _good(ask_each(Patience(ANSWERING), Drained, entries, command, host=arguments.host))
     if arguments.json:
-        print_json(found)
-        return SUCCESS
-    for one in found:
-        print(f"{one['mount']}: {one['host']} {'may be used again' if arguments.undo else 'is drained'}")
-        for link in one.get("links", ()):
-            left = f"moved to {link['to']}" if link["to"] else f"stays at {link['from']}: no other target answers"
-            print(f"    {link['path']} {left}")
-    return SUCCESS
+        show_json([{**answer.raw, "mount": entry.mountpoint} for entry, answer in found])
+        return code
+    for entry, answer in found:
+        show([f"{entry.mountpoint}: {answer.said.host} {'may be used again' if arguments.undo else 'is drained'}"])
+        for link in answer.said.links:
+            left = f"moved to {link.to}" if link.to else f"stays at {link.from_}: no other target answers"
+            show([f"    {link.path} {left}"])
+    return code
 
 
 STATUS = Command("status", _status_parser, _status)

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dfsfs.cli.messages import SYSTEM_ERROR, MountError, cannot_read
+from dfsfs.cli.output import flush
 from dfsfs.config import ConfigError, CredentialsFile, parse_credentials, split_username
 from dfsfs.config.values import MAX_PASSWORD
 from dfsfs.config.values import password as check_password
@@ -163,7 +164,10 @@ def _asked(user: str, place: str, surroundings: Surroundings) -> Secret:
 
 def _read_credentials(path: str, surroundings: Surroundings) -> CredentialsFile:
     text = _decoded(_read(path, "the credentials file", surroundings), path)
-    return parse_credentials(text, path)
+    found = parse_credentials(text, path)
+    for number in found.spaced:
+        surroundings.warn(f"{path} line {number}: the value begins with the space after the =, as for mount.cifs")
+    return found
 
 
 def _read(path: str, what: str, surroundings: Surroundings) -> bytes:
@@ -213,8 +217,7 @@ def restart_without(arguments: Sequence[str], replacement: Sequence[str], passwo
         os.close(writer)
         os.set_inheritable(reader, True)
         environ[variable] = str(reader)
-    sys.stdout.flush()
-    sys.stderr.flush()
+    flush()
     try:
         os.execve(sys.executable, [*command[:kept], *replacement], environ)
     except OSError as error:

@@ -23,9 +23,9 @@ def versions() -> dict[str, str]:
     return {**found, "libfuse": _libfuse(), "kernel": os.uname().release}
 
 
-def versions_text() -> str:
+def versions_lines() -> list[str]:
     """The same, a line each."""
-    return "\n".join(f"{name} {version}" for name, version in versions().items())
+    return [f"{name} {version}" for name, version in versions().items()]
 
 
 def _libfuse() -> str:

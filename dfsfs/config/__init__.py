@@ -33,7 +33,7 @@ from dfsfs.config.values import password as check_password
 from dfsfs.config.values import sendable as check_sendable
 from dfsfs.config.values import username as check_username
 from dfsfs.smb.credentials import Secret
-from dfsfs.unc import UncError, UncPath, fold_name, is_unc
+from dfsfs.unc import UncError, UncPath, address_in, fold_name, is_unc
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -56,6 +56,8 @@ class CredentialsFile:
     password: Secret | None = None
     domain: str | None = None
     password2: Secret | None = None
+    spaced: tuple[int, ...] = ()
+    """Lines like `name = value`, whose value begins with that space."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,8 @@ def parse_unc(text: str) -> UncPath:
     fstab(5) has `\\040` for a space, and so for tab, newline and backslash. As a share's name may begin with 040, the
     escapes count only where the text has slashes.
 
+    An IPv6 address may be in brackets, as in a URL; they are no part of it.
+
     Raises:
         ConfigError: it names no share, or a user.
     """
@@ -94,6 +98,11 @@ def parse_unc(text: str) -> UncPath:
         raise ConfigError("a server's name has no @ in it; user and password are options: -o username=NAME")
     if len(path) < 2:
         raise ConfigError(f"{path} names a server only; a share or namespace is needed, as in {path}/NAME")
+    if path.host.startswith("["):
+        address = address_in(path.host)
+        if address is None:
+            raise ConfigError(f"{path.host} is no IPv6 address in brackets")
+        path = UncPath((address, *path.components[1:]))
     return path
 
 
@@ -258,33 +267,34 @@ def split_username(text: str) -> tuple[str | None, str]:
 
 
 def parse_credentials(text: str, file_name: str) -> CredentialsFile:
-    """Reads the text of a credentials file: lines `username=`, `password=` and `domain=`.
+    """Reads the text of a credentials file: lines `username=`, `password=`, `password2=` and `domain=`.
 
-    As for mount.cifs, spaces before a line's name and the case of the name don't matter, and a password is all that
-    stands after the first `=`, spaces and commas and all. Empty lines and those that begin with # or ; are comments.
+    As for mount.cifs, spaces and tabs before a line's name and the case of the name don't matter, a name may go on
+    after `user`, `pass` and `dom`, and the value is all that stands after the first `=`, spaces and commas and all.
+    Empty lines and those that begin with # or ; are comments.
 
     Raises:
         ConfigError: a line is none of these. The message has its number and nothing of its text.
     """
     found = CredentialsFile()
     for number, line in enumerate(text.removeprefix("\ufeff").split("\n"), start=1):
-        name, equals, value = line.removesuffix("\r").partition("=")
-        name = name.strip()
+        name, equals, value = line.removesuffix("\r").lstrip(" \t").partition("=")
         if line.strip() == "" or name.startswith(("#", ";")):
             continue
-        place = f"{file_name} line {number}"
-        match name.lower() if equals else "":
-            case "username" | "user":
-                domain, user = split_username(_checked_text(value.strip(), check_sendable, place))
-                found = replace(found, username=user or None, domain=found.domain if domain is None else domain)
-            case "password" | "pass":
-                found = replace(found, password=Secret(_checked_text(value, check_password, place)))
-            case "domain" | "dom" | "workgroup":
-                found = replace(found, domain=_checked_text(value.strip(), check_sendable, place))
-            case "password2" | "pass2":
-                found = replace(found, password2=Secret(_checked_text(value, check_password, place)))
-            case _:
-                raise ConfigError(f"{place}: a line has to begin with username=, password=, password2= or domain=")
+        place, name = f"{file_name} line {number}", name.lower() if equals else ""
+        if name.startswith("user"):
+            domain, user = split_username(_checked_text(value, check_sendable, place))
+            found = replace(found, username=user or None, domain=found.domain if domain is None else domain)
+        elif name.startswith(("pass2", "password2")):
+            found = replace(found, password2=Secret(_checked_text(value, check_password, place)))
+        elif name.startswith("pass"):
+            found = replace(found, password=Secret(_checked_text(value, check_password, place)))
+        elif name.startswith("dom") or name.rstrip() == "workgroup":
+            found = replace(found, domain=_checked_text(value, check_sendable, place))
+        else:
+            raise ConfigError(f"{place}: a line has to begin with username=, password=, password2= or domain=")
+        if name.endswith((" ", "\t")) and value.startswith((" ", "\t")):
+            found = replace(found, spaced=(*found.spaced, number))
     return found
 
 
@@ -306,42 +316,20 @@ def make_config(unc: UncPath, options: ParsedOptions, credentials: Login, mounte
     """
     if options.multiuser and mounter.uid != 0:
         raise ConfigError("option 'multiuser' is for mounts that root makes")
-    hosts = dict(options.hosts)
-    if options.address is not None:
-        # Other servers that the namespace leads to have addresses of their own.
-        hosts[fold_name(unc.host)] = options.address
     return MountConfig(
         unc=unc,
         credentials=credentials,
         multiuser=options.multiuser,
-        transport=TransportOptions(
-            port=options.port,
-            hosts=hosts,
-            source=options.source,
-            dialects=options.dialects,
-            seal=options.seal or options.security == "krb5p",
-            hardened=options.hardened,
-            connect_timeout=min(CONNECT_TIMEOUT, options.timeout),
-            request_timeout=options.timeout,
-            echo_interval=options.echo_interval,
-            max_credits=options.max_credits,
-            read_size=options.read_size,
-            write_size=options.write_size,
-        ),
-        ownership=OwnershipOptions(
-            uid=_number("uid", options.uid, mounter.uid, mounter.find_user),
-            gid=_number("gid", options.gid, mounter.gid, mounter.find_group),
-            file_mode=options.file_mode,
-            dir_mode=options.dir_mode,
-            of_caller=options.multiuser and options.uid is None and options.gid is None,
-            permission_checks=_checks_permissions(options),
-        ),
+        transport=_transport_options(unc, options),
+        ownership=_ownership(options, mounter),
         caching=CachingOptions(
             options.cache_mode,
             options.attribute_timeout_file,
             options.attribute_timeout_directory,
             options.read_ahead,
             options.close_time,
+            options.server_inode_numbers,
+            options.trust_leases,
         ),
         name_style=options.name_style,
         files_for_links=options.files_for_links,
@@ -353,8 +341,42 @@ def make_config(unc: UncPath, options: ParsedOptions, credentials: Login, mounte
         hard=options.hard,
         retries=options.retries,
         fuse_options=_fuse_options(options, mounter),
+        follow_symlinks=options.follow_symlinks,
         metrics=options.metrics,
         given=options,
+    )
+
+
+def _transport_options(unc: UncPath, options: ParsedOptions) -> TransportOptions:
+    hosts = dict(options.hosts)
+    if options.address is not None:
+        # Other servers that the namespace leads to have addresses of their own.
+        hosts[fold_name(unc.host)] = options.address
+    return TransportOptions(
+        port=options.port,
+        hosts=hosts,
+        source=options.source,
+        dialects=options.dialects,
+        seal=options.seal or options.security == "krb5p",
+        hardened=options.hardened,
+        login_hosts=options.login_hosts,
+        connect_timeout=min(CONNECT_TIMEOUT, options.timeout),
+        request_timeout=options.timeout,
+        echo_interval=options.echo_interval,
+        max_credits=options.max_credits,
+        read_size=options.read_size,
+        write_size=options.write_size,
+    )
+
+
+def _ownership(options: ParsedOptions, mounter: Mounter) -> OwnershipOptions:
+    return OwnershipOptions(
+        uid=_number("uid", options.uid, mounter.uid, mounter.find_user),
+        gid=_number("gid", options.gid, mounter.gid, mounter.find_group),
+        file_mode=options.file_mode,
+        dir_mode=options.dir_mode,
+        of_caller=options.multiuser and options.uid is None and options.gid is None,
+        permission_checks=_checks_permissions(options),
     )
 
 

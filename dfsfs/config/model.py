@@ -50,6 +50,7 @@ class ParsedOptions:
     principal: str | None = None
     multiuser: bool = False
     hardened: bool = True
+    login_hosts: tuple[str, ...] = ()
     uid: int | str | None = None
     gid: int | str | None = None
     file_mode: int = MODE
@@ -75,6 +76,8 @@ class ParsedOptions:
     cache_mode: str = "strict"
     close_time: float = CLOSE_TIME
     read_ahead: int | None = None
+    server_inode_numbers: bool = True
+    trust_leases: bool = False
     read_size: int | None = None
     write_size: int | None = None
     dialects: tuple[int, ...] = DIALECTS
@@ -94,6 +97,7 @@ class ParsedOptions:
     suid: bool = False
     dev: bool = False
     execute: bool = True
+    follow_symlinks: bool = True
     sharing: Sharing | None = None
     foreground: bool = False
     remount: bool = False
@@ -128,6 +132,10 @@ class CachingOptions:
     """Most bytes to read ahead at one place of a file; None: as it turns out to be useful."""
     close_time: float
     """For how long a handle stays open that no program uses any more."""
+    server_inode_numbers: bool
+    """Inode numbers are made of the servers' file ids; if not, they are the mount's own and last as long as it does."""
+    trust_leases: bool
+    """While there is a lease on a file, its attributes are believed beyond attribute_timeout_file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +170,8 @@ class TransportOptions:
     seal: bool
     hardened: bool
     """SYSVOL and NETLOGON only from servers that prove who they are."""
+    login_hosts: tuple[str, ...]
+    """Patterns of the hosts that are logged in to; empty: any that a referral names."""
     connect_timeout: float
     request_timeout: float
     echo_interval: float
@@ -186,7 +196,8 @@ class MountConfig:
     name_style: str
     """How characters are sent that SMB has no room for: `sfm`, `sfu` or `none`."""
     files_for_links: bool
-    """New symbolic links are files with the target in them, also where the server has something better."""
+    """New symbolic links are files with the target in them, also where the server has something better; and every file
+    of that form is a link, whoever made it."""
     xattrs: bool
     snapshot: int | None
     """The time at which everything is shown, in 100 ns since 1601; None: now."""
@@ -202,6 +213,8 @@ class MountConfig:
     """How often a server that is busy is asked again."""
     fuse_options: tuple[str, ...]
     """For FUSE, besides fsname and subtype."""
+    follow_symlinks: bool
+    """Whether the kernel follows symbolic links; a flag of the mount that FUSE does not know."""
     metrics: str | None
     """Where to give figures to Prometheus."""
     given: ParsedOptions

@@ -133,7 +133,8 @@ _IDENTITY = [
     _value("keytab", "keytab", values.plain, "FILE", "keys to get tickets with, also without anybody logged in"),
     _value("principal", "principal", values.sendable, "NAME[@REALM]", "who to be, if there are several to choose from"),
     _flag("multiuser", {"multiuser": True}, "each user of this computer acts with tickets or a login of their own"),
-    _flag("nohardened", {"hardened": False}, "take SYSVOL and NETLOGON from servers that prove nothing, too"),
+    _value("login_hosts", "login_hosts", values.globs, "PATTERN[;...]", "hosts that logins may go to; without, any"),
+    _flag("nohardened", {"hardened": False}, "take SYSVOL, NETLOGON and domains from servers that prove less, too"),
     _flag("guest", {"guest": True}, "log in without a password, for accounts that have none, and ask for none"),
     *_ignored("netbiosname servern", "a name for servers older than SMB 2"),
 ]
@@ -155,7 +156,11 @@ _NAMES = [
     _flag("mapchars", {"name_style": "sfu"}, "the same, in the way of Services for Unix"),
     _flag("nomapposix nomapchars", {"name_style": "none"}, "names go to the server as they are"),
     *_ignored("nocase ignorecase", "always so: case is kept, and makes no difference"),
-    _flag("mfsymlinks", {"files_for_links": True}, "make symbolic links as files that other clients of Unix know"),
+    _flag(
+        "mfsymlinks",
+        {"files_for_links": True},
+        "symbolic links are files that other clients of Unix know, and such files are links",
+    ),
     Option(
         ("iocharset",),
         Policy.IGNORE,
@@ -173,7 +178,13 @@ _DFS = [
     _value("dfs_prefer", "prefer", values.globs, "PATTERN[;...]", "hosts whose targets come first, like fs*.site1"),
     _value("dfs_pin", "pins", values.pin, "PATH:TARGET", "the one target to use for a link; may be given again"),
     _value("dfs_ttl_min", "ttl_min", values.whole(0, 2**31), "SECONDS", "referrals are kept at least so long"),
-    _value("dfs_ttl_max", "ttl_max", values.whole(1, 2**31), "SECONDS", "referrals are asked for again after so long"),
+    _value(
+        "dfs_ttl_max",
+        "ttl_max",
+        values.whole(1, 2**31),
+        "SECONDS",
+        "referrals are asked for again then; a day",
+    ),
     _flag("dfs_failback", {"failback": True}, "go back to the first targets when they answer again"),
     _flag("nodfs_failback", {"failback": False}, "never do; without either, the namespace decides"),
     _value("dfs_static", "static_file", values.plain, "FILE", "namespaces in TOML, instead of what servers say"),
@@ -221,8 +232,12 @@ _CACHES = [
     *_ignored("nomand", "always so"),
     _flag("user_xattr", {"xattrs": True}, "extended attributes (the default)"),
     _flag("nouser_xattr", {"xattrs": False}, "none; each write of a program is one question of the kernel shorter"),
-    *_ignored("serverino", "always so"),
-    *_refused("noserverino", NOT_YET),
+    _flag("serverino", {"server_inode_numbers": True}, "inode numbers are made of the servers' file ids (the default)"),
+    _flag(
+        "noserverino", {"server_inode_numbers": False}, "they are the mount's own, for servers whose ids do not last"
+    ),
+    _flag("trustlease", {"trust_leases": True}, "under a lease, attributes are not asked for again after actimeo"),
+    _flag("notrustlease", {"trust_leases": False}, "they are: not all that writes breaks leases (the default)"),
 ]
 
 _DIALECT_CHOICES = {
@@ -286,6 +301,8 @@ _MOUNT = [
     _flag("nodev", {"dev": False}, "do not (the default)"),
     _flag("exec", {"execute": True}, "programs may be started (the default)"),
     _flag("noexec", {"execute": False}, "they may not"),
+    _flag("symfollow", {"follow_symlinks": True}, "symbolic links are followed (the default)"),
+    _flag("nosymfollow", {"follow_symlinks": False}, "they are shown and not followed; takes root and Linux 5.14"),
     _flag("allow_other", {"sharing": Sharing.EVERYBODY}, "other users may use the mount (the default if root mounts)"),
     _flag("allow_root", {"sharing": Sharing.ROOT}, "root may use the mount, too"),
     _flag("noallow_other", {"sharing": Sharing.NOBODY}, "only who mounts may use it (the default, if not root)"),

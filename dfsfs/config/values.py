@@ -6,12 +6,11 @@ that go on from `option 'NAME=TEXT': `.
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from typing import TYPE_CHECKING, TypeVar
 
 from dfsfs.filetime import parse_token
-from dfsfs.unc import UncError, UncPath, fold_name
+from dfsfs.unc import UncError, UncPath, address_in, fold_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -121,11 +120,11 @@ def choice(values: Mapping[str, T], refused: Mapping[str, str] | None = None) ->
 
 
 def address(text: str) -> str:
-    """An IPv4 or IPv6 address."""
-    try:
-        return str(ipaddress.ip_address(text.removeprefix("[").removesuffix("]")))
-    except ValueError:
-        raise ValueError("it has to be an IP address") from None
+    """An IPv4 or IPv6 address, the latter with a zone if need be, and in brackets or not."""
+    found = address_in(text)
+    if found is None:
+        raise ValueError("it has to be an IP address")
+    return found
 
 
 def listen_address(text: str) -> str:
@@ -176,14 +175,17 @@ def pin(text: str) -> dict[str, UncPath]:
 
 
 def hosts(text: str) -> dict[str, str]:
-    """`NAME:ADDRESS[;NAME:ADDRESS...]`: fixed addresses of servers, by folded name."""
+    """`NAME:ADDRESS[;NAME:ADDRESS...]`: fixed addresses of servers, by folded name. An IPv6 address as name is in
+    brackets.
+    """
     found = {}
     for pair in filter(None, text.split(";")):
-        name, colon, literal = pair.partition(":")
+        match = re.fullmatch(r"\[([^\]]*)\]:(.*)", pair)
+        name, colon, literal = (match[1], ":", match[2]) if match else pair.partition(":")
         if not name or not colon:
             raise ValueError("it has to be NAME:ADDRESS, and more of them after semicolons")
         try:
-            found[fold_name(plain(name))] = address(literal)
+            found[fold_name(plain(address_in(name) or name))] = address(literal)
         except ValueError:
             raise ValueError(f"the address of {name!r} has to be an IP address") from None
     if not found:

@@ -1,32 +1,104 @@
-"""The commands' end of a control socket: one question, one answer, without a loop of events."""
+"""The commands' end of a control socket: one question, one answer, without a loop of events.
+
+A mount of another user answers with what that user likes, while root waits. So its socket has to be that user's, its
+answer is short and comes within a time, and is read by its shape: answers.py.
+"""
 
 from __future__ import annotations
 
 import os
 import socket
-from typing import Any
+import struct
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from dfsfs.control.places import MountEntry, mount_of, our_mounts, socket_of
 from dfsfs.control.protocol import MAX_ANSWER, WRONG, ControlError, Request, decode_answer, encode_request
+from dfsfs.control.shapes import ShapeError, shaped
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+T = TypeVar("T")
 
 CONNECTING = 5.0
 """Seconds until a mount that takes no connection is given up: its program hangs, or is busy with others."""
 ANSWERING = 310.0
 """A little more than what a mount gives a command."""
+AT_ONCE = 10.0
+"""Seconds for a command that waits for no server, as status."""
+MAX_OTHERS_ANSWER = 4 * 1024 * 1024
+"""Bytes of an answer of another user's mount: 5,000 links in use."""
+_PEER = struct.Struct("3i")
+"""pid, uid, gid (unix(7), SO_PEERCRED)."""
 
 
-def ask(entry: MountEntry, command: str, **arguments: str) -> Any:
+@dataclass(frozen=True, slots=True)
+class Answer(Generic[T]):
+    """What a mount has said. `raw`: for --json, with what newer versions may have added."""
+
+    said: T
+    raw: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long mounts may take, in seconds: each of the user's own and of root's; those of another user together."""
+
+    seconds: float
+    _others: dict[int, float] = field(default_factory=dict)
+
+    def until(self, entry: MountEntry) -> float:
+        """When an answer has to be there, by time.monotonic."""
+        deadline = time.monotonic() + self.seconds
+        return deadline if is_trusted(entry) else self._others.setdefault(entry.owner, deadline)
+
+
+def is_trusted(entry: MountEntry) -> bool:
+    """Whether the program of a mount is one that we run, or root: no answer of it is to our harm."""
+    return entry.owner in (0, os.geteuid())
+
+
+def ask(kind: type[T], entry: MountEntry, command: str, **arguments: str) -> Answer[T]:
     """The answer of a mount to a command. Raises ControlError: it has none, refuses, or can't be asked."""
+    return ask_with(Patience(ANSWERING), kind, entry, command, **arguments)
+
+
+def ask_with(patience: Patience, kind: type[T], entry: MountEntry, command: str, **arguments: str) -> Answer[T]:
+    """The same, with a time of its own."""
+    raw = _answer(entry, Request(command, arguments), patience.until(entry))
+    try:
+        return Answer(shaped(kind, raw), raw)
+    except ShapeError as error:
+        raise ControlError(f"the answer of the mount on {entry.mountpoint} makes no sense: {error}") from None
+
+
+def ask_each(
+    patience: Patience, kind: type[T], entries: Iterable[MountEntry], command: str, **arguments: str
+) -> Iterator[tuple[MountEntry, Answer[T] | ControlError]]:
+    """The answers of several mounts, one after the other; each that has none comes with the error, which names it."""
+    for entry in entries:
+        try:
+            yield entry, ask_with(patience, kind, entry, command, **arguments)
+        except ControlError as error:
+            text = str(error)
+            named = text if entry.mountpoint in text else f"{entry.mountpoint}: {text}"
+            yield entry, ControlError(named, error.code)
+
+
+def _answer(entry: MountEntry, request: Request, deadline: float) -> Any:
     path = socket_of(entry)
     if path is None:
         raise ControlError(f"the mount on {entry.mountpoint} has no control socket: XDG_RUNTIME_DIR names no folder")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as connection:
-        connection.settimeout(CONNECTING)
         try:
+            connection.settimeout(min(CONNECTING, _left(deadline)))
             connection.connect(path)
-            connection.settimeout(ANSWERING)
-            connection.sendall(encode_request(Request(command, arguments)))
-            line = _receive(connection)
+            _check_peer(connection, entry)
+            connection.settimeout(_left(deadline))
+            connection.sendall(encode_request(request))
+            line = _receive(connection, deadline, MAX_ANSWER if is_trusted(entry) else MAX_OTHERS_ANSWER)
         except TimeoutError:
             raise ControlError(f"the mount on {entry.mountpoint} does not answer") from None
         except (FileNotFoundError, ConnectionRefusedError):
@@ -41,17 +113,31 @@ def ask(entry: MountEntry, command: str, **arguments: str) -> Any:
     return decode_answer(line)
 
 
-def _receive(connection: socket.socket) -> bytes:
-    parts, size = [], 0
+def _check_peer(connection: socket.socket, entry: MountEntry) -> None:
+    """A user may have laid a link to somebody else's socket, who would hear from us what that user wants."""
+    _, uid, _ = _PEER.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))
+    if uid != entry.owner:
+        raise ControlError(f"user {uid} answers for the mount on {entry.mountpoint}, which is user {entry.owner}'s")
+
+
+def _left(deadline: float) -> float:
+    """The seconds until then. Raises TimeoutError."""
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise TimeoutError
+    return left
+
+
+def _receive(connection: socket.socket, deadline: float, limit: int) -> bytes:
+    line = bytearray()
     while data := connection.recv(1 << 20):
-        parts.append(data)
-        size += len(data)
-        if size > MAX_ANSWER:
-            raise ControlError("the mount's answer is too long")
-    line = b"".join(parts)
+        line += data
+        if len(line) > limit:
+            raise ControlError(f"the mount's answer is longer than {limit} bytes")
+        connection.settimeout(_left(deadline))  # or else a byte now and then would go on for ever
     if not line.endswith(b"\n"):
         raise ControlError("the mount has ended in the middle of its answer")
-    return line
+    return bytes(line)
 
 
 def mount_at(path: str) -> tuple[MountEntry, str]:

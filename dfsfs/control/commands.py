@@ -58,12 +58,11 @@ async def _status(mount: Mount, _: Arguments) -> Any:
 
 async def _show_cache(mount: Mount, arguments: Arguments) -> Any:
     rows: list[Any] = []
-    prefix = _prefix(mount, arguments)
-    for entry in mount.namespace.caches.referrals.snapshot():
-        if prefix is None or prefix.is_prefix_of(entry.prefix):
-            rows.append(report.referral_row(entry, mount.clock()))
-            if len(rows) % AT_ONCE == 0:
-                await trio.lowlevel.checkpoint()  # there may be 50,000, and programs wait
+    prefix, referrals = _prefix(mount, arguments), mount.namespace.caches.referrals
+    for entry in referrals.snapshot() if prefix is None else referrals.below(prefix):
+        rows.append(report.referral_row(entry, mount.clock()))
+        if len(rows) % AT_ONCE == 0:
+            await trio.lowlevel.checkpoint()  # there may be 50,000, and programs wait
     return rows
 
 
@@ -184,15 +183,18 @@ COMMANDS: Mapping[str, tuple[Command, tuple[str, ...]]] = {
 
 
 def _path(mount: Mount, arguments: Arguments) -> UncPath:
-    """The namespace path that an argument names."""
+    """The namespace path that an argument names; its link as the mount spells it, if it knows one."""
     text = arguments.get("path", "")
     try:
         if is_unc(text):
-            return UncPath.parse(text)
-        names = mount.filesystem.wire_names(part for part in text.split("/") if part not in ("", "."))
-        return mount.config.unc.join(names)
+            path = UncPath.parse(text)
+        else:
+            names = mount.filesystem.wire_names(part for part in text.split("/") if part not in ("", "."))
+            path = mount.config.unc.join(names)
     except (UncError, DfsfsError) as error:
         raise ControlError(str(error), WRONG) from None
+    known = mount.namespace.nearest(path)
+    return path if known is None else known.unc
 
 
 def _prefix(mount: Mount, arguments: Arguments) -> UncPath | None:

@@ -19,8 +19,10 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from dfsfs import telemetry
+from dfsfs.control.listening import next_connection, takes_of_reserve
 from dfsfs.control.report import link_rows
 from dfsfs.control.server import listen_at
+from dfsfs.printable import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,9 +38,10 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 LATENCIES = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 TTLS = (0, 60, 300, 600, 1800, 3600, 86400)
 """Bounds in seconds."""
-REQUEST_TIME = 10.0
+REQUEST_TIME = 5.0
 """Seconds for a request to come and its answer to be taken."""
 CONNECTIONS = 16
+"""Those that may be there at the same time; one more is closed at once."""
 MAX_HEADER = 16 * 1024
 
 
@@ -93,15 +96,15 @@ class Metrics:
             case telemetry.CacheExpired():
                 self._cache.labels("expired").inc()
             case telemetry.FailedOver(old=old, new=new):
-                self._moves.labels("failover", old.host, new.host).inc()
+                self._moves.labels("failover", *map(printable, (old.host, new.host))).inc()
             case telemetry.FailedBack(old=old, new=new):
-                self._moves.labels("failback", old.host, new.host).inc()
+                self._moves.labels("failback", *map(printable, (old.host, new.host))).inc()
             case telemetry.Moved(old=old, new=new):
-                self._moves.labels("referral", old.host, new.host).inc()
+                self._moves.labels("referral", *map(printable, (old.host, new.host))).inc()
             case telemetry.MovedOnRequest(old=old, new=new):
-                self._moves.labels("request", old.host, new.host).inc()
+                self._moves.labels("request", *map(printable, (old.host, new.host))).inc()
             case telemetry.TargetSkipped(target=target):
-                self._skipped.labels(target.host).inc()
+                self._skipped.labels(printable(target.host)).inc()
 
 
 class _Snapshot(Collector):
@@ -120,7 +123,7 @@ class _Snapshot(Collector):
         cached = len(mount.namespace.caches.referrals)
         yield GaugeMetricFamily("dfsfs_cached_referrals", "Entries of the referral cache.", cached)
         about = GaugeMetricFamily("dfsfs_mount_info", "The mount.", labels=["unc", "path", "version"])
-        about.add_metric([str(mount.config.unc), mount.mountpoint, mount.version], 1)
+        about.add_metric([*map(printable, (str(mount.config.unc), mount.mountpoint)), mount.version], 1)
         yield about
 
     def _requests(self) -> Iterator[Metric]:
@@ -147,7 +150,11 @@ class _Snapshot(Collector):
         up = GaugeMetricFamily("dfsfs_link_connected", "Links in use, 1 if connected.", labels=labels)
         away = GaugeMetricFamily("dfsfs_link_failed_over", "1 if not on a target of its first set.", labels=labels)
         for row in link_rows(self._mount):
-            which = [row["path"], row["target"] or "", "" if row["uid"] is None else str(row["uid"])]
+            which = [
+                printable(row["path"]),
+                printable(row["target"] or ""),
+                "" if row["uid"] is None else str(row["uid"]),
+            ]
             up.add_metric(which, float(row["connected"]))
             away.add_metric(which, float(row["failed_over"]))
         yield up
@@ -159,7 +166,7 @@ class _Snapshot(Collector):
         waiting = GaugeMetricFamily("dfsfs_smb_in_flight", "Requests without an answer yet.", labels=labels)
         moved = CounterMetricFamily("dfsfs_smb_bytes", "Bytes on live connections.", labels=[*labels, "direction"])
         for session in self._mount.pool.sessions():
-            who = [session.host, "" if session.uid is None else str(session.uid)]
+            who = [printable(session.host), "" if session.uid is None else str(session.uid)]
             requests.add_metric(who, session.statistics.requests_sent)
             waiting.add_metric(who, session.statistics.in_flight)
             moved.add_metric([*who, "sent"], session.statistics.bytes_sent)
@@ -186,22 +193,28 @@ def listen(address: str) -> socket.socket:
 
 
 async def serve(listener: socket.socket, metrics: Metrics) -> None:
-    """Answers GET /metrics until cancelled."""
-    limit = trio.CapacityLimiter(CONNECTIONS)
-
-    async def attend(stream: trio.SocketStream) -> None:
-        async with limit:
-            with trio.move_on_after(REQUEST_TIME):
-                await _answer(stream, metrics)
-            await trio.aclose_forcefully(stream)
-
+    """Answers GET /metrics until cancelled. Who comes while CONNECTIONS are there is told nothing."""
     path = listener.getsockname() if listener.family == socket.AF_UNIX else None
+    accepting = trio.socket.from_stdlib_socket(listener)
     try:
-        await trio.serve_listeners(attend, [trio.SocketListener(trio.socket.from_stdlib_socket(listener))])
+        async with trio.open_nursery() as nursery:
+            while True:
+                connection = await next_connection(accepting, "metrics=")
+                if len(nursery.child_tasks) < CONNECTIONS and not takes_of_reserve(connection.fileno()):
+                    nursery.start_soon(_attend, connection, metrics)
+                else:
+                    connection.close()
     finally:
+        accepting.close()
         if path is not None:
             with suppress(OSError):
                 os.unlink(path)
+
+
+async def _attend(connection: trio.socket.SocketType, metrics: Metrics) -> None:
+    """One connection from its beginning to its end."""
+    with connection, trio.move_on_after(REQUEST_TIME):
+        await _answer(trio.SocketStream(connection), metrics)
 
 
 async def _answer(stream: trio.SocketStream, metrics: Metrics) -> None:

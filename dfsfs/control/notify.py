@@ -12,6 +12,8 @@ import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from dfsfs.printable import printable
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -70,4 +72,4 @@ def notifier_from(environment: Mapping[str, str], pid: int) -> Notifier:
 
 
 def _line(text: str) -> str:
-    return " ".join(text.split())[:MAX_STATUS]
+    return printable(text)[:MAX_STATUS]

@@ -15,6 +15,8 @@ from pathlib import Path
 TYPE = "fuse.dfsfs"
 """What the kernel calls our mounts."""
 ROOTS_FOLDER = "/run/dfsfs"
+LOGOUT_XATTR = "user.dfsfs.logout"
+"""The extended attribute of a mount point that ends the sessions of who asks for it: see fuse/many.py."""
 _OCTAL = re.compile(r"\\([0-7]{3})")
 
 
@@ -32,7 +34,7 @@ class MountEntry:
 def parse_mounts(mountinfo: str) -> list[MountEntry]:
     """The mounts in the text of /proc/PID/mountinfo (proc(5)), the one on top last."""
     found = []
-    for line in mountinfo.splitlines():
+    for line in mountinfo.split("\n"):  # other characters that end lines stand for themselves in names
         before, dash, after = line.partition(" - ")
         fields, rest = before.split(" "), after.split(" ")
         if dash and len(fields) > 5 and len(rest) > 2:
@@ -51,12 +53,17 @@ def parse_mounts(mountinfo: str) -> list[MountEntry]:
 
 def mounts() -> list[MountEntry]:
     """The mounts that this process sees. Raises OSError."""
-    return parse_mounts(Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape"))
+    return parse_mounts(os.fsdecode(Path("/proc/self/mountinfo").read_bytes()))  # as text, "\r" would end lines
 
 
 def our_mounts() -> list[MountEntry]:
     """Those of dfsfs. Raises OSError."""
     return [entry for entry in mounts() if entry.kind == TYPE]
+
+
+def is_ours(device: int) -> bool:
+    """Whether a device number, as st_dev has it, is that of a mount of dfsfs. Raises OSError."""
+    return any(entry.device == f"{os.major(device)}:{os.minor(device)}" for entry in our_mounts())
 
 
 def device_of(mountpoint: str) -> str | None:

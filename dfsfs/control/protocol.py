@@ -12,6 +12,7 @@ Pure.
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,10 @@ MAX_REQUEST = 64 * 1024
 """Bytes of a request's line."""
 MAX_ANSWER = 64 * 1024 * 1024
 """Bytes of an answer's line: a cache of 50,000 links."""
+MAX_DEPTH = 16
+"""Lists and objects within each other. Ours have six; whoever goes through a thousand runs out of stack."""
+MAX_ERROR = 500
+"""Characters of an error."""
 FAILED, WRONG = 1, 2
 """Codes of errors: it could not be done; it makes no sense."""
 
@@ -73,8 +78,10 @@ def decode_answer(line: bytes) -> Any:
     """The result in an answer. Raises ControlError, also for the one that it holds."""
     message = _message(line, "answer")
     if "error" in message:
-        code = message.get("code")
-        raise ControlError(str(message["error"]), code if isinstance(code, int) else FAILED)
+        text, code = message["error"], message.get("code")
+        if not isinstance(text, str):
+            raise ControlError("the answer has an error that is no text")
+        raise ControlError(text[:MAX_ERROR], WRONG if code == WRONG else FAILED)
     if "result" not in message:
         raise ControlError("the mount's answer has no result")
     return message["result"]
@@ -86,12 +93,32 @@ def _line(message: dict[str, Any]) -> bytes:
 
 def _message(line: bytes, what: str) -> dict[str, Any]:
     try:
-        message = json.loads(line)
+        message = json.loads(line, parse_constant=_no_number, parse_float=_finite)
     except (ValueError, RecursionError):
         raise ControlError(f"the {what} is not JSON", WRONG) from None
+    if not _is_flat(message, MAX_DEPTH):
+        raise ControlError(f"the {what} is nested too deeply", WRONG)
     if not isinstance(message, dict):
         raise ControlError(f"the {what} is no object", WRONG)
     if message.get("version") != VERSION:
-        version = str(message.get("version"))[:20]
+        version = repr(message.get("version"))[:20]
         raise ControlError(f"the {what} is of version {version}, and this dfsfs speaks {VERSION}: update both", WRONG)
     return message
+
+
+def _no_number(name: str) -> float:
+    raise ValueError(f"{name} is not in JSON")
+
+
+def _finite(text: str) -> float:
+    """1e999 is a number in JSON, and infinite in Python."""
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text} is too large")
+    return number
+
+
+def _is_flat(value: object, left: int) -> bool:
+    if isinstance(value, dict):
+        return left > 0 and all(_is_flat(item, left - 1) for item in value.values())
+    return not isinstance(value, list) or (left > 0 and all(_is_flat(item, left - 1) for item in value))

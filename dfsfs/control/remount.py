@@ -30,11 +30,11 @@ CHANGEABLE = frozenset(
         "pins",
         "failback",
         *("username", "password", "password2", "domain", "credentials_file", "guest"),
-        *("foreground", "remount", "suid", "dev", "execute"),
+        *("foreground", "remount", "suid", "dev", "execute", "follow_symlinks"),
     }
 )
-"""Fields of ParsedOptions. `read_only`, `suid`, `dev` and `execute` are the kernel's business, and who asks sees to
-them."""
+"""Fields of ParsedOptions. `read_only`, `suid`, `dev`, `execute` and `follow_symlinks` are the kernel's business, and
+who asks sees to them."""
 
 
 def changed(

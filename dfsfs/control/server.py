@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
+from dfsfs.control.listening import next_connection, takes_of_reserve
 from dfsfs.control.places import folder_for, socket_name
 from dfsfs.control.protocol import (
     MAX_ANSWER,
@@ -127,7 +128,8 @@ def _remove_if_dead(path: str, age: float) -> None:
 
 def _make_safe(folder: str, owner: int) -> None:
     with contextlib.suppress(FileExistsError):
-        os.mkdir(folder, 0o755)
+        os.mkdir(folder, 0o700)
+        os.chmod(folder, 0o755)  # whatever the umask is: who may talk to a mount is a matter of its socket
     about = os.lstat(folder)
     if not stat.S_ISDIR(about.st_mode) or about.st_uid != owner or about.st_mode & 0o022:
         raise NoPlace(f"{folder} is not a folder that only its owner may change")
@@ -142,12 +144,7 @@ async def serve(listener: socket.socket, path: str, owner: int, answer: Answer) 
             while True:
                 await limit.acquire_on_behalf_of(token := object())
                 try:
-                    connection, _ = await accepting.accept()
-                except OSError as error:
-                    limit.release_on_behalf_of(token)
-                    log.warning("the control socket %s takes no connection: %s", path, error)
-                    await trio.sleep(1)
-                    continue
+                    connection = await next_connection(accepting, f"the control socket {path}")
                 except BaseException:
                     limit.release_on_behalf_of(token)
                     raise
@@ -183,6 +180,8 @@ async def _reply(connection: trio.socket.SocketType, owner: int, answer: Answer)
         if uid not in (0, owner):
             log.warning("user %d may not use the control socket of user %d's mount", uid, owner)
             raise ControlError("only the owner of the mount, or root, may ask it", WRONG)
+        if takes_of_reserve(connection.fileno()):
+            raise ControlError("the mount has hardly any file descriptors left, and keeps them for servers and files")
         request = decode_request(line)
         with trio.move_on_after(ANSWERING):
             return await _encoded(await answer(request))

@@ -3,7 +3,8 @@
 A handler may raise FUSEError and nothing else; anything else ends pyfuse3's main loop and with it the mount. And it has
 to end: the kernel waits for a request that has been handed out even if the process that made it is killed, so a handler
 that hangs is a process that can't be killed. `guarded` sees to both: it ends a handler at its deadline with ETIMEDOUT,
-turns a DfsfsError into its errno, and everything unexpected into EIO with a traceback in the log.
+turns a DfsfsError into an errno that the call may give (errnos.py), and everything unexpected into EIO with a traceback
+in the log.
 
 Cancellation from outside passes through: it is the end of the mount.
 
@@ -22,6 +23,7 @@ import pyfuse3
 import trio
 
 from dfsfs.errors import DfsfsError, SmbError
+from dfsfs.fuse.errnos import ALLOWED, NAMES, errno_for
 from dfsfs.ntstatus import is_known
 
 if TYPE_CHECKING:
@@ -33,6 +35,15 @@ log = logging.getLogger("dfsfs.fuse")
 
 _unknown: set[int] = set()
 """Statuses that the log has named already."""
+
+_PARTS = {
+    "lookup_known": "lookup",
+    "lookup_spelled": "lookup",
+    "other_spelling": "lookup",
+    "getattr_known": "getattr",
+    "getxattr_logout": "getxattr",
+}
+"""Parts of handlers, by the handler."""
 
 P = ParamSpec("P")
 S = TypeVar("S")
@@ -54,8 +65,7 @@ def guarded(
     handler: Callable[Concatenate[H, P], Awaitable[T]],
 ) -> Callable[Concatenate[H, P], Coroutine[Any, Any, T]]:
     """Makes a handler that always ends, and with nothing but a result or a FUSEError."""
-    name = getattr(handler, "__name__", "handler")
-    shown = name.strip("_")
+    call = _call_of(handler)
 
     async def wrapper(self: H, /, *args: P.args, **kwargs: P.kwargs) -> T:
         begun = perf_counter()
@@ -63,13 +73,13 @@ def guarded(
             with trio.move_on_after(self.deadline):
                 return await handler(self, *args, **kwargs)
         except Exception as error:
-            failure = _translated(error, name)
-            self.meters.failed(shown, failure.errno)
+            failure = _translated(error, call, args)
+            self.meters.failed(call, failure.errno)
             raise failure from None
         finally:
-            self.meters.of(shown).note(perf_counter() - begun)
-        log.warning("%s was given up after %g seconds", name, self.deadline)
-        self.meters.failed(shown, errno.ETIMEDOUT)
+            self.meters.of(call).note(perf_counter() - begun)
+        log.warning("%s was given up after %g seconds", call, self.deadline)
+        self.meters.failed(call, errno.ETIMEDOUT)
         raise pyfuse3.FUSEError(errno.ETIMEDOUT)
 
     functools.update_wrapper(wrapper, handler)
@@ -78,20 +88,33 @@ def guarded(
 
 def prompt(handler: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[S, P], T]:
     """Like `guarded`, for what waits for nothing."""
-    name = getattr(handler, "__name__", "handler")
+    call = _call_of(handler)
 
     def wrapper(self: S, /, *args: P.args, **kwargs: P.kwargs) -> T:
         try:
             return handler(self, *args, **kwargs)
         except Exception as error:
-            raise _translated(error, name) from None
+            raise _translated(error, call, args) from None
 
     functools.update_wrapper(wrapper, handler)
     return wrapper
 
 
-def _translated(error: Exception, name: str) -> pyfuse3.FUSEError:
-    """What a program gets for an error in the handler `name`."""
+def _call_of(handler: Callable[..., object]) -> str:
+    """The call that a handler is for or a part of: a key of errnos.ALLOWED.
+
+    Raises:
+        LookupError: nobody has said what it may end with.
+    """
+    name = getattr(handler, "__name__", "").strip("_")
+    call = _PARTS.get(name, name)
+    if call not in ALLOWED:
+        raise LookupError(f"errnos.py does not say what {name} may end with")
+    return call
+
+
+def _translated(error: Exception, name: str, arguments: tuple[object, ...]) -> pyfuse3.FUSEError:
+    """What a program gets for an error in the handler for the call `name`."""
     if isinstance(error, pyfuse3.FUSEError):
         return error
     if isinstance(error, DfsfsError):
@@ -100,7 +123,8 @@ def _translated(error: Exception, name: str) -> pyfuse3.FUSEError:
             _unknown.add(error.status)
             status = {"dfsfs_status": f"0x{error.status:08X}"}
             log.warning("%s: %s, which dfsfs does not know: EIO. This is said once", name, error, extra=status)
-        return pyfuse3.FUSEError(error.errno)
+        names = [one for at in NAMES.get(name, ()) for one in arguments[at : at + 1] if isinstance(one, bytes)]
+        return pyfuse3.FUSEError(errno_for(name, error, names))
     log.error("%s failed in an unexpected way; the program gets EIO", name, exc_info=error)
     return pyfuse3.FUSEError(errno.EIO)
 

@@ -31,6 +31,7 @@ import trio
 from dfsfs.control.places import device_of
 from dfsfs.errors import PosixError
 from dfsfs.fuse.stacks import describe_stacks
+from dfsfs.fuse.symfollow import follow_no_symlinks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -85,11 +86,12 @@ async def serve(
     on_ready: Callable[[], None],
     *,
     read_ahead_kb: int = READ_AHEAD_KB,
+    follow_symlinks: bool = True,
 ) -> None:
     """Mounts, calls `on_ready` as soon as the mount answers, and returns when it is unmounted or a signal ends it.
 
     Raises:
-        PosixError: FUSE refused the mount.
+        PosixError: FUSE refused the mount, or the kernel does not leave symbolic links alone.
         ExceptionGroup: something unexpected ended the main loop. The mount is gone then, too.
     """
     try:
@@ -98,6 +100,8 @@ async def serve(
         raise PosixError(getattr(error, "errno", None) or 5, f"FUSE can't mount on {mountpoint}: {error}") from error
     mount = _Mount(mountpoint)
     try:
+        if not follow_symlinks:
+            follow_no_symlinks(mountpoint)  # before the first answer, see there
         async with trio.open_nursery() as nursery:
             await nursery.start(_obey_signals, mount)
             nursery.start_soon(_announce, mountpoint, read_ahead_kb, on_ready)
@@ -138,7 +142,7 @@ async def _obey_signals(mount: _Mount, task_status: trio.TaskStatus[None] = trio
             ending = False
             async for number in signals:
                 if number == signal.SIGUSR1:
-                    log.warning("tasks and threads:\n%s", describe_stacks())
+                    log.warning("tasks and threads:", extra={"dfsfs_details": describe_stacks()})
                 elif not ending:
                     ending = True
                     log.info("%s: unmounting", signal.Signals(number).name)
@@ -178,7 +182,8 @@ class _Mount:
         command = ["umount", "-i", "-l"] if as_root else ["fusermount3", "-u", "-z"]
         with trio.move_on_after(GRACE):
             try:
-                result = await trio.run_process([*command, self.mountpoint], check=False, capture_stderr=True)
+                words = [*command, self.mountpoint]
+                result = await trio.run_process(words, check=False, capture_stdout=True, capture_stderr=True)
             except OSError as error:
                 log.debug("%s: %s", command[0], error)
             else:

@@ -9,36 +9,46 @@ from typing import TYPE_CHECKING
 from dfsfs.errors import PosixError, SmbError
 from dfsfs.ntstatus import NtStatus
 from dfsfs.smb import keyring, tickets
+from dfsfs.smb.callers import named_cache, root_seen_by
 from dfsfs.smb.credentials import KerberosCredentials
 from dfsfs.smb.identity import Account, as_user
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from dfsfs.acting import Caller
     from dfsfs.smb.credentials import Login
 
 
 def tickets_of(who: Caller) -> Login:
-    """The ticket cache that the user's process names in KRB5CCNAME, or else the user's default one."""
-    account = Account(who.uid, who.gid)
-    ccache = tickets.caller_cache(who.pid, who.uid) or tickets.default_cache(who.uid)
-    return KerberosCredentials(ccache=ccache, account=account)
+    """The ticket cache that the user's process names in KRB5CCNAME, or else the user's default one, as it sees them.
+
+    Raises:
+        ForeignCaller: the process is in a container.
+        SmbError: LOGON_FAILURE, what it names can't be used.
+    """
+    root = root_seen_by(who)
+    ccache = named_cache(who) or tickets.default_cache(who.uid)
+    return KerberosCredentials(ccache=ccache, account=Account(who.uid, who.gid), root=root)
 
 
-def stored_logins(names: Callable[[], tuple[str, ...]]) -> Callable[[Caller], Login]:
-    """Finds the login that a user has stored for one of the names that the mount's domain or server goes by."""
+def stored_logins(names: Sequence[str]) -> Callable[[Caller], Login]:
+    """Finds the login that a user has stored for one of the names that the mount's domain or server was given.
+
+    Names that were only heard of don't count: whoever could choose one would choose whose password is sent.
+    """
 
     def find(who: Caller) -> Login:
-        """Raises: SmbError: there is none."""
+        """Raises: SmbError: there is none. ForeignCaller: the process is in a container."""
+        root_seen_by(who)
         try:
             with as_user(Account(who.uid, who.gid)):
-                for name in names():
+                for name in names:
                     if (login := keyring.load(name)) is not None:
                         return login
         except OSError as error:
             raise PosixError(error.errno or errno.EIO, f"reading stored logins: {error.strerror}") from None
-        text = f"finding a login of {_name_of(who.uid)} (`dfsfs login //{names()[0]}` stores one)"
+        text = f"finding a login of {_name_of(who.uid)} (`dfsfs login //{names[0]}` stores one)"
         raise SmbError(NtStatus.LOGON_FAILURE, text)
 
     return find

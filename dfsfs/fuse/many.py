@@ -2,30 +2,44 @@
 
 They do what those of other mounts do, for whoever asks: each request says so, but for those about something that is
 open, which are done for the user who opened it. That is what a file descriptor means: it works for whom it is given to.
+The kernel's questions for attributes belong to both: see descriptors.py.
+
+Who asks the mount point for the extended attribute LOGOUT_XATTR has their own sessions ended, if what they logged in
+with is gone: the control socket is for the mount's owner alone, but whose request this is the kernel says. Asked for
+and not set, as nothing can be set where the mount is read-only.
 """
 
 from __future__ import annotations
 
+import errno
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from pyfuse3 import ROOT_INODE, FUSEError
+
 from dfsfs.acting import ROOT, Caller, become
+from dfsfs.control.places import LOGOUT_XATTR
+from dfsfs.fuse.boundary import guarded
+from dfsfs.fuse.descriptors import Descriptors
 from dfsfs.fuse.operations import DfsOperations
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Awaitable, Callable, Coroutine, Iterator
 
-    from pyfuse3 import EntryAttributes, FileInfo, RequestContext
+    from pyfuse3 import EntryAttributes, FileInfo, RequestContext, SetattrFields
 
     Handler = Callable[..., Coroutine[Any, Any, Any]]
 
 ABOUT_NAMES = (
-    *("lookup", "getattr", "setattr", "statfs", "mkdir", "mknod", "unlink", "rmdir", "rename", "link", "symlink"),
-    *("readlink", "getxattr", "setxattr", "listxattr", "removexattr"),
+    *("lookup", "statfs", "mkdir", "mknod", "link", "symlink"),
+    *("readlink", "setxattr", "listxattr", "removexattr"),
 )
 """Handlers whose last argument says who asks."""
 ABOUT_FILES = ("read", "write", "flush", "fsync", "release")
 ABOUT_FOLDERS = ("readdir", "fsyncdir", "releasedir")
 """Handlers whose first argument is what open, create or opendir gave."""
+REFUSALS = frozenset({errno.EACCES, errno.EPERM, errno.ENOENT, errno.ESTALE, errno.EKEYEXPIRED})
+"""Errors that say that somebody may not have the attributes, or has no login: the server hides some files."""
 
 
 class ManyOperations(DfsOperations):
@@ -37,6 +51,67 @@ class ManyOperations(DfsOperations):
         super().__init__(*arguments, **options)
         self._files: dict[int, Caller] = {}
         self._folders: dict[int, Caller] = {}
+        self._descriptors: Descriptors | None = None
+        self._no_xattr = FUSEError(errno.EOPNOTSUPP)  # after ENOSYS the kernel would never ask for it
+        self.log_out: Callable[[Caller], Awaitable[bool]] = _has_no_sessions
+
+    def mounted_as(self, device: str) -> None:
+        """Says the mount's device number, MAJOR:MINOR. Before that, nobody is taken to have been given a descriptor."""
+        self._descriptors = Descriptors(device)
+
+    async def getattr(self, inode: int, ctx: RequestContext) -> EntryAttributes:
+        who = _become(ctx)
+        try:
+            return await super().getattr(inode, ctx)
+        except FUSEError as error:
+            opener = self._fs.opener(inode)
+            if error.errno not in REFUSALS or opener is None or self._descriptors is None:
+                raise
+            if not await self._descriptors.has_open(who.uid, who.pid, inode):
+                raise
+            become(opener)
+            return await super().getattr(inode, ctx)
+
+    async def unlink(self, parent_inode: int, name: bytes, ctx: RequestContext) -> None:
+        _become(ctx)
+        with self._refusing((parent_inode, name)):
+            await super().unlink(parent_inode, name, ctx)
+
+    async def rmdir(self, parent_inode: int, name: bytes, ctx: RequestContext) -> None:
+        _become(ctx)
+        with self._refusing((parent_inode, name)):
+            await super().rmdir(parent_inode, name, ctx)
+
+    async def rename(
+        self,
+        parent_inode_old: int,
+        name_old: bytes,
+        parent_inode_new: int,
+        name_new: bytes,
+        flags: int,
+        ctx: RequestContext,
+    ) -> None:
+        _become(ctx)
+        with self._refusing((parent_inode_old, name_old), (parent_inode_new, name_new)):
+            await super().rename(parent_inode_old, name_old, parent_inode_new, name_new, flags, ctx)
+
+    @contextmanager
+    def _refusing(self, *names: tuple[int, bytes]) -> Iterator[None]:
+        """Makes a refusal of "there is no such name" if other users have one of the names: the kernel would drop it."""
+        try:
+            yield
+        except FUSEError as error:
+            if error.errno == errno.ENOENT and any(self._fs.is_others(*name) for name in names):
+                raise FUSEError(errno.EACCES) from None
+            raise
+
+    async def setattr(
+        self, inode: int, attr: EntryAttributes, fields: SetattrFields, fh: int | None, ctx: RequestContext
+    ) -> EntryAttributes:
+        who = _become(ctx)
+        if fh is not None:  # ftruncate(2)
+            become(self._files.get(fh, who))
+        return await super().setattr(inode, attr, fields, fh, ctx)
 
     async def open(self, inode: int, flags: int, ctx: RequestContext) -> FileInfo:
         who = _become(ctx)
@@ -52,11 +127,26 @@ class ManyOperations(DfsOperations):
         self._files[opened.fh] = who
         return opened, entry
 
+    async def getxattr(self, inode: int, name: bytes, ctx: RequestContext) -> bytes:
+        who = _become(ctx)
+        if name == LOGOUT_XATTR.encode() and inode == ROOT_INODE:
+            return await self._getxattr_logout(who)
+        return await super().getxattr(inode, name, ctx)
+
+    @guarded
+    async def _getxattr_logout(self, who: Caller) -> bytes:
+        return b"1" if await self.log_out(who) else b"0"
+
     async def opendir(self, inode: int, ctx: RequestContext) -> int:
         who = _become(ctx)
         handle = await super().opendir(inode, ctx)
         self._folders[handle] = who
         return handle
+
+
+async def _has_no_sessions(who: Caller) -> bool:
+    """What `ManyOperations.log_out` is before there can be any."""
+    return False
 
 
 def _become(ctx: RequestContext) -> Caller:

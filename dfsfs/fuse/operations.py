@@ -21,10 +21,11 @@ from pyfuse3 import EntryAttributes, FileInfo, FUSEError, StatvfsData
 
 from dfsfs.errors import DfsfsError
 from dfsfs.fuse.boundary import guarded, prompt, quiet
-from dfsfs.fuse.caller import renames_to
+from dfsfs.fuse.caller import Callers
 from dfsfs.meters import Meters
+from dfsfs.smb.fscc import NAME_UNITS_MAX
 from dfsfs.vfs.filesystem import DOTS
-from dfsfs.vfs.mapping import NAME_UNITS_MAX, AttributeChanges
+from dfsfs.vfs.mapping import AttributeChanges
 from dfsfs.vfs.xattrs import CIFS_ACL, is_foreign
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ class DfsOperations(pyfuse3.Operations):
         self.deadline = deadline
         self.meters = meters or Meters()
         self._fs = filesystem
+        self._callers = Callers()
         self._no_xattr = FUSEError(errno.EOPNOTSUPP if xattrs else errno.ENOSYS)
         self._has_xattrs = xattrs
 
@@ -63,17 +65,32 @@ class DfsOperations(pyfuse3.Operations):
     async def lookup(self, parent_inode: int, name: bytes, ctx: RequestContext) -> EntryAttributes:
         known = self._lookup_known(parent_inode, name)
         entry = known if known is not None else await self._lookup(parent_inode, name)
-        if entry.st_ino and self._is_new_spelling(entry.st_ino, parent_inode, name, ctx.pid):
-            self._fs.forget(entry.st_ino, 1)
-            entry = EntryAttributes()
-            entry.st_ino = 0
+        if entry.st_ino and (spelling := self._other_spelling(entry.st_ino, parent_inode, name)) is not None:
+            return await self._lookup_spelled(parent_inode, name, ctx, entry.st_ino, spelling)
         return entry
 
     @prompt
-    def _is_new_spelling(self, inode: int, parent_inode: int, name: bytes, thread: int) -> bool:
-        """Whether a name is looked up for a rename that changes nothing but the case of what has it: see caller.py."""
-        spelling = self._fs.other_spelling(inode, parent_inode, name)
-        return spelling is not None and renames_to(thread, spelling, name)
+    def _other_spelling(self, inode: int, parent_inode: int, name: bytes) -> bytes | None:
+        return self._fs.other_spelling(inode, parent_inode, name)
+
+    @guarded
+    async def _lookup_spelled(
+        self, parent_inode: int, name: bytes, ctx: RequestContext, inode: int, spelling: bytes
+    ) -> EntryAttributes:
+        """The answer for a name that leads to a file whose name differs from it in case: nothing for a rename of that
+        file to this name (caller.py). Given anew, as time has passed since the file was found.
+        """
+        try:
+            if await self._callers.renames_to(ctx.uid, ctx.pid, spelling, name):
+                entry = EntryAttributes()
+                entry.st_ino = 0
+                return entry
+            known = self._fs.lookup_known(parent_inode, name)
+            return self._entry(known if known is not None else await self._fs.lookup(parent_inode, name))
+        except DfsfsError as error:
+            return self._nothing(parent_inode, error)
+        finally:
+            self._fs.forget(inode, 1)
 
     @prompt
     def _lookup_known(self, parent_inode: int, name: bytes) -> EntryAttributes | None:
@@ -202,7 +219,7 @@ class DfsOperations(pyfuse3.Operations):
 
     @guarded
     async def open(self, inode: int, flags: int, ctx: RequestContext) -> FileInfo:
-        return _opened(await self._fs.open(inode, flags))
+        return _opened(await self._fs.open(inode, flags, ctx.pid))
 
     @guarded
     async def create(

@@ -23,6 +23,7 @@ import trio
 
 import dfsfs
 from dfsfs.config import ConfigError
+from dfsfs.control.places import device_of
 from dfsfs.control.report import Mount
 from dfsfs.dfsc.policy import Policy
 from dfsfs.dfsc.static import parse_static
@@ -43,16 +44,16 @@ from dfsfs.smb.tickets import KdcPreference, default_realm
 from dfsfs.smb.users import UserPools
 from dfsfs.unc import fold_name
 from dfsfs.vfs.filesystem import FileSystem
+from dfsfs.vfs.knowledge import Lifetimes
 from dfsfs.vfs.leases import CacheMode, Caching
 from dfsfs.vfs.mapping import NameMapping, NameStyle, Ownership
-from dfsfs.vfs.places import Lifetimes
 from dfsfs.vfs.readahead import LIMIT as LARGEST_WINDOW
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from dfsfs.config.model import MountConfig
-    from dfsfs.namespace.discovery import FoundDomain
+    from dfsfs.namespace.hearsay import FoundDomain
     from dfsfs.namespace.junction import Location
 
 log = logging.getLogger("dfsfs.fuse")
@@ -113,11 +114,14 @@ async def _run(
             namespace.wait_for_servers()  # not before: a mount of a server that is down fails
         filesystem = make_filesystem(config, namespace, root)
         if users is not None:
-            users.in_use = filesystem.has_open
+            users.in_use, users.settle = filesystem.has_open, filesystem.settle_of
+            users.on_gone = namespace.forget_user
         stack.push_async_callback(_close, filesystem)
         deadline = config.transport.request_timeout + config.failover_timeout + DEADLINE_MARGIN
         kind = ManyOperations if config.multiuser else DfsOperations
         operations = kind(filesystem, deadline=deadline, xattrs=config.xattrs)
+        if users is not None and isinstance(operations, ManyOperations):
+            operations.log_out = users.log_out
         mount = Mount(
             config=config,
             mountpoint=mountpoint,
@@ -136,9 +140,18 @@ async def _run(
 
             def ready() -> None:
                 service.begin(mount, nursery)
+                if isinstance(operations, ManyOperations) and (device := device_of(mountpoint)) is not None:
+                    operations.mounted_as(device)
                 on_ready()
 
-            await serve(operations, mountpoint, fuse_options(config), ready, read_ahead_kb=read_ahead_kb(config))
+            await serve(
+                operations,
+                mountpoint,
+                fuse_options(config),
+                ready,
+                read_ahead_kb=read_ahead_kb(config),
+                follow_symlinks=config.follow_symlinks,
+            )
             service.notifier.stopping()
             nursery.cancel_scope.cancel()
 
@@ -229,14 +242,17 @@ def _tell_kdcs(kdcs: KdcPreference, found: FoundDomain) -> None:
 def make_user_pools(config: MountConfig, pool: Pool) -> UserPools:
     """The pools of the users of a mount for many of them."""
 
-    def names() -> tuple[str, ...]:
-        """What the mount's domain or server is called, as far as it is known by now."""
-        return tuple(
-            dict.fromkeys((config.unc.host.lower(), *pool.names.suffixes, *map(str.lower, pool.names.stand_ins)))
-        )
-
-    find_login = tickets_of if isinstance(config.credentials, KerberosCredentials) else stored_logins(names)
+    is_kerberos = isinstance(config.credentials, KerberosCredentials)
+    find_login = tickets_of if is_kerberos else stored_logins(given_names(config))
     return UserPools(transport_settings(config), pool, find_login)
+
+
+def given_names(config: MountConfig) -> tuple[str, ...]:
+    """What the mount's domain or server is called by whoever made the mount or set up this computer: nothing that
+    anybody on the network has said.
+    """
+    names = (config.unc.host, config.dfs.domain, *config.dfs.suffixes, default_realm())
+    return tuple(dict.fromkeys(name.lower() for name in names if name))
 
 
 def make_namespace(
@@ -289,10 +305,12 @@ def make_filesystem(config: MountConfig, namespace: Namespace, root: Location) -
             _CACHE_MODES[caching.mode],
             caching.close_time,
             LARGEST_WINDOW if caching.read_ahead is None else caching.read_ahead,
+            caching.trust_leases,
         ),
         kernel=FuseCache(),
         files_for_links=config.files_for_links,
         many_users=config.multiuser,
+        server_numbers=caching.server_inode_numbers,
     )
 
 
@@ -306,6 +324,7 @@ def transport_settings(config: MountConfig) -> TransportSettings:
         dialects=tuple(Dialect(number) for number in options.dialects),
         seal=options.seal,
         hardened=options.hardened,
+        login_hosts=options.login_hosts,
         connect_timeout=options.connect_timeout,
         request_timeout=options.request_timeout,
         silence_timeout=min(options.request_timeout, TransportSettings().silence_timeout),
@@ -313,6 +332,7 @@ def transport_settings(config: MountConfig) -> TransportSettings:
         max_credits=options.max_credits,
         read_size=options.read_size,
         write_size=options.write_size,
+        files_for_links=config.files_for_links,
     )
 
 

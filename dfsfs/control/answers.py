@@ -1,0 +1,247 @@
+"""What a mount answers, as whoever asks sees it: the objects that docs/json.md describes. report.py makes them.
+
+The program that answers may be another user's, and say anything; shapes.py makes these of it, or an error. A field that
+is added later has a default here, as a mount may have been started by an older version. Pure.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+# -- status -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    path: str
+    unc: str
+    pid: int
+    version: str
+    seconds: float
+    user: str
+    multiuser: bool
+    read_only: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    path: str
+    target: str | None
+    connected: bool
+    failed_over: bool
+    chosen: bool
+    targets: tuple[str, ...]
+    generation: int
+    seconds_left: float | None
+    uid: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    host: str
+    name: str
+    address: str
+    dialect: str
+    signing: str
+    encryption: str | None
+    authentication: str
+    spn: str | None
+    user: str
+    uid: int | None
+    shares: tuple[str, ...]
+    in_flight: int
+    queued: int
+    requests: int
+    bytes_sent: int
+    bytes_received: int
+
+
+@dataclass(frozen=True, slots=True)
+class Requests:
+    count: int
+    failed: int
+    p50: float
+    p95: float
+    p99: float
+    longest: float
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    open: int
+    open_folders: int
+    known: int
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    referrals: int
+    domains: int
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    read: int
+    written: int
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """The answer to `status`."""
+
+    mount: About
+    links: tuple[Link, ...]
+    failed_over: int
+    sessions: tuple[Session, ...]
+    files: Files
+    caches: Kept
+    requests: dict[str, Requests]
+    errors: dict[str, int]
+    bytes: Moved
+    events: dict[str, int]
+    drained: tuple[str, ...]
+
+
+# -- caches -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class CachedTarget:
+    path: str
+    hint: bool
+    starts_set: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CachedReferral:
+    """An item of the answer to `cache.show`."""
+
+    prefix: str
+    kind: str
+    namespace_below: bool
+    failback: bool
+    ttl: float
+    seconds_left: float
+    targets: tuple[CachedTarget, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Flushed:
+    """The answer to `cache.flush` and `domain.flush`."""
+
+    flushed: int
+
+
+@dataclass(frozen=True, slots=True)
+class OurDomain:
+    name: str
+    netbios: str
+    site: str
+    controllers: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Domain:
+    name: str
+    controllers: tuple[str, ...]
+    hint: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Domains:
+    """The answer to `domain.show`."""
+
+    found: OurDomain | None
+    bootstrap: str | None
+    domains: tuple[Domain, ...]
+
+
+# -- targets ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    path: str
+    in_use: bool
+    chosen: bool
+    drained: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Targets:
+    """The answer to `target.list`, `target.set` and `target.unset`."""
+
+    path: str
+    targets: tuple[Target, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DrainedLink:
+    path: str
+    from_: str
+    to: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Drained:
+    """The answer to `drain` and `undrain`; the latter has no links."""
+
+    host: str
+    links: tuple[DrainedLink, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Remounted:
+    """The answer to `remount`: the names of the options that have changed."""
+
+    changed: tuple[str, ...]
+
+
+# -- explain ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    seconds: float
+    event: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class TriedTarget:
+    path: str
+    in_use: bool
+    seconds: float | None
+    problem: str | None
+    remark: str
+    session: Session | None
+
+
+@dataclass(frozen=True, slots=True)
+class Root:
+    host: str
+    asked: str
+    problem: str | None
+    covered: str | None
+    ttl: int | None
+    targets: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Roots:
+    roots: tuple[Root, ...]
+    differ: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """The answer to `explain`."""
+
+    path: str
+    kind: str | None
+    problem: str | None
+    steps: tuple[Step, ...]
+    link: str | None
+    seconds_left: float | None
+    targets: tuple[TriedTarget, ...]
+    all_roots: Roots | None = None
