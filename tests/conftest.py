@@ -3,10 +3,12 @@
 `async def` tests run in trio.run. With the fixture `autojump_clock` their time is virtual and jumps ahead whenever
 every task waits; without it they end after ASYNC_TIMEOUT seconds.
 
+Tests of one file run in one process, one after the other, and so do all tests in the domain: with `pytest -n 2` each
+process has labs of its own.
+
 A test marked `lab`, `domain` or `mount` is skipped, with the reason, where it cannot run. A skip proves nothing, so
-where such
-tests are meant to run it counts as a failure: with DFSFS_REQUIRE_LAB=1, and in CI (CI=true) on a machine where we are
-root and have /dev/fuse.
+where such tests are meant to run it counts as a failure: with DFSFS_REQUIRE_LAB=1, and in CI (CI=true) on a machine
+where we are root and have /dev/fuse.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import contextlib
 import functools
 import inspect
 import os
+import re
 import shutil
 from typing import TYPE_CHECKING
 
@@ -102,6 +105,13 @@ def _must_not_skip() -> bool:
     return os.environ.get("CI") == "true" and os.geteuid() == 0 and os.path.exists("/dev/fuse")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Says which tests stay together when they are run in more than one process."""
+    for item in items:
+        file = item.nodeid.split("::")[0]
+        item.add_marker(pytest.mark.xdist_group("domain" if item.get_closest_marker("domain") else file))
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skips what cannot run here."""
     missing: tuple[str, ...] = ()
@@ -117,8 +127,14 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Makes a skip a failure where it must not happen; see the top of this file."""
+    """Makes a skip a failure where it must not happen; see the top of this file.
+
+    What a test has printed may be no valid Unicode, and has to get from one process to the other.
+    """
     report = yield
+    report.sections = [
+        (name, text.encode("utf-8", "backslashreplace").decode("utf-8")) for name, text in report.sections
+    ]
     expected_failure = hasattr(report, "wasxfail")
     if report.skipped and not expected_failure and _needs_servers_or_mounts(item) and _must_not_skip():
         report.outcome = "failed"
@@ -142,12 +158,15 @@ class _Duties:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.when == "call" or report.outcome != "passed":
-            for duty in duties_in(report.nodeid.rsplit("::", 1)[-1].split("[")[0]):
+            # With several processes a node's id ends with @ and the tests that it stays together with.
+            for duty in duties_in(re.split(r"[\[@]", report.nodeid.split("::")[-1])[0]):
                 self._outcomes.setdefault(duty, []).append(report.outcome)
 
 
-def pytest_sessionfinish() -> None:
+def pytest_sessionfinish(session: pytest.Session) -> None:
     """Mounts whose programs were killed have left their control sockets; the next mount would take them away."""
+    if hasattr(session.config, "workerinput"):
+        return  # The process that started this one does it, once.
     if os.path.isdir(ROOTS_FOLDER) and os.access(ROOTS_FOLDER, os.W_OK):
         sweep(ROOTS_FOLDER, 0)
 
@@ -160,8 +179,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Runs tests marked `every_samba` once for each release."""
-    if metafunc.definition.get_closest_marker("every_samba") and "lab" in metafunc.fixturenames:
+    """Runs tests marked `every_samba` once for each release, unless they name releases themselves."""
+    named = any(mark.args[0] == "lab" for mark in metafunc.definition.iter_markers("parametrize"))
+    if metafunc.definition.get_closest_marker("every_samba") and "lab" in metafunc.fixturenames and not named:
         metafunc.parametrize("lab", SAMBAS, indirect=True, scope="session")
 
 

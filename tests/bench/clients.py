@@ -9,13 +9,15 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
+
+from tests.integration.mounts import is_mounted
+from tests.lab.marked import end_marked, marked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -63,21 +65,10 @@ def all_clients() -> list[FuseClient]:
 # -- processes --------------------------------------------------------------------------------------------------------
 
 
-def marked(folder: Path) -> list[int]:
-    """The processes of the client that is mounted in a folder."""
-    found, mark = [], f"{MARK}={folder}".encode()
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            with contextlib.suppress(OSError):
-                if mark in (entry / "environ").read_bytes().split(b"\0"):
-                    found.append(int(entry.name))
-    return found
-
-
 def peak_memory(folder: Path) -> float:
     """MiB that the processes of a client have had at their most, added up."""
     total = 0
-    for pid in marked(folder):
+    for pid in marked(f"{MARK}={folder}"):
         with contextlib.suppress(OSError):
             for line in Path(f"/proc/{pid}/status").read_text().splitlines():
                 if line.startswith("VmHWM"):
@@ -89,10 +80,6 @@ def _environment(folder: Path, **more: str) -> dict[str, str]:
     return {**os.environ, MARK: str(folder), "HOME": str(folder.parent), **more}
 
 
-def _is_mounted(path: Path) -> bool:
-    return any(line.split(" ")[4] == str(path) for line in Path("/proc/self/mountinfo").read_text().splitlines())
-
-
 @contextlib.contextmanager
 def _cleaned(folder: Path, mountpoint: Path) -> Iterator[None]:
     """Unmounts and ends what was started for a folder, however the body ends."""
@@ -100,14 +87,9 @@ def _cleaned(folder: Path, mountpoint: Path) -> Iterator[None]:
         yield
     finally:
         for command in (["umount"], ["umount", "-l"]):
-            if _is_mounted(mountpoint):
+            if is_mounted(mountpoint):
                 subprocess.run([*command, str(mountpoint)], capture_output=True, check=False)
-        deadline = time.monotonic() + PATIENCE
-        while (left := marked(folder)) and time.monotonic() < deadline:
-            for pid in left:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGTERM if time.monotonic() < deadline - PATIENCE / 2 else signal.SIGKILL)
-            time.sleep(0.05)
+        end_marked(f"{MARK}={folder}", PATIENCE)
 
 
 def _wait_for(path: Path, process: subprocess.Popen[bytes] | None, what: str) -> None:

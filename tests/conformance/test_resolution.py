@@ -57,11 +57,38 @@ def test_c027_c030_what_was_learnt_is_not_asked_again(universe: Universe) -> Non
     assert isinstance(universe.trail[0], CacheHit)
 
 
-def test_c040_the_longest_prefix_of_whole_components_without_case(universe: Universe) -> None:
+def test_c040_the_longest_prefix_of_whole_components(universe: Universe) -> None:
     universe.link("//ns/dfs/a/link/inner", "//fs9/deep")
     deeper(universe, "//ns/dfs/a/link/x")
-    assert universe.targets("//NS/Dfs/A/LINK/x") == ["//fs1/data/x", "//fs2/data/x"]
+    assert universe.targets("//NS/Dfs/a/link/x") == ["//fs1/data/x", "//fs2/data/x"]
     assert universe.targets("//ns/dfs/a/linked/x") == ["//ns1/dfs/a/linked/x", "//ns2/dfs/a/linked/x"]
+
+
+def test_c011_c040_the_server_says_whether_another_spelling_is_the_same_link(universe: Universe) -> None:
+    """One referral more for each spelling: some servers have links that differ in case only."""
+    deeper(universe, "//ns/dfs/a/link/x")
+    asked = len(universe.asked)
+    assert deeper(universe, "//ns/dfs/A/LINK/x") == ["//fs1/data/x", "//fs2/data/x"]
+    assert universe.targets("//ns/dfs/A/LINK/y") == ["//fs1/data/y", "//fs2/data/y"]
+    assert len(universe.asked) == asked + 1
+
+
+def test_c040_links_that_differ_in_case_only_are_two(universe: Universe) -> None:
+    universe.link("//ns/dfs/Case", "//fs1/upper")
+    universe.link("//ns/dfs/case", "//fs1/lower")
+    assert deeper(universe, "//ns/dfs/Case/x") == ["//fs1/upper/x"]
+    assert deeper(universe, "//ns/dfs/case/x") == ["//fs1/lower/x"]
+    assert universe.targets("//ns/dfs/Case/x") == ["//fs1/upper/x"]
+    universe.now += 2000
+    assert universe.targets("//ns/dfs/case/x", fresh=True) == ["//fs1/lower/x"]
+    assert universe.targets("//ns/dfs/Case/x", fresh=True) == ["//fs1/upper/x"]
+
+
+def test_a_link_into_one_of_its_own_namespace_that_differs_in_case_is_no_loop(universe: Universe) -> None:
+    universe.interlink("//ns/dfs/Case", "//ns/dfs/case")
+    universe.link("//ns/dfs/case", "//fs1/lower")
+    universe.targets("//ns/dfs/case/x", uncovered=True)
+    assert deeper(universe, "//ns/dfs/Case/x") == ["//fs1/lower/x"]
 
 
 def test_c041_c062_a_miss_asks_for_the_root(universe: Universe) -> None:

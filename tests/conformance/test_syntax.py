@@ -7,7 +7,7 @@ import json
 import struct
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
@@ -34,6 +34,9 @@ from dfsfs.errors import WireError
 from dfsfs.ntstatus import NtStatus
 from dfsfs.unc import UncError, UncPath
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 RECORDED = [
     json.loads(line)
     for line in (Path(__file__).parents[1] / "fixtures" / "samba-4.17-referrals.jsonl").read_text().splitlines()
@@ -43,6 +46,9 @@ PATH = UncPath.parse("//contoso/public/docs")
 
 components = st.text(st.characters(codec="utf-16-le", exclude_characters="\0\\/"), min_size=1, max_size=12)
 paths = st.lists(components, min_size=2, max_size=5).map(lambda parts: UncPath(tuple(parts)))
+shown = st.characters(codec="utf-16-le", exclude_characters="\\/", exclude_categories=("Cc", "Cf", "Zl", "Zp"))
+names = st.text(shown, min_size=1, max_size=12)
+addresses = st.lists(names, min_size=2, max_size=5).map(lambda parts: UncPath(tuple(parts)))
 texts = st.text(st.characters(codec="utf-16-le", exclude_characters="\0"), max_size=20)
 ttls = st.integers(0, 2**32 - 1)
 
@@ -54,11 +60,11 @@ def responses(draw: st.DrawFn) -> tuple[UncPath, ReferralResponse]:
     covered = UncPath(path.components[: draw(st.integers(1, len(path)))])
     flags = draw(st.integers(0, 2**32 - 1))
     if version >= 3 and draw(st.booleans()):
-        names = st.lists(components, max_size=4).map(tuple)
-        lists = draw(st.lists(st.builds(NameListEntry, components, names, ttls), min_size=1, max_size=4))
+        several = st.lists(names, max_size=4).map(tuple)
+        lists = draw(st.lists(st.builds(NameListEntry, names, several, ttls), min_size=1, max_size=4))
         return path, ReferralResponse(version, flags, covered, (), tuple(lists))
     entries = draw(
-        st.lists(st.builds(ReferralEntry, st.booleans(), ttls, st.booleans(), paths, texts, texts), max_size=6)
+        st.lists(st.builds(ReferralEntry, st.booleans(), ttls, st.booleans(), addresses, texts, texts), max_size=6)
     )
     if version < 4:
         entries = [replace(entry, starts_set=False) for entry in entries]
@@ -77,8 +83,13 @@ def v3(*targets: str, version: int = 3, size: int = 34, flags: int = 0, ttl: int
         address = start + len(whole)
         entry = struct.pack("<HHHHIHHH", version, step, 0, flags, ttl, start, start, address)
         fixed += entry.ljust(size, b"\xaa") + gap
-        heap += whole + target.encode("utf-16-le") + b"\0\0"
+        heap += whole + target.encode("utf-16-le", "surrogatepass") + b"\0\0"
     return struct.pack("<HHI", len(PATH.wire) * 2, len(targets), 2) + fixed + heap
+
+
+def v1(target: str) -> bytes:
+    """The same in version 1."""
+    return encode_response(ReferralResponse(1, 0, PATH, (ReferralEntry(False, 0, False, UncPath.parse(target)),)))
 
 
 def decoded(body: bytes) -> list[str]:
@@ -110,6 +121,41 @@ def test_c006_a_component_has_a_character_and_no_nul(text: str) -> None:
 def test_c006_a_target_of_one_component_is_ill_formed() -> None:
     with pytest.raises(WireError):
         decoded(v3("\\fs1"))
+
+
+SPOILS = ["\x1b]0;x\x07", "\n", "\x7f", "\x9b2J", "\ud800", "\udc80"]
+"""Control characters and halves of one; names of servers and domains may not turn the order of characters either."""
+
+
+@pytest.mark.parametrize("evil", SPOILS)
+@pytest.mark.parametrize("address", ["\\fs1{}\\data", "\\fs1\\da{}ta", "\\fs1\\data\\fol{}der"])
+@pytest.mark.parametrize("encoded", [v1, v3], ids=["v1", "v3"])
+def test_a_target_with_a_control_character_is_ill_formed(
+    address: str, evil: str, encoded: Callable[[str], bytes]
+) -> None:
+    assert decoded(encoded(address.format("")))
+    with pytest.raises(WireError, match="character") as caught:
+        decoded(encoded(address.format(evil)))
+    assert evil not in str(caught.value)
+
+
+def test_and_a_server_whose_name_reads_in_another_order() -> None:
+    assert decoded(v3("\\fs1\\data\\\u05d0\u200f")), "a folder may have such a name"
+    with pytest.raises(WireError, match="character"):
+        decoded(v3("\\fs\u202e1\\data"))
+
+
+@pytest.mark.parametrize("evil", SPOILS)
+def test_and_so_is_the_name_of_a_domain_or_controller(evil: str) -> None:
+    for names in (NameListEntry(f"con{evil}toso", (), 60), NameListEntry("contoso", ("dc1", f"d{evil}c2"), 60)):
+        with pytest.raises(WireError, match="character"):
+            decode_response(encode_response(ReferralResponse(3, 0, None, (), (names,))), None)
+
+
+def test_what_was_asked_for_may_have_any_character() -> None:
+    target = ReferralEntry(False, 60, False, UncPath.parse("//fs1/data"), "\\a\\b\x9b\x7f", "\\a\\\ud800")
+    response = ReferralResponse(4, 0, None, (target,))
+    assert decode_response(encode_response(response), None) == response
 
 
 @pytest.mark.parametrize(
@@ -163,11 +209,11 @@ def test_c010_c015_c024_what_is_encoded_is_decoded(case: tuple[UncPath, Referral
     assert decode_response(encode_response(response), path) == response
 
 
-@given(path=paths, swap=st.booleans())
-def test_c011_case_does_not_matter(path: UncPath, swap: bool) -> None:
-    other = UncPath(tuple(component.swapcase() if swap else component for component in path.components))
-    if all(len(a) == len(b) for a, b in zip(path.components, other.components, strict=True)):
-        assert path == other or any(not component.isascii() for component in path.components)
+@given(path=paths, ascii_names=st.lists(st.from_regex("[A-Za-z]{1,8}", fullmatch=True), min_size=2, max_size=2))
+def test_c011_the_case_of_host_and_share_does_not_matter(path: UncPath, ascii_names: list[str]) -> None:
+    """That of what is below them is for the server to say: test_c011_c040_the_server_says_..."""
+    names, rest = ascii_names, path.below_share
+    assert UncPath((*names, *rest)) == UncPath((*(name.swapcase() for name in names), *rest))
 
 
 @pytest.mark.parametrize("gap", [b"", b"\xff" * 2, b"\xff" * 16])

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +14,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.domain.mounts import DFSFS, PUBLIC, as_user, does, in_front, may_not, mount_command, mounted, on_client
-from tests.integration.mounts import daemons, wait_until
+from tests.everyday import confined
+from tests.integration.mounts import clean_up, daemons, wait_until
 from tests.lab import content
 from tests.lab.domain import config
 from tests.lab.domain.config import CAROL, CROWD
@@ -143,6 +146,79 @@ def test_a_cache_that_a_program_names(domain: DomainLab, mount: Path, tmp_path: 
     wait_until(reads, "the cache is used")
 
 
+def reading(uid: int, path: Path, **environment: str) -> subprocess.Popen[str]:
+    """A program of a user that reads a file, with something in its environment."""
+    return subprocess.Popen(
+        ["cat", str(path)],
+        user=uid,
+        group=config.GROUP,
+        extra_groups=(),
+        env={**os.environ, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.usefixtures("tickets")
+def test_a_pipe_that_a_program_names_holds_nobody(domain: DomainLab) -> None:
+    """As a cache, for more requests than there are threads: nobody ever writes to it."""
+    options = f"sec=krb5,multiuser,keytab={domain.keytab},principal=svc-mount"
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder, mounted(domain, options=options, name="pipe") as mount:
+        os.chmod(folder, 0o755)
+        pipe = Path(folder, "pipe")
+        os.mkfifo(pipe)
+        os.chown(pipe, CAROL.uid, config.GROUP)
+        stuck = [reading(CAROL.uid, mount / "readme.txt", KRB5CCNAME=f"FILE:{pipe}") for _ in range(80)]
+        try:
+            assert does(BOB, "cat", str(mount / "docs" / "hello.txt")).encode() == content.HELLO
+            for program in stuck:
+                assert "Permission denied" in program.communicate(timeout=30)[1]
+        finally:
+            for program in stuck:
+                program.kill()
+
+
+@pytest.mark.usefixtures("tickets")
+def test_the_cache_of_another_user_is_no_login(domain: DomainLab) -> None:
+    """Whoever started carol's program (sudo) names alice's cache, and alice has let everybody read it."""
+    options = f"sec=krb5,multiuser,keytab={domain.keytab},principal=svc-mount"
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder, mounted(domain, options=options, name="hers") as mount:
+        os.chmod(folder, 0o777)
+        hers = Path(folder, "hers")
+        domain.login(ALICE, cache=f"FILE:{hers}")
+        hers.chmod(0o644)
+        refused = reading(CAROL.uid, mount / "readme.txt", KRB5CCNAME=f"FILE:{hers}").communicate(timeout=30)
+        assert "Permission denied" in refused[1]
+        assert reading(ALICE.uid, mount / "readme.txt", KRB5CCNAME=f"FILE:{hers}").communicate(timeout=30)[0]
+
+
+@pytest.mark.usefixtures("tickets")
+def test_a_container_does_not_get_the_tickets_of_whoever_has_its_users_number(domain: DomainLab) -> None:
+    options = f"sec=krb5,multiuser,keytab={domain.keytab},principal=svc-mount"
+    with tempfile.TemporaryDirectory() as root, mounted(domain, options=options, name="container") as mount:
+        script = f"""
+import os, subprocess
+subprocess.run(["mount", "-t", "tmpfs", "root", {root!r}], check=True)
+os.mkdir({root + "/shared"!r})
+subprocess.run(["mount", "--bind", {str(mount)!r}, {root + "/shared"!r}], check=True)
+os.chroot({root!r})
+os.setgroups([])
+os.setgid({config.GROUP})
+os.setuid({ALICE.uid})
+try:
+    print(open("/shared/docs/hello.txt").read())
+except OSError as error:
+    print(error.strerror)
+"""
+        refused = subprocess.run(
+            ["unshare", "-m", sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True
+        )
+        assert refused.stdout == "Permission denied\n"
+        # And that is no reason to refuse her.
+        assert does(ALICE, "cat", str(mount / "docs" / "hello.txt")).encode() == content.HELLO
+
+
 @pytest.mark.usefixtures("tickets")
 def test_a_member_dies_while_both_read(domain: DomainLab, mount: Path) -> None:
     script = f"for i in $(seq 60); do cat {mount}/docs/folder/inside.txt {mount}/docs/hello.txt || exit 1; done"
@@ -217,6 +293,37 @@ def test_stored_logins(domain: DomainLab) -> None:
             assert on_client(domain, DFSFS, "logout", "//contoso", uid=BOB.uid).returncode == 0
     again = on_client(domain, DFSFS, "logout", "//contoso", uid=BOB.uid)
     assert again.returncode == 1 and "no login" in again.stderr
+
+
+def test_such_a_mount_as_a_service(domain: DomainLab, tmp_path: Path) -> None:
+    """Confined as the unit has it: keytab, the user's default cache, and the one that a program names."""
+    mountpoint = domain.mounts / "service"
+    mountpoint.mkdir(exist_ok=True)
+    service = Path(__file__).parents[2] / "systemd" / "dfsfs@.service"
+    options = f"sec=krb5,multiuser,keytab={domain.keytab},principal=svc-mount"
+    words = (sys.executable, "-I", "-S", confined.__file__, str(service))
+    command = (*words, DFSFS, "mount", PUBLIC, str(mountpoint), "--foreground", "-o", options)
+    elsewhere = domain.state / "tickets" / "elsewhere"
+    environment = {**os.environ, **domain.environment()}
+    daemon = subprocess.Popen(domain.client.entered(*command), env=environment, stdin=subprocess.DEVNULL)
+    try:
+        wait_until(lambda: os.path.ismount(mountpoint), "it is mounted")
+        domain.login(ALICE)
+        does(ALICE, "cat", str(mountpoint / "docs" / "hello.txt"))
+        may_not(BOB, "ls", str(mountpoint / "docs"))
+        domain.login(BOB, cache=f"FILE:{elsewhere}")
+        named = ("env", f"KRB5CCNAME=FILE:{elsewhere}", "cat", str(mountpoint / "docs" / "hello.txt"))
+        wait_until(lambda: as_user(BOB.uid, *named).returncode == 0, "bob's tickets are found")
+    finally:
+        domain.logout(ALICE.uid)
+        elsewhere.unlink(missing_ok=True)
+        daemon.terminate()
+        try:
+            daemon.wait(timeout=20)
+        finally:
+            daemon.kill()
+            daemon.wait()
+            clean_up(mountpoint)
 
 
 def test_only_root_makes_such_a_mount(domain: DomainLab) -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
 import re
+import resource
+import select
 import socket
+import subprocess
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -15,7 +19,9 @@ from typing import TYPE_CHECKING
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.integration.mounts import mount_command, mounted
+from dfsfs.control.metrics import CONNECTIONS
+from tests.everyday.conftest import PROGRAM
+from tests.integration.mounts import daemons, mount_command, mounted, wait_until
 
 if TYPE_CHECKING:
     from tests.lab.samba import Lab
@@ -105,6 +111,45 @@ def test_what_is_no_request(lab: Lab, tmp_path: Path) -> None:
             socket.create_connection(("127.0.0.1", port), timeout=10).close()
         assert "dfsfs_open_files" in read(port)
         assert os.listdir(mount)
+
+
+def test_a_crowd_at_the_figures_takes_nothing_from_the_mount(lab: Lab, tmp_path: Path) -> None:
+    port = free_port()
+    with mounted(lab, tmp_path / "m", f"metrics=127.0.0.1:{port}") as mount, contextlib.ExitStack() as crowd:
+        (daemon,) = daemons(mount)
+        resource.prlimit(daemon, resource.RLIMIT_NOFILE, (128, 128))
+        before = len(os.listdir(f"/proc/{daemon}/fd"))
+        held = [crowd.enter_context(socket.create_connection(("127.0.0.1", port), 10)) for _ in range(CONNECTIONS)]
+        for _ in range(300):
+            late = crowd.enter_context(socket.create_connection(("127.0.0.1", port), 10))
+            assert late.recv(1) == b"", "closed at once"
+        assert len(os.listdir(f"/proc/{daemon}/fd")) <= before + CONNECTIONS
+        assert (mount / "link-multi" / "hello.txt").read_bytes(), "a link that was not in use before"
+        subprocess.run([PROGRAM, "status", str(mount)], check=True, capture_output=True, timeout=20)
+        for each in held:
+            assert each.recv(1) == b"", "who asks for nothing is not waited for"
+        wait_until(lambda: "dfsfs_open_files" in read(port), "there is room again")
+
+
+def test_the_last_descriptors_are_for_the_mount(lab: Lab, tmp_path: Path) -> None:
+    port = free_port()
+    with mounted(lab, tmp_path / "m", f"metrics=127.0.0.1:{port}") as mount, contextlib.ExitStack() as crowd:
+        (daemon,) = daemons(mount)
+        before = resource.prlimit(daemon, resource.RLIMIT_NOFILE)
+        used = max(map(int, os.listdir(f"/proc/{daemon}/fd"))) + 1
+        resource.prlimit(daemon, resource.RLIMIT_NOFILE, (used + 8, before[1]))
+        for _ in range(CONNECTIONS):  # there may be free numbers below
+            connection = crowd.enter_context(socket.create_connection(("127.0.0.1", port), 10))
+            if select.select([connection], [], [], 0.5)[0]:
+                break
+        else:
+            pytest.fail("all were taken")
+        done = subprocess.run([PROGRAM, "status", str(mount)], capture_output=True, text=True, timeout=20, check=False)
+        assert done.returncode != 0 and "file descriptors" in done.stderr
+        assert (mount / "link-multi" / "hello.txt").read_bytes()
+        resource.prlimit(daemon, resource.RLIMIT_NOFILE, before)
+        assert "dfsfs_open_files" in read(port)
+        subprocess.run([PROGRAM, "status", str(mount)], check=True, capture_output=True, timeout=20)
 
 
 def test_a_port_that_is_taken_is_an_error_of_the_mount(lab: Lab, tmp_path: Path) -> None:

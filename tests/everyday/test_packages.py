@@ -77,7 +77,17 @@ def test_the_wheel_and_the_sdist(source: Path, tmp_path: Path) -> None:
     assert (tmp_path / "venv" / "share" / "man" / "man8" / "mount.dfsfs.8").exists(), "where pipx looks for it"
 
 
-def test_the_debian_package(source: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def strange(tmp_path: Path) -> Path:
+    """A folder that a user may have named in PYTHONPATH, for sudo -E."""
+    folder = tmp_path / "strange"
+    folder.mkdir()
+    for name in ("sitecustomize", "usercustomize", "trio", "dfsfs", "getopt"):
+        (folder / f"{name}.py").write_text("print('foreign code', flush=True)\n")
+    return folder
+
+
+def test_the_debian_package(source: Path, strange: Path, tmp_path: Path) -> None:
     (source / ".venv").symlink_to(ROOT / ".venv")
     run(source / "scripts" / "deb", cwd=source)
     (package,) = (source / "dist").glob("*.deb")
@@ -98,12 +108,15 @@ def test_the_debian_package(source: Path, tmp_path: Path) -> None:
         mkdir {tmp_path}/lib/upper {tmp_path}/lib/work
         cp -r {tmp_path}/usr/lib/dfsfs {tmp_path}/lib/upper/
         mount -t overlay overlay -o lowerdir=/usr/lib,upperdir={tmp_path}/lib/upper,workdir={tmp_path}/lib/work /usr/lib
-        cd /
+        cd {strange}
         {tmp_path}/usr/bin/dfsfs --version
         {tmp_path}/usr/sbin/mount.dfsfs //127.0.0.1/x {tmp_path} -o username=a,password=b,port=9 2>&1 || echo code $?
     """
-    done = run("unshare", "--mount", "sh", "-c", script, PYTHONPATH="")
+    done = run(
+        "unshare", "--mount", "sh", "-c", script, PYTHONPATH=str(strange), PYTHONSTARTUP=str(strange / "trio.py")
+    )
     assert f"dfsfs {dfsfs.__version__}" in done.stdout
+    assert "foreign code" not in done.stdout + done.stderr
     assert "connection refused" in done.stdout and "code 32" in done.stdout
 
 

@@ -10,15 +10,17 @@ import shlex
 import signal
 import socket
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from dfsfs.control.client import mount_at
+from tests.everyday import confined
+from tests.everyday.confined import settings
 from tests.everyday.conftest import PROGRAM
-from tests.integration.mounts import clean_up, is_mounted, unmount
+from tests.integration.mounts import clean_up, is_mounted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,16 +29,10 @@ if TYPE_CHECKING:
 
 UNITS = Path(__file__).parent.parent.parent / "systemd"
 SERVICE = UNITS / "dfsfs@.service"
-
-
-def settings(unit: Path) -> dict[str, list[str]]:
-    """The settings of a unit's file, each with all its values."""
-    found: dict[str, list[str]] = {}
-    for line in unit.read_text().splitlines():
-        if "=" in line and not line.startswith("#"):
-            name, _, value = line.partition("=")
-            found.setdefault(name, []).append(value)
-    return found
+CONFINED = (sys.executable, "-I", "-S", confined.__file__, str(SERVICE))
+"""Begins the command line of a program that is to run as the unit has it."""
+EXPOSURE = 4.9
+"""What systemd-analyze security says of the service, of 10: docs/security.md names it, and what it was before."""
 
 
 @pytest.fixture
@@ -62,8 +58,8 @@ def command_of(name: str, mountpoint: Path, variables: Mapping[str, str], which:
     text = text.replace("%f", str(mountpoint))
     for variable, value in variables.items():
         text = text.replace(f"${{{variable}}}", shlex.quote(value))
-    assert not re.search(r"[%$]", text), text
-    return shlex.split(text)
+    assert not re.search(r"[%$]", text.replace("$$", "")), text
+    return [*CONFINED, *shlex.split(text.replace("$$", "$"))]
 
 
 class Instance:
@@ -113,6 +109,12 @@ class Instance:
         clean_up(self.mountpoint)
 
 
+def devices_of(pid: int) -> set[str]:
+    """The device files that a process has open, or the names that it opened them by."""
+    opened = (os.readlink(entry.path) for entry in os.scandir(f"/proc/{pid}/fd"))
+    return {path for path in opened if path.startswith("/dev/")}
+
+
 @pytest.mark.lab
 @pytest.mark.mount
 def test_a_service_from_its_start_to_its_end(lab: Lab, tmp_path: Path) -> None:
@@ -134,6 +136,11 @@ def test_a_service_from_its_start_to_its_end(lab: Lab, tmp_path: Path) -> None:
             instance.until("STATUS", "2 targets, 1 failed over")
         finally:
             lab.host("fs1").start()
+        assert devices_of(instance.process.pid) <= {"/dev/fuse", "/dev/null", "/dev/urandom"}, "DeviceAllow="
+        written = instance.mountpoint / "link-multi" / "written"
+        written.write_bytes(b"by the service")
+        assert written.read_bytes() == b"by the service"
+        written.unlink()
         reload = subprocess.run(
             command_of("ExecReload", instance.mountpoint, {}), capture_output=True, text=True, check=True
         )
@@ -170,30 +177,57 @@ def test_after_a_crash_the_next_start_clears_what_is_left(lab: Lab, tmp_path: Pa
         first.end()
 
 
-@pytest.mark.lab
-@pytest.mark.mount
-def test_the_capabilities_that_are_left_are_enough(lab: Lab, tmp_path: Path) -> None:
-    kept = settings(SERVICE)["CapabilityBoundingSet"][0].lower().replace("cap_", "+").split()
-    user, password = lab.credentials
-    (tmp_path / "m").mkdir()
-    bound = ["setpriv", f"--bounding-set=-all,{','.join(kept)}", "--no-new-privs"]
-    words = [*bound, PROGRAM, "mount", lab.root_unc, str(tmp_path / "m"), "-o", f"username={user}"]
-    done = subprocess.run(
-        words, env={**os.environ, "PASSWD": password}, capture_output=True, text=True, check=False, timeout=60
-    )
+def test_the_confinement_of_these_tests_confines() -> None:
+    """Each of the calls works here without it."""
+    probe = """
+import ctypes, mmap, os, socket
+libc = ctypes.CDLL(None, use_errno=True)
+def refused(call):
     try:
-        assert done.returncode == 0, done.stderr
-        assert (tmp_path / "m" / "link-multi" / "hello.txt").read_bytes()
-        entry, _ = mount_at(str(tmp_path / "m"))
-        assert entry.owner == 0
-        unmount(tmp_path / "m")
-    finally:
-        clean_up(tmp_path / "m")
+        return call() == -1
+    except OSError:
+        return True
+print([
+    refused(lambda: mmap.mmap(-1, 4096, prot=mmap.PROT_WRITE | mmap.PROT_EXEC)),
+    refused(lambda: libc.unshare(0x00020000)),
+    refused(lambda: os.setpriority(os.PRIO_PROCESS, 0, 1)),
+    refused(lambda: socket.socket(socket.AF_UNIX)),
+    refused(lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW)),
+    refused(lambda: os.chroot("/")),
+    os.umask(0) == 0o77,
+])
+"""
+    for words, expected in (((), [False] * 7), (CONFINED, [True, True, True, False, True, True, True])):
+        command = [*words, sys.executable, "-c", probe]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30, umask=0o22)
+        assert done.stdout.strip() == str(expected)
+
+
+@pytest.mark.skipif(not Path("/usr/bin/systemd-analyze").exists(), reason="there is no systemd-analyze")
+def test_how_exposed_the_service_is(tmp_path: Path) -> None:
+    unit = tmp_path / "dfsfs@.service"
+    unit.write_text(SERVICE.read_text())
+    words = ("systemd-analyze", "security", "--offline=true", "--no-pager", str(unit))
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    level = re.search(r"Overall exposure level for \S+: (\d+\.\d)", done.stdout)
+    assert level is not None
+    assert float(level[1]) <= EXPOSURE
+    assert f" {EXPOSURE} " in (UNITS.parent / "docs" / "security.md").read_text()
+
+
+def test_nothing_gives_the_service_mounts_of_its_own() -> None:
+    """It alone would see what it mounts. As exec_needs_mount_namespace of systemd has it."""
+    ruled_out = (
+        r"(Private(?!Users)|Protect(?!Clock|Hostname)|ProcSubset|ReadOnly|ReadWrite|Inaccessible|Bind|Temporary|Root)"
+    )
+    assert [name for name in settings(SERVICE) if re.match(ruled_out, name)] == []
 
 
 def test_the_units_name_what_there_is() -> None:
     service = settings(SERVICE)
     assert service["Type"] == ["notify"] and service["NoNewPrivileges"] == ["yes"]
+    assert service["LimitCORE"] == ["0"] and service["MemoryMax"] == ["2G"]
+    assert int(service.get("OOMScoreAdjust", ["0"])[0]) >= 0, "others would be killed for what servers make it remember"
     mount = settings(UNITS / "mnt-public.mount")
     automount = settings(UNITS / "mnt-public.automount")
     assert mount["Where"] == automount["Where"] == ["/mnt/public"]

@@ -67,7 +67,7 @@ class MemoryNamespace:
     def fail_back(self, prefix: str, share: str) -> None:
         """Moves a junction to another of its targets while the one that it was on goes on working."""
         junction, target = self.junction(UncPath.parse(prefix)), UncPath.parse(share)
-        self.links[junction.prefix].sort(key=lambda known: known != target)
+        self._targets(junction.prefix).sort(key=lambda known: known != target)
         junction.binding = None
         self._bind(junction)
 
@@ -82,13 +82,15 @@ class MemoryNamespace:
     def junction(self, prefix: UncPath) -> Junction:
         return self._junctions.setdefault(prefix, Junction(prefix))
 
+    has_static_links = False
+
     def run(self, location: Location, operation: Callable[[Attempt], Awaitable[T]]) -> Coroutine[Any, Any, T]:
         return self._run(location, operation)
 
     async def _run(self, location: Location, operation: Callable[[Attempt], Awaitable[T]]) -> T:
         self.runs += 1
         junction, repeated = location.junction, False
-        for _ in range(2 * len(self.links[junction.prefix]) + 1):
+        for _ in range(2 * len(self._targets(junction.prefix)) + 1):
             binding = self._bind(junction)
             attempt = Attempt(binding, binding.target.join(location.components), repeated)
             try:
@@ -106,7 +108,7 @@ class MemoryNamespace:
         binding = junction.binding
         if binding is not None and binding.tree.alive:
             return binding
-        targets = self.links[junction.prefix]
+        targets = self._targets(junction.prefix)
         if binding is not None:
             targets = sorted(targets, key=lambda target: target != binding.target)
         for target in targets:
@@ -118,6 +120,9 @@ class MemoryNamespace:
                 return junction.bind(target, cast("Tree", tree), 0.0)
         raise ConnectError(targets[0].host, NtStatus.HOST_UNREACHABLE, "is down")
 
+    def _targets(self, prefix: UncPath) -> list[UncPath]:
+        """Those of the link that is spelled so; if there is none, of one in another case, as servers do it."""
+        return self.links[next(known for known in prefix.nearest_of(self.links) if len(known) == len(prefix))]
+
     def _link_on(self, path: UncPath) -> UncPath:
-        above = [prefix for prefix in self.links if prefix.is_prefix_of(path)]
-        return path.share.join(path.components[2 : len(max(above, key=len))])
+        return UncPath(path.components[: len(path.nearest_of(self.links)[0])])

@@ -11,7 +11,7 @@ fault in `after` is a request that was carried out and whose answer was lost.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import trio
@@ -52,8 +52,17 @@ class MemoryNode:
     attributes: int = FileAttributes.ARCHIVE
     accessed: int = 0
     written: int = 0
+    links: int = 1
     opens: int = 0
     delete_pending: bool = False
+    locked: list[range] = field(default_factory=list)
+    """What another client has locked."""
+    spellings: dict[str, str] = field(default_factory=dict)
+    """Its other names, by what they are when folded."""
+
+    def spelled(self, folded: str) -> str:
+        """One of its names as it is shown."""
+        return self.spellings.get(folded, self.name)
 
     @property
     def stat(self) -> FileStat:
@@ -70,7 +79,7 @@ class MemoryNode:
             size=len(self.data),
             allocated=-(-len(self.data) // BLOCK) * BLOCK,
             file_id=self.file_id,
-            links=1,
+            links=self.links,
             reparse_tag=REPARSE_TAG_DFS if self.link else 0,
         )
 
@@ -81,6 +90,8 @@ class MemoryStore:
     def __init__(self, share: UncPath) -> None:
         self.share = share
         self.mark_links = True
+        self.has_hard_links = False
+        """Whether a file may have several names; FAT has none."""
         self.fetches: list[MemoryFetch] = []
         self.gives_leases = False
         self.refuses = LeaseState.NONE
@@ -121,7 +132,8 @@ class MemoryStore:
         return self._children(above).get(fold_name(name))
 
     def names(self, path: str = "") -> list[str]:
-        return sorted(child.name for child in self._children(path.split("/") if path else []).values())
+        children = self._children(path.split("/") if path else [])
+        return sorted(child.spelled(folded) for folded, child in children.items())
 
     def tick(self) -> int:
         """The store's time, which moves on by a millisecond."""
@@ -181,8 +193,13 @@ class MemoryStore:
         node = children[fold_name(name)] = self._new(name)
         return node
 
+    def drop_name(self, path: UncPath, what: str) -> None:
+        """Takes a name from what has it."""
+        node = self.folder_of(path, what).pop(fold_name(path.components[-1]))
+        node.links -= 1
+
     def drop(self, node: MemoryNode, within: MemoryNode | None = None) -> None:
-        """Takes a node out of whatever folder it is in."""
+        """Takes a node out of whatever folders it is in."""
         children = (within or self.root).children or {}
         for key, child in list(children.items()):
             if child is node:
@@ -282,6 +299,9 @@ class MemoryTree:
     def at(self, moment: int | None) -> MemoryTree:
         return self
 
+    def may_be_special(self, stat: FileStat) -> bool:
+        return False
+
     async def features(self) -> int:
         """This file system keeps nothing beside the data of its files."""
         return 0
@@ -300,7 +320,8 @@ class MemoryTree:
         self._grant(lease)
 
     def _grant(self, lease: LeaseRequest) -> None:
-        lease.lease.state |= lease.wanted & ~self.store.refuses
+        lease.lease.given = lease.wanted & ~self.store.refuses
+        lease.lease.state |= lease.lease.given
         lease.lease.was_granted = True
 
     def server_time(self) -> int:
@@ -339,8 +360,19 @@ class MemoryTree:
         if node.opens:
             node.delete_pending = True
         else:
-            self.store.drop(node)
+            self.store.drop_name(path, what)
         self.done("unlink", path)
+
+    async def remove_unused(self, path: UncPath) -> None:
+        what = await self._enter("unlink unused", path)
+        if self.store.at(path, what).opens:
+            raise SmbError(NtStatus.SHARING_VIOLATION, what)
+        self.store.drop_name(path, what)
+        self.done("unlink unused", path)
+
+    async def ask_for(self, path: UncPath) -> bool:
+        what = await self._enter("ask for", path)
+        return not self.store.at(path, what).opens
 
     async def remove_file_from(self, folder: UncPath, path: UncPath) -> FileStat:
         await self.remove_file(path)
@@ -367,15 +399,27 @@ class MemoryTree:
                 raise SmbError(NtStatus.OBJECT_NAME_COLLISION, what)
             if victim.opens or victim.children is not None or victim.attributes & FileAttributes.READONLY:
                 raise SmbError(NtStatus.ACCESS_DENIED, what)
-            self.store.drop(victim)
-        self.store.drop(node)
-        node.name = new.components[-1]
-        children[fold_name(node.name)] = node
+            self.store.drop_name(new, what)
+        self.store.drop_name(old, what)
+        node.links += 1
+        if node.spellings.pop(fold_name(old.components[-1]), None) is None:
+            node.name = new.components[-1]
+        else:
+            node.spellings[fold_name(new.components[-1])] = new.components[-1]
+        children[fold_name(new.components[-1])] = node
         self.done("rename", old)
 
     async def link(self, path: UncPath, new: UncPath) -> None:
-        """This file system has no hard links, as FAT has none."""
-        raise SmbError(NtStatus.INVALID_DEVICE_REQUEST, await self._enter("link", path))
+        what = await self._enter("link", path)
+        if not self.store.has_hard_links:
+            raise SmbError(NtStatus.INVALID_DEVICE_REQUEST, what)
+        node, children = self.store.at(path, what), self.store.folder_of(new, what)
+        if fold_name(new.components[-1]) in children:
+            raise SmbError(NtStatus.OBJECT_NAME_COLLISION, what)
+        children[fold_name(new.components[-1])] = node
+        node.spellings[fold_name(new.components[-1])] = new.components[-1]
+        node.links += 1
+        self.done("link", path)
 
     async def make_special(self, path: UncPath, special: Special) -> FileStat:
         """Nor has it anything else than files and folders."""
@@ -388,19 +432,20 @@ class MemoryTree:
         self.done("set_basic", path)
         return node.stat
 
-    async def set_size(self, path: UncPath, size: int) -> None:
+    async def set_size(self, path: UncPath, size: int, written: int | None = None) -> FileStat:
         what = await self._enter("set_size", path)
         node = self.store.at(path, what)
         _resize(node, size)
-        node.written = self.store.tick()
+        node.written = self.store.tick() if written is None else written
         self.done("set_size", path)
+        return node.stat
 
     async def list(self, path: UncPath) -> AsyncGenerator[list[DirEntry], None]:
         what = await self._enter("list", path)
         node = self.store.at(path, what)
         if node.children is None:
             raise SmbError(NtStatus.NOT_A_DIRECTORY, what)
-        entries = [DirEntry(child.name, self._listed(child)) for child in node.children.values()]
+        entries = [DirEntry(child.spelled(folded), self._listed(child)) for folded, child in node.children.items()]
         for start in range(0, len(entries), BATCH):
             if start:
                 await self._enter("list more", path)
@@ -408,7 +453,7 @@ class MemoryTree:
 
     def _listed(self, node: MemoryNode) -> FileStat:
         if not node.link or self.store.mark_links:
-            return node.stat
+            return replace(node.stat, links=0)
         plain = MemoryNode(node.name, 0, node.created, {})
         return plain.stat
 
@@ -427,8 +472,10 @@ class MemoryFile:
         self.node = node
         self.stat = node.stat
         self.lease: Lease | None = None
+        self.head_is_locked = False
         self._access = access
         self._closed = False
+        self.is_written = False
 
     @property
     def alive(self) -> bool:
@@ -448,6 +495,8 @@ class MemoryFile:
     async def read(self, offset: int, size: int) -> Buffer:
         await self._enter("read")
         self._need(Access.READ_DATA, "read")
+        if any(part.start < offset + size and offset < part.stop for part in self.node.locked):
+            raise SmbError(NtStatus.FILE_LOCK_CONFLICT, f"read of {self.path}")
         return bytes(self.node.data[offset : offset + size])
 
     def start_read(self, offset: int, size: int) -> MemoryRead:
@@ -459,6 +508,7 @@ class MemoryFile:
         self._need(Access.WRITE_DATA, "write")
         if offset > len(self.node.data):
             _resize(self.node, offset)
+        self.is_written = True
         self.node.data[offset : offset + len(data)] = data
         self.node.written = self.tree.store.tick()
         self.tree.done("write", self.path)
@@ -486,12 +536,17 @@ class MemoryFile:
         await self._enter("query")
         return self.node.stat
 
-    async def close(self) -> None:
+    async def close(self, written: int | None = None) -> FileStat | None:
         if self._closed:
-            return
+            return None
         self.discard()
         await trio.lowlevel.checkpoint()
         self.tree.store.before("close", self.path)
+        if not self.is_written:
+            return None
+        if written is not None:
+            self.node.written = written
+        return self.node.stat
 
     def discard(self) -> None:
         if self._closed:

@@ -124,8 +124,8 @@ class FakeServer:
 
     def link_of(self, path: UncPath) -> tuple[UncPath, FakeLink] | None:
         """The longest entry above or at `path`."""
-        found = [prefix for prefix in self.links if prefix.is_prefix_of(path)]
-        return (best := max(found, key=len), self.links[best]) if found else None
+        found = path.nearest_of(self.links)
+        return (found[0], self.links[found[0]]) if found else None
 
 
 @dataclass(slots=True, eq=False)

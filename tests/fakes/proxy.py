@@ -1,4 +1,4 @@
-"""A proxy between dfsfs and a server: counts the requests that pass, and changes answers on the way.
+"""A proxy between dfsfs and a server: counts the requests that pass, and changes them or their answers on the way.
 
     with Proxy(lab.address("proxy"), lab.address("fs1")) as proxy:
         proxy.tamper = flip_payload_bit
@@ -55,19 +55,23 @@ def status(message: bytes) -> int:
 
 
 class Proxy:
-    """See the module's text. `tamper` gets each frame from the server and returns what the client is to see."""
+    """See the module's text. `tamper` gets each frame from the server and returns what the client is to see,
+    `tamper_request` each frame from the client and returns what the server is to see.
+    """
 
     def __init__(self, address: str, server: str) -> None:
         self.address = address
         self.tamper: Callable[[bytes], bytes] | None = None
+        self.tamper_request: Callable[[bytes], bytes] | None = None
         self.changed = 0
-        """Frames that `tamper` has changed."""
+        """Frames that were changed."""
         self.requests: list[int] = []
         """The commands of all requests that were not sealed, in their order; those of a compound one by one."""
         self.frames = 0
         """Frames from the client: a compound is one."""
         self._last = 0.0
         self._server = server
+        self._servers_kept: list[socket.socket] | None = None
         self._open: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
 
@@ -80,6 +84,8 @@ class Proxy:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._end(self._listener)
+        kept, self._servers_kept = self._servers_kept or [], None
+        self._open += kept
         self.disconnect()
         for thread in self._threads:
             thread.join(10)
@@ -94,6 +100,11 @@ class Proxy:
         while self._open:
             self._end(self._open.pop())
 
+    def lose(self) -> None:
+        """Ends all connections for the client, and the server does not hear of it until the proxy ends."""
+        self._servers_kept = []
+        self.disconnect()
+
     def _start(self, work: Callable[..., None], *arguments: object) -> None:
         thread = threading.Thread(target=work, args=arguments, daemon=True)
         self._threads.append(thread)
@@ -107,6 +118,8 @@ class Proxy:
             except OSError:
                 return
             server.settimeout(None)
+            for end in (client, server):  # or a frame waits 40 ms for the acknowledgement of the one before it
+                end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._open += [client, server]
             self._start(self._pump, client, server, self._seen)
             self._start(self._pump, server, client, self._changed)
@@ -115,12 +128,15 @@ class Proxy:
         self.frames += 1
         self._last = time.monotonic()
         self.requests += map(command, messages(frame))
-        return frame
+        return self._tampered(self.tamper_request, frame)
 
     def _changed(self, frame: bytes) -> bytes:
-        if self.tamper is None:
+        return self._tampered(self.tamper, frame)
+
+    def _tampered(self, tamper: Callable[[bytes], bytes] | None, frame: bytes) -> bytes:
+        if tamper is None:
             return frame
-        other = self.tamper(frame)
+        other = tamper(frame)
         self.changed += other != frame
         return other
 
@@ -145,10 +161,18 @@ class Proxy:
             data += piece
         return bytes(data)
 
-    @staticmethod
-    def _end(end: socket.socket) -> None:
+    def _end(self, end: socket.socket) -> None:
+        if self._servers_kept is not None and self._leads_to_server(end):
+            self._servers_kept.append(end)
+            return
         try:
             end.shutdown(socket.SHUT_RDWR)
         except OSError:
             pass
         end.close()
+
+    def _leads_to_server(self, end: socket.socket) -> bool:
+        try:
+            return bool(end.getpeername()[0] == self._server)
+        except OSError:
+            return False

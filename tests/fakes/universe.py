@@ -190,10 +190,10 @@ class Universe:
                 return self._root_or_link(path, exactly=request.kind is not ReferralKind.LINK)
 
     def _root_or_link(self, path: UncPath, *, exactly: bool) -> ReferralResponse:
-        found = [prefix for prefix in self.answers if prefix == path or (not exactly and prefix.is_prefix_of(path))]
+        found = path.nearest_of([prefix for prefix in self.answers if not exactly or len(prefix) == len(path)])
         if not found:
             raise SmbError(NtStatus.NOT_FOUND, f"DFS referral for {path}")
-        prefix = max(found, key=len)
+        prefix = found[0]
         if not exactly and self.answers[prefix].is_root:
             raise SmbError(NtStatus.OBJECT_PATH_NOT_FOUND, f"DFS referral for {path}")
         return self.answers[prefix].response(UncPath(path.components[: len(prefix)]))

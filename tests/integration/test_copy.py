@@ -103,6 +103,19 @@ def test_what_was_left_of_another_version_is_not_gone_on_with(source: Path) -> N
     assert source.with_name("target").read_bytes() == changed
 
 
+def test_a_link_at_the_name_of_the_part_is_not_written_through(source: Path, tmp_path: Path) -> None:
+    """Everybody who may look at the source can work the name out."""
+    target, victim = source.with_name("target"), tmp_path / "victim"
+    victim.write_bytes(b"precious")
+    part = copy._part_of(target, source.stat())
+    part.symlink_to(victim)
+    assert "is not what an interrupted copy leaves" in run("--continue", source, target).stderr
+    assert part.is_symlink() and not target.exists()
+    assert run("-p", source, target).returncode == 0
+    assert victim.read_bytes() == b"precious"
+    assert target.read_bytes() == DATA and not target.is_symlink() and not part.is_symlink()
+
+
 def test_a_source_that_changes_is_an_error(source: Path) -> None:
     target = source.with_name("target")
 

@@ -23,7 +23,7 @@ from tests.integration.mounts import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from tests.lab.samba import Lab
 
@@ -39,10 +39,10 @@ def place(tmp_path: Path) -> Iterator[Path]:
     clean_up(path)
 
 
-def mount_it(lab: Lab, place: Path, options: str = "") -> int:
+def mount_it(lab: Lab, place: Path, options: str = "", environment: Mapping[str, str] | None = None) -> int:
     """Mounts the namespace; the daemon's process."""
     user, password = lab.credentials
-    result = mount_command(lab.root_unc, place, f"username={user}{options}", password)
+    result = mount_command(lab.root_unc, place, f"username={user}{options}", password, environment)
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
     assert is_mounted(place)
     (daemon,) = daemons(place)
@@ -54,15 +54,16 @@ def connections(lab: Lab) -> int:
     return sum(host.connections() for host in lab.hosts.values())
 
 
-def test_20_mounts_and_unmounts_leave_nothing(lab: Lab, place: Path) -> None:
-    before = {path.name for path in Path("/tmp").iterdir()}
+def test_20_mounts_and_unmounts_leave_nothing(lab: Lab, place: Path, tmp_path: Path) -> None:
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
     for _ in range(20):
-        mount_it(lab, place)
+        mount_it(lab, place, environment={"TMPDIR": str(temporary)})
         assert (place / "link-single/hello.txt").read_bytes()
         assert connections(lab) == 2
         unmount(place)
         wait_until(lambda: connections(lab) == 0, "no connection is left")
-    assert {path.name for path in Path("/tmp").iterdir()} == before
+    assert list(temporary.iterdir()) == []
 
 
 def test_killed_it_leaves_what_umount_clears(lab: Lab, place: Path) -> None:
@@ -130,6 +131,33 @@ def test_in_the_foreground_it_stays_until_unmounted(lab: Lab, place: Path) -> No
     assert password not in errors
 
 
+def answered(pid: int) -> bool:
+    """Whether no thread of a process waits for an answer of FUSE."""
+    waits = [Path(f"/proc/{pid}/task/{task}/wchan").read_text() for task in os.listdir(f"/proc/{pid}/task")]
+    return "request_wait_answer" not in waits
+
+
+def test_a_crash_leaves_no_image_of_the_memory(lab: Lab, place: Path, tmp_path: Path) -> None:
+    user, password = lab.credentials
+    command = ["sh", "-c", 'ulimit -S -c "$(ulimit -H -c)" && exec "$@"', "sh", COMMAND, lab.root_unc, str(place)]
+    process = subprocess.Popen(
+        [*command, "-o", f"username={user},foreground"],
+        env={**os.environ, "PASSWD": password},
+        stdin=subprocess.DEVNULL,
+        cwd=tmp_path,
+    )
+    wait_until(lambda: is_mounted(place), "it is mounted")
+    assert (place / "readme.txt").read_bytes()
+    # A thread of its own that waits for the mount's first answer could never end if the loop ends before it.
+    wait_until(lambda: answered(process.pid), "it has begun")
+    assert "Max core file size        0 " in Path(f"/proc/{process.pid}/limits").read_text()
+    process.send_signal(signal.SIGSEGV)
+    _, status = os.waitpid(process.pid, 0)
+    process.returncode = -signal.SIGSEGV
+    assert os.WTERMSIG(status) == signal.SIGSEGV and not os.WCOREDUMP(status)
+    assert not list(tmp_path.glob("core*"))
+
+
 def test_the_password_is_nowhere_to_be_seen(lab: Lab, place: Path) -> None:
     """Given on the command line, the worst of all ways: not in argv, environment, mount table or what is printed."""
     user, password = lab.credentials
@@ -170,3 +198,10 @@ def test_10000_entries_are_listed_once_each(lab: Lab, mount: Path) -> None:
         assert {line.rsplit(" ", 1)[1] for line in listed} == names
     finally:
         subprocess.run(["rm", "-rf", str(folder)], check=True, timeout=60)
+
+
+def test_a_server_that_is_named_by_its_ipv6_address(lab: Lab, tmp_path: Path) -> None:
+    mapped = f"::ffff:{lab.address('fs1')}"
+    for host, options in ((f"[{mapped}]", ""), ("[2001:db8::1]", f"ip=[{mapped}]"), (mapped, "")):
+        with mounted(lab, tmp_path / "dfs", options, f"//{host}/data") as mount:
+            assert (mount / "hello.txt").exists()

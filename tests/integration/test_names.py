@@ -6,6 +6,7 @@ import ctypes
 import errno
 import os
 import subprocess
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -107,6 +108,15 @@ def test_names_that_can_not_be_kept_are_refused(work: Path) -> None:
     refused(errno.ENAMETOOLONG, lambda: (work / ("😀" * 128)).touch())
     (work / ("x" * 255)).mkdir()
     (work / ("ü" * 127)).touch()
+    for name in ("ü" * 128, ":" * 86):  # 256 and 258 bytes on the disk of a server that counts these
+        path = work / name
+        refused(errno.ENOENT, path.stat)  # so the server says
+        refused(errno.ENAMETOOLONG, path.touch)
+        refused(errno.ENAMETOOLONG, path.mkdir)
+        refused(errno.ENAMETOOLONG, partial(os.mkfifo, path))
+        refused(errno.ENAMETOOLONG, partial(path.symlink_to, "x"))
+        refused(errno.ENAMETOOLONG, partial(os.link, work / ("ü" * 127), path))
+        refused(errno.ENAMETOOLONG, partial(os.rename, work / ("ü" * 127), path))
 
 
 def test_what_others_named_is_shown_and_can_be_opened(work: Path, lab: Lab) -> None:
@@ -141,10 +151,12 @@ def test_rename_noreplace_and_exchange(work: Path) -> None:
 def test_inode_numbers_are_the_same_after_a_remount_and_differ_between_servers(
     work: Path, lab: Lab, tmp_path: Path
 ) -> None:
+    """In mounts that know no file that had the number of one of these before, and is gone."""
     (work / "file").touch()
+    with mounted(lab, tmp_path / "once") as top:
+        before = [os.stat(top / "link-single" / work.name / name).st_ino for name in ("file", "")]
     with mounted(lab, tmp_path / "again") as top:
-        assert os.stat(top / "link-single" / work.name / "file").st_ino == os.stat(work / "file").st_ino
-        assert os.stat(top / "link-single" / work.name).st_ino == os.stat(work).st_ino
+        assert [os.stat(top / "link-single" / work.name / name).st_ino for name in ("file", "")] == before
         numbers = {
             os.stat(top / link / "hello.txt").st_ino for link in ("link-single", "link-deadfirst", "link-secret")
         }
@@ -161,7 +173,9 @@ def test_other_ways_to_send_names(work: Path, lab: Lab, tmp_path: Path, options:
             assert os.listdir(folder) == ["a:b?"]
             assert os.listdir(share) == ["a\uf03ab\uf03f"]
         else:
-            refused(errno.EINVAL, lambda: (folder / "a:b").touch())
+            refused(errno.EILSEQ, lambda: (folder / "a:b").touch())
+            refused(errno.EILSEQ, lambda: (folder / "a\\b").touch())
+            refused(errno.ENOENT, lambda: (folder / "a:b").stat())
             assert os.listdir(share) == []
 
 

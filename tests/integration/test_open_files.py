@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -71,7 +72,7 @@ def test_a_folder_can_be_removed_while_a_file_removed_from_it_is_open(work: Path
 
 def test_what_a_dead_mount_has_left_behind_is_removed_by_the_next_listing(work: Path, lab: Lab) -> None:
     share = lab.host("fs1").share_path("data") / work.name
-    leftover = share / ".dfsfs_deleted_0123456789abcdef"
+    leftover = share / f".dfsfs_deleted_0badcafe-1-1_{int(time.time()) - 100_000:08x}_01234567"
     leftover.write_bytes(b"left")
     shutil.chown(leftover, ALICE.uid)
     mine = share / ".dfsfs_deleted_by_me"

@@ -158,3 +158,17 @@ def test_du_and_df_tell_the_truth(work: Path, lab: Lab) -> None:
     root = os.statvfs(lab.host("ns1").share_path("dfs"))
     assert usage.f_frsize * usage.f_blocks == root.f_frsize * root.f_blocks
     assert "dfsfs" in subprocess.run(["df", "-T", work], check=True, capture_output=True, text=True, timeout=30).stdout
+
+
+def test_a_time_that_the_server_can_not_keep_is_shown_as_it_is_kept(work: Path, lab: Lab) -> None:
+    """ext4 has no time before 1901 or after 2446, and SMB none before 1601."""
+    on_disk = lab.host("fs1").share_path("data") / work.name
+    for number, year in enumerate((-500, 1500, 1601, 1900, 1950, 1969, 1970, 2037, 2038, 2400, 2500, 9999)):
+        path = work / f"of-{number}"
+        path.write_bytes(b"x")
+        time_ns = int((year - 1970) * 365.2425 * 86400) * 10**9
+        os.utime(path, ns=(time_ns, time_ns))
+        kept, shown = (on_disk / path.name).stat(), path.stat()
+        assert (shown.st_mtime_ns, shown.st_atime_ns) == (kept.st_mtime_ns, kept.st_atime_ns), year
+        with path.open("rb") as file:
+            assert os.fstat(file.fileno()).st_mtime_ns == kept.st_mtime_ns

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from dfsfs.unc import UncPath
     from tests.lab.samba import Lab
 
 pytestmark = [pytest.mark.lab, pytest.mark.mount]
@@ -120,11 +121,17 @@ def test_a_file_of_the_size_of_a_link_is_a_file(work: Path) -> None:
     assert (work / "file").read_bytes() == b"x" * 1067
 
 
-def test_links_that_other_clients_keep_in_files_are_links(here: Path, lab: Lab) -> None:
+def test_links_that_other_clients_keep_in_files_are_links_with_mfsymlinks_only(lab: Lab, tmp_path: Path) -> None:
     text = b"XSym\n0009\n2d2abd92e8a0e575228f8bea80e8f77d\nsome/path\n".ljust(1067)
-    share = lab.host("fs1").share_path("data") / here.name
-    (share / "link").write_bytes(text)
-    assert os.readlink(here / "link") == "some/path"
+    file = lab.host("fs1").share_path("data") / f"upload-{uuid.uuid4().hex[:8]}"
+    file.write_bytes(text)
+    with mounted(lab, tmp_path / "one", "mfsymlinks") as top:
+        assert os.readlink(top / "link-single" / file.name) == "some/path"
+    with mounted(lab, tmp_path / "two") as top:
+        path = top / "link-single" / file.name
+        assert [entry.is_symlink() for entry in os.scandir(path.parent) if entry.name == file.name] == [False]
+        assert not path.is_symlink() and path.read_bytes() == text
+    file.unlink()
 
 
 def test_the_option_mfsymlinks_makes_files_of_links(lab: Lab, tmp_path: Path) -> None:
@@ -212,6 +219,21 @@ def test_a_socket_can_be_bound_where_the_server_has_them(here: Path) -> None:
         refused(errno.EPERM, lambda: listener.bind(str(here / "s")))
 
 
+async def make_reparse_point(lab: Lab, path: UncPath, tag: int, data: bytes) -> None:
+    """Makes a file that is a reparse point, whatever is in it, with the numbers of a device beside it."""
+    async with open_pool(lab) as pool:
+        tree = await pool.tree(path.share)
+        access = Access.WRITE | Access.DELETE
+        file = await tree.open(path, access=access, disposition=CreateDisposition.CREATE)
+        await file.close()
+        await tree.set_ea(path, b"$LXDEV", struct.pack("<II", 4, 64))
+        file = await tree.open(path, access=access, disposition=CreateDisposition.OPEN)
+        reparse = struct.pack("<IHH", tag, len(data), 0) + data
+        (answer,) = await tree.call([wire.encode_ioctl(Fsctl.SET_REPARSE_POINT, reparse, 0, file._file_id)])
+        tree.check(answer, "making it")
+        await file.close()
+
+
 FORMS = {
     "a link of Windows to another server": (
         ReparseTag.SYMLINK,
@@ -232,21 +254,7 @@ def test_what_others_have_made_is_shown_and_not_followed(labs: Callable[[str], L
     lab, name, (tag, data, shown) = labs("backports"), f"made-{uuid.uuid4().hex[:8]}", FORMS[form]
     share = share_of(lab, "fs1", "data")
 
-    async def make() -> None:
-        async with open_pool(lab) as pool:
-            tree = await pool.tree(share)
-            path = share.join([name])
-            access = Access.WRITE | Access.DELETE
-            file = await tree.open(path, access=access, disposition=CreateDisposition.CREATE)
-            await file.close()
-            await tree.set_ea(path, b"$LXDEV", struct.pack("<II", 4, 64))
-            file = await tree.open(path, access=access, disposition=CreateDisposition.OPEN)
-            reparse = struct.pack("<IHH", tag, len(data), 0) + data
-            (answer,) = await tree.call([wire.encode_ioctl(Fsctl.SET_REPARSE_POINT, reparse, 0, file._file_id)])
-            tree.check(answer, "making it")
-            await file.close()
-
-    trio.run(make)
+    trio.run(make_reparse_point, lab, share.join([name]), tag, data)
     with mounted(lab, tmp_path / "dfs") as top:
         path = top / "link-single" / name
         assert name in os.listdir(path.parent)
@@ -259,3 +267,35 @@ def test_what_others_have_made_is_shown_and_not_followed(labs: Callable[[str], L
             assert stat.st_rdev == (os.makedev(4, 64) if tag == ReparseTag.LX_CHR else 0)
         path.unlink()
         assert name not in os.listdir(path.parent)
+
+
+NONSENSE = {
+    "half a pair of surrogates": struct.pack("<Q", 0x14B4E4C) + b"a\0\x00\xd8",
+    "a major number of 32 bits": struct.pack("<QII", 0x524843, 2**32 - 1, 0),
+    "a minor number of 21 bits": struct.pack("<QII", 0x4B4C42, 0, 2**20),
+    "half a character": struct.pack("<Q", 0x14B4E4C) + b"odd",
+    "an empty target": struct.pack("<Q", 0x14B4E4C),
+}
+
+
+def test_nonsense_in_a_reparse_point_harms_that_file_alone(labs: Callable[[str], Lab], tmp_path: Path) -> None:
+    lab, folder = labs("backports"), f"nonsense-{uuid.uuid4().hex[:8]}"
+    with mounted(lab, tmp_path / "dfs", "actimeo=0") as top:
+        path = top / "link-single" / folder
+        path.mkdir()
+        (path / "good").write_text("text")
+        target = os.getxattr(path, "user.dfsfs.target")
+        for name, data in NONSENSE.items():
+            place = share_of(lab, "fs1", "data").join([folder, name])
+            trio.run(make_reparse_point, lab, place, ReparseTag.NFS, data)
+        for _ in range(2):
+            assert sorted(os.listdir(path)) == sorted([*NONSENSE, "good"])
+        for name in NONSENSE:
+            assert posix.S_ISREG((path / name).lstat().st_mode)
+            with pytest.raises(OSError, match="Errno"):
+                (path / name).read_bytes()
+        assert os.getxattr(path, "user.dfsfs.target") == target
+        assert (path / "good").read_text() == "text"
+        for name in NONSENSE:
+            (path / name).unlink()
+        assert os.listdir(path) == ["good"]

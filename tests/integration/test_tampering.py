@@ -12,6 +12,7 @@ from tests.fakes.proxy import (
     CREATE,
     FLAGS,
     NEGOTIATE,
+    PLAIN,
     QUERY_DIRECTORY,
     READ,
     SEALED,
@@ -175,12 +176,9 @@ def test_a_changed_login_is_no_mount(
 
 @pytest.mark.parametrize("dialect", DIALECTS)
 def test_a_changed_negotiation_is_no_mount(lab: Lab, proxy: Proxy, tmp_path: Path, dialect: str) -> None:
-    """3.1.1 sees it by the hash of the negotiation, 3.0 and 3.0.2 by asking again, signed (MS-SMB2 3.2.5.5).
-
-    The capabilities of 2.1 are not protected by anything: there the dialect is changed, which was not offered.
-    """
-    capabilities, revision = 64 + 24, 64 + 4
-    proxy.tamper = of_command(NEGOTIATE, flip(revision if dialect == "2.1" else capabilities))
+    """3.1.1 sees it by the hash of the negotiation, the others by asking again, signed (MS-SMB2 3.2.5.5)."""
+    capabilities = 64 + 24
+    proxy.tamper = of_command(NEGOTIATE, flip(capabilities))
     refused(lab, proxy, tmp_path, f"vers={dialect}")
     assert proxy.changed
 
@@ -197,7 +195,49 @@ def test_a_downgrade_is_noticed(lab: Lab, proxy: Proxy, tmp_path: Path) -> None:
     assert proxy.changed
 
 
-def refused(lab: Lab, proxy: Proxy, tmp_path: Path, options: str) -> None:
+def offer_only(revision: int) -> Callable[[bytes], bytes]:
+    """Of all dialects that the client offers, one is left (MS-SMB2 2.2.3), without what only 3.x has."""
+
+    def cut_down(frame: bytes) -> bytes:
+        if not frame.startswith(PLAIN) or command(frame) != NEGOTIATE:
+            return frame
+        message = bytearray(frame[:100]) + revision.to_bytes(2, "little")
+        message[64 + 2 : 64 + 4] = (1).to_bytes(2, "little")
+        message[64 + 28 : 64 + 36] = bytes(8)
+        if revision == 0x0210:
+            message[64 + 8 : 64 + 12] = bytes(4)
+        return bytes(message)
+
+    return cut_down
+
+
+@pytest.mark.parametrize("revision", [0x0210, 0x0300, 0x0302])
+def test_an_offer_that_was_cut_down_is_noticed(lab: Lab, proxy: Proxy, tmp_path: Path, revision: int) -> None:
+    """Server and client agree on an older dialect than both speak; 2.1 would leave names and contents in the clear."""
+    proxy.tamper_request = offer_only(revision)
+    message = refused(lab, proxy, tmp_path, "")
+    assert proxy.changed
+    assert "downgrade" in message
+
+
+@pytest.mark.parametrize("newest", ["SMB2_10", "SMB3_00", "SMB3_02"])
+def test_a_server_that_speaks_nothing_newer_is_no_downgrade(lab: Lab, tmp_path: Path, file: Path, newest: str) -> None:
+    host = lab.host("fs1")
+    written = host.smb_conf.read_text()
+    try:
+        host.stop()
+        host.smb_conf.write_text(written.replace("[global]\n", f"[global]\n    server max protocol = {newest}\n", 1))
+        host.start()
+        with mounted(lab, tmp_path / "m", "", f"//{host.address}/data") as mount:
+            assert (mount / file.name).read_bytes() == CONTENT
+    finally:
+        host.stop()
+        host.smb_conf.write_text(written)
+        host.start()
+
+
+def refused(lab: Lab, proxy: Proxy, tmp_path: Path, options: str) -> str:
+    """Tries to mount; returns what mount.dfsfs says."""
     user, password = lab.credentials
     (tmp_path / "m").mkdir()
     words = ",".join(word for word in (f"username={user}", options) if word)
@@ -205,3 +245,4 @@ def refused(lab: Lab, proxy: Proxy, tmp_path: Path, options: str) -> None:
     assert result.returncode == FAILED
     assert len(result.stderr.splitlines()) == 1
     assert proxy.address in result.stderr
+    return result.stderr

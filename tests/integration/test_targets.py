@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from typing import TYPE_CHECKING
 
@@ -73,6 +74,15 @@ def test_a_namespace_from_a_file(lab: Lab, tmp_path: Path, static: Path) -> None
         assert serving(lab) == {"fs1", "fs3"}
 
 
+def test_a_link_that_its_roots_share_has_no_folder_for(lab: Lab, tmp_path: Path, static: Path) -> None:
+    """It is found also after the mount has seen the listing of the share: dfs_static= says more than that does."""
+    with mounted(lab, tmp_path / "m", f"dfs_static={static}", "//company/files") as mount:
+        assert "elsewhere" not in os.listdir(mount)
+        assert (mount / "elsewhere/link/hello.txt").read_bytes() == content.HELLO
+        with pytest.raises(FileNotFoundError):
+            os.stat(mount / "elsewhere-else")
+
+
 def test_a_file_that_makes_no_sense_is_no_mount(lab: Lab, tmp_path: Path, static: Path) -> None:
     static.write_text(static.read_text().replace("ttl = 5", "ttl = -5"))
     (tmp_path / "m").mkdir()
@@ -88,6 +98,23 @@ def test_the_mount_chooses(lab: Lab, tmp_path: Path, option: str) -> None:
     with mounted(lab, tmp_path / "m", option.format(fs2=lab.address("fs2"))) as mount:
         assert (mount / "link-multi/hello.txt").read_bytes() == content.HELLO
         assert serving(lab) == {"fs2"}
+
+
+def test_logins_go_to_listed_hosts_only(lab: Lab, tmp_path: Path) -> None:
+    """A target elsewhere is passed over, and not even connected to; where there is no other one, it is an error."""
+    ns, fs1, fs2 = (lab.address(name) for name in ("ns1", "fs1", "fs2"))
+    with mounted(lab, tmp_path / "m", f"actimeo=0,login_hosts={ns};{fs2}") as mount:
+        assert (mount / "link-multi/hello.txt").read_bytes() == content.HELLO
+        assert serving(lab) == {"fs2"}
+        with pytest.raises(PermissionError):
+            (mount / "link-single/hello.txt").read_bytes()
+        assert serving(lab) == {"fs2"}
+    (tmp_path / "m2").mkdir()
+    options = f"username={lab.credentials.user},login_hosts=*.contoso.test;{fs1}"
+    result = mount_command(lab.root_unc, tmp_path / "m2", options, lab.credentials.password)
+    assert result.returncode == 32 and not is_mounted(tmp_path / "m2")
+    assert f"{ns} gets no login" in result.stderr and "login_hosts=" in result.stderr
+    assert result.stderr.count("\n") == 1
 
 
 def test_a_server_that_hangs_is_left_within_15_seconds(lab: Lab, first: LabHost, tmp_path: Path) -> None:

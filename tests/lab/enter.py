@@ -9,12 +9,11 @@ folders of the system's own Samba are covered by empty ones: pdbedit, for one, f
 smb.conf.
 
 FOLDER/run, if there is one, takes the place of /run/samba. FOLDER/net, if there is one, is a link to a network
-namespace to
-be in, and FOLDER/mounts one to a folder whose mounts show in all namespaces: anything else that is mounted is for the
-command alone.
+namespace to be in, and FOLDER/mounts one to a folder whose mounts show in all namespaces: anything else that is mounted
+is for the command alone.
 
-FUSE mounts are detached in the new namespace. A mount lives as long as any namespace holds it: a mount that happened to
-be there when a host started could otherwise never be unmounted while the host runs.
+FUSE mounts are detached in the new namespace, but for those in that folder. A mount lives as long as any namespace
+holds it: a mount that happened to be there when a host started could otherwise never be unmounted while the host runs.
 
 A file of its own, and the system calls instead of mount(8) and umount(8), because those would resolve the paths first,
 which waits for the file system there, if it hangs. Standard library only; imports nothing of the project.
@@ -88,9 +87,12 @@ def enter(tag: str, folder: str, root: str) -> None:
         _check(_libc.setns(fd, CLONE_NEWNET), "setns")
         os.close(fd)
     _check(_libc.unshare(CLONE_NEWNS), "unshare")
-    _keep_private(os.path.join(folder, "mounts"))
-    for mounted in [] if os.path.islink(os.path.join(folder, "mounts")) else _mounts(b"fuse"):
-        _libc.umount2(mounted, MNT_DETACH)  # a failure only means that this one stays pinned
+    shared = os.path.join(folder, "mounts")
+    _keep_private(shared)
+    kept = os.fsencode(os.path.realpath(shared)) + b"/" if os.path.islink(shared) else None
+    for mounted in _mounts(b"fuse"):
+        if kept is None or not mounted.startswith(kept):
+            _libc.umount2(mounted, MNT_DETACH)  # a failure only means that this one stays pinned
     for target in (os.path.join(folder, "ns"), *filter(os.path.isdir, SYSTEM_FOLDERS)):
         _mount(tag, target, "tmpfs", 0, "size=4m,mode=755")
     run = os.path.join(folder, "run")

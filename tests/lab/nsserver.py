@@ -51,6 +51,7 @@ SHARE_FLAGS_DFS_ROOT = 0x3
 SHARE_CAP_DFS = 0x8
 FSCTL_DFS_GET_REFERRALS = 0x00060194
 FSCTL_DFS_GET_REFERRALS_EX = 0x000601B0
+FSCTL_VALIDATE_NEGOTIATE_INFO = 0x00140204
 DIRECTORY_AND_REPARSE_POINT = 0x410
 REPARSE_TAG_DFS = 0x8000000A
 
@@ -92,6 +93,8 @@ class NamespaceServer:
     _sockets: list[socket.socket] = field(default_factory=list)
     _thread: threading.Thread | None = None
     _released: threading.Event = field(default_factory=threading.Event)
+    _said: bytes = b""
+    """What the answer to NEGOTIATE said, as VALIDATE_NEGOTIATE_INFO has it (MS-SMB2 2.2.32.6)."""
 
     def __enter__(self) -> Self:
         self._make_folders()
@@ -186,6 +189,7 @@ class NamespaceServer:
         body["DialectRevision"] = DIALECT_2_1
         body["SecurityMode"] = SIGNING_REQUIRED
         body["Capabilities"] = CAP_DFS
+        self._said = struct.pack("<I16sHH", CAP_DFS, bytes(body["ServerGuid"]), SIGNING_REQUIRED, DIALECT_2_1)
         return commands, [response], status
 
     def _tree_connect(self, connection: str, engine: Any, packet: Any) -> Any:
@@ -232,6 +236,8 @@ class NamespaceServer:
     def _ioctl(self, connection: str, engine: Any, packet: Any) -> Any:
         ioctl = smb2.SMB2Ioctl(packet["Data"])
         code, room = ioctl["CtlCode"], ioctl["MaxOutputResponse"]
+        if code == FSCTL_VALIDATE_NEGOTIATE_INFO:
+            return [_answer(ioctl, self._said)], None, 0
         if code not in (FSCTL_DFS_GET_REFERRALS, FSCTL_DFS_GET_REFERRALS_EX):
             return SMB2Commands.smb2Ioctl(connection, engine, packet)
         try:
@@ -243,11 +249,7 @@ class NamespaceServer:
         self.requests.append(SeenRequest(request.path, request.level, request.site, room, status))
         if status not in (NtStatus.SUCCESS, NtStatus.BUFFER_OVERFLOW):
             return [smb2.SMB2Error()], None, status
-        response = smb2.SMB2Ioctl_Response()
-        response["CtlCode"], response["FileID"] = code, ioctl["FileID"]
-        response["InputOffset"] = response["InputCount"] = response["Flags"] = 0
-        response["OutputOffset"], response["OutputCount"], response["Buffer"] = 0x70, len(body), body
-        return [response], None, status
+        return [_answer(ioctl, body)], None, status
 
     def referral(self, request: ReferralRequest, room: int, client: str, *, extended: bool) -> tuple[int, bytes]:
         """The status and the bytes for a request, with the faults that it asks for."""
@@ -289,6 +291,14 @@ def _handler(server: NamespaceServer) -> type[SMBSERVERHandler]:
                 pass  # the connection ends, which is what faults want; impacket has no narrower error
 
     return Handler
+
+
+def _answer(ioctl: Any, body: bytes) -> Any:
+    response = smb2.SMB2Ioctl_Response()
+    response["CtlCode"], response["FileID"] = ioctl["CtlCode"], ioctl["FileID"]
+    response["InputOffset"] = response["InputCount"] = response["Flags"] = 0
+    response["OutputOffset"], response["OutputCount"], response["Buffer"] = 0x70, len(body), body
+    return response
 
 
 def _with_links(buffer: bytes, links: set[str]) -> bytes:

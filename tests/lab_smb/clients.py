@@ -157,6 +157,37 @@ def encode_open(tree: Tree, path: UncPath, *, share_access: int = 7, oplock: int
     return replace(request, body=request.body[:3] + bytes([oplock]) + request.body[4:])
 
 
+LOCK_SHARED, LOCK_EXCLUSIVE, LOCK_UNLOCK, LOCK_AT_ONCE = 1, 2, 4, 0x10
+"""Flags of a lock (MS-SMB2 2.2.26.1); AT_ONCE: or not at all."""
+
+
+def lock_range(file_id: bytes, offset: int, length: int, flags: int = LOCK_EXCLUSIVE | LOCK_AT_ONCE) -> Request:
+    """LOCK of one range of bytes (MS-SMB2 2.2.26), which dfsfs never asks for."""
+    return Request(Command.LOCK, struct.pack("<HHI16sQQII", 48, 1, 0, file_id, offset, length, flags, 0))
+
+
+@asynccontextmanager
+async def locked_by_another(
+    lab: Lab, path: UncPath, *ranges: tuple[int, int], flags: int = LOCK_EXCLUSIVE | LOCK_AT_ONCE
+) -> AsyncIterator[None]:
+    """Another client has these ranges of a file, (offset, length), for itself."""
+    async with open_pool(lab) as pool:
+        tree = await pool.tree(path.share)
+        create = wire.encode_create(
+            tree.wire_name(path), access=Access.READ | Access.WRITE_DATA, disposition=CreateDisposition.OPEN
+        )
+        (response,) = await tree.call([create])
+        tree.check(response, f"open of {path}")
+        file_id = wire.decode_create(response.message).file_id
+        for offset, length in ranges:
+            (response,) = await tree.call([lock_range(file_id, offset, length, flags)])
+            tree.check(response, f"lock of {path}")
+        try:
+            yield
+        finally:
+            await close_raw(tree, file_id)
+
+
 async def open_raw(tree: Tree, path: UncPath, *, share_access: int = 7, oplock: int = 0) -> bytes:
     """The FileId of a new handle."""
     (response,) = await tree.call([encode_open(tree, path, share_access=share_access, oplock=oplock)])

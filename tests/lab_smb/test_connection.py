@@ -30,6 +30,7 @@ from tests.lab_smb.clients import (
     encode_open,
     eventually,
     idle,
+    nobody_has_open,
     open_pool,
     open_raw,
     paused,
@@ -113,6 +114,26 @@ async def test_negotiate_session_and_tree(lab: Lab, spoken: str) -> None:
         assert await read_hello(tree) == content.HELLO
         assert lab.host("fs1").connections() == 1
     assert lab.host("fs1").connections() == 0
+
+
+@every_way
+async def test_a_session_that_the_server_does_not_know_to_be_lost_is_in_nobodys_way(lab: Lab, spoken: str) -> None:
+    """Its files are closed when the client logs in again (MS-SMB2 3.3.5.5.3), and not when the server has noticed."""
+    with Proxy(proxied(lab), lab.address("fs1")) as proxy:
+        async with (
+            open_pool(lab, replace(SPOKEN[spoken], hosts={"FS1": proxy.address})) as pool,
+            open_pool(lab) as other,
+        ):
+            observer = await other.tree(share_of(lab, "fs1", "data"))
+            path = observer.share.join(["hello.txt"])
+            share = UncPath(("fs1", "data"))
+            tree = await pool.tree(share)
+            await open_raw(tree, share.join(["hello.txt"]))
+            proxy.lose()
+            await eventually(lambda: not tree.alive)
+            assert not await nobody_has_open(observer, path)
+            await pool.tree(share)
+            assert await nobody_has_open(observer, path)
 
 
 async def test_of_all_dialects_the_newest_is_agreed_on(lab: Lab) -> None:
@@ -343,10 +364,10 @@ async def test_giving_up_what_is_pending_cancels_it_at_the_server(lab: Lab, spok
 
 
 async def test_a_compound_whose_open_is_held_pending(lab: Lab) -> None:
-    """Somebody has the file with an oplock and takes his time to give it up."""
+    """Somebody has the file with an oplock and takes his time to give it up: the server is not silent for that."""
     with scratch_folder(lab) as scratch:
         path = scratch.file("held", b"content")
-        async with open_pool(lab) as pool, open_pool(lab) as others:
+        async with open_pool(lab, TransportSettings(silence_timeout=0.5)) as pool, open_pool(lab) as others:
             tree, other = await pool.tree(scratch.share), await others.tree(scratch.share)
             holder = await open_raw(other, path, oplock=BATCH_OPLOCK)
             requests = [
@@ -357,6 +378,7 @@ async def test_a_compound_whose_open_is_held_pending(lab: Lab) -> None:
             opening = tree.connection.start(requests, tree.route)
             await tree.call([echo()])
             assert tree.connection.statistics().in_flight == 3
+            await trio.sleep(3 * 0.5)  # a time that has to pass: it must not be taken for silence
             await close_raw(other, holder)
             with trio.fail_after(PATIENCE):
                 responses = await opening.wait()

@@ -30,6 +30,7 @@ from tests.lab_smb.clients import (
     eventually,
     eventually_closed,
     idle,
+    locked_by_another,
     nobody_has_open,
     open_pool,
     open_raw,
@@ -415,3 +416,19 @@ async def test_a_share_that_is_closed_takes_its_tree_with_it(lab: Lab, use: str)
             again = await pool.tree(scratch.share)
             assert again is not tree and again.connection is tree.connection
             assert (await again.stat(scratch.path)).is_directory
+
+
+async def test_an_open_whose_beginning_somebody_has_locked(lab: Lab) -> None:
+    """The data does not come along, and that is all."""
+    with scratch_folder(lab) as scratch:
+        path = scratch.file("locked", b"x" * 1000)
+        async with open_pool(lab) as pool:
+            tree = await pool.tree(scratch.share)
+            async with locked_by_another(lab, path, (500, 1)):
+                for size, is_locked in ((1000, True), (500, False)):
+                    file = await tree.open(path, access=Access.READ, disposition=CreateDisposition.OPEN, read=size)
+                    assert (file.head_is_locked, file.head is None, file.stat.size) == (is_locked, is_locked, 1000)
+                    await file.close()
+                    fetched = await tree.start_fetch(path, size).outcome()
+                    assert (fetched.head_is_locked, fetched.head is None) == (is_locked, is_locked)
+            await idle(tree.connection)

@@ -9,6 +9,7 @@ import trio
 
 from dfsfs.ntstatus import NtStatus
 from dfsfs.smb.leases import Lease, LeaseRequest, LeaseState
+from dfsfs.smb.tree import ASKING
 from dfsfs.smb.wire import Access, CreateDisposition
 from tests.lab_smb.clients import PATIENCE, PLAIN, SPOKEN, idle, open_pool, scratch_folder
 
@@ -56,6 +57,13 @@ class Client:
         self.event = trio.Event()
         while self._waiting:
             self._waiting.pop()()
+
+    async def give_back(self, file: RemoteFile) -> None:
+        """Closes the file as soon as it is asked for its handle."""
+        await self.event.wait()
+        assert not self.lease.state & LeaseState.HANDLE
+        file.discard()
+        await self.agree()
 
 
 @every_way
@@ -143,21 +151,44 @@ async def test_a_file_that_is_open_here_can_be_removed_there(lab: Lab) -> None:
         async with open_pool(lab) as pool, open_pool(lab) as other_pool:
             client, other = Client(await pool.tree(path.share), path), await other_pool.tree(path.share)
             file = await client.open(SHARED, Access.READ)
-
-            async def give_back() -> None:
-                await client.event.wait()
-                assert not client.lease.state & LeaseState.HANDLE
-                file.discard()
-                await client.agree()
-
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(give_back)
+                nursery.start_soon(client.give_back, file)
                 with trio.fail_after(PATIENCE):
                     await other.remove_file(path)
                 nursery.cancel_scope.cancel()
             file.discard()
             await idle(client.tree.connection)
             assert not (scratch.local / "file").exists()
+
+
+async def test_who_only_keeps_a_handle_does_not_hold_what_is_removed(lab: Lab) -> None:
+    """The open of a removal shares nothing, and for that even Samba 4.17 asks for the handle."""
+    with scratch_folder(lab) as scratch:
+        path = scratch.file("file", b"data")
+        async with open_pool(lab) as pool, open_pool(lab) as other_pool:
+            client, other = Client(await pool.tree(path.share), path), await other_pool.tree(path.share)
+            file = await client.open(SHARED, Access.READ)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(client.give_back, file)
+                await other.remove_file(path)
+            assert client.broken == [SHARED] and not (scratch.local / "file").exists()
+
+
+async def test_who_does_not_answer_is_asked_for_a_moment_only(lab: Lab) -> None:
+    """Nothing of that request is left on the server when it is given up: a new file of the name stays."""
+    with scratch_folder(lab) as scratch:
+        path = scratch.file("file", b"data")
+        async with open_pool(lab) as pool, open_pool(lab) as other_pool:
+            client, other = Client(await pool.tree(path.share), path), await other_pool.tree(path.share)
+            file = await client.open(SHARED, Access.READ)
+            started = trio.current_time()
+            assert not await other.ask_for(path)
+            assert ASKING <= trio.current_time() - started < 2 * ASKING
+            await idle(other.connection)
+            await file.close()
+            scratch.file("file", b"another")
+            assert (await other.stat(path)).size == 7
+            assert await other.ask_for(path)
 
 
 async def test_a_lease_ends_with_its_connection(lab: Lab) -> None:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import errno
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
 import trio
+import trio.testing
 
 from dfsfs.acting import Caller, as_caller
-from dfsfs.errors import ConnectError, DfsfsError, SmbError
+from dfsfs.errors import ConnectError, DfsfsError, ForeignCaller, PosixError, SmbError
 from dfsfs.ntstatus import NtStatus
 from dfsfs.smb.credentials import Credentials, Login, Secret
 from dfsfs.smb.pool import TransportSettings
-from dfsfs.smb.users import UserPools
+from dfsfs.smb.users import FIND_PATIENCE, UserPools
 from dfsfs.unc import UncPath
 from tests.lab.topology import ALICE, BOB
 from tests.lab_smb.clients import open_pool
@@ -33,9 +36,18 @@ class Logins:
             user.uid: Credentials(user.name, Secret(user.password)) for user in (ALICE, BOB)
         }
         self.asked: list[int] = []
+        self.foreign: set[int] = set()
+        """Processes that live in a container."""
+        self.stuck: set[int] = set()
+        """Users whose files are on something that does not answer."""
+        self.answers = threading.Event()
 
     def __call__(self, who: Caller) -> Login:
         self.asked.append(who.uid)
+        if who.pid in self.foreign:
+            raise ForeignCaller(who.pid, who.uid, "as the test wants it")
+        if who.uid in self.stuck:
+            self.answers.wait()
         if who.uid not in self.known:
             raise SmbError(NtStatus.LOGON_FAILURE, "no login")
         return self.known[who.uid]
@@ -140,3 +152,69 @@ async def test_many_requests_of_a_new_user_make_one_pool(lab: Lab) -> None:
             for _ in range(20):
                 nursery.start_soon(ask)
         assert len(set(map(id, trees))) == 1
+
+
+@pytest.mark.parametrize("crowd", [1, 40])
+async def test_users_whose_logins_are_stuck_keep_nobody_from_logging_in(lab: Lab, crowd: int) -> None:
+    """One user with more requests than there are threads; and so many users that all threads are theirs: the mount's
+    own login has others.
+    """
+    share = UncPath((lab.address("fs2"), "data"))
+    logins, uids = Logins(), [HERS.uid, *range(70_000, 70_000 + crowd - 1)]
+    logins.stuck = set(uids)
+    async with open_pool(lab) as own, UserPools(TransportSettings(), own, logins) as users:
+
+        async def ask(uid: int) -> None:
+            with as_caller(Caller(uid, 1)):
+                await users.tree(share)
+
+        async with trio.open_nursery() as nursery:
+            for number in range(80):
+                nursery.start_soon(ask, uids[number % crowd])
+            await trio.testing.wait_all_tasks_blocked(0.1)
+            try:
+                with trio.fail_after(FIND_PATIENCE / 2):
+                    assert (await users.ipc(lab.address("fs2"))).alive
+                    if crowd == 1:
+                        with as_caller(HIS):
+                            assert (await users.tree(share)).alive
+            finally:
+                nursery.cancel_scope.cancel()
+                logins.answers.set()
+
+
+async def test_what_a_user_logs_in_with_has_to_be_found_in_time(lab: Lab) -> None:
+    share, logins = UncPath((lab.address("fs2"), "data")), Logins()
+    logins.stuck = {HERS.uid}
+    async with open_pool(lab) as own, UserPools(TransportSettings(), own, logins) as users:
+        try:
+            started = trio.current_time()
+            with as_caller(HERS), pytest.raises(PosixError, match="not found within 5 seconds"):
+                await users.tree(share)
+            assert trio.current_time() - started < 2 * FIND_PATIENCE
+        finally:
+            logins.answers.set()
+
+
+async def test_stuck_threads_keep_no_mount_from_ending(lab: Lab) -> None:
+    share, logins = UncPath((lab.address("fs2"), "data")), Logins()
+    logins.stuck = {HERS.uid}
+    try:
+        with trio.move_on_after(0.5):
+            async with open_pool(lab) as own, UserPools(TransportSettings(), own, logins) as users:
+                with as_caller(HERS):
+                    await users.tree(share)
+        assert logins.asked == [HERS.uid] and not logins.answers.is_set()
+    finally:
+        logins.answers.set()
+
+
+async def test_a_container_is_refused_and_the_user_of_that_number_is_not(lab: Lab) -> None:
+    share, logins = UncPath((lab.address("fs2"), "data")), Logins()
+    logins.foreign = {17}
+    async with open_pool(lab) as own, UserPools(TransportSettings(), own, logins) as users:
+        with as_caller(HERS._replace(pid=17)), pytest.raises(ForeignCaller) as caught:
+            await users.tree(share)
+        assert caught.value.errno == errno.EACCES
+        with as_caller(HERS._replace(pid=18)):
+            assert (await users.tree(share)).alive

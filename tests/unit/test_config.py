@@ -135,6 +135,10 @@ def test_every_option_says_what_it_does() -> None:
         ("rasize=65536", {"read_ahead": 65536}),
         ("cache=none", {"cache_mode": "none"}),
         ("cache=loose,closetimeo=0", {"cache_mode": "loose", "close_time": 0.0}),
+        ("noserverino", {"server_inode_numbers": False}),
+        ("noserverino,serverino", {}),
+        ("trustlease", {"trust_leases": True}),
+        ("trustlease,notrustlease", {}),
         ("actimeo=0.5", {"attribute_timeout_file": 0.5, "attribute_timeout_directory": 0.5}),
         ("actimeo=5,acdirmax=60", {"attribute_timeout_file": 5.0, "attribute_timeout_directory": 60.0}),
         ("acregmax=7", {"attribute_timeout_file": 7.0}),
@@ -152,12 +156,17 @@ def test_every_option_says_what_it_does() -> None:
         ("addr=[::1]", {"address": "::1"}),
         ("srcaddr=10.0.0.9", {"source": "10.0.0.9"}),
         ("hosts=fs1:10.0.0.1;FS2.lab:::1", {"hosts": {"FS1": "10.0.0.1", "FS2.LAB": "::1"}}),
+        ("hosts=fs1:[fe80::1%eth0]", {"hosts": {"FS1": "fe80::1%eth0"}}),
+        ("hosts=[2001:DB8::1]:10.0.0.1", {"hosts": {"2001:DB8::1": "10.0.0.1"}}),
+        ("ip=[fe80::1%eth0]", {"address": "fe80::1%eth0"}),
         ("hosts=a:10.0.0.1,hosts=b:10.0.0.2", {"hosts": {"A": "10.0.0.1", "B": "10.0.0.2"}}),
         ("echo_interval=10", {"echo_interval": 10.0}),
         ("max_credits=100", {"max_credits": 100}),
         ("timeout=5,failover_timeout=0", {"timeout": 5.0, "failover_timeout": 0.0}),
         ("ro", {"read_only": True}),
         ("ro,rw", {}),
+        ("nosymfollow", {"follow_symlinks": False}),
+        ("nosymfollow,symfollow", {}),
         ("suid,dev,noexec", {"suid": True, "dev": True, "execute": False}),
         ("user", {"execute": False}),
         ("suid,users", {"execute": False}),
@@ -181,6 +190,7 @@ def test_every_option_says_what_it_does() -> None:
         ("sec=krb5,keytab=/k,principal=a@B", {"security": "krb5", "keytab": "/k", "principal": "a@B"}),
         ("multiuser", {"multiuser": True}),
         ("nohardened", {"hardened": False}),
+        ("login_hosts=*.contoso.com;fs?", {"login_hosts": ("*.contoso.com", "fs?")}),
         ("dns_suffix=contoso.com;.corp.test.", {"suffixes": ("contoso.com", "corp.test")}),
     ],
 )
@@ -363,6 +373,9 @@ def test_options_without_their_secrets_are_the_same_options(text: str) -> None:
         ("\\\\srv\\040\\x", ("srv", "040", "x")),
         ("//lab.example/ns\\sub", ("lab.example", "ns", "sub")),
         ("//srv/a@b", ("srv", "a@b")),
+        ("//[2001:DB8::1]/ns/a", ("2001:db8::1", "ns", "a")),
+        ("\\\\[fe80::1%eth0]\\ns", ("fe80::1%eth0", "ns")),
+        ("//2001:db8::1/ns", ("2001:db8::1", "ns")),
     ],
 )
 def test_unc(text: str, components: tuple[str, ...]) -> None:
@@ -380,6 +393,8 @@ def test_unc(text: str, components: tuple[str, ...]) -> None:
         ("//srv/n\udce4s", "a byte in it that is no UTF-8"),
         ("//srv/n\0s", "control character"),
         ("//srv/n\\012s", "control character"),
+        ("//[srv]/ns", "[srv] is no IPv6 address in brackets"),
+        ("//[10.0.0.1]/ns", "[10.0.0.1] is no IPv6 address in brackets"),
         (f"//alice:{MARK}@srv/ns", "user and password are options"),
         (f"smb://alice:{MARK}@srv/ns", "the first argument is not of the form"),
     ],
@@ -404,7 +419,16 @@ def test_not_a_unc(text: str, expected: str) -> None:
         ),
         ("  \tusername=alice\r\n\tPassword= a=b, c \r\n", CredentialsFile("alice", Secret(" a=b, c "))),
         ("\ufeffuser=LAB\\alice", CredentialsFile("alice", domain="LAB")),
-        ("# password=x\n\n ; y\nuser = alice \ndom= LAB", CredentialsFile("alice", domain="LAB")),
+        ("# password=x\n\n ; y\nuser=alice\ndom=LAB", CredentialsFile("alice", domain="LAB")),
+        # Of the value mount.cifs leaves nothing out (open_cred_file in its mount.cifs.c), whichever it is.
+        ("password = x", CredentialsFile(password=Secret(" x"), spaced=(1,))),
+        ("password2 =x ", CredentialsFile(password2=Secret("x "))),
+        ("user = alice \ndom\t= LAB", CredentialsFile(" alice ", domain=" LAB", spaced=(1, 2))),
+        # Names are told by how they begin.
+        (
+            "userid=alice\nPASSPHRASE=pw\npass2nd=p2\ndomainname=LAB",
+            CredentialsFile("alice", Secret("pw"), "LAB", Secret("p2")),
+        ),
         ("password=", CredentialsFile(password=Secret(""))),
         ("password=#1,,", CredentialsFile(password=Secret("#1,,"))),
         ("username=", CredentialsFile()),
@@ -452,6 +476,7 @@ def test_defaults() -> None:
     assert config.transport.request_timeout == 30.0
     assert config.transport.connect_timeout == CONNECT_TIMEOUT < 10
     assert config.transport.echo_interval == 60.0
+    assert config.caching.server_inode_numbers and not config.caching.trust_leases
     assert config.name_style == "sfm" and config.xattrs and config.snapshot is None
     assert config.use_dfs
     assert config.fuse_options == ("nosuid", "nodev", "default_permissions")

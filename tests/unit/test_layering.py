@@ -45,6 +45,8 @@ CONFINED = {
     "cryptography": "dfsfs.smb.security",
     "krb5": "dfsfs.smb.tickets",
     "dns": "dfsfs.namespace.discovery",
+    "rich": "dfsfs.cli.progress",
+    "getpass": "dfsfs.cli.output",
 }
 """Libraries that only one module, or the modules of one package, may import."""
 
@@ -54,8 +56,10 @@ PURE = frozenset(
         "dfsfs.ntstatus",
         "dfsfs.filetime",
         "dfsfs.meters",
+        "dfsfs.printable",
         "dfsfs.telemetry",
         "dfsfs.unc",
+        "dfsfs.upcase",
         "dfsfs.acting",
         "dfsfs.config",
         "dfsfs.dfsc",
@@ -73,8 +77,13 @@ PURE = frozenset(
         "dfsfs.smb.credentials",
         "dfsfs.smb.names",
         "dfsfs.namespace.choices",
+        "dfsfs.control.answers",
         "dfsfs.control.protocol",
+        "dfsfs.control.shapes",
+        "dfsfs.vfs.known",
+        "dfsfs.vfs.node",
         "dfsfs.vfs.nodes",
+        "dfsfs.vfs.numbers",
         "dfsfs.vfs.mapping",
         "dfsfs.vfs.nextfile",
         "dfsfs.vfs.views",

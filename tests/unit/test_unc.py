@@ -29,7 +29,11 @@ def test_prefix_rest_and_join_belong_together(path: UncPath, rest: list[str]) ->
 
 def test_prefixes_are_whole_components() -> None:
     link = UncPath.parse("//srv/ns/link")
-    assert link.is_prefix_of(UncPath.parse("//SRV/NS/LINK/x"))
+    assert link.is_prefix_of(UncPath.parse("//SRV/NS/link/x"))
+    assert not link.is_prefix_of(UncPath.parse("//srv/ns/LINK/x"))
+    assert link.is_prefix_in_any_case_of(UncPath.parse("//srv/ns/LINK/x"))
+    assert not link.is_prefix_in_any_case_of(UncPath.parse("//srv/ns/LINKS/x"))
+    assert not link.is_prefix_in_any_case_of(UncPath.parse("//srv/ns"))
     assert not link.is_prefix_of(UncPath.parse("//srv/ns/linked"))
     with pytest.raises(UncError, match="not below"):
         link.rest_of(UncPath.parse("//srv/ns/linked"))
@@ -45,6 +49,34 @@ def test_folding_keeps_the_length_and_is_done_once(name: str) -> None:
 def test_names_without_case(one: str, other: str, same: bool) -> None:
     assert (UncPath(("s", one)) == UncPath(("S", other))) is same
     assert (hash(UncPath(("s", one))) == hash(UncPath(("S", other)))) is same
+
+
+def test_below_the_share_a_path_is_what_it_is_spelled_like() -> None:
+    one, other = UncPath.parse("//srv/ns/Case/x"), UncPath.parse("//SRV/NS/case/x")
+    assert one != other
+    assert len({one, other, UncPath.parse("//Srv/Ns/Case/x")}) == 2
+    assert one.folded == other.folded
+    assert not one.parent.is_prefix_of(other)
+    with pytest.raises(UncError, match="not below"):
+        one.parent.rest_of(other)
+
+
+@pytest.mark.parametrize(
+    ("path", "nearest"),
+    [
+        ("//s/n/Case/x", ["Case"]),
+        ("//s/n/case", ["case"]),
+        ("//s/n/CASE/x", ["Case", "case"]),
+        ("//s/n/DEEP/x", ["deep"]),
+        ("//s/n/case/Sub/x", ["Case/sub"]),
+        ("//s/n/cases", [""]),
+        ("//t/n/Case", []),
+    ],
+)
+def test_the_nearest_is_the_longest_and_then_the_one_that_is_spelled_so(path: str, nearest: list[str]) -> None:
+    known = [UncPath.parse(f"//s/n/{name}") for name in ("", "Case", "case", "deep", "Case/sub")]
+    expected = [UncPath.parse(f"//s/n/{name}") for name in nearest]
+    assert UncPath.parse(path).nearest_of(known) == expected
 
 
 @given(paths)

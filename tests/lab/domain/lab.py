@@ -44,8 +44,9 @@ def requirements_missing() -> list[str]:
         return ["the lab of a domain needs root"]
     missing = [f"{name} is not installed" for name in PROGRAMS if shutil.which(name) is None]
     if not missing:
-        probe = subprocess.run(["ip", "netns", "add", "dfsfs-probe"], capture_output=True, text=True, check=False)
-        subprocess.run(["ip", "netns", "delete", "dfsfs-probe"], capture_output=True, check=False)
+        name = f"dfsfs-probe-{os.getpid()}"
+        probe = subprocess.run(["ip", "netns", "add", name], capture_output=True, text=True, check=False)
+        subprocess.run(["ip", "netns", "delete", name], capture_output=True, check=False)
         if probe.returncode != 0:
             missing.append(f"no network namespaces here ({probe.stderr.strip()})")
     return missing

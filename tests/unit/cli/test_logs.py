@@ -104,9 +104,10 @@ def test_the_journal_gets_fields(journal: socket.socket, logger: logging.Logger,
     assert found["MESSAGE"] == f"{link}: failed over from {old} to {new} after STATUS_CONNECTION_RESET"
     assert (found["PRIORITY"], found["SYSLOG_IDENTIFIER"]) == ("4", "mount.dfsfs")
     assert (found["DFSFS_MOUNT"], found["DFSFS_PATH"], found["DFSFS_TARGET"]) == ("/mnt/public", str(link), str(new))
-    logger.error("two\nlines = 1", extra={"dfsfs_status": "0xC0000001"})
+    logger.error("two\nlines = 1", extra={"dfsfs_status": "0xC0000001", "dfsfs_details": "a\nb"})
     found = fields(journal.recv(65536))
-    assert (found["MESSAGE"], found["PRIORITY"], found["DFSFS_STATUS"]) == ("two\nlines = 1", "3", "0xC0000001")
+    message = "two\\nlines = 1\n    a\n    b"
+    assert (found["MESSAGE"], found["PRIORITY"], found["DFSFS_STATUS"]) == (message, "3", "0xC0000001")
 
 
 def test_a_message_that_is_too_long_is_cut(journal: socket.socket, tmp_path: Path) -> None:
@@ -134,7 +135,7 @@ def test_without_a_journal_there_is_syslog_and_without_that_nothing(tmp_path: Pa
         gone = str(tmp_path / "gone")
         logs.log_to_system(level=logging.INFO, mountpoint="/m", journal=gone, address=str(tmp_path / "log"))
         logger.warning("a\nb")
-        assert receiver.recv(1000).rstrip(b"\0").endswith(f"mount.dfsfs[{os.getpid()}]: a b".encode())
+        assert receiver.recv(1000).rstrip(b"\0").endswith(f"mount.dfsfs[{os.getpid()}]: a\\nb".encode())
     logs.log_to_system(level=logging.INFO, mountpoint="/m", journal=gone, address=gone)
     logger.warning("nobody hears this")
 

@@ -8,12 +8,13 @@ from dataclasses import replace
 
 import pytest
 
-from dfsfs.cli.messages import MountError, Verdict, describe, one_line
+from dfsfs.cli.messages import MountError, Verdict, describe
 from dfsfs.config import ConfigError, Mounter, make_config, parse_options
 from dfsfs.errors import (
     ConnectError,
     ConnectionLost,
     DfsfsError,
+    LoginNotAllowed,
     NamespaceLoop,
     PosixError,
     SecurityError,
@@ -65,7 +66,14 @@ CONFIG = make_config(
             ("no Kerberos ticket for cifs/fs1 from ticket cache DIR:/c: Ticket expired", "get a new ticket"),
         ),
         (TicketError("cifs/fs1", "keytab /k", "Key table entry not found"), 32, ("check keytab= and principal=",)),
+        (
+            TicketError("cifs/fs1.x.test/x.test", "keytab /k", "Server not found in Kerberos database"),
+            32,
+            ("cifs/fs1.x.test/x.test", "taken for a controller", "nohardened"),
+        ),
+        (TicketError("cifs/fs1", "keytab /k", "Server not found in Kerberos database"), 32, ("check the name",)),
         (TicketError("cifs/fs1", "keytab /k", "something new"), 32, ("something new; see klist",)),
+        (LoginNotAllowed("fs9"), 32, ("fs9 gets no login", "login_hosts=")),
         (UnprovenServer("//srv/SYSVOL"), 32, ("//srv/SYSVOL", "sec=krb5", "nohardened")),
         (SmbError(0xC0001234, "stat of //srv/ns"), 32, ("the server refuses with NTSTATUS 0xc0001234",)),
         (
@@ -120,12 +128,11 @@ def test_every_status_has_a_line(status: NtStatus) -> None:
     assert "{" not in verdict.text
 
 
-def test_one_line() -> None:
-    assert one_line("a\nb\r\n\x1b[2Jc\u2028d") == "a b [2Jc d"
-    assert Verdict(0).text == ""
-
-
 def test_whose_tickets_they_are_if_nobody_has_a_name() -> None:
     config = replace(CONFIG, credentials=KerberosCredentials(ccache="DIR:/c"))
     text = describe(SmbError(NtStatus.ACCESS_DENIED, "stat of //srv/ns"), config).text
     assert "user of ticket cache DIR:/c has no permission" in text
+
+
+def test_success_has_nothing_to_say() -> None:
+    assert Verdict(0).text == ""

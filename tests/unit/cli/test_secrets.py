@@ -143,6 +143,15 @@ def test_files_that_others_can_read(cred: Path, mode: int, who_can: str | None) 
     assert warnings == expected
 
 
+def test_spaces_around_the_equals_sign_are_pointed_out(cred: Path) -> None:
+    cred.write_text("username=u\npassword = secret\n")
+    warnings: list[str] = []
+    surroundings = Surroundings({}, lambda: "login", None, warnings.append)
+    found = obtain_credentials(parse_options([f"credentials={cred}"]), "//srv/ns", surroundings)
+    assert found.password.reveal() == " secret"
+    assert warnings == [f"{cred} line 2: the value begins with the space after the =, as for mount.cifs"]
+
+
 def test_files_that_are_something_else(tmp_path: Path) -> None:
     file = tmp_path / "f"
     file.touch(mode=0o600)

@@ -28,7 +28,7 @@ def test_the_messages(listener: tuple[socket.socket, str]) -> None:
     receiver, name = listener
     notifier = notifier_from({"NOTIFY_SOCKET": name}, 7)
     notifier.ready("3 targets,\n1 failed over")
-    assert receiver.recv(1000) == f"READY=1\nMAINPID={os.getpid()}\nSTATUS=3 targets, 1 failed over".encode()
+    assert receiver.recv(1000) == f"READY=1\nMAINPID={os.getpid()}\nSTATUS=3 targets,\\n1 failed over".encode()
     notifier.status("x" * 1000)
     assert receiver.recv(2000) == b"STATUS=" + b"x" * 400
     notifier.alive()

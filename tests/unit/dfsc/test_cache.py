@@ -60,6 +60,21 @@ def test_h30_the_largest_recommended_namespace_fits() -> None:
     assert cache.lookup(UncPath(("srv", "ns", "10", "x"))) is not None
 
 
+def test_what_somebody_types_is_found_in_any_case() -> None:
+    cache = ReferralCache()
+    for path in ("//s/n", "//s/n/Case", "//s/n/case", "//s/n/Dir/link"):
+        cache.store(entry(UncPath.parse(path)))
+
+    def below(path: str) -> list[str]:
+        return [str(found.prefix) for found in cache.below(UncPath.parse(path))]
+
+    assert below("//S/N/case") == ["//s/n/case"]
+    assert below("//s/n/CASE") == ["//s/n/Case", "//s/n/case"]
+    assert below("//s/n/dir") == ["//s/n/Dir/link"]
+    assert cache.flush(UncPath.parse("//s/n/DIR")) == 1
+    assert below("//S/N") == ["//s/n", "//s/n/Case", "//s/n/case"]
+
+
 def test_an_entry_is_refreshed_in_place() -> None:
     cache = ReferralCache()
     first = cache.store(entry(UncPath.parse("//s/n"), "//a/b", received=0))

@@ -54,6 +54,15 @@ def test_preferring_adds_and_loses_no_target(targets: list[str], pattern: str) -
     assert applied.targets[0].starts_set
 
 
+def test_a_pin_is_found_in_any_case_but_in_its_own_first() -> None:
+    pins = tuple((UncPath.parse(f"//ns/dfs/{name}"), UncPath.parse(f"//{host}/x")) for name, host in PINS)
+    assert shown(Policy(pins=pins), referral("a", "b")) == ["|b"]
+    assert shown(Policy(pins=pins[:1]), referral("a", "b")) == ["|a"]
+
+
+PINS = (("LINK", "a"), ("link", "b"))
+
+
 def test_a_pinned_target_is_the_only_one() -> None:
     policy = Policy(pins=((UncPath.parse("//NS/dfs/link"), UncPath.parse("//B/x")),))
     assert shown(policy, referral("a", "b")) == ["|B"]
@@ -70,7 +79,18 @@ def test_a_pin_that_the_referral_does_not_name_is_ignored_aloud() -> None:
 
 @pytest.mark.parametrize(
     ("low", "high", "ttl", "expected"),
-    [(None, None, 0, 0), (60, None, 5, 60), (60, None, 300, 300), (None, 120, 300, 120), (60, 120, 90, 90)],
+    [
+        (None, None, 0, 0),
+        (60, None, 5, 60),
+        (60, None, 300, 300),
+        (None, 120, 300, 120),
+        (60, 120, 90, 90),
+        (None, None, 86_400, 86_400),
+        (None, None, 2**32 - 1, 86_400),
+        (None, 172_800, 2**32 - 1, 172_800),
+        (172_800, None, 2**32 - 1, 172_800),
+        (0, None, 2**32 - 1, 86_400),
+    ],
 )
 def test_ttl_limits(low: int | None, high: int | None, ttl: int, expected: int) -> None:
     applied, _ = Policy(ttl_min=low, ttl_max=high).apply(referral("a", ttl=ttl))

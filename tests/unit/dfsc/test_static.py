@@ -60,7 +60,7 @@ def test_s17_s26_targets_are_in_sets_by_priority_and_rank(static: StaticNamespac
         "|fs3",
         "|far",
     ]
-    assert response.covered == unc("//contoso/public/software/tools")
+    assert response.covered == unc("//contoso/public/Software/tools")
     assert (response.ttl, response.failback, response.is_interlink) == (60, False, False)
     assert decode_response(encode_response(response), unc("//Contoso/public/Software/tools/x")) == response
 
@@ -76,8 +76,24 @@ def test_a_link_into_a_namespace_of_the_file_is_an_interlink(static: StaticNames
     response = static.answer(unc("//contoso/public/other"), root=False)
     assert response is not None
     assert response.is_interlink
-    assert static.link_above(unc("//contoso/public/OTHER/x")) == unc("//contoso/public/other")
+    assert static.link_above(unc("//contoso/public/OTHER/x")) == unc("//contoso/public/OTHER")
     assert static.link_above(unc("//contoso/public/others")) is None
+
+
+def test_of_two_links_that_differ_in_case_each_is_its_own() -> None:
+    links = "".join(
+        f"[[namespace.link]]\npath = '{name}'\ntargets = ['//{host}/x']\n"
+        for name, host in (("Case", "first"), ("case", "second"))
+    )
+    static = parse_static("[[namespace]]\npath = '//srv/ns'\n" + links, "ns.toml")
+
+    def host(path: str) -> str:
+        response = static.answer(unc(path), root=False)
+        assert response is not None
+        assert response.covered == unc(path).parent
+        return response.entries[0].network_address.host
+
+    assert [host(f"//SRV/ns/{name}/x") for name in ("Case", "case", "CASE")] == ["first", "second", "first"]
 
 
 def test_what_the_file_says_nothing_about_is_asked_of_servers(static: StaticNamespaces) -> None:
@@ -107,7 +123,7 @@ def test_in_a_namespace_that_is_all_in_the_file_nobody_else_is_asked(static: Sta
         ('path = "//contoso/public"', 'path = "contoso/public"', 3, "begin with //"),
         ('path = "//contoso/second"', 'path = "//CONTOSO/public"', 23, "is there twice"),
         ('path = "//contoso/public"', "", 2, "path is missing"),
-        ('path = "other"', 'path = "software/TOOLS"', 19, "is there twice"),
+        ('path = "other"', 'path = "software/tools"', 19, "is there twice"),
         ('path = "other"', 'path = "software/tools/in"', 19, "one lies in the other"),
         ('path = "other"', 'path = "software"', 19, "one lies in the other"),
         ('path = "other"', 'path = ""', 19, "needs a server name"),

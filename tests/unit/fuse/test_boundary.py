@@ -23,24 +23,24 @@ class Handlers:
         self.meters = Meters()
 
     @guarded
-    async def do(self, error: BaseException | None, value: int = 0) -> int:
+    async def rename(self, error: BaseException | None, value: int = 0) -> int:
         if error is not None:
             raise error
         return value
 
     @guarded
-    async def hang(self) -> None:
+    async def read(self) -> None:
         await trio.sleep_forever()
 
     @quiet
-    async def tell(self, error: BaseException | None) -> None:
+    async def release(self, error: BaseException | None) -> None:
         if error is not None:
             raise error
 
 
 async def test_a_result_passes() -> None:
-    assert await Handlers().do(None, value=7) == 7
-    await Handlers().tell(None)
+    assert await Handlers().rename(None, value=7) == 7
+    await Handlers().release(None)
 
 
 @pytest.mark.parametrize(
@@ -57,20 +57,20 @@ async def test_every_error_is_an_errno(
     error: Exception, code: int, logged: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     with pytest.raises(FUSEError) as caught:
-        await Handlers().do(error)
+        await Handlers().rename(error)
     assert caught.value.errno == code
     assert bool(caplog.records) is logged
-    await Handlers().tell(error)
+    await Handlers().release(error)
 
 
 async def test_requests_are_measured(autojump_clock: trio.testing.MockClock) -> None:
     handlers = Handlers()
-    await handlers.do(None)
+    await handlers.rename(None)
     with pytest.raises(FUSEError):
-        await handlers.do(PosixError(errno.EXDEV, "x"))
+        await handlers.rename(PosixError(errno.EXDEV, "x"))
     with pytest.raises(FUSEError):
-        await handlers.hang()
-    done, hung = handlers.meters.of("do"), handlers.meters.of("hang")
+        await handlers.read()
+    done, hung = handlers.meters.of("rename"), handlers.meters.of("read")
     assert (done.count, done.failed, hung.count, hung.failed) == (2, 1, 1, 1)
     assert handlers.meters.errors == {"EXDEV": 1, "ETIMEDOUT": 1}
 
@@ -78,7 +78,7 @@ async def test_requests_are_measured(autojump_clock: trio.testing.MockClock) -> 
 async def test_a_status_that_nobody_knows_is_named_once(caplog: pytest.LogCaptureFixture) -> None:
     for _ in range(3):
         with pytest.raises(FUSEError) as caught:
-            await Handlers().do(SmbError(0xC0FFEE01, "open of //fs1/data/x"))
+            await Handlers().rename(SmbError(0xC0FFEE01, "open of //fs1/data/x"))
         assert caught.value.errno == errno.EIO
     (record,) = caplog.records
     assert "0xc0ffee01" in record.getMessage() and "//fs1/data/x" in record.getMessage()
@@ -89,19 +89,19 @@ async def test_a_handler_ends_at_its_deadline(
 ) -> None:
     started = trio.current_time()
     with pytest.raises(FUSEError) as caught:
-        await Handlers().hang()
+        await Handlers().read()
     assert caught.value.errno == errno.ETIMEDOUT
     assert trio.current_time() - started == Handlers.deadline
-    assert "hang was given up" in caplog.text
+    assert "read was given up" in caplog.text
 
 
 async def test_the_end_of_the_mount_passes(autojump_clock: trio.testing.MockClock) -> None:
     with trio.move_on_after(1) as scope:
-        await Handlers().hang()
+        await Handlers().read()
     assert scope.cancelled_caught
 
 
 async def test_what_is_no_exception_passes(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.ERROR), pytest.raises(KeyboardInterrupt):
-        await Handlers().do(KeyboardInterrupt())
+        await Handlers().rename(KeyboardInterrupt())
     assert not caplog.records

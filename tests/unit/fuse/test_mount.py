@@ -38,6 +38,7 @@ class Mount:
             self.process = subprocess.Popen(
                 [sys.executable, "-W", "error", "-m", "tests.unit.fuse.served", str(self.path)],
                 cwd=PROJECT,
+                stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
                 text=True,
@@ -72,6 +73,7 @@ def mount(tmp_path: Path) -> Iterator[Mount]:
         yield running
     finally:
         running.destroy()
+    assert "in the loop" not in running.log()
 
 
 def run(*command: str | Path) -> str:
@@ -176,7 +178,7 @@ def test_links_look_like_folders_and_can_not_be_harmed(mount: Mount) -> None:
     fails(errno.EPERM, lambda: os.symlink("x", link / "symbolic"))
     fails(errno.EPERM, lambda: os.mkfifo(link / "pipe"))
     os.mknod(link / "ordinary")
-    assert sorted(os.listdir(mount.path)) == ["broken", "dead", "link", "plain", "stuck"]
+    assert sorted(os.listdir(mount.path)) == ["broken", "dead", "gated", "link", "plain", "stuck", "vanishing"]
 
 
 def test_the_free_space_is_that_of_the_server(mount: Mount) -> None:
@@ -188,6 +190,11 @@ def test_the_kernel_reads_far_ahead(mount: Mount) -> None:
     device = os.stat(mount.path).st_dev
     read_ahead = Path(f"/sys/class/bdi/{os.major(device)}:{os.minor(device)}/read_ahead_kb")
     assert int(read_ahead.read_text()) >= 1024
+
+
+def test_a_listing_that_fails_is_not_the_end_of_the_folder(mount: Mount) -> None:
+    """The C library takes ENOENT of getdents(2) for that, and would show an empty folder."""
+    fails(errno.ESTALE, lambda: os.listdir(mount.path / "vanishing"))
 
 
 def test_a_handler_that_hangs_or_breaks_does_not_end_the_mount(mount: Mount) -> None:

@@ -36,7 +36,7 @@ async def test_what_is_known_is_told_without_asking() -> None:
     handlers = operations(world)
     first = await handlers.lookup(ROOT, b"file", pyfuse3.RequestContext())
     world.clear()
-    again = await handlers.lookup(ROOT, b"FILE", pyfuse3.RequestContext())
+    again = await handlers.lookup(ROOT, b"file", pyfuse3.RequestContext())
     shown = await handlers.getattr(first.st_ino, pyfuse3.RequestContext())
     assert (again.st_ino, shown.st_size, world.sent()) == (first.st_ino, 4, [])
     assert world.fs.statistics().nodes.lookups == 3  # the root has one, and each lookup counts

@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 import errno
+import os
 from typing import TYPE_CHECKING, cast
 
 import pytest
 import trio
 
+from dfsfs.acting import Caller
 from dfsfs.config import Mounter, make_config, parse_options, parse_unc
-from dfsfs.errors import ConnectError, PosixError
+from dfsfs.errors import ConnectError, PosixError, SmbError
 from dfsfs.fuse import session
-from dfsfs.fuse.session import escaped, find_root, fuse_options, make_filesystem, transport_settings
+from dfsfs.fuse.session import (
+    escaped,
+    find_root,
+    fuse_options,
+    given_names,
+    make_filesystem,
+    make_user_pools,
+    transport_settings,
+)
 from dfsfs.namespace.junction import Junction, Location
 from dfsfs.ntstatus import NtStatus
+from dfsfs.smb import keyring
 from dfsfs.smb.credentials import Credentials, Secret
+from dfsfs.smb.pool import Pool
 from dfsfs.smb.security import Dialect
 from dfsfs.unc import UncPath
 from tests.fakes.memory_namespace import MemoryNamespace
@@ -22,7 +34,6 @@ from tests.fakes.memory_namespace import MemoryNamespace
 if TYPE_CHECKING:
     from dfsfs.config.model import MountConfig
     from dfsfs.namespace.client import Namespace
-    from dfsfs.smb.pool import Pool
 
 
 def config(options: str = "", unc: str = "//srv/ns") -> MountConfig:
@@ -118,3 +129,44 @@ async def test_options_for_the_file_system(autojump_clock: object) -> None:
     assert filesystem.remaining(shown.ino) == (7, 7)
     assert (await filesystem.getattr(1)).mode & 0o777 == 0o750
     assert filesystem.remaining(1) == (3, 3)
+
+
+# -- whose word is taken for the names of stored logins ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "unc", "expected"),
+    [
+        ("", "//Contoso.Test/ns", ("contoso.test",)),
+        ("domain=CONTOSO", "//contoso.test/ns", ("contoso.test", "contoso")),
+        ("domain=corp.test,dns_suffix=a.test;b.test", "//FS1/x", ("fs1", "corp.test", "a.test", "b.test")),
+    ],
+)
+def test_names_for_stored_logins_are_those_that_were_given(
+    options: str, unc: str, expected: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "default_realm", lambda: "")
+    assert given_names(config(options, unc)) == expected
+    monkeypatch.setattr(session, "default_realm", lambda: "REALM.TEST")
+    assert given_names(config(options, unc)) == (*expected, "realm.test")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root finds out about others")
+def test_no_login_is_looked_for_under_a_name_that_was_only_heard_of() -> None:
+    place = f"heard-of-{os.getpid()}.test"
+    asked = config("multiuser")
+    pool = Pool(transport_settings(asked), asked.credentials)
+    find = make_user_pools(asked, pool)._find_login
+    pool.names.suffixes, pool.names.stand_ins = (place,), {place.upper(): ("dc1.contoso.test",)}
+    who = Caller(os.geteuid(), os.getegid(), os.getpid())
+    keyring.store(place, Credentials("me", Secret("pw")))
+    try:
+        with pytest.raises(SmbError, match="dfsfs login //srv"):
+            find(who)
+        keyring.store("srv", Credentials("me too", Secret("pw")))
+        try:
+            assert find(who).principal == "me too"
+        finally:
+            keyring.remove("srv")
+    finally:
+        keyring.remove(place)

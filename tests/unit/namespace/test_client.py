@@ -276,7 +276,7 @@ class TestMountRoot:
             ("//fs1/data", "//fs1/data", "//fs1/data"),
             ("//fs1/data/folder", "//fs1/data", "//fs1/data"),
             ("//ns1/dfs/single", "//ns1/dfs/single", "//fs1/data"),
-            ("//NS1/DFS/Single/folder", "//ns1/dfs/single", "//fs1/data"),
+            ("//NS1/DFS/Single/folder", "//ns1/dfs/Single", "//fs1/data"),
             ("//ns1/dfs/sub/x", "//ns1/dfs/sub", "//fs1/data/deep/er"),
             ("//ns1/dfs/interlink", "//ns1/dfs/interlink", "//fs2/data"),
             ("//ns1/dfs/toroot/deep", "//ns1/dfs/toroot/deep", "//fs2/data"),
@@ -425,8 +425,66 @@ class TestRun:
 async def test_there_is_one_junction_for_a_path() -> None:
     world = World()
     junction = world.namespace.junction(unc("//ns1/dfs/single"))
-    assert world.namespace.junction(unc("//NS1/Dfs/SINGLE")) is junction
+    assert world.namespace.junction(unc("//NS1/Dfs/single")) is junction
+    assert world.namespace.junction(unc("//ns1/dfs/Single")) is not junction
     assert world.namespace.junction(unc("//ns1/dfs/multi")) is not junction
+
+
+class TwoLinks(World):
+    """Two links that differ in case only, and lead to different servers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ns1.links |= {
+            unc("//ns1/dfs/Case"): FakeLink(["\\fs1\\data"]),
+            unc("//ns1/dfs/case"): FakeLink(["\\fs2\\data"]),
+        }
+
+
+@virtual
+async def test_links_that_differ_in_case_only_have_junctions_of_their_own() -> None:
+    world = TwoLinks()
+    assert await world.find("//ns1/dfs/Case/x") == "//fs1/data/x"
+    assert await world.find("//ns1/dfs/case/x") == "//fs2/data/x"
+    assert await world.find("//ns1/dfs/Case/y") == "//fs1/data/y"
+    asked = len(world.pool.referrals)
+    assert await world.find("//NS1/DFS/case/y") == "//fs2/data/y"
+    assert len(world.pool.referrals) == asked
+
+
+@virtual
+async def test_links_that_differ_in_case_only_are_asked_for_by_themselves_at_the_same_time() -> None:
+    world = TwoLinks()
+    await world.mount("//ns1/dfs")
+    found = dict[str, str]()
+
+    async def look_for(path: str) -> None:
+        found[path] = await world.find(path)
+
+    async with trio.open_nursery() as nursery:
+        for name in ("Case", "case"):
+            nursery.start_soon(look_for, f"//ns1/dfs/{name}/x")
+    assert found == {"//ns1/dfs/Case/x": "//fs1/data/x", "//ns1/dfs/case/x": "//fs2/data/x"}
+
+
+@virtual
+async def test_what_somebody_types_is_found_in_any_case() -> None:
+    world = TwoLinks()
+    await world.find("//ns1/dfs/single/x")
+    await world.find("//ns1/dfs/Case/x")
+
+    def nearest(path: str) -> str | None:
+        found = world.namespace.nearest(unc(path))
+        return None if found is None else str(found.unc)
+
+    assert nearest("//NS1/DFS/SINGLE/A/b") == "//ns1/dfs/single/A/b"
+    assert nearest("//ns1/dfs/CASE") == "//ns1/dfs/Case"
+    await world.find("//ns1/dfs/case/x")
+    assert nearest("//ns1/dfs/case") == "//ns1/dfs/case"
+    assert nearest("//ns1/dfs/Case") == "//ns1/dfs/Case"
+    assert nearest("//ns1/dfs/CASE") is None
+    assert nearest("//ns1/dfs/else") == "//ns1/dfs/else"
+    assert nearest("//ns9/dfs/Case") is None
 
 
 @virtual

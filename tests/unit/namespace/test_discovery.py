@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
 import pytest
+import trio
 
 from dfsfs.errors import DfsfsError
+from dfsfs.namespace import discovery
 from dfsfs.namespace.discovery import Discovery, DomainSettings
 from dfsfs.smb.names import HostNames
 from dfsfs.telemetry import Telemetry
+from tests.fakes.forger import Lie, forged
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
 
 
 @pytest.mark.parametrize(
@@ -49,3 +58,58 @@ def test_suffixes_are_known_before_any_domain_is() -> None:
     names = HostNames()
     Discovery(DomainSettings(suffixes=("a.test",), domains=("b.test", "a.test")), names, Telemetry())
     assert names.suffixes == ("a.test", "b.test")
+
+
+# -- somebody on the way ----------------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def forger(lie: Lie, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
+    """Every controller is at 127.0.0.1, and is somebody who lies."""
+
+    async def answer() -> None:
+        while True:
+            question, sender = await sock.recvfrom(4096)
+            await sock.sendto(forged(question, lie), sender)
+
+    with trio.socket.socket(trio.socket.AF_INET, trio.socket.SOCK_DGRAM) as sock:
+        await sock.bind(("127.0.0.1", 0))
+        monkeypatch.setattr(discovery, "LDAP_PORT", sock.getsockname()[1])
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(answer)
+            yield
+            nursery.cancel_scope.cancel()
+
+
+HERE = {"DC1.CONTOSO.TEST": "127.0.0.1", "DC1": "127.0.0.1"}
+
+
+@pytest.mark.parametrize("netbios", ["CONTOSO", "bank.example", "FS1.CONTOSO.TEST"])
+async def test_an_answer_brings_in_no_host_and_no_name_of_the_attackers(
+    netbios: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = HostNames(HERE)
+    settings = DomainSettings(host="contoso.test", controllers=("dc1.contoso.test",))
+    async with forger(Lie("contoso.test", "evil.contoso.test", netbios), monkeypatch):
+        found = await Discovery(settings, names, Telemetry()).find()
+    assert found.name == "contoso.test" and found.controllers == ("dc1.contoso.test",)
+    assert names.candidates("contoso.test") == (("dc1.contoso.test", "127.0.0.1"),)
+    assert set(names.stand_ins) == {"CONTOSO.TEST", *(["CONTOSO"] if netbios == "CONTOSO" else [])}
+    assert names.candidates("bank.example") == (("bank.example", "bank.example"),)
+
+
+@pytest.mark.parametrize("domain", ["evil.test", "test", "contoso.test.evil.test"])
+async def test_an_answer_makes_no_domain_ours(domain: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Short names would be looked for in it, and its KDCs be asked."""
+    names = HostNames(HERE)
+    async with forger(Lie(domain, "dc1.contoso.test", "CONTOSO"), monkeypatch):
+        found = await Discovery(DomainSettings(controllers=("dc1.contoso.test",)), names, Telemetry()).find()
+    assert found.name == "" and names.suffixes == () and set(names.stand_ins) == {"CONTOSO"}
+
+
+async def test_a_short_name_of_dc_is_one_in_our_domain_and_in_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = HostNames(HERE)
+    settings = DomainSettings(host="CONTOSO", controllers=("dc1",), suffixes=("contoso.test",))
+    async with forger(Lie("contoso.test", "dc1.evil.test", "CONTOSO"), monkeypatch):
+        await Discovery(settings, names, Telemetry()).find()
+    assert names.candidates("CONTOSO") == (("dc1.contoso.test", "127.0.0.1"), ("dc1", "127.0.0.1"))

@@ -8,7 +8,16 @@ import logging
 import pytest
 import trio
 
-from dfsfs.errors import ConnectError, ConnectionLost, DfsfsError, PosixError, SecurityError, SmbError, WireError
+from dfsfs.errors import (
+    ConnectError,
+    ConnectionLost,
+    DfsfsError,
+    ForeignCaller,
+    PosixError,
+    SecurityError,
+    SmbError,
+    WireError,
+)
 from dfsfs.namespace.failover import FAILURE_MEMORY, RETRY_LIMIT, RETRY_PAUSE
 from dfsfs.namespace.junction import Junction, Location
 from dfsfs.ntstatus import NtStatus
@@ -73,6 +82,16 @@ class TestFirstUse:
                 await lab.run()
             assert caught.value.status == status
             assert lab.pool.connects == [A]
+
+    @virtual
+    async def test_a_tag_that_no_server_follows_is_that_of_the_file_below_the_target(self) -> None:
+        """Whoever may write there can make one, and the link must not move for it."""
+        lab = Lab.build("ab")
+        await lab.run()
+        for _ in range(2):
+            with pytest.raises(SmbError):
+                await lab.run(Operation({A: [smb(NtStatus.IO_REPARSE_TAG_NOT_HANDLED)]}))
+        assert lab.pool.connects == [A] and lab.junction.generation == 1
 
     @virtual
     async def test_the_last_error_is_raised_when_no_target_is_left(self) -> None:
@@ -325,6 +344,19 @@ class TestCrowds:
                 await lab.run(slow)
         assert quick.targets == [B, A]
         assert slow.targets == [A, B]
+
+    @virtual
+    async def test_that_one_process_is_refused_says_nothing_to_the_next(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        lab = Lab.build("ab")
+
+        async def refuse(share: object) -> None:
+            raise ForeignCaller(17, 1000, "it is in a container")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(lab.pool, "tree", refuse)
+            with pytest.raises(ForeignCaller):
+                await lab.run()
+        assert await lab.run() == "//a/data/dir/file"
 
     @virtual
     async def test_fifty_callers_at_dead_targets_cost_one_round_of_timeouts(self) -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dfsfs.errors import WireError
+from dfsfs.errors import ContentError, WireError
 from dfsfs.filetime import filetime_to_ns, parse_token, token_of
 from dfsfs.smb.attributes import decode_streams
 from dfsfs.smb.copychunk import CHUNK, Range, decode_copied, decode_resume_key, encode_copychunk
@@ -43,7 +43,7 @@ def test_eas_as_samba_sends_them() -> None:
     "broken", [b"\0" * 7, b"\0\0\0\0\0\x04\x03\0test\0va", struct.pack("<IBBH", 9, 0, 4, 0) + b"test\0\0\0\0\0\0\0\0\0"]
 )
 def test_broken_eas(broken: bytes) -> None:
-    with pytest.raises(WireError):
+    with pytest.raises(ContentError):
         decode_eas(broken)
 
 
@@ -68,7 +68,7 @@ def test_streams() -> None:
     "broken", [stream(":a:$DATA", 1, last=True)[:-1], b"\0" * 23, struct.pack("<IIqq", 3, 0, 0, 0)]
 )
 def test_broken_streams(broken: bytes) -> None:
-    with pytest.raises(WireError):
+    with pytest.raises(ContentError):
         decode_streams(broken)
 
 
@@ -103,7 +103,7 @@ def test_inheritance_objects_and_unknown_kinds() -> None:
 
 @given(st.integers(0, len(SAMBA) - 1))
 def test_a_descriptor_that_is_cut_is_an_error(length: int) -> None:
-    with pytest.raises(WireError):
+    with pytest.raises(ContentError):
         to_sddl(SAMBA[:length])
 
 

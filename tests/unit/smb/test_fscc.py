@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from smbprotocol import file_info
 
-from dfsfs.errors import WireError
+from dfsfs.errors import ContentError, WireError
 from dfsfs.filetime import filetime_to_ns, ns_to_filetime
 from dfsfs.smb.fscc import (
     FileAttributes,
@@ -116,27 +116,53 @@ def test_any_time_becomes_one_that_changes_the_file(ns: int) -> None:
     )
 )
 def test_listings_decode_as_the_oracle_packs_them(rows: list[tuple[str, datetime, int, int, int]]) -> None:
-    decoded = decode_directory(listing(*(from_oracle(*row) for row in rows)))
-    assert len(decoded) == len(rows)
+    decoded, left_out = decode_directory(listing(*(from_oracle(*row) for row in rows)))
+    assert not left_out and len(decoded) == len(rows)
     for found, (name, moment, attributes, size, file_id) in zip(decoded, rows, strict=True):
         ns = int((moment - EPOCH).total_seconds()) * SECOND
         assert found.name == name
         assert found.stat == FileStat(ns, ns, ns, ns, attributes, size, size, file_id, 0, 0, 0)
 
 
-@given(any_units)
+@given(any_units.filter(bool))
 def test_names_of_any_16_bit_units_survive(raw: bytes) -> None:
-    (found,) = decode_directory(entry(raw))
+    (found,), _ = decode_directory(entry(raw))
     assert found.name.encode("utf-16-le", "surrogatepass") == raw
 
 
 @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
 def test_any_buffer_will_do(kind: Callable[[bytes], bytes]) -> None:
-    assert [one.name for one in decode_directory(kind(entry(b"a\0")))] == ["a"]
+    assert [one.name for one in decode_directory(kind(entry(b"a\0")))[0]] == ["a"]
 
 
 def test_no_bytes_are_no_entries() -> None:
-    assert decode_directory(b"") == []
+    assert decode_directory(b"") == ([], [])
+
+
+GOOD = (entry(b"a\0"), entry(b"b\0"))
+
+
+@pytest.mark.parametrize("at", [0, 1, 2])
+@pytest.mark.parametrize(
+    ("odd", "text"),
+    [
+        (entry("x".encode("utf-16-le") * 5000), "an entry with a name of 5000 characters"),
+        (entry("x".encode("utf-16-le") * 256), "an entry with a name of 256 characters"),
+        (entry(b""), "an entry with a name of 0 characters"),
+        (entry(b"x\0", size=2**63), "the entry 'x' with a negative size"),
+        (entry(b"\0\xd8", allocated=2**64 - 1), "the entry '\ufffd' with a negative size"),
+    ],
+)
+def test_what_no_file_can_have_is_left_out(odd: bytes, text: str, at: int) -> None:
+    rows = [*GOOD[:at], odd, *GOOD[at:]]
+    found, left_out = decode_directory(listing(*rows))
+    assert [one.name for one in found] == ["a", "b"]
+    assert left_out == [text]
+
+
+def test_the_longest_name_is_none_of_these() -> None:
+    (found,), left_out = decode_directory(entry("x".encode("utf-16-le") * 255))
+    assert len(found.name) == 255 and not left_out
 
 
 @pytest.mark.parametrize(
@@ -149,7 +175,7 @@ def test_no_bytes_are_no_entries() -> None:
     ],
 )
 def test_ea_size_is_the_tag_of_a_reparse_point(attributes: int, ea_size: int, tag: int, is_link: bool) -> None:
-    (found,) = decode_directory(entry(b"l\0", attributes=attributes, ea_size=ea_size))
+    (found,), _ = decode_directory(entry(b"l\0", attributes=attributes, ea_size=ea_size))
     assert (found.stat.reparse_tag, found.stat.is_dfs_link) == (tag, is_link)
     assert found.stat.is_directory
 
@@ -164,8 +190,6 @@ def test_ea_size_is_the_tag_of_a_reparse_point(attributes: int, ea_size: int, ta
         entry(b"abcd", step=ENTRY.size) + entry(b"cd"),  # into its own name
         entry(b"ab", step=ENTRY.size + 2) + b"rest",
         entry(b"ab", step=5000),  # the next one begins beyond the end
-        entry(b"ab", size=2**63),
-        entry(b"ab", allocated=2**64 - 1),
     ],
 )
 def test_broken_listings(broken: bytes) -> None:
@@ -211,7 +235,7 @@ def test_volume_sizes_decode_as_the_oracle_packs_them() -> None:
 def test_a_file_has_no_negative_size(field: int) -> None:
     fields = [0, 0, 0, 0, 0x20, 0, 0, 0, 1, 0, 0, 0, 42, 0, 0, 0, 0, 0, 0]
     fields[field] = 2**63
-    with pytest.raises(WireError, match="negative"):
+    with pytest.raises(ContentError, match="negative"):
         decode_all_information(ALL.pack(*fields))
 
 
@@ -219,6 +243,16 @@ def test_a_file_has_no_negative_size(field: int) -> None:
 def test_a_volume_has_no_negative_size(sizes: tuple[int, int, int]) -> None:
     with pytest.raises(WireError, match="negative"):
         decode_full_size(FULL_SIZE.pack(*sizes, 8, 512))
+
+
+@pytest.mark.parametrize(("sectors", "sector"), [(0, 512), (8, 0), (0, 0), (2**32 - 1, 512), (1, 2**31), (2, 2**30)])
+def test_a_volume_whose_clusters_make_no_sense(sectors: int, sector: int) -> None:
+    with pytest.raises(WireError, match="clusters of"):
+        decode_full_size(FULL_SIZE.pack(10, 5, 5, sectors, sector))
+
+
+def test_the_largest_cluster() -> None:
+    assert decode_full_size(FULL_SIZE.pack(1, 1, 1, 1, 2**31 - 1)).unit == 2**31 - 1
 
 
 @given(st.binary(max_size=300))

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import tempfile
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import gssapi
 import pytest
 
+from dfsfs.errors import PosixError
 from dfsfs.smb import keyring, tickets
 from dfsfs.smb.credentials import Credentials, KerberosCredentials, Secret
 from dfsfs.smb.identity import NOBODY_HAS, Account, as_user, really_as
@@ -51,6 +55,53 @@ def test_one_thread_acts_and_the_others_do_not() -> None:
     other.start()
     other.join()
     assert ids() == before == seen[0]
+
+
+DUMPABLE = """
+import ctypes, os, resource, sys
+from dfsfs.smb.identity import NOBODY_HAS, Account, as_user, forbid_core_dumps, really_as
+if sys.argv[1] != "root":
+    os.setuid(int(sys.argv[1]))
+    ctypes.CDLL(None).prctl(4, 1, 0, 0, 0)
+forbid_core_dumps()
+print(ctypes.CDLL(None).prctl(3, 0, 0, 0, 0), resource.getrlimit(resource.RLIMIT_CORE)[0])
+if sys.argv[1] == "root":
+    for block in (as_user(Account(20001, 20000)), really_as(NOBODY_HAS)):
+        with block:
+            print(ctypes.CDLL(None).prctl(3, 0, 0, 0, 0))
+        print(ctypes.CDLL(None).prctl(3, 0, 0, 0, 0))
+"""
+
+
+def dumpable(who: str) -> list[str]:
+    done = subprocess.run([sys.executable, "-c", DUMPABLE, who], capture_output=True, text=True, check=True)
+    return done.stdout.split()
+
+
+@needs_root
+def test_no_images_of_the_memory_are_left() -> None:
+    assert dumpable("20001") == ["1", "0"], "who owns the mount may look at its files in /proc"
+    assert dumpable("root") == ["0", "0", *"0000"]
+
+
+@needs_root
+def test_that_stays_so_where_ids_change(suid_dumpable: None) -> None:
+    assert dumpable("root") == ["0", "0", *"0000"]
+
+
+@pytest.fixture
+def suid_dumpable() -> Iterator[None]:
+    """fs.suid_dumpable as Debian has it where a program takes the images: processes whose ids changed leave some."""
+    setting = Path("/proc/sys/fs/suid_dumpable")
+    before = setting.read_text()
+    try:
+        setting.write_text("2")
+    except OSError:
+        pytest.skip("the setting can't be changed here")
+    try:
+        yield
+    finally:
+        setting.write_text(before)
 
 
 @needs_root
@@ -117,9 +168,16 @@ def test_stored_logins_are_those_of_one_user() -> None:
             assert keyring.load("unit.test") is None
 
 
-def test_the_cache_that_a_process_names(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert tickets.caller_cache(os.getpid(), os.geteuid() + 1) == "", "somebody else's"
-    assert tickets.caller_cache(2**22, os.geteuid()) == ""
+@needs_root
+def test_without_persistent_keyrings_nobody_gets_what_root_has_stored(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keyring._library(), "keyctl_get_persistent", lambda uid, to: -1)
+    keyring.store("unit.test", Credentials("root", Secret("x"), "CONTOSO"))
+    try:
+        assert keyring.load("unit.test") is not None
+        with as_user(SOMEBODY), pytest.raises(PosixError, match="no persistent keyring of user 20001"):
+            keyring.load("unit.test")
+    finally:
+        keyring.remove("unit.test")
 
 
 @pytest.mark.parametrize(
@@ -149,4 +207,17 @@ def test_what_controllers_are_called_becomes_no_setting(monkeypatch: pytest.Monk
     assert "10.0.0.1" not in file.read_text() and file.read_text().endswith("}\n")
     kdcs.prefer("X }", ("10.0.0.3",))
     assert "10.0.0.3" not in file.read_text()
+    os.close(kdcs._file)
+
+
+def test_the_name_of_a_server_is_no_matter_of_dns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the start: before any domain is found, and whatever krb5.conf says."""
+    monkeypatch.setenv("KRB5_CONFIG", os.environ.get("KRB5_CONFIG", "/etc/krb5.conf"))
+    kdcs = tickets.KdcPreference()
+    for hosts in ((), ("10.0.0.1",)):
+        kdcs.prefer("CONTOSO.TEST", hosts)
+        # DNS, or /etc/hosts in its place, has a name for this one.
+        name = gssapi.Name("cifs@127.0.0.1", gssapi.NameType.hostbased_service)
+        canonical = str(name.canonicalize(gssapi.MechType.kerberos))
+        assert canonical.partition("@")[0] == "cifs/127.0.0.1"
     os.close(kdcs._file)

@@ -176,12 +176,23 @@ def test_what_a_server_names_while_it_waits_for_an_acknowledgement_is_not_believ
     given_lease.granted(grant(3))
     given_lease.broken(LeaseBreak(KEY, LeaseState.NONE, acknowledge=True, epoch=2))
     given_lease.granted(grant(3))
-    assert given_lease.state == LeaseState.NONE
+    assert given_lease.state == LeaseState.NONE and given_lease.given is None
     given_lease.is_breaking = False
     given_lease.granted(grant(3, flags=2))
-    assert given_lease.state == LeaseState.NONE
+    assert given_lease.state == LeaseState.NONE and given_lease.given is None
     given_lease.granted(grant(3))
     assert given_lease.state == RH
+
+
+def test_what_was_given_is_not_what_is_left() -> None:
+    given_lease = lease()
+    found = []
+    for answer in (grant(3), created(b""), grant(0), grant(2), grant(3)):
+        given_lease.granted(answer)
+        found.append(given_lease.given)
+    given_lease.broken(LeaseBreak(KEY, LeaseState.NONE, acknowledge=False, epoch=2))
+    assert found == [RH, LeaseState.NONE, LeaseState.NONE, LeaseState.HANDLE, RH]
+    assert given_lease.given == RH
 
 
 def test_the_table_forgets_a_lease_with_its_last_handle() -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from dfsfs.smb.names import HostNames
+from dfsfs.smb.names import HostNames, is_listed
 
 NAMES = HostNames(
-    {"FS9": "10.0.0.9", "FS8.CORP.TEST": "10.0.0.8"},
+    {"FS9": "10.0.0.9", "FS8.CORP.TEST": "10.0.0.8", "2001:DB8::9": "10.0.0.6"},
     suffixes=("contoso.test", "corp.test"),
     stand_ins={"CONTOSO": ("dc1.contoso.test", "dc2.x.test"), "CONTOSO.TEST": ("dc1.contoso.test",)},
     learnt={"DC1.CONTOSO.TEST": "10.0.0.1"},
@@ -23,6 +23,9 @@ NAMES = HostNames(
         ("fs8.corp.test", [("fs8.corp.test", "10.0.0.8")]),
         ("10.0.0.7", [("10.0.0.7", "10.0.0.7")]),
         ("fe80::1", [("fe80::1", "fe80::1")]),
+        ("[fe80::1%eth0]", [("[fe80::1%eth0]", "fe80::1%eth0")]),
+        ("FE80--1s4.IPv6-Literal.net", [("FE80--1s4.IPv6-Literal.net", "fe80::1%4")]),
+        ("[2001:db8::9]", [("[2001:db8::9]", "10.0.0.6")]),
         ("contoso", [("dc1.contoso.test", "10.0.0.1"), ("dc2.x.test", "dc2.x.test")]),
         ("Contoso.Test", [("dc1.contoso.test", "10.0.0.1")]),
     ],
@@ -33,3 +36,20 @@ def test_candidates(host: str, expected: list[tuple[str, str]]) -> None:
 
 def test_one_address_for_all() -> None:
     assert HostNames(address="127.0.0.1").candidates("fs1") == (("fs1", "127.0.0.1"),)
+
+
+@pytest.mark.parametrize(
+    ("patterns", "names", "expected"),
+    [
+        (("*.contoso.test",), ("FS1", "FS1.Contoso.Test"), True),
+        (("*.contoso.test",), ("contoso.test.evil.test",), False),
+        (("*.contoso.test",), ("contoso.test",), False),
+        (("fs1",), ("FS1", "fs1.contoso.test"), True),
+        (("fs1",), ("fs1.contoso.test",), False),
+        (("fs?", "10.0.0.*"), ("10.0.0.66",), True),
+        (("fs?", "10.0.0.*"), ("10.0.1.66",), False),
+        ((), ("fs1",), False),
+    ],
+)
+def test_hosts_of_a_list(patterns: tuple[str, ...], names: tuple[str, ...], expected: bool) -> None:
+    assert is_listed(patterns, *names) is expected

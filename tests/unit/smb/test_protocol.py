@@ -156,6 +156,17 @@ def test_a_server_that_grants_no_more_fails_the_call_and_not_the_connection() ->
     assert after.done == 1
 
 
+def test_a_connection_whose_last_credit_is_taken_is_lost() -> None:
+    """Nothing could ever be sent on it again."""
+    protocol, peer = connected(credits=1)
+    Asked(protocol, [echo()])
+    ((request,),) = peer.requests()
+    peer.deliver([peer.answer(request, credits=0)])
+    Asked(protocol, [echo()])
+    with pytest.raises(ConnectionLost, match="credits"):
+        protocol.data_to_send(0.0)
+
+
 def test_io_size_shrinks_to_the_credits_there_are() -> None:
     protocol, _ = connected(credits=4)
     assert protocol.io_size(1024 * 1024) == 4 * 65536
@@ -263,9 +274,11 @@ def test_an_answer_of_another_command_is_an_error() -> None:
 
 def test_a_notification_of_a_broken_oplock_is_no_answer() -> None:
     protocol, peer = connected()
+    protocol.add_session(SignedSession(42, None))
     asked = Asked(protocol, [echo()])
     ((request,),) = peer.requests()
-    peer.deliver([peer.answer(request, message_id=2**64 - 1, command=Command.OPLOCK_BREAK)])
+    body = b"\x18\x00" + bytes(22)
+    peer.deliver([peer.answer(request, body, message_id=2**64 - 1, command=Command.OPLOCK_BREAK)])
     assert asked.done == 0
 
 
@@ -371,6 +384,19 @@ def test_a_server_that_holds_a_request_pending_may_be_silent() -> None:
     ((request,),) = peer.requests()
     peer.deliver([peer.pending(request)])
     protocol.timer(30)
+
+
+def test_so_may_one_that_holds_a_compound_pending() -> None:
+    """It says so of the request that it is at, and of none behind it."""
+    protocol, peer = connected()
+    asked = Asked(protocol, [echo(), echo(), echo()])
+    ((first, second, third),) = peer.requests(now=1.0)
+    peer.deliver([peer.pending(first)])
+    protocol.timer(30)
+    peer.deliver([peer.answer(first)], now=31.0)
+    with pytest.raises(ConnectionLost):
+        protocol.timer(41.0)
+    assert asked.done == 0, (second, third)
 
 
 def test_the_end_of_a_connection_fails_every_call_once() -> None:

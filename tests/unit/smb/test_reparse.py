@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat as posix
 import struct
 
@@ -9,17 +10,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dfsfs.errors import WireError
+from dfsfs.errors import ContentError, Disposition
 from dfsfs.smb.reparse import (
+    MAJOR_MAX,
     MFSYMLINK_SIZE,
+    MINOR_MAX,
     ReparseTag,
     Special,
     decode_mfsymlink,
     decode_reparse,
     encode_mfsymlink,
     encode_reparse,
+    link_mark,
     tag_of,
 )
+from dfsfs.vfs.mapping import NameMapping
 
 SAMBA_LINK = bytes.fromhex(
     "0c0000a0240000000000" + "0c000c000c0001000000" + "74006100720067006500740074006100720067006500740000"[:48]
@@ -76,7 +81,7 @@ def test_fifos_and_sockets_come_back(kind: int) -> None:
     assert decode_reparse(encode_reparse(Special(kind))) == Special(kind)
 
 
-@given(st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1), st.sampled_from([posix.S_IFCHR, posix.S_IFBLK]))
+@given(st.integers(0, MAJOR_MAX), st.integers(0, MINOR_MAX), st.sampled_from([posix.S_IFCHR, posix.S_IFBLK]))
 def test_devices_come_back(major: int, minor: int, kind: int) -> None:
     special = Special(kind, device=(major, minor))
     assert decode_reparse(encode_reparse(special)) == special
@@ -120,20 +125,74 @@ def test_tags_that_are_nothing_special(tag: int) -> None:
         reparse(ReparseTag.NFS, struct.pack("<Q", 0x14B4E4C) + b"odd"),
         reparse(ReparseTag.NFS, struct.pack("<Q", 0x524843) + b"\0" * 7),
         reparse(ReparseTag.LX_SYMLINK, b"\2\0"),
+        # What can't be said to the kernel:
+        reparse(ReparseTag.NFS, struct.pack("<Q", 0x14B4E4C) + b"a\0\x00\xd8b\0"),  # half a pair of surrogates
+        reparse(ReparseTag.NFS, struct.pack("<Q", 0x14B4E4C) + b"\x80\xdc"),  # the same, which Python takes for a byte
+        reparse(ReparseTag.NFS, struct.pack("<Q", 0x14B4E4C) + b"a\0\0\0b\0"),
+        reparse(ReparseTag.NFS, struct.pack("<Q", 0x14B4E4C)),
+        reparse(ReparseTag.NFS, struct.pack("<Q", 0x14B4E4C) + "x".encode("utf-16-le") * 4096),
+        reparse(ReparseTag.NFS, struct.pack("<Q", 0x14B4E4C) + "\u20ac".encode("utf-16-le") * 1366),
+        reparse(ReparseTag.SYMLINK, struct.pack("<HHHHI", 0, 0, 0, 0, 1)),
+        reparse(ReparseTag.SYMLINK, struct.pack("<HHHHI", 0, 6, 0, 0, 1) + b"a\0\0\0b\0"),
+        reparse(ReparseTag.LX_SYMLINK, struct.pack("<I", 2)),
+        reparse(ReparseTag.LX_SYMLINK, struct.pack("<I", 2) + b"a\0b"),
+        reparse(ReparseTag.NFS, struct.pack("<QII", 0x524843, MAJOR_MAX + 1, 0)),
+        reparse(ReparseTag.NFS, struct.pack("<QII", 0x4B4C42, 0, MINOR_MAX + 1)),
+        reparse(ReparseTag.NFS, struct.pack("<QII", 0x4B4C42, 2**32 - 1, 2**32 - 1)),
     ],
 )
 def test_broken_reparse_points(broken: bytes) -> None:
-    with pytest.raises(WireError):
+    with pytest.raises(ContentError) as caught:
         decode_reparse(broken)
+    assert caught.value.disposition is Disposition.RETURN
+
+
+@pytest.mark.parametrize("device", [(MAJOR_MAX + 1, 0), (0, MINOR_MAX + 1)])
+def test_numbers_of_a_device_that_linux_has_no_room_for(device: tuple[int, int]) -> None:
+    with pytest.raises(ContentError):
+        decode_reparse(reparse(ReparseTag.LX_CHR, b""), device)
 
 
 @given(st.sampled_from(ReparseTag), st.binary(max_size=200))
 def test_any_bytes_are_a_value_or_an_error(tag: ReparseTag, data: bytes) -> None:
     for buffer in (reparse(tag, data), data):
         try:
-            decode_reparse(buffer)
-        except WireError:
-            pass
+            special = decode_reparse(buffer)
+        except ContentError:
+            continue
+        if special is not None:
+            check_it_can_be_shown(special)
+
+
+def check_it_can_be_shown(special: Special) -> None:
+    """What the kernel is told of it: nothing of that may fail."""
+    os.makedev(*special.device)
+    if special.kind == posix.S_IFLNK:
+        target = NameMapping().link_from_wire(special)
+        assert len(target) > 0 and b"\0" not in target
+
+
+nfs_links = st.lists(st.integers(0, 0xFFFF), max_size=40).map(lambda units: struct.pack(f"<{len(units)}H", *units))
+
+
+@given(st.sampled_from([0x14B4E4C, 0x524843, 0x4B4C42]), st.one_of(nfs_links, st.binary(max_size=40)))
+def test_what_nfs_servers_keep_can_be_shown_or_is_an_error(kind: int, data: bytes) -> None:
+    try:
+        special = decode_reparse(reparse(ReparseTag.NFS, struct.pack("<Q", kind) + data))
+    except ContentError:
+        return
+    if special is not None:
+        check_it_can_be_shown(special)
+
+
+@given(nfs_links)
+def test_windows_links_can_be_shown_or_are_an_error(data: bytes) -> None:
+    try:
+        special = decode_reparse(reparse(ReparseTag.SYMLINK, struct.pack("<HHHHI", 0, len(data), 0, 0, 1) + data))
+    except ContentError:
+        return
+    assert special is not None
+    check_it_can_be_shown(special)
 
 
 # -- links in files ---------------------------------------------------------------------------------------------------
@@ -163,7 +222,16 @@ def test_a_link_in_a_file_as_other_clients_write_it() -> None:
         b"XSym\n9999\nacbd18db4cc2f85cedef654fccc4a4d8\nfoo\n".ljust(MFSYMLINK_SIZE),
         b"XSym\n-003\nacbd18db4cc2f85cedef654fccc4a4d8\nfoo\n".ljust(MFSYMLINK_SIZE),
         b"XSym\n0003\nacbd18db4cc2f85cedef654fccc4a4d8\nfoo\n",
+        b"XSym\n0000\nd41d8cd98f00b204e9800998ecf8427e\n\n".ljust(MFSYMLINK_SIZE),
+        b"XSym\n0003\n70350f6027bce3713f6b76473084309b\na\0b\n".ljust(MFSYMLINK_SIZE),
     ],
 )
 def test_files_of_that_size_that_are_no_links(content: bytes) -> None:
     assert decode_mfsymlink(content) is None
+
+
+def test_the_mark_is_of_the_content() -> None:
+    one, two = encode_mfsymlink("one"), encode_mfsymlink("two")
+    assert one is not None and two is not None
+    assert link_mark(one) == link_mark(bytes(one)) != link_mark(two)
+    assert 0 < len(link_mark(one)) < 255

@@ -5,11 +5,13 @@ from __future__ import annotations
 import errno
 import os
 import stat as posix
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import trio
 
 from dfsfs.smb.fscc import FileAttributes
+from dfsfs.vfs.directory import SHORT
 from dfsfs.vfs.mapping import AttributeChanges
 from dfsfs.vfs.nodes import ROOT
 from tests.fakes.memory_tree import open_files
@@ -26,7 +28,7 @@ async def test_lookup_is_one_request_and_is_remembered(autojump_clock: object) -
     world.root.add_file("a.txt", b"hello")
     shown = await world.walk("a.txt")
     assert (shown.size, shown.uid, shown.gid, posix.S_IMODE(shown.mode)) == (5, 7, 8, 0o644)
-    assert (await world.walk("A.TXT")).ino == shown.ino
+    await world.walk("a.txt")
     assert world.sent() == ["stat a.txt"]
     assert world.fs.remaining(shown.ino) == (ACTIMEO, ACTIMEO)
     await trio.sleep(ACTIMEO + 0.1)
@@ -80,7 +82,7 @@ async def test_listing_gives_attributes_and_fills_the_cache(autojump_clock: obje
     ino = await world.ino("d")
     handle = await world.fs.opendir(ino)
     names, offsets = [], []
-    async for name, attributes, offset in world.fs.readdir(handle, 0):
+    async for name, attributes, offset in world.entries_of(handle):
         names.append(name)
         offsets.append(offset)
         if name == b"f077":
@@ -89,11 +91,18 @@ async def test_listing_gives_attributes_and_fills_the_cache(autojump_clock: obje
     assert names[:2] == [b".", b".."]
     assert sorted(names[2:]) == [b"f%03d" % number for number in range(120)]
     assert [call for call in world.sent() if "stat" in call] == ["stat d"]
-    resumed = [name async for name, _, _ in world.fs.readdir(handle, offsets[60])]
-    assert resumed == names[61:]
+    resumed: list[bytes] = []
+    lengths = []
+    while resumed != names[61:]:
+        at = offsets[60 + len(resumed)]
+        answer = [name async for name, _, _ in world.fs.readdir(handle, at)]
+        assert answer
+        resumed += answer
+        lengths.append(len(answer))
+    assert lengths == [SHORT, 2 * SHORT, len(names) - 61 - 3 * SHORT], "short after a jump, and longer from there on"
     world.root.add_file("d/later")
-    assert b"later" not in [name async for name, _, _ in world.fs.readdir(handle, offsets[60])]
-    assert b"later" in [name async for name, _, _ in world.fs.readdir(handle, 0)], "rewinddir reads again"
+    assert b"later" not in [name async for name, _, _ in world.entries_of(handle, offsets[60])]
+    assert b"later" in [name async for name, _, _ in world.entries_of(handle)], "rewinddir reads again"
     await world.fs.releasedir(handle)
     await fails(errno.EBADF, anext(world.fs.readdir(handle, 0)))
     world.fs.check_invariants()
@@ -132,7 +141,7 @@ async def test_the_flags_of_open(autojump_clock: object) -> None:
     world.root.add_folder("d")
     ino = await world.ino("f")
     reader = await world.fs.open(ino, os.O_RDONLY)
-    await fails(errno.EACCES, world.fs.write(reader.handle, 0, b"x"))
+    await fails(errno.EBADF, world.fs.write(reader.handle, 0, b"x"))
     await world.fs.fsync(reader.handle)
     writer = await world.fs.open(ino, os.O_WRONLY)
     await fails(errno.EACCES, world.fs.read(writer.handle, 0, 1))
@@ -220,7 +229,21 @@ async def test_times_go_through_the_handle_that_has_written(autojump_clock: obje
     await world.fs.setattr(shown.ino, AttributeChanges(mtime_ns=10**18))
     assert world.sent() == ["write f", "set_basic on handle f"]
     await world.fs.setattr(shown.ino, AttributeChanges(size=0))
-    assert world.sent()[2:] == ["set_size f", "stat f"]
+    assert world.sent()[2:] == ["set_size f"], "what that makes of the file is known here"
+
+
+async def test_another_spelling_is_asked_for_and_leads_to_the_same_file(autojump_clock: object) -> None:
+    world = World()
+    world.root.add_file("a.txt", b"hello")
+    shown = await world.fs.lookup(ROOT, b"a.txt")
+    for _ in range(3):
+        assert (await world.fs.lookup(ROOT, b"A.TXT")).ino == shown.ino
+    assert world.sent() == ["stat a.txt", "stat A.TXT"]
+    assert world.fs.other_spelling(shown.ino, ROOT, b"A.TXT") == b"a.txt"
+    assert world.fs.other_spelling(shown.ino, ROOT, b"a.txt") is None
+    await world.fs.unlink(ROOT, b"A.TXT")
+    await fails(errno.ENOENT, world.fs.lookup(ROOT, b"a.txt"))
+    world.fs.check_invariants()
 
 
 async def test_mkdir_unlink_rmdir(autojump_clock: object) -> None:
@@ -332,20 +355,26 @@ async def test_a_file_in_use_is_replaced_by_another(autojump_clock: object) -> N
     assert world.root.names() == ["link", "old"]
 
 
-async def test_a_file_in_use_that_can_not_be_put_back_stays_hidden(
+async def test_a_file_that_can_not_be_put_back_is_put_back_by_the_next_listing(
     autojump_clock: object, caplog: pytest.LogCaptureFixture
 ) -> None:
     world = World()
     world.root.add_file("new", b"new")
     world.root.add_file("old", b"old")
     opened = await world.fs.open(await world.ino("old"), os.O_RDONLY)
-    world.root.before = lambda verb, path: refuse(verb if path.components[-1] != "old" else "", "rename")
+    world.root.before = lambda verb, path: refuse(verb if path.below_share != ("old",) else "", "rename")
     await fails(errno.EACCES, world.fs.rename(ROOT, b"new", ROOT, b"old", 0))
     assert "could not be put back" in caplog.text
+    (aside,) = set(world.root.names()) - {"link", "new"}
     world.root.before = lambda verb, path: None
     assert bytes(await world.fs.read(opened.handle, 0, 10)) == b"old"
     await world.fs.release(opened.handle)
-    assert world.root.names() == ["link", "new"]
+    assert world.root.names(aside) == ["old"], "the last close removes nothing that is only set aside"
+    await world.listing()
+    assert world.root.names() == ["link", "new", "old"]
+    found = world.root.find("old")
+    assert found is not None and bytes(found.data) == b"old"
+    assert list(await world.listing()) == ["link", "new", "old"]
 
 
 async def test_what_was_removed_by_others_is_forgotten(autojump_clock: object) -> None:
@@ -380,7 +409,7 @@ async def test_where_hiding_is_refused_a_file_in_use_is_removed_all_the_same(aut
     await world.fs.release(opened.handle)
     assert world.root.names() == ["link"]
     await trio.sleep(ACTIMEO + 0.1)
-    await fails(errno.ESTALE, world.fs.getattr(ino))
+    assert (await world.fs.getattr(ino)).nlink == 0
 
 
 async def test_statfs(autojump_clock: object) -> None:
@@ -414,3 +443,36 @@ async def test_removing_a_file_brings_its_folders_times_along(autojump_clock: ob
     await world.fs.unlink(folder, b"one")
     assert (await world.fs.getattr(folder)).mtime_ns >= before.mtime_ns
     assert not [call for call in world.sent() if call == "stat "]
+
+
+async def test_a_listing_is_not_believed_for_a_file_with_two_names(autojump_clock: object) -> None:
+    """Even if the last that the server said of it, before the second was made, is that it had one."""
+    world = World()
+    world.root.add_file("first")
+    world.root.has_hard_links = True
+    await world.fs.link(await world.ino("first"), ROOT, b"second")
+    places = world.fs._places
+    node = places.table.child(places.table.root, "first")
+    assert node is not None
+    assert node.stat is not None
+    places.note(node, replace(node.stat, links=1), places.table.moment)
+    await world.listing()
+    assert not places.is_fresh(node)
+
+
+async def test_a_close_does_not_make_true_what_was_overtaken(autojump_clock: object) -> None:
+    """Its answer says sizes and times. How many names the file has, for one, has to be asked for again."""
+    world = World()
+    world.root.add_file("file")
+    ino = await world.ino("file")
+    places = world.fs._places
+    node = places.node(ino)
+    for overtaken in (False, True):
+        opened = await world.fs.open(ino, os.O_WRONLY)
+        await world.fs.write(opened.handle, 0, b"data")
+        await world.fs.flush(opened.handle)
+        await world.fs.getattr(ino)
+        if overtaken:
+            places.table.doubt(node)
+        await world.fs.release(opened.handle)
+        assert places.is_fresh(node) is not overtaken

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
+from dfsfs.namespace.junction import TargetBinding
 from dfsfs.smb.leases import LeaseBreak, LeaseState
 from dfsfs.smb.wire import Access, CreateDisposition
 from dfsfs.vfs.kept import KeptHandles
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from dfsfs.smb.leases import Lease
+    from dfsfs.smb.tree import Tree
 
 CLOSE_TIME = 5.0
 READ, SHARED, NONE = LeaseState.READ, LeaseState.SHARED, LeaseState.NONE
@@ -29,8 +31,10 @@ READ, SHARED, NONE = LeaseState.READ, LeaseState.SHARED, LeaseState.NONE
 class Leased(World):
     """The share behind `link` has one file, and its server gives what leases it is asked for."""
 
-    def __init__(self, mode: CacheMode = CacheMode.STRICT, close_time: float = CLOSE_TIME) -> None:
-        super().__init__(caching=Caching(mode, close_time))
+    def __init__(
+        self, mode: CacheMode = CacheMode.STRICT, close_time: float = CLOSE_TIME, *, trust: bool = False
+    ) -> None:
+        super().__init__(caching=Caching(mode, close_time, trust_leases=trust))
         self.data.gives_leases = True
         self.file = self.data.add_file("file", b"one")
         self.acknowledged: list[str] = []
@@ -51,6 +55,11 @@ class Leased(World):
         await self.fs.release(handle)
         return data
 
+    @property
+    def pending(self) -> int:
+        """Breaks that are not answered yet."""
+        return self.fs._files._leases.pending
+
     def take_back(self, state: LeaseState) -> None:
         """The server breaks the lease to `state`."""
         before = self.lease.broken(LeaseBreak(self.lease.key, state, acknowledge=True, epoch=1))
@@ -62,8 +71,10 @@ class Leased(World):
 
 
 @asynccontextmanager
-async def leased(mode: CacheMode = CacheMode.STRICT, close_time: float = CLOSE_TIME) -> AsyncIterator[Leased]:
-    world = Leased(mode, close_time)
+async def leased(
+    mode: CacheMode = CacheMode.STRICT, close_time: float = CLOSE_TIME, *, trust: bool = False
+) -> AsyncIterator[Leased]:
+    world = Leased(mode, close_time, trust=trust)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(world.fs.serve)
         yield world
@@ -99,7 +110,7 @@ async def test_closetimeo_0_keeps_nothing(autojump_clock: object) -> None:
 
 
 async def test_attributes_are_believed_beyond_actimeo_while_the_lease_lasts(autojump_clock: object) -> None:
-    async with leased() as world:
+    async with leased(trust=True) as world:
         handle = await world.open()
         ino = await world.ino("link/file")
         world.clear()
@@ -109,6 +120,19 @@ async def test_attributes_are_believed_beyond_actimeo_while_the_lease_lasts(auto
         await trio.sleep(CLOSE_TIME + ACTIMEO + 0.1)
         await world.fs.getattr(ino)
         assert world.sent()[-1] == "stat file"
+
+
+async def test_what_a_process_of_the_server_does_is_seen_after_actimeo_whatever_the_lease(
+    autojump_clock: object,
+) -> None:
+    async with leased() as world:
+        handle = await world.open()
+        ino = await world.ino("link/file")
+        world.file.data += b" and more"
+        assert (await world.fs.getattr(ino)).size == 3
+        await trio.sleep(ACTIMEO)
+        assert (await world.fs.getattr(ino)).size == 12
+        assert bytes(await world.fs.read(handle, 0, 20)) == b"one and more"
 
 
 async def test_before_a_break_is_acknowledged_what_depends_on_it_is_gone(autojump_clock: object) -> None:
@@ -285,13 +309,48 @@ async def test_no_more_handles_are_kept_than_the_limit(autojump_clock: object) -
     async with leased() as world:
         kept = KeptHandles(5.0, trio.current_time, lambda node, lease: None, limit=2)
         tree = MemoryTree(world.data)
+        binding = TargetBinding(world.data.share, cast("Tree", tree), 1)
         names = ["a", "b", "c"]
         for name in names:
             world.data.add_file(name)
             path = world.data.share.join([name])
             remote = await tree.open(path, access=Access.READ, disposition=CreateDisposition.OPEN)
-            assert kept.put(name, Access.READ, remote, None)  # type: ignore[arg-type]
+            assert kept.put(name, Access.READ, remote, binding)  # type: ignore[arg-type]
         assert kept.count == 2
         assert [node.name for node in open_files(world.data)] == ["c", "b"]
         kept.clear()
         assert list(open_files(world.data)) == []
+
+
+async def test_breaks_without_end_are_one_pending_break(autojump_clock: object) -> None:
+    """Each of them takes something back that was granted in between, while the kernel is slow to forget."""
+    async with leased() as world:
+        handle = await world.open()
+        await world.read(handle)
+        world.kernel.may_forget = trio.Event()
+        for _ in range(1000):
+            world.lease.state = SHARED
+            world.take_back(NONE)
+        await wait_all_tasks_blocked()
+        assert world.pending == 1 and world.acknowledged == []
+        world.kernel.may_forget.set()
+        await wait_all_tasks_blocked()
+        assert world.pending == 0 and len(world.acknowledged) == 1
+
+
+async def test_what_is_broken_while_a_break_is_answered_is_given_up_before_the_acknowledgement(
+    autojump_clock: object,
+) -> None:
+    async with leased() as world:
+        handle = await world.open()
+        await world.read(handle)
+        await world.fs.release(handle)
+        assert list(open_files(world.data))
+        world.kernel.may_forget = trio.Event()
+        world.take_back(LeaseState.HANDLE)
+        await wait_all_tasks_blocked()
+        assert world.acknowledged == [] and list(open_files(world.data))
+        world.take_back(NONE)
+        world.kernel.may_forget.set()
+        await wait_all_tasks_blocked()
+        assert len(world.acknowledged) == 1 and not list(open_files(world.data))

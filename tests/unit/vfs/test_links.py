@@ -294,7 +294,7 @@ async def test_a_listing_goes_on_at_another_target_without_a_name_twice(autojump
         replica.add_file(f"f{119 - number}")
     handle = await world.fs.opendir(await world.ino("link"))
     names = []
-    async for name, _, _ in world.fs.readdir(handle, 0):
+    async for name, _, _ in world.entries_of(handle):
         names.append(name)
         if len(names) == 30:
             world.namespace.stop("//fs1/data")

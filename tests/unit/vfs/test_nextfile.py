@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 
 from dfsfs.smb.fscc import DirEntry, FileStat
-from dfsfs.unc import fold_name
 from dfsfs.vfs.nextfile import FIRST_AHEAD, MAX_AHEAD, Walk
 
 STAT = FileStat(1, 1, 1, 1, 0, 10, 0, 1, 1, 0)
@@ -18,7 +17,7 @@ def walk_of(names: list[str]) -> Walk:
 
 
 def follow(walk: Walk, names: list[str]) -> list[list[str]]:
-    return [[entry.name for entry in walk.opened(fold_name(name))] for name in names]
+    return [[entry.name for entry in walk.opened(name)] for name in names]
 
 
 def test_nothing_is_guessed_from_one_open() -> None:
@@ -39,7 +38,7 @@ def test_a_program_that_goes_through_the_folder_gets_every_file_once_and_early()
         for name in names:
             if name not in fetched:
                 late.append(name)
-            fetched += [entry.name for entry in walk.opened(fold_name(name))]
+            fetched += [entry.name for entry in walk.opened(name)]
         assert len(fetched) == len(set(fetched))
         assert len(late) <= 2
         assert set(fetched) | set(late) == set(names)
@@ -48,7 +47,7 @@ def test_a_program_that_goes_through_the_folder_gets_every_file_once_and_early()
 def test_no_more_than_some_are_ahead() -> None:
     walk, fetched = walk_of(SORTED), 0
     for opened, name in enumerate(SORTED, 1):
-        fetched += len(walk.opened(fold_name(name)))
+        fetched += len(walk.opened(name))
         assert fetched <= opened + MAX_AHEAD
 
 

@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from dfsfs.unc import UncPath
-from dfsfs.vfs.places import Lifetimes
+from dfsfs.vfs.knowledge import Lifetimes
 from dfsfs.vfs.prefetch import HEAD
 from tests.unit.vfs.world import ACTIMEO, World, fails
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dfsfs.acting import ROOT, Caller, as_caller, become, caller
 from dfsfs.vfs.nodes import Node
-from dfsfs.vfs.proofs import TIDY, Proofs
+from dfsfs.vfs.proofs import WITNESSES, Proofs
 
 ALICE, BOB = Caller(1, 1), Caller(2, 1)
 
@@ -34,14 +34,19 @@ def test_each_has_to_be_told_for_themselves() -> None:
         assert not proofs.refute(node), "nobody does any more"
 
 
-def test_old_proofs_do_not_pile_up() -> None:
+def test_witnesses_are_those_who_were_told_last() -> None:
     clock, node = Clock(), Node(2, "a", False)
     proofs = Proofs(True, clock, lambda node: 1.0)
-    for uid in range(1000):
+    for uid in (*range(1000), 990):
         clock.now += 0.2
         with as_caller(Caller(uid, uid)):
             proofs.note(node)
-    assert node.proofs is not None and len(node.proofs) <= TIDY + 1
+    last = (990, *(uid for uid in range(999, 999 - WITNESSES, -1) if uid != 990))
+    assert proofs.others(node) == last, "also those who were told too long ago to be told again"
+    with as_caller(Caller(999, 999)):
+        assert proofs.others(node) == tuple(uid for uid in last if uid != 999)
+        proofs.refute(node)
+    assert proofs.others(node) == tuple(uid for uid in last if uid != 999)
 
 
 def test_with_one_login_there_is_nothing_to_prove() -> None:
@@ -49,6 +54,7 @@ def test_with_one_login_there_is_nothing_to_prove() -> None:
     proofs = Proofs(False, Clock(), lambda node: 1.0)
     proofs.note(node)
     assert proofs.has(node) and not proofs.refute(node) and node.proofs is None
+    assert proofs.others(node) == ()
 
 
 def test_callers_nest() -> None:

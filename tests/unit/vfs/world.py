@@ -11,13 +11,13 @@ import trio
 from dfsfs.errors import DfsfsError, SmbError
 from dfsfs.ntstatus import NtStatus
 from dfsfs.vfs.filesystem import DOTS, FileSystem
+from dfsfs.vfs.knowledge import Lifetimes
 from dfsfs.vfs.mapping import NameMapping, Ownership
 from dfsfs.vfs.nodes import ROOT
-from dfsfs.vfs.places import Lifetimes
 from tests.fakes.memory_namespace import MemoryNamespace
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import AsyncIterator, Awaitable
 
     from dfsfs.vfs.leases import Caching
     from dfsfs.vfs.mapping import Attributes
@@ -31,9 +31,12 @@ class RecordingKernel:
     def __init__(self) -> None:
         self.forgotten: list[int] = []
         self.attributes_forgotten: list[int] = []
+        self.may_forget = trio.Event()
+        """Until it is set, nothing is forgotten."""
+        self.may_forget.set()
 
     async def forget(self, ino: int) -> None:
-        await trio.lowlevel.checkpoint()
+        await self.may_forget.wait()
         self.forgotten.append(ino)
 
     async def forget_attributes(self, ino: int) -> None:
@@ -44,7 +47,13 @@ class RecordingKernel:
 class World:
     """The namespace //dfs/ns, and the share //fs1/data, which its link `link` leads to."""
 
-    def __init__(self, *components: str, follow_links: bool = True, caching: Caching | None = None) -> None:
+    def __init__(
+        self,
+        *components: str,
+        follow_links: bool = True,
+        caching: Caching | None = None,
+        many_users: bool = False,
+    ) -> None:
         self.kernel = RecordingKernel()
         self.namespace = MemoryNamespace()
         self.root = self.namespace.add_share("//dfs/ns")
@@ -61,6 +70,7 @@ class World:
             follow_links=follow_links,
             caching=caching,
             kernel=self.kernel,
+            many_users=many_users,
         )
 
     async def walk(self, path: str) -> Attributes:
@@ -83,7 +93,7 @@ class World:
         handle = await self.fs.opendir(ino)
         found = {}
         try:
-            async for name, attributes, _ in self.fs.readdir(handle, 0):
+            async for name, attributes, _ in self.entries_of(handle):
                 if name not in DOTS:
                     found[name.decode()] = attributes
                     self.fs.forget(attributes.ino, 1)
@@ -91,6 +101,14 @@ class World:
             await self.fs.releasedir(handle)
             self.fs.forget(ino, 1)
         return found
+
+    async def entries_of(self, handle: int, offset: int = 0) -> AsyncIterator[tuple[bytes, Attributes, int]]:
+        """The entries of an open folder from an offset on, asked for as the kernel does until there are no more."""
+        begun = -1
+        while begun != offset:
+            begun = offset
+            async for name, attributes, offset in self.fs.readdir(handle, begun):
+                yield name, attributes, offset
 
     def sent(self, *, since: int = 0) -> list[str]:
         """What was sent to both shares: the verbs with their paths."""

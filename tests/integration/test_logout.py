@@ -1,0 +1,121 @@
+"""A mount for many users with stored logins: what is kept for them, and when it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.integration.mounts import daemons, mounted, wait_until
+from tests.lab.topology import ALICE, GROUP
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.lab.samba import Lab
+    from tests.lab.topology import User
+
+pytestmark = [pytest.mark.lab, pytest.mark.mount]
+
+DFSFS = str(Path(sys.executable).parent / "dfsfs")
+CROWD = """
+import os, sys
+place, first, last = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+for uid in range(first, last):
+    os.seteuid(uid)
+    try:
+        os.listdir(place)
+        sys.exit("a user without a login sees something")
+    except PermissionError:
+        pass
+    os.seteuid(0)
+"""
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A mount point that everybody gets to."""
+    with tempfile.TemporaryDirectory(dir="/tmp", ignore_cleanup_errors=True) as folder:
+        os.chmod(folder, 0o755)
+        yield Path(folder) / "dfs"
+
+
+def run_as(user: User, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        words,
+        user=user.uid,
+        group=GROUP[1],
+        extra_groups=(),
+        env={"PATH": os.environ["PATH"], "HOME": "/nonexistent", **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        stdin=subprocess.DEVNULL,
+    )
+
+
+def resident(pid: int) -> int:
+    """Bytes."""
+    return int(re.findall(r"VmRSS:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())[0]) * 1024
+
+
+def test_users_without_a_login_leave_nothing_behind(lab: Lab, place: Path) -> None:
+    with mounted(lab, place, "multiuser") as mount:
+        (daemon,) = daemons(mount)
+
+        def visit(first: int, last: int) -> None:
+            subprocess.run([sys.executable, "-c", CROWD, str(mount), str(first), str(last)], check=True, timeout=200)
+
+        assert (mount / "link-multi" / "hello.txt").read_bytes()
+        visit(200_000, 204_000)
+        before = resident(daemon)
+        visit(300_000, 302_000)
+        grown = resident(daemon) - before
+        assert grown < 2000 * 2500, f"{grown / 2000:.0f} bytes for each user"
+
+
+@pytest.mark.parametrize("options", ["multiuser", "multiuser,ro", "multiuser,nouser_xattr"])
+def test_logging_out_ends_sessions_at_once(lab: Lab, place: Path, options: str) -> None:
+    host = lab.root_unc.strip("/").split("/")[0]
+    with mounted(lab, place, f"{options},actimeo=0") as mount:
+        file = str(mount / "link-multi" / "hello.txt")
+
+        def sessions() -> int:
+            words = [DFSFS, "status", str(mount), "--json"]
+            told = json.loads(subprocess.run(words, capture_output=True, check=True, timeout=60).stdout)
+            reports = told if isinstance(told, list) else [told]
+            return sum(session["uid"] == ALICE.uid for report in reports for session in report["sessions"])
+
+        stored = run_as(ALICE, DFSFS, "login", f"//{host}", "-u", ALICE.name, PASSWD=ALICE.password)
+        assert stored.returncode == 0, stored.stderr
+        try:
+            wait_until(lambda: run_as(ALICE, "cat", file).returncode == 0, "the login is found")
+            holder = subprocess.Popen(
+                ["sh", "-c", f"exec 3<{file} && echo ready && read go && cat <&3"],
+                user=ALICE.uid,
+                group=GROUP[1],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            assert holder.stdout is not None and holder.stdout.readline() == "ready\n"
+            assert sessions()
+            asked = run_as(ALICE, "getfattr", "-n", "user.dfsfs.logout", str(mount))
+            assert sessions() and run_as(ALICE, "cat", file).returncode == 0, asked.stderr + "the login is still there"
+        finally:
+            done = run_as(ALICE, DFSFS, "logout", f"//{host}")
+        assert (done.returncode, done.stderr) == (0, "")
+        assert sessions() == 0
+        assert "Permission denied" in run_as(ALICE, "ls", str(mount / "link-multi")).stderr
+        _, errors = holder.communicate("\n", timeout=30)
+        assert holder.returncode != 0 and errors
+        assert (mount / "link-multi" / "hello.txt").read_bytes(), "others go on"

@@ -1,0 +1,1 @@
+"""Every order in which two operations can meet: see explorer.py."""

@@ -1,0 +1,132 @@
+"""The command `scripts/suites`: file system test suites of others, on mounts of the lab's servers.
+
+Exit status: 0 if every test passed or has its reason in tests/suites/reasons.py, 1 if not, 2 if it cannot begin.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fnmatch
+import signal
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.conftest import SAMBAS
+from tests.lab.samba import Lab, free_net, requirements_missing
+from tests.suites.places import Place
+from tests.suites.render import render, unexplained
+from tests.suites.results import Outcome, Result, Results, load, save
+from tests.suites.suites import Ltp, Pjdfstest, Suite, Xfstests
+
+ROOT = Path(__file__).parents[2]
+DOCUMENT = ROOT / "docs" / "suites.md"
+
+NEEDS = """
+what has to be there (this project neither has nor builds any of it):
+
+  --xfstests   a checkout of xfstests that `make` has built; the programs that it wants (attr, acl, bc, xfs_io and the
+               like); the users fsgqa, fsgqa2 and 123456-fsgqa, as its README says
+  --pjdfstest  a checkout of pjdfstest with its program `pjdfstest`; openssl
+  --ltp        a checkout of LTP with growfiles and fsx-linux built in testcases/kernel/fs
+
+Each test has a mount of its own, of an empty share. What it found is added to the file of --json, from which
+docs/suites.md is written; without a checkout only that is done.
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(
+        prog="scripts/suites",
+        description="File system test suites of others, on mounts of the lab's servers.",
+        epilog=NEEDS,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    made.add_argument("--xfstests", type=Path, metavar="CHECKOUT", help="run xfstests' generic tests, as FSTYP=fuse")
+    made.add_argument("--pjdfstest", type=Path, metavar="CHECKOUT", help="run pjdfstest")
+    made.add_argument("--ltp", type=Path, metavar="CHECKOUT", help="run LTP's fsx-linux and growfiles")
+    made.add_argument("--samba", default=",".join(SAMBAS), help="which servers, comma separated; default %(default)s")
+    made.add_argument("--tests", default="*", help="only these, comma separated, with * and ?, as generic/00*")
+    made.add_argument("--without", default="", help="not these, comma separated, with * and ?")
+    made.add_argument("--again", help="only those that ended so before, comma separated, as failed,timed out")
+    made.add_argument("--new", action="store_true", help="only those that nobody has run yet")
+    made.add_argument(
+        "--ask-all", action="store_true", help="run also tests of xfstests that require what FUSE has not"
+    )
+    made.add_argument("--limit", type=float, default=120, help="seconds for one test; default 120")
+    made.add_argument("--options", default="", help="options of the mounts")
+    made.add_argument("--json", type=Path, default=ROOT / "suites.json", help="where results are kept")
+    made.add_argument("--note", default="", help="a paragraph for the page: on which code and in what circumstances")
+    made.add_argument("--document", type=Path, default=DOCUMENT, help="what to write; default docs/suites.md")
+    return made
+
+
+def named(options: argparse.Namespace) -> list[Suite]:
+    """The suites whose checkouts were named."""
+    suites: list[Suite] = []
+    if options.xfstests:
+        suites.append(Xfstests(options.xfstests.absolute(), options.ask_all))
+    if options.pjdfstest:
+        suites.append(Pjdfstest(options.pjdfstest.absolute()))
+    if options.ltp:
+        suites.append(Ltp(options.ltp.absolute()))
+    return suites
+
+
+def chosen(suite: Suite, options: argparse.Namespace, before: dict[str, Result]) -> list[str]:
+    """The tests of a suite that a run is about."""
+    names = [name for name in suite.tests() if _matches(name, options.tests) and not _matches(name, options.without)]
+    if options.again:
+        wanted = {Outcome(word) for word in options.again.split(",")}
+        names = [name for name in names if name in before and before[name].outcome in wanted]
+    if options.new:
+        names = [name for name in names if name not in before or before[name].outcome is Outcome.NOT_RUN]
+    return names
+
+
+def _matches(name: str, patterns: str) -> bool:
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns.split(","))
+
+
+def run(suites: list[Suite], server: str, options: argparse.Namespace, results: Results) -> None:
+    """All the chosen tests on one kind of server; each result is kept at once."""
+    with Lab(free_net(), samba=SAMBAS[server]) as lab, tempfile.TemporaryDirectory(prefix="dfsfs-suites-") as folder:
+        place = Place(lab, Path(folder), options.options)
+        try:
+            for suite in suites:
+                found = results.setdefault(server, {}).setdefault(suite.name, {})
+                for test in suite.tests():
+                    found.setdefault(test, Result(Outcome.NOT_RUN, 0))
+                for test in chosen(suite, options, found):
+                    found[test] = suite.run(test, place, options.limit)
+                    save(options.json, results)
+                    said = found[test].detail.splitlines()[:1]
+                    print(f"{server} {suite.name} {test}: {found[test].outcome}", *said, flush=True)
+        finally:
+            place.clear()
+
+
+def main() -> int:
+    options = parser().parse_args()
+    suites = named(options)
+    servers = options.samba.split(",")
+    for suite in suites:
+        if missing := suite.missing():
+            print(f"scripts/suites: {suite.name} lacks {missing}", file=sys.stderr)
+            return 2
+    for server in servers:
+        if server not in SAMBAS or (lacking := requirements_missing(SAMBAS[server])):
+            print(f"scripts/suites: {server}: {lacking if server in SAMBAS else 'no such server'}", file=sys.stderr)
+            return 2
+    results = load(options.json)
+    signal.signal(signal.SIGTERM, lambda _signal, _frame: sys.exit(1))  # so that mounts and servers are taken down
+    for server in servers if suites else ():
+        run(suites, server, options, results)
+    options.document.write_text(render(results, note=options.note))
+    unknown = unexplained(results)
+    print(f"{options.document}: written; without a reason: {', '.join(unknown) or 'none'}")
+    return int(bool(unknown))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

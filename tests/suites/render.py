@@ -1,0 +1,159 @@
+"""docs/suites.md, from what the runs found and the reasons. Pure."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+from tests.suites.reasons import RULES, Rule, reasons
+from tests.suites.results import Outcome, Result, Results
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+NAMES = {"stable": "Samba 4.17", "backports": "Samba 4.22"}
+"""What the servers of tests/conftest.py are."""
+
+HEAD = """\
+# Suites of others
+
+File system test suites that nobody here wrote, on mounts of the lab's servers: xfstests' generic tests as FSTYP=fuse,
+pjdfstest, and LTP's fsx-linux and growfiles. `scripts/suites` runs them from checkouts that you name, each test on a
+mount and a share of its own, and writes this file; the reasons are in tests/suites/reasons.py. A test of pjdfstest is a
+file of many questions.
+
+| suite | server | tests | passed | not applicable | failed or slow, with a reason | unexplained | not run |
+|---|---|---|---|---|---|---|---|
+"""
+
+
+def render(results: Results, rules: Iterable[Rule] = RULES, note: str = "") -> str:
+    """The text of the file; `note` comes below the table."""
+    rules = tuple(rules)
+    suites = sorted({suite for tests in results.values() for suite in tests})
+    servers = [server for server in NAMES if server in results]
+    lines = [
+        _summary(suite, server, results[server][suite], rules)
+        for suite in suites
+        for server in servers
+        if suite in results[server]
+    ]
+    text = HEAD + "\n".join(lines) + "\n" + (f"\n{textwrap.fill(note, 120)}\n" if note else "")
+    for suite in suites:
+        per_server = {server: results[server][suite] for server in servers if suite in results[server]}
+        text += f"\n## {suite}\n"
+        text += _failed(suite, per_server, rules) + _not_applicable(per_server)
+    return text
+
+
+def unexplained(results: Results, rules: Iterable[Rule] = RULES) -> list[str]:
+    """What did not pass and has no reason: server, suite and test of each."""
+    rules = tuple(rules)
+    return [
+        f"{server} {suite} {test}"
+        for server, suites in results.items()
+        for suite, tests in suites.items()
+        for test, one in tests.items()
+        if one.needs_reason and "" in reasons(suite, test, server, one, rules)
+    ]
+
+
+def _summary(suite: str, server: str, tests: dict[str, Result], rules: tuple[Rule, ...]) -> str:
+    bad = {test: reasons(suite, test, server, one, rules) for test, one in tests.items() if one.needs_reason}
+    unknown = sum("" in why for why in bad.values())
+    passed = sum(one.outcome is Outcome.PASSED and not one.is_slow for one in tests.values())
+    refused = sum(one.outcome is Outcome.NOT_APPLICABLE for one in tests.values())
+    untried = sum(one.outcome is Outcome.NOT_RUN for one in tests.values())
+    questions = sum(one.checks for one in tests.values() if one.outcome is not Outcome.NOT_RUN)
+    asked = f" ({questions} questions)" if questions > len(tests) - untried else ""
+    wrong = sum(len(one.failures) for one in tests.values())
+    failed = f" ({wrong} questions)" if wrong else ""
+    name = NAMES.get(server, server)
+    cells = (suite, name, f"{len(tests)}{asked}", passed, refused, f"{len(bad) - unknown}{failed}", unknown, untried)
+    return f"| {' | '.join(map(str, cells))} |"
+
+
+def _failed(suite: str, per_server: dict[str, dict[str, Result]], rules: tuple[Rule, ...]) -> str:
+    """A table of reasons; what has none comes first, with its output."""
+    by_reason: dict[str, dict[str, dict[str, int]]] = defaultdict(lambda: defaultdict(dict))
+    for server, tests in per_server.items():
+        for test, one in sorted(tests.items()):
+            if one.needs_reason:
+                for why, count in reasons(suite, test, server, one, rules).items():
+                    by_reason[why][test][server] = count
+    if not by_reason:
+        return "\nNothing failed.\n"
+    unknown = by_reason.pop("", {})
+    text = "\n"
+    if unknown:
+        text += "### Unexplained\n\n" + "".join(_with_output(per_server, test) for test in unknown) + "\n"
+    if by_reason:
+        many = any(one.failures for tests in per_server.values() for one in tests.values())
+        text += f"### Failed, and why\n\n| why | {'questions of ' if many else ''}tests |\n|---|---|\n"
+        for why, found in sorted(by_reason.items(), key=lambda item: (-len(item[1]), item[0])):
+            shown = ", ".join(_with_servers(test, counts, per_server, many) for test, counts in sorted(found.items()))
+            text += f"| {_cell(why)} | {shown} |\n"
+    return text
+
+
+def _with_servers(test: str, counts: dict[str, int], per_server: dict[str, dict[str, Result]], many: bool) -> str:
+    """A test's name, with the server if it failed on one only, and the number of its questions that failed."""
+    text = test
+    slowest = max((per_server[server][test] for server in counts), key=lambda one: one.seconds * one.is_slow)
+    if many:
+        numbers = sorted(set(counts.values()))
+        text += f" {numbers[0]}" if len(numbers) == 1 else f" {'/'.join(str(counts[server]) for server in counts)}"
+    notes = [] if len(counts) == len(per_server) else [NAMES.get(server, server) for server in counts]
+    if slowest.is_slow:
+        ended = "passed after" if slowest.outcome is Outcome.PASSED else "ended after"
+        notes.append(f"{ended} {slowest.seconds:.0f} s")
+    return f"{text} ({', '.join(notes)})" if notes else text
+
+
+def _with_output(per_server: dict[str, dict[str, Result]], test: str) -> str:
+    text = ""
+    for server, tests in per_server.items():
+        if test in tests and tests[test].needs_reason:
+            one = tests[test]
+            said = one.detail.splitlines() or [""]
+            text += f"- {test}, {NAMES.get(server, server)}, {one.outcome}: `{said[0][:100].replace('`', chr(39))}`\n"
+    return text
+
+
+def _not_applicable(per_server: dict[str, dict[str, Result]]) -> str:
+    by_reason: dict[str, set[str]] = defaultdict(set)
+    for tests in per_server.values():
+        for test, one in tests.items():
+            if one.outcome is Outcome.NOT_APPLICABLE:
+                by_reason[_in_kind(one.detail)].add(test)
+    if not by_reason:
+        return ""
+    text = "\n### Not applicable, and why\n\n| why | tests |\n|---|---|\n"
+    for why, tests_of in sorted(by_reason.items(), key=lambda item: (-len(item[1]), item[0])):
+        text += f"| {_cell(why)} | {_shortened(sorted(tests_of))} |\n"
+    return text
+
+
+def _in_kind(detail: str) -> str:
+    """A reason without what differs from run to run: paths, addresses, and the line that requires something."""
+    first = detail.splitlines()[0] if detail else "not said"
+    if first.startswith(("_require", "_scratch")) and ": " in first:
+        return first.split(": ", 1)[1]
+    first = re.sub(r"//127(\.\d+){3}\S*", "the share", first)
+    return re.sub(r"(/\w[\w.-]*)+/(\w[\w.-]*)", r"\2", first)
+
+
+def _shortened(tests: list[str]) -> str:
+    """Names, each folder named once: generic/001, 002."""
+    shown, folder = [], None
+    for test in tests:
+        head, _, tail = test.rpartition("/")
+        shown.append(tail if head and head == folder else test)
+        folder = head
+    return ", ".join(shown)
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")

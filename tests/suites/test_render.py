@@ -1,0 +1,92 @@
+"""Results and reasons, and the page that is made of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.suites.reasons import RULES, Rule, reasons
+from tests.suites.render import render, unexplained
+from tests.suites.results import Outcome, Result, Results, load, save
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+GOOD = Result(Outcome.PASSED, 1.5)
+SLOW = Result(Outcome.TIMED_OUT, 120.0, "begun")
+NOT_HERE = Result(Outcome.NOT_APPLICABLE, 0.0, "no //127.1.2.10/dfs/x in /tmp/a.b/disk")
+WRONG = Result(Outcome.FAILED, 2.0, "@@ -1 +1 @@\n-a\n+b")
+ASKED = Result(
+    Outcome.FAILED, 2.0, "1 tried 'chown a'", 9, ("1 tried 'chown a', got EPERM", "2 tried 'mkdir a', got EIO")
+)
+
+RESULTS: Results = {
+    "stable": {
+        "xfstests": {"generic/001": GOOD, "generic/002": SLOW, "generic/003": WRONG, "generic/004": NOT_HERE},
+        "pjdfstest": {"chown/00": ASKED},
+    },
+    "backports": {"xfstests": {"generic/001": GOOD, "generic/003": WRONG}},
+}
+OWNERS = Rule("pjdfstest", "chown/*", "owners", "chown a")
+TIMES = Rule("xfstests", "generic/003 generic/9*", "times")
+SIZE = Rule("xfstests", "generic/002", "much to do", server="stable")
+
+
+def test_a_file_of_results_says_what_was_put_into_it(tmp_path: Path) -> None:
+    assert load(tmp_path / "none") == {}
+    save(tmp_path / "file", RESULTS)
+    assert load(tmp_path / "file") == RESULTS
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    (tmp_path / "file").write_text('{"stable": {"xfstests": {"generic/001": {"outcome": "passed"}}}}')
+    with pytest.raises(ValueError, match="not a result"):
+        load(tmp_path / "file")
+
+
+def test_each_question_has_its_own_reason() -> None:
+    assert reasons("pjdfstest", "chown/00", "stable", ASKED, [OWNERS]) == {"owners": 1, "": 1}
+    assert reasons("xfstests", "generic/003", "backports", WRONG, [OWNERS, TIMES]) == {"times": 1}
+    assert reasons("xfstests", "generic/002", "backports", SLOW, [SIZE]) == {"": 1}
+
+
+def test_what_has_no_reason_is_named() -> None:
+    assert unexplained(RESULTS, [OWNERS, TIMES]) == ["stable xfstests generic/002", "stable pjdfstest chown/00"]
+    everything = [Rule(suite, "*", "so it is") for suite in ("xfstests", "pjdfstest")]
+    assert unexplained(RESULTS, everything) == []
+
+
+def test_the_page() -> None:
+    page = render(RESULTS, [OWNERS, TIMES, SIZE])
+    assert "| pjdfstest | Samba 4.17 | 1 (9 questions) | 0 | 0 | 0 (2 questions) | 1 | 0 |" in page
+    assert "| xfstests | Samba 4.17 | 4 | 1 | 1 | 2 | 0 | 0 |" in page
+    assert "| xfstests | Samba 4.22 | 2 | 1 | 0 | 1 | 0 | 0 |" in page
+    assert "- chown/00, Samba 4.17, failed: `1 tried 'chown a'`" in page
+    assert "| owners | chown/00 1 |" in page
+    assert "| much to do | generic/002 (Samba 4.17, ended after 120 s) |" in page
+    assert "| times | generic/003 |" in page
+    assert "| no the share in disk | generic/004 |" in page
+    assert page == render(RESULTS, [OWNERS, TIMES, SIZE])
+
+
+def test_a_suite_in_which_nothing_failed() -> None:
+    assert "Nothing failed." in render({"stable": {"ltp": {"gf01": GOOD}}}, [])
+
+
+def test_what_passed_too_slowly_needs_a_reason_too() -> None:
+    slow: Results = {"stable": {"xfstests": {"generic/002": Result(Outcome.PASSED, 121.0)}}}
+    assert unexplained(slow, []) == ["stable xfstests generic/002"]
+    page = render(slow, [SIZE])
+    assert "| xfstests | Samba 4.17 | 1 | 0 | 0 | 1 | 0 | 0 |" in page
+    assert "| much to do | generic/002 (passed after 121 s) |" in page
+
+
+def test_what_nobody_has_run_is_neither_good_nor_bad() -> None:
+    untried: Results = {"stable": {"xfstests": {"generic/001": GOOD, "generic/005": Result(Outcome.NOT_RUN, 0)}}}
+    assert unexplained(untried, []) == []
+    assert "| xfstests | Samba 4.17 | 2 | 1 | 0 | 0 | 0 | 1 |" in render(untried, [])
+
+
+def test_no_reason_is_hidden_by_one_before_it() -> None:
+    """A rule for everything in front of others would make them mean nothing."""
+    assert all(rule.about or "*" not in rule.tests for rule in RULES)
+    assert len(set(RULES)) == len(RULES)

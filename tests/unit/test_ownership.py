@@ -1,0 +1,105 @@
+"""Nothing that belongs to a caller is touched in the loop (ARCHITECTURE.md): who may touch what, read from the source.
+
+tests/unit/fuse/served.py watches what is opened while a real mount is in use.
+"""
+
+from __future__ import annotations
+
+import ast
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.unit.test_layering import FILES, module_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PROCESS = "/proc/PID"
+"""Stands for every path below /proc that begins with a number that is not known before."""
+
+TOUCHING: dict[str, frozenset[str]] = {
+    PROCESS: frozenset(
+        {
+            "dfsfs.fuse.caller._Look.see",
+            "dfsfs.smb.callers.root_seen_by",
+            "dfsfs.smb.callers.named_cache",
+            "dfsfs.smb.callers._shares",
+            # What its descriptors are of, in a thread: no file of the process is opened.
+            "dfsfs.fuse.descriptors.holds",
+            "dfsfs.fuse.descriptors._mounts_of",
+            # /proc/PID/stat of the process that a hidden file names: what the kernel says, no memory of the process.
+            "dfsfs.vfs.leftovers.start_of",
+        }
+    ),
+    "process_vm_readv": frozenset({"dfsfs.fuse.caller._string_at"}),
+    "_string_at": frozenset({"dfsfs.fuse.caller._Look.see"}),
+    "see": frozenset(),
+    "root_seen_by": frozenset({"dfsfs.fuse.logins.tickets_of", "dfsfs.fuse.logins.stored_logins.find"}),
+    "named_cache": frozenset({"dfsfs.fuse.logins.tickets_of"}),
+    "tickets_of": frozenset(),
+    "_find_login": frozenset(),
+    "copied": frozenset({"dfsfs.smb.authentication.KerberosAuthenticator._begin", "dfsfs.smb.tickets.renew_if_due"}),
+    "renew_if_due": frozenset(),
+    "as_user": frozenset(
+        {
+            "dfsfs.fuse.logins.stored_logins.find",
+            "dfsfs.smb.authentication.KerberosAuthenticator.step",
+            "dfsfs.smb.authentication.KerberosAuthenticator.session_key",
+            "dfsfs.smb.tickets.renew_if_due",
+        }
+    ),
+}
+"""What touches something of a caller's, and the functions that call it. Where there are none, it is only handed to a
+thread."""
+
+
+def touches(node: ast.AST) -> str | None:
+    """What of TOUCHING an expression does, if anything."""
+    if isinstance(node, ast.JoinedStr):
+        parts = node.values
+        known = parts[0].value if parts and isinstance(parts[0], ast.Constant) else ""
+        return PROCESS if known == "/proc/" and len(parts) > 1 else None
+    if isinstance(node, ast.Call):
+        called = node.func
+        name = called.attr if isinstance(called, ast.Attribute) else called.id if isinstance(called, ast.Name) else ""
+        return name if name in TOUCHING else None
+    return None
+
+
+def found_in(node: ast.AST, where: str, is_async: bool = False) -> Iterator[tuple[str, str, bool]]:
+    """What is touched below a node: what, in which function, and whether that belongs to the loop."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            yield from found_in(child, f"{where}.{child.name}", isinstance(child, ast.AsyncFunctionDef))
+            continue
+        if (what := touches(child)) is not None:
+            yield what, where, is_async
+        yield from found_in(child, where, is_async)
+
+
+def test_what_belongs_to_callers_is_touched_by_known_functions_none_of_which_is_the_loops() -> None:
+    found: dict[str, set[str]] = {what: set() for what in TOUCHING}
+    for file in FILES:
+        for what, where, is_async in found_in(ast.parse(file.read_text()), module_name(file)):
+            assert not is_async, f"{where} calls {what} in the loop"
+            found[what].add(where)
+    assert found == TOUCHING
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("async def f():\n open(f'/proc/{pid}/mem')", (PROCESS, "m.f", True)),
+        ("async def f():\n login = self._find_login(who)", ("_find_login", "m.f", True)),
+        ("class C:\n async def f(self):\n  with identity.as_user(a): pass", ("as_user", "m.C.f", True)),
+        ("def f():\n return copied(who)", ("copied", "m.f", False)),
+    ],
+)
+def test_the_rule_bites(source: str, expected: tuple[str, str, bool]) -> None:
+    assert list(found_in(ast.parse(source), "m")) == [expected]
+
+
+def test_the_rule_lets_pass_what_is_handed_to_a_thread() -> None:
+    source = "async def f():\n await self._threads.run(uid, partial(self._find_login, who), 5)\n open('/proc/self/x')"
+    assert list(found_in(ast.parse(source), "m")) == []

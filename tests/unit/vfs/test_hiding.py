@@ -1,0 +1,215 @@
+"""What is hidden: whose names they are, what makes way for a replacement, and what is under way meanwhile."""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from dfsfs.errors import SmbError
+from dfsfs.ntstatus import NtStatus
+from dfsfs.vfs.leftovers import DAY, HiddenNames, Maker, is_hidden_name, is_kept_name, this_process
+from dfsfs.vfs.nodes import ROOT, Node
+from dfsfs.vfs.underway import PATIENCE, UnderWay
+from tests.unit.vfs.world import World, fails, refuse
+
+if TYPE_CHECKING:
+    from dfsfs.unc import UncPath
+
+ME = Maker("11111111", os.getpid(), 5)
+NOW = 0x7000_0000
+
+
+def name_of(tag: str = ME.tag, pid: int = ME.pid, start: int = ME.start, made: int = NOW) -> str:
+    return f".dfsfs_deleted_{tag}-{pid:x}-{start:x}_{made:08x}_00c0ffee"
+
+
+@pytest.mark.parametrize(
+    ("name", "is_over"),
+    [
+        (name_of(), True),
+        (name_of(pid=7, start=70), False),
+        (name_of(pid=7, start=71), True),
+        (name_of(pid=8), True),
+        (name_of("22222222"), False),
+        (name_of("22222222", made=NOW - DAY), False),
+        (name_of("22222222", made=NOW - DAY - 1), True),
+        (name_of("22222222", made=NOW + 5 * DAY), False),
+        (".dfsfs_deleted_0123456789abcdef", False),
+        (".dfsfs_deleted_by_me", False),
+    ],
+    ids=[
+        "mine",
+        "running",
+        "another-start",
+        "gone",
+        "other-machine",
+        "a-day",
+        "over-a-day",
+        "future",
+        "plain",
+        "users",
+    ],
+)
+def test_who_may_come_back_for_a_hidden_file(name: str, *, is_over: bool) -> None:
+    names = HiddenNames(lambda: ME, {7: 70}.get)
+    assert names.is_over(name, NOW, DAY) is is_over
+
+
+def test_a_name_is_in_use_until_its_maker_says_that_it_is_not() -> None:
+    names = HiddenNames()
+    for name in (names.new_deleted(), names.new_kept(-1)):
+        assert is_hidden_name(name) and len(name) < 128
+        assert is_kept_name(name) == ("kept" in name)
+        assert not names.is_over(name, NOW, DAY)
+        names.ended(name)
+        assert names.is_over(name, NOW, DAY)
+        assert not HiddenNames(lambda: ME, {os.getpid(): this_process().start}.get).is_over(name, NOW, 10**10)
+
+
+async def test_a_replaced_file_keeps_its_name_until_the_other_has_it(autojump_clock: object) -> None:
+    """Each request is seen by a look at the store before it is carried out."""
+    world = World()
+    world.root.has_hard_links = True
+    world.root.add_file("new", b"new")
+    world.root.add_file("old", b"old")
+    opened = await world.fs.open(await world.ino("old"), os.O_RDONLY)
+
+    def old_is_there(verb: str, path: UncPath) -> None:
+        found = world.root.find("old")
+        assert found is not None and bytes(found.data) in (b"old", b"new")
+
+    world.root.before = world.root.after = old_is_there
+    world.clear()
+    await world.fs.rename(ROOT, b"new", ROOT, b"old", 0)
+    verbs = [verb for verb, _ in world.root.calls]
+    assert [verb for verb in verbs if verb != "stat"] == ["link", "close", "rename", "open", "query"]
+    assert bytes(await world.fs.read(opened.handle, 0, 10)) == b"old"
+    assert list(await world.listing()) == ["link", "old"]
+    await world.fs.release(opened.handle)
+    assert world.root.names() == ["link", "old"]
+    world.fs.check_invariants()
+
+
+@pytest.mark.parametrize("links", [True, False])
+async def test_after_a_refused_replacement_all_is_as_it_was(autojump_clock: object, *, links: bool) -> None:
+    world = World()
+    world.root.has_hard_links = links
+    world.root.add_file("new", b"new")
+    world.root.add_file("old", b"old")
+    ino = await world.ino("old")
+    opened = await world.fs.open(ino, os.O_RDONLY)
+    world.root.before = lambda verb, path: refuse(f"{verb} {path.components[-1]}", "rename new")
+    await fails(errno.EACCES, world.fs.rename(ROOT, b"new", ROOT, b"old", 0))
+    assert world.root.names() == ["link", "new", "old"]
+    assert bytes(await world.fs.read(opened.handle, 0, 10)) == b"old"
+    assert await world.ino("old") == ino
+    assert (await world.fs.getattr(ino)).nlink == 1
+    await world.fs.release(opened.handle)
+    assert world.root.names() == ["link", "new", "old"]
+    world.fs.check_invariants()
+
+
+async def test_a_program_that_opens_a_file_while_it_is_replaced_is_in_nobody_s_way(autojump_clock: object) -> None:
+    world = World()
+    world.root.has_hard_links = True
+    world.root.add_file("new", b"new")
+    world.root.add_file("old", b"old")
+    ino, handles = await world.ino("old"), []
+
+    async def look() -> None:
+        handles.append((await world.fs.open(ino, os.O_RDONLY)).handle)
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(3):
+            nursery.start_soon(look)
+        nursery.start_soon(world.fs.rename, ROOT, b"new", ROOT, b"old", 0)
+    for handle in handles:
+        assert bytes(await world.fs.read(handle, 0, 10)) == b"old"
+        await world.fs.release(handle)
+    assert world.root.names() == ["link", "old"]
+    found = world.root.find("old")
+    assert found is not None and bytes(found.data) == b"new"
+    world.fs.check_invariants()
+
+
+async def test_who_is_refused_for_a_moment_tries_again_before_a_program_hears_of_it(autojump_clock: object) -> None:
+    """As when a file that was fetched ahead is not closed yet."""
+    world = World()
+    world.root.add_file("new", b"new")
+    world.root.add_file("old", b"old")
+    refusals = iter([True])
+
+    def once(verb: str, path: UncPath) -> None:
+        if verb == "rename" and next(refusals, False):
+            raise SmbError(NtStatus.SHARING_VIOLATION, "for a moment")
+
+    world.root.before = once
+    await world.fs.rename(ROOT, b"new", ROOT, b"old", 0)
+    assert world.root.names() == ["link", "old"]
+
+
+@pytest.mark.parametrize("inside", [False, True])
+async def test_a_folder_takes_the_place_of_an_empty_one(autojump_clock: object, *, inside: bool) -> None:
+    """`inside`: somebody makes a file in it at the last moment."""
+    world = World()
+    for name in ("new", "old"):
+        world.root.add_folder(name)
+    world.root.add_file("new/file")
+
+    def meddle(verb: str, path: UncPath) -> None:
+        if inside and verb == "rmdir" and path.components[-1] == "old":
+            world.root.add_file("/".join([*path.below_share, "late"]))
+            world.root.before = lambda verb, path: None
+
+    world.root.before = meddle
+    rename = world.fs.rename(ROOT, b"new", ROOT, b"old", 0)
+    if inside:
+        await fails(errno.ENOTEMPTY, rename)
+        assert (world.root.names(), world.root.names("old")) == (["link", "new", "old"], ["late"])
+    else:
+        await rename
+        assert (world.root.names(), world.root.names("old")) == (["link", "old"], ["file"])
+    world.fs.check_invariants()
+
+
+async def test_an_open_waits_while_its_file_is_barred_and_a_bar_for_those_before(autojump_clock: object) -> None:
+    under_way, node, seen = UnderWay(), Node(5, "file", False), list[str]()
+    done = trio.Event()
+
+    async def first() -> None:
+        async with under_way.opening(node):
+            seen.append("first begins")
+            await done.wait()
+
+    async def bar() -> None:
+        async with under_way.barred(node):
+            seen.append("barred")
+            assert under_way.is_barred(node) and not under_way.is_busy(node)
+            await trio.sleep(1)
+        seen.append("free")
+
+    async def second() -> None:
+        async with under_way.opening(node):
+            seen.append("second begins")
+
+    async with trio.open_nursery() as nursery:
+        for work in (first, bar, second):
+            nursery.start_soon(work)
+            await wait_all_tasks_blocked()
+        assert seen == ["first begins"]
+        done.set()
+    assert seen == ["first begins", "barred", "free", "second begins"]
+
+
+async def test_an_open_that_takes_for_ever_does_not_hold_a_removal_for_ever(autojump_clock: object) -> None:
+    under_way, node = UnderWay(), Node(5, "file", False)
+    async with under_way.opening(node):
+        started = trio.current_time()
+        async with under_way.barred(node):
+            assert trio.current_time() - started == PATIENCE
+            assert under_way.is_busy(node)

@@ -1,0 +1,46 @@
+"""Inode numbers: the same for the same file whatever happens, and never one for two."""
+
+from __future__ import annotations
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dfsfs.unc import UncPath
+from dfsfs.vfs.numbers import FIRST_NUMBER, NUMBER_MASK, Numbers
+
+ROOT, LINK, SHARE = (UncPath.parse(text) for text in ("//dfs/ns", "//dfs/ns/link", "//fs/share"))
+
+
+@given(st.lists(st.tuples(st.integers(1, 5), st.booleans()), max_size=40))
+@settings(max_examples=200, deadline=None)
+def test_a_number_that_is_held_is_given_to_nobody_else_and_comes_back(steps: list[tuple[int, bool]]) -> None:
+    """Files of few ids come and go; some that are gone are still held, and their id is given to a new file."""
+    held: set[int] = set()
+    numbers = Numbers(held.__contains__)
+    current: dict[int, int] = {}
+    for file_id, forgets in steps:
+        if file_id in current and forgets:
+            held.discard(current[file_id])
+            assert numbers.of_file(ROOT, SHARE, file_id) == current[file_id], "what was forgotten keeps its number"
+            held.add(current[file_id])
+        else:
+            number = numbers.of_file(ROOT, SHARE, file_id)
+            assert number not in held and FIRST_NUMBER <= number <= NUMBER_MASK
+            held.add(number)
+            current[file_id] = number
+            assert numbers.expected(ROOT, SHARE, file_id) == number
+
+
+def test_a_file_has_the_same_number_after_a_remount_and_another_one_through_each_link() -> None:
+    one, two = Numbers(lambda number: False), Numbers(lambda number: False)
+    assert one.of_file(ROOT, SHARE, 7) == two.of_file(ROOT, SHARE, 7)
+    assert len({two.of_file(root, SHARE, 7) for root in (ROOT, LINK)} | {two.of_file(ROOT, LINK, 7)}) == 3
+
+
+def test_what_has_only_a_name_has_a_number_of_its_own() -> None:
+    taken: set[int] = set()
+    numbers = Numbers(taken.__contains__)
+    first = numbers.of_name(1, "name")
+    assert first == numbers.of_name(1, "name") != numbers.of_name(1, "Name")
+    taken.add(first)
+    assert numbers.of_name(1, "name") != first

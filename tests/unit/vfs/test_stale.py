@@ -1,0 +1,32 @@
+"""Which ESTALE is the first one of an open, and which the second."""
+
+from __future__ import annotations
+
+from dfsfs.vfs import stale
+from dfsfs.vfs.stale import MEMORY, StaleNames
+
+
+def test_the_second_one_within_a_while_is_told_from_the_first() -> None:
+    now = [0.0]
+    names = StaleNames(lambda: now[0])
+    assert not names.again(1, "f")
+    assert not names.again(2, "f") and not names.again(1, "g")
+    assert names.again(1, "f")
+    assert not names.again(1, "f"), "that was another open"
+    now[0] += MEMORY
+    assert not names.again(1, "f")
+
+
+def test_an_open_that_succeeds_ends_it() -> None:
+    names = StaleNames(lambda: 0.0)
+    assert not names.again(1, "f")
+    names.opened(1, "f")
+    assert not names.again(1, "f")
+
+
+def test_only_some_are_remembered() -> None:
+    names = StaleNames(lambda: 0.0)
+    assert not names.again(0, "first")
+    for process in range(stale.LIMIT):
+        names.again(process, "f")
+    assert not names.again(0, "first")
