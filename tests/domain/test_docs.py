@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.integration.mounts import COMMAND
+from tests.lab.enter import REAL_ETC
 from tests.lab.topology import ALICE
 
 if TYPE_CHECKING:
@@ -73,10 +74,13 @@ def prelude(domain: DomainLab, folder: Path) -> str:
         cd {folder}
         mkdir seen
         cp /etc/resolv.conf /etc/hosts /etc/nsswitch.conf seen/
-        for name in etc usr/sbin usr/bin; do
-            mkdir -p up/$name work/$name
-            mount -t overlay overlay -o lowerdir=/$name,upperdir=up/$name,workdir=work/$name /$name
-        done
+        cover() {{
+            mkdir -p up/$2 work/$2
+            mount -t overlay overlay -o lowerdir=$1,upperdir=up/$2,workdir=work/$2 /$2
+        }}
+        cover /etc/{REAL_ETC} etc
+        cover /usr/sbin usr/sbin
+        cover /usr/bin usr/bin
         ln -sf {program}/mount.dfsfs /usr/sbin/mount.dfsfs
         ln -sf {program}/dfsfs /usr/bin/dfsfs
         cp {domain.keytab} /etc/svc-mount.keytab

@@ -3,7 +3,8 @@
 ROOT is / for the machine's own Samba, or a folder with the unpacked packages of another one, which takes its place for
 this command and its children.
 
-FOLDER/etc holds the files that replace those of the same name in /etc, for this command and its children only. A small
+FOLDER/etc holds the files that replace those of the same name in /etc, for this command and its children only, whatever
+is done to /etc outside. A small
 tmpfs on FOLDER/ns, which nobody looks into, carries TAG as its source: it marks the namespace (see processes.py). The
 folders of the system's own Samba are covered by empty ones: pdbedit, for one, falls back to them if it cannot read its
 smb.conf.
@@ -41,6 +42,9 @@ LIBRARIES = "usr/lib/x86_64-linux-gnu"
 PRIVATE_FOLDERS = (f"{LIBRARIES}/samba", "usr/libexec/samba", "usr/share/samba")
 """Where a Samba looks for its modules, helpers and tables: the paths are compiled in."""
 PROGRAMS = ("usr/sbin", "usr/bin")
+TMPFS = "size=4m,mode=755"
+ETC, REAL_ETC, OWN_ETC = "/etc", ".of-the-machine", ".of-the-lab"
+"""/etc, and what it has below it in the namespace: the machine's own, and the files that replace some of it."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -79,6 +83,25 @@ def _keep_private(shared: str) -> None:
             _libc.mount(None, target, None, ctypes.c_ulong(MS_PRIVATE), None)  # it may be hidden below another one
 
 
+def _replace_etc(tag: str, own: str, aside: str) -> None:
+    """Covers /etc by a folder of links to the files in it, and to those of `own` where there is one of the same name.
+
+    A file mounted on /etc/passwd would do, if nobody added a user to the machine meanwhile: useradd renames a new file
+    onto that name, and with the name the kernel takes away what is mounted there in all other namespaces.
+    `aside` is a folder to make, on a file system of this namespace.
+    """
+    names = set(os.listdir(ETC)) - {REAL_ETC, OWN_ETC}
+    os.mkdir(aside)
+    _mount(ETC, aside, None, MS_BIND | MS_REC)
+    _mount(tag, ETC, "tmpfs", 0, TMPFS)
+    for place, source in ((REAL_ETC, aside), (OWN_ETC, own)):
+        os.mkdir(os.path.join(ETC, place))
+        _mount(source, os.path.join(ETC, place), None, MS_BIND | MS_REC)
+    places = dict.fromkeys(names, REAL_ETC) | dict.fromkeys(os.listdir(own), OWN_ETC)
+    for name, place in places.items():
+        os.symlink(os.path.join(place, name), os.path.join(ETC, name))
+
+
 def enter(tag: str, folder: str, root: str) -> None:
     """Moves this process into a new, tagged mount namespace with the Samba of `root`. OSError if the kernel refuses."""
     network = os.path.join(folder, "net")
@@ -94,14 +117,12 @@ def enter(tag: str, folder: str, root: str) -> None:
         if kept is None or not mounted.startswith(kept):
             _libc.umount2(mounted, MNT_DETACH)  # a failure only means that this one stays pinned
     for target in (os.path.join(folder, "ns"), *filter(os.path.isdir, SYSTEM_FOLDERS)):
-        _mount(tag, target, "tmpfs", 0, "size=4m,mode=755")
+        _mount(tag, target, "tmpfs", 0, TMPFS)
     run = os.path.join(folder, "run")
     if os.path.isdir(run):
         os.makedirs(SOCKETS, exist_ok=True)
         _mount(run, SOCKETS, None, MS_BIND)
-    etc = os.path.join(folder, "etc")
-    for name in sorted(os.listdir(etc)):
-        _mount(os.path.join(etc, name), os.path.join("/etc", name), None, MS_BIND)
+    _replace_etc(tag, os.path.join(folder, "etc"), os.path.join(folder, "ns", "etc"))
     if root != "/":
         for private in PRIVATE_FOLDERS:
             _mount(os.path.join(root, private), os.path.join("/", private), None, MS_BIND)
