@@ -150,7 +150,7 @@ class SmbProtocol:
                 continue
             call = self._queue.popleft()
             call.sent_at = now
-            if not self._in_flight:
+            if not self._answer_due():
                 self._heard = now  # silence only counts while an answer is due
             self._append_frame(buffers, self._messages(call), call.route)
         self._bytes_sent += sum(map(len, buffers))

@@ -386,6 +386,18 @@ def test_a_server_that_holds_a_request_pending_may_be_silent() -> None:
     protocol.timer(30)
 
 
+def test_what_is_sent_meanwhile_has_its_whole_time_from_then() -> None:
+    protocol, peer = connected()
+    Asked(protocol, [echo()])
+    ((held,),) = peer.requests(now=1.0)
+    peer.deliver([peer.pending(held)], now=1.0)
+    Asked(protocol, [echo()])
+    peer.requests(now=30.0)
+    protocol.timer(39.0)
+    with pytest.raises(ConnectionLost):
+        protocol.timer(40.0)
+
+
 def test_so_may_one_that_holds_a_compound_pending() -> None:
     """It says so of the request that it is at, and of none behind it."""
     protocol, peer = connected()
