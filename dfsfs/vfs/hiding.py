@@ -155,6 +155,9 @@ class Hiding:
                 raise
             log.debug("%s gets no second name, so it will be set aside: %s", name, error)
             return None
+        except BaseException:
+            self._places.hidden.ended(hidden)
+            raise
         return hidden
 
     async def _remove_link(self, parent: Node, hidden: str) -> None:
@@ -196,9 +199,11 @@ class Hiding:
             self._table.release(folder)
             raise
         what.note()
-        if not victim.is_directory:
-            await self._release_aside(parent, name, victim, folder)
-        await self._end_aside(parent, aside, folder)
+        try:
+            if not victim.is_directory:
+                await self._release_aside(parent, name, victim, folder)
+        finally:
+            await self._end_aside(parent, aside, folder)
 
     async def _set_aside(self, parent: Node, name: str, victim: Node, node: Node) -> tuple[str, Node]:
         """The hidden folder in which the file or folder is now."""
@@ -247,6 +252,9 @@ class Hiding:
             self._places.hidden.ended(hidden)
             log.info("%s was replaced, and stays aside until its folder is listed: %s", name, error)
             return
+        except BaseException:
+            self._places.hidden.ended(hidden)
+            raise
         await self._is_hidden(victim, parent, hidden)
 
     async def _put_back(self, parent: Node, name: str, victim: Node, aside: str, folder: Node) -> None:
@@ -254,10 +262,13 @@ class Hiding:
             await self.move(folder, name, victim, parent, name)
         except DfsfsError as error:
             log.warning("%s could not be put back after a failed rename, and will be later: %s", name, error)
-        await self._end_aside(parent, aside, folder)
+        finally:
+            await self._end_aside(parent, aside, folder)
 
     async def _end_aside(self, parent: Node, aside: str, folder: Node) -> None:
-        """Removes the hidden folder, which is empty unless something has gone wrong."""
+        """Removes the hidden folder, which is empty unless something has gone wrong. If that fails or is cancelled, the
+        next listing finds it, also one of this mount.
+        """
         try:
             await self._places.run_in(parent, aside, lambda attempt: attempt.tree.remove_directory(attempt.path))
         except DfsfsError as error:

@@ -126,8 +126,12 @@ class Removing:
             await self._hiding.run_in(folder, name, lambda attempt: _moved_out(attempt, destination))
             return
         hidden = self._places.hidden.new_deleted()
-        with self._changing(folder, name, node), self._places.changing_name(parent, hidden):
-            await self._hiding.move(folder, name, node, parent, hidden)
+        try:
+            with self._changing(folder, name, node), self._places.changing_name(parent, hidden):
+                await self._hiding.move(folder, name, node, parent, hidden)
+        except BaseException:
+            self._places.hidden.ended(hidden)
+            raise
         self._places.hidden.ended(name)
 
     async def _ordinary(self, parent: Node, name: str) -> Node:

@@ -10,7 +10,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from dfsfs.errors import SmbError
+from dfsfs.errors import ConnectionLost, SmbError
 from dfsfs.ntstatus import NtStatus
 from dfsfs.vfs.leftovers import DAY, HiddenNames, Maker, is_hidden_name, is_kept_name, this_process
 from dfsfs.vfs.nodes import ROOT, Node
@@ -213,3 +213,58 @@ async def test_an_open_that_takes_for_ever_does_not_hold_a_removal_for_ever(auto
         async with under_way.barred(node):
             assert trio.current_time() - started == PATIENCE
             assert under_way.is_busy(node)
+
+
+@pytest.mark.parametrize("given_up", ["putting back", "giving the last name", "removing the folder"])
+async def test_what_was_set_aside_is_put_right_though_a_rename_was_given_up(
+    autojump_clock: object, *, given_up: str
+) -> None:
+    """As when a server does not answer until the rename's time is over: the next listing finds what is left."""
+    world = World()
+    world.root.add_file("new", b"new")
+    world.root.add_file("old", b"old")
+    opened = await world.fs.open(await world.ino("old"), os.O_RDONLY)
+    last = 2 if given_up == "removing the folder" else 1
+    with trio.CancelScope() as scope:
+        renames = iter(range(10))  # into the folder, over the name, back or to the last name
+
+        def meddle(verb: str, path: UncPath) -> None:
+            if verb == "rename" and next(renames) == last:
+                scope.cancel()
+                if given_up == "putting back":
+                    raise SmbError(NtStatus.DISK_FULL, "as the test wants it")
+
+        world.root.before = meddle
+        await world.fs.rename(ROOT, b"new", ROOT, b"old", 0)
+    assert scope.cancelled_caught
+    world.root.before = lambda verb, path: None
+    await world.fs.release(opened.handle)
+    await world.listing()
+    assert not list(filter(is_hidden_name, world.root.names()))
+    found = world.root.find("old")
+    assert found is not None and bytes(found.data) == (b"old" if given_up == "putting back" else b"new")
+    world.fs.check_invariants()
+
+
+async def test_a_second_name_whose_maker_was_given_up_is_removed_by_the_next_listing(autojump_clock: object) -> None:
+    world = World()
+    world.root.has_hard_links = True
+    world.root.add_file("new", b"new")
+    world.root.add_file("old", b"old")
+    opened = await world.fs.open(await world.ino("old"), os.O_RDONLY)
+    with trio.CancelScope() as scope:
+
+        def meddle(verb: str, path: UncPath) -> None:
+            if verb == "link":
+                scope.cancel()
+                raise ConnectionLost(path.host, NtStatus.CONNECTION_RESET, "and the answer with it")
+
+        world.root.after = meddle
+        await world.fs.rename(ROOT, b"new", ROOT, b"old", 0)
+    assert scope.cancelled_caught
+    world.root.after = lambda verb, path: None
+    await world.fs.release(opened.handle)
+    assert list(filter(is_hidden_name, world.root.names()))
+    await world.listing()
+    assert world.root.names() == ["link", "new", "old"]
+    world.fs.check_invariants()
