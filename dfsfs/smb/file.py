@@ -264,13 +264,17 @@ class RemoteFile:
             return None
         if not self._is_to_close():
             return None
-        if written is None:
-            (response,) = await self.tree.call([wire.encode_close(self._file_id, query=True)])
-        else:
+        change: list[Request] = []
+        if written is not None:
             info = fscc.encode_basic_information(None, None, written, None, 0)
-            change = wire.encode_set_info(self._file_id, FileInfoClass.BASIC, info)
+            change.append(wire.encode_set_info(self._file_id, FileInfoClass.BASIC, info))
+        file_id = RELATED_FILE_ID if change else self._file_id
+        try:
             # If it can't be set, the time is the server's.
-            _, response = await self.tree.call([change, wire.encode_close(RELATED_FILE_ID, query=True)])
+            *_, response = await self.tree.call([*change, wire.encode_close(file_id, query=True)])
+        except BaseException:
+            self.tree.post([wire.encode_close(self._file_id)])  # what is given up may not have been sent
+            raise
         self.tree.check(response, f"close of {self.path}")
         return wire.decode_close(response.message)
 

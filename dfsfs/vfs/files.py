@@ -216,21 +216,26 @@ class Files(OpenFiles):
         begun = table.begin_closing(node) if file.times_moved else None
         stat: FileStat | None = None
         written: int | None = None
+        kept = False
         try:
-            with self._under_way.closing(node):
-                await self._drain(file)
-                async with self._places.moving.on_its_way(node):
-                    self._is_closing(file)
-                    if not self._keep(file):
-                        written = await self._time_to_leave(file)
-                        if written is None and file.times_moved:
-                            self._leave_time_to_server(node)
-                        stat = await file.close(written)
-            await self.remove_hidden(node)
+            try:
+                with self._under_way.closing(node):
+                    await self._drain(file)
+                    async with self._places.moving.on_its_way(node):
+                        self._is_closing(file)
+                        if not (kept := self._keep(file)):
+                            written = await self._time_to_leave(file)
+                            if written is None and file.times_moved:
+                                self._leave_time_to_server(node)
+                            stat = await file.close(written)
+            finally:
+                self._is_closing(file)
+                if not kept:
+                    file.discard()  # if it was given up before it was closed
+                await self.remove_hidden(node)
         except DfsfsError as error:
             log.warning("closing %s: %s", node.name, error)
         finally:
-            self._is_closing(file)
             node.writers -= file.writable
             alone = begun is not None and table.end(node, begun, keeps_known=True)
             if file.writable and not node.writers:

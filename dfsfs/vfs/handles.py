@@ -74,6 +74,7 @@ class OpenFile:
         "_breaks",
         "_changes",
         "_closed",
+        "_discarded",
         "_head",
         "_head_expires",
         "_left",
@@ -155,7 +156,7 @@ class OpenFile:
         self._head_expires = head_expires
         self._poison: PosixError | None = None
         self._left = False
-        self._closed = False
+        self._closed = self._discarded = False
         self._lock = trio.Lock()
 
     @property
@@ -321,6 +322,11 @@ class OpenFile:
             self._remote.is_written |= written is not None
             return await self._remote.close(written)
 
+    def discard(self) -> None:
+        """Closes the handle without waiting for the server; nothing opens it again. After `close` it does nothing."""
+        self._closed = self._discarded = True
+        self._remote.discard()
+
     async def park(self) -> None:
         """Closes the handle on the server for now; the next operation opens the file again, wherever it is then."""
         if self.ahead is not None:
@@ -379,6 +385,8 @@ class OpenFile:
                     raise await _refused(remote, f"{attempt.path} is another file since the connection was lost")
             else:
                 remote = await self._moved(attempt)
+            if self._discarded:
+                raise await _refused(remote, f"{self.node.name} was closed in the meantime")
             self._remote.discard()
             self._remote, self._binding, self._left = remote, attempt.binding, False
             return remote

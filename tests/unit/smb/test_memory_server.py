@@ -179,6 +179,28 @@ async def test_credits_are_given_back() -> None:
         assert statistics.credits.outstanding == 0
 
 
+@pytest.mark.parametrize("sent", [False, True])
+async def test_a_close_that_is_given_up_closes_all_the_same(sent: bool) -> None:
+    """`sent`: the server has the CLOSE already; if not, there are no credits for it yet."""
+    server = holding()
+    async with connected(server) as tree:
+        file = await tree.open(FILE, access=Access.READ | Access.WRITE, disposition=OPEN)
+        await file.write(0, b"new")
+        server.holds = True
+        reads = [file.start_read(0, 1) for _ in range(0 if sent else CREDITS)]
+        with trio.CancelScope() as scope:
+            async with trio.open_nursery() as nursery:
+                await begun(nursery, file.close)
+                scope.cancel()
+        for read in reads:
+            read.abandon()
+        assert server.opens == 1
+        server.holds = False
+        server.run()
+        await trio.testing.wait_all_tasks_blocked()
+        assert server.opens == 0 and tree.alive
+
+
 # -- what other servers do otherwise ----------------------------------------------------------------------------------
 
 

@@ -322,6 +322,34 @@ async def test_a_file_left_behind_by_failback_follows_when_its_target_dies(autoj
     await fails(errno.EIO, world.fs.flush(dirty))
 
 
+@pytest.mark.parametrize("flags", [os.O_RDONLY, os.O_WRONLY])
+async def test_a_release_that_is_given_up_leaves_no_handle(flags: int, autojump_clock: object) -> None:
+    """As when the server takes longer for what was written than a request of the kernel may."""
+    world = World()
+    node = world.root.add_file("a", b"data")
+    handle = (await world.fs.open(await world.ino("a"), flags)).handle
+    if flags == os.O_WRONLY:
+        await world.fs.write(handle, 0, b"new")
+    await world.fs.unlink(ROOT, b"a")
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await world.fs.release(handle)
+    assert (node.opens, world.fs.open_files) == (0, 0)
+    await world.listing()
+    assert world.root.names() == ["link"]
+
+
+async def test_what_is_opened_again_while_it_is_given_up_is_closed(autojump_clock: object) -> None:
+    world = Pair()
+    _, handle = await world.open(os.O_RDONLY)
+    file = world.fs._files._file(handle)
+    await trio.sleep(ACTIMEO)  # what came along with the open is no good any more
+    world.namespace.cut("//fs1/data")
+    world.data.after = lambda verb, path: file.discard() if verb == "open" else None
+    await fails(errno.ESTALE, world.fs.read(handle, 0, 10))
+    assert world.file.opens == 0
+
+
 async def test_an_error_of_close_is_logged(autojump_clock: object, caplog: pytest.LogCaptureFixture) -> None:
     world = Pair()
     _, handle = await world.open(os.O_RDWR)
