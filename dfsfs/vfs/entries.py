@@ -32,7 +32,7 @@ import trio
 
 from dfsfs.acting import caller
 from dfsfs.errors import DfsfsError, Disposition, PosixError, SmbError
-from dfsfs.namespace.junction import Attempt, Covered, Location
+from dfsfs.namespace.junction import Attempt, Covered
 from dfsfs.smb.fscc import FileAttributes, FileStat, encode_attributes
 from dfsfs.vfs.hiding import Replacement, is_there
 from dfsfs.vfs.leftovers import is_hidden_name
@@ -144,10 +144,9 @@ class Entries(Removing):
         if self._places.location(node).junction is not self._places.location(parent).junction:
             raise PosixError(errno.EXDEV, f"{node.name} can't have a name behind another DFS link")
         await self._files.settle(node)
-        destination = self._places.location(parent).child(name)
 
         async def operation(attempt: Attempt) -> tuple[FileStat, UncPath]:
-            target = attempt.binding.target.join(destination.components)
+            target = self._hiding.destination(attempt, node, parent, name)
             link = attempt.tree.link_special if node.is_reparse_point else attempt.tree.link
             try:
                 await link(attempt.path, target)
@@ -162,7 +161,8 @@ class Entries(Removing):
         begun, alone = table.begin(node), False
         try:
             with self._places.making(parent, name) as made:
-                stat, share = await self._places.run(node, operation)
+                async with self._places.moving.on_its_way(node, parent):
+                    stat, share = await self._places.run(node, operation)
                 made(stat)
         except Covered as link:
             raise PosixError(errno.EEXIST, f"{link.prefix} is a DFS link") from None
@@ -270,9 +270,21 @@ class Entries(Removing):
                     await self._replace_file(step, victim)
 
     async def _send(self, step: _Step, *, replace: bool) -> None:
-        """Sends the rename."""
-        destination = self._places.location(step.new_parent).child(step.new_name)
-        await self._send_rename_parked(step.old_parent, step.old_name, destination, step.node, replace=replace)
+        """Sends the rename; of a folder that the server refuses because of open files in it, without them."""
+        for tries in range(TRIES):
+            try:
+                return await self._send_once(step, replace=replace)
+            except DfsfsError as error:
+                if not step.node.is_directory or not _is_refusal(error):
+                    raise
+            if tries:  # what is just being opened, or was closed without waiting for the server
+                await trio.sleep(TRY_PAUSE * 2**tries)
+            await self._files.park_within(step.node)
+        return await self._send_once(step, replace=replace)
+
+    async def _send_once(self, step: _Step, *, replace: bool) -> None:
+        old, new = (step.old_parent, step.old_name), (step.new_parent, step.new_name)
+        await self._hiding.send_rename(*old, step.node, *new, replace=replace)
 
     def _note(self, step: _Step) -> None:
         """Takes note of the rename."""
@@ -280,8 +292,8 @@ class Entries(Removing):
 
     def _replacement(self, step: _Step, victim: Node) -> Replacement:
         async def undo() -> None:
-            back = self._places.location(step.old_parent).child(step.old_name)
-            await self._hiding.send_rename(step.new_parent, step.new_name, back, step.node, replace=False)
+            new, old = (step.new_parent, step.new_name), (step.old_parent, step.old_name)
+            await self._hiding.send_rename(*new, step.node, *old, replace=False)
 
         send, note = partial(self._send, step, replace=not victim.is_directory), partial(self._note, step)
         return Replacement(step.new_parent, step.new_name, victim, step.node, send, note, undo)
@@ -342,21 +354,6 @@ class Entries(Removing):
         info = encode_attributes(attributes)
         with self._places.table.changing(node):
             await self._places.run(node, lambda attempt: attempt.tree.set_basic(attempt.path, info))
-
-    async def _send_rename_parked(
-        self, parent: Node, name: str, destination: Location, node: Node, *, replace: bool
-    ) -> None:
-        """Sends a rename; of a folder that the server refuses because of open files in it, without them."""
-        for tries in range(TRIES):
-            try:
-                return await self._hiding.send_rename(parent, name, destination, node, replace=replace)
-            except DfsfsError as error:
-                if not node.is_directory or not _is_refusal(error):
-                    raise
-            if tries:  # what is just being opened, or was closed without waiting for the server
-                await trio.sleep(TRY_PAUSE * 2**tries)
-            await self._files.park_within(node)
-        return await self._hiding.send_rename(parent, name, destination, node, replace=replace)
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,7 @@ from dfsfs.namespace.junction import Covered
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from dfsfs.namespace.junction import Attempt, Location
+    from dfsfs.namespace.junction import Attempt
     from dfsfs.smb.fscc import FileStat
     from dfsfs.unc import UncPath
     from dfsfs.vfs.files import Files
@@ -137,10 +137,9 @@ class Hiding:
     async def _link(self, parent: Node, name: str, victim: Node) -> str | None:
         """Gives a file a hidden name besides its own; None if that can't be had here."""
         hidden = self._places.hidden.new_deleted()
-        destination = self._location(parent, hidden)
 
         async def operation(attempt: Attempt) -> None:
-            target = attempt.binding.target.join(destination.components)
+            target = self.destination(attempt, parent, parent, hidden)
             try:
                 await attempt.tree.link(attempt.path, target)
             except DfsfsError as error:
@@ -281,8 +280,17 @@ class Hiding:
 
     # -- pieces -------------------------------------------------------------------------------------------------------
 
-    def _location(self, folder: Node, name: str) -> Location:
-        return self._places.location(folder).child(name)
+    def destination(self, attempt: Attempt, source: Node, folder: Node, name: str) -> UncPath:
+        """Where a name in a folder is now, on the target to which an attempt for `source` goes. For use in operations:
+        before they run, the folder may get another path.
+
+        Raises:
+            PosixError: EXDEV, it is behind another DFS link by now; ESTALE, it has no place any more.
+        """
+        location = self._places.location(folder)
+        if location.junction is not self._places.location(source).junction:
+            raise PosixError(errno.EXDEV, f"{name} would be behind another DFS link")
+        return attempt.binding.target.join(location.child(name).components)
 
     async def run_in(self, parent: Node, name: str, operation: Callable[[Attempt], Awaitable[T]]) -> T:
         """Raises: PosixError: EBUSY, the name is a DFS link."""
@@ -293,14 +301,16 @@ class Hiding:
 
     async def move(self, old_parent: Node, old_name: str, node: Node, parent: Node, name: str) -> None:
         """Gives something another name that nothing has, and takes note of it. Errors as in run_in."""
-        await self.send_rename(old_parent, old_name, self._location(parent, name), node, replace=False)
+        await self.send_rename(old_parent, old_name, node, parent, name, replace=False)
         self.renamed(old_parent, old_name, node, parent, name)
 
-    async def send_rename(self, parent: Node, name: str, destination: Location, node: Node, *, replace: bool) -> None:
+    async def send_rename(
+        self, old_parent: Node, old_name: str, node: Node, parent: Node, name: str, *, replace: bool
+    ) -> None:
         """One request that gives something another name. Errors as in run_in."""
 
         async def operation(attempt: Attempt) -> None:
-            target = attempt.binding.target.join(destination.components)
+            target = self.destination(attempt, old_parent, parent, name)
             rename = attempt.tree.rename_special if node.is_reparse_point else attempt.tree.rename
             try:
                 await rename(attempt.path, target, replace=replace)
@@ -310,7 +320,8 @@ class Hiding:
                 if not await is_there(attempt, target, node):
                     raise
 
-        await self.run_in(parent, name, operation)
+        async with self._places.moving.on_its_way(old_parent, parent):
+            await self.run_in(old_parent, old_name, operation)
 
     def renamed(self, old_parent: Node, old_name: str, node: Node, parent: Node, name: str) -> None:
         """Takes note of a rename that was carried out."""

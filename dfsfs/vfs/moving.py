@@ -10,7 +10,7 @@ waits for what runs no longer than PATIENCE. What is sent for the rename itself 
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Protocol
 
@@ -54,9 +54,9 @@ class Moving:
         """Whether the node or a folder above it is held."""
         return bool(self._held) and is_within(node, self._held)
 
-    async def free(self, node: Node) -> None:
-        """Returns when neither the node nor a folder above it is held."""
-        while self.is_held(node) and not _inside.get():
+    async def free(self, *nodes: Node) -> None:
+        """Returns when none of the nodes is held, and no folder above one."""
+        while any(map(self.is_held, nodes)) and not _inside.get():
             await self._moved.wait()
 
     @contextmanager
@@ -71,10 +71,12 @@ class Moving:
             self._one_less(self._running, node)
 
     @asynccontextmanager
-    async def on_its_way(self, node: Node) -> AsyncIterator[None]:
-        """Both: around something that may run when the folder is free."""
-        await self.free(node)
-        with self.running(node):
+    async def on_its_way(self, *nodes: Node) -> AsyncIterator[None]:
+        """Both: around something that may run when the folders are free."""
+        await self.free(*nodes)
+        with ExitStack() as stack:
+            for node in nodes:
+                stack.enter_context(self.running(node))
             yield
 
     @asynccontextmanager

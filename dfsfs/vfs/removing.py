@@ -15,7 +15,7 @@ from dfsfs.vfs.places import stat_of
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
-    from dfsfs.namespace.junction import Attempt, Location
+    from dfsfs.namespace.junction import Attempt
     from dfsfs.smb.fscc import FileStat
     from dfsfs.vfs.files import Files
     from dfsfs.vfs.nodes import Node
@@ -122,8 +122,12 @@ class Removing:
     async def _move_out(self, folder: Node, name: str, parent: Node, node: Node | None) -> None:
         """Moves a hidden file, which somebody may still have open, out of a folder that is removed."""
         if node is None:
-            destination = self._places.location(parent).child(name)
-            await self._hiding.run_in(folder, name, lambda attempt: _moved_out(attempt, destination))
+
+            async def moved_out(attempt: Attempt) -> None:
+                target = self._hiding.destination(attempt, folder, parent, name)
+                await attempt.tree.rename(attempt.path, target, replace=False)
+
+            await self._hiding.run_in(folder, name, moved_out)
             return
         hidden = self._places.hidden.new_deleted()
         try:
@@ -202,8 +206,3 @@ async def names_in(attempt: Attempt) -> list[str]:
             if not all(is_hidden_name(entry.name) for entry in batch):
                 break
     return found
-
-
-async def _moved_out(attempt: Attempt, destination: Location) -> None:
-    """The operation that moves a file of which nothing is known."""
-    await attempt.tree.rename(attempt.path, attempt.binding.target.join(destination.components), replace=False)

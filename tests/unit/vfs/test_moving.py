@@ -1,0 +1,66 @@
+"""Changes of names in a folder that is just being renamed itself: they wait, and happen where the folder is then."""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from dfsfs.vfs.nodes import ROOT
+from tests.unit.vfs.world import World
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from dfsfs.vfs.filesystem import FileSystem
+
+    Change = Callable[[FileSystem, int, int], Awaitable[object]]
+
+CHANGES: dict[str, tuple[Change, list[str]]] = {
+    "rename": (lambda fs, folder, file: fs.rename(folder, b"file", folder, b"new", 0), ["new", "old"]),
+    "rename over": (lambda fs, folder, file: fs.rename(folder, b"file", folder, b"old", 0), ["old"]),
+    "link": (lambda fs, folder, file: fs.link(file, folder, b"new"), ["file", "new", "old"]),
+    "unlink": (lambda fs, folder, file: fs.unlink(folder, b"file"), ["old"]),
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "has_links"),
+    [(change, links) for change in CHANGES for links in (True, False) if links or change != "link"],
+)
+async def test_a_change_in_a_folder_that_gets_another_name(
+    change: str, autojump_clock: object, *, has_links: bool
+) -> None:
+    """Of all names it is known whether they are there, so that nothing has to be asked before the change."""
+    world, (action, names) = World(), CHANGES[change]
+    world.root.has_hard_links = has_links
+    world.root.add_folder("before")
+    for name in ("file", "old"):
+        world.root.add_file(f"before/{name}")
+    folder, file = await world.ino("before"), await world.ino("before/file")
+    handles = [(await world.fs.open(ino, os.O_RDONLY)).handle for ino in (file, await world.ino("before/old"))]
+    await world.listing("before")
+    places, answered = world.fs._places, trio.Event()
+
+    async def slow() -> None:
+        with places.moving.running(places.node(folder)):
+            await answered.wait()
+
+    async with trio.open_nursery() as nursery:
+        for work in (
+            slow,
+            partial(world.fs.rename, ROOT, b"before", ROOT, b"after", 0),
+            partial(action, world.fs, folder, file),
+        ):
+            nursery.start_soon(work)
+            await wait_all_tasks_blocked()
+        assert places.moving.is_held(places.node(folder))
+        answered.set()
+    for handle in handles:
+        await world.fs.release(handle)
+    assert (world.root.names(), world.root.names("after")) == (["after", "link"], names)
+    world.fs.check_invariants()
