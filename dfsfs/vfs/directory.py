@@ -189,10 +189,11 @@ class Listing:
         return node
 
     async def close(self) -> None:
-        """Closes the directory on its server; nobody must be reading from that. Who reads on has it opened again, as
-        after a loss of the connection.
+        """Closes the directory on its server, unless somebody waits for an answer about it. Who reads on has it opened
+        again, as after a loss of the connection.
         """
-        await self._stop()
+        if not getattr(self._stream, "ag_running", False):
+            await self._stop()
 
     def _keep(self, batch: list[DirEntry] | None, origin: Origin) -> None:
         if batch is None:
@@ -235,8 +236,9 @@ class Listing:
                 batch = await looked_at(self._places.table, attempt, self.node, self._rest[:SLICE])
                 del self._rest[:SLICE]
         except BaseException:
-            # A stream that has raised is at its end; the next attempt needs another one.
-            self._forget_stream()
+            await (
+                self._stop()
+            )  # a stream that has raised is at its end, and one whose entries were not looked at is not
             raise
         return batch, Origin(attempt.tree.volume, self._asked, self._received, caller().uid)
 

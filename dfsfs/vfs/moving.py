@@ -35,7 +35,7 @@ class OpenDirectory(Protocol):
     node: Node
 
     async def close(self) -> None:
-        """Closes it on its server. Who reads on has it opened again."""
+        """Closes it on its server, unless an answer is waited for. Who reads on has it opened again."""
         ...
 
 

@@ -11,11 +11,14 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from dfsfs.vfs.nodes import ROOT
+from tests.fakes.memory_tree import MemoryTree
 from tests.unit.vfs.world import World
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import AsyncGenerator, Awaitable, Callable
 
+    from dfsfs.smb.fscc import DirEntry
+    from dfsfs.unc import UncPath
     from dfsfs.vfs.filesystem import FileSystem
 
     Change = Callable[[FileSystem, int, int], Awaitable[object]]
@@ -64,3 +67,39 @@ async def test_a_change_in_a_folder_that_gets_another_name(
         await world.fs.release(handle)
     assert (world.root.names(), world.root.names("after")) == (["after", "link"], names)
     world.fs.check_invariants()
+
+
+async def test_a_server_that_takes_its_time_for_a_listing_does_not_fail_a_rename(
+    autojump_clock: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was not answered in time is not waited for: the server may refuse the rename, nothing here does."""
+    world, answered, ended = World(), trio.Event(), list[str]()
+    world.root.add_folder("before")
+    world.root.add_folder("before/folder")
+    world.root.add_file("before/folder/file")
+    the_list = MemoryTree.list
+
+    async def slow(tree: MemoryTree, path: UncPath) -> AsyncGenerator[list[DirEntry], None]:
+        try:
+            async for batch in the_list(tree, path):
+                await answered.wait()
+                yield batch
+        finally:
+            ended.append(path.components[-1])
+
+    monkeypatch.setattr(MemoryTree, "list", slow)
+    handle = await world.fs.opendir(await world.ino("before/folder"))
+    names: list[bytes] = []
+
+    async def read() -> None:
+        names.extend([name async for name, _, _ in world.entries_of(handle)])
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(read)
+        await wait_all_tasks_blocked()
+        await world.fs.rename(ROOT, b"before", ROOT, b"after", 0)
+        assert world.root.names() == ["after", "link"]
+        answered.set()
+    assert names == [b".", b"..", b"file"]
+    await world.fs.releasedir(handle)
+    assert ended == ["folder"]
