@@ -224,7 +224,7 @@ class Pool:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         with trio.CancelScope(shield=True), trio.move_on_after(GOODBYE_TIMEOUT):
-            for server in self._servers.values():
+            for server in list(self._servers.values()):  # another one may just be connected
                 if server.connection.alive:
                     await self._say_goodbye(server)
         self._nursery.cancel_scope.cancel()
@@ -321,7 +321,7 @@ class Pool:
         with trio.move_on_after(self._settings.connect_timeout):
             opened = await self._connect(host)
         if opened is None:
-            raise self._silent(host)
+            raise self._silent(host, self._settings.connect_timeout)
         name, address, connection = opened
         try:
             server = await self._logged_in(host, name, address, connection)
@@ -334,8 +334,8 @@ class Pool:
         self._servers[fold_name(host)] = server
         return server
 
-    def _silent(self, host: str) -> ConnectError:
-        detail = f"no answer within {self._settings.connect_timeout:g} seconds (port {self._settings.port})"
+    def _silent(self, host: str, seconds: float) -> ConnectError:
+        detail = f"no answer within {seconds:g} seconds (port {self._settings.port})"
         return ConnectError(host, NtStatus.IO_TIMEOUT, detail)
 
     async def _connect(self, host: str) -> tuple[str, str, Connection]:
@@ -407,7 +407,7 @@ class Pool:
             server = _Server(host, name, address, connection, await connection.exchange(steps, self._threads))
             connection.add_session(server.session, lambda: self._renew(server))
             return server
-        raise self._silent(host)
+        raise self._silent(host, self._settings.login_timeout)
 
     def _lost_session(self, host: str, address: str, connection: Connection) -> int:
         """The id of the session that ended when the connection to this very server did; 0 if there was none.

@@ -1,0 +1,67 @@
+"""What the pool does where a server is in the middle of something. What it does with real ones, tests/lab_smb shows."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import trio
+
+from dfsfs.errors import ConnectError
+from dfsfs.ntstatus import NtStatus
+from dfsfs.smb.calls import Route
+from dfsfs.smb.credentials import Credentials, Secret
+from dfsfs.smb.pool import Pool, TransportSettings, _Server
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+SETTINGS = TransportSettings(connect_timeout=8.0, login_timeout=20.0)
+LOGIN = Credentials("alice", Secret("word"))
+
+
+def connection(**methods: Callable[..., Awaitable[Any]]) -> Any:
+    """One that lives, to a server that is no more than what a test says."""
+    negotiated = SimpleNamespace(server_guid=bytes(16), security_buffer=b"")
+    return SimpleNamespace(alive=True, negotiated=negotiated, close=lambda: None, **methods)
+
+
+async def test_a_login_that_takes_too_long_is_said_to_have_had_its_own_time(
+    autojump_clock: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def negotiated(pool: Pool, host: str) -> tuple[str, str, Any]:
+        async def exchange(*_: object) -> None:
+            await trio.sleep_forever()
+
+        return host, "127.0.0.1", connection(exchange=exchange)
+
+    async def prepared(pool: Pool, name: str) -> object:
+        return SimpleNamespace()
+
+    monkeypatch.setattr(Pool, "_connect", negotiated)
+    monkeypatch.setattr(Pool, "_prepared", prepared)
+    async with Pool(SETTINGS, LOGIN) as pool:
+        with pytest.raises(ConnectError, match="within 20 seconds") as caught:
+            await pool.ipc("fs1")
+        assert (caught.value.status, trio.current_time()) == (NtStatus.IO_TIMEOUT, 20.0)
+
+
+async def test_a_mount_may_end_while_it_connects(autojump_clock: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Pool, "_route", lambda pool, session: Route())
+    async with Pool(SETTINGS, LOGIN) as pool:
+        called: list[str] = []
+
+        def add(host: str) -> None:
+            async def call(*_: object) -> list[Any]:
+                called.append(host)
+                if host == "one":
+                    add("another")
+                await trio.lowlevel.checkpoint()
+                return []
+
+            session: Any = None
+            pool._servers[host] = _Server(host, host, "127.0.0.1", connection(call=call), session)
+
+        add("one")
+    assert called == ["one"]
