@@ -7,9 +7,9 @@ password shows when the mount is used.
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
-from contextlib import suppress
-from threading import Thread
 from typing import TYPE_CHECKING
 
 from dfsfs.cli.command import Command, Parser, warn
@@ -89,20 +89,21 @@ def _end_sessions() -> None:
     except OSError as error:
         warn(f"/proc/self/mountinfo can't be read: {error.strerror}; {LATER}")
         return
-    # A mount that does not answer holds who asks it, and must not hold this program.
-    asking = {mountpoint: Thread(target=_end_session, args=(mountpoint,), daemon=True) for mountpoint in found}
-    for thread in asking.values():
-        thread.start()
+    # A mount that does not answer holds the process that asks it, all threads of it, until it does. Not this one.
+    asking = {mountpoint: _ask_to_end(mountpoint) for mountpoint in found}
     deadline = time.monotonic() + ANSWERING
-    for mountpoint, thread in asking.items():
-        thread.join(max(0.0, deadline - time.monotonic()))
-        if thread.is_alive():
+    for mountpoint, process in asking.items():
+        try:
+            process.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
             warn(f"the mount on {mountpoint} does not answer; {LATER}")
 
 
-def _end_session(mountpoint: str) -> None:
-    with suppress(OSError):  # not for many users, or not for this one
-        os.getxattr(mountpoint, LOGOUT_XATTR)
+def _ask_to_end(mountpoint: str) -> subprocess.Popen[bytes]:
+    """A process that has a mount end the sessions of this user. Whether it is one for many users does not matter."""
+    words = [sys.executable, "-I", "-S", "-c", "import os, sys; os.getxattr(*sys.argv[1:])", mountpoint, LOGOUT_XATTR]
+    nothing = subprocess.DEVNULL
+    return subprocess.Popen(words, env={}, stdin=nothing, stdout=nothing, stderr=nothing, start_new_session=True)
 
 
 def _place(text: str) -> str:
