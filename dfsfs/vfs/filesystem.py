@@ -255,7 +255,11 @@ class FileSystem:
             stat, share = await self._places.run(node, stat_of)
             await self._places.accept(node, stat, share, asked)
         listing = await self._snapshots.listing(node) if node.lists_snapshots else Listing(self._places, node)
-        await listing.begin()
+        try:
+            await listing.begin()
+        except BaseException:
+            await listing.close()
+            raise
         self._places.table.hold(node)
         handle, self._next_listing = self._next_listing, self._next_listing + 1
         self._listings[handle] = listing

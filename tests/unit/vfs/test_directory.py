@@ -6,11 +6,13 @@ import errno
 from typing import TYPE_CHECKING
 
 import pytest
+import trio
 
 from dfsfs.errors import ConnectionLost
 from dfsfs.ntstatus import NtStatus
 from dfsfs.smb.fscc import DirEntry
 from dfsfs.vfs import directory
+from dfsfs.vfs.leftovers import HiddenNames
 from tests.fakes.memory_tree import MemoryTree
 from tests.unit.vfs.world import World, fails
 
@@ -130,3 +132,17 @@ async def test_a_listing_without_a_new_name_ends(
     await fails(errno.EIO, read())
     assert answers < 200
     await crowd.fs.releasedir(handle)
+
+
+async def test_a_folder_whose_opening_was_given_up_is_closed(autojump_clock: object) -> None:
+    """Where an open reads the first entries: while something that was left behind in it is removed."""
+    world = World(many_users=True)
+    world.root.add_folder("d")
+    name = HiddenNames().new_deleted()
+    world.root.add_file(f"d/{name}")
+    ino = await world.ino("d")
+    with trio.CancelScope() as scope:
+        world.root.before = lambda verb, path: scope.cancel() if verb == "list" else None
+        await world.fs.opendir(ino)
+    assert scope.cancelled_caught
+    assert world.fs.open_folders == 0 and not world.fs._places.moving.directories
