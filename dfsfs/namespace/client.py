@@ -170,7 +170,7 @@ class Namespace:
         return Location(self._junctions[found[0]], path.components[len(found[0]) :])
 
     def junction(self, prefix: UncPath) -> Junction:
-        """The junction of a namespace path that is known to be a DFS link: the same object for each spelling of it."""
+        """The junction of a namespace path that is known to be a DFS link: always the same object for one spelling."""
         junction = self._junctions.get(prefix)
         if junction is None:
             junction = self._junctions[prefix] = Junction(prefix, twins={} if self._of_users else None)

@@ -13,8 +13,8 @@ Invariants:
   connection to the same target makes a new binding of the same generation.
 - `binding.generation` is the junction's. A binding whose tree has died stays until it is replaced.
 - In a mount of many users each of them has a twin of the junction, with a binding of their own (`mine`). Nodes hold
-the one
-  that they share, which has a path and is never bound; whoever asks a Location for its junction gets the caller's.
+  the one that they share, which has a path and is never bound; whoever asks a Location for its junction gets the
+  caller's.
 - `lock` is held while the binding is being replaced and by nobody else; nobody holds two of them. Between two awaits
   the fields change together, so whoever reads them without the lock sees one state and not half of another.
 

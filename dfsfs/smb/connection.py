@@ -4,14 +4,11 @@ How the pieces work together:
 
 1. A caller submits to the protocol and parks on an event. If something may be sent, the writer is woken.
 2. The writer takes `data_to_send` and sends it. It is the only task that sends, and nothing cancels it in the middle
-of a
-   frame while the connection is meant to live.
+   of a frame while the connection is meant to live.
 3. The reader receives into `space` and feeds the protocol, which completes calls: their events are set, their callers
-run
-   at the next turn of the loop. New credits may let queued calls go, so the reader wakes the writer.
+   run at the next turn of the loop. New credits may let queued calls go, so the reader wakes the writer.
 4. A caller that is cancelled or runs into its timeout abandons the call and is free at once. The protocol deals with
-the
-   late answer.
+   the late answer.
 5. Whatever ends the connection (end of file, a reset, a broken or forged answer, silence, `close`) goes through `_end`:
    the first error is kept, the protocol fails every call with it, the socket closes, and `run` returns. Nobody is left
    waiting, and the next use of the connection raises the same error.
@@ -292,9 +289,8 @@ class PendingCall:
     async def settle(self) -> None:
         """Waits until the call has its answers or an error, as long as a call may take; then it is given up.
 
-        A call that was refused because its session had expired is sent again as soon as that is renewed. Several
-        tasks may
-        wait. Cancelling one of them gives up nothing.
+        A call that was refused because its session had expired is sent again as soon as that is renewed. Several tasks
+        may wait. Cancelling one of them gives up nothing.
         """
         await self._settle_once()
         for _ in range(RENEWALS):

@@ -76,9 +76,8 @@ class KerberosCredentials:
     there.
 
     `name` is a principal, `alice@REALM`; empty: the one that the cache or the keytab begins with. `account` is the
-    user of
-    this machine as whom caches are read, None: as whom this process runs. `root` is where the paths of caches begin,
-    None: where those of this process do.
+    user of this machine as whom caches are read, None: as whom this process runs. `root` is where the paths of caches
+    begin, None: where those of this process do.
     """
 
     name: str = ""

@@ -39,9 +39,8 @@ if TYPE_CHECKING:
 BLOCK_SIZE = 1024 * 1024
 """st_blksize of files: what programs use as the size of their buffers. A write of that size is one FUSE request."""
 DIRECTORY_BLOCK_SIZE = 32 * 1024
-"""st_blksize of directories, in bytes: the buffer that glibc reads one with, and so
-what the kernel asks for at once. It is glibc's own least; with 1 MiB, each seekdir(3) of a program brought some 5,000
-entries of which it wanted one."""
+"""st_blksize of directories, in bytes: the buffer that glibc reads one with, and so what the kernel asks for at once.
+It is glibc's own least; with 1 MiB, each seekdir(3) of a program brought some 5,000 entries of which it wanted one."""
 SECTOR = 512
 """The unit of st_blocks, whatever st_blksize is."""
 TICK_NS = 100
@@ -201,8 +200,7 @@ class Ownership:
     dir_mode: int = 0o755
     of_caller: bool = False
     """Whoever looks is shown as the owner, as in a mount of many users without uid= and gid=: programs such as git
-    refuse
-    to work in folders of others."""
+    refuse to work in folders of others."""
 
     def attributes(self, ino: int, stat: FileStat) -> Attributes:
         """What stat(2) shows for a file or folder of a server."""
