@@ -5,8 +5,7 @@
         lab.as_uid(ALICE.uid, "ls", str(lab.mounts / "public"))
 
 A domain is provisioned with samba-tool and the members join it for real, which takes about half a minute. What the
-hosts
-have in their folders then is kept in .venv, and the next lab begins with a copy of that, at the same addresses.
+hosts have in their folders then is kept in .venv, and the next lab begins with a copy of that, at the same addresses.
 
 The client side is two more network namespaces, with name servers, krb5.conf and accounts of their own. `mounts` is a
 folder whose mounts are seen on the client and by the tests alike.
