@@ -63,9 +63,9 @@ class KdcPreference:
         self._write(f"{_NO_DNS_NAMES}[realms]\n  {realm} = {{\n{servers}  }}\n")
 
     def _write(self, text: str) -> None:
-        data = text.encode()
-        os.pwrite(self._file, data, 0)
-        os.ftruncate(self._file, len(data))
+        # In one piece, over all that was there: somebody may be reading it.
+        size = os.fstat(self._file).st_size
+        os.pwrite(self._file, text.encode().ljust(size, b"\n"), 0)
 
 
 def default_realm() -> str:

@@ -4,7 +4,7 @@ A request names a path. One that is under way while a folder on that path gets a
 a server refuses to rename a folder while anything in it is open, be it for the length of a stat. So who renames a
 folder holds it: what would be sent for it, or for something in it, waits, and what was sent before is waited for.
 
-No deadlock: who waits to be let in is not counted as running, who is in needs not wait again, and who holds a folder
+No deadlock: who waits to be let in is not counted as running, who is in need not wait again, and who holds a folder
 waits for what runs no longer than PATIENCE. What is sent for the rename itself is about a name in the folder above.
 """
 

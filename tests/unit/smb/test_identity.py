@@ -204,9 +204,28 @@ def test_what_controllers_are_called_becomes_no_setting(monkeypatch: pytest.Monk
     assert "CONTOSO.TEST = {" in text and "kdc = 10.0.0.1" in text and "kdc = dc2.contoso.test" in text
     assert text.count("[libdefaults]") == 1 and "a b" not in text
     kdcs.prefer("X.TEST", ("10.0.0.2",))
-    assert "10.0.0.1" not in file.read_text() and file.read_text().endswith("}\n")
+    assert "10.0.0.1" not in file.read_text() and file.read_text().rstrip().endswith("}")
     kdcs.prefer("X }", ("10.0.0.3",))
     assert "10.0.0.3" not in file.read_text()
+    os.close(kdcs._file)
+
+
+def test_a_login_at_that_moment_reads_the_old_controllers_or_the_new_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The Kerberos library reads the file whenever it likes, in threads."""
+    monkeypatch.setenv("KRB5_CONFIG", "/nowhere")
+    kdcs = tickets.KdcPreference()
+    file, seen, write = Path(os.environ["KRB5_CONFIG"].split(":")[0]), list[str](), os.pwrite
+
+    def watched(descriptor: int, data: bytes, offset: int) -> int:
+        written = write(descriptor, data, offset)
+        seen.append(file.read_text())
+        return written
+
+    kdcs.prefer("CONTOSO.TEST", ("dc1.contoso.test", "dc2.contoso.test"))
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "pwrite", watched)
+        kdcs.prefer("CONTOSO.TEST", ("10.0.0.2",))
+    assert seen and all("10.0.0.2" in text and text.rstrip().endswith("}") and text.count("}") == 1 for text in seen)
     os.close(kdcs._file)
 
 
