@@ -213,13 +213,17 @@ async def serve(listener: socket.socket, metrics: Metrics) -> None:
 
 async def _attend(connection: trio.socket.SocketType, metrics: Metrics) -> None:
     """One connection from its beginning to its end."""
-    with connection, trio.move_on_after(REQUEST_TIME):
-        await _answer(trio.SocketStream(connection), metrics)
+    try:
+        with connection, trio.move_on_after(REQUEST_TIME):
+            await _answer(trio.SocketStream(connection), metrics)
+    except Exception:
+        log.exception("a request for figures failed in an unexpected way")
 
 
 async def _answer(stream: trio.SocketStream, metrics: Metrics) -> None:
     """One request and its answer."""
     connection = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEADER)
+    event: object = None
     try:
         while (event := connection.next_event()) is h11.NEED_DATA:
             connection.receive_data(await stream.receive_some(MAX_HEADER))
@@ -231,7 +235,8 @@ async def _answer(stream: trio.SocketStream, metrics: Metrics) -> None:
     headers = [("Content-Type", CONTENT_TYPE), ("Content-Length", str(len(body))), ("Connection", "close")]
     with suppress(OSError, trio.BrokenResourceError, h11.LocalProtocolError):
         head = connection.send(h11.Response(status_code=status, headers=headers)) or b""
-        data = connection.send(h11.Data(data=body)) or b""
+        is_head = isinstance(event, h11.Request) and event.method == b"HEAD"
+        data = b"" if is_head else connection.send(h11.Data(data=body)) or b""
         await stream.send_all(head + data + (connection.send(h11.EndOfMessage()) or b""))
         await stream.send_eof()
 
