@@ -81,6 +81,10 @@ class Connection:
             await work()
         except DfsfsError as error:
             self._end(error)
+        except Exception:
+            # A mistake of ours in here must cost this connection, and not the whole mount.
+            log.exception("%s: the connection failed in an unexpected way", self.host)
+            self._end(ConnectionLost(self.host, NtStatus.CONNECTION_DISCONNECTED, "it failed in an unexpected way"))
         scope.cancel()
 
     async def _read(self) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import socket
 from typing import TYPE_CHECKING, Any, cast
 
-import pytest
 import trio
 
 from dfsfs.control.metrics import serve
 
 if TYPE_CHECKING:
+    import pytest
+
     from dfsfs.control.metrics import Metrics
 
 

@@ -201,6 +201,25 @@ async def test_a_close_that_is_given_up_closes_all_the_same(sent: bool) -> None:
         assert server.opens == 0 and tree.alive
 
 
+async def test_a_mistake_in_what_moves_bytes_ends_the_connection_and_nothing_else(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = holding()
+    async with connected(server) as tree:
+
+        async def receive_into(buffer: memoryview) -> int:
+            raise LookupError("as the test wants it")
+
+        await tree.stat(FILE)
+        monkeypatch.setattr(transport_of(tree), "receive_into", receive_into)
+        with pytest.raises(ConnectionLost):
+            for _ in range(2):  # the reader may have been waiting already
+                await tree.stat(FILE)
+        assert not tree.alive
+    assert "as the test wants it" in caplog.text
+    caplog.clear()
+
+
 # -- what other servers do otherwise ----------------------------------------------------------------------------------
 
 
