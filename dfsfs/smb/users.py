@@ -217,6 +217,7 @@ class UserPools:
             raise slow from None
         except ForeignCaller as error:
             self._name_foreign(who, error)
+            self._forget(who.uid)
             raise
         except DfsfsError as error:
             self._refuse(who, error)

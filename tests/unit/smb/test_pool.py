@@ -8,14 +8,19 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import trio
 
-from dfsfs.errors import ConnectError
+from dfsfs.acting import Caller, as_caller
+from dfsfs.errors import ConnectError, ForeignCaller
 from dfsfs.ntstatus import NtStatus
 from dfsfs.smb.calls import Route
 from dfsfs.smb.credentials import Credentials, Secret
 from dfsfs.smb.pool import Pool, TransportSettings, _Server
+from dfsfs.smb.users import UserPools
+from dfsfs.unc import UncPath
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+
+    from dfsfs.smb.credentials import Login
 
 SETTINGS = TransportSettings(connect_timeout=8.0, login_timeout=20.0)
 LOGIN = Credentials("alice", Secret("word"))
@@ -65,3 +70,17 @@ async def test_a_mount_may_end_while_it_connects(autojump_clock: object, monkeyp
 
         add("one")
     assert called == ["one"]
+
+
+async def test_nothing_is_kept_for_who_does_not_live_on_this_computer() -> None:
+    """Their numbers are those of a container, which may have many."""
+    gone: list[int] = []
+
+    def refuse(who: Caller) -> Login:
+        raise ForeignCaller(who.pid, who.uid, "as the test wants it")
+
+    async with Pool(SETTINGS, LOGIN) as own, UserPools(SETTINGS, own, refuse) as users:
+        users.on_gone = gone.append
+        with as_caller(Caller(1000, 1000, 17)), pytest.raises(ForeignCaller):
+            await users.tree(UncPath(("fs1", "data")))
+        assert (gone, users.users) == ([1000], ())
