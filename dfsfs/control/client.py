@@ -10,6 +10,7 @@ import os
 import socket
 import struct
 import time
+from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -30,6 +31,8 @@ AT_ONCE = 10.0
 """Seconds for a command that waits for no server, as status."""
 MAX_OTHERS_ANSWER = 4 * 1024 * 1024
 """Bytes of an answer of another user's mount: 5,000 links in use."""
+MAX_LINKS = 40
+"""Symbolic links that are followed in a path, as by the kernel."""
 _PEER = struct.Struct("3i")
 """pid, uid, gid (unix(7), SO_PEERCRED)."""
 
@@ -155,8 +158,29 @@ def mount_at(path: str) -> tuple[MountEntry, str]:
     whole = os.path.abspath(path)
     entry = mount_of(whole, found)
     if entry is None:
-        whole = os.path.realpath(path)
+        whole = _followed(path, found)
         entry = mount_of(whole, found)
     if entry is None:
         raise ControlError(f"{path} is not in a mount of dfsfs", WRONG)
     return entry, whole[len(entry.mountpoint.rstrip("/")) :].strip("/")
+
+
+def _followed(path: str, ours: list[MountEntry]) -> str:
+    """An absolute path, whose links are followed up to where it enters one of our mounts."""
+    done, rest, links = "/", deque(os.path.join(os.getcwd(), path).split("/")), 0
+    while rest:
+        name = rest.popleft()
+        here = os.path.normpath(os.path.join(done, name))
+        if mount_of(here, ours) is not None:
+            return os.path.normpath(os.path.join(here, *rest))
+        try:
+            target = os.readlink(here)
+        except OSError:
+            done = here
+            continue
+        links += 1
+        if links > MAX_LINKS:
+            return os.path.join(here, *rest)
+        rest.extendleft(reversed(target.split("/")))
+        done = "/" if target.startswith("/") else done
+    return done
