@@ -29,6 +29,7 @@ from dfsfs.smb.leases import LeaseState
 from dfsfs.smb.locked import is_conflict
 from dfsfs.smb.wire import Access
 from dfsfs.vfs.ahead import ReadAhead
+from dfsfs.vfs.hiding import removal, remove_file
 from dfsfs.vfs.known import ASKS
 from dfsfs.vfs.leases import CacheMode
 from dfsfs.vfs.locks import Locks
@@ -255,7 +256,7 @@ class Files(OpenFiles):
         self.let_go(node)
         try:
             with as_caller(node.remover), self._places.changing_name(folder, name), self._places.table.changing(node):
-                await self._places.run_in(folder, name, lambda attempt: attempt.tree.remove_file(attempt.path))
+                await self._places.run_in(folder, name, removal(remove_file))
         finally:
             self._places.hidden.ended(name)
             self._places.table.remove_name(folder, name)

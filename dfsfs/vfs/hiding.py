@@ -162,7 +162,7 @@ class Hiding:
     async def _remove_link(self, parent: Node, hidden: str) -> None:
         """After a failed replacement."""
         try:
-            await self._places.run_in(parent, hidden, lambda attempt: attempt.tree.remove_file(attempt.path))
+            await self._places.run_in(parent, hidden, removal(remove_file))
         except DfsfsError as error:
             log.info("%s is left until its folder is listed: %s", hidden, error)
         finally:
@@ -236,7 +236,7 @@ class Hiding:
     async def _remove_aside(self, folder: Node, what: Replacement) -> None:
         """Removes a folder whose place another one has taken."""
         try:
-            await self._places.run_in(folder, what.name, lambda attempt: attempt.tree.remove_directory(attempt.path))
+            await self._places.run_in(folder, what.name, removal(remove_directory))
         except DfsfsError:
             await what.undo()
             raise
@@ -269,7 +269,7 @@ class Hiding:
         next listing finds it, also one of this mount.
         """
         try:
-            await self._places.run_in(parent, aside, lambda attempt: attempt.tree.remove_directory(attempt.path))
+            await self._places.run_in(parent, aside, removal(remove_directory))
         except DfsfsError as error:
             log.info("%s is left until its folder is listed: %s", aside, error)
         else:
@@ -331,6 +331,30 @@ class Hiding:
         elif table.child(parent, name) is not node:
             # The name was taken for another file's in the meantime. So is what was known under its new name.
             table.drop_name(parent, name)
+
+
+def removal(operation: Callable[[Attempt], Awaitable[T]]) -> Callable[[Attempt], Awaitable[T | None]]:
+    """An operation that removes something; with None if that had been done by a request whose answer was lost."""
+
+    async def removing(attempt: Attempt) -> T | None:
+        try:
+            return await operation(attempt)
+        except DfsfsError as error:
+            if not attempt.repeated or error.errno != errno.ENOENT:
+                raise
+            return None
+
+    return removing
+
+
+async def remove_directory(attempt: Attempt) -> None:
+    """The operation that removes an empty folder."""
+    await attempt.tree.remove_directory(attempt.path)
+
+
+async def remove_file(attempt: Attempt) -> None:
+    """The operation that removes a file."""
+    await attempt.tree.remove_file(attempt.path)
 
 
 async def is_there(attempt: Attempt, target: UncPath, node: Node) -> bool:

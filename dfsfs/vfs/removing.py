@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from dfsfs.errors import DfsfsError, PosixError
 from dfsfs.unc import UncPath
-from dfsfs.vfs.hiding import Hiding
+from dfsfs.vfs.hiding import Hiding, removal, remove_directory
 from dfsfs.vfs.leftovers import is_hidden_name, is_kept_name, remove_leftover
 from dfsfs.vfs.places import stat_of
 
@@ -91,7 +91,7 @@ class Removing:
 
     async def _remove_empty(self, parent: Node, name: str, node: Node) -> None:
         with self._changing(parent, name, node):
-            await self._remove(parent, name, _remove_directory)
+            await self._remove(parent, name, remove_directory)
             self._places.table.remove_name(parent, name)
 
     async def _clear(self, parent: Node, folder: Node) -> bool:
@@ -153,19 +153,10 @@ class Removing:
         self._places.table.hold(node)
         return node
 
-    async def _remove(self, parent: Node, name: str, removal: Callable[[Attempt], Awaitable[T]]) -> T | None:
-        """Returns what the removal does, None if it had been done by a request that was lost."""
-
-        async def operation(attempt: Attempt) -> T | None:
-            try:
-                return await removal(attempt)
-            except DfsfsError as error:
-                if not attempt.repeated or error.errno != errno.ENOENT:
-                    raise
-                return None
-
+    async def _remove(self, parent: Node, name: str, operation: Callable[[Attempt], Awaitable[T]]) -> T | None:
+        """Returns what the operation does, None if it had been done by a request that was lost."""
         try:
-            return await self._hiding.run_in(parent, name, operation)
+            return await self._hiding.run_in(parent, name, removal(operation))
         except DfsfsError as error:
             if error.errno == errno.ENOENT and not await self._others_have(parent, name):
                 self._places.table.drop_name(parent, name)
@@ -185,11 +176,6 @@ class Removing:
 async def _remove_special(attempt: Attempt) -> None:
     """The operation that removes a symbolic link, device, fifo or socket."""
     await attempt.tree.remove_special(attempt.path)
-
-
-async def _remove_directory(attempt: Attempt) -> None:
-    """The operation that removes an empty folder."""
-    await attempt.tree.remove_directory(attempt.path)
 
 
 async def _remove_file(attempt: Attempt) -> FileStat | None:

@@ -177,6 +177,26 @@ async def test_a_folder_takes_the_place_of_an_empty_one(autojump_clock: object, 
     world.fs.check_invariants()
 
 
+@pytest.mark.parametrize("which", [1, 2])
+async def test_a_removal_whose_answer_is_lost_has_removed_it(autojump_clock: object, *, which: int) -> None:
+    """First the empty folder whose name another one has, then the hidden one that it was in."""
+    world = World()
+    for name in ("new", "old"):
+        world.root.add_folder(name)
+    world.root.add_file("new/file")
+    removals = iter(range(1, 10))
+
+    def lose(verb: str, path: UncPath) -> None:
+        if verb == "rmdir" and next(removals) == which:
+            world.namespace.cut("//dfs/ns")
+            raise ConnectionLost(path.host, NtStatus.CONNECTION_RESET, "and the answer with it")
+
+    world.root.after = lose
+    await world.fs.rename(ROOT, b"new", ROOT, b"old", 0)
+    assert (world.root.names(), world.root.names("old")) == (["link", "old"], ["file"])
+    world.fs.check_invariants()
+
+
 async def test_an_open_waits_while_its_file_is_barred_and_a_bar_for_those_before(autojump_clock: object) -> None:
     under_way, node, seen = UnderWay(), Node(5, "file", False), list[str]()
     done = trio.Event()
