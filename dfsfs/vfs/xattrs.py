@@ -32,6 +32,7 @@ from dfsfs.smb.eas import NAME_MAX
 from dfsfs.smb.eas import VALUE_MAX as EA_VALUE_MAX
 from dfsfs.smb.fscc import FileAttributes, encode_attributes
 from dfsfs.smb.sddl import to_sddl
+from dfsfs.vfs.hiding import removal
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -130,7 +131,7 @@ class Xattrs:
             if name.startswith(STREAM):
                 stream = _stream_name(name)
                 await self._places.change_by_name(
-                    node, lambda attempt: attempt.tree.remove_stream(attempt.path, stream)
+                    node, removal(lambda attempt: attempt.tree.remove_stream(attempt.path, stream))
                 )
             else:
                 ea = name.removeprefix(USER)
