@@ -18,7 +18,7 @@ import subprocess
 import threading
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
@@ -64,18 +64,21 @@ class Cutter(Proxy):
             raise ConnectionResetError
         if self._left is not None and not self.was_cut.is_set():
             if not self._left:
-                raise ConnectionResetError  # the last one before this was not answered yet
+                self._cut()  # the last one before this was not answered yet
             self._left -= 1
         return super()._seen(frame)
 
     def _changed(self, frame: bytes) -> bytes:
         if self._left == 0 and not self.was_cut.is_set():
-            self.was_cut.set()
-            self.then()
-            raise ConnectionResetError
+            self._cut()
         if self.refuses and self.was_cut.is_set():
             raise ConnectionResetError
         return super()._changed(frame)
+
+    def _cut(self) -> NoReturn:
+        self.was_cut.set()
+        self.then()
+        raise ConnectionResetError
 
 
 @dataclass
