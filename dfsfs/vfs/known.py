@@ -95,14 +95,15 @@ class ChangedNames:
 
 
 class Traces:
-    """When inodes that are not in memory any more were changed last, and whose times this mount has set, by what they
-    are on their server.
+    """When inodes that are not in memory any more were changed last, whose times this mount has set, and which had
+    several names, by what they are on their server.
     """
 
     def __init__(self) -> None:
         self._moments: OrderedDict[Hashable, int] = OrderedDict()
         self._horizon = 0
         self._times_set: OrderedDict[Hashable, None] = OrderedDict()
+        self._several_names: OrderedDict[Hashable, None] = OrderedDict()
 
     def leave(self, key: Hashable | None, moment: int) -> None:
         """An inode that was changed at this moment leaves memory. `key` None: nobody could tell that it is back."""
@@ -116,20 +117,33 @@ class Traces:
         if len(self._moments) > TRACES_KEPT:
             self._horizon = max(self._horizon, self._moments.popitem(last=False)[1])
 
-    def leave_time(self, key: Hashable) -> None:
-        """An inode leaves memory whose times this mount has set."""
-        self._times_set[key] = None
-        self._times_set.move_to_end(key)
-        if len(self._times_set) > TRACES_KEPT:
-            self._times_set.popitem(last=False)
+    def leave_facts(self, key: Hashable, *, time_was_set: bool, links: int) -> None:
+        """An inode leaves memory: whether this mount has set its times, and how many names it has, 0 if nobody said."""
+        if time_was_set:
+            _remember(self._times_set, key)
+        if links > 1:
+            _remember(self._several_names, key)
+        elif links:
+            self._several_names.pop(key, None)
 
     def time_was_set(self, key: Hashable) -> bool:
         """Whether this mount has set the times of an inode that comes into memory: see `Node.time_was_set`."""
         return key in self._times_set
 
+    def had_several_names(self, key: Hashable) -> bool:
+        """Whether an inode that comes into memory had several names when it left: see `Node.had_several_names`."""
+        return key in self._several_names
+
     def of(self, key: Hashable | None) -> int:
         """The moment before which nothing said of an inode that comes into memory may be believed."""
         return max(self._horizon, self._moments.get(key, 0)) if key is not None else self._horizon
+
+
+def _remember(traces: OrderedDict[Hashable, None], key: Hashable) -> None:
+    traces[key] = None
+    traces.move_to_end(key)
+    if len(traces) > TRACES_KEPT:
+        traces.popitem(last=False)
 
 
 class LocalWrites:

@@ -99,6 +99,8 @@ class Node:
     """Handles that may write."""
     time_was_set: bool = False
     """Whether this mount has set its times: Samba then keeps them, whatever is written, while any handle is open."""
+    had_several_names: bool = False
+    """Whether it had several names when it was in memory before. Listings, which do not say, are no proof of one."""
     own: LocalWrites | None = None
     """What this mount's writes have made of a file that is open for writing here."""
     told: int = -1

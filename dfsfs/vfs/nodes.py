@@ -131,6 +131,7 @@ class NodeTable:
             node = self._add(Node(self._number(parent, name, share, file_id), name, stat.is_directory, parent))
             node.changed = self._traces.of((share, file_id) if file_id else None)
             node.time_was_set = self._traces.time_was_set((share, file_id))
+            node.had_several_names = self._traces.had_several_names((share, file_id))
             if stat.is_directory and file_id:
                 node.loops = any((above.share, above.file_id) == (share, file_id) for above in self.above(parent))
         node.share, node.file_id = share, file_id
@@ -428,8 +429,9 @@ class NodeTable:
                 continue
             key = _key_of(node)
             self._traces.leave(key, max(node.changed, node.names.last if node.names is not None else 0))
-            if key is not None and node.time_was_set:
-                self._traces.leave_time(key)
+            if key is not None:
+                links = 0 if node.stat is None else node.stat.links
+                self._traces.leave_facts(key, time_was_set=node.time_was_set, links=links)
             for folder, name in node.places:
                 del folder.children[name]
                 self._forget_spellings(folder, name)

@@ -394,7 +394,7 @@ class Places(Knowledge):
                 stat = replace(stat, links=before.links)
             is_first = self._is_first_name(node, folder, entry.name)
             self.note(node, stat, origin.asked, origin.time, by_name=is_first)
-            if stat is not entry.stat or node.more:
+            if stat is not entry.stat or node.more or node.had_several_names:
                 node.expires = NEVER  # a listing does not say how many names a file has, and that may have changed
         self.proofs.note(node)
         return node

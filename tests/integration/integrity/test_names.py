@@ -357,6 +357,23 @@ def test_two_names_are_counted_while_somebody_lists(work: Path) -> None:
             assert one.stat().st_nlink == 1
 
 
+def test_two_names_are_counted_after_the_kernel_has_forgotten_the_file(work: Path) -> None:
+    """A listing does not say how many names a file has: what was known before does."""
+    names = [work / name for name in ("one", "two", "three")]
+    names[0].touch()
+    for number, name in enumerate(names[1:], 2):
+        os.link(names[0], name)
+        for _ in range(3):
+            forget()
+            os.listdir(work)
+            assert [known.stat().st_nlink for known in names[:number]] == [number] * number
+    for name in names[1:]:
+        name.unlink()
+    forget()
+    os.listdir(work)
+    assert names[0].stat().st_nlink == 1
+
+
 def test_the_inode_number_of_a_file_is_always_the_same(work: Path) -> None:
     """A file system gives a number of a removed file to the next one, while the kernel may hold the old one still."""
     old, new = work / "old", work / "new"
