@@ -77,6 +77,11 @@ class FileStat:
         return bool(self.attributes & _DIRECTORY) and self.special is None
 
     @property
+    def is_plain_directory(self) -> bool:
+        """Whether it is a folder that leads nowhere else."""
+        return self.is_directory and not self.attributes & _REPARSE_POINT
+
+    @property
     def kind(self) -> int:
         """S_IFREG, S_IFDIR, S_IFLNK and so on."""
         if self.special is not None:

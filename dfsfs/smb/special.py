@@ -73,6 +73,13 @@ class SpecialFiles(PathChannel):
             return await self._look_at_reparse_point(path)
         return await self._look_into(path, self._asked(responses, f"stat of {path}"))
 
+    async def stat_itself(self, path: UncPath) -> FileStat:
+        """What has a name, without following it where that leads elsewhere. One round trip. Errors as in stat.
+
+        Samba before 4.22 can't be asked that: it follows links that are in its own file system.
+        """
+        return await self._look_at_reparse_point(path)
+
     async def look_at(self, path: UncPath, listed: FileStat) -> FileStat:
         """What a listed entry is that may be special. One round trip. Errors as in stat."""
         if listed.reparse_tag in SPECIAL_TAGS:

@@ -12,9 +12,9 @@ What follows is each request that changes something, in its order, and what the 
                                    RENAME A -> B, replacing         B is the new file; whoever finds K removes K/B
                                    RENAME K/B -> X, RMDIR K         X, to be removed
 
-X and K are names of leftovers.py. A server refuses to replace a file that is open, so our handles are closed for the
-one request that replaces it (`Files.parked`) and opened again under X. Where the request fails, X is removed and they
-are opened again under B.
+X and K are names of leftovers.py, as is what B is called in K. A server refuses to replace a file that is open, so our
+handles are closed for the one request that replaces it (`Files.parked`) and opened again under X. Where the request
+fails, X is removed and they are opened again under B.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, TypeVar
 from dfsfs.acting import caller
 from dfsfs.errors import DfsfsError, Disposition, PosixError
 from dfsfs.namespace.junction import Covered
+from dfsfs.vfs.leftovers import name_inside
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -189,7 +190,7 @@ class Hiding:
         try:
             await what.send()
             if victim.is_directory:
-                await self._remove_aside(folder, what)
+                await self._remove_aside(aside, folder, what)
         except DfsfsError:
             await self._put_back(parent, name, victim, aside, folder)
             raise
@@ -200,7 +201,7 @@ class Hiding:
         what.note()
         try:
             if not victim.is_directory:
-                await self._release_aside(parent, name, victim, folder)
+                await self._release_aside(parent, name, victim, aside, folder)
         finally:
             await self._end_aside(parent, aside, folder)
 
@@ -227,26 +228,27 @@ class Hiding:
         self._table.hold(folder)
         try:
             await self._files.hold_open(victim)
-            await self.move(parent, name, victim, folder, name)
+            await self.move(parent, name, victim, folder, name_inside(aside, name))
         except BaseException:
             await self._end_aside(parent, aside, folder)
             raise
         return aside, folder
 
-    async def _remove_aside(self, folder: Node, what: Replacement) -> None:
+    async def _remove_aside(self, aside: str, folder: Node, what: Replacement) -> None:
         """Removes a folder whose place another one has taken."""
+        inside = name_inside(aside, what.name)
         try:
-            await self._places.run_in(folder, what.name, removal(remove_directory))
+            await self._places.run_in(folder, inside, removal(remove_directory))
         except DfsfsError:
             await what.undo()
             raise
-        self._table.remove_name(folder, what.name)
+        self._table.remove_name(folder, inside)
 
-    async def _release_aside(self, parent: Node, name: str, victim: Node, folder: Node) -> None:
+    async def _release_aside(self, parent: Node, name: str, victim: Node, aside: str, folder: Node) -> None:
         """Makes a file that was replaced one that its last close removes. If that fails, it stays for a listing."""
         hidden = self._places.hidden.new_deleted()
         try:
-            await self.move(folder, name, victim, parent, hidden)
+            await self.move(folder, name_inside(aside, name), victim, parent, hidden)
         except DfsfsError as error:
             self._places.hidden.ended(hidden)
             log.info("%s was replaced, and stays aside until its folder is listed: %s", name, error)
@@ -258,7 +260,7 @@ class Hiding:
 
     async def _put_back(self, parent: Node, name: str, victim: Node, aside: str, folder: Node) -> None:
         try:
-            await self.move(folder, name, victim, parent, name)
+            await self.move(folder, name_inside(aside, name), victim, parent, name)
         except DfsfsError as error:
             log.warning("%s could not be put back after a failed rename, and will be later: %s", name, error)
         finally:

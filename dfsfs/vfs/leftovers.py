@@ -2,8 +2,8 @@
 
     .dfsfs_deleted_WHO_WHEN_CHANCE      a file that a program here has removed or replaced, and that another one, or it,
                                         still has open. Its last close removes it
-    .dfsfs_kept_WHO_WHEN_CHANCE_ID      a folder with one file or empty folder in it, under the name that this had: set
-                                        aside for the moment in which what has the file id ID takes its place
+    .dfsfs_kept_WHO_WHEN_CHANCE_ID      a folder with one file or empty folder in it, as .dfsfs_aside_DIGEST_NAME: set
+                                        aside for the moment in which what has the file id ID takes its place NAME
 
 A mount that ends, or loses its server, leaves them behind; the next listing of their folder by any mount puts that
 right. WHO is the computer and the process that made the name.
@@ -15,6 +15,10 @@ still reads it. Hence it is removed only if no handle is open on it, which the s
 one: the process that made it has ended, or has said that it is done with it, or that was on another computer and more
 than a day ago. What has the name `kept` may be the only copy: it is put back if its name is missing, and removed only
 if what has its name now is the very file that was to get it. Anything else is left alone and said once in the log.
+
+Whoever may write to a folder can lay such names in it, and lead them elsewhere: by a junction of Windows, or a symbolic
+link on the server, to a folder that only those who list this one may change. So DIGEST says in which folder something
+was set aside, as nobody's own files do, and nothing else is touched.
 
 Names of the release before (`.dfsfs_deleted_` and 16 digits) do not say whose they are. They are removed when nobody
 has them open and the server has seen no change of them for a day, their renaming included.
@@ -35,6 +39,7 @@ from typing import TYPE_CHECKING
 
 from dfsfs.errors import DfsfsError
 from dfsfs.namespace.junction import Covered
+from dfsfs.smb.fscc import NAME_UNITS_MAX
 from dfsfs.vfs.numbers import FILE_ID_MASK
 
 if TYPE_CHECKING:
@@ -42,6 +47,7 @@ if TYPE_CHECKING:
 
     from dfsfs.namespace.junction import Attempt
     from dfsfs.smb.fscc import DirEntry, FileStat
+    from dfsfs.unc import UncPath
     from dfsfs.vfs.nodes import Node
     from dfsfs.vfs.places import Places
 
@@ -53,11 +59,14 @@ MOMENT = 60
 """Seconds that an operation of another computer may take which has set something aside."""
 SET_ASIDE = 16
 """Things that are put right at once, of those that were set aside in one folder."""
+SAID = 100
+"""Names that the log says something about."""
 PAUSE = 30.0
 """Seconds until a hidden file is looked at again that was found to be open."""
 
 _DELETED = ".dfsfs_deleted_"
 _KEPT = ".dfsfs_kept_"
+_INSIDE = ".dfsfs_aside_"
 _MACHINE_ID = "/etc/machine-id"
 _NAME = re.compile(
     rf"(?P<kind>{re.escape(_DELETED)}|{re.escape(_KEPT)})"
@@ -156,8 +165,8 @@ class HiddenNames:
         self._open[name] = now
 
     def say_once(self, name: str, text: str) -> None:
-        """Puts into the log what is odd about a name, the first time."""
-        if name not in self._said:
+        """Puts into the log what is odd about a name, the first time. There may be many, so some are not named."""
+        if name not in self._said and len(self._said) < SAID:
             self._said.add(name)
             log.warning("%s %s", name, text)
 
@@ -172,6 +181,18 @@ def is_hidden_name(name: str) -> bool:
 def is_kept_name(name: str) -> bool:
     """Whether something is set aside in a folder of that name."""
     return name.startswith(_KEPT) and _NAME.fullmatch(name) is not None
+
+
+def name_inside(aside: str, name: str) -> str:
+    """What something is called while it is set aside in a folder of a kept name. It keeps its own name where that is
+    too long for more; then nobody puts it back by himself, if it comes to that.
+    """
+    inside = _prefix(aside) + name
+    return inside if len(inside.encode("utf-8", "surrogatepass")) <= NAME_UNITS_MAX else name
+
+
+def _prefix(aside: str) -> str:
+    return f"{_INSIDE}{hashlib.sha256(aside.encode()).hexdigest()[:8]}_"
 
 
 async def remove_leftover(places: Places, folder: Node, name: str) -> None:
@@ -217,16 +238,24 @@ async def _put_right(places: Places, folder: Node, name: str) -> None:
 
     async def operation(attempt: Attempt) -> list[str]:
         """The names that were put back."""
-        tree, back = attempt.tree, []
+        tree = attempt.tree
+        back: list[str] = []
+        if not (await tree.stat_itself(attempt.path)).is_plain_directory:
+            places.hidden.say_once(name, "is not what a mount leaves behind; it is left alone")
+            return back
         for entry in await _first_entries(attempt):
-            aside, place = attempt.path.join([entry.name]), attempt.path.parent.join([entry.name])
-            there = await _stat_or_none(attempt, entry)
+            own = entry.name.removeprefix(_prefix(name))
+            if not own or own == entry.name:
+                places.hidden.say_once(name, f"has {entry.name}, which is not known to belong there; it is left alone")
+                return back
+            aside, place = attempt.path.join([entry.name]), attempt.path.parent.join([own])
+            there = await _stat_or_none(attempt, place)
             if there is None:
                 await tree.rename(aside, place, replace=False)
-                back.append(entry.name)
+                back.append(own)
                 log.warning("%s had been set aside by a mount that has ended; it is put back", place)
             elif there.file_id & FILE_ID_MASK != _replacement_of(name):
-                places.hidden.say_once(name, f"has what was {entry.name} once; another file has that name now")
+                places.hidden.say_once(name, f"has what was {own} once; another file has that name now")
                 return back
             elif entry.stat.is_directory:
                 await tree.remove_directory(aside)
@@ -243,8 +272,8 @@ async def _put_right(places: Places, folder: Node, name: str) -> None:
     with places.changing_name(folder, *back):
         pass  # which names these are is known by now only
     for other in back:
-        if aside is not None and table.child(aside, other) is not None:
-            table.rename(aside, other, folder, other)
+        if aside is not None and table.child(aside, inside := _prefix(name) + other) is not None:
+            table.rename(aside, inside, folder, other)
 
 
 async def _first_entries(attempt: Attempt) -> list[DirEntry]:
@@ -256,10 +285,10 @@ async def _first_entries(attempt: Attempt) -> list[DirEntry]:
     return []
 
 
-async def _stat_or_none(attempt: Attempt, entry: DirEntry) -> FileStat | None:
+async def _stat_or_none(attempt: Attempt, place: UncPath) -> FileStat | None:
     """What has the name that something which is set aside had."""
     try:
-        return await attempt.tree.stat(attempt.path.parent.join([entry.name]))
+        return await attempt.tree.stat(place)
     except DfsfsError as error:
         if error.errno != errno.ENOENT:
             raise

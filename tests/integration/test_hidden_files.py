@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from dfsfs.vfs.leftovers import name_inside
 from tests.integration.mounts import mounted, scratch, wait_until
 from tests.lab.topology import ALICE
 
@@ -260,11 +261,40 @@ def test_what_was_set_aside_by_a_mount_that_has_died(work: Path, lab: Lab, *, re
         (disk / "file").unlink()
     aside = disk / foreign("kept", 100, f"_{number:x}")
     aside.mkdir()
-    leave(aside, "file")
+    leave(aside, name_inside(aside.name, "file"))
     shutil.chown(aside, ALICE.uid)
     assert os.listdir(work) in (["file"], []), "it may have been listed before it was put back"
     assert os.listdir(disk) == ["file"]
     assert (disk / "file").read_bytes() == (b"new" if replaced else b"left")
+
+
+@pytest.mark.every_samba
+def test_a_link_with_the_name_of_what_was_set_aside_leads_to_nobody_elses_files(lab: Lab, tmp_path: Path) -> None:
+    """Who may write to a folder lays a link in it, on the server, to another one that only whoever lists it may change.
+    The link's name says that what is in there is to be put back, or, with the id of a file of that name, to be removed.
+    """
+    with mounted(lab, tmp_path / "m") as mount, scratch(mount / "link-single") as work:
+        disk = on_disk(lab, work)
+        for replaced, beside in itertools.product((False, True), (False, True)):
+            number = 0x1234
+            folder = work / f"{replaced}-{beside}"
+            private = folder / "private" if beside else work / f"private-{replaced}-{beside}"
+            folder.mkdir()
+            private.mkdir()
+            (private.parent / "empty").mkdir(exist_ok=True)
+            (private / "thesis").write_bytes(b"ten years")
+            there = disk / folder.name
+            if replaced:
+                number = os.stat(leave(there, "thesis")).st_ino
+            link = there / foreign("kept", 100, f"_{number:x}")
+            link.symlink_to("private" if beside else f"../{private.name}")
+            link.with_name(foreign("kept", 100, f"_{number:x}")).symlink_to("empty" if beside else "../empty")
+            for _ in range(2):
+                os.listdir(folder)
+            assert (disk / private.relative_to(work) / "thesis").exists(), link.name
+            assert (disk / private.relative_to(work) / "../empty").exists(), link.name
+            for name in hidden(there):
+                (there / name).unlink()
 
 
 def test_what_was_set_aside_stays_if_another_file_has_its_name(work: Path, lab: Lab) -> None:
@@ -272,9 +302,9 @@ def test_what_was_set_aside_stays_if_another_file_has_its_name(work: Path, lab: 
     (work / "file").write_bytes(b"somebody else's")
     aside = disk / foreign("kept", 100, "_1234")
     aside.mkdir()
-    leave(aside, "file")
+    left = leave(aside, name_inside(aside.name, "file"))
     shutil.chown(aside, ALICE.uid)
     assert os.listdir(work) == ["file"]
-    assert (aside / "file").read_bytes() == b"left"
+    assert left.read_bytes() == b"left"
     assert (disk / "file").read_bytes() == b"somebody else's"
     shutil.rmtree(aside)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,7 +13,8 @@ from trio.testing import wait_all_tasks_blocked
 
 from dfsfs.errors import ConnectionLost, SmbError
 from dfsfs.ntstatus import NtStatus
-from dfsfs.vfs.leftovers import DAY, HiddenNames, Maker, is_hidden_name, is_kept_name, this_process
+from dfsfs.smb.fscc import FileAttributes
+from dfsfs.vfs.leftovers import DAY, HiddenNames, Maker, is_hidden_name, is_kept_name, name_inside, this_process
 from dfsfs.vfs.nodes import ROOT, Node
 from dfsfs.vfs.underway import PATIENCE, UnderWay
 from tests.unit.vfs.world import World, fails, refuse
@@ -162,7 +164,7 @@ async def test_a_folder_takes_the_place_of_an_empty_one(autojump_clock: object, 
     world.root.add_file("new/file")
 
     def meddle(verb: str, path: UncPath) -> None:
-        if inside and verb == "rmdir" and path.components[-1] == "old":
+        if inside and verb == "rmdir" and path.components[-1].endswith("_old"):
             world.root.add_file("/".join([*path.below_share, "late"]))
             world.root.before = lambda verb, path: None
 
@@ -195,6 +197,32 @@ async def test_a_removal_whose_answer_is_lost_has_removed_it(autojump_clock: obj
     await world.fs.rename(ROOT, b"new", ROOT, b"old", 0)
     assert (world.root.names(), world.root.names("old")) == (["link", "old"], ["file"])
     world.fs.check_invariants()
+
+
+@pytest.mark.parametrize(
+    ("inside", "attributes"),
+    [("", FileAttributes.REPARSE_POINT), ("thesis", FileAttributes.NORMAL), (".dfsfs_aside_01234567_x", 0)],
+    ids=["a junction to an empty folder", "what was not set aside", "what was set aside elsewhere"],
+)
+async def test_what_only_has_the_name_of_a_folder_of_what_was_set_aside_is_left_alone(
+    autojump_clock: object, caplog: pytest.LogCaptureFixture, inside: str, attributes: int
+) -> None:
+    world = World()
+    kept = f".dfsfs_kept_0badcafe-1-1_{int(time.time() - DAY):08x}_00000001_1"
+    world.root.add_folder(kept).attributes = attributes
+    if inside:
+        world.root.add_file(f"{kept}/{inside}")
+    for _ in range(2):
+        assert list(await world.listing()) == ["link"]
+    assert kept in world.root.names()
+    assert world.root.names(kept) == [inside] * bool(inside)
+    assert caplog.text.count("left alone") == 1
+
+
+def test_a_name_that_is_too_long_for_more_is_set_aside_as_it_is() -> None:
+    assert name_inside("K", "x" * 233).endswith("_" + "x" * 233)
+    assert name_inside("K", "x" * 234) == "x" * 234
+    assert name_inside("K", "\udc80" * 80) == "\udc80" * 80
 
 
 async def test_an_open_waits_while_its_file_is_barred_and_a_bar_for_those_before(autojump_clock: object) -> None:
