@@ -289,6 +289,9 @@ def test_a_link_with_the_name_of_what_was_set_aside_leads_to_nobody_elses_files(
             link = there / foreign("kept", 100, f"_{number:x}")
             link.symlink_to("private" if beside else f"../{private.name}")
             link.with_name(foreign("kept", 100, f"_{number:x}")).symlink_to("empty" if beside else "../empty")
+            for target in (private, private / "thesis"):
+                removed = link.with_name(foreign("deleted", 90_000))
+                removed.symlink_to(os.path.relpath(target, folder))
             for _ in range(2):
                 os.listdir(folder)
             assert (disk / private.relative_to(work) / "thesis").exists(), link.name
