@@ -20,7 +20,7 @@ from dfsfs.cli.command import Command, Parser
 from dfsfs.cli.messages import SUCCESS, SYSTEM_ERROR, MountError
 from dfsfs.cli.output import json_text, show, show_json
 from dfsfs.cli.versions import versions
-from dfsfs.config import without_secrets
+from dfsfs.config import masked
 from dfsfs.control.answers import CachedReferral, Domains, Status
 from dfsfs.control.client import AT_ONCE, Patience, ask_with
 from dfsfs.control.places import our_mounts
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 MESSAGES = 500
 """Lines of the journal."""
+_OCTAL = re.compile(r"\\([0-7]{3})")
 _FSTAB_TYPES = re.compile(r"\s(fuse\.)?dfsfs\s")
 
 
@@ -85,12 +86,14 @@ def collect() -> dict[str, Any]:
 
 
 def clean_fstab(line: str) -> str:
-    """A line of fstab without the passwords in its options."""
-    fields = re.split(r"(\s+)", line.strip())
-    if len(fields) > 6:
-        clean, found = without_secrets(fields[6])
-        fields[6] = ",".join([clean, *(f"{name}=***" for name in found)])
-    return "".join(fields)
+    """A line of fstab, also one that is commented out, without the passwords in it."""
+    return "".join(map(_clean_field, re.split(r"(\s+)", line.strip())))
+
+
+def _clean_field(field: str) -> str:
+    plain = _OCTAL.sub(lambda found: chr(int(found[1], 8)), field)  # fstab(5): as \040 for a space
+    clean = masked(plain)
+    return field if clean == plain else re.sub(r"\s", lambda found: f"\\{ord(found[0]):03o}", clean)
 
 
 _ASKED: tuple[tuple[str, Any], ...] = (

@@ -257,6 +257,21 @@ def without_secrets(text: str) -> tuple[str, dict[str, Secret]]:
     return ",".join(kept), found
 
 
+def masked(text: str) -> str:
+    """A text of `-o`, or any other, for people: `***` in the place of passwords. An unknown word after one is left out,
+    as it may be the rest of it.
+    """
+    items = _split(text)
+    if not any(item.name in SECRETS for item in items):
+        return text
+    shown = (
+        f"{item.name}=***" if item.name in SECRETS else text[item.start : item.end]
+        for item in items
+        if not item.after_secret or item.name in BY_NAME
+    )
+    return ",".join(shown)
+
+
 # -- credentials ------------------------------------------------------------------------------------------------------
 
 
