@@ -58,6 +58,9 @@ HELD = 100_000
 SLICE = 1024
 """Entries of an answer that are looked at and handed on at once: each of them may take a request of its own."""
 
+TIDYING = 3.0
+"""Seconds of a listing in which what others have left behind is put right. The next listing goes on."""
+
 
 class Listing:
     """The entries of one open directory."""
@@ -85,6 +88,8 @@ class Listing:
         self._next = 0
         self._length = math.inf
         self._begun = NEVER
+        self._tidied = 0.0
+        """Seconds that went into what others have left here."""
 
     async def begin(self) -> None:
         """In a mount of many users, whose modes say nothing of who may list a folder, reads the first entries now: who
@@ -168,7 +173,16 @@ class Listing:
             raise
         for entry in batch or ():
             if is_hidden_name(entry.name):
-                await remove_leftover(self._places, self.node, entry.name)
+                await self._tidy(entry.name)
+
+    async def _tidy(self, name: str) -> None:
+        """Deals with a hidden name, unless that has taken long enough: whoever may write here can make many, and have
+        the server wait for each.
+        """
+        begun = self._places.clock()
+        if self._tidied < TIDYING:
+            await remove_leftover(self._places, self.node, name)
+            self._tidied += self._places.clock() - begun
 
     async def _current(self, entry: DirEntry, origin: Origin) -> Node | None:
         """The node of an entry, with attributes that are true now; None if it is gone."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from dfsfs.errors import ConnectionLost
+from dfsfs.errors import ConnectionLost, SmbError
 from dfsfs.ntstatus import NtStatus
 from dfsfs.smb.fscc import DirEntry
 from dfsfs.vfs import directory
@@ -146,3 +146,24 @@ async def test_a_folder_whose_opening_was_given_up_is_closed(autojump_clock: obj
         await world.fs.opendir(ino)
     assert scope.cancelled_caught
     assert world.fs.open_folders == 0 and not world.fs._places.moving.directories
+
+
+async def test_what_others_have_left_does_not_hold_a_listing(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: object
+) -> None:
+    """Who has such files open and does not answer has the server wait 2 seconds for each."""
+
+    async def remove_unused(self: MemoryTree, path: UncPath) -> None:
+        await trio.sleep(2.0)
+        raise SmbError(NtStatus.SHARING_VIOLATION, f"unlink of {path}")
+
+    monkeypatch.setattr(MemoryTree, "remove_unused", remove_unused)
+    world = World()
+    world.root.add_folder("d")
+    for number in range(60):
+        world.root.add_file(f"d/.dfsfs_deleted_0badcafe-1-1_00000001_{number:08x}")
+    world.root.add_file("d/file")
+    for _ in range(3):
+        begun = trio.current_time()
+        assert list(await world.listing("d")) == ["file"]
+        assert trio.current_time() - begun < directory.TIDYING + 2.5
