@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import errno
 import math
+from collections import OrderedDict
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
+from weakref import WeakValueDictionary
 
 import trio
 
@@ -42,6 +44,9 @@ T = TypeVar("T")
 
 FAILOVER_TIMEOUT = 60.0
 """Seconds for everything that one operation waits for besides its first attempt."""
+
+KEPT_JUNCTIONS = 1000
+"""Junctions that stay when no node is at or below them any more, those that were used last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +109,8 @@ class Namespace:
             clock=clock,
             telemetry=self.telemetry,
         )
-        self._junctions: dict[UncPath, Junction] = {}
+        self._junctions: WeakValueDictionary[UncPath, Junction] = WeakValueDictionary()
+        self._kept: OrderedDict[UncPath, Junction] = OrderedDict()
 
     async def serve(self) -> None:
         """Keeps referrals, targets and domains up to date, until cancelled."""
@@ -164,16 +170,20 @@ class Namespace:
 
         A junction in another case is taken if there is none that is spelled so, and only one such; else it is None.
         """
-        found = path.nearest_of(self._junctions)
+        found = path.nearest_of(list(self._junctions))
         if len(found) != 1:
             return None
-        return Location(self._junctions[found[0]], path.components[len(found[0]) :])
+        return Location(self.junction(found[0]), path.components[len(found[0]) :])
 
     def junction(self, prefix: UncPath) -> Junction:
         """The junction of a namespace path that is known to be a DFS link: always the same object for one spelling."""
         junction = self._junctions.get(prefix)
         if junction is None:
             junction = self._junctions[prefix] = Junction(prefix, twins={} if self._of_users else None)
+        self._kept[prefix] = junction
+        self._kept.move_to_end(prefix)
+        if len(self._kept) > KEPT_JUNCTIONS:
+            self._kept.popitem(last=False)
         return junction
 
     def wait_for_servers(self) -> None:

@@ -8,7 +8,9 @@ notices the move.
 
 Invariants:
 - There is one Junction object for each spelling of a namespace path in a mount (see UncPath, `Namespace.junction`):
-  links `Case` and `case` may lead to different places. Where a server takes two spellings for one, there are two.
+  links `Case` and `case` may lead to different places. Where a server takes two spellings for one, there are two. It
+  stays while a node is at it or below it, and of the others the last KEPT_JUNCTIONS do (client.py): a name of twenty
+  letters has a million spellings.
 - `generation` grows by one whenever the target differs from the one before, and only then; it never falls. A new
   connection to the same target makes a new binding of the same generation.
 - `binding.generation` is the junction's. A binding whose tree has died stays until it is replaced.
@@ -66,7 +68,7 @@ class BindFailure:
     """The targets that were left out of that bind: it says nothing about them."""
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, weakref_slot=True)
 class Junction:
     """A DFS root or link in the mount (or a plain share, where there is no DFS). Compares and hashes by identity."""
 

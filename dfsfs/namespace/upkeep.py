@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import random
 from typing import TYPE_CHECKING, Protocol
+from weakref import WeakKeyDictionary
 
 import trio
 
@@ -84,7 +85,7 @@ class Upkeep:
         self._telemetry = telemetry
         self._hold = hold
         self._due: dict[Junction, None] = {}
-        self._away: dict[Junction, None] = {}
+        self._away: WeakKeyDictionary[Junction, None] = WeakKeyDictionary()
         self._wake = trio.Event()
         self.refreshes = 0
 

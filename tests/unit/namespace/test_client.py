@@ -21,7 +21,7 @@ from dfsfs.dfsc.actions import (
 from dfsfs.dfsc.cache import Caches
 from dfsfs.errors import ConnectError, ConnectionLost, DfsfsError, NamespaceLoop, PosixError, SmbError
 from dfsfs.namespace import referrals
-from dfsfs.namespace.client import Namespace
+from dfsfs.namespace.client import KEPT_JUNCTIONS, Namespace
 from dfsfs.namespace.junction import Attempt, Covered, Location
 from dfsfs.namespace.referrals import REFERRAL_SIZES, ReferralClient, ReferralSettings
 from dfsfs.ntstatus import NtStatus
@@ -498,3 +498,18 @@ async def test_statistics() -> None:
     assert numbers.failover.binds == 2
     world.fs1.kill()
     assert world.namespace.statistics().bound == 1
+
+
+@virtual
+async def test_junctions_that_nobody_is_at_do_not_pile_up() -> None:
+    """Whoever looks up a link in each of the ways in which it can be spelled makes a junction with each."""
+    world = World()
+    held = world.namespace.junction(unc("//ns1/dfs/first"))
+    away = world.namespace.junction(unc("//ns1/dfs/away"))
+    world.namespace._failover.upkeep._away[away] = None
+    del away
+    for number in range(3 * KEPT_JUNCTIONS):
+        world.namespace.junction(unc(f"//ns1/dfs/{number}"))
+        assert len(world.namespace.junctions()) <= KEPT_JUNCTIONS + 1
+    assert world.namespace.junction(unc("//ns1/dfs/first")) is held
+    assert not world.namespace._failover.upkeep._away
