@@ -10,6 +10,7 @@ import logging
 import os
 import socket
 from contextlib import suppress
+from time import perf_counter
 from typing import TYPE_CHECKING
 
 import h11
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
     from dfsfs.control.report import Mount
     from dfsfs.telemetry import Event
+    from dfsfs.unc import UncPath
 
 log = logging.getLogger("dfsfs.control")
 
@@ -43,6 +45,13 @@ REQUEST_TIME = 5.0
 CONNECTIONS = 16
 """Those that may be there at the same time; one more is closed at once."""
 MAX_HEADER = 16 * 1024
+PAUSE = 10
+"""Figures are good for so many times the time that it took to put them together: whoever asks all the time has the loop
+do little else otherwise, as it takes milliseconds.
+"""
+HOSTS = 200
+"""Servers that are counted by their names. Referrals name as many as they like, and what was counted once stays."""
+OTHERS = "others"
 
 
 class Metrics:
@@ -66,6 +75,8 @@ class Metrics:
         )
         self._skipped = Counter("dfsfs_targets_skipped", "Targets passed over.", ["host"], registry=registry)
         self._asked: dict[str, str] = {}
+        self._hosts: set[str] = set()
+        self._text, self._good_until = b"", 0.0
         registry.register(_Snapshot(mount))
         for event in mount.namespace.telemetry.recent:  # those of the time until the mount was ready
             self.note(event)
@@ -73,7 +84,11 @@ class Metrics:
 
     def text(self) -> bytes:
         """What Prometheus reads."""
-        return bytes(generate_latest(self._registry))
+        now = perf_counter()
+        if now >= self._good_until:
+            self._text = bytes(generate_latest(self._registry))
+            self._good_until = now + (1 + PAUSE) * (perf_counter() - now)
+        return self._text
 
     def note(self, event: Event) -> None:
         """Counts an event."""
@@ -96,15 +111,21 @@ class Metrics:
             case telemetry.CacheExpired():
                 self._cache.labels("expired").inc()
             case telemetry.FailedOver(old=old, new=new):
-                self._moves.labels("failover", *map(printable, (old.host, new.host))).inc()
+                self._moves.labels("failover", *map(self._host, (old, new))).inc()
             case telemetry.FailedBack(old=old, new=new):
-                self._moves.labels("failback", *map(printable, (old.host, new.host))).inc()
+                self._moves.labels("failback", *map(self._host, (old, new))).inc()
             case telemetry.Moved(old=old, new=new):
-                self._moves.labels("referral", *map(printable, (old.host, new.host))).inc()
+                self._moves.labels("referral", *map(self._host, (old, new))).inc()
             case telemetry.MovedOnRequest(old=old, new=new):
-                self._moves.labels("request", *map(printable, (old.host, new.host))).inc()
+                self._moves.labels("request", *map(self._host, (old, new))).inc()
             case telemetry.TargetSkipped(target=target):
-                self._skipped.labels(printable(target.host)).inc()
+                self._skipped.labels(self._host(target)).inc()
+
+    def _host(self, target: UncPath) -> str:
+        """What the server of a target is counted as."""
+        if len(self._hosts) < HOSTS:
+            self._hosts.add(target.host)
+        return printable(target.host) if target.host in self._hosts else OTHERS
 
 
 class _Snapshot(Collector):

@@ -2,30 +2,37 @@
 
 from __future__ import annotations
 
+import time
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from dfsfs.control.metrics import Metrics
+from dfsfs.control.metrics import HOSTS, Metrics
 from dfsfs.meters import Meters
 from dfsfs.telemetry import FailedOver, TargetSkipped, Telemetry
 from dfsfs.unc import UncPath
 from tests.fakes.evil import EVIL, SHOWN, spoils
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
-def test_a_name_that_can_not_be_written_ends_nothing() -> None:
-    telemetry = Telemetry()
-    mount: Any = SimpleNamespace(
+
+def mount_of(telemetry: Telemetry, junctions: Callable[[], tuple[Any, ...]] = lambda: ()) -> Any:
+    return SimpleNamespace(
         config=SimpleNamespace(unc=UncPath((EVIL, EVIL))),
         mountpoint=f"/mnt/{EVIL}",
         version="1",
         meters=Meters(),
         filesystem=SimpleNamespace(open_files=0, known_nodes=0),
         pool=SimpleNamespace(sessions=lambda: ()),
-        namespace=SimpleNamespace(telemetry=telemetry, junctions=lambda: (), caches=SimpleNamespace(referrals=())),
+        namespace=SimpleNamespace(telemetry=telemetry, junctions=junctions, caches=SimpleNamespace(referrals=())),
     )
-    metrics = Metrics(mount)
+
+
+def test_a_name_that_can_not_be_written_ends_nothing() -> None:
+    telemetry = Telemetry()
+    metrics = Metrics(mount_of(telemetry))
     evil = UncPath((EVIL, EVIL))
     telemetry.publish(FailedOver(evil, evil, evil, EVIL))
     telemetry.publish(TargetSkipped(evil, evil, EVIL))
@@ -34,3 +41,33 @@ def test_a_name_that_can_not_be_written_ends_nothing() -> None:
     families = {family.name: family for family in text_string_to_metric_families(text)}
     assert families["dfsfs_mount_info"].samples[0].labels["path"] == f"/mnt/{SHOWN}"
     assert families["dfsfs_moves"].samples[0].labels["to_host"] == SHOWN
+
+
+def test_referrals_can_not_make_it_count_more_and_more_servers() -> None:
+    telemetry = Telemetry()
+    metrics = Metrics(mount_of(telemetry))
+    link = UncPath(("ns1", "dfs", "link"))
+    for number in range(3 * HOSTS):
+        telemetry.publish(TargetSkipped(link, UncPath((f"fs{number}", "data")), "down"))
+        telemetry.publish(TargetSkipped(link, UncPath(("fs0", "data")), "down"))
+    families = {family.name: family for family in text_string_to_metric_families(metrics.text().decode())}
+    samples = [sample for sample in families["dfsfs_targets_skipped"].samples if sample.name.endswith("_total")]
+    assert len(samples) == HOSTS + 1
+    assert sum(sample.value for sample in samples) == 6 * HOSTS
+    assert next(sample.value for sample in samples if sample.labels["host"] == "fs0") == 3 * HOSTS + 1
+
+
+def test_who_asks_all_the_time_has_the_figures_put_together_now_and_then() -> None:
+    made: list[float] = []
+
+    def junctions() -> tuple[Any, ...]:
+        made.append(time.perf_counter())
+        return ()
+
+    metrics = Metrics(mount_of(Telemetry(), junctions))
+    end = time.perf_counter() + 0.2
+    asked = 0
+    while time.perf_counter() < end:
+        assert b"dfsfs_open_files" in metrics.text()
+        asked += 1
+    assert 1 < len(made) < asked / 5
