@@ -8,6 +8,7 @@ Concurrency: nothing here waits, but for `_until_unchanging`.
 
 from __future__ import annotations
 
+import errno
 import math
 import stat as posix
 from contextlib import contextmanager
@@ -17,7 +18,8 @@ from typing import TYPE_CHECKING
 import trio
 
 from dfsfs.acting import caller
-from dfsfs.vfs.nodes import NEVER, Node, NodeTable
+from dfsfs.errors import PosixError
+from dfsfs.vfs.nodes import NEVER, ROOT, Node, NodeTable
 from dfsfs.vfs.proofs import Proofs
 from dfsfs.vfs.views import FolderView, Views
 
@@ -163,8 +165,15 @@ class Knowledge:
             node.covered_data = None
 
     def attributes(self, node: Node) -> Attributes:
-        """What is known of the node, however old."""
+        """What is known of the node, however old.
+
+        Raises:
+            PosixError: EIO, the mount's root is no folder. Not even for a moment: the kernel never again believes in an
+                inode whose type has changed, and has no other root.
+        """
         stat, own = node.stat, node.own
+        if node.ino == ROOT and stat is not None and not stat.is_directory:
+            raise PosixError(errno.EIO, "the server says that the mount's root is no folder")
         if stat is not None and node.is_link and self.proofs.needed and not self.is_bound(node):
             stat = stat if stat.is_dfs_link else None  # what others have seen who have entered it
         if stat is None or stat.is_dfs_link:

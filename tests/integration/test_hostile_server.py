@@ -116,6 +116,17 @@ def test_it_is_a_server_like_any_other(mount: Path) -> None:
     assert (mount / "good" / "new").read_bytes() == b"x" * 3 * MIB
 
 
+def test_a_root_that_is_called_a_file_for_a_moment_is_a_folder_again(
+    lies: Lies, listener: Listener, mount: Path
+) -> None:
+    """The kernel never again believes in an inode whose type has changed, and of the root there is only one."""
+    lies.all_of = listener.server.volume.add_file("what the root is", b"content")
+    refused(errno.EIO, lambda: os.stat(mount))
+    lies.all_of = None
+    assert "good" in os.listdir(mount)
+    assert (mount / "good" / "file").read_bytes() == b"content"
+
+
 ENDINGS = {"same": hostile.same, "drip": hostile.drip, "nothing": hostile.nothing, "dots": hostile.dots}
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from tests.fakes.server.messages import Part
     from tests.fakes.server.requests import Session
+    from tests.fakes.server.volume import Inode
 
 _ENTRY = struct.Struct("<IIQQQQQQIIIBB24sHQ")
 CROWD_STEP = 144
@@ -55,12 +56,17 @@ class Lies:
     """Whether the session is said to have expired, asked for each CREATE."""
     snapshots: int | None = None
     """By how many bytes more than there is room for the list of snapshots is said to be."""
+    all_of: Inode | None = None
+    """Whatever is asked for has the attributes of this one."""
     asked: dict[str, int] = field(default_factory=dict)
     """How many answers were given for each folder."""
 
     def __call__(self, session: Session, part: Part) -> Answer | None:
         if part.command is Command.QUERY_DIRECTORY:
             return self._listing(session, part)
+        if part.command is Command.QUERY_INFO and self.all_of is not None:
+            about = messages.all_information(self.all_of, 1, "", pending=False)
+            return Answer(NtStatus.SUCCESS, messages.output_body(about))
         if part.command is Command.CREATE and self.expires():
             return Answer(NtStatus.NETWORK_SESSION_EXPIRED, messages.ERROR_BODY)
         if part.command is Command.IOCTL and self.snapshots is not None:
