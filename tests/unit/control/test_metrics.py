@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+import trio
 from prometheus_client.parser import text_string_to_metric_families
 
-from dfsfs.control.metrics import HOSTS, Metrics
+from dfsfs.control.metrics import HOSTS, Metrics, _attend
 from dfsfs.meters import Meters
 from dfsfs.telemetry import FailedOver, TargetSkipped, Telemetry
 from dfsfs.unc import UncPath
@@ -16,6 +18,8 @@ from tests.fakes.evil import EVIL, SHOWN, spoils
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    import pytest
 
 
 def mount_of(telemetry: Telemetry, junctions: Callable[[], tuple[Any, ...]] = lambda: ()) -> Any:
@@ -71,3 +75,45 @@ def test_who_asks_all_the_time_has_the_figures_put_together_now_and_then() -> No
         assert b"dfsfs_open_files" in metrics.text()
         asked += 1
     assert 1 < len(made) < asked / 5
+
+
+class Answering:
+    """The other end of a connection at which figures are answered for."""
+
+    def __init__(self, request: bytes, metrics: Any) -> None:
+        self.request = request
+        self.metrics = metrics
+        self.got = b""
+
+    async def run(self) -> None:
+        ours, theirs = (trio.socket.from_stdlib_socket(each) for each in self._pair())
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_attend, theirs, self.metrics)
+            async with trio.SocketStream(ours) as stream:
+                await stream.send_all(self.request)
+                async for data in stream:
+                    self.got += data
+
+    @staticmethod
+    def _pair() -> tuple[socket.socket, socket.socket]:
+        pair = socket.socketpair()
+        for each in pair:
+            each.setblocking(False)
+        return pair
+
+
+async def test_who_asks_for_the_head_gets_that_alone() -> None:
+    answering = Answering(b"HEAD /metrics HTTP/1.1\r\nHost: x\r\n\r\n", SimpleNamespace(text=lambda: b"figure 1\n"))
+    await answering.run()
+    assert answering.got.startswith(b"HTTP/1.1 200 ") and b"Content-Length: 9\r\n" in answering.got
+    assert answering.got.endswith(b"\r\n\r\n")
+
+
+async def test_a_mistake_of_ours_costs_who_asks_and_not_the_mount(caplog: pytest.LogCaptureFixture) -> None:
+    def text() -> bytes:
+        raise RuntimeError("a mistake")
+
+    answering = Answering(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n", SimpleNamespace(text=text))
+    await answering.run()
+    assert answering.got == b""
+    assert "a mistake" in caplog.text
