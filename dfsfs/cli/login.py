@@ -83,9 +83,11 @@ def _logout(arguments: argparse.Namespace, _: Sequence[str]) -> int:
 
 
 def _end_sessions() -> None:
-    """Has all mounts end the sessions of this user that were made with what is gone now."""
+    """Has all mounts for many users end the sessions of this user that were made with what is gone now. Such mounts are
+    root's.
+    """
     try:
-        found = {entry.mountpoint for entry in our_mounts()}
+        found = {entry.mountpoint for entry in our_mounts() if entry.owner == 0}
     except OSError as error:
         warn(f"/proc/self/mountinfo can't be read: {error.strerror}; {LATER}")
         return

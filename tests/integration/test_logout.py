@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.integration.mounts import daemons, mounted, wait_until
+from tests.integration.people import STRANGER
 from tests.lab.topology import ALICE, GROUP
 
 if TYPE_CHECKING:
@@ -36,6 +37,41 @@ for uid in range(first, last):
     except PermissionError:
         pass
     os.seteuid(0)
+"""
+
+DEAF = r"""
+import ctypes, os, struct, subprocess, sys, threading
+
+# A mount that takes requests and answers none but FUSE_INIT.
+owner, uid, mountpoint, *words = sys.argv[1:]
+libc = ctypes.CDLL(None, use_errno=True)
+device = os.open("/dev/fuse", os.O_RDWR)
+options = f"fd={device},rootmode=40000,user_id={owner},group_id={owner},allow_other".encode()
+assert libc.mount(b"deaf", mountpoint.encode(), b"fuse.dfsfs", 6, options) == 0, os.strerror(ctypes.get_errno())
+unique = struct.unpack_from("<IIQ", os.read(device, 1 << 20))[2]
+answer = struct.pack("<IIIIHHII32x", 7, 31, 131072, 0, 12, 9, 131072, 1)
+os.write(device, struct.pack("<IiQ", 16 + len(answer), 0, unique) + answer)
+taken = []
+
+def take():
+    try:
+        while True:
+            taken.append(os.read(device, 1 << 20))
+    except OSError:
+        pass
+
+threading.Thread(target=take, daemon=True).start()
+asking = subprocess.Popen(words, user=int(uid), group=int(uid), extra_groups=())
+try:
+    code = asking.wait(40)
+except subprocess.TimeoutExpired:
+    code = 99
+libc.umount2(mountpoint.encode(), 2)
+os.close(device)  # now everything that waits for it gets an error
+asking.kill()
+asking.wait(30)
+print("asked" if taken else "not asked")
+sys.exit(code)
 """
 
 
@@ -119,3 +155,19 @@ def test_logging_out_ends_sessions_at_once(lab: Lab, place: Path, options: str) 
         _, errors = holder.communicate("\n", timeout=30)
         assert holder.returncode != 0 and errors
         assert (mount / "link-multi" / "hello.txt").read_bytes(), "others go on"
+
+
+@pytest.mark.parametrize(("owner", "asked"), [(0, True), (STRANGER.uid, False)], ids=["root's", "somebody's"])
+def test_a_mount_that_never_answers_does_not_hold_who_logs_out(
+    tmp_path: Path, place: Path, owner: int, *, asked: bool
+) -> None:
+    """Any user may have a mount, and may say that it is one of ours."""
+    script = tmp_path / "deaf.py"
+    script.write_text(DEAF)
+    place.mkdir()
+    stored = run_as(ALICE, DFSFS, "login", "//deaf.test", "-u", ALICE.name, PASSWD=ALICE.password)
+    assert stored.returncode == 0, stored.stderr
+    words = [sys.executable, str(script), str(owner), str(ALICE.uid), str(place), DFSFS, "logout", "//deaf.test"]
+    done = subprocess.run(["unshare", "-m", *words], capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stdout) == (0, "asked\n" if asked else "not asked\n"), done.stderr
+    assert ("does not answer" in done.stderr) is asked
