@@ -7,7 +7,8 @@ call, can be looked at. That is done only for names that differ from what is the
 
 A caller's memory belongs to the caller, who may have put a page of a file on this very mount there: to read it is to
 wait for the loop. So a thread looks (dfsfs/threads.py), and no longer than LOOK seconds. Most callers are not in
-rename(2), which the number of their system call says, and of these no memory is read.
+rename(2), which the number of their system call says, and of these no memory is read. A user namespace gives one person
+numbers by the thousand, so all that are in one count as a single user.
 
 If the caller can't be looked at (another PID namespace, io_uring, an architecture that is not listed, a mount that is
 not root's on a system where Yama forbids it, all threads of that user stuck in earlier looks), the rename does what it
@@ -28,12 +29,15 @@ from pathlib import Path
 import trio
 
 from dfsfs.errors import PosixError
+from dfsfs.smb.callers import has_our_users
 from dfsfs.threads import Threads
 
 LOOK = 0.1
 """Seconds that a look at a caller may take. It takes 0.0001."""
 EACH, TOTAL = 2, 16
 """Threads that look: for one user, and for all."""
+FOREIGN = -1
+"""Stands for the users of all other user namespaces."""
 _RENAMES: dict[str, dict[int, tuple[int, int]]] = {
     # Number of the system call -> which of its arguments are the old and the new path: rename, renameat, renameat2.
     "x86_64": {82: (0, 1), 264: (1, 3), 316: (1, 3)},
@@ -50,6 +54,8 @@ class Callers:
 
     def __init__(self) -> None:
         self._threads = Threads(EACH, TOTAL)
+        self._counting = Threads(EACH, TOTAL)
+        """Others, as what is done in them does not get stuck."""
 
     async def renames_to(self, uid: int, thread: int, old: bytes, new: bytes) -> bool:
         """Whether a thread is in rename(2), or a relative of it, of the name `old` to the name `new`.
@@ -61,11 +67,20 @@ class Callers:
             return False  # it can't be seen from here
         look = _Look(thread)
         try:
-            return await self._threads.run(uid, partial(look.see, old, new), LOOK)
+            counted = await self._counting.run(uid, partial(counted_as, uid, thread), LOOK)
+            return await self._threads.run(counted, partial(look.see, old, new), LOOK)
         except trio.TooSlowError:
             if not look.in_rename:
                 return False
         raise PosixError(errno.EBUSY, f"the names that thread {thread} renames can't be read")
+
+
+def counted_as(uid: int, thread: int) -> int:
+    """Whose threads are taken for a look at a thread."""
+    try:
+        return uid if has_our_users(thread) else FOREIGN
+    except OSError:
+        return FOREIGN  # it has ended, or can't be looked at
 
 
 @dataclass(slots=True, eq=False)

@@ -89,6 +89,11 @@ def usable_cache(name: str, uid: int) -> str:
     raise SmbError(NtStatus.LOGON_FAILURE, f"using the ticket cache that KRB5CCNAME names ({name!r}) for user {uid}")
 
 
+def has_our_users(pid: int) -> bool:
+    """Whether a process, or thread, is in the user namespace of dfsfs. Raises OSError."""
+    return _shares(pid, "ns/user")
+
+
 def _shares(pid: int, what: str) -> bool:
     """Whether a process has the same namespace, or root, as this one."""
     theirs, ours = (os.stat(f"/proc/{process}/{what}") for process in (pid, "self"))

@@ -32,6 +32,8 @@ TOUCHING: dict[str, frozenset[str]] = {
             "dfsfs.vfs.leftovers.start_of",
         }
     ),
+    "has_our_users": frozenset({"dfsfs.fuse.caller.counted_as"}),
+    "counted_as": frozenset(),
     "process_vm_readv": frozenset({"dfsfs.fuse.caller._string_at"}),
     "_string_at": frozenset({"dfsfs.fuse.caller._Look.see"}),
     "see": frozenset(),

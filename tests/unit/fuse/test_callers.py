@@ -6,11 +6,14 @@ import contextlib
 import os
 import subprocess
 import sys
+import threading
 import time
 from typing import TYPE_CHECKING
 
 import pytest
 
+from dfsfs.errors import PosixError
+from dfsfs.fuse import caller
 from dfsfs.fuse.caller import EACH
 from tests.unit.fuse.test_mount import PATIENCE, PROJECT, Mount
 
@@ -129,3 +132,37 @@ def test_threads_that_are_stuck_are_few_and_keep_nothing_from_ending(mount: Abor
         assert os.listdir(mount.path / "plain") == ["HIS"]
         mount.unmount()
         assert mount.ended() == "left open: [] 0 0\n"
+
+
+@pytest.fixture
+def foreigner() -> Iterator[int]:
+    """A process in a user namespace of its own."""
+    words = ["unshare", "--user", "sh", "-c", "echo ready && read end"]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as program:
+        assert program.stdout is not None and program.stdout.readline() == "ready\n"
+        yield program.pid
+        program.communicate("\n", timeout=PATIENCE)
+
+
+async def test_one_person_with_many_numbers_takes_no_more_threads_than_another(
+    monkeypatch: pytest.MonkeyPatch, foreigner: int
+) -> None:
+    """Who makes a user namespace has the numbers of /etc/subuid in it, 65,536 of them."""
+    release = threading.Event()
+    ours = os.getpid()
+
+    def see(look: caller._Look, old: bytes, new: bytes) -> bool:
+        look.in_rename = True
+        if look.thread != ours:
+            release.wait(PATIENCE)
+        return True
+
+    monkeypatch.setattr(caller._Look, "see", see)
+    looked = caller.Callers()
+    try:
+        for number in range(caller.TOTAL):
+            with contextlib.suppress(PosixError):
+                assert not await looked.renames_to(100_000 + number, foreigner, b"a", b"A")
+        assert await looked.renames_to(1000, ours, b"a", b"A")
+    finally:
+        release.set()
