@@ -11,6 +11,7 @@ import trio.testing
 from pyfuse3 import FUSEError
 
 from dfsfs.errors import PosixError, SmbError
+from dfsfs.fuse import boundary
 from dfsfs.fuse.boundary import guarded, quiet
 from dfsfs.meters import Meters
 from dfsfs.ntstatus import NtStatus
@@ -105,3 +106,14 @@ async def test_what_is_no_exception_passes(caplog: pytest.LogCaptureFixture) -> 
     with caplog.at_level(logging.ERROR), pytest.raises(KeyboardInterrupt):
         await Handlers().rename(KeyboardInterrupt())
     assert not caplog.records
+
+
+async def test_a_server_can_not_fill_the_log_with_statuses_that_nobody_knows(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(boundary, "_unknown", set())
+    for number in range(3 * boundary.UNKNOWN_MAX):
+        for _ in range(2):
+            with pytest.raises(FUSEError):
+                await Handlers().rename(SmbError(0xC7770000 + number, "x"))
+    assert caplog.text.count("does not know") == boundary.UNKNOWN_MAX
