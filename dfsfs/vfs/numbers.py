@@ -31,6 +31,9 @@ FIRST_NUMBER = 2
 EXCEPTIONS = 65536
 """Files whose number is not the one that their id calls for, and is remembered all the same."""
 
+SEEDS = 1000
+"""Beginnings of hashes that are kept: there is one for each spelling of a link."""
+
 
 class Numbers:
     """See the module's text. `is_taken` says whether a number belongs to somebody now."""
@@ -63,6 +66,8 @@ class Numbers:
     def _canonical(self, root: UncPath, share: UncPath, file_id: int) -> int:
         seed = self._seeds.get((root, share))
         if seed is None:
+            if len(self._seeds) >= SEEDS:
+                self._seeds.clear()
             seed = self._seeds[root, share] = _seed((*root.key, "", *share.key))
         return _hashed(seed, file_id & FILE_ID_MASK)
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dfsfs.unc import UncPath
-from dfsfs.vfs.numbers import FIRST_NUMBER, NUMBER_MASK, Numbers
+from dfsfs.vfs.numbers import FIRST_NUMBER, NUMBER_MASK, SEEDS, Numbers
 
 ROOT, LINK, SHARE = (UncPath.parse(text) for text in ("//dfs/ns", "//dfs/ns/link", "//fs/share"))
 
@@ -44,3 +44,13 @@ def test_what_has_only_a_name_has_a_number_of_its_own() -> None:
     assert first == numbers.of_name(1, "name") != numbers.of_name(1, "Name")
     taken.add(first)
     assert numbers.of_name(1, "name") != first
+
+
+def test_what_is_kept_for_each_spelling_of_a_link_is_bounded() -> None:
+    numbers = Numbers(lambda number: False)
+    share = UncPath(("fs1", "data"))
+    roots = [UncPath(("ns1", "dfs", f"link{number}")) for number in range(3 * SEEDS)]
+    found = [numbers.of_file(root, share, 7) for root in roots]
+    assert len(numbers._seeds) <= SEEDS
+    assert found == [numbers.of_file(root, share, 7) for root in roots]
+    assert len(set(found)) == len(found)
