@@ -30,11 +30,14 @@ import trio
 
 from dfsfs.control.places import device_of
 from dfsfs.errors import PosixError
+from dfsfs.fuse.place import detach, find, root_of
 from dfsfs.fuse.stacks import describe_stacks
 from dfsfs.fuse.symfollow import follow_no_symlinks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
+
+    from dfsfs.control.places import MountEntry
 
 log = logging.getLogger("dfsfs.fuse")
 
@@ -98,10 +101,10 @@ async def serve(
         pyfuse3.init(operations, mountpoint, set(options))
     except (RuntimeError, OSError, UnicodeError) as error:
         raise PosixError(getattr(error, "errno", None) or 5, f"FUSE can't mount on {mountpoint}: {error}") from error
-    mount = _Mount(mountpoint)
+    mount = _Mount(mountpoint, find(mountpoint))
     try:
         if not follow_symlinks:
-            follow_no_symlinks(mountpoint)  # before the first answer, see there
+            mount.follow_no_symlinks()  # before the first answer, see symfollow.py
         async with trio.open_nursery() as nursery:
             await nursery.start(_obey_signals, mount)
             nursery.start_soon(_announce, mountpoint, read_ahead_kb, on_ready)
@@ -110,7 +113,8 @@ async def serve(
             mount.ended.set()
             nursery.cancel_scope.cancel()
     finally:
-        pyfuse3.close(unmount=not mount.detached)
+        # By its path, so only if that still leads there.
+        pyfuse3.close(unmount=not mount.detached and find(mountpoint) == mount.entry)
 
 
 async def _announce(mountpoint: str, read_ahead_kb: int, on_ready: Callable[[], None]) -> None:
@@ -154,6 +158,7 @@ class _Mount:
     """A mount on its way to the end."""
 
     mountpoint: str
+    entry: MountEntry | None
     loop: trio.CancelScope = field(default_factory=trio.CancelScope)
     ended: trio.Event = field(default_factory=trio.Event)
     """Set when the main loop has ended."""
@@ -177,14 +182,26 @@ class _Mount:
             await self.ended.wait()
         return self.ended.is_set()
 
+    def follow_no_symlinks(self) -> None:
+        """Raises: PosixError: the mount is not where it was put, or see symfollow.py."""
+        try:
+            if self.entry is None:
+                raise LookupError
+            with root_of(self.entry) as root:
+                follow_no_symlinks(root)
+        except (LookupError, OSError):
+            raise PosixError(errno.EIO, f"option 'nosymfollow': the mount is not on {self.mountpoint}") from None
+
     async def _detach(self) -> None:
-        as_root = os.geteuid() == 0
-        command = ["umount", "-i", "-l"] if as_root else ["fusermount3", "-u", "-z"]
         with trio.move_on_after(GRACE):
+            if os.geteuid() == 0:
+                if self.entry is not None:
+                    self.detached = await trio.to_thread.run_sync(detach, self.entry, abandon_on_cancel=True)
+                return
             try:
-                words = [*command, self.mountpoint]
+                words = ["fusermount3", "-u", "-z", self.mountpoint]
                 result = await trio.run_process(words, check=False, capture_stdout=True, capture_stderr=True)
             except OSError as error:
-                log.debug("%s: %s", command[0], error)
+                log.debug("fusermount3: %s", error)
             else:
                 self.detached = result.returncode == 0

@@ -15,7 +15,7 @@ from dfsfs.errors import PosixError
 
 _MOUNT_SETATTR = 442
 """The number of the system call, the same on all architectures (asm-generic/unistd.h)."""
-_AT_FDCWD = -100
+_AT_EMPTY_PATH = 0x1000
 _ATTR_NOSYMFOLLOW = 0x00200000
 
 
@@ -30,8 +30,8 @@ class _MountAttr(ctypes.Structure):
     )
 
 
-def follow_no_symlinks(mountpoint: str) -> None:
-    """Sets the flag on what is mounted there. No file system is asked anything.
+def follow_no_symlinks(root: int) -> None:
+    """Sets the flag on a mount. `root`: a descriptor of its root (O_PATH). No file system is asked anything.
 
     Raises:
         PosixError: the kernel is too old (ENOSYS, EINVAL), or this takes root (EPERM).
@@ -40,9 +40,9 @@ def follow_no_symlinks(mountpoint: str) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     done = libc.syscall(
         ctypes.c_long(_MOUNT_SETATTR),
-        ctypes.c_int(_AT_FDCWD),
-        ctypes.c_char_p(os.fsencode(mountpoint)),
-        ctypes.c_uint(0),
+        ctypes.c_int(root),
+        ctypes.c_char_p(b""),
+        ctypes.c_uint(_AT_EMPTY_PATH),
         ctypes.byref(wanted),
         ctypes.c_size_t(ctypes.sizeof(wanted)),
     )

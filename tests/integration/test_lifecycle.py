@@ -13,6 +13,7 @@ import pytest
 
 from tests.integration.mounts import (
     COMMAND,
+    PATIENCE,
     clean_up,
     daemons,
     is_mounted,
@@ -205,3 +206,29 @@ def test_a_server_that_is_named_by_its_ipv6_address(lab: Lab, tmp_path: Path) ->
     for host, options in ((f"[{mapped}]", ""), ("[2001:db8::1]", f"ip=[{mapped}]"), (mapped, "")):
         with mounted(lab, tmp_path / "dfs", options, f"//{host}/data") as mount:
             assert (mount / "hello.txt").exists()
+
+
+@pytest.mark.parametrize("options", ["", "nosymfollow"])
+def test_only_the_mount_itself_is_taken_down_wherever_its_path_leads(lab: Lab, tmp_path: Path, options: str) -> None:
+    """Somebody who may rename a folder above the mount point lays a link to another mount in its place."""
+    folder, other = tmp_path / "folder", tmp_path / "other"
+    for place in (folder, other):
+        (place / "mnt").mkdir(parents=True)
+    mountpoint = folder / "mnt"
+    user, password = lab.credentials
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(other / "mnt")], check=True, timeout=PATIENCE)
+    try:
+        words = ",".join(filter(None, (f"username={user}", options)))
+        mounting = mount_command(lab.root_unc, mountpoint, words, password)
+        assert mounting.returncode == 0, mounting.stderr
+        (pid,) = daemons(mountpoint)
+        folder.rename(tmp_path / "elsewhere")
+        folder.symlink_to(other)
+        os.kill(pid, signal.SIGTERM)
+        wait_until(lambda: not daemons(mountpoint), "the daemon ends")
+        assert is_mounted(other / "mnt")
+        assert not is_mounted(tmp_path / "elsewhere" / "mnt")
+    finally:
+        clean_up(mountpoint)
+        clean_up(tmp_path / "elsewhere" / "mnt")
+        subprocess.run(["umount", str(other / "mnt")], check=False, timeout=PATIENCE)
