@@ -101,10 +101,11 @@ async def serve(
         pyfuse3.init(operations, mountpoint, set(options))
     except (RuntimeError, OSError, UnicodeError) as error:
         raise PosixError(getattr(error, "errno", None) or 5, f"FUSE can't mount on {mountpoint}: {error}") from error
-    mount = _Mount(mountpoint, find(mountpoint))
+    mount = _Mount(mountpoint)
     try:
+        mount.entry = await trio.to_thread.run_sync(find, mountpoint)
         if not follow_symlinks:
-            mount.follow_no_symlinks()  # before the first answer, see symfollow.py
+            await trio.to_thread.run_sync(mount.follow_no_symlinks)  # before the first answer, see symfollow.py
         async with trio.open_nursery() as nursery:
             await nursery.start(_obey_signals, mount)
             nursery.start_soon(_announce, mountpoint, read_ahead_kb, on_ready)
@@ -114,7 +115,9 @@ async def serve(
             nursery.cancel_scope.cancel()
     finally:
         # By its path, so only if that still leads there.
-        pyfuse3.close(unmount=not mount.detached and find(mountpoint) == mount.entry)
+        with trio.CancelScope(shield=True):
+            in_place = await trio.to_thread.run_sync(mount.is_in_place)
+        pyfuse3.close(unmount=not mount.detached and in_place)
 
 
 async def _announce(mountpoint: str, read_ahead_kb: int, on_ready: Callable[[], None]) -> None:
@@ -158,7 +161,8 @@ class _Mount:
     """A mount on its way to the end."""
 
     mountpoint: str
-    entry: MountEntry | None
+    entry: MountEntry | None = None
+    """As the kernel lists it."""
     loop: trio.CancelScope = field(default_factory=trio.CancelScope)
     ended: trio.Event = field(default_factory=trio.Event)
     """Set when the main loop has ended."""
@@ -181,6 +185,13 @@ class _Mount:
         with trio.move_on_after(GRACE):
             await self.ended.wait()
         return self.ended.is_set()
+
+    def is_in_place(self) -> bool:
+        """Whether the mount is on its mount point, as far as is known."""
+        try:
+            return self.entry is not None and find(self.mountpoint) == self.entry
+        except OSError:
+            return False
 
     def follow_no_symlinks(self) -> None:
         """Raises: PosixError: the mount is not where it was put, or see symfollow.py."""
