@@ -7,7 +7,6 @@ names begin with `dfsfs_`; docs/metrics.md lists them.
 from __future__ import annotations
 
 import logging
-import os
 import socket
 from contextlib import suppress
 from time import perf_counter
@@ -22,7 +21,7 @@ from prometheus_client.registry import Collector
 from dfsfs import telemetry
 from dfsfs.control.listening import next_connection, takes_of_reserve
 from dfsfs.control.report import link_rows
-from dfsfs.control.server import listen_at
+from dfsfs.control.socketfile import listen_at, remove_dead
 from dfsfs.printable import printable
 
 if TYPE_CHECKING:
@@ -202,7 +201,7 @@ def listen(address: str) -> socket.socket:
     """A listening socket at `HOST:PORT`, `[HOST]:PORT`, `:PORT` for this machine alone, or the path of a Unix socket.
 
     Raises:
-        OSError: it can't be had.
+        OSError: it can't be had; EADDRINUSE if somebody has it.
     """
     if address.startswith("/"):
         return listen_at(address, 0o117, CONNECTIONS)
@@ -227,9 +226,8 @@ async def serve(listener: socket.socket, metrics: Metrics) -> None:
                     connection.close()
     finally:
         accepting.close()
-        if path is not None:
-            with suppress(OSError):
-                os.unlink(path)
+        if path:
+            remove_dead(path)
 
 
 async def _attend(connection: trio.socket.SocketType, metrics: Metrics) -> None:

@@ -10,7 +10,6 @@ What is left of a mount that was killed is a socket at which nobody listens. The
 from __future__ import annotations
 
 import contextlib
-import errno
 import logging
 import os
 import socket
@@ -33,6 +32,7 @@ from dfsfs.control.protocol import (
     encode_error,
     encode_result,
 )
+from dfsfs.control.socketfile import listen_at, remove_dead
 from dfsfs.errors import DfsfsError
 
 if TYPE_CHECKING:
@@ -75,34 +75,12 @@ def open_socket(device: str, owner: int) -> tuple[socket.socket, str]:
     try:
         _make_safe(folder, owner)
         sweep(folder)
+        with contextlib.suppress(FileNotFoundError):
+            # Whoever listens there is the process of a mount that has ended: the kernel has given us its number.
+            os.unlink(path)
         return listen_at(path, 0o177, BACKLOG), path
     except OSError as error:
         raise NoPlace(f"{path}: {error.strerror or error}") from None
-
-
-def listen_at(path: str, mask: int, backlog: int) -> socket.socket:
-    """A listening Unix socket at a path, in the place of one at which nobody listens any more. `mask` as in umask(2).
-
-    Raises:
-        OSError: it can't be had; EEXIST if there is something at the path that is no socket.
-    """
-    with contextlib.suppress(FileNotFoundError):
-        if not stat.S_ISSOCK(os.lstat(path).st_mode):
-            raise FileExistsError(errno.EEXIST, "there is something that is no socket", path)
-        os.unlink(path)
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-    try:
-        before = os.umask(mask)
-        try:
-            listener.bind(path)
-        finally:
-            os.umask(before)
-        listener.listen(backlog)
-        listener.setblocking(False)
-    except OSError:
-        listener.close()
-        raise
-    return listener
 
 
 def sweep(folder: str, age: float = YOUNG) -> None:
@@ -111,19 +89,10 @@ def sweep(folder: str, age: float = YOUNG) -> None:
     """
     for name in os.listdir(folder):
         if name.endswith(".sock"):
+            path = os.path.join(folder, name)
             with contextlib.suppress(OSError):  # somebody else was faster
-                _remove_if_dead(os.path.join(folder, name), age)
-
-
-def _remove_if_dead(path: str, age: float) -> None:
-    if time.time() - os.lstat(path).st_mtime < age:
-        return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as probe:
-        probe.setblocking(False)
-        try:
-            probe.connect(path)
-        except ConnectionRefusedError:
-            os.unlink(path)
+                if time.time() - os.lstat(path).st_mtime >= age:
+                    remove_dead(path)
 
 
 def _make_safe(folder: str, owner: int) -> None:
@@ -151,8 +120,7 @@ async def serve(listener: socket.socket, path: str, owner: int, answer: Answer) 
                 nursery.start_soon(_attend, connection, owner, answer, limit, token)
     finally:
         accepting.close()
-        with contextlib.suppress(OSError):
-            os.unlink(path)
+        remove_dead(path)
 
 
 async def _attend(

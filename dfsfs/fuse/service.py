@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import os
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -20,6 +19,7 @@ from dfsfs.control.commands import answer
 from dfsfs.control.notify import notifier_from
 from dfsfs.control.places import device_of
 from dfsfs.control.report import summary
+from dfsfs.control.socketfile import remove_dead
 
 if TYPE_CHECKING:
     import socket
@@ -58,8 +58,7 @@ class Service:
             path = self.metrics.getsockname() if self.metrics.fileno() >= 0 else None
             self.metrics.close()
             if isinstance(path, str) and path:
-                with suppress(FileNotFoundError):
-                    os.unlink(path)
+                remove_dead(path)
 
 
 def prepare(config: MountConfig) -> Service:
