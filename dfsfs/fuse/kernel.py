@@ -10,8 +10,9 @@ How a mount ends, and what happens then:
 
 SIGUSR1 puts what every task and thread is doing in the log.
 
-Nothing here may look at a path of the mount from trio's thread: the kernel would wait for an answer from the loop that
-waits for it. That goes to worker threads.
+Nothing here may look at a path of the mount. From trio's thread the kernel would wait for an answer from the loop that
+waits for it. From another one it would be answered, but if the process is killed meanwhile, that thread waits on,
+beyond SIGKILL, and keeps the device open: a mount that hangs until somebody aborts its connection.
 
 pyfuse3 keeps its session in a global: one mount per process.
 """
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
     from dfsfs.control.places import MountEntry
+    from dfsfs.fuse.operations import DfsOperations
 
 log = logging.getLogger("dfsfs.fuse")
 
@@ -83,7 +85,7 @@ class FuseCache:
 
 
 async def serve(
-    operations: pyfuse3.Operations,
+    operations: DfsOperations,
     mountpoint: str,
     options: Collection[str],
     on_ready: Callable[[], None],
@@ -108,7 +110,7 @@ async def serve(
             await trio.to_thread.run_sync(mount.follow_no_symlinks)  # before the first answer, see symfollow.py
         async with trio.open_nursery() as nursery:
             await nursery.start(_obey_signals, mount)
-            nursery.start_soon(_announce, mountpoint, read_ahead_kb, on_ready)
+            nursery.start_soon(_announce, operations, mountpoint, read_ahead_kb, on_ready)
             with mount.loop:
                 await pyfuse3.main(min_tasks=MIN_TASKS, max_tasks=MAX_TASKS)
             mount.ended.set()
@@ -120,13 +122,11 @@ async def serve(
         pyfuse3.close(unmount=not mount.detached and in_place)
 
 
-async def _announce(mountpoint: str, read_ahead_kb: int, on_ready: Callable[[], None]) -> None:
-    """Waits for the first answer of the mount, tunes it and says that it is ready."""
-    # Before the kernel has got its answer to FUSE_INIT it would lower the read-ahead again.
-    try:
-        await trio.to_thread.run_sync(os.stat, mountpoint, abandon_on_cancel=True)
-    except OSError as error:
-        log.debug("the first look at %s failed: %s", mountpoint, error)
+async def _announce(
+    operations: DfsOperations, mountpoint: str, read_ahead_kb: int, on_ready: Callable[[], None]
+) -> None:
+    """Waits until the kernel has what it asks first, tunes the mount and says that it is ready."""
+    await operations.begun.wait()  # the kernel lowers the read-ahead when it gets the answer to FUSE_INIT
     await trio.to_thread.run_sync(raise_read_ahead, mountpoint, read_ahead_kb, abandon_on_cancel=True)
     on_ready()
 

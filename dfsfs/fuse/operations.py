@@ -17,6 +17,7 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 import pyfuse3
+import trio
 from pyfuse3 import EntryAttributes, FileInfo, FUSEError, StatvfsData
 
 from dfsfs.errors import DfsfsError
@@ -54,11 +55,16 @@ class DfsOperations(pyfuse3.Operations):
     ) -> None:
         super().__init__()
         self.deadline = deadline
+        self.begun = trio.Event()
+        """Set with the answer to FUSE_INIT: the kernel has it before any other task of the loop runs."""
         self.meters = meters or Meters()
         self._fs = filesystem
         self._callers = Callers()
         self._no_xattr = FUSEError(errno.EOPNOTSUPP if xattrs else errno.ENOSYS)
         self._has_xattrs = xattrs
+
+    def init(self) -> None:
+        self.begun.set()
 
     # -- names and attributes ---------------------------------------------------------------------------------------
 

@@ -235,3 +235,22 @@ def test_a_signal_shows_what_is_going_on(mount: Mount) -> None:
         time.sleep(0.05)
     (mount.path / "plain" / "f").touch()
     assert "pyfuse" in mount.log() and "thread MainThread" in mount.log()
+
+
+def test_a_daemon_that_is_killed_as_soon_as_it_has_mounted_is_gone(tmp_path: Path) -> None:
+    """It asks itself nothing: a thread of its own that waits for it can't be killed, and keeps the mount as it is."""
+    top = tmp_path / "mnt"
+    top.mkdir()
+    command = [sys.executable, "-m", "tests.unit.fuse.unanswering", str(top)]
+    with subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            said = process.stdout.readline()
+            process.kill()
+            assert process.wait(PATIENCE) == -signal.SIGKILL
+            assert said == "ready\n"
+            fails(errno.ENOTCONN, lambda: os.listdir(top))
+        finally:
+            subprocess.run(["umount", "-f", str(top)], check=False, capture_output=True, timeout=PATIENCE)
+            subprocess.run(["umount", "-l", str(top)], check=False, capture_output=True, timeout=PATIENCE)
+            process.kill()
