@@ -281,7 +281,7 @@ _TRANSPORT = [
         "how long other targets are tried after a failure; 60",
     ),
     _flag("soft", {"hard": False}, "a program gets an error when no target answers in time (the default)"),
-    _flag("hard", {"hard": True}, "programs wait until a target answers again, up to a week"),
+    _flag("hard", {"hard": True}, "programs wait until a target answers again, up to a week, or until they are killed"),
     _value("retrans", "retries", values.whole(0, 100), "NUMBER", "how often a server that is busy is asked again; 5"),
     *_without_effect(
         "multichannel nomultichannel max_channels rdma compress nosharesock tcpnodelay persistenthandles "

@@ -17,7 +17,7 @@ from dfsfs.dfsc.wire import ReferralResponse
 from dfsfs.errors import UNREACHED, DfsfsError
 from dfsfs.ntstatus import NtStatus
 from dfsfs.telemetry import Event, NamespaceEntered, ReferralAnswered, ReferralRefused, ReferralSent
-from dfsfs.unc import UncPath
+from dfsfs.unc import UncPath, fold_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +71,10 @@ class Walk:
         self._replaced = 0  # components of `asked` that were replaced
         self._replacement = 0  # by so many components of `path`
         self._ways: list[_Crossing] = []
+        self.refused: dict[tuple[str, UncPath | None, ReferralKind], DfsfsError] = {}
+        """What requests that failed came to. Targets of one interlink may lead into the same namespace, and who does
+        not answer, or is busy, is not asked the same again on one walk: that may take seconds.
+        """
 
     def note(self, event: Event) -> None:
         self.trail.append(event)
@@ -162,13 +166,17 @@ Asked = Generator[Action, Outcome, ReferralResponse | DfsfsError]
 
 
 def ask(walk: Walk, host: str, path: UncPath | None, kind: ReferralKind) -> Asked:
-    """One request for a referral; what it came to."""
+    """One request for a referral, or what it came to before if it failed."""
+    request = (fold_name(host), path, kind)
+    if request in walk.refused:
+        return walk.refused[request]
     shown = path.wire if path is not None else ""
     walk.note(ReferralSent(host, shown, kind.value))
     outcome = yield RequestReferral(host, path, kind)
     walk.now = outcome.now
     if isinstance(outcome, Failed):
         walk.note(ReferralRefused(host, shown, str(outcome.error)))
+        walk.refused[request] = outcome.error
         return outcome.error
     assert isinstance(outcome, ReferralReceived), outcome
     response = outcome.response

@@ -3,8 +3,8 @@
 A handler may raise FUSEError and nothing else; anything else ends pyfuse3's main loop and with it the mount. And it has
 to end: the kernel waits for a request that has been handed out even if the process that made it is killed, so a handler
 that hangs is a process that can't be killed. `guarded` sees to both: it ends a handler at its deadline with ETIMEDOUT,
-turns a DfsfsError into an errno that the call may give (errnos.py), and everything unexpected into EIO with a traceback
-in the log.
+lets it be ended when whoever waited for it was killed (waiters.py), turns a DfsfsError into an errno that the call may
+give (errnos.py), and everything unexpected into EIO with a traceback in the log.
 
 Cancellation from outside passes through: it is the end of the mount.
 
@@ -58,6 +58,10 @@ class HasHandlers(Protocol):
     deadline: float
     """Seconds that a handler may take."""
     meters: Meters
+    under_way: dict[trio.CancelScope, tuple[str, tuple[object, ...]]]
+    """What is worked on: the call and its arguments. Whoever takes an entry out and cancels its scope ends the request,
+    of which nobody waits for the answer any more (waiters.py).
+    """
 
 
 H = TypeVar("H", bound=HasHandlers)
@@ -71,15 +75,21 @@ def guarded(
 
     async def wrapper(self: H, /, *args: P.args, **kwargs: P.kwargs) -> T:
         begun = perf_counter()
+        scope = trio.move_on_after(self.deadline)
+        self.under_way[scope] = (call, args)
         try:
-            with trio.move_on_after(self.deadline):
+            with scope:
                 return await handler(self, *args, **kwargs)
         except Exception as error:
             failure = _translated(error, call, args)
             self.meters.failed(call, failure.errno)
             raise failure from None
         finally:
+            nobody_waits = self.under_way.pop(scope, None) is None
             self.meters.of(call).note(perf_counter() - begun)
+        if nobody_waits:
+            self.meters.failed(call, errno.EINTR)
+            raise pyfuse3.FUSEError(errno.EINTR)
         log.warning("%s was given up after %g seconds", call, self.deadline)
         self.meters.failed(call, errno.ETIMEDOUT)
         raise pyfuse3.FUSEError(errno.ETIMEDOUT)

@@ -18,14 +18,10 @@ import os
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import trio
 
 from dfsfs.threads import Threads
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 PATIENCE = 0.25
 """Seconds that it may take to look at a program."""
@@ -57,28 +53,33 @@ def holds(thread: int, inode: int, device: str) -> bool:
     if not thread:
         return False
     try:
-        mounts = set(_mounts_of(thread, device))
+        mounts = mounts_seen_by(thread)
         with os.scandir(f"/proc/{thread}/fdinfo") as entries:
-            return any(_is_of(entry.path, inode, mounts) for entry in islice(entries, LIMIT))
+            return any(_is_of(fields_of(entry.path), inode, device, mounts) for entry in islice(entries, LIMIT))
     except (OSError, ValueError, KeyError):
         return False  # it has ended, or may not be looked at
 
 
-def _mounts_of(thread: int, device: str) -> Iterator[str]:
-    """The numbers of the mounts of a file system that a program sees (proc(5), mountinfo)."""
+def mounts_seen_by(thread: int) -> dict[str, str]:
+    """The numbers of the mounts that a program sees, and the devices of their file systems (proc(5), mountinfo)."""
+    found = {}
     for line in Path(f"/proc/{thread}/mountinfo").read_bytes().splitlines():
-        number, _, of_device, *_ = line.decode("ascii", "replace").split(" ", 3)
-        if of_device == device:
-            yield number
+        number, _, device, *_ = line.decode("ascii", "replace").split(" ", 3)
+        found[number] = device
+    return found
 
 
-def _is_of(path: str, inode: int, mounts: set[str]) -> bool:
-    """Whether the file of fdinfo at `path` is of a descriptor of an inode of one of some mounts (proc(5))."""
+def fields_of(path: str) -> dict[str, str]:
+    """What a file of fdinfo says of a descriptor, by its names there (proc(5)); nothing if it was closed meanwhile."""
     try:
         text = Path(path).read_text(encoding="ascii", errors="replace")
     except OSError:
-        return False  # closed in the meantime
-    fields = {name: value.strip() for name, _, value in (line.partition(":") for line in text.splitlines()[:4])}
-    if int(fields["flags"], 8) & os.O_PATH:
+        return {}
+    return {name: value.strip() for name, _, value in (line.partition(":") for line in text.splitlines()[:4])}
+
+
+def _is_of(fields: dict[str, str], inode: int, device: str, mounts: dict[str, str]) -> bool:
+    """Whether a descriptor is of an inode of a device."""
+    if not fields or int(fields["flags"], 8) & os.O_PATH:
         return False
-    return fields["mnt_id"] in mounts and int(fields["ino"]) == inode
+    return mounts.get(fields["mnt_id"]) == device and int(fields["ino"]) == inode

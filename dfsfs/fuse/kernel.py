@@ -34,6 +34,7 @@ from dfsfs.errors import PosixError
 from dfsfs.fuse.place import detach, find, root_of
 from dfsfs.fuse.stacks import describe_stacks
 from dfsfs.fuse.symfollow import follow_no_symlinks
+from dfsfs.fuse.waiters import Waiters
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -110,6 +111,7 @@ async def serve(
             await trio.to_thread.run_sync(mount.follow_no_symlinks)  # before the first answer, see symfollow.py
         async with trio.open_nursery() as nursery:
             await nursery.start(_obey_signals, mount)
+            nursery.start_soon(Waiters(operations, device_of(mountpoint)).serve)
             nursery.start_soon(_announce, operations, mountpoint, read_ahead_kb, on_ready)
             with mount.loop:
                 await pyfuse3.main(min_tasks=MIN_TASKS, max_tasks=MAX_TASKS)

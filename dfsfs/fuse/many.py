@@ -21,23 +21,22 @@ from dfsfs.acting import ROOT, Caller, become
 from dfsfs.control.places import LOGOUT_XATTR
 from dfsfs.fuse.boundary import guarded
 from dfsfs.fuse.descriptors import Descriptors
-from dfsfs.fuse.operations import DfsOperations
+from dfsfs.fuse.operations import ABOUT_FILES, ABOUT_FOLDERS, DfsOperations
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Iterator
 
-    from pyfuse3 import EntryAttributes, FileInfo, RequestContext, SetattrFields
+    from pyfuse3 import EntryAttributes, RequestContext, SetattrFields
+
+    from dfsfs.fuse.waiters import Waiter
 
     Handler = Callable[..., Coroutine[Any, Any, Any]]
 
 ABOUT_NAMES = (
-    *("lookup", "statfs", "mkdir", "mknod", "link", "symlink"),
+    *("lookup", "statfs", "mkdir", "mknod", "link", "symlink", "open", "create", "opendir"),
     *("readlink", "setxattr", "listxattr", "removexattr"),
 )
 """Handlers whose last argument says who asks."""
-ABOUT_FILES = ("read", "write", "flush", "fsync", "release")
-ABOUT_FOLDERS = ("readdir", "fsyncdir", "releasedir")
-"""Handlers whose first argument is what open, create or opendir gave."""
 REFUSALS = frozenset({errno.EACCES, errno.EPERM, errno.ENOENT, errno.ESTALE, errno.EKEYEXPIRED})
 """Errors that say that somebody may not have the attributes, or has no login: the server hides some files."""
 
@@ -49,8 +48,6 @@ class ManyOperations(DfsOperations):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self._files: dict[int, Caller] = {}
-        self._folders: dict[int, Caller] = {}
         self._descriptors: Descriptors | None = None
         self._no_xattr = FUSEError(errno.EOPNOTSUPP)  # after ENOSYS the kernel would never ask for it
         self.log_out: Callable[[Caller], Awaitable[bool]] = _has_no_sessions
@@ -110,38 +107,18 @@ class ManyOperations(DfsOperations):
     ) -> EntryAttributes:
         who = _become(ctx)
         if fh is not None:  # ftruncate(2)
-            become(self._files.get(fh, who))
+            become(_opener(self._files, fh, who))
         return await super().setattr(inode, attr, fields, fh, ctx)
-
-    async def open(self, inode: int, flags: int, ctx: RequestContext) -> FileInfo:
-        who = _become(ctx)
-        opened = await super().open(inode, flags, ctx)
-        self._files[opened.fh] = who
-        return opened
-
-    async def create(
-        self, parent_inode: int, name: bytes, mode: int, flags: int, ctx: RequestContext
-    ) -> tuple[FileInfo, EntryAttributes]:
-        who = _become(ctx)
-        opened, entry = await super().create(parent_inode, name, mode, flags, ctx)
-        self._files[opened.fh] = who
-        return opened, entry
 
     async def getxattr(self, inode: int, name: bytes, ctx: RequestContext) -> bytes:
         who = _become(ctx)
         if name == LOGOUT_XATTR.encode() and inode == ROOT_INODE:
-            return await self._getxattr_logout(who)
+            return await self._getxattr_logout(who, ctx)
         return await super().getxattr(inode, name, ctx)
 
     @guarded
-    async def _getxattr_logout(self, who: Caller) -> bytes:
+    async def _getxattr_logout(self, who: Caller, ctx: RequestContext) -> bytes:
         return b"1" if await self.log_out(who) else b"0"
-
-    async def opendir(self, inode: int, ctx: RequestContext) -> int:
-        who = _become(ctx)
-        handle = await super().opendir(inode, ctx)
-        self._folders[handle] = who
-        return handle
 
 
 async def _has_no_sessions(who: Caller) -> bool:
@@ -163,22 +140,22 @@ def _for_caller(inner: Handler) -> Handler:
     return handler
 
 
-def _for_opener(inner: Handler, table: str, *, last: bool) -> Handler:
+def _opener(table: dict[int, Waiter], handle: int, otherwise: Caller) -> Caller:
+    waiter = table.get(handle)
+    return otherwise if waiter is None else waiter.caller
+
+
+def _for_opener(inner: Handler, table: str) -> Handler:
     async def handler(self: ManyOperations, handle: int, *arguments: Any) -> Any:
-        openers: dict[int, Caller] = getattr(self, table)
-        become(openers.get(handle, ROOT))
-        try:
-            return await inner(self, handle, *arguments)
-        finally:
-            if last:
-                openers.pop(handle, None)
+        become(_opener(getattr(self, table), handle, ROOT))
+        return await inner(self, handle, *arguments)
 
     return handler
 
 
 for _name in ABOUT_NAMES:
     setattr(ManyOperations, _name, _for_caller(getattr(DfsOperations, _name)))
-for _name in ABOUT_FILES:
-    setattr(ManyOperations, _name, _for_opener(getattr(DfsOperations, _name), "_files", last=_name == "release"))
-for _name in ABOUT_FOLDERS:
-    setattr(ManyOperations, _name, _for_opener(getattr(DfsOperations, _name), "_folders", last=_name == "releasedir"))
+for _name in (*ABOUT_FILES, "release"):
+    setattr(ManyOperations, _name, _for_opener(getattr(DfsOperations, _name), "_files"))
+for _name in (*ABOUT_FOLDERS, "releasedir"):
+    setattr(ManyOperations, _name, _for_opener(getattr(DfsOperations, _name), "_folders"))

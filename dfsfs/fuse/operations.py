@@ -14,15 +14,17 @@ from __future__ import annotations
 import errno
 import os
 from contextlib import aclosing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import pyfuse3
 import trio
-from pyfuse3 import EntryAttributes, FileInfo, FUSEError, StatvfsData
+from pyfuse3 import EntryAttributes, FileInfo, FUSEError, RequestContext, StatvfsData
 
+from dfsfs.acting import Caller
 from dfsfs.errors import DfsfsError
 from dfsfs.fuse.boundary import guarded, prompt, quiet
 from dfsfs.fuse.caller import Callers
+from dfsfs.fuse.waiters import Waiter
 from dfsfs.meters import Meters
 from dfsfs.smb.fscc import NAME_UNITS_MAX
 from dfsfs.vfs.filesystem import DOTS
@@ -32,11 +34,15 @@ from dfsfs.vfs.xattrs import CIFS_ACL, is_foreign
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pyfuse3 import ReaddirToken, RequestContext, SetattrFields
+    from pyfuse3 import ReaddirToken, SetattrFields
 
     from dfsfs.vfs.files import OpenResult
     from dfsfs.vfs.filesystem import FileSystem
     from dfsfs.vfs.mapping import Attributes
+
+ABOUT_FILES = frozenset({"read", "write", "flush", "fsync"})
+ABOUT_FOLDERS = frozenset({"readdir", "fsyncdir"})
+"""Calls whose first argument is what open, create or opendir gave, and whose answer somebody waits for."""
 
 
 class DfsOperations(pyfuse3.Operations):
@@ -60,6 +66,10 @@ class DfsOperations(pyfuse3.Operations):
         self.meters = meters or Meters()
         self._fs = filesystem
         self._callers = Callers()
+        self.under_way: dict[trio.CancelScope, tuple[str, tuple[object, ...]]] = {}
+        self._files: dict[int, Waiter] = {}
+        self._folders: dict[int, Waiter] = {}
+        """Who has opened what, by the handle."""
         self._no_xattr = FUSEError(errno.EOPNOTSUPP if xattrs else errno.ENOSYS)
         self._has_xattrs = xattrs
 
@@ -70,7 +80,7 @@ class DfsOperations(pyfuse3.Operations):
 
     async def lookup(self, parent_inode: int, name: bytes, ctx: RequestContext) -> EntryAttributes:
         known = self._lookup_known(parent_inode, name)
-        entry = known if known is not None else await self._lookup(parent_inode, name)
+        entry = known if known is not None else await self._lookup(parent_inode, name, ctx)
         if entry.st_ino and (spelling := self._other_spelling(entry.st_ino, parent_inode, name)) is not None:
             return await self._lookup_spelled(parent_inode, name, ctx, entry.st_ino, spelling)
         return entry
@@ -107,7 +117,7 @@ class DfsOperations(pyfuse3.Operations):
         return None if attributes is None else self._entry(attributes)
 
     @guarded
-    async def _lookup(self, parent_inode: int, name: bytes) -> EntryAttributes:
+    async def _lookup(self, parent_inode: int, name: bytes, ctx: RequestContext) -> EntryAttributes:
         try:
             return self._entry(await self._fs.lookup(parent_inode, name))
         except DfsfsError as error:
@@ -119,7 +129,7 @@ class DfsOperations(pyfuse3.Operations):
 
     async def getattr(self, inode: int, ctx: RequestContext) -> EntryAttributes:
         known = self._getattr_known(inode)
-        return known if known is not None else await self._getattr(inode)
+        return known if known is not None else await self._getattr(inode, ctx)
 
     @prompt
     def _getattr_known(self, inode: int) -> EntryAttributes | None:
@@ -127,7 +137,7 @@ class DfsOperations(pyfuse3.Operations):
         return None if attributes is None else self._entry(attributes)
 
     @guarded
-    async def _getattr(self, inode: int) -> EntryAttributes:
+    async def _getattr(self, inode: int, ctx: RequestContext) -> EntryAttributes:
         return self._entry(await self._fs.getattr(inode))
 
     @guarded
@@ -159,7 +169,9 @@ class DfsOperations(pyfuse3.Operations):
 
     @guarded
     async def opendir(self, inode: int, ctx: RequestContext) -> int:
-        return await self._fs.opendir(inode)
+        handle = await self._fs.opendir(inode)
+        self._folders[handle] = _opener(ctx, inode)
+        return handle
 
     @guarded
     async def readdir(self, fh: int, start_id: int, token: ReaddirToken) -> None:
@@ -172,6 +184,7 @@ class DfsOperations(pyfuse3.Operations):
 
     @quiet
     async def releasedir(self, fh: int) -> None:
+        self._folders.pop(fh, None)
         await self._fs.releasedir(fh)
 
     @guarded
@@ -225,13 +238,16 @@ class DfsOperations(pyfuse3.Operations):
 
     @guarded
     async def open(self, inode: int, flags: int, ctx: RequestContext) -> FileInfo:
-        return _opened(await self._fs.open(inode, flags, ctx.pid))
+        result = await self._fs.open(inode, flags, ctx.pid)
+        self._files[result.handle] = _opener(ctx, inode)
+        return _opened(result)
 
     @guarded
     async def create(
         self, parent_inode: int, name: bytes, mode: int, flags: int, ctx: RequestContext
     ) -> tuple[FileInfo, EntryAttributes]:
         result, attributes = await self._fs.create(parent_inode, name, mode, flags)
+        self._files[result.handle] = _opener(ctx, attributes.ino)
         return _opened(result), self._entry(attributes)
 
     @guarded
@@ -257,6 +273,7 @@ class DfsOperations(pyfuse3.Operations):
 
     @quiet
     async def release(self, fh: int) -> None:
+        self._files.pop(fh, None)
         await self._fs.release(fh)
 
     # -- extended attributes ----------------------------------------------------------------------------------------
@@ -264,10 +281,10 @@ class DfsOperations(pyfuse3.Operations):
     async def getxattr(self, inode: int, name: bytes, ctx: RequestContext) -> bytes:
         if not self._has_xattrs or is_foreign(name):  # asked for by the kernel before each write, and by `ls -l`
             raise self._no_xattr
-        return await self._getxattr(inode, name)
+        return await self._getxattr(inode, name, ctx)
 
     @guarded
-    async def _getxattr(self, inode: int, name: bytes) -> bytes:
+    async def _getxattr(self, inode: int, name: bytes, ctx: RequestContext) -> bytes:
         return await self._fs.getxattr(inode, name)
 
     @guarded
@@ -292,6 +309,16 @@ class DfsOperations(pyfuse3.Operations):
             raise self._no_xattr
 
     # -- pieces -----------------------------------------------------------------------------------------------------
+
+    def waiter(self, call: str, arguments: tuple[object, ...]) -> Waiter | None:
+        """See waiters.py."""
+        table = self._files if call in ABOUT_FILES else self._folders if call in ABOUT_FOLDERS else None
+        if table is not None:
+            return table.get(cast("int", arguments[0]))
+        for argument in arguments:
+            if isinstance(argument, RequestContext):
+                return Waiter(_caller(argument))
+        return None
 
     def _nothing(self, parent_inode: int, error: DfsfsError) -> EntryAttributes:
         """The answer that there is no such name, which the kernel may keep: programs look for many that are not there.
@@ -322,6 +349,14 @@ class DfsOperations(pyfuse3.Operations):
         entry.st_ctime_ns = attributes.ctime_ns
         entry.entry_timeout, entry.attr_timeout = self._fs.remaining(attributes.ino)
         return entry
+
+
+def _caller(ctx: RequestContext) -> Caller:
+    return Caller(ctx.uid, ctx.gid, ctx.pid)
+
+
+def _opener(ctx: RequestContext, inode: int) -> Waiter:
+    return Waiter(_caller(ctx), inode)
 
 
 def _opened(result: OpenResult) -> FileInfo:

@@ -27,7 +27,12 @@ TOUCHING: dict[str, frozenset[str]] = {
             "dfsfs.smb.callers._shares",
             # What its descriptors are of, in a thread: no file of the process is opened.
             "dfsfs.fuse.descriptors.holds",
-            "dfsfs.fuse.descriptors._mounts_of",
+            "dfsfs.fuse.descriptors.mounts_seen_by",
+            # Whether who waits was killed, and who else has something open: the same, and states of threads.
+            "dfsfs.fuse.fates.fate_of",
+            "dfsfs.fuse.fates._open_in",
+            "dfsfs.fuse.fates._may_wait",
+            "dfsfs.fuse.fates._threads",
             # /proc/PID/stat of the process that a hidden file names: what the kernel says, no memory of the process.
             "dfsfs.vfs.leftovers.start_of",
         }
@@ -37,6 +42,10 @@ TOUCHING: dict[str, frozenset[str]] = {
     "process_vm_readv": frozenset({"dfsfs.fuse.caller._string_at"}),
     "_string_at": frozenset({"dfsfs.fuse.caller._Look.see"}),
     "see": frozenset(),
+    "fate_of": frozenset(
+        {"dfsfs.fuse.fates.fates_of_holders", "dfsfs.fuse.fates._threads", "dfsfs.fuse.waiters._fates"}
+    ),
+    "fates_of_holders": frozenset(),
     "root_seen_by": frozenset({"dfsfs.fuse.logins.tickets_of", "dfsfs.fuse.logins.stored_logins.find"}),
     "named_cache": frozenset({"dfsfs.fuse.logins.tickets_of"}),
     "tickets_of": frozenset(),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -70,6 +71,20 @@ def test_no_target_is_asked_twice_for_one_thing(universe: Universe, path: str) -
         universe.resolve(path, uncovered=True)
     requests = [(request.host, request.path, request.kind) for request in universe.asked]
     assert len(set(requests)) == len(requests)
+
+
+def test_two_targets_in_one_namespace_are_one_question_to_its_server() -> None:
+    universe = Universe()
+    universe.root("//ns/dfs")
+    universe.link("//ns/dfs/a", "//busy/dfs", "//busy/dfs/a", flags=INTERLINK_FLAGS)
+    universe.kill("busy", SmbError(NtStatus.NETWORK_BUSY, "test"))
+    with pytest.raises(SmbError, match="NETWORK_BUSY"):
+        universe.resolve("//ns/dfs/a", uncovered=True)
+    assert universe.hosts_asked == ["ns", "ns", "busy"]
+    universe.revive("busy")
+    universe.asked.clear()
+    universe.resolve("//ns/dfs/a")
+    assert universe.hosts_asked == ["busy"], "it is asked again by the next who comes"
 
 
 def test_c011_hosts_are_compared_without_case() -> None:

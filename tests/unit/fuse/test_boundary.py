@@ -22,6 +22,7 @@ class Handlers:
 
     def __init__(self) -> None:
         self.meters = Meters()
+        self.under_way: dict[trio.CancelScope, tuple[str, tuple[object, ...]]] = {}
 
     @guarded
     async def rename(self, error: BaseException | None, value: int = 0) -> int:
@@ -117,3 +118,27 @@ async def test_a_server_can_not_fill_the_log_with_statuses_that_nobody_knows(
             with pytest.raises(FUSEError):
                 await Handlers().rename(SmbError(0xC7770000 + number, "x"))
     assert caplog.text.count("does not know") == boundary.UNKNOWN_MAX
+
+
+async def test_what_nobody_waits_for_any_more_ends_when_it_is_taken_out(autojump_clock: trio.testing.MockClock) -> None:
+    handlers = Handlers()
+    ended: list[int] = []
+
+    async def read() -> None:
+        with pytest.raises(FUSEError) as caught:
+            await handlers.read()
+        ended.append(caught.value.errno)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(read)
+        nursery.start_soon(read)
+        await trio.testing.wait_all_tasks_blocked()
+        assert list(handlers.under_way.values()) == [("read", ()), ("read", ())]
+        scope, _ = handlers.under_way.popitem()
+        scope.cancel()
+        await trio.testing.wait_all_tasks_blocked()
+        assert ended == [errno.EINTR]
+    assert ended == [errno.EINTR, errno.ETIMEDOUT]
+    assert not handlers.under_way
+    await handlers.rename(None)
+    assert not handlers.under_way

@@ -1,0 +1,88 @@
+"""What /proc says of threads: who was killed, who has something open, and who may wait for it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+
+from dfsfs.fuse.fates import Fate, fate_of, fates_of_holders
+from tests.integration.mounts import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+ME = os.getpid()
+root_only = pytest.mark.skipif(os.geteuid() != 0, reason="looks at what others have open")
+
+
+@contextmanager
+def running(*words: str, stdin: int = subprocess.DEVNULL) -> Iterator[subprocess.Popen[bytes]]:
+    with subprocess.Popen(words, stdin=stdin, stdout=subprocess.PIPE) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+@pytest.fixture
+def fifo(tmp_path: Path) -> Iterator[tuple[int, int, str]]:
+    """A descriptor of a pipe with a name, which nobody writes to; its inode and device."""
+    path = tmp_path / "fifo"
+    os.mkfifo(path)
+    descriptor = os.open(path, os.O_RDWR)
+    about = path.stat()
+    yield descriptor, about.st_ino, f"{os.major(about.st_dev)}:{os.minor(about.st_dev)}"
+    os.close(descriptor)
+
+
+def test_who_lives_and_who_is_gone() -> None:
+    with running("sleep", "60") as process:
+        assert fate_of(process.pid) is Fate.LIVES
+        process.kill()
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        assert fate_of(process.pid) is Fate.GONE, "nobody has fetched what it ended with yet"
+    assert fate_of(process.pid) is Fate.GONE
+    assert fate_of(ME) is Fate.LIVES
+
+
+@pytest.mark.parametrize(
+    ("pending", "state", "flags", "code", "fate"),
+    [
+        (0x100, "D", 0x400000, 0, Fate.KILLED),
+        (0x101, "S", 0x400000, 0, Fate.KILLED),
+        (0x001, "D", 0x400000, 0, Fate.LIVES),
+        (0x000, "D", 0x400004, 9, Fate.KILLED),
+        (0x000, "D", 0x400004, 2, Fate.KILLED),
+        (0x000, "D", 0x400004, 256, Fate.LIVES),
+        (0x100, "Z", 0x400004, 9, Fate.GONE),
+    ],
+)
+def test_what_proc_says(
+    pending: int, state: str, flags: int, code: int, fate: Fate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who was killed, who dies of a signal, and who has just come to its end: exit(1) still waits for its close."""
+    about = [state, "1", "1", "1", "0", "-1", str(flags), *["0"] * 42, str(code)]
+    texts = {
+        "status": f"Name:\tcat\nSigPnd:\t{pending:016x}\nShdPnd:\t{0:016x}\nSigBlk:\t{0x100:016x}\n",
+        "stat": f"7 (a) b) {' '.join(about)}",
+    }
+    monkeypatch.setattr("dfsfs.fuse.fates.Path.read_bytes", lambda path: texts[path.name].encode())
+    assert fate_of(7) is fate
+
+
+@root_only
+def test_who_has_it_open_and_who_may_wait_for_it(fifo: tuple[int, int, str]) -> None:
+    descriptor, inode, device = fifo
+    assert fates_of_holders({inode, inode + 1}, "0:9999") == {inode: set(), inode + 1: set()}
+    assert Fate.KILLED not in fates_of_holders({inode}, device)[inode]
+    with running("cat", stdin=descriptor) as reads:
+        wait_until(lambda: Fate.WAITS in fates_of_holders({inode}, device)[inode], "it waits for its input")
+        assert reads.poll() is None
+    with running("sleep", "60", stdin=descriptor):
+        wait_until(lambda: Fate.WAITS not in fates_of_holders({inode}, device)[inode], "nobody waits for it")
+        assert Fate.LIVES in fates_of_holders({inode}, device)[inode]
