@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 import trio.testing
+from hypothesis import HealthCheck, settings
 
 from dfsfs.control.places import ROOTS_FOLDER
 from dfsfs.control.server import sweep
@@ -37,10 +38,17 @@ if TYPE_CHECKING:
 
 LONG = os.environ.get("DFSFS_LONG") == "1"
 """Whether tests of what happens rarely go on for as long as it takes to be sure; each run has a sample of it."""
+CHANCE = int(os.environ.get("DFSFS_CHANCE", "6" if LONG else "1"))
+"""How many times as much as in each run is tried of what is left to chance: inputs of the fuzzer, for 10 s each, and
+examples of Hypothesis, 100 where a test does not say another number. 6 is a minute for each, 360 an hour."""
 ASYNC_TIMEOUT = 120
 """Seconds that an async test without a virtual clock may take."""
 SAMBAS = {"stable": SYSTEM, "backports": BACKPORTS}
 """The Samba releases of the tests, by name: Debian's own, and a newer one that is stricter about DFS paths."""
+
+if CHANCE > 1:
+    settings.register_profile("chance", max_examples=100 * CHANCE, deadline=None, suppress_health_check=[*HealthCheck])
+    settings.load_profile("chance")
 
 
 @pytest.fixture

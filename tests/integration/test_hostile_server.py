@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from dfsfs.smb.bounds import BARREN_SECONDS, MAX_EMPTY
+from dfsfs.smb.bounds import BARREN_SECONDS, MAX_EMPTY, MAX_ENTRIES
 from dfsfs.smb.reparse import encode_mfsymlink
 from tests.conftest import LONG
 from tests.fakes.server import hostile
@@ -145,7 +145,6 @@ def test_a_listing_without_anything_new_ends_with_one_error(lies: Lies, mount: P
 
 
 def test_a_listing_that_goes_on_for_ever_takes_little_for_each_entry(lies: Lies, mount: Path) -> None:
-    """Where it ends is for tests/unit/vfs: at a million entries."""
     lies.listings["endless"] = hostile.endless
     (mount / "good" / "file").stat()
     before, answers = memory(mount), 150 if LONG else 20
@@ -165,6 +164,36 @@ def test_a_listing_that_goes_on_for_ever_takes_little_for_each_entry(lies: Lies,
     print(f"{told} at most; killed after {killed:.2f} s")
     assert grown < count * 1000 + 64 * MIB
     assert max(took) < PROMPT and killed < PATIENCE
+
+
+@pytest.mark.skipif(not LONG, reason="takes minutes: DFSFS_LONG=1")
+@pytest.mark.parametrize("answers", [130, 1000])
+def test_a_listing_of_a_million_entries_goes_to_its_end(lies: Lies, mount: Path, answers: int) -> None:
+    """To the server's, or to that of our patience; what is held for it is bounded all the way."""
+    given = 0
+
+    def until(count: int, size: int) -> bytes | None:
+        nonlocal given
+        if count == answers:
+            return None
+        given += size // hostile.CROWD_STEP
+        return hostile.endless(count, size)
+
+    lies.listings["endless"] = until
+    (mount / "good" / "file").stat()
+    before, largest = memory(mount), 0
+    with listing(mount / "endless") as process:
+        while process.poll() is None:
+            largest = max(largest, memory(mount))
+            time.sleep(0.05)
+        said = process.stdout.read() + process.stderr.read() if process.stdout and process.stderr else b""
+    print(f"{given} entries, {(largest - before) / MIB:.0f} MiB at most")
+    if given < MAX_ENTRIES:
+        assert int(said) == given
+    else:
+        assert b"Errno 5" in said
+        assert given < MAX_ENTRIES + 10 * MIB // hostile.CROWD_STEP
+    assert largest - before < 300 * MIB
 
 
 def test_a_program_that_waits_for_it_can_be_killed(listener: Listener, lies: Lies, mount: Path) -> None:

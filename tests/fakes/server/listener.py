@@ -86,6 +86,12 @@ class Listener:
             assert not thread.is_alive()
         self._stack.close()
 
+    def cut(self) -> None:
+        """All connections end."""
+        for end in self._ends:
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
     def _start(self, work: Any, *arguments: object) -> None:
         thread = threading.Thread(target=work, args=arguments, daemon=True)
         self._threads.append(thread)
