@@ -114,20 +114,19 @@ class Hiding:
         if hidden is None:
             await self.replace_aside(what)
             return
-        async with self._files.parked(victim):
-            try:
-                await what.send()
-            except DfsfsError as error:
-                if error.disposition is Disposition.RETURN:
-                    await self._remove_link(parent, hidden)
-                else:  # perhaps it was done, and then the old file has no other name
-                    self._places.hidden.ended(hidden)
-                raise
-            except BaseException:
-                self._places.hidden.ended(hidden)
-                raise
-            self._moved(victim, parent, name, hidden)
-            what.note()
+        try:
+            async with self._files.parked(victim):
+                try:
+                    await what.send()
+                except DfsfsError as error:
+                    if error.disposition is Disposition.RETURN:
+                        await self._remove_link(parent, hidden)
+                    raise  # if it is another one, it was done perhaps, and then the old file has no other name
+                self._moved(victim, parent, name, hidden)
+                what.note()
+        except BaseException:
+            self._places.hidden.ended(hidden)
+            raise
         victim.hidden, victim.remover = (parent, hidden), caller()
         try:
             await self._files.hold_open(victim)

@@ -66,7 +66,7 @@ class Cut:
                 return
             if step == self.at:
                 self.was_cut = True
-                scene.connection.cut()
+                self.end()
                 return
             server = scene.server
             ready = [held for held in server.requests if server.may_apply(held)]
@@ -75,6 +75,10 @@ class Cut:
             elif ready:
                 server.apply(ready[0])
             await quiet()
+
+    def end(self) -> None:
+        """What ends."""
+        self.scene.connection.cut()
 
     async def _perform(self) -> None:
         try:
@@ -91,13 +95,16 @@ class Cut:
 
 
 def each_step(
-    operation: Operation, needs: tuple[str, ...], judge: Callable[[Cut, trio.testing.MockClock], Any]
+    operation: Operation,
+    needs: tuple[str, ...],
+    judge: Callable[[Cut, trio.testing.MockClock], Any],
+    kind: type[Cut] = Cut,
 ) -> None:
     clock = trio.testing.MockClock()
 
     async def main() -> None:
         for at in range(STEPS):
-            cut = Cut(operation, needs, at)
+            cut = kind(operation, needs, at)
             async with trio.open_nursery() as nursery:
                 await cut.run(clock, nursery)
                 if cut.was_cut:
