@@ -111,7 +111,7 @@ async def serve(
             await trio.to_thread.run_sync(mount.follow_no_symlinks)  # before the first answer, see symfollow.py
         async with trio.open_nursery() as nursery:
             await nursery.start(_obey_signals, mount)
-            nursery.start_soon(Waiters(operations, device_of(mountpoint)).serve)
+            nursery.start_soon(Waiters(operations, mount.entry.device if mount.entry else None).serve)
             nursery.start_soon(_announce, operations, mountpoint, read_ahead_kb, on_ready)
             with mount.loop:
                 await pyfuse3.main(min_tasks=MIN_TASKS, max_tasks=MAX_TASKS)
