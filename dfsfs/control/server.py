@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from dfsfs.control.listening import next_connection, takes_of_reserve
-from dfsfs.control.places import folder_for, socket_name
+from dfsfs.control.places import folders_for, private_folder, socket_name, why_unsafe
 from dfsfs.control.protocol import (
     MAX_ANSWER,
     MAX_REQUEST,
@@ -66,18 +66,27 @@ def open_socket(device: str, owner: int) -> tuple[socket.socket, str]:
     """A listening socket for the mount with a device number, and its path.
 
     Raises:
-        NoPlace: there is no folder for it, or one that others may change.
+        NoPlace: there is no folder for it, or only such as others may change.
     """
-    folder = folder_for(owner)
-    if folder is None:
-        raise NoPlace("XDG_RUNTIME_DIR names no folder")
+    reasons = []
+    for folder in folders_for(owner):
+        try:
+            return _open_in(folder, device, owner)
+        except OSError as error:
+            reasons.append(f"{folder}: {error.strerror or error}")
+        except NoPlace as reason:
+            reasons.append(str(reason))
+    raise NoPlace("; ".join(reasons))
+
+
+def _open_in(folder: str, device: str, owner: int) -> tuple[socket.socket, str]:
     path = os.path.join(folder, socket_name(device))
     try:
         _make_safe(folder, owner)
-        sweep(folder)
         return listen_at(path, 0o177, BACKLOG), path
-    except OSError as error:
-        raise NoPlace(f"{path}: {error.strerror or error}") from None
+    except FileNotFoundError:  # another mount has just ended, and removed the folder
+        _make_safe(folder, owner)
+        return listen_at(path, 0o177, BACKLOG), path
 
 
 def listen_at(path: str, mask: int, backlog: int) -> socket.socket:
@@ -127,12 +136,14 @@ def _remove_if_dead(path: str, age: float) -> None:
 
 
 def _make_safe(folder: str, owner: int) -> None:
+    """Makes a folder for sockets if there is none. Raises NoPlace, OSError."""
     with contextlib.suppress(FileExistsError):
         os.mkdir(folder, 0o700)
-        os.chmod(folder, 0o755)  # whatever the umask is: who may talk to a mount is a matter of its socket
-    about = os.lstat(folder)
-    if not stat.S_ISDIR(about.st_mode) or about.st_uid != owner or about.st_mode & 0o022:
-        raise NoPlace(f"{folder} is not a folder that only its owner may change")
+        if folder != private_folder(owner):
+            os.chmod(folder, 0o755)  # whatever the umask is: who may talk to a mount is a matter of its socket
+    if reason := why_unsafe(folder, owner):
+        raise NoPlace(reason)
+    sweep(folder)
 
 
 async def serve(listener: socket.socket, path: str, owner: int, answer: Answer) -> None:
@@ -153,6 +164,8 @@ async def serve(listener: socket.socket, path: str, owner: int, answer: Answer) 
         accepting.close()
         with contextlib.suppress(OSError):
             os.unlink(path)
+            if os.path.dirname(path) == private_folder(owner):
+                os.rmdir(os.path.dirname(path))  # unless there are others; nobody else would
 
 
 async def _attend(
