@@ -15,7 +15,8 @@ from __future__ import annotations
 import errno as _errno
 from enum import Enum, auto
 
-from dfsfs.ntstatus import NtStatus, errno_of, status_name
+from dfsfs.meanings import said
+from dfsfs.ntstatus import NtStatus, errno_of
 
 
 class Disposition(Enum):
@@ -157,7 +158,7 @@ class SmbError(DfsfsError):
     """
 
     def __init__(self, status: int, what: str) -> None:
-        super().__init__(f"{what}: {status_name(status)}", status)
+        super().__init__(f"{what}: {said(status)}", status)
         self.what = what
 
 

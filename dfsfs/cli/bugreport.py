@@ -52,10 +52,10 @@ def _parser() -> Parser:
 def _run(arguments: argparse.Namespace, _: Sequence[str]) -> int:
     path = Path(arguments.output or time.strftime("dfsfs-bugreport-%Y%m%d-%H%M%S.json"))
     report = collect()
+    if str(path) == "-":
+        show_json(report)
+        return SUCCESS
     try:
-        if str(path) == "-":
-            show_json(report)
-            return SUCCESS
         with open(path, "x", encoding="utf-8", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
             file.write(json_text(report) + "\n")
     except OSError as error:

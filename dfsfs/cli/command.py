@@ -6,6 +6,7 @@ docs/json.md describes. Whatever fails is one line on stderr and an exit code:
     0   done                                    2    this system can't do it
     1   wrong usage, or not permitted           8    interrupted
     3   done, and it found problems (check)     32   a mount or a server failed
+    141 whoever read the results has ended, as for any program in a pipe (128 + SIGPIPE)
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
 from dfsfs.cli.messages import INTERRUPTED, MOUNT_FAILURE, USAGE, MountError
-from dfsfs.cli.output import complain, hang_up, joined, show
+from dfsfs.cli.output import complain, joined, show
 from dfsfs.config import ConfigError
 from dfsfs.control.protocol import WRONG, ControlError
 from dfsfs.printable import printable
@@ -73,9 +74,6 @@ class Command:
             return fail(str(error), code_of(error))
         except KeyboardInterrupt:
             return fail("interrupted", INTERRUPTED)
-        except BrokenPipeError:
-            hang_up()
-            return MOUNT_FAILURE
         except SystemExit as end:  # argparse, after --help
             return end.code if isinstance(end.code, int) else USAGE
 
@@ -129,6 +127,16 @@ def shown_time(seconds: float) -> str:
     if whole < 7200:
         return f"{whole // 60} min"
     return f"{whole // 3600} h {whole % 3600 // 60} min" if whole < 172_800 else f"{whole // 86_400} days"
+
+
+def counted(count: int, what: str) -> str:
+    """A number of things: `1 link`, `2 links`."""
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
+def shown_left(seconds: float) -> str:
+    """How long something is still good, for people."""
+    return shown_time(seconds) if seconds > 0 else "expired"
 
 
 def shown_size(size: float) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from dfsfs.cli import secrets
 from dfsfs.cli.output import ask_hidden
-from dfsfs.config import ConfigError, Mounter, make_config, without_secrets
+from dfsfs.config import ConfigError, Mounter, make_config, mounted_place, without_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -33,21 +33,23 @@ def hide_passwords(
         clean, here = without_secrets(text)
         kept.append(clean)
         found |= here
+    named = frozenset(found)
     if "password" not in found and "PASSWD" in os.environ:
         found["password"] = secrets.check_secret(os.environ["PASSWD"], "environment variable PASSWD")
     if found:
         variables = {"password": "PASSWD_FD", "password2": "PASSWD2_FD"}
         passwords = {variables[name]: secret for name, secret in found.items()}
-        secrets.restart_without(words, rebuild(tuple(kept)), passwords)
+        secrets.restart_without(words, rebuild(tuple(kept)), passwords, named)
 
 
 def configure(unc: UncPath, options: ParsedOptions, warn: Callable[[str], None]) -> MountConfig:
-    """Finds out who logs in, and puts the configuration together.
+    """Finds out who logs in, and puts the configuration for a path together, with prefixpath= behind it.
 
     Raises:
         ConfigError: something of the options, a file that they name or the environment makes no sense.
         MountError: a file can't be read.
     """
+    unc = mounted_place(unc, options)
     surroundings = secrets.Surroundings(os.environ, login_name, terminal(), warn)
     credentials: Login
     if options.security == "ntlmssp":

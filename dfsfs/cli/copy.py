@@ -9,57 +9,35 @@ place when it is complete; what an interrupted copy has left, `--continue` goes 
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import stat as posix
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dfsfs.cli import transfer
 from dfsfs.cli.command import Command, Parser, add_options, fail
 from dfsfs.cli.messages import INTERRUPTED, SUCCESS
-from dfsfs.cli.output import is_watched
-from dfsfs.cli.remote import config_for, options_hidden, run
+from dfsfs.cli.parts import STEP, CopyError, Options, endings_interrupt, open_part, part_name, shown
+from dfsfs.cli.remote import config_for, options_hidden, run_to_the_end
 from dfsfs.config import ConfigError, parse_unc
-from dfsfs.control.places import is_ours
 from dfsfs.unc import is_unc
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
+    from dfsfs.cli.parts import Report
     from dfsfs.cli.remote import Remote
-
-    Report = Callable[[int], None]
-    """Called with the bytes that are copied so far."""
 
 FAILURE = 32
 """The exit code if a file could not be copied."""
-STEP = 16 * 1024 * 1024
-"""Bytes that are copied at once: as many as a server takes in one request."""
 BUFFER = 1024 * 1024
-SHOWN_FROM = 64 * 1024 * 1024
-"""Bytes of a file from which on a terminal sees how far its copy is."""
 COPY_XATTR = "user.dfsfs.copy"
 PATH_XATTR = "user.dfsfs.path"
 """Every file of a mount of ours has it."""
 _ELSEWHERE = (errno.EXDEV, errno.EOPNOTSUPP)
 """What says that the server can't copy between two files."""
-
-
-class CopyError(Exception):
-    """A file could not be copied; the text names it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """What the command line asks for."""
-
-    resume: bool = False
-    preserve: bool = False
-    quiet: bool = False
 
 
 def _parser() -> Parser:
@@ -76,7 +54,8 @@ def _parser() -> Parser:
         *("-c", "--continue"),
         dest="resume",
         action="store_true",
-        help="go on with a copy that was interrupted, if the source has not changed since",
+        help="go on with a copy that was interrupted, if the source has not changed since; between UNC paths with one "
+        "that was begun with this option, as others leave nothing",
     )
     parser.add_argument("-p", "--preserve", action="store_true", help="keep the time of the last change")
     parser.add_argument("-q", "--quiet", action="store_true", help="show no progress")
@@ -97,7 +76,8 @@ def _run(arguments: argparse.Namespace, words: Sequence[str]) -> int:
     for source in sources:
         place = target / source.name if target.is_dir() else target
         try:
-            _copy_and_show(source, place, options)
+            with endings_interrupt():
+                _copy_and_show(source, place, options)
         except CopyError as error:
             code = fail(str(error), FAILURE)
         except OSError as error:
@@ -109,8 +89,6 @@ def _run(arguments: argparse.Namespace, words: Sequence[str]) -> int:
 
 def _run_remote(arguments: argparse.Namespace, words: Sequence[str]) -> int:
     """Copies between here and a namespace, or two of them; all are reached with the login for the first one."""
-    if arguments.resume:
-        raise ConfigError("--continue is for copies inside of a mount")
     if len(arguments.files) < 2:
         raise ConfigError("a file and a target are needed; see dfsfs cp --help")
     options_hidden(arguments, ["cp", *words])
@@ -118,31 +96,30 @@ def _run_remote(arguments: argparse.Namespace, words: Sequence[str]) -> int:
     folder = Path(target)
     into = folder.is_dir()
     config = config_for(next(filter(is_unc, arguments.files)), arguments)
+    options = Options(arguments.resume, arguments.preserve, arguments.quiet)
 
     async def work(remote: Remote) -> None:
         for source in sources:
             if is_unc(source) and is_unc(target):
-                await transfer.carry(remote, parse_unc(source), parse_unc(target))
+                await transfer.carry(remote, parse_unc(source), parse_unc(target), options)
             elif is_unc(source):
                 unc = parse_unc(source)
-                await transfer.fetch(remote, unc, folder / unc.components[-1] if into else folder)
+                await transfer.fetch(remote, unc, folder / unc.components[-1] if into else folder, options)
             elif is_unc(target):
-                await transfer.send(remote, Path(source), parse_unc(target))
+                await transfer.send(remote, Path(source), parse_unc(target), options)
             else:
                 raise ConfigError(f"{source} and {target} are both on this computer; use cp")
 
-    run(config, work)
+    try:
+        run_to_the_end(config, work)
+    except KeyboardInterrupt:
+        left = "; dfsfs cp --continue goes on" if options.resume else "; nothing is left of the copy"
+        return fail(f"interrupted{left}", INTERRUPTED)
     return SUCCESS
 
 
 def _copy_and_show(source: Path, target: Path, options: Options) -> None:
-    size = source.stat().st_size
-    if options.quiet or size < SHOWN_FROM or not is_watched():
-        copy(source, target, options)
-        return
-    from dfsfs.cli.progress import of_bytes  # takes long to import, and only a terminal needs it
-
-    with of_bytes(source.name, size) as report:
+    with shown(source.name, source.stat().st_size, options) as report:
         copy(source, target, options, report)
 
 
@@ -165,9 +142,8 @@ def copy(source: Path, target: Path, options: Options | None = None, report: Rep
             if target.is_dir():
                 raise CopyError(f"{target} is a folder")
         part = _part_of(target, before)
-        left = _open_left(part) if options.resume else None
-        writer = stack.enter_context(open(_make(part) if left is None else left, "r+b", buffering=0))
-        begin = _begin(writer.fileno(), before.st_size)
+        found, begin = open_part(part, before.st_size, resume=options.resume)
+        writer = stack.enter_context(open(found, "r+b", buffering=0))
         _copy_data(reader.fileno(), writer.fileno(), begin, before, report)
         os.fsync(writer.fileno())
         if os.fstat(writer.fileno()).st_size != before.st_size:
@@ -181,54 +157,14 @@ def copy(source: Path, target: Path, options: Options | None = None, report: Rep
     part.rename(target)
 
 
+def version_of(source: os.stat_result) -> str:
+    """What tells one version of a file here from another."""
+    return f"{source.st_dev}:{source.st_ino}:{source.st_size}:{source.st_mtime_ns}"
+
+
 def _part_of(target: Path, source: os.stat_result) -> Path:
-    """Where a copy is while it is not complete: the same for the same version of a source, so that it can go on."""
-    version = f"{source.st_dev}:{source.st_ino}:{source.st_size}:{source.st_mtime_ns}"
-    return target.with_name(f".{target.name[:200]}.{hashlib.blake2b(version.encode(), digest_size=6).hexdigest()}.part")
-
-
-def _make(part: Path) -> int:
-    """A descriptor of a new file to write to. Everybody can work out its name, so what is there may be a link that
-    somebody else has laid: it is removed, and never written to. Raises OSError.
-    """
-    with suppress(FileNotFoundError):
-        os.unlink(part)
-    return os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
-
-
-def _open_left(part: Path) -> int | None:
-    """A descriptor of what an interrupted copy has left; None if there is nothing.
-
-    Raises:
-        CopyError: it may be somebody else's.
-        OSError: as open(2) says it.
-    """
-    refusal = CopyError(f"{part} is not what an interrupted copy leaves; remove it, or copy without --continue")
-    try:
-        # Or else a pipe would wait for its other end.
-        found = os.open(part, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        if error.errno == errno.ELOOP:
-            raise refusal from None
-        raise
-    about = os.fstat(found)
-    # On a mount of ours st_uid is what its options say, and the server alone knows whose a file is.
-    owned = about.st_uid == os.geteuid() or is_ours(about.st_dev)
-    if not posix.S_ISREG(about.st_mode) or about.st_nlink != 1 or not owned:
-        os.close(found)
-        raise refusal
-    return found
-
-
-def _begin(part: int, size: int) -> int:
-    """Where to go on; 0 in an empty file. What was last written may not have arrived whole."""
-    there = os.fstat(part).st_size
-    if there > size:
-        os.ftruncate(part, 0)
-        return 0
-    return max(0, there - STEP) // STEP * STEP
+    """Where a copy is while it is not complete."""
+    return target.with_name(part_name(target.name, version_of(source)))
 
 
 def _copy_data(reader: int, writer: int, begin: int, source: os.stat_result, report: Report) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from dfsfs.cli.command import Command, Parser, add_json, add_options, fail, shown_time, table
-from dfsfs.cli.messages import MOUNT_FAILURE, SUCCESS, describe
+from dfsfs.cli.messages import MOUNT_FAILURE, SUCCESS
 from dfsfs.cli.output import show, show_json
 from dfsfs.cli.remote import Remote, config_for, options_hidden, run
 from dfsfs.control.answers import Explanation
@@ -63,11 +63,9 @@ async def _explain(remote: Remote, all_roots: bool) -> dict[str, Any]:
 
     path = remote.path(remote.config.unc)
     found = await explain(remote.namespace, remote.pool, path)
-    told = report.explanation(found, remote.pool.sessions())
-    if found.problem is not None:
-        told["problem"] = describe(found.problem, remote.config).text
+    told = report.explanation(found, remote.pool.sessions(), remote.config)
     if all_roots:
-        told["all_roots"] = report.roots(await ask_all_roots(remote.namespace, found.link or path))
+        told["all_roots"] = report.roots(await ask_all_roots(remote.namespace, found.link or path), remote.config)
     return told
 
 
@@ -77,12 +75,16 @@ def explanation_lines(found: Explanation) -> list[str]:
     lines += [""] if lines else []
     lines.append(f"{found.path} {'can not be used' if found.problem else f'is a {found.kind}'}")
     if found.link is not None:
-        left = f"; its referral is good for {shown_time(found.seconds_left)}" if found.seconds_left else ""
+        left = "" if found.seconds_left is None else f"; its referral {_left(found.seconds_left)}"
         lines.append(f"It is in {found.link}{left}. The targets, in the order in which they are tried:")
         lines += map(_target_line, found.targets)
     if found.all_roots is not None:
         lines += ["", *_roots_lines(found.all_roots)]
     return lines
+
+
+def _left(seconds: float) -> str:
+    return f"is good for {shown_time(seconds)}" if seconds > 0 else "has expired, and is asked for again"
 
 
 def _target_line(target: TriedTarget) -> str:

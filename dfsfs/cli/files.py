@@ -107,12 +107,23 @@ async def _write_out(remote: Remote) -> None:
         await trio.to_thread.run_sync(write_data, piece)
 
 
-async def pieces_of(namespace: Namespace, location: Location) -> AsyncIterator[Buffer]:
-    """A file from its beginning to its end, read on whatever target answers, as long as it is the same file."""
+class SourceChanged(MountError):
+    """A file has changed while it was read."""
+
+
+async def pieces_of(
+    namespace: Namespace, location: Location, begin: int = 0, version: tuple[int, int] | None = None
+) -> AsyncIterator[Buffer]:
+    """A file from `begin` to its end, read on whatever target answers, as long as it is the same file: the one of size
+    and last write time `version`, or the one that is there at the beginning.
+
+    Raises:
+        SourceChanged: it is another one now.
+        DfsfsError: what a server said.
+    """
     from dfsfs.smb.wire import Access, CreateDisposition
 
-    version: tuple[int, int] | None = None
-    offset = 0
+    offset = begin
 
     async def read(attempt: Attempt) -> Buffer:
         nonlocal version
@@ -120,7 +131,7 @@ async def pieces_of(namespace: Namespace, location: Location) -> AsyncIterator[B
         try:
             now = (file.stat.size, file.stat.written)
             if version is not None and now != version:
-                raise MountError(MOUNT_FAILURE, f"{location.unc} has changed while it was read")
+                raise SourceChanged(MOUNT_FAILURE, f"{location.unc} has changed while it was read")
             version = now
             return await file.read(offset, PIECE)
         finally:

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 from dfsfs.cli import mount
 from dfsfs.cli.messages import SUCCESS, USAGE
-from dfsfs.cli.output import complain, escape_tracebacks, show
+from dfsfs.cli.output import as_in_a_pipe, complain, escape_tracebacks, show
 from dfsfs.cli.registry import COMMANDS, find
 from dfsfs.cli.versions import versions_lines
 from dfsfs.smb.identity import forbid_core_dumps
+from dfsfs.unc import is_unc
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,6 +41,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     escape_tracebacks()
     words = sys.argv[1:] if argv is None else list(argv)
     forbid_core_dumps()
+    return as_in_a_pipe(lambda: _run(words))
+
+
+def _run(words: list[str]) -> int:
     match words:
         case ["mount", *rest]:
             return mount.main(rest)
@@ -50,6 +55,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             show(help_lines())
             return SUCCESS
         case [word, *rest]:
+            if is_unc(
+                word
+            ):  # mount.fuse(8) starts what is mounted with the type fuse.dfsfs like this, also to remount it
+                return mount.main(words)
             command = find(word)
             if command is not None:
                 return command.main(rest)

@@ -125,7 +125,7 @@ _MOUNT_EXITS = (
     ("32", "A server refused or did not answer, or the mount point is of no use."),
 )
 _FILES = (
-    ("/run/dfsfs/, $XDG_RUNTIME_DIR/dfsfs/", "Control sockets, for dfsfs(1)."),
+    ("/run/dfsfs/, $XDG_RUNTIME_DIR/dfsfs/, /tmp/dfsfs-UID/", "Control sockets, for dfsfs(1)."),
     ("/etc/fuse.conf", "user_allow_other lets users share their mounts."),
     ("/etc/krb5.conf", "The realm, for sec=krb5."),
 )
@@ -134,7 +134,8 @@ _MOUNT_EXAMPLES = """\
 
 mount -t dfsfs //contoso.com/public /mnt/public -o sec=krb5,multiuser
 mount.dfsfs //fs1/data /mnt/data -o username=CONTOSO/alice
-umount /mnt/public"""
+umount /mnt/public
+umount -a -t fuse.dfsfs"""
 
 
 def mount_page() -> str:
@@ -161,9 +162,11 @@ def mount_page() -> str:
 
 _REMOUNT = (
     "mount -o remount,OPTIONS MOUNTPOINT changes options of a mount that is in use: ro and rw, acregmax, acdirmax, "
-    "actimeo, dfs_ttl_min, dfs_ttl_max, dfs_prefer, dfs_pin, dfs_failback, nodfs_failback, and the password. Referrals "
-    "are asked for again when they are next used. Any other option is refused by its "
-    "name, as it takes umount and mount.",
+    "actimeo, dfs_ttl_min, dfs_ttl_max, dfs_prefer, dfs_pin, dfs_failback, nodfs_failback, and the login: username, "
+    "domain, password, password2, credentials, guest. A new password counts for the next session; those that are there "
+    "go on. Referrals are asked for again when they are next used. Any other option is refused by its name, as it "
+    "takes umount and mount. mount(8) asks dfsfs only if it is given the mount point alone: with the source as well it "
+    "asks nobody but the kernel, which takes no other options than its own and says nothing of the others.",
 )
 
 
@@ -215,6 +218,7 @@ def dfsfs_page() -> str:
                         ("3", "dfsfs check has found problems."),
                         ("8", "Interrupted."),
                         ("32", "A mount or a server failed."),
+                        ("141", "Whoever read the output has ended."),
                     ]
                 ),
             ),

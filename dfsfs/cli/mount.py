@@ -34,9 +34,9 @@ from dfsfs.cli.messages import (
     Verdict,
     describe,
 )
-from dfsfs.cli.output import complain, escape_tracebacks, show
+from dfsfs.cli.output import as_in_a_pipe, complain, escape_tracebacks, show
 from dfsfs.cli.remount import remount
-from dfsfs.config import ConfigError, parse_options, parse_unc
+from dfsfs.config import ConfigError, mounted_place, parse_options, parse_unc
 from dfsfs.config.table import GROUPS, Policy
 from dfsfs.smb.identity import forbid_core_dumps
 
@@ -101,15 +101,19 @@ def main(argv: Sequence[str] | None = None, *, backend: Backend | None = None) -
     """Runs the command and returns the exit code. `backend`: what serves the mount, FUSE if nothing is given."""
     escape_tracebacks()
     words = sys.argv[1:] if argv is None else list(argv)
-    shown = ""
     forbid_core_dumps()
+    return as_in_a_pipe(lambda: _main(words, backend or Backend(check_fuse, _run)))
+
+
+def _main(words: Sequence[str], backend: Backend) -> int:
+    shown = ""
     try:
         arguments = parse_arguments(words)
         if arguments is None:
             return SUCCESS
         unc = parse_unc(arguments.place)
         shown = f"{unc}: "
-        verdict = _mount(arguments, words, backend or Backend(check_fuse, _run))
+        verdict = _mount(arguments, words, backend)
     except ConfigError as error:
         verdict = Verdict(USAGE, str(error))
     except MountError as error:
@@ -183,7 +187,7 @@ def help_lines() -> list[str]:
 def _mount(arguments: Arguments, words: Sequence[str], backend: Backend) -> Verdict:
     options = parse_options(arguments.options, sloppy=arguments.sloppy)
     hide_passwords(arguments.options, words, lambda texts: replace(arguments, options=texts).as_list())
-    unc = parse_unc(arguments.place)
+    unc = mounted_place(parse_unc(arguments.place), options)
 
     def warn(text: str) -> None:
         _say(f"{unc}: warning: {text}")
@@ -193,7 +197,7 @@ def _mount(arguments: Arguments, words: Sequence[str], backend: Backend) -> Verd
     if options.remount:
         return remount(unc, arguments.mountpoint, arguments.options, options, warn)
     mountpoint = check_mountpoint(arguments.mountpoint)
-    config = configure(unc, options, warn)
+    config = configure(parse_unc(arguments.place), options, warn)
     backend.check(config, mountpoint)
     if arguments.fake:
         return Verdict(SUCCESS)

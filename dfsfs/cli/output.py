@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import signal
 import sys
 import traceback
 from typing import TYPE_CHECKING, Any, TextIO
@@ -17,10 +19,13 @@ from typing import TYPE_CHECKING, Any, TextIO
 from dfsfs.printable import printable, printable_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from types import TracebackType
 
     from dfsfs.smb.wire import Buffer
+
+UNREAD = 128 + signal.SIGPIPE
+"""The exit code if nobody reads what a command says."""
 
 
 def show(lines: Iterable[str]) -> None:
@@ -45,8 +50,11 @@ def json_text(result: Any) -> str:
 
 
 def complain(program: str, text: str) -> None:
-    """Says in one line on stderr what went wrong, or could. What a library has said in several lines is joined."""
-    _write(sys.stderr, [f"{program}: {text}"])
+    """Says in one line on stderr what went wrong, or could. That nobody reads it changes nothing of what is done."""
+    try:
+        _write(sys.stderr, [f"{program}: {text}"])
+    except BrokenPipeError:
+        hang_up()
 
 
 def joined(text: str) -> str:
@@ -73,9 +81,36 @@ def flush() -> None:
             stream.flush()
 
 
+def as_in_a_pipe(run: Callable[[], int]) -> int:
+    """Runs a command, whose reader may end before it, and returns its exit code.
+
+    That is no failure and says nothing: `dfsfs --help | head -1`. Sockets need SIGPIPE to be ignored, as Python has it,
+    so the code is what a shell shows for a program that dies of it.
+    """
+    try:
+        code = run()
+        flush()
+    except BrokenPipeError:
+        hang_up()
+        return UNREAD
+    return code
+
+
 def hang_up() -> None:
-    """For when nobody reads any more: or else Python complains of what is left to flush."""
-    sys.stderr.close()
+    """For when nobody reads any more: what is left goes nowhere, or else Python complains when it ends."""
+    nowhere = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None and not _is_read(stream):
+            os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
+
+
+def _is_read(stream: TextIO) -> bool:
+    try:
+        stream.flush()
+    except (BrokenPipeError, ValueError):
+        return False
+    return True
 
 
 def is_watched() -> bool:

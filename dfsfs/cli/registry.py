@@ -5,13 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dfsfs.cli.bugreport import BUGREPORT
+from dfsfs.cli.caches import CACHE, DOMAIN
+from dfsfs.cli.check import CHECK
 from dfsfs.cli.completion import completion_command
 from dfsfs.cli.copy import COPY
+from dfsfs.cli.drain import DRAIN
 from dfsfs.cli.explain import EXPLAIN
 from dfsfs.cli.files import CAT, LS
 from dfsfs.cli.login import LOGIN, LOGOUT
-from dfsfs.cli.namespaces import CHECK, TREE
-from dfsfs.cli.running import CACHE, DOMAIN, DRAIN, STATUS, TARGET
+from dfsfs.cli.namespaces import TREE
+from dfsfs.cli.running import STATUS, TARGET
 
 if TYPE_CHECKING:
     from dfsfs.cli.command import Command

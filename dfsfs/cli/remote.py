@@ -90,9 +90,48 @@ def run(config: MountConfig, work: Callable[[Remote], Awaitable[T]]) -> T:
         interrupted = errors.subgroup((KeyboardInterrupt, SystemExit))
         if interrupted is not None:
             raise KeyboardInterrupt from None
+        if errors.subgroup(BrokenPipeError) is not None:
+            raise BrokenPipeError from None  # of stdout: those of connections are errors of ours
         raise _in_words(errors, config) from errors
+    except BrokenPipeError:
+        raise
     except Exception as error:
         raise _in_words(error, config) from error
+
+
+def run_to_the_end(config: MountConfig, work: Callable[[Remote], Awaitable[T]]) -> T:
+    """The same for work that has something to put in order if the program is asked to end: it is cancelled then.
+
+    Raises:
+        KeyboardInterrupt: it was asked to end by SIGINT, SIGTERM or SIGHUP.
+    """
+    import trio
+
+    from dfsfs.cli.parts import heeded
+
+    signals_to_heed = heeded()
+    if not signals_to_heed:
+        return run(config, work)
+
+    async def until_asked(remote: Remote) -> T:
+        result: list[T] = []
+        async with trio.open_nursery() as nursery:
+
+            async def wait_for_signal(task_status: trio.TaskStatus[None]) -> None:
+                with trio.open_signal_receiver(*signals_to_heed) as signals:
+                    task_status.started()
+                    async for _ in signals:
+                        break
+                nursery.cancel_scope.cancel()
+
+            await nursery.start(wait_for_signal)
+            result.append(await work(remote))
+            nursery.cancel_scope.cancel()
+        if not result:
+            raise KeyboardInterrupt
+        return result[0]
+
+    return run(config, until_asked)
 
 
 def _in_words(error: BaseException, config: MountConfig) -> MountError:

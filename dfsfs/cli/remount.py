@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from dfsfs.cli.configure import login_name, terminal
 from dfsfs.cli.messages import MOUNT_FAILURE, SUCCESS, SYSTEM_ERROR, USAGE, MountError, Verdict
 from dfsfs.cli.output import joined
-from dfsfs.cli.secrets import Surroundings, obtain_credentials
+from dfsfs.cli.secrets import Surroundings, named_in_restart, new_login
 from dfsfs.config import named_fields, without_secrets
 from dfsfs.control.answers import Remounted
 from dfsfs.control.client import ask, is_trusted
@@ -46,15 +46,13 @@ def remount(
     entry = next((entry for entry in reversed(our_mounts()) if entry.mountpoint == place), None)
     if entry is None:
         raise MountError(MOUNT_FAILURE, f"nothing of dfsfs is mounted on {mountpoint}")
-    named = named_fields(texts)
+    named = named_fields(texts) | named_in_restart(os.environ)
     arguments = {"options": ",".join(clean for clean, _ in map(without_secrets, texts) if clean)}
-    if named & _LOGIN and options.security == "ntlmssp":
+    if named & _LOGIN:
         if not is_trusted(entry):
             raise MountError(USAGE, f"user {entry.owner} has mounted {mountpoint}, and is told no password")
         surroundings = Surroundings(os.environ, login_name, terminal(), warn)
-        found = obtain_credentials(options, str(unc), surroundings)
-        arguments |= {"username": found.username, "domain": found.domain, "password": found.password.reveal()}
-        arguments["password2"] = found.password2.reveal()
+        arguments |= new_login(options, named, str(unc), surroundings)
     try:
         ask(Remounted, entry, "remount", **arguments)
     except ControlError as error:

@@ -26,12 +26,16 @@ from dfsfs.config.values import username as check_username
 from dfsfs.smb.credentials import Credentials, Secret
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from dfsfs.config.model import ParsedOptions
 
 _MAX_FILE = 64 * 1024
 """Bytes of a credentials file; more is some other file."""
+
+
+NAMED = "PASSWD_NAMED"
+"""The environment variable with the options that a restart has taken away: it still counts that they were there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +75,35 @@ def given_login(options: ParsedOptions, surroundings: Surroundings) -> tuple[str
     password = _given_password(options, file, surroundings)
     domain = options.domain if options.domain is not None else file.domain
     return domain or "", options.username or file.username or "", password
+
+
+def new_login(options: ParsedOptions, named: Collection[str], place: str, surroundings: Surroundings) -> dict[str, str]:
+    """What a remount changes of a login: `username`, `domain`, `password` and `password2`, as far as the options,
+    whose fields `named` has, are about them.
+
+    Raises:
+        ConfigError, MountError: as for `obtain_credentials`.
+    """
+    file = _file_of(options, surroundings) if "credentials_file" in named else CredentialsFile()
+    username = options.username if "username" in named else file.username
+    domain = options.domain if options.domain is not None else file.domain
+    password: Secret | None = None
+    if "guest" in named:
+        password = Secret("")
+    elif "password" in named or "username" in named or file.password is not None:
+        password = _given_password(options, file, surroundings)
+    if password is None and ({"password", "username", "credentials_file"} & set(named)):
+        password = _asked(username or "who is logged in", place, surroundings)
+    password2 = _second_password(options, file, surroundings)
+    found = {"username": username, "domain": domain}
+    found |= {"password": None if password is None else password.reveal()}
+    found |= {"password2": password2.reveal() if "password2" in named or file.password2 is not None else None}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def named_in_restart(environ: Mapping[str, str]) -> frozenset[str]:
+    """The fields of options with passwords that were in the command line before this program was started anew."""
+    return frozenset(filter(None, environ.get(NAMED, "").split(",")))
 
 
 def _file_of(options: ParsedOptions, surroundings: Surroundings) -> CredentialsFile:
@@ -195,9 +228,11 @@ def _decoded(data: bytes, what: str) -> str:
 # -- hiding -----------------------------------------------------------------------------------------------------------
 
 
-def restart_without(arguments: Sequence[str], replacement: Sequence[str], passwords: Mapping[str, Secret]) -> None:
+def restart_without(
+    arguments: Sequence[str], replacement: Sequence[str], passwords: Mapping[str, Secret], named: Collection[str]
+) -> None:
     """Starts this program anew with `replacement` instead of `arguments`, and each password in a pipe, whose number is
-    in the environment variable that it goes by.
+    in the environment variable that it goes by. `named`: the fields that options in `arguments` were about.
 
     Returns only where `arguments` did not come from the command line, so that nothing can be seen there.
 
@@ -209,6 +244,7 @@ def restart_without(arguments: Sequence[str], replacement: Sequence[str], passwo
     if kept < 1 or command[kept:] != list(arguments):
         return
     environ = {name: value for name, value in os.environ.items() if not name.startswith("PASSWD")}
+    environ[NAMED] = ",".join(sorted(named))
     for variable, password in passwords.items():
         data = password.reveal().encode("utf-8") + b"\n"
         assert len(data) <= 4 * MAX_PASSWORD + 1, "more might not fit the pipe, and nobody reads it yet"

@@ -106,6 +106,14 @@ def parse_unc(text: str) -> UncPath:
     return path
 
 
+def mounted_place(unc: UncPath, options: ParsedOptions) -> UncPath:
+    """What is mounted: the path that was given, and what prefixpath= puts behind it. Raises ConfigError."""
+    try:
+        return unc.join(options.prefix_path)
+    except UncError as error:
+        raise ConfigError(f"option 'prefixpath={'/'.join(options.prefix_path)}': {error}") from None
+
+
 # -- options ----------------------------------------------------------------------------------------------------------
 
 

@@ -99,6 +99,7 @@ class ParsedOptions:
     execute: bool = True
     follow_symlinks: bool = True
     sharing: Sharing | None = None
+    prefix_path: tuple[str, ...] = ()
     foreground: bool = False
     remount: bool = False
     metrics: str | None = None

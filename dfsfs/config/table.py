@@ -147,8 +147,9 @@ _OWNERSHIP = [
     _flag("perm default_permissions", {"permission_checks": True}, "check modes and owners here too (the default)"),
     _flag("noperm", {"permission_checks": False}, "leave all checks to the servers"),
     *_ignored("forceuid forcegid noforceuid noforcegid", "always so: servers give no owner that this system knows"),
-    *_ignored("nodynperm nosetuids noidsfromsid nomodefromsid nocifsacl noacl", "always so"),
-    *_refused("dynperm setuids cifsacl idsfromsid modefromsid backupuid backupgid acl", NOT_YET),
+    *_ignored("nodynperm nosetuids noidsfromsid nomodefromsid nocifsacl", "always so"),
+    *_ignored("acl noacl", "ACLs of POSIX are an extension of SMB 1; those of the servers are the servers' business"),
+    *_refused("dynperm setuids cifsacl idsfromsid modefromsid backupuid backupgid", NOT_YET),
 ]
 
 _NAMES = [
@@ -161,6 +162,8 @@ _NAMES = [
         {"files_for_links": True},
         "symbolic links are files that other clients of Unix know, and such files are links",
     ),
+    _flag("nomfsymlinks", {"files_for_links": False}, "they are what the server has for them (the default)"),
+    *_ignored("sfu", "special files are made in a way that the server knows"),
     Option(
         ("iocharset",),
         Policy.IGNORE,
@@ -216,19 +219,21 @@ _CACHES = [
     _value("acregmax", _FOR_FILES, _ATTRIBUTE_SECONDS, "SECONDS", "the same for files only"),
     _value("acdirmax", _FOR_FOLDERS, _ATTRIBUTE_SECONDS, "SECONDS", "the same for folders only"),
     _flag("noac", {_FOR_FILES: 0.0, _FOR_FOLDERS: 0.0}, "keep no attributes"),
-    _value("rsize", "read_size", values.whole(4096, 8 << 20), "BYTES", "most bytes in one READ; what servers offer"),
-    _value("wsize", "write_size", values.whole(4096, 8 << 20), "BYTES", "most bytes in one WRITE; what servers offer"),
+    _value("rsize", "read_size", values.whole(4096, 2**31), "BYTES", "most bytes in one READ; what servers offer"),
+    _value("wsize", "write_size", values.whole(4096, 2**31), "BYTES", "most bytes in one WRITE; what servers offer"),
     _value("rasize", "read_ahead", values.whole(0, 1 << 30), "BYTES", "most bytes to read ahead in one place"),
     _flag("sync", {"synchronous": True}, "each write waits until the server has written it to its disk"),
     _flag("async", {"synchronous": False}, "it does not, unless a program asks for it (the default)"),
     *_ignored("dirsync", "always so: changes of folders wait for the server"),
+    *_ignored("bsize", "st_blksize says what the mount is best at"),
+    *_ignored("rwpidforward", "locks are of open files, not of processes"),
     *_ignored("fsc strictsync nostrictsync", "no data is kept on disk, and fsync always asks the server"),
     *_ignored(
         "atime noatime diratime nodiratime relatime norelatime strictatime nostrictatime lazytime nolazytime",
         "times of access are the server's business",
     ),
-    *_ignored("nobrl nolock", "locks stay on this machine"),
-    *_refused("brl forcemand forcemandatorylock mand", NOT_YET),
+    *_ignored("nobrl brl nolock forcemand forcemandatorylock", "locks stay on this machine"),
+    *_refused("mand", NOT_YET),
     *_ignored("nomand", "always so"),
     _flag("user_xattr", {"xattrs": True}, "extended attributes (the default)"),
     _flag("nouser_xattr", {"xattrs": False}, "none; each write of a program is one question of the kernel shorter"),
@@ -263,6 +268,7 @@ _TRANSPORT = [
         "2.1, 3 (or later), 3.0, 3.0.2 or 3.1.1; without, the newest that both sides know",
     ),
     *_ignored("sign", "always so"),
+    *_ignored("ver intr nointr", "words that /proc/mounts and old lines have beside what counts"),
     _flag("seal", {"seal": True}, "encrypt everything; needs SMB 3.0"),
     _value("port", "port", values.whole(1, 65535), "NUMBER", "TCP port of the servers; 445"),
     _value("ip addr", "address", values.address, "ADDRESS", "address of the server that the mount names"),
@@ -285,7 +291,8 @@ _TRANSPORT = [
     _value("retrans", "retries", values.whole(0, 100), "NUMBER", "how often a server that is busy is asked again; 5"),
     *_without_effect(
         "multichannel nomultichannel max_channels rdma compress nosharesock tcpnodelay persistenthandles "
-        "nopersistenthandles resilienthandles noresilienthandles handletimeout witness"
+        "nopersistenthandles resilienthandles noresilienthandles handletimeout witness noblocksend noautotune nolease "
+        "handlecache nohandlecache nosparse max_cached_dirs esize min_enc_offload reparse symlink nativesocket"
     ),
     _value("snapshot", "snapshot", values.moment, "TIME", "@GMT-YYYY.MM.DD-hh.mm.ss: show that snapshot, read only"),
 ]
@@ -293,6 +300,7 @@ _TRANSPORT = [
 _RESTRICTED = {"suid": False, "dev": False, "execute": False}
 
 _MOUNT = [
+    _value("prefixpath", "prefix_path", values.prefix_path, "FOLDER[/FOLDER...]", "what to mount below the share"),
     _flag("ro", {"read_only": True}, "read only"),
     _flag("rw", {"read_only": False}, "read and write (the default)"),
     _flag("suid", {"suid": True}, "honour set-user-ID bits"),

@@ -174,6 +174,14 @@ def pin(text: str) -> dict[str, UncPath]:
     return {match[1]: target}
 
 
+def prefix_path(text: str) -> tuple[str, ...]:
+    """`FOLDER[/FOLDER...]`, with slashes or backslashes, also at its beginning and end."""
+    names = tuple(part for part in re.split(r"[/\\]", sendable(text)) if part)
+    if not names or any(name in (".", "..") for name in names):
+        raise ValueError("it has to be a folder below the share, like docs/manuals")
+    return names
+
+
 def hosts(text: str) -> dict[str, str]:
     """`NAME:ADDRESS[;NAME:ADDRESS...]`: fixed addresses of servers, by folded name. An IPv6 address as name is in
     brackets.

@@ -34,6 +34,7 @@ class Link:
     generation: int
     seconds_left: float | None
     uid: int | None
+    loops: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,10 +185,14 @@ class DrainedLink:
 
 @dataclass(frozen=True, slots=True)
 class Drained:
-    """The answer to `drain` and `undrain`; the latter has no links."""
+    """The answer to `drain` and `undrain`; the latter has no links. `known`: whether the mount has such a server, or
+    has drained it; `servers`: those that it has, or has drained.
+    """
 
     host: str
     links: tuple[DrainedLink, ...] = ()
+    known: bool = True
+    servers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ answer is short and comes within a time, and is read by its shape: answers.py.
 from __future__ import annotations
 
 import os
+import shlex
 import socket
 import struct
 import time
@@ -14,8 +15,8 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from dfsfs.control.places import MountEntry, mount_of, our_mounts, socket_of
-from dfsfs.control.protocol import MAX_ANSWER, WRONG, ControlError, Request, decode_answer, encode_request
+from dfsfs.control.places import MountEntry, mount_of, our_mounts, sockets_of
+from dfsfs.control.protocol import MAX_ANSWER, WRONG, ControlError, DeadMount, Request, decode_answer, encode_request
 from dfsfs.control.shapes import ShapeError, shaped
 
 if TYPE_CHECKING:
@@ -85,35 +86,52 @@ def ask_each(
         try:
             yield entry, ask_with(patience, kind, entry, command, **arguments)
         except ControlError as error:
-            text = str(error)
-            named = text if entry.mountpoint in text else f"{entry.mountpoint}: {text}"
-            yield entry, ControlError(named, error.code)
+            is_named = entry.mountpoint in str(error)
+            yield entry, error if is_named else ControlError(f"{entry.mountpoint}: {error}", error.code)
 
 
 def _answer(entry: MountEntry, request: Request, deadline: float) -> Any:
-    path = socket_of(entry)
-    if path is None:
-        raise ControlError(f"the mount on {entry.mountpoint} has no control socket: XDG_RUNTIME_DIR names no folder")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as connection:
+    with _connected(entry, deadline) as connection:
+        try:
+            connection.settimeout(_left(deadline))
+            connection.sendall(encode_request(request))
+            line = _receive(connection, deadline, MAX_ANSWER if is_trusted(entry) else MAX_OTHERS_ANSWER)
+        except OSError as error:
+            raise _failure(entry, error) from None
+    return decode_answer(line)
+
+
+def _connected(entry: MountEntry, deadline: float) -> socket.socket:
+    """A connection to the program of a mount. Raises ControlError."""
+    if os.geteuid() not in (0, entry.owner):
+        text = f"only user {entry.owner}, who owns the mount on {entry.mountpoint}, or root may ask it"
+        raise ControlError(text, WRONG)
+    places = sockets_of(entry)
+    for path in places:
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         try:
             connection.settimeout(min(CONNECTING, _left(deadline)))
             connection.connect(path)
             _check_peer(connection, entry)
-            connection.settimeout(_left(deadline))
-            connection.sendall(encode_request(request))
-            line = _receive(connection, deadline, MAX_ANSWER if is_trusted(entry) else MAX_OTHERS_ANSWER)
-        except TimeoutError:
-            raise ControlError(f"the mount on {entry.mountpoint} does not answer") from None
         except (FileNotFoundError, ConnectionRefusedError):
-            gone = f"nobody answers for the mount on {entry.mountpoint} ({path}): its program has ended, or another"
-            raise ControlError(f"{gone} version of dfsfs runs it; if the mount hangs, umount -l it") from None
-        except PermissionError:
-            raise ControlError(
-                f"only user {entry.owner}, who owns the mount on {entry.mountpoint}, or root may ask it", WRONG
-            ) from None
+            connection.close()  # what a mount that was killed has left; the device number is another's now
         except OSError as error:
-            raise ControlError(f"the mount on {entry.mountpoint} can't be asked: {error.strerror or error}") from None
-    return decode_answer(line)
+            connection.close()
+            raise _failure(entry, error) from None
+        except ControlError:
+            connection.close()
+            raise
+        else:
+            return connection
+    why = "its program has ended" + ("" if places else ", or has no control socket (see its log)")
+    take = f"umount -l {shlex.quote(entry.mountpoint)} takes it away"
+    raise DeadMount(f"nobody answers for the mount on {entry.mountpoint}: {why}; {take}")
+
+
+def _failure(entry: MountEntry, error: OSError) -> ControlError:
+    if isinstance(error, TimeoutError):
+        return ControlError(f"the mount on {entry.mountpoint} does not answer")
+    return ControlError(f"the mount on {entry.mountpoint} can't be asked: {error.strerror or error}")
 
 
 def _check_peer(connection: socket.socket, entry: MountEntry) -> None:

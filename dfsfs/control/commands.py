@@ -6,7 +6,8 @@
     target.list                     path: the targets of the link that a path is in
     target.set                      path, target (a server, or a whole path): the one to use from now on
     target.unset                    path: the namespace decides again
-    drain, undrain                  host: no link stays on that server if it has another one; links may go there again
+    drain, undrain                  host, [dry_run]: no link stays on that server if it has another one; links may go
+                                    there again. With dry_run it is only said what would be done
     explain                         path, [all_roots]: how it is resolved
     remount                         options, [username, domain, password, password2]: changes what can be changed
 
@@ -15,18 +16,20 @@ A path is below the mount point, or a UNC path.
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 import trio
 
 from dfsfs.config import Mounter
 from dfsfs.control import report
-from dfsfs.control.protocol import FAILED, WRONG, ControlError, Request
+from dfsfs.control.protocol import WRONG, ControlError, Request
 from dfsfs.control.remount import changed
 from dfsfs.errors import DfsfsError
 from dfsfs.namespace.explain import ask_all_roots, explain
 from dfsfs.namespace.targets import targets_for
 from dfsfs.unc import UncError, UncPath, fold_name, is_unc
+from dfsfs.wording import explained
 
 AT_ONCE = 200
 """Rows of a table that are made before others get their turn."""
@@ -42,14 +45,17 @@ if TYPE_CHECKING:
 
 
 async def answer(mount: Mount, request: Request) -> Any:
-    """Carries a request out. Raises ControlError or DfsfsError."""
+    """Carries a request out. Raises ControlError."""
     if request.command not in COMMANDS:
         raise ControlError(f"there is no command {request.command!r}", WRONG)
     command, known = COMMANDS[request.command]
     unknown = set(request.arguments) - set(known)
     if unknown:
         raise ControlError(f"{request.command} has no argument {min(unknown)!r}", WRONG)
-    return await command(mount, request.arguments)
+    try:
+        return await command(mount, request.arguments)
+    except DfsfsError as error:
+        raise ControlError(explained(error, mount.config)) from None
 
 
 async def _status(mount: Mount, _: Arguments) -> Any:
@@ -81,9 +87,9 @@ async def _flush_domains(mount: Mount, _: Arguments) -> Any:
 async def _explain(mount: Mount, arguments: Arguments) -> Any:
     path = _path(mount, arguments)
     found = await explain(mount.namespace, mount.pool, path, mount.clock)
-    told = report.explanation(found, mount.pool.sessions())
+    told = report.explanation(found, mount.pool.sessions(), mount.config)
     if arguments.get("all_roots"):
-        told["all_roots"] = report.roots(await ask_all_roots(mount.namespace, found.link or path))
+        told["all_roots"] = report.roots(await ask_all_roots(mount.namespace, found.link or path), mount.config)
     return told
 
 
@@ -114,40 +120,74 @@ async def _unset_target(mount: Mount, arguments: Arguments) -> Any:
 
 
 async def _drain(mount: Mount, arguments: Arguments) -> Any:
-    host = _host(arguments)
+    host, only_said = _host(arguments), bool(arguments.get("dry_run"))
     choices = mount.namespace.choices
-    known = {target.host for junction in mount.namespace.junctions() for target in _all_targets([junction])}
-    full = next((name for name in known if _is_named(name, host)), host)
-    choices.drained[fold_name(full)] = full
+    known = await _servers(mount)
+    full = _full_name(known, host)
+    name = full or host
+    if not only_said:
+        choices.drained[fold_name(name)] = name
     links = []
     for junction in mount.namespace.junctions():
-        if junction.binding is None or not choices.is_drained(junction.binding.target):
+        if junction.binding is None or fold_name(junction.binding.target.host) != fold_name(name):
             continue
         old = junction.binding.target
-        others = [target for target in _all_targets([junction]) if not choices.is_drained(target)]
-        for target in others:
-            if await mount.namespace.move(junction, target):
-                break
-        now = junction.binding.target if junction.binding is not None else None
-        links.append({"path": str(junction.prefix), "from": str(old), "to": str(now) if now != old else None})
-    return {"host": full, "links": links}
+        others = [target for target in _all_targets([junction]) if not choices.is_drained(target) and target != old]
+        to = next((target for target in others if fold_name(target.host) != fold_name(name)), None)
+        if not only_said:
+            to = await _moved(mount, junction, others)
+        links.append({"path": str(junction.prefix), "from": str(old), "to": None if to is None else str(to)})
+    return {"host": name, "links": links, "known": full is not None, "servers": known}
+
+
+async def _moved(mount: Mount, junction: Junction, targets: list[UncPath]) -> UncPath | None:
+    """Moves a junction to the first of some targets that answers, and says to which; None if there is none."""
+    for target in targets:
+        if await mount.namespace.move(junction, target):
+            return target
+    return None
 
 
 async def _undrain(mount: Mount, arguments: Arguments) -> Any:
-    host = _host(arguments)
+    host, only_said = _host(arguments), bool(arguments.get("dry_run"))
     drained = mount.namespace.choices.drained
-    full = next((name for name in drained.values() if _is_named(name, host)), None)
+    known = sorted(drained.values())
+    full = _full_name(known, host)
+    if only_said:
+        return {"host": full or host, "known": full is not None, "servers": known}
     if full is None:
         raise ControlError(f"{host} is not drained", WRONG)
     del drained[fold_name(full)]
     for junction in mount.namespace.junctions():
         mount.namespace.reconsider(junction)
-    return {"host": full}
+    return {"host": full, "known": True, "servers": known}
+
+
+async def _servers(mount: Mount) -> list[str]:
+    """The servers of all targets that the mount has heard of, and those that are drained."""
+    namespace = mount.namespace
+    hosts = dict(namespace.choices.drained)
+    for number, entry in enumerate(namespace.caches.referrals.snapshot(), 1):
+        hosts |= {fold_name(target.path.host): target.path.host for target in entry.targets}
+        if number % AT_ONCE == 0:
+            await trio.lowlevel.checkpoint()
+    for target in _all_targets(namespace.junctions()):
+        hosts[fold_name(target.host)] = target.host
+    return sorted(hosts.values())
+
+
+def _full_name(known: list[str], host: str) -> str | None:
+    """The one of some servers that is called that; None if none is. Raises ControlError: several are."""
+    found = [name for name in known if fold_name(name) == fold_name(host)]
+    found = found or [name for name in known if _is_named(name, host)]
+    if len(found) > 1:
+        raise ControlError(f"{host} may be {' or '.join(found)}; name one of them", WRONG)
+    return found[0] if found else None
 
 
 async def _remount(mount: Mount, arguments: Arguments) -> Any:
     login = {name: arguments[name] for name in _LOGIN if name in arguments}
-    mounter = Mounter(mount.config.ownership.uid, mount.config.ownership.gid, _no_name, _no_name)
+    mounter = Mounter(os.geteuid(), os.getegid(), _no_name, _no_name)
     config, names = changed(mount.config, arguments.get("options", ""), login, mounter)
     mount.apply(config)
     mount.config = config
@@ -171,8 +211,8 @@ COMMANDS: Mapping[str, tuple[Command, tuple[str, ...]]] = {
     "target.list": (_list_targets, ("path",)),
     "target.set": (_set_target, ("path", "target")),
     "target.unset": (_unset_target, ("path",)),
-    "drain": (_drain, ("host",)),
-    "undrain": (_undrain, ("host",)),
+    "drain": (_drain, ("host", "dry_run")),
+    "undrain": (_undrain, ("host", "dry_run")),
     "explain": (_explain, ("path", "all_roots")),
     "remount": (_remount, ("options", *_LOGIN)),
 }
@@ -214,10 +254,10 @@ async def _link(mount: Mount, arguments: Arguments) -> tuple[UncPath, list[Junct
     path = _path(mount, arguments)
     try:
         location, _ = await mount.namespace.find(path)
-    except DfsfsError as error:
+    except DfsfsError:
         known = mount.namespace.nearest(path)
         if known is None or known.junction.resolution is None:
-            raise ControlError(str(error), FAILED) from None
+            raise
         location = known
     prefix = location.shared.prefix
     return prefix, [junction for junction in mount.namespace.junctions() if junction.prefix == prefix]

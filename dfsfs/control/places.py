@@ -1,20 +1,25 @@
 """Where the control socket of a mount is, and which mount a path is in.
 
 The socket of a mount is named after the device number of its file system, which no two mounts of a running system
-share: /run/dfsfs/0-53.sock for root's mounts, $XDG_RUNTIME_DIR/dfsfs/0-53.sock for those of others. The mount of a path
-is found in the kernel's list of mounts, so that nobody has to touch a mount that may not answer.
+share: /run/dfsfs/0-53.sock for root's mounts, $XDG_RUNTIME_DIR/dfsfs/0-53.sock for those of others. If that variable is
+not set it is in /run/user/1000, and if there is no such folder either in /tmp/dfsfs-1000, which is for that user alone.
+The mount of a path is found in the kernel's list of mounts, so that nobody has to touch a mount that may not answer.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
 TYPE = "fuse.dfsfs"
 """What the kernel calls our mounts."""
 ROOTS_FOLDER = "/run/dfsfs"
+USERS_FOLDERS = "/run/user"
+SHARED_FOLDER = "/tmp"
+"""Where everybody may make a folder."""
 LOGOUT_XATTR = "user.dfsfs.logout"
 """The extended attribute of a mount point that ends the sessions of who asks for it: see fuse/many.py."""
 _OCTAL = re.compile(r"\\([0-7]{3})")
@@ -83,12 +88,34 @@ def mount_of(path: str, entries: list[MountEntry]) -> MountEntry | None:
     return best
 
 
-def folder_for(owner: int) -> str | None:
-    """Where the sockets of a user's mounts are; None if there is no place for them."""
+def folders_for(owner: int) -> list[str]:
+    """Where the sockets of a user's mounts may be, the best one first. Only the last may be others' work."""
     if owner == 0:
-        return ROOTS_FOLDER
-    runtime = os.environ.get("XDG_RUNTIME_DIR", "") if owner == os.geteuid() else f"/run/user/{owner}"
-    return os.path.join(runtime, "dfsfs") if runtime.startswith("/") and os.path.isdir(runtime) else None
+        return [ROOTS_FOLDER]
+    runtime = [os.environ.get("XDG_RUNTIME_DIR", "")] if owner == os.geteuid() else []
+    runtime.append(os.path.join(USERS_FOLDERS, str(owner)))
+    found = [os.path.join(folder, "dfsfs") for folder in runtime if folder.startswith("/") and os.path.isdir(folder)]
+    return list(dict.fromkeys([*found, private_folder(owner)]))
+
+
+def private_folder(owner: int) -> str:
+    """The place of a user's sockets where nobody has made one for that user."""
+    return os.path.join(SHARED_FOLDER, f"dfsfs-{owner}")
+
+
+def why_unsafe(folder: str, owner: int) -> str:
+    """Why others than its owner could change what is in a folder; empty if they could not. Raises OSError.
+
+    A link is no folder. In one that everybody may write to, the sticky bit keeps others from putting theirs in its
+    place.
+    """
+    about, above = os.lstat(folder), os.stat(os.path.dirname(folder))
+    private = folder == private_folder(owner)
+    if not stat.S_ISDIR(about.st_mode) or about.st_uid != owner or about.st_mode & (0o077 if private else 0o022):
+        return f"{folder} is not a folder that only its owner may {'enter' if private else 'change'}"
+    if private and (above.st_uid not in (0, owner) or (above.st_mode & 0o022 and not above.st_mode & stat.S_ISVTX)):
+        return f"{os.path.dirname(folder)} is a folder in which anybody may replace {folder}"
+    return ""
 
 
 def socket_name(device: str) -> str:
@@ -96,10 +123,17 @@ def socket_name(device: str) -> str:
     return device.replace(":", "-") + ".sock"
 
 
-def socket_of(entry: MountEntry) -> str | None:
-    """The socket of a mount; None if there is no place for one."""
-    folder = folder_for(entry.owner)
-    return None if folder is None else os.path.join(folder, socket_name(entry.device))
+def sockets_of(entry: MountEntry) -> list[str]:
+    """Where the socket of a mount may be: all that is there. More than one if mounts were killed before."""
+    found = []
+    for folder in folders_for(entry.owner):
+        path = os.path.join(folder, socket_name(entry.device))
+        try:
+            if os.path.lexists(path) and (folder != private_folder(entry.owner) or not why_unsafe(folder, entry.owner)):
+                found.append(path)
+        except OSError:
+            continue  # it is just being removed
+    return found
 
 
 def _unescaped(text: str) -> str:

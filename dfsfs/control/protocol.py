@@ -40,6 +40,10 @@ class ControlError(Exception):
         self.code = code
 
 
+class DeadMount(ControlError):
+    """Nobody listens at the socket of a mount."""
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """A command and its arguments, all of them texts."""

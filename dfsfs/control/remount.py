@@ -42,26 +42,46 @@ def changed(
 ) -> tuple[MountConfig, tuple[str, ...]]:
     """The configuration after a remount with the options of a text, and the names of what has changed.
 
-    `login` has `username`, `domain`, `password` and `password2` if whoever asks has found new ones.
+    `login` has those of `username`, `domain`, `password` and `password2` of which whoever asks has found new ones;
+    `mounter` is who has mounted it.
 
     Raises:
         ControlError: an option is wrong, or can't be changed while the mount is in use.
     """
     old = config.given
+    mounter = replace(mounter, find_user=lambda _: config.ownership.uid, find_group=lambda _: config.ownership.gid)
     try:
         wanted = parse_options([text])
         named = named_fields([text])
         new = replace(old, **{name: getattr(wanted, name) for name in named}, without_effect=())
-        different = [name for name in _field_names(old) if getattr(old, name) != getattr(new, name)]
+        made = make_config(config.unc, new, _login(config, login), mounter)
+        echoes = _echoes(config, made)
+        different = [
+            name for name in _field_names(old) if getattr(old, name) != getattr(new, name) and name not in echoes
+        ]
         fixed = [name for name in different if name not in CHANGEABLE and name != "without_effect"]
         if fixed:
             shown = ", ".join(sorted({_option_of(name) for name in fixed}))
             raise ControlError(f"can't be changed while it is mounted: {shown}; umount, and mount again", WRONG)
-        made = make_config(config.unc, new, _login(config, login), mounter)
     except ConfigError as error:
         raise ControlError(str(error), WRONG) from None
     shown_names = {_option_of(name) for name in different if name not in ("without_effect", "remount")}
     return made, tuple(sorted(shown_names | ({"password"} if login else set())))
+
+
+_FIELDS_OF_THE_KERNEL = frozenset({"sharing", "permission_checks", "synchronous"})
+_CHANGED_BY_THE_KERNEL = frozenset({"ro", "suid", "nosuid", "dev", "nodev", "noexec"})
+
+
+def _echoes(old: MountConfig, new: MountConfig) -> frozenset[str]:
+    """The fields that options may name without a change: mount(8) repeats what the kernel shows for a mount, as
+    allow_other for one that root has made without a word about it.
+    """
+
+    def unchangeable(config: MountConfig) -> set[str]:
+        return set(config.fuse_options) - _CHANGED_BY_THE_KERNEL
+
+    return _FIELDS_OF_THE_KERNEL if unchangeable(old) == unchangeable(new) else frozenset()
 
 
 def _field_names(options: ParsedOptions) -> list[str]:
@@ -77,10 +97,12 @@ def _login(config: MountConfig, login: Mapping[str, str]) -> Any:
     if not login:
         return config.credentials
     if not isinstance(config.credentials, Credentials):
-        raise ControlError("the mount logs in with Kerberos, and a password can't change that", WRONG)
+        named = ", ".join(sorted(login))
+        raise ControlError(f"the mount logs in with Kerberos, which has no use for a new {named}", WRONG)
+    old = config.credentials
     return Credentials(
-        login.get("username", ""),
-        Secret(login.get("password", "")),
-        login.get("domain", ""),
-        Secret(login.get("password2", "")),
+        login.get("username", old.username),
+        Secret(login["password"]) if "password" in login else old.password,
+        login.get("domain", old.domain),
+        Secret(login["password2"]) if "password2" in login else old.password2,
     )

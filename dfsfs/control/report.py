@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from dfsfs.namespace.targets import preferred_for, targets_for
 from dfsfs.unc import UncPath
+from dfsfs.wording import explained
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from dfsfs.config.model import MountConfig
     from dfsfs.dfsc.cache import Domain
     from dfsfs.dfsc.referral import Referral
+    from dfsfs.errors import DfsfsError
     from dfsfs.meters import Meters
     from dfsfs.namespace.client import Namespace
     from dfsfs.namespace.explain import Explanation, RootAnswer
@@ -121,9 +123,10 @@ def _link_row(mount: Mount, junction: Junction) -> dict[str, Any]:
     return {
         "path": str(junction.prefix),
         "target": str(target) if target is not None else None,
-        "connected": binding is not None and binding.tree.alive,
+        "connected": binding is not None and binding.tree.alive and not junction.loops,
         "failed_over": target is not None and bool(first) and target not in first,
         "chosen": chosen is not None and chosen == target,
+        "loops": junction.loops,
         "targets": [str(one) for one in targets],
         "generation": junction.generation,
         "seconds_left": _left(junction.resolution.expires if junction.resolution else None, mount.clock()),
@@ -195,12 +198,12 @@ def _domain_row(domain: Domain) -> dict[str, Any]:
     return {"name": domain.name, "controllers": list(domain.dcs), "hint": domain.hint or None}
 
 
-def explanation(found: Explanation, sessions: list[SessionInfo]) -> dict[str, Any]:
+def explanation(found: Explanation, sessions: list[SessionInfo], config: MountConfig) -> dict[str, Any]:
     """How a path was resolved, and what its targets say."""
     return {
         "path": str(found.path),
         "kind": found.kind or None,
-        "problem": None if found.problem is None else str(found.problem),
+        "problem": _explained(found.problem, config),
         "steps": [{"seconds": round(seconds, 6), **event_row(event)} for seconds, event in found.events],
         "link": None if found.link is None else str(found.link),
         "seconds_left": None if found.seconds_left is None else round(found.seconds_left, 1),
@@ -209,13 +212,17 @@ def explanation(found: Explanation, sessions: list[SessionInfo]) -> dict[str, An
                 "path": str(probe.target),
                 "in_use": probe.in_use,
                 "seconds": None if probe.seconds is None else round(probe.seconds, 6),
-                "problem": probe.problem or None,
+                "problem": _explained(probe.problem, config),
                 "remark": probe.remark,
                 "session": _session_at(probe.target.host, sessions),
             }
             for probe in found.probes
         ],
     }
+
+
+def _explained(problem: DfsfsError | None, config: MountConfig) -> str | None:
+    return None if problem is None else explained(problem, config)
 
 
 def _session_at(host: str, sessions: list[SessionInfo]) -> dict[str, Any] | None:
@@ -235,24 +242,24 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def roots(answers: tuple[RootAnswer, ...]) -> dict[str, Any]:
+def roots(answers: tuple[RootAnswer, ...], config: MountConfig) -> dict[str, Any]:
     """What each server of a namespace says of one path, and whether they all say the same."""
     said = {
         (frozenset(entry.network_address for entry in found.entries), found.ttl)
         if found is not None
-        else answer.problem
+        else _explained(answer.problem, config)
         for answer in answers
         for found in (answer.response,)
     }
-    return {"roots": [_root_row(answer) for answer in answers], "differ": len(said) > 1}
+    return {"roots": [_root_row(answer, config) for answer in answers], "differ": len(said) > 1}
 
 
-def _root_row(answer: RootAnswer) -> dict[str, Any]:
+def _root_row(answer: RootAnswer, config: MountConfig) -> dict[str, Any]:
     found = answer.response
     return {
         "host": answer.host,
         "asked": str(answer.asked),
-        "problem": answer.problem or None,
+        "problem": _explained(answer.problem, config),
         "covered": str(found.covered) if found is not None and found.covered is not None else None,
         "ttl": found.ttl if found is not None else None,
         "targets": [str(entry.network_address) for entry in found.entries] if found is not None else [],

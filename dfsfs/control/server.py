@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from dfsfs.control.listening import next_connection, takes_of_reserve
-from dfsfs.control.places import folder_for, socket_name
+from dfsfs.control.places import folders_for, private_folder, socket_name, why_unsafe
 from dfsfs.control.protocol import (
     MAX_ANSWER,
     MAX_REQUEST,
@@ -66,21 +66,34 @@ def open_socket(device: str, owner: int) -> tuple[socket.socket, str]:
     """A listening socket for the mount with a device number, and its path.
 
     Raises:
-        NoPlace: there is no folder for it, or one that others may change.
+        NoPlace: there is no folder for it, or only such as others may change.
     """
-    folder = folder_for(owner)
-    if folder is None:
-        raise NoPlace("XDG_RUNTIME_DIR names no folder")
+    reasons = []
+    for folder in folders_for(owner):
+        try:
+            return _open_in(folder, device, owner)
+        except OSError as error:
+            reasons.append(f"{folder}: {error.strerror or error}")
+        except NoPlace as reason:
+            reasons.append(str(reason))
+    raise NoPlace("; ".join(reasons))
+
+
+def _open_in(folder: str, device: str, owner: int) -> tuple[socket.socket, str]:
     path = os.path.join(folder, socket_name(device))
     try:
         _make_safe(folder, owner)
-        sweep(folder)
-        with contextlib.suppress(FileNotFoundError):
-            # Whoever listens there is the process of a mount that has ended: the kernel has given us its number.
-            os.unlink(path)
-        return listen_at(path, 0o177, BACKLOG), path
-    except OSError as error:
-        raise NoPlace(f"{path}: {error.strerror or error}") from None
+        return _listen(path)
+    except FileNotFoundError:  # another mount has just ended, and removed the folder
+        _make_safe(folder, owner)
+        return _listen(path)
+
+
+def _listen(path: str) -> tuple[socket.socket, str]:
+    with contextlib.suppress(FileNotFoundError):
+        # Whoever listens there is the process of a mount that has ended: the kernel has given us its number.
+        os.unlink(path)
+    return listen_at(path, 0o177, BACKLOG), path
 
 
 def sweep(folder: str, age: float = YOUNG) -> None:
@@ -96,12 +109,14 @@ def sweep(folder: str, age: float = YOUNG) -> None:
 
 
 def _make_safe(folder: str, owner: int) -> None:
+    """Makes a folder for sockets if there is none. Raises NoPlace, OSError."""
     with contextlib.suppress(FileExistsError):
         os.mkdir(folder, 0o700)
-        os.chmod(folder, 0o755)  # whatever the umask is: who may talk to a mount is a matter of its socket
-    about = os.lstat(folder)
-    if not stat.S_ISDIR(about.st_mode) or about.st_uid != owner or about.st_mode & 0o022:
-        raise NoPlace(f"{folder} is not a folder that only its owner may change")
+        if folder != private_folder(owner):
+            os.chmod(folder, 0o755)  # whatever the umask is: who may talk to a mount is a matter of its socket
+    if reason := why_unsafe(folder, owner):
+        raise NoPlace(reason)
+    sweep(folder)
 
 
 async def serve(listener: socket.socket, path: str, owner: int, answer: Answer) -> None:
@@ -121,6 +136,10 @@ async def serve(listener: socket.socket, path: str, owner: int, answer: Answer) 
     finally:
         accepting.close()
         remove_dead(path)
+        folder = os.path.dirname(path)
+        if folder == private_folder(owner):
+            with contextlib.suppress(OSError):  # there are others
+                os.rmdir(folder)
 
 
 async def _attend(

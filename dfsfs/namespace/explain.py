@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import trio
 
-from dfsfs.errors import DfsfsError
+from dfsfs.errors import ConnectError, DfsfsError, Disposition, NamespaceLoop
 from dfsfs.namespace.targets import targets_for
+from dfsfs.ntstatus import NtStatus
 from dfsfs.telemetry import collecting
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from dfsfs.dfsc.wire import ReferralResponse
     from dfsfs.namespace.client import Namespace
     from dfsfs.namespace.junction import Junction, Location
     from dfsfs.smb.pool import Pool
+    from dfsfs.smb.tree import Tree
     from dfsfs.smb.users import UserPools
     from dfsfs.telemetry import Event
     from dfsfs.unc import UncPath
@@ -29,13 +31,13 @@ PROBE_TIMEOUT = 10.0
 @dataclass(frozen=True, slots=True)
 class Probe:
     """What a target of a path says. `seconds` is the time of one question and its answer on a connection that is there,
-    None if there was none. `problem` is empty where it answered.
+    None if there was none. `problem` is None where it answered.
     """
 
     target: UncPath
     in_use: bool
     seconds: float | None
-    problem: str
+    problem: DfsfsError | None
     remark: str
     """Why it is not the one in use, as far as that is a matter of order."""
 
@@ -75,9 +77,17 @@ async def explain(
         return Explanation(path, kind, problem, tuple(events), None, None, ())
     junction = location.junction
     probes = await _probe_all(namespace, pool, junction, location.components)
+    if isinstance(problem, NamespaceLoop):
+        probes = tuple(_looping(probe, problem) for probe in probes)
     referral = junction.resolution.referral if junction.resolution is not None else None
     left = None if referral is None else referral.expires - clock()
     return Explanation(path, kind, problem, tuple(events), junction.prefix, left, probes)
+
+
+def _looping(probe: Probe, loop: NamespaceLoop) -> Probe:
+    """A target that refers on says so, and where that leads has been found out already."""
+    refers = probe.problem is not None and probe.problem.disposition is Disposition.REFER
+    return replace(probe, problem=loop) if refers else probe
 
 
 async def _probe_all(
@@ -89,7 +99,7 @@ async def _probe_all(
     found: dict[UncPath, Probe] = {}
 
     async def one(place: int, target: UncPath) -> None:
-        seconds, problem = await _try(pool, target.join(components))
+        seconds, problem = await time_of(pool, target.join(components), _stat)
         in_use = target == current
         found[target] = Probe(target, in_use, seconds, problem, _remark(namespace, junction, target, place, in_use))
 
@@ -110,27 +120,39 @@ def _remark(namespace: Namespace, junction: Junction, target: UncPath, place: in
     return f"number {place} in the order of the referral"
 
 
-async def _try(pool: Pool | UserPools, path: UncPath) -> tuple[float | None, str]:
-    """The seconds that one question takes, and why it has no answer."""
+async def _stat(tree: Tree, path: UncPath) -> None:
+    await tree.stat(path)
+
+
+async def time_of(
+    pool: Pool | UserPools, path: UncPath, question: Callable[[Tree, UncPath], Awaitable[None]]
+) -> tuple[float | None, DfsfsError | None]:
+    """The seconds that one question about a path takes its server, connecting and login not included; or why it has no
+    answer.
+    """
     try:
         with trio.move_on_after(PROBE_TIMEOUT):
             tree = await pool.tree(path.share)
             begun = trio.current_time()
-            await tree.stat(path)
-            return trio.current_time() - begun, ""
+            await question(tree, path)
+            return trio.current_time() - begun, None
     except DfsfsError as error:
-        return None, str(error)
-    return None, f"no answer within {PROBE_TIMEOUT:g} s"
+        return None, error
+    return None, _silent(path.host)
+
+
+def _silent(host: str) -> DfsfsError:
+    return ConnectError(host, NtStatus.IO_TIMEOUT, f"no answer within {PROBE_TIMEOUT:g} s")
 
 
 @dataclass(frozen=True, slots=True)
 class RootAnswer:
-    """What one server of a namespace says of a link, for a comparison. `problem` is empty where it answered."""
+    """What one server of a namespace says of a link, for a comparison. `problem` is None where it answered."""
 
     host: str
     asked: UncPath
     response: ReferralResponse | None
-    problem: str
+    problem: DfsfsError | None
 
 
 async def ask_all_roots(namespace: Namespace, path: UncPath) -> tuple[RootAnswer, ...]:
@@ -146,11 +168,11 @@ async def ask_all_roots(namespace: Namespace, path: UncPath) -> tuple[RootAnswer
         place = target.join(path.components[2:])
         try:
             with trio.move_on_after(PROBE_TIMEOUT):
-                found[target] = RootAnswer(target.host, place, await namespace.ask(target.host, place), "")
+                found[target] = RootAnswer(target.host, place, await namespace.ask(target.host, place), None)
                 return
-            found[target] = RootAnswer(target.host, place, None, f"no answer within {PROBE_TIMEOUT:g} s")
+            found[target] = RootAnswer(target.host, place, None, _silent(target.host))
         except DfsfsError as error:
-            found[target] = RootAnswer(target.host, place, None, str(error))
+            found[target] = RootAnswer(target.host, place, None, error)
 
     targets = [target.path for target in root.targets]
     async with trio.open_nursery() as nursery:

@@ -71,11 +71,12 @@ from dfsfs.errors import (
     SmbError,
     WireError,
 )
+from dfsfs.meanings import said
 from dfsfs.namespace.choices import Choices
 from dfsfs.namespace.junction import Attempt, BindFailure, Covered, Junction, Location, TargetBinding
 from dfsfs.namespace.targets import TargetOrder, entry_for, is_dfs, leads_back
 from dfsfs.namespace.upkeep import PathResolver, Upkeep
-from dfsfs.ntstatus import NtStatus, status_name
+from dfsfs.ntstatus import NtStatus
 from dfsfs.telemetry import FailedOver, Moved, NotCovered, Reconnected, TargetChosen, TargetSkipped
 from dfsfs.unc import UncError, UncPath
 
@@ -274,7 +275,12 @@ class Failover:
                 state.stale = attempt.binding
                 state.tried.add(target)
             case Disposition.REFER if self._follow_links:
-                await self._refer(state, location, attempt)
+                try:
+                    await self._refer(state, location, attempt)
+                except NamespaceLoop:
+                    if location.is_junction_root:
+                        location.junction.note_loop()
+                    raise
             case _:
                 raise error
 
@@ -413,7 +419,7 @@ class Failover:
         old = junction.last_target
         binding = junction.bind(target, tree, self._clock())
         self._binds += 1
-        prefix, status = junction.prefix, "a new referral" if reason is None else status_name(reason.status)
+        prefix, status = junction.prefix, "a new referral" if reason is None else said(reason.status)
         event: Event
         if old is None:
             event = TargetChosen(prefix, target, "the first that answers")
@@ -435,6 +441,7 @@ class Failover:
         if junction.binding is not binding or resolution is None:
             return
         junction.confirmed = binding
+        junction.loops = False
         entry = entry_for(junction, resolution, binding.target)
         if entry is not None:
             self._resolver.confirm(resolution, entry)

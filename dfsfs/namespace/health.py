@@ -1,66 +1,112 @@
-"""Whether a link of a namespace is in order: all its targets, and what all servers of the namespace say of it."""
+"""Whether a link of a namespace is in order: all its targets, and what all servers of the namespace say of it.
+
+A link is followed as a mount follows it: by the same resolver and the same failover, through other namespaces and links
+of links. What that comes to is tried target by target.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import trio
 
 from dfsfs.errors import DfsfsError
-from dfsfs.namespace.explain import PROBE_TIMEOUT, ask_all_roots
+from dfsfs.namespace.explain import ask_all_roots, time_of
+from dfsfs.namespace.targets import targets_for
+from dfsfs.ntstatus import NtStatus
 
 if TYPE_CHECKING:
     from dfsfs.namespace.client import Namespace
+    from dfsfs.namespace.explain import RootAnswer
+    from dfsfs.namespace.junction import Attempt, Location
     from dfsfs.namespace.survey import FoundLink
     from dfsfs.smb.pool import Pool
+    from dfsfs.smb.tree import Tree
     from dfsfs.unc import UncPath
 
 
-async def check_link(namespace: Namespace, pool: Pool, link: FoundLink) -> dict[str, Any]:
-    """Tests a link. Raises nothing of DfsfsError: what is wrong stands in `problems`."""
-    problems = [link.problem] if link.problem else []
-    targets = [] if link.resolution is None else [target.path for target in link.resolution.targets]
-    rows: dict[UncPath, dict[str, Any]] = {}
+@dataclass(frozen=True, slots=True)
+class CheckedTarget:
+    """A target, the seconds that its server took to begin to list it, and why it has not: one of them is None."""
+
+    path: UncPath
+    seconds: float | None
+    problem: DfsfsError | None
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedLink:
+    """A link. `problem`: why it leads nowhere, whatever its targets say. `roots`: what each server of its namespace
+    says of it, `uncompared` why nobody knows that.
+    """
+
+    path: UncPath
+    targets: tuple[CheckedTarget, ...]
+    problem: DfsfsError | None
+    roots: tuple[RootAnswer, ...]
+    uncompared: DfsfsError | None
+
+
+async def check_link(namespace: Namespace, pool: Pool, link: FoundLink) -> CheckedLink:
+    """Tests a link. Raises nothing of DfsfsError."""
+    problem, targets = await _follow(namespace, link)
+    found: dict[UncPath, CheckedTarget] = {}
 
     async def one(target: UncPath) -> None:
-        seconds, problem = await _list(pool, target)
-        rows[target] = {"path": str(target), "seconds": seconds, "problem": problem or None}
+        found[target] = await _test(namespace, pool, target)
 
     async with trio.open_nursery() as nursery:
         for target in targets:
             nursery.start_soon(one, target)
-    problems += [f"{row['path']}: {row['problem']}" for row in map(rows.__getitem__, targets) if row["problem"]]
-    problems += await _differences(namespace, link.path)
-    return {"path": str(link.path), "targets": [rows[target] for target in targets], "problems": problems}
-
-
-async def _list(pool: Pool, target: UncPath) -> tuple[float | None, str]:
-    """The seconds until a target had listed the beginning of its folder, connecting included; and why it has not."""
-    begun = trio.current_time()
+    roots: tuple[RootAnswer, ...] = ()
+    uncompared = None
     try:
-        with trio.move_on_after(PROBE_TIMEOUT):
-            tree = await pool.tree(target.share)
-            async for _ in tree.list(target):
-                break
-            return round(trio.current_time() - begun, 6), ""
+        roots = await ask_all_roots(namespace, link.path)
     except DfsfsError as error:
-        return None, str(error)
-    return None, f"no answer within {PROBE_TIMEOUT:g} s"
+        uncompared = error
+    return CheckedLink(link.path, tuple(found[target] for target in targets), problem, roots, uncompared)
 
 
-async def _differences(namespace: Namespace, path: UncPath) -> list[str]:
-    """What the servers of the namespace do not agree on."""
+async def _follow(namespace: Namespace, link: FoundLink) -> tuple[DfsfsError | None, list[UncPath]]:
+    """Why a link leads nowhere, and the targets that it comes to; those of its referral if it leads nowhere."""
+    targets = [] if link.resolution is None else [target.path for target in link.resolution.targets]
+    if link.problem is not None:
+        return link.problem, targets
     try:
-        answers = await ask_all_roots(namespace, path)
+        location = await _enter(namespace, link.path)
     except DfsfsError as error:
-        return [f"the servers of the namespace can't be compared: {error}"]
-    problems = [f"namespace server {answer.host}: {answer.problem}" for answer in answers if answer.problem]
-    said = {
-        answer.host: sorted(str(entry.network_address) for entry in answer.response.entries)
-        for answer in answers
-        if answer.response is not None
-    }
-    if len({tuple(map(str.casefold, targets)) for targets in said.values()}) > 1:
-        shown = "; ".join(f"{host} says {', '.join(targets) or 'none'}" for host, targets in said.items())
-        problems.append(f"the servers of the namespace differ: {shown}")
-    return problems
+        return error, targets
+    resolution = location.junction.resolution
+    if location.is_junction_root and resolution is not None:
+        targets = targets_for(location.junction, resolution)
+    return None, targets
+
+
+async def _test(namespace: Namespace, pool: Pool, target: UncPath) -> CheckedTarget:
+    seconds, problem = await time_of(pool, target, _begin_to_list)
+    if problem is None or problem.status != NtStatus.PATH_NOT_COVERED:
+        return CheckedTarget(target, seconds, problem)
+    try:  # it is a link itself, of a namespace that may be another one
+        location = await _enter(namespace, target)
+        begun = trio.current_time()
+        await namespace.run(location, _begin)
+    except DfsfsError as error:
+        return CheckedTarget(target, None, error)
+    return CheckedTarget(target, trio.current_time() - begun, None)
+
+
+async def _enter(namespace: Namespace, path: UncPath) -> Location:
+    """What a program of a mount does that lists a folder. Raises DfsfsError."""
+    location, _ = await namespace.find(path)
+    await namespace.run(location, _begin)
+    return location
+
+
+async def _begin(attempt: Attempt) -> None:
+    await _begin_to_list(attempt.tree, attempt.path)
+
+
+async def _begin_to_list(tree: Tree, path: UncPath) -> None:
+    async for _ in tree.list(path):
+        break

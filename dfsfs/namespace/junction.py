@@ -87,6 +87,8 @@ class Junction:
     """When the junction came to the target it is on."""
     confirmed: TargetBinding | None = field(default=None, repr=False)
     """The last binding under which an operation succeeded, as far as the referral cache was told."""
+    loops: bool = field(default=False, repr=False)
+    """Whether the last operation found that it leads back to itself: connected, and of no use."""
     failure: BindFailure | None = field(default=None, repr=False)
     last_target: UncPath | None = field(default=None, repr=False)
     """The target of the last binding, kept when the binding itself is given up."""
@@ -121,6 +123,10 @@ class Junction:
         self.binding = TargetBinding(target, tree, self.generation)
         self.failure = None
         return self.binding
+
+    def note_loop(self) -> None:
+        """An operation found that the junction leads back to itself. The next one that succeeds takes that back."""
+        self.loops, self.confirmed = True, None
 
     def release(self) -> None:
         """Gives the binding and its referral up, so that the next operation resolves and binds anew."""

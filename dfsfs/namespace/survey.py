@@ -26,13 +26,13 @@ AT_ONCE = 16
 @dataclass(frozen=True, slots=True)
 class FoundLink:
     """A link. `targets` are those that the namespace names, `resolution` where they are in the end, through other
-    namespaces. `problem` says why nobody knows; empty if somebody does.
+    namespaces. `problem` says why nobody knows; None if somebody does.
     """
 
     path: UncPath
     targets: tuple[UncPath, ...]
     resolution: Resolution | None
-    problem: str = ""
+    problem: DfsfsError | None = None
 
 
 @dataclass(slots=True)
@@ -42,12 +42,13 @@ class Survey:
     root: UncPath
     folders: list[UncPath] = field(default_factory=list)
     links: list[FoundLink] = field(default_factory=list)
-    problems: list[tuple[UncPath, str]] = field(default_factory=list)
+    problems: list[tuple[UncPath, DfsfsError]] = field(default_factory=list)
     """Folders that can't be listed."""
 
 
 async def survey(namespace: Namespace, top: Location, found: Callable[[FoundLink], None] = lambda link: None) -> Survey:
-    """Walks through the folders at and below a place of a namespace. `found` is called with each link at once.
+    """Walks through the folders at and below a place of a namespace; if that is a link itself, it is one of those that
+    are found. `found` is called with each link at once.
 
     Raises:
         DfsfsError: the place itself can't be listed.
@@ -60,7 +61,7 @@ async def survey(namespace: Namespace, top: Location, found: Callable[[FoundLink
             try:
                 targets = await _targets(namespace, place.unc)
             except DfsfsError as error:
-                link = FoundLink(place.unc, (), None, str(error))
+                link = FoundLink(place.unc, (), None, error)
             else:
                 link = await _resolved(namespace, place.unc, targets)
         result.links.append(link)
@@ -76,7 +77,7 @@ async def survey(namespace: Namespace, top: Location, found: Callable[[FoundLink
             nursery.start_soon(link_at, place)
             return
         except DfsfsError as error:
-            result.problems.append((place.unc, str(error)))
+            result.problems.append((place.unc, error))
             return
         begin(place, entries, nursery)
 
@@ -89,6 +90,8 @@ async def survey(namespace: Namespace, top: Location, found: Callable[[FoundLink
 
     entries = await namespace.entries(top)
     async with trio.open_nursery() as nursery:
+        if top.is_junction_root and len(top.unc) > 2:
+            nursery.start_soon(link_at, top)
         begin(top, entries, nursery)
     return result
 
@@ -110,4 +113,4 @@ async def _resolved(namespace: Namespace, path: UncPath, targets: tuple[UncPath,
     try:
         return FoundLink(path, targets, await namespace.resolve_link(path))
     except DfsfsError as error:
-        return FoundLink(path, targets, None, str(error))
+        return FoundLink(path, targets, None, error)

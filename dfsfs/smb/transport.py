@@ -135,4 +135,6 @@ def _tune(sock: trio.socket.SocketType) -> None:
 def _reason(error: BaseException) -> str:
     if isinstance(error, OSError) and error.errno is not None and error.errno > 0:
         return os.strerror(error.errno)  # trio's own text repeats the address
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror  # getaddrinfo(3) has numbers of its own, below zero
     return str(error) or type(error).__name__

@@ -63,6 +63,7 @@ class Machine:
             else
                 cp -P {helper} upper/u/mount.dfsfs
             fi
+            ln -s mount.dfsfs upper/u/mount.fuse.dfsfs
             cd {self.folder}/upper
             mount -t overlay overlay -o lowerdir=/usr/sbin,upperdir=u,workdir=w /usr/sbin
             cd /
@@ -172,6 +173,83 @@ def test_a_busy_mount_and_the_ways_to_take_it_down(machine: Machine) -> None:
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert "busy" in lines and lines[-2:] == ["detached", "forced"]
+
+
+REMOUNTS = """
+    touch $m/link-single/before && rm $m/link-single/before
+    mount -o remount,ro $m || echo refused
+    touch $m/link-single/after 2>/dev/null && echo written
+    mount -o remount,rw $m || echo refused
+    touch $m/link-single/after && rm $m/link-single/after && echo written again
+    mount -o remount,password=wrong $m || echo refused
+    cat $m/link-multi/hello.txt
+    cat $m/link-secret/hello.txt 2>/dev/null || echo not with that one
+    mount -o remount,password={password} $m || echo refused
+    cat $m/link-secret/hello.txt
+    umount $m
+"""
+"""A server that no session is with sees the password that counts now."""
+REMOUNTED = ["written again", "hello from data", "not with that one", "hello from secret"]
+
+
+@pytest.mark.parametrize("by_hand", [False, True], ids=["fstab", "by hand"])
+def test_remounts(machine: Machine, by_hand: bool) -> None:
+    """By hand, mount(8) knows only what the kernel shows, allow_other for one, and gives all of it back."""
+    remounts = REMOUNTS.format(password=machine.lab.credentials[1])
+    if by_hand:
+        words = f"mount -t dfsfs {machine.lab.root_unc} $m -o uid=1,actimeo=0,credentials={machine.credentials}"
+        done = machine.run(f"{words}\n{remounts}")
+    else:
+        done = machine.run(f"mount $m\n{remounts}", machine.line("uid=bin,actimeo=0"))
+    assert done.stdout.splitlines() == REMOUNTED, done.stderr
+    assert machine.lab.credentials[1] not in done.stderr
+
+
+def test_a_line_of_the_kernels_client_is_taken_as_it_is(machine: Machine) -> None:
+    """With whatever people have in such lines, and what /proc/mounts has of a mount of it."""
+    pasted = (
+        "rw,relatime,vers=3.1.1,cache=strict,uid=0,noforceuid,gid=0,noforcegid,file_mode=0755,dir_mode=0755,soft,"
+        "nounix,serverino,mapposix,rsize=4194304,wsize=16777216,bsize=1048576,echo_interval=60,actimeo=1,closetimeo=1,"
+        "acl,noacl,rwpidforward,sfu,nomfsymlinks,noserverino,nostrictsync,ver=1,prefixpath=link-single/folder"
+    )
+    done = machine.run("mount $m\ncat $m/inside.txt\numount $m", machine.line(pasted))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == (machine.lab.host("fs1").share_path("data") / "folder" / "inside.txt").read_text()
+
+
+def test_what_programs_call_the_type(machine: Machine) -> None:
+    script = """
+        mount $m
+        df -t fuse.dfsfs --output=target | tail -1
+        findmnt -n -t fuse.dfsfs -o TARGET $m
+        umount -t fuse.dfsfs $m && findmnt $m || echo gone
+    """
+    done = machine.run(script, machine.line("ro"))
+    assert done.stdout.splitlines() == [str(machine.mountpoint)] * 2 + ["gone"], done.stderr
+
+
+def test_a_user_without_a_runtime_folder_can_ask_a_mount(machine: Machine) -> None:
+    program = machine.for_others()
+    run = f"setpriv --reuid={NOBODY} --regid={NOBODY} --clear-groups env -u XDG_RUNTIME_DIR HOME=/"
+    script = f"""
+        # A /tmp of its own, for everybody, with what of this test is in the other one.
+        mkdir {machine.folder}/tmp
+        mount -t tmpfs -o mode=1777 tmpfs {machine.folder}/tmp
+        case {machine.folder} in /tmp/*)
+            mkdir -p {machine.folder}{machine.folder}
+            mount --rbind {machine.folder} {machine.folder}{machine.folder} ;;
+        esac
+        mount --move {machine.folder}/tmp /tmp
+        {run} {program} mount {machine.lab.root_unc} $m -o credentials={machine.credentials} || exit 9
+        {run} {program} status $m | head -1
+        {program} status $m | head -1
+        stat -c %a:%u /tmp/dfsfs-{NOBODY}
+        {run} fusermount3 -u $m
+        timeout 30 sh -c 'while [ -e /tmp/dfsfs-{NOBODY} ]; do sleep 0.1; done' && echo nothing left
+    """
+    done = machine.run(script)
+    line = f"{machine.mountpoint} is {machine.lab.root_unc}"
+    assert done.stdout.splitlines() == [line, line, f"700:{NOBODY}", "nothing left"], done.stderr
 
 
 def test_a_mistake_is_one_line_and_the_code_of_mount(machine: Machine) -> None:

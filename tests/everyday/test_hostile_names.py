@@ -132,8 +132,9 @@ def test_another_user_does_not_end_what_root_sees(dfsfs: Dfsfs, mount: Path, run
             as_json = dfsfs("status", "--json")
         finally:
             reporter.kill()
-    lines = [text for text in result.stderr.splitlines() if "others\\x1b[2J" in text]
-    assert result.returncode and len(lines) == 1 and not spoils(result.stdout + result.stderr)
+    lines = [text for text in result.stdout.splitlines() if text.endswith("others\\x1b[2J is //evil/\\x1b[2J")]
+    assert result.returncode and len(lines) == 1 and "  NO ANSWER: " in result.stdout
+    assert not spoils(result.stdout + result.stderr + as_json.stdout)
     assert f"{mount} is //" in result.stdout
     assert str(mount) in [report["mount"]["path"] for report in json.loads(as_json.stdout)]
 
@@ -142,5 +143,5 @@ def test_a_link_to_roots_socket_is_not_followed(dfsfs: Dfsfs, mount: Path, runti
     (entry,) = (entry for entry in mounts() if entry.mountpoint == str(mount))
     runtime.symlink_to(f"/run/dfsfs/{socket_name(entry.device)}")
     result = dfsfs("status")
-    assert "user 0 answers for the mount on" in result.stderr and f"is user {SOMEBODY}'s" in result.stderr
+    assert "user 0 answers for the mount on" in result.stdout and f"is user {SOMEBODY}'s" in result.stdout
     assert f"{mount} is //" in result.stdout

@@ -97,7 +97,12 @@ def test_the_debian_package(source: Path, strange: Path, tmp_path: Path) -> None
     for name in ("fuse3", "libfuse3-3", "libgssapi-krb5-2", "python3 (>= 3."):
         assert name in needed
     run("dpkg-deb", "-x", package, tmp_path)
-    for path in ("usr/bin/dfsfs", "usr/sbin/mount.dfsfs", "lib/systemd/system/dfsfs@.service"):
+    for path in (
+        "usr/bin/dfsfs",
+        "usr/sbin/mount.dfsfs",
+        "usr/sbin/mount.fuse.dfsfs",
+        "lib/systemd/system/dfsfs@.service",
+    ):
         assert (tmp_path / path).is_file()
     assert (tmp_path / "usr/share/man/man8/mount.dfsfs.8.gz").is_file()
     # As installed: /usr/lib/dfsfs in a mount namespace of its own.

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from dfsfs.cli import copy
-from dfsfs.cli.copy import STEP, CopyError, Options
+from dfsfs.cli.parts import STEP, CopyError, Options
 
 if TYPE_CHECKING:
     from tests.lab.samba import Lab

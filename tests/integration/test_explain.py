@@ -44,7 +44,7 @@ def test_a_target_that_is_passed_over(lab: Lab) -> None:
     assert result.returncode == 0
     assert f"target //{lab.address('dead1')}/data is passed over" in result.stdout
     assert result.stdout.splitlines()[-1].startswith(f"  * //{lab.address('fs2')}/data: answers")
-    assert "Connection refused" in result.stdout.splitlines()[-2]
+    assert ":445: connection refused; check that" in result.stdout.splitlines()[-2]
 
 
 def test_what_the_options_choose(lab: Lab) -> None:

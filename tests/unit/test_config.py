@@ -15,6 +15,7 @@ from dfsfs.config import (
     CredentialsFile,
     Mounter,
     make_config,
+    mounted_place,
     parse_credentials,
     parse_options,
     parse_unc,
@@ -517,3 +518,22 @@ def test_a_short_timeout_is_one_for_connecting_too() -> None:
 
 def test_policies_are_all_in_use() -> None:
     assert {option.policy for option in OPTIONS} == set(Policy)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("prefixpath=docs", "//srv/ns/docs"),
+        ("prefixpath=/docs/a b/", "//srv/ns/docs/a b"),
+        ("prefixpath=docs\\\\a", "//srv/ns/docs/a"),
+        ("ro", "//srv/ns"),
+    ],
+)
+def test_a_path_below_the_share(text: str, expected: str) -> None:
+    assert str(mounted_place(UncPath(("srv", "ns")), parse_options([text]))) == expected
+
+
+@pytest.mark.parametrize("text", ["prefixpath=", "prefixpath=/", "prefixpath=a/../b"])
+def test_a_path_that_is_none(text: str) -> None:
+    with pytest.raises(ConfigError, match="prefixpath"):
+        parse_options([text])

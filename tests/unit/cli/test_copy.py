@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from dfsfs.cli import copy
-from dfsfs.cli.copy import STEP, CopyError, Options
+from dfsfs.cli.parts import STEP, CopyError, Options
 
 if TYPE_CHECKING:
     from collections.abc import Callable

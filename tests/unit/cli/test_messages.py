@@ -58,8 +58,16 @@ CONFIG = make_config(
             ("connecting to //srv/ns: the server has no share or namespace of that name", "smbclient -L srv -U USER"),
         ),
         (SmbError(NtStatus.NOT_FOUND, "DFS referral for //srv/ns from srv"), 32, ("no DFS namespace", "nodfs")),
-        (SmbError(NtStatus.OBJECT_NAME_NOT_FOUND, "stat of //srv/ns/a"), 32, ("//srv/ns/a: there is no such folder",)),
-        (SmbError(NtStatus.PATH_NOT_COVERED, "stat of //srv/ns/a"), 32, ("without the option nodfs",)),
+        (
+            SmbError(NtStatus.OBJECT_NAME_NOT_FOUND, "stat of //srv/ns/a"),
+            32,
+            ("//srv/ns/a: there is no such file or folder",),
+        ),
+        (
+            SmbError(NtStatus.PATH_NOT_COVERED, "stat of //srv/ns/a"),
+            32,
+            ("to other servers through DFS", "administrator"),
+        ),
         (
             TicketError("cifs/fs1", "ticket cache DIR:/c", "Ticket expired"),
             32,
@@ -117,6 +125,19 @@ def test_describe(error: Exception, code: int, expected: tuple[str, ...]) -> Non
     for text in expected:
         assert text in verdict.text
     assert PASSWORD not in verdict.text
+
+
+def test_what_nodfs_has_to_do_with_it() -> None:
+    config = replace(CONFIG, use_dfs=False)
+    assert (
+        "leave out the option nodfs" in describe(SmbError(NtStatus.PATH_NOT_COVERED, "stat of //srv/ns/a"), config).text
+    )
+
+
+@pytest.mark.parametrize("status", list(NtStatus))
+def test_an_error_says_what_it_means_by_itself(status: NtStatus) -> None:
+    text = str(SmbError(status, "step"))
+    assert text.startswith("step: ") and text.endswith(f" (STATUS_{status.name})") and "{" not in text
 
 
 @pytest.mark.parametrize("status", list(NtStatus))

@@ -343,3 +343,18 @@ def test_the_prefix_is_there_once_it_is_known(capsys: pytest.CaptureFixture[str]
     assert capsys.readouterr().err.startswith("mount.dfsfs: //srv/ns: ")
     with pytest.raises(ConfigError):
         parse_arguments(["-q"])
+
+
+def test_what_mount_fuse_starts_is_a_mount(capsys: pytest.CaptureFixture[str]) -> None:
+    """mount.fuse(8), for `mount -t fuse.dfsfs` where there is no mount.fuse.dfsfs, and for remounts."""
+    assert dfsfs_main.main(["//srv/ns", "/no/such/place", "-o", "rw,guest", "-t", "fuse.dfsfs"]) == 32
+    assert "the mount point /no/such/place does not exist" in capsys.readouterr().err
+
+
+def test_a_warning_that_nobody_reads_does_not_keep_it_from_mounting(tmp_path: Path) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    words = [sys.executable, "-m", "dfsfs.cli.mount", "-f", "//srv/ns", str(tmp_path), "-o", "guest,multichannel"]
+    done = subprocess.run(words, stderr=writer, cwd=ROOT, timeout=60, check=False)
+    os.close(writer)
+    assert done.returncode == 0

@@ -7,23 +7,26 @@ import socket
 import threading
 import time
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from dfsfs.cli import bugreport
+from dfsfs.cli import bugreport, caches, explain
 from dfsfs.cli.main import main
 from dfsfs.control import client, places
+from dfsfs.control.answers import CachedReferral, Explanation
 from dfsfs.control.places import MountEntry
 from dfsfs.control.protocol import decode_request, encode_result
+from dfsfs.control.shapes import shaped
 from tests.fakes.evil import EVIL, SHOWN, spoils, texts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
-    Play = Callable[[socket.socket, str], None]
-    """Answers on a connection to a command."""
+    Play = Callable[[socket.socket, str, Mapping[str, str]], None]
+    """Answers on a connection to a command with arguments."""
 
 SESSION = {
     **dict.fromkeys(("host", "name", "address", "dialect", "signing", "authentication", "spn", "user"), EVIL),
@@ -79,6 +82,8 @@ RESULTS: dict[str, Any] = {
     "drain": {
         "host": EVIL,
         "links": [{"path": EVIL, "from": EVIL, "to": None}, {"path": EVIL, "from": "", "to": EVIL}],
+        "known": True,
+        "servers": [EVIL],
     },
     "explain": {
         "path": EVIL,
@@ -102,10 +107,10 @@ COMMANDS = {
 
 
 def say(line: bytes) -> Play:
-    return lambda connection, command: connection.sendall(line)
+    return lambda connection, command, arguments: connection.sendall(line)
 
 
-def play_results(connection: socket.socket, command: str) -> None:
+def play_results(connection: socket.socket, command: str, arguments: Mapping[str, str]) -> None:
     connection.sendall(encode_result(RESULTS[command]))
 
 
@@ -137,7 +142,7 @@ class Mounts:
                 connection, _ = listener.accept()
                 with connection, suppress(OSError):
                     if line := connection.recv(65536):
-                        play(connection, decode_request(line).command)
+                        play(connection, (request := decode_request(line)).command, request.arguments)
 
     def close(self) -> None:
         for listener in self._listeners:
@@ -170,7 +175,9 @@ def test_every_command_shows_hostile_names(
 def test_what_a_mount_refuses_is_shown_in_one_line(mounts: Mounts, capsys: pytest.CaptureFixture[str]) -> None:
     mounts.add(say(json.dumps({"version": 1, "error": EVIL, "code": 2}).encode() + b"\n"))
     assert main(["status"]) == 1
-    assert capsys.readouterr().err == f"dfsfs: /mnt/0: {SHOWN}\n"
+    assert capsys.readouterr() == (f"/mnt/0 is //a/b\n  NO ANSWER: /mnt/0: {SHOWN}\n", "")
+    assert main(["cache", "show"]) == 1
+    assert capsys.readouterr() == ("", f"dfsfs: /mnt/0: {SHOWN}\n")
 
 
 BAD = {
@@ -199,11 +206,15 @@ def test_a_bad_report_is_one_line_and_the_others_are_shown(
         mounts.add(play)
     assert main(["status"]) == (1 if bad in ("no JSON", "a deep one", "infinity", "NaN") else 32)
     shown, errors = capsys.readouterr()
-    (line,) = errors.splitlines()
-    assert line.startswith("dfsfs: ") and "/mnt/1" in line and len(line) < 700
-    assert "/mnt/0 is " in shown and "/mnt/2 is " in shown and "/mnt/1 is" not in shown
+    head, _, rest = shown.partition("\n/mnt/1 is //a/b\n")
+    (line, empty, *others) = rest.splitlines()
+    assert line.startswith("  NO ANSWER: ") and "/mnt/1" in line and len(line) < 700 and not empty and not errors
+    assert head.startswith("/mnt/0 is ") and others[0].startswith("/mnt/2 is ")
     assert main(["status", "--json"])
-    assert [report["mount"]["path"] for report in json.loads(capsys.readouterr().out)] == ["/mnt/0", "/mnt/2"]
+    reports = json.loads(capsys.readouterr().out)
+    assert [report["mount"]["path"] for report in reports] == ["/mnt/0", "/mnt/1", "/mnt/2"]
+    assert [report["problem"] for report in reports if "links" in report] == [None, None]
+    assert reports[1]["mount"]["unc"] == "//a/b" and "/mnt/1" in reports[1]["problem"]
     assert isinstance(bugreport.collect()["mounts"][1]["status"], str)
 
 
@@ -226,20 +237,22 @@ def test_a_server_is_drained_on_the_mounts_that_make_sense(mounts: Mounts, capsy
     assert shown.startswith("/mnt/1: ") and "/mnt/0" in errors
 
 
-def drip(connection: socket.socket, command: str) -> None:
+def drip(connection: socket.socket, command: str, arguments: Mapping[str, str]) -> None:
     with suppress(OSError):
         while True:
             connection.sendall(b" ")
             time.sleep(0.005)
 
 
-def flood(connection: socket.socket, command: str) -> None:
+def flood(connection: socket.socket, command: str, arguments: Mapping[str, str]) -> None:
     with suppress(OSError):
         while True:
             connection.sendall(b" " * 65536)
 
 
-@pytest.mark.parametrize("play", [drip, lambda connection, command: connection.recv(1)], ids=["drip", "silence"])
+@pytest.mark.parametrize(
+    "play", [drip, lambda connection, command, arguments: connection.recv(1)], ids=["drip", "silence"]
+)
 def test_nobody_is_waited_for_without_end(
     play: Play, mounts: Mounts, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -249,8 +262,8 @@ def test_nobody_is_waited_for_without_end(
     started = time.monotonic()
     assert main(["status"]) == 32
     assert time.monotonic() - started < 5
-    shown, errors = capsys.readouterr()
-    assert "/mnt/1 is " in shown and "/mnt/0 does not answer" in errors
+    shown = capsys.readouterr().out
+    assert "/mnt/1 is " in shown and "  NO ANSWER: the mount on /mnt/0 does not answer\n" in shown
 
 
 def test_others_have_less_room_and_one_time_for_all_their_mounts(
@@ -263,8 +276,8 @@ def test_others_have_less_room_and_one_time_for_all_their_mounts(
     started = time.monotonic()
     assert main(["status"]) == 32
     assert time.monotonic() - started < 2.5, "three mounts, and not a second for each"
-    shown, errors = capsys.readouterr()
-    assert f"longer than {client.MAX_OTHERS_ANSWER} bytes" in errors and errors.count("does not answer") == 3
+    shown = capsys.readouterr().out
+    assert f"longer than {client.MAX_OTHERS_ANSWER} bytes" in shown and shown.count("does not answer") == 3
     assert "/mnt/4 is " in shown
 
 
@@ -273,13 +286,137 @@ def test_only_the_owner_of_a_mount_answers_for_it(
 ) -> None:
     """A user's socket may be a link to one of root's, who would be told what the user wants."""
     heard: list[str] = []
-    root = mounts.add(lambda connection, command: heard.append(command))
+    root = mounts.add(lambda connection, command, arguments: heard.append(command))
     users = MountEntry("0:9", "/home/u/m", places.TYPE, "//a/b", 1234)
     (tmp_path / "users").mkdir()
     (tmp_path / "users" / "0-9.sock").symlink_to(tmp_path / "sockets" / places.socket_name(root.device))
     folders = {0: str(tmp_path / "sockets"), 1234: str(tmp_path / "users")}
-    monkeypatch.setattr(places, "folder_for", folders.get)
+    monkeypatch.setattr(places, "folders_for", lambda owner: [folders[owner]])
     mounts.entries[:] = [users]
     assert main(["status"]) == 32
-    assert "answers for the mount on /home/u/m, which is user 1234's" in capsys.readouterr().err
+    assert "answers for the mount on /home/u/m, which is user 1234's" in capsys.readouterr().out
     assert not heard
+
+
+def test_a_dead_mount_is_a_row_and_the_others_are_shown(mounts: Mounts, capsys: pytest.CaptureFixture[str]) -> None:
+    mounts.add(play_results)
+    mounts.entries.append(MountEntry("0:77", "/mnt/a b", places.TYPE, "//srv/dead", 0))
+    assert main(["status"]) == 32
+    shown, errors = capsys.readouterr()
+    assert "/mnt/0 is " in shown and "\n/mnt/a b is //srv/dead\n  DEAD: its program has ended" in shown and not errors
+    assert shown.endswith("; umount -l '/mnt/a b' takes it away\n")
+    assert main(["status", "/mnt/a b/x"]) == 32
+    shown, errors = capsys.readouterr()
+    assert not shown and errors.startswith("dfsfs: nobody answers for the mount on /mnt/a b")
+    for words in (["cache", "show"], ["domain", "show"], ["drain", "x"]):
+        assert main(words) == 32
+        shown, errors = capsys.readouterr()
+        assert "/mnt/0" in shown and errors.count("\n") == 1 and "/mnt/a b" in errors, words
+
+
+def test_what_is_bound_to_two_places_is_one_mount(mounts: Mounts, capsys: pytest.CaptureFixture[str]) -> None:
+    entry = mounts.add(play_results)
+    mounts.entries.append(replace(entry, mountpoint="/srv/again"))
+    assert main(["target", "list", "//a/b"]) == 0
+    capsys.readouterr()
+    assert main(["status"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith("/mnt/0 is ") and "again is" not in shown
+
+
+def test_the_mount_of_a_unc_path_is_the_one_that_has_it(mounts: Mounts, capsys: pytest.CaptureFixture[str]) -> None:
+    for _ in range(2):
+        mounts.add(play_results)
+    mounts.entries[1] = replace(mounts.entries[1], source="//c/d")
+    assert main(["target", "list", "//C/d/x"]) == 0
+    assert main(["target", "list", "//elsewhere/x"]) == 1
+    assert "there are 2 mounts; name one of /mnt/0, /mnt/1 with --mount" in capsys.readouterr().err
+
+
+def test_mounts_of_others_are_no_failure(
+    mounts: Mounts, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mounts.add(play_results)
+    monkeypatch.setattr("os.geteuid", lambda: 4321)
+    assert main(["status"]) == 0
+    assert capsys.readouterr().out == "/mnt/0 is //a/b\n  only user 0, who has mounted it, or root may ask it\n"
+    for words in (["cache", "show"], ["drain", "x"], ["domain", "show"], ["target", "list", "//a/b"]):
+        assert main(words) == 1
+        assert "what is mounted by dfsfs is for user 0 to ask, and for root" in capsys.readouterr().err
+
+
+class Drains:
+    """A mount that has heard of some servers, and remembers which are drained."""
+
+    def __init__(self, *servers: str, drained: tuple[str, ...] = ()) -> None:
+        self.servers, self.drained, self.asked = list(servers), list(drained), list[str]()
+
+    def play(self, connection: socket.socket, command: str, arguments: Mapping[str, str]) -> None:
+        host, known = arguments["host"], self.servers if command == "drain" else self.drained
+        full = next((name for name in known if name.split(".")[0] == host.split(".")[0]), None)
+        result = {"host": full or host, "known": full is not None, "servers": list(known), "links": []}
+        if "dry_run" not in arguments:
+            self.asked.append(f"{command} {host}")
+        connection.sendall(encode_result(result))
+
+
+def test_a_server_is_drained_in_all_mounts_or_in_none(mounts: Mounts, capsys: pytest.CaptureFixture[str]) -> None:
+    made = [Drains("fs1.x.test", "fs2.x.test"), Drains("other")]
+    for each in made:
+        mounts.add(each.play)
+    assert main(["drain", "fs11"]) == 1
+    line = "dfsfs: fs11 is not the server of any target that a mount has heard of; did you mean fs1.x.test?\n"
+    assert capsys.readouterr() == ("", line)
+    assert main(["drain", "fs1", "--dry-run"]) == 0
+    assert capsys.readouterr().out == "/mnt/0: fs1.x.test would be drained\n/mnt/1: fs1.x.test would be drained\n"
+    assert [each.asked for each in made] == [[], []]
+    assert main(["drain", "fs1"]) == 0
+    assert capsys.readouterr().out == "/mnt/0: fs1.x.test is drained\n/mnt/1: fs1.x.test is drained\n"
+    assert [each.asked for each in made] == [["drain fs1.x.test"]] * 2
+
+
+def test_what_was_drained_somewhere_is_used_again_there(mounts: Mounts, capsys: pytest.CaptureFixture[str]) -> None:
+    made = [Drains("fs1"), Drains("fs1", drained=("fs1",)), Drains("fs1", drained=("fs1", "fs2"))]
+    for each in made:
+        mounts.add(each.play)
+    assert main(["drain", "--undo", "fs3"]) == 1
+    assert "fs3 is not drained; did you mean fs" in capsys.readouterr().err
+    assert main(["drain", "--undo", "fs1"]) == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert shown == [
+        "/mnt/0: fs1 was not drained",
+        "/mnt/1: fs1 may be used again",
+        "/mnt/2: fs1 may be used again",
+    ]
+    assert [each.asked for each in made] == [[], ["undrain fs1"], ["undrain fs1"]]
+    assert main(["drain", "--undo", "fs2", "--mount", "/mnt/0"]) == 1
+    assert main(["drain", "--undo", "fs2", "--mount", "/mnt/2", "--json"]) == 0
+
+
+def test_caches_of_several_mounts(mounts: Mounts, capsys: pytest.CaptureFixture[str]) -> None:
+    for _ in range(2):
+        mounts.add(play_results)
+    assert main(["cache", "show"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith("/mnt/0 (//a/b)\n") and "\n\n/mnt/1 (//a/b)\n" in shown
+    assert main(["cache", "show", "//a/b/c", "--json"]) == 0
+    assert [row["mount"] for row in json.loads(capsys.readouterr().out)] == ["/mnt/0", "/mnt/1"]
+    assert main(["domain", "show", "--json"]) == 0
+    assert [row["mount"] for row in json.loads(capsys.readouterr().out)] == ["/mnt/0", "/mnt/1"]
+    assert main(["cache", "flush"]) == 1, "that is for one"
+    assert "name one of" in capsys.readouterr().err
+
+
+def test_a_time_that_is_up(capsys: pytest.CaptureFixture[str], mounts: Mounts) -> None:
+    link = {**LINK, "path": "//a/b/l", "target": "//c/d", "seconds_left": -1440.0}
+    loop = {**link, "path": "//a/b/loop", "connected": False, "loops": True, "failed_over": False, "chosen": False}
+    status = {**STATUS, "mount": {**STATUS["mount"], "unc": "//a/b"}, "links": [link, {**loop, "uid": None}]}
+    mounts.add(say(encode_result(status)))
+    assert main(["status"]) == 0
+    shown = capsys.readouterr().out
+    assert "l     //c/d   1  expired   connected, failed over" in shown and "-24 min" not in shown
+    assert "loop  //c/d   1  expired   leads back to itself\n" in shown
+    referral = {**RESULTS["cache.show"][0], "seconds_left": -1440.0, "ttl": 600}
+    assert "expired, was good for 10 min" in "\n".join(caches.cache_lines([shaped(CachedReferral, referral)]))
+    found = {**RESULTS["explain"], "seconds_left": -1440.0, "problem": None, "all_roots": None}
+    assert "its referral has expired" in "\n".join(explain.explanation_lines(shaped(Explanation, found)))

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from dfsfs.cli.messages import MountError
-from dfsfs.cli.secrets import Surroundings, obtain_credentials
-from dfsfs.config import ConfigError, parse_options
+from dfsfs.cli.secrets import Surroundings, named_in_restart, new_login, obtain_credentials
+from dfsfs.config import ConfigError, named_fields, parse_options
 from dfsfs.smb.credentials import Credentials, Secret
 
 if TYPE_CHECKING:
@@ -159,3 +159,44 @@ def test_files_that_are_something_else(tmp_path: Path) -> None:
         file.write_bytes(data)
         with pytest.raises(ConfigError, match=expected):
             obtain(f"credentials={file}")
+
+
+@pytest.mark.parametrize(
+    ("text", "restart", "environ", "typed", "expected"),
+    [
+        ("ro", "", {"PASSWD": "of the shell", "USER": "root"}, None, {}),
+        ("ro", "password", {"PASSWD": "new"}, None, {"password": "new"}),
+        ("username=D/bob", "password", {"PASSWD": "new"}, None, {"username": "bob", "domain": "D", "password": "new"}),
+        ("username=bob", "", {}, "typed", {"username": "bob", "password": "typed"}),
+        ("domain=D", "", {"PASSWD": "of the shell"}, None, {"domain": "D"}),
+        ("guest,username=bob", "", {}, None, {"username": "bob", "password": ""}),
+        ("password2=second", "", {}, None, {"password2": "second"}),
+        ("credentials={cred}", "", {}, None, {"username": "filer", "password": "of file", "domain": "FILE"}),
+        (
+            "credentials={cred}",
+            "password",
+            {"PASSWD": "x"},
+            None,
+            {"username": "filer", "password": "x", "domain": "FILE"},
+        ),
+    ],
+)
+def test_what_a_remount_changes_of_a_login(
+    text: str, restart: str, environ: dict[str, str], typed: str | None, expected: dict[str, str], cred: Path
+) -> None:
+    """Only what is named; a password of the command line has been taken out of it by a restart."""
+    texts = [text.format(cred=cred)]
+    named = named_fields(texts) | named_in_restart({"PASSWD_NAMED": restart})
+    ask = None if typed is None else lambda _question: typed
+    surroundings = Surroundings(environ, lambda: "login", ask, lambda _: None)
+    found = new_login(parse_options(texts), named, "//srv/ns", surroundings) if named & LOGIN_FIELDS else {}
+    assert found == expected
+
+
+LOGIN_FIELDS = {"username", "password", "password2", "domain", "credentials_file", "guest"}
+
+
+def test_a_remount_without_the_password_of_a_new_user() -> None:
+    surroundings = Surroundings({}, lambda: "login", None, lambda _: None)
+    with pytest.raises(ConfigError, match=NOBODY_KNOWS):
+        new_login(parse_options(["username=bob"]), {"username"}, "//srv/ns", surroundings)

@@ -83,7 +83,11 @@ async def test_questions_and_answers(folder: Path) -> None:
             assert await ask("list", length=str(length)) == [
                 {"number": number, "text": "[],"} for number in range(length)
             ]
-        for command, text in (("refuse", "^no$"), ("fail", "stat: STATUS_ACCESS_DENIED"), ("break", "should not")):
+        for command, text in (
+            ("refuse", "^no$"),
+            ("fail", r"stat: the user has no permission \(STATUS_ACCESS_DENIED\)"),
+            ("break", "should not"),
+        ):
             with pytest.raises(ControlError, match=text):
                 await ask(command)
     assert os.listdir(folder) == []
@@ -186,3 +190,47 @@ def test_a_folder_that_others_may_change_is_not_used(folder: Path) -> None:
     folder.symlink_to(folder.parent)
     with pytest.raises(server.NoPlace, match="only its owner may change"):
         server.open_socket("0:1", 0)
+
+
+@pytest.fixture
+def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where a user has folders who has none from elsewhere: in the place of /tmp."""
+    place = tmp_path / "tmp"
+    place.mkdir()
+    place.chmod(0o1777)
+    monkeypatch.setattr(places, "SHARED_FOLDER", str(place))
+    monkeypatch.setattr(places, "folders_for", lambda owner: [places.private_folder(owner)])
+    monkeypatch.setattr(server, "folders_for", lambda owner: [places.private_folder(owner)])
+    return place
+
+
+async def test_a_user_without_a_folder_gets_a_private_one_for_the_time(shared: Path) -> None:
+    me = os.geteuid()
+    before = os.umask(0)
+    try:
+        listener, path = server.open_socket(ENTRY.device, me)
+    finally:
+        os.umask(before)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(server.serve, listener, path, me, answer)
+        assert path == f"{shared}/dfsfs-{me}/0-51.sock"
+        assert os.stat(os.path.dirname(path)).st_mode & 0o777 == 0o700
+        entry = MountEntry(ENTRY.device, "/mnt/ns", places.TYPE, "//a/b", me)
+        asked = await trio.to_thread.run_sync(partial(client.ask, dict[str, str], entry, "say", a="b"))
+        assert asked.said == {"a": "b"}
+        nursery.cancel_scope.cancel()
+    assert os.listdir(shared) == []
+
+
+@pytest.mark.parametrize("lay", ["link", "open"])
+def test_a_private_folder_that_somebody_else_has_laid_is_not_used(shared: Path, lay: str) -> None:
+    place = shared / f"dfsfs-{os.geteuid()}"
+    (shared / "elsewhere").mkdir(0o700)
+    if lay == "link":
+        place.symlink_to(shared / "elsewhere")
+    else:
+        place.mkdir()
+        place.chmod(0o755)
+    with pytest.raises(server.NoPlace, match="only its owner may enter"):
+        server.open_socket("0:1", os.geteuid())
+    assert os.listdir(shared / "elsewhere") == []
