@@ -40,7 +40,7 @@ import sys
 from types import SimpleNamespace
 from dfsfs.cli import login
 
-login.our_mounts = lambda: [SimpleNamespace(mountpoint=path) for path in sys.argv[1:]]
+login.our_mounts = lambda: [SimpleNamespace(mountpoint=path, owner=0) for path in sys.argv[1:]]
 login.ANSWERING = 3.0
 login._end_sessions()
 """
