@@ -10,10 +10,12 @@ import fnmatch
 import signal
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 from tests.conftest import SAMBAS
 from tests.lab.samba import Lab, free_net, requirements_missing
+from tests.suites.circumstances import circumstances
 from tests.suites.places import Place
 from tests.suites.render import render, unexplained
 from tests.suites.results import Outcome, Result, Results, load, save
@@ -26,7 +28,8 @@ NEEDS = """
 what has to be there (this project neither has nor builds any of it):
 
   --xfstests   a checkout of xfstests that `make` has built; the programs that it wants (attr, acl, bc, xfs_io and the
-               like); the users fsgqa, fsgqa2 and 123456-fsgqa, as its README says
+               like); the users fsgqa, fsgqa2 and 123456-fsgqa, as its README says. Make them while no lab is running
+               on the machine: useradd replaces /etc/passwd, and that takes their own one away from a lab's servers
   --pjdfstest  a checkout of pjdfstest with its program `pjdfstest`; openssl
   --ltp        a checkout of LTP with growfiles and fsx-linux built in testcases/kernel/fs
 
@@ -97,8 +100,10 @@ def run(suites: list[Suite], server: str, options: argparse.Namespace, results: 
                 found = results.setdefault(server, {}).setdefault(suite.name, {})
                 for test in suite.tests():
                     found.setdefault(test, Result(Outcome.NOT_RUN, 0))
+                state = circumstances(suite.name, suite.checkout, lab.host("fs1").folder / "log" / "smbd.log")
                 for test in chosen(suite, options, found):
-                    found[test] = suite.run(test, place, options.limit)
+                    result = suite.run(test, place, options.limit)
+                    found[test] = replace(result, circumstances=state) if result.seconds else result
                     save(options.json, results)
                     said = found[test].detail.splitlines()[:1]
                     print(f"{server} {suite.name} {test}: {found[test].outcome}", *said, flush=True)

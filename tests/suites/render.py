@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections import defaultdict
+from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
 from tests.suites.reasons import RULES, Rule, reasons
@@ -40,7 +40,7 @@ def render(results: Results, rules: Iterable[Rule] = RULES, note: str = "") -> s
         for server in servers
         if suite in results[server]
     ]
-    text = HEAD + "\n".join(lines) + "\n" + (f"\n{textwrap.fill(note, 120)}\n" if note else "")
+    text = HEAD + "\n".join(lines) + "\n" + (f"\n{textwrap.fill(note, 120)}\n" if note else "") + _when(results)
     for suite in suites:
         per_server = {server: results[server][suite] for server in servers if suite in results[server]}
         text += f"\n## {suite}\n"
@@ -73,6 +73,21 @@ def _summary(suite: str, server: str, tests: dict[str, Result], rules: tuple[Rul
     name = NAMES.get(server, server)
     cells = (suite, name, f"{len(tests)}{asked}", passed, refused, f"{len(bad) - unknown}{failed}", unknown, untried)
     return f"| {' | '.join(map(str, cells))} |"
+
+
+def _when(results: Results) -> str:
+    """How many tests were run in which circumstances. Nothing, if that is not known of any."""
+    counts = Counter(
+        (one.circumstances, suite)
+        for suites in results.values()
+        for suite, tests in suites.items()
+        for one in tests.values()
+        if one.circumstances
+    )
+    if not counts:
+        return ""
+    rows = "".join(f"| {_cell(when)} | {suite} | {count} |\n" for (when, suite), count in sorted(counts.items()))
+    return f"\n## When, and what of\n\n| day, and versions | suite | tests run |\n|---|---|---|\n{rows}"
 
 
 def _failed(suite: str, per_server: dict[str, dict[str, Result]], rules: tuple[Rule, ...]) -> str:

@@ -45,6 +45,8 @@ class Result:
     """How many questions it asks: more than one for pjdfstest."""
     failures: tuple[str, ...] = ()
     """Those of them that failed, as the suite words them."""
+    circumstances: str = ""
+    """When it was run and what of, as circumstances.py says it; empty if nothing was run."""
 
     @property
     def is_slow(self) -> bool:
@@ -90,6 +92,7 @@ def _result(fields: dict[str, object]) -> Result:
             "detail": str(detail),
             "checks": int(checks),
             "failures": list(failures),
+            "circumstances": str(circumstances),
         }:
-            return Result(Outcome(outcome), seconds, detail, checks, tuple(map(str, failures)))
+            return Result(Outcome(outcome), seconds, detail, checks, tuple(map(str, failures)), circumstances)
     raise ValueError(f"not a result: {fields}")

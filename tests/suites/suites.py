@@ -40,6 +40,10 @@ class Suite(Protocol):
     def name(self) -> str:
         """As it is called in the file of results."""
 
+    @property
+    def checkout(self) -> Path:
+        """Where it is."""
+
     def missing(self) -> str:
         """What is not there; empty if it can be run."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -66,6 +67,14 @@ def test_the_page() -> None:
     assert "| times | generic/003 |" in page
     assert "| no the share in disk | generic/004 |" in page
     assert page == render(RESULTS, [OWNERS, TIMES, SIZE])
+
+
+def test_the_page_says_of_when_its_figures_are() -> None:
+    monday, tuesday = replace(GOOD, circumstances="Monday, Samba 1"), replace(WRONG, circumstances="Tuesday, Samba 1")
+    results: Results = {"stable": {"xfstests": {"a/1": monday, "a/2": monday, "a/3": tuesday, "a/4": NOT_HERE}}}
+    page = render(results, [])
+    assert "| Monday, Samba 1 | xfstests | 2 |\n| Tuesday, Samba 1 | xfstests | 1 |\n\n## xfstests\n" in page
+    assert "## When" not in render(RESULTS, [])
 
 
 def test_a_suite_in_which_nothing_failed() -> None:
