@@ -98,6 +98,8 @@ class Place:
     """A lab's two spots, and the environment in which a suite finds them."""
 
     def __init__(self, lab: Lab, folder: Path, options: str) -> None:
+        # Tests act as other users, who have to get to the mounts. A temporary folder is for its owner only.
+        folder.chmod(0o711)
         self.folder = folder
         self.options = options
         data, extra = lab.host("fs1").share_path("data"), lab.host("fs1").share_path("extra")

@@ -35,6 +35,7 @@ HANDLES = (
 )
 EAS = "the server's file system (ext4) has room for 4 KiB of extended attributes per file"
 
+EA_EMPTY = "SMB has no extended attribute without a value: setting one to nothing removes it, so dfsfs says EINVAL"
 EA_NAMES = "Samba refuses a slash in the name of an extended attribute"
 
 BY_DESIGN = "runs, or waits, for a fixed time that is most of what it took"
@@ -107,14 +108,14 @@ RULES: tuple[Rule, ...] = (
         r"got (0|EISDIR|EEXIST|EADDRINUSE|dir)$|^\d+$",
         "stable",
     ),
-    Rule("pjdfstest", "chown/00", BY_DESIGN, r"^ok \d+|^$"),
     # -- xfstests ------------------------------------------------------------------------------------------------------
     Rule("xfstests", "generic/003", ATIME),
     Rule("xfstests", "generic/221 generic/236", CTIME),
-    Rule("xfstests", "generic/087 generic/088 generic/314 generic/317 generic/355", OWNERS),
+    Rule("xfstests", "generic/087 generic/088 generic/314 generic/317 generic/355 generic/597 generic/633", OWNERS),
     Rule("xfstests", "generic/426 generic/467 generic/477 generic/756 generic/777", HANDLES),
     Rule("xfstests", "generic/020 generic/486", EAS),
     Rule("xfstests", "generic/523", EA_NAMES),
+    Rule("xfstests", "generic/611", EA_EMPTY),
     Rule("xfstests", "generic/208 generic/310 generic/323 generic/464", BY_DESIGN),
     Rule(
         "xfstests",

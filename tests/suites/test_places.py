@@ -1,4 +1,4 @@
-"""The two programs that stand in front of the system's: what they are told, and what they hand on."""
+"""The folder of a run, and the two programs in it that stand in front of the system's: what they hand on."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.suites.places import write_programs
+from tests.lab.samba import Lab
+from tests.suites.places import Place, write_programs
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -67,3 +68,11 @@ def test_df_asks_only_the_mounts_of_the_run(asked: Path) -> None:
 def test_df_says_the_type_that_xfstests_wants(asked: Path) -> None:
     (asked / "df").write_text(f"#!/bin/sh\necho '{SHARE} fuse.dfsfs 10 5 5 50% /m'\n")
     assert said(asked, "df", "-T") == f"{SHARE} fuse 10 5 5 50% /m"
+
+
+def test_other_users_get_to_the_mounts(tmp_path: Path) -> None:
+    """Tests become users of their own: one that only got as far as the folder failed for a reason that was not ours."""
+    folder = tmp_path / "run"
+    folder.mkdir(mode=0o700)
+    Place(Lab("127.9.9"), folder, "")
+    assert folder.stat().st_mode & 0o777 == 0o711
