@@ -44,7 +44,6 @@ SMALL = "millions of writes of some bytes, each a request of 0.15 ms: the kernel
 PAGES = "pages of a map, one by one: each is a request of 4 KiB"
 NO_FALLOCATE = "262,144 times posix_fallocate: pyfuse3 has no fallocate, so glibc reads and writes each byte"
 MOUNTS = "16 times 32 MiB in writes of 4 KiB, and a new mount each time"
-BUSY = "the machine was busy: 15 s when it was not"
 SOAK = "20,000 to a million operations of fsx, or 100,000 of fsstress"
 
 
@@ -111,7 +110,11 @@ RULES: tuple[Rule, ...] = (
     # -- xfstests ------------------------------------------------------------------------------------------------------
     Rule("xfstests", "generic/003", ATIME),
     Rule("xfstests", "generic/221 generic/236", CTIME),
-    Rule("xfstests", "generic/087 generic/088 generic/314 generic/317 generic/355 generic/597 generic/633", OWNERS),
+    Rule(
+        "xfstests",
+        "generic/087 generic/088 generic/193 generic/314 generic/317 generic/355 generic/597 generic/633",
+        OWNERS,
+    ),
     Rule("xfstests", "generic/426 generic/467 generic/477 generic/756 generic/777", HANDLES),
     Rule("xfstests", "generic/020 generic/486", EAS),
     Rule("xfstests", "generic/523", EA_NAMES),
@@ -126,7 +129,6 @@ RULES: tuple[Rule, ...] = (
     Rule("xfstests", "generic/340 generic/344 generic/345 generic/346 generic/354", PAGES),
     Rule("xfstests", "generic/438", NO_FALLOCATE),
     Rule("xfstests", "generic/524", MOUNTS),
-    Rule("xfstests", "generic/001", BUSY, "^$", "backports"),
     Rule("xfstests", "generic/091 generic/476 generic/521 generic/522", SOAK),
     # -- LTP -----------------------------------------------------------------------------------------------------------
     Rule("ltp", "fsx-many", SOAK),
