@@ -13,7 +13,6 @@ import contextlib
 import logging
 import os
 import socket
-import stat
 import struct
 import time
 from typing import TYPE_CHECKING, Any
