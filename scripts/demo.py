@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from tests.lab.__main__ import lab_to_keep, mount_words  # noqa: E402
 from tests.lab.samba import Lab, LabError, LabHost, free_net  # noqa: E402
 
 if TYPE_CHECKING:
@@ -72,6 +73,28 @@ def copy_between_links(lab: Lab, mountpoint: Path) -> None:
     expect(not on_disk.exists(), "the copy could not be removed")
 
 
+def ask(*words: str) -> str:
+    """What a command says of the mount, shown to whoever looks on, too."""
+    command = [str(ROOT / ".venv/bin/dfsfs"), *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    say(f"   $ dfsfs {' '.join(words)}")
+    for line in done.stdout.splitlines():
+        say(f"   {line}".rstrip())
+    return done.stdout
+
+
+def explain(lab: Lab, mountpoint: Path) -> None:
+    said = ask("explain", str(mountpoint / "link-multi/hello.txt"))
+    for host in ("fs1", "fs2"):
+        expect(f"//{lab.address(host)}/" in said, f"explain should name {host}, a target of link-multi")
+
+
+def show_status(lab: Lab, mountpoint: Path) -> None:
+    said = ask("status", str(mountpoint))
+    expect("failed over" in said, "status should say that link-multi has failed over")
+    expect(lab.address("fs2") in said, "status should show the server that link-multi is on")
+
+
 def serving(lab: Lab) -> list[LabHost]:
     return [lab.host(name) for name in ("fs1", "fs2") if lab.host(name).connections()]
 
@@ -105,9 +128,17 @@ def demo() -> None:
             copy_between_links(lab, mountpoint)
             say("6. A server dies, its users go on")
             fail_over(lab, mountpoint)
-            say("7. Unmounting, stopping the servers")
+            say("7. Where is that file now, and why?")
+            explain(lab, mountpoint)
+            say("8. What the mount has to say of all that")
+            show_status(lab, mountpoint)
+            say("9. Unmounting, stopping the servers")
     expect(not lab.state.exists(), f"the lab has left {lab.state} behind")
-    say("Done. Nothing is left running. Next: README.md, mounting for real.")
+    say("Done. Nothing is left running. To play with such servers for as long as you like:")
+    say("   scripts/lab up")
+    say(f"   mkdir -p /mnt/dfs && {mount_words(lab_to_keep())}")
+    say("   umount /mnt/dfs && scripts/lab down")
+    say("Next: README.md, mounting for real.")
 
 
 def main() -> int:

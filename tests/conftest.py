@@ -176,7 +176,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     if hasattr(session.config, "workerinput"):
         return  # The process that started this one does it, once.
     if os.path.isdir(ROOTS_FOLDER) and os.access(ROOTS_FOLDER, os.W_OK):
-        sweep(ROOTS_FOLDER, 0)
+        sweep(ROOTS_FOLDER, 1.0)  # not at once: somebody else's mount may be about to listen at its own
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

@@ -113,6 +113,8 @@ _MOUNT_DESCRIPTION = (
     "takes over.",
     "It goes to the background as soon as the root of the namespace has answered, so exit status 0 means that it is "
     "mounted. Whatever fails is one line on stderr.",
+    "Where dfsfs has a mount already, a second one is refused, as it would hide the first, unless the option nonempty "
+    "asks for that. A mount of root's whose program has ended is taken away first.",
     "The password comes from, in this order: password=, the environment variables PASSWD, PASSWD_FD (a descriptor) "
     "and PASSWD_FILE, the file of credentials=, and a question on the terminal. It shows in no command line, message "
     "or list of mounts.",

@@ -9,13 +9,11 @@ they are needed, so that a mistake in the options is answered at once.
 
 from __future__ import annotations
 
-import errno
 import functools
 import getopt
 import logging
 import os
 import shutil
-import stat
 import sys
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -26,7 +24,6 @@ from dfsfs.cli.daemon import run_in_background
 from dfsfs.cli.logs import is_service, log_to_stderr, log_to_system
 from dfsfs.cli.messages import (
     INTERRUPTED,
-    MOUNT_FAILURE,
     SUCCESS,
     SYSTEM_ERROR,
     USAGE,
@@ -34,6 +31,7 @@ from dfsfs.cli.messages import (
     Verdict,
     describe,
 )
+from dfsfs.cli.mountpoint import check_mountpoint, check_that_nothing_is_hidden, clear_dead_mounts
 from dfsfs.cli.output import as_in_a_pipe, complain, escape_tracebacks, show
 from dfsfs.cli.remount import remount
 from dfsfs.config import ConfigError, mounted_place, parse_options, parse_unc
@@ -196,7 +194,12 @@ def _mount(arguments: Arguments, words: Sequence[str], backend: Backend) -> Verd
         warn("options that have no effect in dfsfs: " + ", ".join(options.without_effect))
     if options.remount:
         return remount(unc, arguments.mountpoint, arguments.options, options, warn)
+    if not arguments.fake:
+        for dead in clear_dead_mounts(arguments.mountpoint):
+            warn(f"a mount of {dead} was on {arguments.mountpoint} whose program had ended; it was taken away")
     mountpoint = check_mountpoint(arguments.mountpoint)
+    if not options.nonempty:
+        check_that_nothing_is_hidden(mountpoint)
     config = configure(parse_unc(arguments.place), options, warn)
     backend.check(config, mountpoint)
     if arguments.fake:
@@ -252,31 +255,6 @@ def _serve_detached(
 
 
 # -- checks -----------------------------------------------------------------------------------------------------------
-
-
-def check_mountpoint(path: str) -> str:
-    """The absolute path of a mount point.
-
-    Raises:
-        MountError: there is no directory, or one that can't be looked at.
-    """
-    try:
-        absolute = os.path.realpath(path)
-        about = os.stat(absolute)
-    except (OSError, ValueError) as error:
-        code = error.errno if isinstance(error, OSError) else errno.EINVAL
-        if code == errno.ENOENT:
-            raise MountError(MOUNT_FAILURE, f"the mount point {path} does not exist; mkdir {path}") from None
-        if code == errno.ENOTCONN:
-            text = f"on {path} is a mount whose program has ended; take it away first: umount -l {path}"
-            raise MountError(MOUNT_FAILURE, text) from None
-        reason = os.strerror(code or errno.EIO)
-        raise MountError(
-            USAGE if code == errno.EACCES else MOUNT_FAILURE, f"the mount point {path} can't be used: {reason}"
-        ) from None
-    if not stat.S_ISDIR(about.st_mode):
-        raise MountError(MOUNT_FAILURE, f"the mount point {path} is not a directory")
-    return absolute
 
 
 def check_fuse(

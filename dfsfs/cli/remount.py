@@ -64,8 +64,10 @@ def remount(
 
 
 def _change_in_kernel(mountpoint: str, words: list[str]) -> None:
-    # -i: or else it would call us again.
+    # -i: or else it would call us again. By mount(2), as FUSE takes no change by fsconfig(2), which mount(8) of
+    # util-linux 2.39 and later calls (Debian 13): it hands on all options that the mount has, and FUSE refuses these.
     command = ["mount", "-i", "-o", ",".join(["remount", *words]), mountpoint]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    environment = {**os.environ, "LIBMOUNT_FORCE_MOUNT2": "always"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if done.returncode != 0:
         raise MountError(SYSTEM_ERROR, f"the kernel does not take {','.join(words)}: {joined(done.stderr)}")

@@ -17,10 +17,12 @@ from dfsfs.cli.command import (
     shown_time,
     table,
 )
+from dfsfs.cli.lingering import Lingering, lingering
 from dfsfs.cli.messages import SUCCESS
 from dfsfs.cli.output import show, show_json
 from dfsfs.control.answers import Status, Targets
 from dfsfs.control.client import AT_ONCE, Patience, ask, ask_each, ask_with, is_trusted, mount_at
+from dfsfs.control.places import our_mounts
 from dfsfs.control.protocol import WRONG, ControlError, DeadMount
 from dfsfs.unc import is_unc
 
@@ -54,16 +56,19 @@ def _status_parser() -> Parser:
 def _status(arguments: argparse.Namespace, _: Sequence[str]) -> int:
     patience = Patience(AT_ONCE)
     reports: list[tuple[MountEntry, Report]]
+    left: list[Lingering] = []
     if arguments.mount:
         entry, _ = mount_at(arguments.mount)
         reports = [(entry, ask_with(patience, Status, entry, "status"))]
     else:
-        reports = list(_each(patience, all_mounts()))
+        left = lingering()
+        reports = list(_each(patience, all_mounts() if not left or our_mounts() else []))
     if arguments.json:
-        show_json([_json_of(entry, report) for entry, report in reports])
+        show_json([*(_json_of(entry, report) for entry, report in reports), *(one.as_json() for one in left)])
     else:
-        for number, (entry, report) in enumerate(reports):
-            show([*([""] if number else []), *_lines_of(entry, report)])
+        pages = [*(_lines_of(entry, report) for entry, report in reports), *(one.lines() for one in left)]
+        for number, lines in enumerate(pages):
+            show([*([""] if number else []), *lines])
     wrong = [report for entry, report in reports if isinstance(report, ControlError) and may_ask(entry)]
     return max(map(code_of, wrong), default=SUCCESS)
 

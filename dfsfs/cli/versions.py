@@ -10,6 +10,8 @@ from importlib import metadata
 import dfsfs
 
 LIBRARIES = ("pyfuse3", "trio", "pyspnego", "krb5", "cryptography", "dnspython")
+LIBFUSE = ("libfuse3.so.4", "libfuse3.so.3")
+"""What libfuse is called from 3.17 on (Debian 13), and before (Debian 12)."""
 
 
 def versions() -> dict[str, str]:
@@ -30,9 +32,11 @@ def versions_lines() -> list[str]:
 
 def _libfuse() -> str:
     """The library's own word for its version."""
-    try:
-        library = ctypes.CDLL("libfuse3.so.3")
-        library.fuse_pkgversion.restype = ctypes.c_char_p
-        return str(library.fuse_pkgversion().decode())
-    except (OSError, AttributeError):
-        return "not installed"
+    for name in LIBFUSE:
+        try:
+            library = ctypes.CDLL(name)
+            library.fuse_pkgversion.restype = ctypes.c_char_p
+            return str(library.fuse_pkgversion().decode())
+        except (OSError, AttributeError):
+            continue
+    return "not installed"

@@ -102,6 +102,8 @@ class ParsedOptions:
     prefix_path: tuple[str, ...] = ()
     foreground: bool = False
     remount: bool = False
+    nonempty: bool = False
+    """A mount may hide another one of dfsfs at its place."""
     metrics: str | None = None
     without_effect: tuple[str, ...] = ()
     """Options that were ignored and deserve a warning."""

@@ -318,6 +318,7 @@ _MOUNT = [
     _flag("foreground fg", {"foreground": True}, "stay in front and log to stderr"),
     _flag("sloppy", {}, "ignore options that dfsfs does not know"),
     _flag("user users owner group", _RESTRICTED, "mount(8): not only root may mount; implies nosuid,nodev,noexec"),
+    _flag("nonempty", {"nonempty": True}, "mount also where dfsfs has a mount already, which is hidden then"),
     _flag("remount", {"remount": True}, "change options of a mount that is in use, see below"),
     *_ignored(
         "defaults auto noauto nofail _netdev _rnetdev nouser nousers noowner nogroup silent loud comment helper "

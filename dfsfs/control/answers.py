@@ -21,6 +21,8 @@ class About:
     user: str
     multiuser: bool
     read_only: bool
+    attached: bool = True
+    """Whether it is still mounted where its program runs."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import re
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 TYPE = "fuse.dfsfs"
@@ -27,13 +27,16 @@ _OCTAL = re.compile(r"\\([0-7]{3})")
 
 @dataclass(frozen=True, slots=True)
 class MountEntry:
-    """A mount of the kernel's list. `device` as MAJOR:MINOR; `owner`: the user who mounted it."""
+    """A mount of the kernel's list. `device` as MAJOR:MINOR; `owner`: the user who mounted it; `number`: the kernel's
+    for this place of the file system (0: not known), of which it may have several.
+    """
 
     device: str
     mountpoint: str
     kind: str
     source: str
     owner: int
+    number: int = field(default=0, compare=False)
 
 
 def parse_mounts(mountinfo: str) -> list[MountEntry]:
@@ -51,6 +54,7 @@ def parse_mounts(mountinfo: str) -> list[MountEntry]:
                     kind=rest[0],
                     source=_unescaped(rest[1]),
                     owner=int(owner[1]) if owner else 0,
+                    number=int(fields[0]) if fields[0].isdecimal() else 0,
                 )
             )
     return found
@@ -74,6 +78,28 @@ def is_ours(device: int) -> bool:
 def device_of(mountpoint: str) -> str | None:
     """The device number of the mount on top at a mount point, MAJOR:MINOR. Raises OSError."""
     return next((entry.device for entry in reversed(mounts()) if entry.mountpoint == mountpoint), None)
+
+
+def mount_on(path: str) -> tuple[str, MountEntry | None]:
+    """The absolute path of a mount point, and what is mounted on it: the mount on top, None if there is none.
+
+    The file system that is mounted there is not asked, so that it doesn't matter whether it answers. If it is autofs,
+    nothing is mounted for that (open(2), O_PATH): the program that it would wait for may be this one.
+
+    Raises:
+        OSError, ValueError: there is nothing of that name, or it can't be reached.
+    """
+    descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    try:
+        absolute = os.readlink(f"/proc/self/fd/{descriptor}")
+        about = Path(f"/proc/self/fdinfo/{descriptor}").read_text(encoding="ascii")
+    finally:
+        os.close(descriptor)
+    number = re.search(r"^mnt_id:\s*(\d+)$", about, re.MULTILINE)
+    if number is None:
+        return absolute, None
+    entries = (entry for entry in mounts() if entry.number == int(number[1]) and entry.mountpoint == absolute)
+    return absolute, next(entries, None)
 
 
 def mount_of(path: str, entries: list[MountEntry]) -> MountEntry | None:

@@ -30,7 +30,7 @@ CHANGEABLE = frozenset(
         "pins",
         "failback",
         *("username", "password", "password2", "domain", "credentials_file", "guest"),
-        *("foreground", "remount", "suid", "dev", "execute", "follow_symlinks"),
+        *("foreground", "remount", "nonempty", "suid", "dev", "execute", "follow_symlinks"),
     }
 )
 """Fields of ParsedOptions. `read_only`, `suid`, `dev`, `execute` and `follow_symlinks` are the kernel's business, and

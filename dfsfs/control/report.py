@@ -10,6 +10,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from dfsfs.control.places import mounts
 from dfsfs.namespace.targets import preferred_for, targets_for
 from dfsfs.unc import UncPath
 from dfsfs.wording import explained
@@ -50,6 +51,16 @@ class Mount:
     clock: Callable[[], float]
     started: float
     apply: Callable[[MountConfig], None]
+    device: str | None = None
+    """The number of the file system, MAJOR:MINOR, as soon as it is known."""
+
+    @property
+    def is_attached(self) -> bool:
+        """Whether it is still mounted in this program's mount namespace, as far as is known."""
+        try:
+            return self.device is None or any(entry.device == self.device for entry in mounts())
+        except OSError:
+            return True
 
 
 def summary(mount: Mount) -> str:
@@ -75,6 +86,7 @@ def status(mount: Mount) -> dict[str, Any]:
             "user": mount.config.credentials.principal,
             "multiuser": mount.config.multiuser,
             "read_only": "ro" in mount.config.fuse_options,
+            "attached": mount.is_attached,
         },
         "links": links,
         "failed_over": sum(row["failed_over"] for row in links),

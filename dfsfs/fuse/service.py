@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -20,6 +21,7 @@ from dfsfs.control.notify import notifier_from
 from dfsfs.control.places import device_of
 from dfsfs.control.report import summary
 from dfsfs.control.socketfile import remove_dead
+from dfsfs.fuse.taken_away import tell_when_taken_away
 
 if TYPE_CHECKING:
     import socket
@@ -44,6 +46,7 @@ class Service:
     def begin(self, mount: Mount, nursery: trio.Nursery) -> None:
         """Begins, as soon as programs can use the mount."""
         _open_control(mount, nursery)
+        _watch(mount, nursery)
         if self.metrics is not None:
             from dfsfs.control.metrics import Metrics, serve
 
@@ -90,6 +93,14 @@ def _open_control(mount: Mount, nursery: trio.Nursery) -> None:
         log.warning("there is no control socket, so dfsfs status and its like do not work: %s", error)
         return
     nursery.start_soon(server.serve, listener, path, owner, partial(answer, mount))
+
+
+def _watch(mount: Mount, nursery: trio.Nursery) -> None:
+    """Begins to look whether the mount is still where it was."""
+    with suppress(OSError):
+        mount.device = device_of(mount.mountpoint)
+    if mount.device is not None:
+        nursery.start_soon(tell_when_taken_away, mount, mount.device)
 
 
 async def _keep_telling(notifier: Notifier, mount: Mount) -> None:

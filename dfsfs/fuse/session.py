@@ -23,7 +23,7 @@ import trio
 
 import dfsfs
 from dfsfs.config import ConfigError
-from dfsfs.control.places import device_of
+from dfsfs.control.places import TYPE, device_of, mount_on
 from dfsfs.control.report import Mount
 from dfsfs.dfsc.policy import Policy
 from dfsfs.dfsc.static import parse_static
@@ -144,6 +144,7 @@ async def _run(
                     operations.mounted_as(device)
                 on_ready()
 
+            hide_nothing(config, mountpoint)
             await serve(
                 operations,
                 mountpoint,
@@ -154,6 +155,21 @@ async def _run(
             )
             service.notifier.stopping()
             nursery.cancel_scope.cancel()
+
+
+def hide_nothing(config: MountConfig, mountpoint: str) -> None:
+    """The command has looked whether a mount of ours is there; another one may have come while this one logged in.
+
+    Raises:
+        PosixError: it has.
+    """
+    try:
+        top = None if config.given.nonempty else mount_on(mountpoint)[1]
+    except OSError:
+        return  # FUSE will say what is wrong with it
+    if top is not None and top.kind == TYPE:
+        text = f"{top.source} has been mounted on {mountpoint} meanwhile, and would be hidden"
+        raise PosixError(errno.EBUSY, f"{text}; umount {mountpoint} first, or use the option nonempty")
 
 
 def apply_config(pool: Pool, namespace: Namespace, filesystem: FileSystem, config: MountConfig) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import select
+import socket
 import subprocess
 import time
 from contextlib import contextmanager
@@ -24,7 +27,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.lab
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 """Seconds for tshark to begin and to end."""
 REFERRAL = "smb.max_referral_level || smb.dfs.num_referrals"
 FIELDS = (
@@ -43,28 +46,36 @@ FIELDS = (
 
 @contextmanager
 def captured(net: str, file: Path) -> Iterator[None]:
-    """Captures what goes to and from port 445 of a network, while the body runs."""
+    """Captures what goes to and from port 445 of a network, while the body runs.
+
+    Not every release of tshark says when it has begun. So it has when it shows a connection attempt to an address at
+    which nobody is, and it has seen all of the body when it shows one to another such address.
+    """
     command = ["tshark", "-i", "lo", "-f", f"tcp port 445 and net {net}.0/24", "-w", str(file), "-P", "-l"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    assert process.stderr is not None
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     try:
-        for line in process.stderr:
-            if "Capture started" in line:
-                break
+        _knock(process, f"{net}.253")
         yield
-        marker = f"{net}.254"
-        subprocess.run(
-            ["bash", "-c", f"exec 3<>/dev/tcp/{marker}/445"], capture_output=True, check=False, timeout=PATIENCE
-        )
-        deadline = time.monotonic() + PATIENCE
-        for line in process.stdout:  # until it has seen the connection attempt that comes after everything else
-            assert time.monotonic() < deadline
-            if marker in line:
-                break
+        _knock(process, f"{net}.254")
     finally:
         process.terminate()
         process.communicate(timeout=PATIENCE)
+
+
+def _knock(process: subprocess.Popen[bytes], address: str) -> None:
+    """Tries to connect to an address until tshark has shown that."""
+    assert process.stdout is not None
+    descriptor, shown = process.stdout.fileno(), b""
+    deadline = time.monotonic() + PATIENCE
+    while address.encode() not in shown:
+        assert time.monotonic() < deadline, "tshark does not show what it sees"
+        with socket.socket() as client:
+            client.settimeout(1)
+            client.connect_ex((address, 445))
+        while select.select([descriptor], [], [], 0.2)[0]:
+            data = os.read(descriptor, 65536)
+            assert data, "tshark has ended"
+            shown += data
 
 
 def tshark(file: Path, filter_: str, *fields: str) -> list[list[list[str]]]:

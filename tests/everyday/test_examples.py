@@ -72,7 +72,8 @@ def clean(text: str) -> str:
 
 
 def without_figures(text: str) -> str:
-    """The lines of a status whose numbers are the machine's business, with these as `-`."""
+    """The lines of a status whose numbers are the machine's business, with these as `-`, and its age."""
+    text = re.sub(r"; for +\S+ (ms|s|min|h); process", "; for - ; process", text)
     return re.sub(r"(?m)(?<=  )\d+(\.\d+)?(?=  |$)", "-", text)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import email
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -66,6 +68,11 @@ def test_the_wheel_and_the_sdist(source: Path, tmp_path: Path) -> None:
         "dfsfs/systemd/dfsfs@.service",
     ):
         assert data + path in names
+    metadata = email.message_from_bytes(
+        zipfile.ZipFile(tmp_path / wheel).read(f"dfsfs-{dfsfs.__version__}.dist-info/METADATA")
+    )
+    assert (metadata["License-Expression"], metadata["License-File"]) == ("LGPL-2.1-or-later", "LICENSE")
+    assert f"dfsfs-{dfsfs.__version__}.dist-info/licenses/LICENSE" in names
     assert "dfsfs/py.typed" in names and not [name for name in names if name.startswith("tests")]
     with tarfile.open(tmp_path / sdist) as archive:
         inside = {name.split("/", 1)[1] for name in archive.getnames() if "/" in name}
@@ -94,7 +101,9 @@ def test_the_debian_package(source: Path, strange: Path, tmp_path: Path) -> None
     fields = run("dpkg-deb", "--field", package).stdout
     assert f"Version: {dfsfs.__version__}\n" in fields
     needed = next(line for line in fields.splitlines() if line.startswith("Depends:"))
-    for name in ("fuse3", "libfuse3-3", "libgssapi-krb5-2", "python3 (>= 3."):
+    # The library of FUSE 3 is called libfuse3-3 in Debian 12, libfuse3-4 in Debian 13.
+    assert re.search(r"\blibfuse3-\d+\b", needed)
+    for name in ("fuse3", "libgssapi-krb5-2", "python3 (>= 3."):
         assert name in needed
     run("dpkg-deb", "-x", package, tmp_path)
     for path in (
@@ -105,6 +114,7 @@ def test_the_debian_package(source: Path, strange: Path, tmp_path: Path) -> None
     ):
         assert (tmp_path / path).is_file()
     assert (tmp_path / "usr/share/man/man8/mount.dfsfs.8.gz").is_file()
+    check_copyright(tmp_path)
     # As installed: /usr/lib/dfsfs in a mount namespace of its own.
     script = f"""
         set -e
@@ -123,6 +133,21 @@ def test_the_debian_package(source: Path, strange: Path, tmp_path: Path) -> None
     assert f"dfsfs {dfsfs.__version__}" in done.stdout
     assert "foreign code" not in done.stdout + done.stderr
     assert "connection refused" in done.stdout and "code 32" in done.stdout
+
+
+def check_copyright(tree: Path) -> None:
+    """The file has a paragraph for each library that comes with dfsfs, and says where its licence's text is."""
+    text = (tree / "usr/share/doc/dfsfs/copyright").read_text()
+    assert text.startswith("Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/\n")
+    assert "Files: *\nCopyright: the maintainers of dfsfs\nLicense: LGPL-2.1-or-later\n" in text
+    libraries = sorted((tree / "usr/lib/dfsfs").glob("*.dist-info"))
+    assert len(libraries) > 10
+    for library in libraries:
+        if not library.name.startswith("dfsfs-"):
+            assert f"the whole text is in /usr/lib/dfsfs/{library.name}." in text
+    assert re.search(
+        r"^ usr/lib/dfsfs/pyfuse3\*(\n .*)*\nCopyright: .*\nLicense: LGPL-2.1-or-later\n", text, re.MULTILINE
+    )
 
 
 def test_the_manual_pages_have_no_warnings(manual_path: Mapping[str, str]) -> None:

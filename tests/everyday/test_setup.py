@@ -76,6 +76,110 @@ def test_also_by_way_of_a_link(checkout: Path) -> None:
     assert "would let others than root choose" in system(link)
 
 
+def finished(checkout: Path) -> Path:
+    """Makes it one that setup has been through, as far as it can see; a program that stands for dpkg and others."""
+    tools = checkout.parent / "tools"
+    (tools / "flock").write_text("#!/bin/sh\n")
+    (tools / "dpkg-query").write_text("#!/bin/sh\nprintf installed\n")
+    (tools / "systemctl").write_text("#!/bin/sh\n")
+    for name in ("requirements", "systemd"):
+        shutil.copytree(ROOT / name, checkout / name)
+    shutil.copy(ROOT / "pyproject.toml", checkout)
+    venv = checkout / ".venv"
+    (venv / "bin").mkdir(parents=True)
+    (venv / "bin" / "python").write_text("#!/bin/sh\n")
+    (venv / "bin" / "pip").write_text(f"#!{venv}/bin/python3\n")
+    samba = venv / "samba-backports" / "usr" / "sbin" / "smbd"
+    samba.parent.mkdir(parents=True)
+    samba.touch()
+    for path in (*tools.iterdir(), venv / "bin" / "python", samba):
+        path.chmod(0o755)
+    digest = "{ pwd; /usr/bin/python3 --version; cat pyproject.toml scripts/setup requirements/*.txt; } | sha256sum"
+    done = subprocess.run(["bash", "-c", digest], cwd=checkout, capture_output=True, check=True)
+    (venv / ".dfsfs-setup").write_bytes(done.stdout)
+    return checkout
+
+
+def run_setup(checkout: Path, *prefix: str, script: str = '"$0"') -> subprocess.CompletedProcess[str]:
+    """Runs a shell script with setup's path as $0."""
+    return subprocess.run(
+        [*prefix, "sh", "-c", script, str(checkout / "scripts" / "setup")],
+        env={**os.environ, "PATH": f"{checkout.parent}/tools:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+
+
+@needs_root
+def test_into_the_system_with_the_unit(checkout: Path) -> None:
+    """In a mount namespace with a /usr of its own: what is installed shows there alone."""
+    work = checkout.parent / "work"
+    script = f"""
+        set -e
+        mount --make-rprivate /
+        mkdir {work}
+        mount -t tmpfs tmpfs {work}
+        for name in sbin local; do
+            mkdir {work}/$name {work}/$name.work
+            mount -t overlay overlay -o lowerdir=/usr/$name,upperdir={work}/$name,workdir={work}/$name.work /usr/$name
+        done
+        "$0" --system
+        "$0" --system | grep there
+        readlink /sbin/mount.dfsfs /usr/local/bin/dfsfs
+        cat /usr/local/lib/systemd/system/dfsfs@.service
+    """
+    done = run_setup(finished(checkout), "unshare", "--mount", script=script)
+    assert done.returncode == 0, done.stdout + done.stderr
+    unit = "/usr/local/lib/systemd/system/dfsfs@.service"
+    assert f"setup: made {unit}\n" in done.stdout and f"setup: {unit} is there\n" in done.stdout
+    assert f"\n{checkout}/.venv/bin/mount.dfsfs\n{checkout}/.venv/bin/dfsfs\n# Installed by" in done.stdout
+    expected = (ROOT / "systemd" / "dfsfs@.service").read_text().replace("/usr/bin/dfsfs", "/usr/local/bin/dfsfs")
+    assert done.stdout.endswith(expected)
+
+
+@needs_root
+def test_a_unit_of_somebody_elses_stays(checkout: Path) -> None:
+    script = """
+        set -e
+        mount --make-rprivate /
+        mount -t tmpfs tmpfs /usr/local
+        mkdir -p /usr/local/bin /usr/local/lib/systemd/system
+        echo mine > /usr/local/lib/systemd/system/dfsfs@.service
+        mount -t tmpfs tmpfs /usr/sbin
+        "$0" --system
+    """
+    done = run_setup(finished(checkout), "unshare", "--mount", script=script)
+    assert done.returncode != 0
+    assert "dfsfs@.service is a file that this script did not make" in done.stderr
+
+
+@needs_root
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda venv: (venv / ".dfsfs-setup").unlink(), "its packages are not those of this checkout"),
+        (lambda venv: (venv / "bin" / "pip").write_text("#!/elsewhere\n"), "the .venv there is not usable"),
+        (shutil.rmtree, "there is no .venv yet"),
+    ],
+)
+def test_who_may_not_write_there_is_told_so(checkout: Path, spoil: object, said: str) -> None:
+    """Else pip would say it in a traceback."""
+    assert callable(spoil)
+    spoil(finished(checkout) / ".venv")
+    done = run_setup(checkout, "setpriv", f"--reuid={SOMEBODY}", f"--regid={SOMEBODY}", "--clear-groups")
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("setup: must be run by root, to whom ") and said in line
+
+
+@needs_root
+def test_what_is_ready_needs_no_rights(checkout: Path) -> None:
+    done = run_setup(finished(checkout), "setpriv", f"--reuid={SOMEBODY}", f"--regid={SOMEBODY}", "--clear-groups")
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize("name", ["build", "run", "dev"])
 def test_all_releases_have_hashes(name: str) -> None:
     listed = re.sub(r"\\\n\s*", "", (ROOT / "requirements" / f"{name}.txt").read_text())

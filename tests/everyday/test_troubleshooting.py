@@ -23,8 +23,8 @@ pytestmark = [pytest.mark.lab, pytest.mark.mount]
 ROOT = Path(__file__).parent.parent.parent
 TEXT = (ROOT / "docs" / "troubleshooting.md").read_text()
 MESSAGES: list[str] = re.findall(r"(?m)^### `(.*)`$", TEXT)
-ELSEWHERE = ("logging in with Kerberos", "user ...: ", "there is no /dev/fuse")
-"""Those that other tests provoke: tests/domain, and tests/unit/cli."""
+ELSEWHERE = ("logging in with Kerberos", "user ...: ", "there is no /dev/fuse", "the mount was taken")
+"""Those that other tests provoke: tests/domain, tests/unit/cli, tests/integration/test_mount_points.py."""
 
 
 def pattern_of(message: str) -> re.Pattern[str]:
@@ -79,11 +79,13 @@ def test_every_message_is_one_that_is_printed(lab: Lab, dfsfs: Dfsfs, tmp_path: 
         subprocess.run(
             [COMMAND, root, str(place), "-o", f"username={user}"], env={**os.environ, "PASSWD": password}, check=True
         )
+        found.append(mount(root))
         (report,) = dfsfs.json("status", place)
         os.kill(report["mount"]["pid"], 9)
         wait_until(lambda: not os.path.exists(f"/proc/{report['mount']['pid']}"), "the program is gone")
         found.append(said([PROGRAM, "status", str(place)]))
-        found.append(mount(root))
+        # Without -f it would be taken away: tests/integration/test_mount_points.py.
+        found.append(said([COMMAND, "-f", root, str(place), "-o", f"username={user}"], PASSWD=password))
     finally:
         clean_up(place)
     assert not is_mounted(place)

@@ -27,6 +27,20 @@ ACTIONS = {
 }
 
 
+DEFAULT_NET = "127.0.0"
+
+
+def lab_to_keep(net: str = DEFAULT_NET) -> Lab:
+    """The lab that the command starts and stops."""
+    return Lab(net, state=Path(f"/run/dfsfs-lab-{net}"), lifetime=Lifetime.UNTIL_STOPPED)
+
+
+def mount_words(lab: Lab, mountpoint: str = "/mnt/dfs") -> str:
+    """The command that mounts the namespace of a lab, from the top of the checkout."""
+    user, password = lab.credentials
+    return f".venv/bin/mount.dfsfs {lab.root_unc} {mountpoint} -o username={user},password={password}"
+
+
 def _net(text: str) -> str:
     if not re.fullmatch(r"127(\.\d{1,3}){2}", text) or any(int(octet) > 255 for octet in text.split(".")):
         raise argparse.ArgumentTypeError(f"{text!r} is not the first three octets of a loopback address, like 127.0.0")
@@ -40,7 +54,9 @@ def _parser() -> argparse.ArgumentParser:
         epilog="With --domain after the command: an Active Directory domain; see scripts/lab up --domain --help.",
     )
     net = argparse.ArgumentParser(add_help=False)
-    net.add_argument("--net", type=_net, default="127.0.0", help="first three octets of the addresses; default 127.0.0")
+    net.add_argument(
+        "--net", type=_net, default=DEFAULT_NET, help=f"first three octets of the addresses; default {DEFAULT_NET}"
+    )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     commands.add_parser("up", parents=[net], help="start the lab, or those of its servers that are down")
     commands.add_parser("down", parents=[net], help="stop the lab and remove everything of it")
@@ -62,7 +78,7 @@ def _describe(lab: Lab) -> str:
         lines.append(f"  {link.path:<15} {lab.link_text(link).removeprefix('msdfs:').replace(',', '  ')}")
     lines += ["users (user, password): " + "; ".join(f"{user.name}, {user.password}" for user in USERS)]
     lines += [f"state and logs: {lab.state}", "try:", "  mkdir -p /mnt/dfs"]
-    lines += [f"  .venv/bin/mount.dfsfs {lab.root_unc} /mnt/dfs -o username={user},password={password}"]
+    lines += [f"  {mount_words(lab)}", "  .venv/bin/dfsfs status"]
     lines += [f"  smbclient {lab.root_unc} -U {user}%{password} -c 'cd link-multi; ls'"]
     return "\n".join(lines)
 
@@ -133,7 +149,7 @@ def main(arguments: list[str] | None = None) -> int:
     if os.geteuid() != 0:
         print("scripts/lab: needs root, also to see which servers are up", file=sys.stderr)
         return 1
-    lab = Lab(options.net, state=Path(f"/run/dfsfs-lab-{options.net}"), lifetime=Lifetime.UNTIL_STOPPED)
+    lab = lab_to_keep(options.net)
     try:
         match options.command:
             case "up":

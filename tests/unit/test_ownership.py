@@ -33,6 +33,10 @@ TOUCHING: dict[str, frozenset[str]] = {
             "dfsfs.fuse.fates._open_in",
             "dfsfs.fuse.fates._may_wait",
             "dfsfs.fuse.fates._threads",
+            # What the kernel says of other mount namespaces, in a thread: no memory of a process is read.
+            "dfsfs.control.holders.holders_of",
+            "dfsfs.control.holders._path_in",
+            "dfsfs.control.holders._command",
             # /proc/PID/stat of the process that a hidden file names: what the kernel says, no memory of the process.
             "dfsfs.vfs.leftovers.start_of",
         }
@@ -41,6 +45,7 @@ TOUCHING: dict[str, frozenset[str]] = {
     "counted_as": frozenset(),
     "process_vm_readv": frozenset({"dfsfs.fuse.caller._string_at"}),
     "_string_at": frozenset({"dfsfs.fuse.caller._Look.see"}),
+    "holders_of": frozenset({"dfsfs.cli.lingering.lingering"}),
     "see": frozenset(),
     "fate_of": frozenset(
         {"dfsfs.fuse.fates.fates_of_holders", "dfsfs.fuse.fates._threads", "dfsfs.fuse.waiters._fates"}

@@ -71,8 +71,11 @@ def read(place: Path, name: str) -> str:
 
 def wait_until_gone(pid: int) -> None:
     end = time.monotonic() + PATIENCE
-    while Path(f"/proc/{pid}").exists():
-        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    while True:
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+        except (FileNotFoundError, ProcessLookupError):
+            return
         if state == "Z":
             return
         assert time.monotonic() < end, f"process {pid} is still there"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import threading
 import time
@@ -123,11 +124,12 @@ class Mounts:
         self._folder = folder
         folder.mkdir()
         monkeypatch.setattr(places, "ROOTS_FOLDER", str(folder))
+        monkeypatch.setattr(places, "folders_for", lambda _owner: [str(folder)])
         monkeypatch.setattr(places, "mounts", lambda: self.entries)
 
     def add(self, play: Play) -> MountEntry:
         number = len(self.entries)
-        entry = MountEntry(f"0:{number}", f"/mnt/{number}", places.TYPE, "//a/b", 0)
+        entry = MountEntry(f"0:{number}", f"/mnt/{number}", places.TYPE, "//a/b", os.geteuid())
         listener = socket.socket(socket.AF_UNIX)
         listener.bind(str(self._folder / places.socket_name(entry.device)))
         listener.listen(8)
@@ -292,6 +294,7 @@ def test_only_the_owner_of_a_mount_answers_for_it(
     (tmp_path / "users" / "0-9.sock").symlink_to(tmp_path / "sockets" / places.socket_name(root.device))
     folders = {0: str(tmp_path / "sockets"), 1234: str(tmp_path / "users")}
     monkeypatch.setattr(places, "folders_for", lambda owner: [folders[owner]])
+    monkeypatch.setattr(places, "ROOTS_FOLDER", str(tmp_path / "none"))  # where status looks for what lives on
     mounts.entries[:] = [users]
     assert main(["status"]) == 32
     assert "answers for the mount on /home/u/m, which is user 1234's" in capsys.readouterr().out

@@ -30,12 +30,14 @@ class Item:
     text: str
 
 
-ENTRY = MountEntry("0:51", "/mnt/ns", places.TYPE, "//a/b", 0)
+OWNER = os.geteuid()
+ENTRY = MountEntry("0:51", "/mnt/ns", places.TYPE, "//a/b", OWNER)
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(places, "ROOTS_FOLDER", str(tmp_path / "dfsfs"))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))  # for who is not root
     return tmp_path / "dfsfs"
 
 
@@ -59,9 +61,9 @@ async def answer(request: Request) -> Any:
 
 @asynccontextmanager
 async def serving(device: str = ENTRY.device) -> AsyncIterator[str]:
-    listener, path = server.open_socket(device, 0)
+    listener, path = server.open_socket(device, OWNER)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(server.serve, listener, path, 0, answer)
+        nursery.start_soon(server.serve, listener, path, OWNER, answer)
         yield path
         nursery.cancel_scope.cancel()
 
@@ -128,7 +130,7 @@ async def test_a_command_has_a_time_limit(folder: Path, monkeypatch: pytest.Monk
 
 
 async def test_the_socket_of_a_dead_mount_is_replaced(folder: Path) -> None:
-    listener, _ = server.open_socket(ENTRY.device, 0)
+    listener, _ = server.open_socket(ENTRY.device, OWNER)
     listener.close()
     with pytest.raises(ControlError, match="nobody answers for the mount on /mnt/ns"):
         await ask("say")
@@ -141,7 +143,7 @@ async def test_the_socket_of_a_dead_mount_is_replaced(folder: Path) -> None:
 async def test_what_dead_mounts_have_left_is_swept_away_and_nothing_else(folder: Path) -> None:
     async with serving("0:1") as alive:
         for device in ("0:2", "0:3"):
-            listener, dead = server.open_socket(device, 0)
+            listener, dead = server.open_socket(device, OWNER)
             listener.close()
         os.utime(folder / "0-2.sock", (1, 1))
         os.utime(alive, (1, 1))
@@ -185,11 +187,11 @@ def test_a_folder_that_others_may_change_is_not_used(folder: Path) -> None:
     folder.mkdir()
     folder.chmod(0o777)
     with pytest.raises(server.NoPlace, match="only its owner may change"):
-        server.open_socket("0:1", 0)
+        server.open_socket("0:1", OWNER)
     folder.rmdir()
     folder.symlink_to(folder.parent)
     with pytest.raises(server.NoPlace, match="only its owner may change"):
-        server.open_socket("0:1", 0)
+        server.open_socket("0:1", OWNER)
 
 
 @pytest.fixture

@@ -42,8 +42,9 @@ if TYPE_CHECKING:
     from dfsfs.vfs.mapping import Attributes
 
 DEADLINE = 1.0
-NOBODYS = re.compile(r"/etc/machine-id|/proc/\d+/stat")
-"""What the names of hidden files are made of: the kernel's and the computer's, and no caller's."""
+NOBODYS = re.compile(r"/etc/machine-id|/proc/\d+/stat|<.*>")
+"""What the names of hidden files are made of: the kernel's and the computer's, and no caller's. And what stands for a
+file that there is none of in a traceback: Python 3.13 looks for it."""
 log = logging.getLogger("served")
 
 

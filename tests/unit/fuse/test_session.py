@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 import pytest
@@ -11,6 +12,7 @@ import trio
 
 from dfsfs.acting import Caller
 from dfsfs.config import Mounter, make_config, parse_options, parse_unc
+from dfsfs.control.places import TYPE, MountEntry
 from dfsfs.errors import ConnectError, PosixError, SmbError
 from dfsfs.fuse import session
 from dfsfs.fuse.session import (
@@ -97,6 +99,17 @@ def test_an_unexpected_end_is_an_error_of_ours(
         session.run(config(), "/nowhere", lambda: None)
     assert caught.value.errno == errno.EIO
     assert "LookupError" in caplog.text
+
+
+def test_what_was_mounted_during_the_login_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    other = MountEntry("0:51", "/mnt", TYPE, "//other/ns", 0)
+    monkeypatch.setattr(session, "mount_on", lambda path: (path, other))
+    with pytest.raises(PosixError, match=r"//other/ns has been mounted on /mnt meanwhile") as caught:
+        session.hide_nothing(config(), "/mnt")
+    assert caught.value.errno == errno.EBUSY
+    session.hide_nothing(config("nonempty"), "/mnt")
+    monkeypatch.setattr(session, "mount_on", lambda path: (path, replace(other, kind="ext4")))
+    session.hide_nothing(config(), "/mnt")
 
 
 def test_options_for_the_transport() -> None:

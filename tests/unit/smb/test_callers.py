@@ -53,6 +53,7 @@ def process(
             running.kill()
 
 
+@needs_root
 def test_an_ordinary_process_has_our_paths() -> None:
     with process() as who:
         assert root_seen_by(who) is None
