@@ -75,6 +75,10 @@ def test_every_message_is_one_that_is_printed(lab: Lab, dfsfs: Dfsfs, tmp_path: 
         port = silent.getsockname()[1]
         found.append(mount("//127.0.0.1/x", f"timeout=1,port={port}"))
         found.append(mount(root, f"metrics=127.0.0.1:{port}"))
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "figures"))
+        listener.listen()
+        found.append(mount(root, f"metrics={tmp_path / 'figures'}"))
     try:
         subprocess.run(
             [COMMAND, root, str(place), "-o", f"username={user}"], env={**os.environ, "PASSWD": password}, check=True
