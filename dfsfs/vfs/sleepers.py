@@ -83,6 +83,8 @@ class Sleepers:
         self._by_name = RowIndex(self._name_hash_of)
         self._shares: list[UncPath] = []
         self._share_numbers: dict[UncPath, int] = {}
+        self._last_share: UncPath | None = None
+        self._last_number = 0
         self._proofs: dict[int, dict[int, float]] = {}
         """In a mount of many users, by the node's number."""
         self._count = 0
@@ -102,15 +104,36 @@ class Sleepers:
         name = node.name.encode("utf-8", "surrogatepass")
         row = self._free_row()
         page = self._page(row)
-        cached = node.cached or (0, 0)
+        cached_size, cached_written = node.cached or (0, 0)
         try:
             _ROW.pack_into(
                 page.rows,
                 row % PAGE * _ROW.size,
-                *(node.ino, parent.ino, node.lookups, len(page.names), len(name), self._share_number(node.share)),
-                *(_flags_of(node), stat.attributes, stat.links, stat.reparse_tag, stat.ea_size, node.file_id),
-                *(stat.created, stat.accessed, stat.written, stat.changed, stat.size, stat.allocated),
-                *(node.asked, node.changed, node.expires, node.seen, node.told, *cached),
+                node.ino,
+                parent.ino,
+                node.lookups,
+                len(page.names),
+                len(name),
+                self._share_number(node.share),
+                _flags_of(node),
+                stat.attributes,
+                stat.links,
+                stat.reparse_tag,
+                stat.ea_size,
+                node.file_id,
+                stat.created,
+                stat.accessed,
+                stat.written,
+                stat.changed,
+                stat.size,
+                stat.allocated,
+                node.asked,
+                node.changed,
+                node.expires,
+                node.seen,
+                node.told,
+                cached_size,
+                cached_written,
             )
         except struct.error:  # a server that says numbers which no file has
             self._give_back(row)
@@ -278,10 +301,13 @@ class Sleepers:
         return _name_hash(*self._place_of(row))
 
     def _share_number(self, share: UncPath) -> int:
+        if share is self._last_share:
+            return self._last_number  # to hash a path takes as long as all the rest
         number = self._share_numbers.get(share)
         if number is None:
             number = self._share_numbers[share] = len(self._shares)
             self._shares.append(share)
+        self._last_share, self._last_number = share, number
         return number
 
 
