@@ -100,7 +100,7 @@ class SmbProtocol:
             ConnectionLost, SecurityError, WireError: the connection has already ended, by this error.
         """
         if self._lost is not None:
-            raise self._lost
+            raise self._lost.with_traceback(None)  # else it would hold the frames of all who ever got it
         call = Call(tuple(requests), route, done, [None] * len(requests), len(requests))
         self._queue.append(call)
         return call
@@ -402,7 +402,13 @@ class SmbProtocol:
         if call.abandoned:
             self._close_orphan(call)
         else:
-            call.done()
+            self._tell(call)
+
+    @staticmethod
+    def _tell(call: Call) -> None:
+        """Calls `done`, and lets go of it: it knows the call, and only the collector would free the two."""
+        done, call.done = call.done, _ignore
+        done()
 
     def _close_orphan(self, call: Call) -> None:
         """Closes what an abandoned call has opened, unless the call closed it itself."""
@@ -456,11 +462,10 @@ class SmbProtocol:
         """What ended the connection; None while it lives."""
         return self._lost
 
-    @staticmethod
-    def _fail(call: Call, error: DfsfsError) -> None:
+    def _fail(self, call: Call, error: DfsfsError) -> None:
         call.error = error
         if not call.abandoned:
-            call.done()
+            self._tell(call)
 
     def statistics(self) -> ProtocolStatistics:
         return ProtocolStatistics(

@@ -166,7 +166,7 @@ class Names:
         self._open: set[str] = set()
         self._bytes = bytearray()
         self._ends = array("I")
-        self._index = RowIndex(self._hash_of)
+        self._index = RowIndex()
 
     def __len__(self) -> int:
         return len(self._open) + len(self._ends)
@@ -189,7 +189,7 @@ class Names:
             encoded = name.encode("utf-8", "surrogatepass")
             self._bytes += encoded
             self._ends.append(len(self._bytes))
-            self._index.add(hash(encoded) & _HASH, len(self._ends) - 1)
+            self._index.add(hash(encoded) & _HASH, len(self._ends) - 1, self._hash_of)
         self._open.clear()
 
     def _at(self, row: int) -> bytes:

@@ -24,10 +24,11 @@ _ROW = "I"
 
 
 class RowIndex:
-    """See the module's text. `hash_of` gives the hash that a row of the table is found by, not negative."""
+    """See the module's text. `hash_of` gives the hash that a row of the table is found by, not negative: whoever has
+    the table has this, too, and that the two do not know each other lets both go when the one goes.
+    """
 
-    def __init__(self, hash_of: Callable[[int], int]) -> None:
-        self._hash_of = hash_of
+    def __init__(self) -> None:
         self._shards: list[array[int] | None] = [None] * SHARDS
         self._counts = [0] * SHARDS
 
@@ -44,7 +45,7 @@ class RowIndex:
             at = (at + 1) & mask
         return None
 
-    def add(self, hashed: int, row: int) -> None:
+    def add(self, hashed: int, row: int, hash_of: Callable[[int], int]) -> None:
         """Takes in a row, which is in the table already."""
         number = hashed % SHARDS
         shard = self._shards[number]
@@ -52,10 +53,10 @@ class RowIndex:
             shard = self._shards[number] = _free_slots(SMALLEST)
         count = self._counts[number] = self._counts[number] + 1
         if 3 * count > 2 * len(shard):
-            shard = self._resized(number, 2 * len(shard))
+            shard = self._resized(number, 2 * len(shard), hash_of)
         _put(shard, hashed, row)
 
-    def remove(self, hashed: int, row: int) -> None:
+    def remove(self, hashed: int, row: int, hash_of: Callable[[int], int]) -> None:
         """Lets go of a row, which is still in the table."""
         number = hashed % SHARDS
         shard = self._shards[number]
@@ -65,31 +66,19 @@ class RowIndex:
         while shard[at] != row + 1:
             assert shard[at], "the row is not in the index"
             at = (at + 1) & mask
-        self._close_gap(shard, at)
+        _close_gap(shard, at, hash_of)
         self._counts[number] -= 1
         if not self._counts[number]:
             self._shards[number] = None
         elif len(shard) > SMALLEST and 8 * self._counts[number] < len(shard):
-            self._resized(number, len(shard) // 4)
+            self._resized(number, len(shard) // 4, hash_of)
 
-    def _close_gap(self, shard: array[int], gap: int) -> None:
-        """Frees a slot, and moves up what is behind it only because that was taken."""
-        mask, at = len(shard) - 1, gap
-        while True:
-            at = (at + 1) & mask
-            if not shard[at]:
-                break
-            home = self._hash_of(shard[at] - 1) // SHARDS & mask
-            if (at - home) & mask >= (at - gap) & mask:
-                shard[gap], gap = shard[at], at
-        shard[gap] = 0
-
-    def _resized(self, number: int, size: int) -> array[int]:
+    def _resized(self, number: int, size: int, hash_of: Callable[[int], int]) -> array[int]:
         old = self._shards[number] or ()
         shard = self._shards[number] = _free_slots(max(SMALLEST, size))
         for found in old:
             if found:
-                _put(shard, self._hash_of(found - 1), found - 1)
+                _put(shard, hash_of(found - 1), found - 1)
         return shard
 
 
@@ -103,3 +92,16 @@ def _put(shard: array[int], hashed: int, row: int) -> None:
     while shard[at]:
         at = (at + 1) & mask
     shard[at] = row + 1
+
+
+def _close_gap(shard: array[int], gap: int, hash_of: Callable[[int], int]) -> None:
+    """Frees a slot, and moves up what is behind it only because that was taken."""
+    mask, at = len(shard) - 1, gap
+    while True:
+        at = (at + 1) & mask
+        if not shard[at]:
+            break
+        home = hash_of(shard[at] - 1) // SHARDS & mask
+        if (at - home) & mask >= (at - gap) & mask:
+            shard[gap], gap = shard[at], at
+    shard[gap] = 0

@@ -79,8 +79,8 @@ class Sleepers:
         self._pages: list[_Page | None] = []
         self._roomy: dict[int, None] = {}
         """Pages with a free row; the last one is used first."""
-        self._by_number = RowIndex(lambda row: _number_hash(self._number_of(row)))
-        self._by_name = RowIndex(self._name_hash_of)
+        self._by_number = RowIndex()
+        self._by_name = RowIndex()
         self._shares: list[UncPath] = []
         self._share_numbers: dict[UncPath, int] = {}
         self._last_share: UncPath | None = None
@@ -139,8 +139,8 @@ class Sleepers:
             self._give_back(row)
             return False
         page.names += name
-        self._by_number.add(_number_hash(node.ino), row)
-        self._by_name.add(_name_hash(parent.ino, name), row)
+        self._by_number.add(_number_hash(node.ino), row, self._number_hash_of)
+        self._by_name.add(_name_hash(parent.ino, name), row, self._name_hash_of)
         if node.proofs:
             self._proofs[node.ino] = node.proofs
         parent.asleep += 1
@@ -225,8 +225,8 @@ class Sleepers:
 
     def _remove(self, row: int) -> None:
         page = self._page(row)
-        self._by_number.remove(_number_hash(self._number_of(row)), row)
-        self._by_name.remove(self._name_hash_of(row), row)
+        self._by_number.remove(self._number_hash_of(row), row, self._number_hash_of)
+        self._by_name.remove(self._name_hash_of(row), row, self._name_hash_of)
         page.wasted += self._name_at(row)[1]
         self._count -= 1
         self._give_back(row)
@@ -296,6 +296,9 @@ class Sleepers:
     def _place_of(self, row: int) -> tuple[int, bytes]:
         start, length = self._name_at(row)
         return self._head(row)[1], bytes(self._page(row).names[start : start + length])
+
+    def _number_hash_of(self, row: int) -> int:
+        return _number_hash(self._number_of(row))
 
     def _name_hash_of(self, row: int) -> int:
         return _name_hash(*self._place_of(row))

@@ -189,19 +189,19 @@ def test_what_is_forgotten_gives_its_memory_back() -> None:
 @pytest.mark.parametrize("count", [1, 7, 1000])
 def test_rows_are_found_whatever_comes_and_goes(count: int) -> None:
     hashes: dict[int, int] = {}
-    index = RowIndex(hashes.__getitem__)
+    index = RowIndex()
     chance = random.Random(count)
     for step in range(3 * count):
         if step % 3 < 2:
             hashes[step] = chance.choice([*(chance.randrange(2**64) for _ in range(9)), 256 * chance.randrange(3), 255])
-            index.add(hashes[step], step)
+            index.add(hashes[step], step, hashes.__getitem__)
         else:
             row = chance.choice(list(hashes))
-            index.remove(hashes[row], row)
+            index.remove(hashes[row], row, hashes.__getitem__)
             del hashes[row]
     for row, hashed in hashes.items():
         assert index.find(hashed, row.__eq__) == row
     for row in list(hashes):
-        index.remove(hashes[row], row)
+        index.remove(hashes[row], row, hashes.__getitem__)
         del hashes[row]
     assert index.find(255, lambda row: True) is None
