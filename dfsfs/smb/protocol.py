@@ -428,11 +428,13 @@ class SmbProtocol:
         return self._heard + (self.silence if self._answer_due() else self._echo_interval)
 
     def timer(self, now: float) -> None:
-        """Looks at the time: an idle connection gets an ECHO.
+        """Looks at the time: an idle connection gets an ECHO, and gives its buffers back. To be called now and then, some
+        seconds apart.
 
         Raises:
             ConnectionLost: answers are due and the server has said nothing for too long.
         """
+        self._frames.give_back_idle()
         if now < self.next_deadline():
             return
         if self._answer_due():
@@ -449,6 +451,7 @@ class SmbProtocol:
         if self._lost is not None:
             return
         self._lost = error
+        self._frames.close()
         calls = {id(call): call for call, _ in self._in_flight.values()}
         calls.update((id(call), call) for call in self._queue)
         self._in_flight.clear()

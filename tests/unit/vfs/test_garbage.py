@@ -7,15 +7,17 @@ from __future__ import annotations
 import gc
 import os
 from collections import Counter
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
 import trio
 
-from dfsfs.errors import ConnectionLost
+from dfsfs.errors import ConnectionLost, PosixError, SmbError
 from dfsfs.ntstatus import NtStatus
 from dfsfs.smb.calls import Route
 from dfsfs.smb.wire import Command, encode_plain
+from dfsfs.vfs.nodes import ROOT
 from tests.fakes.server.client import PlainSession
 from tests.orders.scene import Scene
 from tests.unit.smb.test_server_memory import protocol
@@ -65,7 +67,24 @@ async def _written(scene: Scene) -> None:
     await trio.sleep(5)
 
 
-@pytest.mark.parametrize("action", [_listed, _read, _written])
+async def _missed(scene: Scene) -> None:
+    with suppress(PosixError, SmbError):
+        await scene.fs.lookup(ROOT, b"nothing")
+    await trio.sleep(5)
+
+
+async def _made_and_removed(scene: Scene) -> None:
+    result, made = await scene.fs.create(ROOT, b"new", 0o644, os.O_RDWR)
+    await scene.fs.write(result.handle, 0, bytes(100_000))
+    await scene.fs.rename(ROOT, b"new", ROOT, b"newer", 0)
+    await scene.fs.unlink(ROOT, b"newer")
+    await scene.fs.release(result.handle)
+    scene.fs.forget(made.ino, 1)
+    await scene.fs.mkdir(ROOT, b"folder")
+    await scene.fs.rmdir(ROOT, b"folder")
+
+
+@pytest.mark.parametrize("action", [_listed, _read, _written, _missed, _made_and_removed])
 async def test_nothing_is_left_to_the_collector(
     action: Callable[[Scene], Awaitable[None]], autojump_clock: object, uncollected: None
 ) -> None:
