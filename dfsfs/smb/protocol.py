@@ -428,8 +428,8 @@ class SmbProtocol:
         return self._heard + (self.silence if self._answer_due() else self._echo_interval)
 
     def timer(self, now: float) -> None:
-        """Looks at the time: an idle connection gets an ECHO, and gives its buffers back. To be called now and then, some
-        seconds apart.
+        """Looks at the time: an idle connection gets an ECHO, and gives its buffers back. To be called now and then,
+        some seconds apart.
 
         Raises:
             ConnectionLost: answers are due and the server has said nothing for too long.

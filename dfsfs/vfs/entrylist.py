@@ -189,11 +189,8 @@ class Names:
             encoded = name.encode("utf-8", "surrogatepass")
             self._bytes += encoded
             self._ends.append(len(self._bytes))
-            self._index.add(hash(encoded) & _HASH, len(self._ends) - 1, self._hash_of)
+            self._index.add(hash(encoded) & _HASH, len(self._ends) - 1)
         self._open.clear()
 
     def _at(self, row: int) -> bytes:
         return bytes(self._bytes[self._ends[row - 1] if row else 0 : self._ends[row]])
-
-    def _hash_of(self, row: int) -> int:
-        return hash(self._at(row)) & _HASH

@@ -25,6 +25,7 @@ from dfsfs.vfs.copying import COPY_XATTR, Copying
 from dfsfs.vfs.directory import Listing
 from dfsfs.vfs.entries import Entries
 from dfsfs.vfs.files import Files, OpenResult
+from dfsfs.vfs.handlelimit import is_about_handles
 from dfsfs.vfs.known import ASKS
 from dfsfs.vfs.leases import Caching, NoKernelCache
 from dfsfs.vfs.mapping import AttributeChanges, Attributes, NameMapping, Ownership, attributes_for_mode
@@ -167,9 +168,9 @@ class FileSystem:
         except DfsfsError as error:
             if error.errno == errno.ESTALE and self._is_listed(node):
                 return True  # a program has it open, and fstat of what is open never fails
-            if error.errno != errno.ESTALE or not self._files.is_open(node):
+            if not (error.errno == errno.ESTALE or is_about_handles(error)) or not self._files.is_open(node):
                 raise
-        return await self._files.query(node)  # its name is another file's, and who has it open asks for this one
+        return await self._files.query(node)  # its name is another file's, or a name can't be asked for: this one is
 
     def _is_past_asking(self, node: Node) -> bool:
         """Whether nobody can say more of a node than what is known: a file that was removed here and is not open, or a
@@ -426,6 +427,10 @@ class FileSystem:
         for handle in list(self._listings):
             await self.releasedir(handle)
         await self._files.close_all()
+
+    def give_back(self) -> None:
+        """Drops what is only kept for speed and was not used of late."""
+        self._files.give_back()
 
     def wire_names(self, names: Iterable[str]) -> list[str]:
         """Names of files as they go on the wire. Raises PosixError: one can't."""

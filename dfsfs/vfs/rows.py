@@ -1,9 +1,8 @@
-"""RowIndex: finds rows of a compact table by a hash, in eight bytes a row or so.
+"""RowIndex: finds rows of a compact table by a hash, in 16 bytes a row or so.
 
-A dict takes some 100 bytes for each number that it finds something by, most of them for the number. Here a row is found
-by a hash that is made of the row itself, so nothing is kept but the row's own number. The table is cut into shards by
-the lowest bits of the hash: one that grows or shrinks holds nobody up for more than some milliseconds, with a million
-rows.
+A dict takes some 100 bytes for each number that it finds something by, most of them for the number. Here nothing is
+kept but the row's own number and 32 bits of the hash. The table is cut into shards by the lowest bits of the hash: one
+that grows or shrinks holds nobody up for more than some milliseconds, with a million rows.
 
 Pure.
 """
@@ -19,14 +18,13 @@ if TYPE_CHECKING:
 SHARDS = 256
 SMALLEST = 8
 """Slots of a shard with a row in it."""
-_ROW = "I"
-"""Rows are numbers of 32 bits, less one: 0 is a free slot."""
+_SLOT = "Q"
+"""32 bits of the hash, and 32 bits of the row, one more than its number: 0 is a free slot."""
+_LOW = 0xFFFFFFFF
 
 
 class RowIndex:
-    """See the module's text. `hash_of` gives the hash that a row of the table is found by, not negative: whoever has
-    the table has this, too, and that the two do not know each other lets both go when the one goes.
-    """
+    """See the module's text. Hashes have 40 bits that count; they are not negative."""
 
     def __init__(self) -> None:
         self._shards: list[array[int] | None] = [None] * SHARDS
@@ -37,71 +35,74 @@ class RowIndex:
         shard = self._shards[hashed % SHARDS]
         if shard is None:
             return None
-        mask = len(shard) - 1
-        at = (hashed // SHARDS) & mask
-        while found := shard[at]:
-            if is_it(found - 1):
-                return found - 1
+        mask, tag = len(shard) - 1, hashed // SHARDS & _LOW
+        at = tag & mask
+        while slot := shard[at]:
+            if slot >> 32 == tag and is_it((slot & _LOW) - 1):
+                return (slot & _LOW) - 1
             at = (at + 1) & mask
         return None
 
-    def add(self, hashed: int, row: int, hash_of: Callable[[int], int]) -> None:
-        """Takes in a row, which is in the table already."""
+    def add(self, hashed: int, row: int) -> None:
+        """Takes in a row."""
         number = hashed % SHARDS
         shard = self._shards[number]
         if shard is None:
             shard = self._shards[number] = _free_slots(SMALLEST)
         count = self._counts[number] = self._counts[number] + 1
         if 3 * count > 2 * len(shard):
-            shard = self._resized(number, 2 * len(shard), hash_of)
-        _put(shard, hashed, row)
+            shard = self._resized(number, 2 * len(shard))
+        _put(shard, _slot(hashed, row))
 
-    def remove(self, hashed: int, row: int, hash_of: Callable[[int], int]) -> None:
-        """Lets go of a row, which is still in the table."""
+    def remove(self, hashed: int, row: int) -> None:
+        """Lets go of a row, which must be in the index."""
         number = hashed % SHARDS
         shard = self._shards[number]
         assert shard is not None, "the row is not in the index"
-        mask = len(shard) - 1
-        at = (hashed // SHARDS) & mask
-        while shard[at] != row + 1:
+        mask, slot = len(shard) - 1, _slot(hashed, row)
+        at = slot >> 32 & mask
+        while shard[at] != slot:
             assert shard[at], "the row is not in the index"
             at = (at + 1) & mask
-        _close_gap(shard, at, hash_of)
+        _close_gap(shard, at)
         self._counts[number] -= 1
         if not self._counts[number]:
             self._shards[number] = None
         elif len(shard) > SMALLEST and 8 * self._counts[number] < len(shard):
-            self._resized(number, len(shard) // 4, hash_of)
+            self._resized(number, len(shard) // 4)
 
-    def _resized(self, number: int, size: int, hash_of: Callable[[int], int]) -> array[int]:
+    def _resized(self, number: int, size: int) -> array[int]:
         old = self._shards[number] or ()
         shard = self._shards[number] = _free_slots(max(SMALLEST, size))
-        for found in old:
-            if found:
-                _put(shard, hash_of(found - 1), found - 1)
+        for slot in old:
+            if slot:
+                _put(shard, slot)
         return shard
 
 
 def _free_slots(count: int) -> array[int]:
-    return array(_ROW, bytes(array(_ROW).itemsize * count))
+    return array(_SLOT, bytes(8 * count))
 
 
-def _put(shard: array[int], hashed: int, row: int) -> None:
+def _slot(hashed: int, row: int) -> int:
+    return (hashed // SHARDS & _LOW) << 32 | row + 1
+
+
+def _put(shard: array[int], slot: int) -> None:
     mask = len(shard) - 1
-    at = (hashed // SHARDS) & mask
+    at = slot >> 32 & mask
     while shard[at]:
         at = (at + 1) & mask
-    shard[at] = row + 1
+    shard[at] = slot
 
 
-def _close_gap(shard: array[int], gap: int, hash_of: Callable[[int], int]) -> None:
+def _close_gap(shard: array[int], gap: int) -> None:
     """Frees a slot, and moves up what is behind it only because that was taken."""
     mask, at = len(shard) - 1, gap
     while True:
         at = (at + 1) & mask
         if not shard[at]:
             break
-        home = hash_of(shard[at] - 1) // SHARDS & mask
-        if (at - home) & mask >= (at - gap) & mask:
+        if (at - (shard[at] >> 32)) & mask >= (at - gap) & mask:
             shard[gap], gap = shard[at], at
     shard[gap] = 0

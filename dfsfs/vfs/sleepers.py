@@ -139,8 +139,8 @@ class Sleepers:
             self._give_back(row)
             return False
         page.names += name
-        self._by_number.add(_number_hash(node.ino), row, self._number_hash_of)
-        self._by_name.add(_name_hash(parent.ino, name), row, self._name_hash_of)
+        self._by_number.add(_number_hash(node.ino), row)
+        self._by_name.add(_name_hash(parent.ino, name), row)
         if node.proofs:
             self._proofs[node.ino] = node.proofs
         parent.asleep += 1
@@ -225,8 +225,8 @@ class Sleepers:
 
     def _remove(self, row: int) -> None:
         page = self._page(row)
-        self._by_number.remove(self._number_hash_of(row), row, self._number_hash_of)
-        self._by_name.remove(self._name_hash_of(row), row, self._name_hash_of)
+        self._by_number.remove(_number_hash(self._number_of(row)), row)
+        self._by_name.remove(_name_hash(*self._place_of(row)), row)
         page.wasted += self._name_at(row)[1]
         self._count -= 1
         self._give_back(row)
@@ -296,12 +296,6 @@ class Sleepers:
     def _place_of(self, row: int) -> tuple[int, bytes]:
         start, length = self._name_at(row)
         return self._head(row)[1], bytes(self._page(row).names[start : start + length])
-
-    def _number_hash_of(self, row: int) -> int:
-        return _number_hash(self._number_of(row))
-
-    def _name_hash_of(self, row: int) -> int:
-        return _name_hash(*self._place_of(row))
 
     def _share_number(self, share: UncPath) -> int:
         if share is self._last_share:

@@ -194,14 +194,14 @@ def test_rows_are_found_whatever_comes_and_goes(count: int) -> None:
     for step in range(3 * count):
         if step % 3 < 2:
             hashes[step] = chance.choice([*(chance.randrange(2**64) for _ in range(9)), 256 * chance.randrange(3), 255])
-            index.add(hashes[step], step, hashes.__getitem__)
+            index.add(hashes[step], step)
         else:
             row = chance.choice(list(hashes))
-            index.remove(hashes[row], row, hashes.__getitem__)
+            index.remove(hashes[row], row)
             del hashes[row]
     for row, hashed in hashes.items():
         assert index.find(hashed, row.__eq__) == row
     for row in list(hashes):
-        index.remove(hashes[row], row, hashes.__getitem__)
+        index.remove(hashes[row], row)
         del hashes[row]
     assert index.find(255, lambda row: True) is None
