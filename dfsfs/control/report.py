@@ -10,6 +10,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from dfsfs.control.process import figures
 from dfsfs.namespace.targets import preferred_for, targets_for
 from dfsfs.unc import UncPath
 from dfsfs.wording import explained
@@ -89,6 +90,7 @@ def status(mount: Mount) -> dict[str, Any]:
         "bytes": {"read": mount.meters.bytes_read, "written": mount.meters.bytes_written},
         "events": dict(mount.namespace.telemetry.statistics()),
         "drained": sorted(mount.namespace.choices.drained.values()),
+        "process": figures(),
     }
 
 
