@@ -1,4 +1,4 @@
-"""The command `scripts/bench --memory`: how much memory a mount takes for large folders, known files and open ones.
+"""The command `scripts/memory`: how much memory a mount takes for large folders, known files and open ones.
 
 Each work is done in a mount of its own, on a real Samba server. The figures are MiB when it was mounted, at the end of
 the work, and when it has been idle for a while: of the whole process (VmRSS), of what is its own (RssAnon), as pages of
@@ -7,9 +7,11 @@ programs and libraries belong to all who have them, and at its most (VmHWM); and
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import os
 import subprocess
+import sys
 import tempfile
 import time
 from dataclasses import dataclass
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 FOLDER = "crowd"
+DEFAULT = ["list:300000", "look:100000", "know:20000", "open:1000"]
 IDLE = 12.0
 """Seconds after which a mount has given back what it does not need."""
 
@@ -105,12 +108,25 @@ def prepare(lab: Lab, count: int) -> None:
     subprocess.run(["chown", "-R", f"{owner.st_uid}:{owner.st_gid}", str(folder)], check=True)
 
 
-def main(wanted: dict[str, int]) -> None:
-    """Prints a table; `wanted`: which work, and of how many files."""
+def parser() -> argparse.ArgumentParser:
+    """What the command takes."""
+    made = argparse.ArgumentParser(prog="scripts/memory", description="How much memory a mount takes for many files.")
+    what = f"of {', '.join(WORK)}, each with its number of files; default {' '.join(DEFAULT)}"
+    made.add_argument("work", nargs="*", metavar="WORK:COUNT", default=DEFAULT, help=what)
+    return made
+
+
+def main() -> int:
+    wanted = [(name, int(count)) for name, _, count in (word.partition(":") for word in parser().parse_args().work)]
     print(f"{'work':<16}{'when':<10}{'seconds':>8}{'cpu':>8}{'resident':>10}{'own':>8}{'peak':>8}")
-    with Lab(free_net()) as lab, tempfile.TemporaryDirectory() as top:
-        prepare(lab, max(wanted.values()))
-        for index, (name, count) in enumerate(wanted.items()):
+    with Lab(free_net()) as lab, tempfile.TemporaryDirectory(prefix="dfsfs-memory-") as top:
+        prepare(lab, max(count for _, count in wanted))
+        for index, (name, count) in enumerate(wanted):
             for when, seconds, found in measure(lab, Path(top) / f"m{index}", WORK[name], count):
                 sizes = f"{found.resident:10.0f}{found.own:8.0f}{found.peak:8.0f}"
                 print(f"{f'{name} {count}':<16}{when:<10}{seconds:8.1f}{found.cpu:8.1f}{sizes}", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
