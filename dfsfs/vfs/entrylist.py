@@ -13,6 +13,7 @@ import struct
 from array import array
 from bisect import bisect_right
 from collections.abc import Mapping
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from dfsfs.smb.fscc import DirEntry, FileStat
@@ -25,7 +26,10 @@ if TYPE_CHECKING:
 
 OPEN = 4096
 """Entries, or names, that are kept as they came: all of most folders."""
-_STAT = struct.Struct("<qqqqIqqQIIq")
+PACKED = 1024
+"""Names that are packed at once."""
+_FIELDS = "qqqqIqqQIIq"
+_STAT = struct.Struct("<" + _FIELDS)
 """The fields of a FileStat, in their order, but for `special`."""
 _HASH = (1 << 64) - 1
 
@@ -33,58 +37,70 @@ _HASH = (1 << 64) - 1
 class _Batch:
     """Entries that came together."""
 
-    __slots__ = ("_ends", "_entries", "_names", "_odd", "_stats", "origin")
+    __slots__ = ("_entries", "_names", "_odd", "_stats", "origin")
 
     def __init__(self, entries: Sequence[DirEntry], origin: Origin) -> None:
         self.origin = origin
         self._entries: Sequence[DirEntry] | None = entries
-        self._stats = self._names = b""
-        self._ends = array("I")
+        self._stats = b""
+        self._names = _NameList(())
         self._odd: dict[int, DirEntry] = {}
 
     def pack(self) -> None:
         """From now on the entries take less memory, and longer to get at."""
         entries, self._entries = self._entries or (), None
-        stats, names = bytearray(_STAT.size * len(entries)), bytearray()
-        for index, entry in enumerate(entries):
-            stat = entry.stat
-            try:
-                _STAT.pack_into(
-                    stats,
-                    index * _STAT.size,
-                    stat.created,
-                    stat.accessed,
-                    stat.written,
-                    stat.changed,
-                    stat.attributes,
-                    stat.size,
-                    stat.allocated,
-                    stat.file_id,
-                    stat.links,
-                    stat.reparse_tag,
-                    stat.ea_size,
-                )
-            except struct.error:
-                self._odd[index] = entry
-            if stat.special is not None:
-                self._odd[index] = entry
-            names += entry.name.encode("utf-8", "surrogatepass")
-            self._ends.append(len(names))
-        self._stats, self._names = bytes(stats), bytes(names)
+        self._odd = {index: entry for index, entry in enumerate(entries) if not _is_plain(entry.stat)}
+        stats = [_NOTHING if index in self._odd else entry.stat for index, entry in enumerate(entries)]
+        values = [
+            value
+            for stat in stats
+            for value in (
+                stat.created,
+                stat.accessed,
+                stat.written,
+                stat.changed,
+                stat.attributes,
+                stat.size,
+                stat.allocated,
+                stat.file_id,
+                stat.links,
+                stat.reparse_tag,
+                stat.ea_size,
+            )
+        ]
+        self._stats = struct.pack("<" + _FIELDS * len(stats), *values)
+        self._names = _NameList([entry.name for entry in entries])
 
     def entry(self, index: int) -> DirEntry:
         if self._entries is not None:
             return self._entries[index]
         if (odd := self._odd.get(index)) is not None:
             return odd
-        return DirEntry(self._name(index), FileStat(*_STAT.unpack_from(self._stats, index * _STAT.size)))
+        return DirEntry(self._names[index], FileStat(*_STAT.unpack_from(self._stats, index * _STAT.size)))
 
     def name(self, index: int) -> str:
-        return self._entries[index].name if self._entries is not None else self._name(index)
+        return self._entries[index].name if self._entries is not None else self._names[index]
 
-    def _name(self, index: int) -> str:
-        begin = self._ends[index - 1] if index else 0
-        return self._names[begin : self._ends[index]].decode("utf-8", "surrogatepass")
+
+class _NameList:
+    """Names, joined into one text."""
+
+    __slots__ = ("_ends", "_text")
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._text = "".join(names)
+        self._ends = array("I", accumulate(map(len, names)))
+
+    def __getitem__(self, index: int) -> str:
+        return self._text[self._ends[index - 1] if index else 0 : self._ends[index]]
+
+
+_NOTHING = FileStat(0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
+
+
+def _is_plain(stat: FileStat) -> bool:
+    """Whether a row has room for a stat: what no server that means well says is kept as it came."""
+    return stat.special is None and -1 <= stat.ea_size < 1 << 32 and 0 <= stat.file_id < 1 << 64
 
 
 class EntryList:
@@ -164,33 +180,31 @@ class Names:
 
     def __init__(self) -> None:
         self._open: set[str] = set()
-        self._bytes = bytearray()
-        self._ends = array("I")
+        self._packed: list[_NameList] = []
+        """PACKED names in each."""
         self._index = RowIndex()
 
     def __len__(self) -> int:
-        return len(self._open) + len(self._ends)
+        return len(self._open) + PACKED * len(self._packed)
 
     def add(self, name: str) -> bool:
         """Whether the name is a new one."""
-        if name in self._open or (self._ends and self._is_packed(name)):
+        if name in self._open or (self._packed and self._is_packed(name)):
             return False
         self._open.add(name)
-        if len(self._open) > OPEN:
+        if len(self._open) == PACKED:
             self._pack()
         return True
 
     def _is_packed(self, name: str) -> bool:
-        encoded = name.encode("utf-8", "surrogatepass")
-        return self._index.find(hash(encoded) & _HASH, lambda row: self._at(row) == encoded) is not None
+        return self._index.find(hash(name) & _HASH, lambda row: self._at(row) == name) is not None
 
     def _pack(self) -> None:
-        for name in self._open:
-            encoded = name.encode("utf-8", "surrogatepass")
-            self._bytes += encoded
-            self._ends.append(len(self._bytes))
-            self._index.add(hash(encoded) & _HASH, len(self._ends) - 1)
+        names, start = list(self._open), PACKED * len(self._packed)
         self._open.clear()
+        self._packed.append(_NameList(names))
+        for row, name in enumerate(names, start):
+            self._index.add(hash(name) & _HASH, row)
 
-    def _at(self, row: int) -> bytes:
-        return bytes(self._bytes[self._ends[row - 1] if row else 0 : self._ends[row]])
+    def _at(self, row: int) -> str:
+        return self._packed[row // PACKED][row % PACKED]

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 AWAKE = 8192
 """Nodes beyond which those that nobody uses sleep: some 12 MiB."""
-TRIES = 2
-"""Nodes that are looked at, for each one that comes or is closed, whether they can sleep."""
+BATCHES = 64
+"""A part of those is put to sleep at once."""
 
 
 def _references_of_unused() -> int:
@@ -54,11 +54,17 @@ class NodeStore:
         self._sleepers = Sleepers()
         self._traces = Traces()
         self.awake = AWAKE
+        self._has_sleepers = False
+        self._no_sleeper = 0
+        """A number that was just asked for, and is that of no sleeper: it will be asked for again."""
+        self._no_name: tuple[str, Node] | None = None
+        """The same of a name in a folder."""
 
     def get(self, ino: int) -> Node | None:
         node = self._nodes.get(ino)
-        if node is None and self._sleepers:
+        if node is None and self._has_sleepers and ino != self._no_sleeper:
             node = self._awake(self._sleepers.wake(ino, self._nodes))
+            self._no_sleeper = ino if node is None else 0
         return node
 
     def child(self, parent: Node, name: str) -> Node | None:
@@ -70,8 +76,9 @@ class NodeStore:
 
     def _exact(self, parent: Node, name: str) -> Node | None:
         node = parent.children.get(name)
-        if node is None and parent.asleep:
+        if node is None and parent.asleep and (name, parent) != self._no_name:
             node = self._awake(self._sleepers.wake_name(parent, name, self._nodes))
+            self._no_name = (name, parent) if node is None else None
         return node
 
     def name_of(self, parent: Node, name: str) -> str:
@@ -117,7 +124,7 @@ class NodeStore:
             self._free(node)
 
     def _forget_sleeper(self, ino: int, count: int) -> None:
-        gone = self._sleepers.forget(ino, count) if self._sleepers else None
+        gone = self._sleepers.forget(ino, count) if self._has_sleepers else None
         if gone is None:
             return
         key = (gone.share, gone.file_id) if gone.file_id else None
@@ -144,7 +151,9 @@ class NodeStore:
     # -- sleep ------------------------------------------------------------------------------------------------------
 
     def _is_taken(self, ino: int) -> bool:
-        return ino in self._nodes or (bool(self._sleepers) and self._sleepers.has(ino))
+        if ino in self._nodes:
+            return True
+        return self._has_sleepers and ino != self._no_sleeper and self._sleepers.has(ino)
 
     def _awake(self, node: Node | None) -> Node | None:
         """Takes in a node that was woken."""
@@ -157,8 +166,11 @@ class NodeStore:
 
     def _doze(self) -> None:
         """Lets some of those that came first sleep, if there are many and nobody holds them."""
-        nodes = self._nodes
-        for _ in range(TRIES):
+        nodes, slack = self._nodes, self.awake // BATCHES
+        if len(nodes) <= self.awake + slack:
+            return
+        self._no_sleeper, self._no_name, self._has_sleepers = 0, None, True
+        for _ in range(min(2 * slack + 2, len(nodes))):
             if len(nodes) <= self.awake:
                 return
             node = nodes[next(iter(nodes))]

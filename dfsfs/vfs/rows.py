@@ -1,4 +1,4 @@
-"""RowIndex: finds rows of a compact table by a hash, in 16 bytes a row or so.
+"""RowIndex: finds rows of a compact table by a hash, in 12 to 48 bytes a row.
 
 A dict takes some 100 bytes for each number that it finds something by, most of them for the number. Here nothing is
 kept but the row's own number and 32 bits of the hash. The table is cut into shards by the lowest bits of the hash: one
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 SHARDS = 256
 SMALLEST = 8
 """Slots of a shard with a row in it."""
+GROWTH = 4
+"""By how much a shard becomes larger. With less, most of the time is spent on that."""
 _SLOT = "Q"
 """32 bits of the hash, and 32 bits of the row, one more than its number: 0 is a free slot."""
 _LOW = 0xFFFFFFFF
@@ -51,15 +53,19 @@ class RowIndex:
             shard = self._shards[number] = _free_slots(SMALLEST)
         count = self._counts[number] = self._counts[number] + 1
         if 3 * count > 2 * len(shard):
-            shard = self._resized(number, 2 * len(shard))
-        _put(shard, _slot(hashed, row))
+            shard = self._resized(number, GROWTH * len(shard))
+        mask, tag = len(shard) - 1, hashed // SHARDS & _LOW  # as `_put`: this is done for every file of a large folder
+        at = tag & mask
+        while shard[at]:
+            at = (at + 1) & mask
+        shard[at] = tag << 32 | row + 1
 
     def remove(self, hashed: int, row: int) -> None:
         """Lets go of a row, which must be in the index."""
         number = hashed % SHARDS
         shard = self._shards[number]
         assert shard is not None, "the row is not in the index"
-        mask, slot = len(shard) - 1, _slot(hashed, row)
+        mask, slot = len(shard) - 1, (hashed // SHARDS & _LOW) << 32 | row + 1
         at = slot >> 32 & mask
         while shard[at] != slot:
             assert shard[at], "the row is not in the index"
@@ -68,8 +74,8 @@ class RowIndex:
         self._counts[number] -= 1
         if not self._counts[number]:
             self._shards[number] = None
-        elif len(shard) > SMALLEST and 8 * self._counts[number] < len(shard):
-            self._resized(number, len(shard) // 4)
+        elif len(shard) > SMALLEST and 12 * self._counts[number] < len(shard):
+            self._resized(number, len(shard) // GROWTH)
 
     def _resized(self, number: int, size: int) -> array[int]:
         old = self._shards[number] or ()
@@ -82,10 +88,6 @@ class RowIndex:
 
 def _free_slots(count: int) -> array[int]:
     return array(_SLOT, bytes(8 * count))
-
-
-def _slot(hashed: int, row: int) -> int:
-    return (hashed // SHARDS & _LOW) << 32 | row + 1
 
 
 def _put(shard: array[int], slot: int) -> None:

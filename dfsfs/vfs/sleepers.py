@@ -140,7 +140,7 @@ class Sleepers:
             return False
         page.names += name
         self._by_number.add(_number_hash(node.ino), row)
-        self._by_name.add(_name_hash(parent.ino, name), row)
+        self._by_name.add(hash((parent.ino, node.name)) & _HASH, row)
         if node.proofs:
             self._proofs[node.ino] = node.proofs
         parent.asleep += 1
@@ -155,9 +155,8 @@ class Sleepers:
 
     def wake_name(self, parent: Node, name: str, nodes: dict[int, Node]) -> Node | None:
         """The node that has a name in a folder, which sleeps no more."""
-        encoded = name.encode("utf-8", "surrogatepass")
-        hashed = _name_hash(parent.ino, encoded)
-        row = self._by_name.find(hashed, lambda row: self._place_of(row) == (parent.ino, encoded))
+        place = (parent.ino, name)
+        row = self._by_name.find(hash(place) & _HASH, lambda row: self._place_of(row) == place)
         return None if row is None else self._woken(row, nodes)
 
     def wake_all(self, parent: Node, nodes: dict[int, Node]) -> list[Node]:
@@ -197,8 +196,7 @@ class Sleepers:
     def places(self) -> Iterator[tuple[int, int, str]]:
         """For tests: number, the parent's number, and name of each."""
         for row in self._rows():
-            parent, name = self._place_of(row)
-            yield self._number_of(row), parent, name.decode("utf-8", "surrogatepass")
+            yield self._number_of(row), *self._place_of(row)
 
     # -- rows -------------------------------------------------------------------------------------------------------
 
@@ -226,7 +224,7 @@ class Sleepers:
     def _remove(self, row: int) -> None:
         page = self._page(row)
         self._by_number.remove(_number_hash(self._number_of(row)), row)
-        self._by_name.remove(_name_hash(*self._place_of(row)), row)
+        self._by_name.remove(hash(self._place_of(row)) & _HASH, row)
         page.wasted += self._name_at(row)[1]
         self._count -= 1
         self._give_back(row)
@@ -293,9 +291,11 @@ class Sleepers:
         found: tuple[int, int] = struct.unpack_from("<IH", self._page(row).rows, row % PAGE * _ROW.size + _HEAD.size)
         return found
 
-    def _place_of(self, row: int) -> tuple[int, bytes]:
+    def _place_of(self, row: int) -> tuple[int, str]:
+        """The number of its folder, and its name there."""
         start, length = self._name_at(row)
-        return self._head(row)[1], bytes(self._page(row).names[start : start + length])
+        name = self._page(row).names[start : start + length]
+        return self._head(row)[1], name.decode("utf-8", "surrogatepass")
 
     def _share_number(self, share: UncPath) -> int:
         if share is self._last_share:
@@ -310,10 +310,6 @@ class Sleepers:
 
 def _number_hash(ino: int) -> int:
     return (ino * _SECRET >> 32) & _HASH
-
-
-def _name_hash(parent: int, name: bytes) -> int:
-    return hash((parent, name)) & _HASH
 
 
 def _flags_of(node: Node) -> int:

@@ -44,8 +44,8 @@ class Memory:
     def of(cls, pid: int) -> Memory:
         fields = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
         times = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[11:13]
-        sizes = (int(fields[name].split()[0]) / 1024 for name in ("VmRSS", "RssAnon", "VmHWM"))
-        return cls(*sizes, sum(map(int, times)) / os.sysconf("SC_CLK_TCK"))
+        resident, own, peak = (int(fields[name].split()[0]) / 1024 for name in ("VmRSS", "RssAnon", "VmHWM"))
+        return cls(resident, own, peak, sum(map(int, times)) / os.sysconf("SC_CLK_TCK"))
 
 
 def _list(folder: Path, count: int) -> None:

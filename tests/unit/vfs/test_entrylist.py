@@ -53,7 +53,7 @@ def test_an_empty_list() -> None:
 
 
 def test_names_are_new_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(entrylist, "OPEN", 10)
+    monkeypatch.setattr(entrylist, "PACKED", 10)
     names, expected = Names(), [each.name for each in entries(500)]
     assert all(map(names.add, expected))
     assert not any(map(names.add, expected))
