@@ -54,8 +54,9 @@ log = logging.getLogger("dfsfs.vfs")
 
 SHORT = 16
 """Entries of an answer after a jump."""
-HELD = 100_000
-"""Entries that are kept of one listing, as many as all views together have."""
+HELD = 32_768
+"""Entries that are kept of one listing: as many as come in the second for which views are believed, unless `actimeo=`
+makes that longer."""
 SLICE = 1024
 """Entries of an answer that are looked at and handed on at once: each of them may take a request of its own."""
 

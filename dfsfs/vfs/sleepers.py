@@ -39,15 +39,14 @@ _HASH = (1 << 64) - 1
 _SECRET = secrets.randbits(64) | 1
 """Numbers are hashes of what servers say (numbers.py): none of them may choose where its files lie."""
 _HEAD = struct.Struct("<QQI")
-_FORMAT = "<QQIIHHBIIIqQqqqqqqqqddqqq"
+_FORMAT = "<QQIIHHBIIIqQqqqqqqqqdd"
 """ino, parent's ino, lookups, where its name begins, length of that, number of its share, flags, attributes, links,
-tag, EA size, file id, created, accessed, written, changed, size, allocated, asked, changed here, expires, seen, told,
-and the two of `cached`."""
+tag, EA size, file id, created, accessed, written, changed, size, allocated, asked, changed here, expires, seen."""
 _ROW = struct.Struct(_FORMAT)
 _LOOKUPS = struct.Struct("<I")
 _LOOKUPS_AT = 16
 _FILE_ID_AT = struct.calcsize("<QQIIHHBIIIq")
-_DIRECTORY, _TIME_WAS_SET, _CACHED, _UNCOVERED = 1, 2, 4, 8
+_DIRECTORY, _TIME_WAS_SET, _TOLD, _UNCOVERED = 1, 2, 4, 8
 
 
 class Forgotten(NamedTuple):
@@ -87,6 +86,8 @@ class Sleepers:
         self._last_number = 0
         self._proofs: dict[int, dict[int, float]] = {}
         """In a mount of many users, by the node's number."""
+        self._cached: dict[int, tuple[int, int]] = {}
+        """Of files that were opened, by the node's number."""
         self._count = 0
         self.lookups = 0
         """Lookups of all of them."""
@@ -104,7 +105,6 @@ class Sleepers:
         name = node.name.encode("utf-8", "surrogatepass")
         row = self._free_row()
         page = self._page(row)
-        cached_size, cached_written = node.cached or (0, 0)
         try:
             _ROW.pack_into(
                 page.rows,
@@ -131,9 +131,6 @@ class Sleepers:
                 node.changed,
                 node.expires,
                 node.seen,
-                node.told,
-                cached_size,
-                cached_written,
             )
         except struct.error:  # a server that says numbers which no file has
             self._give_back(row)
@@ -143,6 +140,8 @@ class Sleepers:
         self._by_name.add(hash((parent.ino, node.name)) & _HASH, row)
         if node.proofs:
             self._proofs[node.ino] = node.proofs
+        if node.cached is not None:
+            self._cached[node.ino] = node.cached
         parent.asleep += 1
         self._count += 1
         self.lookups += node.lookups
@@ -182,6 +181,7 @@ class Sleepers:
             return None
         _, parent, _, _, _, share, flags, _, _, _, _, file_id, *rest = _ROW.unpack_from(page.rows, at)
         self._proofs.pop(ino, None)
+        self._cached.pop(ino, None)
         self._remove(row)
         return Forgotten(parent, self._shares[share], file_id, rest[7], bool(flags & _TIME_WAS_SET))
 
@@ -204,17 +204,17 @@ class Sleepers:
         page = self._page(row)
         values = _ROW.unpack_from(page.rows, row % PAGE * _ROW.size)
         ino, parent, lookups, start, length, share, flags, attributes, links, tag, ea_size, file_id, *rest = values
-        created, accessed, written, changed, size, allocated, asked, moment, expires, seen, told, *cached = rest
+        created, accessed, written, changed, size, allocated, asked, moment, expires, seen = rest
         name = page.names[start : start + length].decode("utf-8", "surrogatepass")
         node = Node(ino, name, bool(flags & _DIRECTORY), nodes[parent])
         node.share, node.file_id, node.lookups = self._shares[share], file_id, lookups
         node.stat = FileStat(
             *(created, accessed, written, changed, attributes, size, allocated, file_id, links, tag, ea_size)
         )
-        node.asked, node.changed, node.expires, node.seen, node.told = asked, moment, expires, seen, told
+        node.asked, node.changed, node.expires, node.seen = asked, moment, expires, seen
+        node.told = size if flags & _TOLD else -1
         node.time_was_set, node.uncovered = bool(flags & _TIME_WAS_SET), bool(flags & _UNCOVERED)
-        if flags & _CACHED:
-            node.cached = (cached[0], cached[1])
+        node.cached = self._cached.pop(ino, None)
         node.proofs = self._proofs.pop(ino, None)
         self.lookups -= lookups
         self._remove(row)
@@ -316,7 +316,7 @@ def _flags_of(node: Node) -> int:
     return (
         (_DIRECTORY if node.is_directory else 0)
         | (_TIME_WAS_SET if node.time_was_set else 0)
-        | (_CACHED if node.cached is not None else 0)
+        | (_TOLD if node.told >= 0 else 0)
         | (_UNCOVERED if node.uncovered else 0)
     )
 
@@ -332,4 +332,6 @@ def _is_plain(node: Node, stat: FileStat) -> bool:
     held = node.lease or node.covered_data or node.own or node.removed or node.lists_snapshots
     if in_use or placed or folder or held or not node.lookups:
         return False
-    return stat.special is None and bool(node.file_id) and stat.file_id == node.file_id
+    if stat.special is not None or node.told not in (-1, stat.size):
+        return False
+    return bool(node.file_id) and stat.file_id == node.file_id
