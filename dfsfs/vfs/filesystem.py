@@ -86,6 +86,7 @@ class FileSystem:
             trust_leases=caching.trust_leases,
         )
         self._files = Files(self._places, kernel or NoKernelCache(), caching)
+        self.has_open, self.give_back = self._files.has_open, self._files.give_back
         self._entries = Entries(self._places, self._files, files_for_links=files_for_links)
         self._xattrs = Xattrs(self._places, self._files)
         self._snapshots = Snapshots(self._places)
@@ -428,10 +429,6 @@ class FileSystem:
             await self.releasedir(handle)
         await self._files.close_all()
 
-    def give_back(self) -> None:
-        """Drops what is only kept for speed and was not used of late."""
-        self._files.give_back()
-
     def wire_names(self, names: Iterable[str]) -> list[str]:
         """Names of files as they go on the wire. Raises PosixError: one can't."""
         return [self._wire(os.fsencode(name)) for name in names]
@@ -443,10 +440,6 @@ class FileSystem:
     async def settle_of(self, uid: int) -> None:
         """Waits until what a user has written is on its server; whoever closes the file hears what went wrong."""
         await self._files.settle_of(uid)
-
-    def has_open(self, uid: int) -> bool:
-        """Whether a user has a file open."""
-        return self._files.has_open(uid)
 
     def opener(self, ino: int) -> Caller | None:
         """A user who has a file or folder open; None if nobody has."""

@@ -132,7 +132,7 @@ class Traces:
 
     def had_several_names(self, key: Hashable) -> bool:
         """Whether an inode that comes into memory had several names when it left: see `Node.had_several_names`."""
-        return key in self._several_names
+        return bool(self._several_names) and key in self._several_names
 
     def of(self, key: Hashable | None) -> int:
         """The moment before which nothing said of an inode that comes into memory may be believed."""

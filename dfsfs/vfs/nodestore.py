@@ -129,8 +129,8 @@ class NodeStore:
             return
         key = (gone.share, gone.file_id) if gone.file_id else None
         self._traces.leave(key, gone.changed)
-        if key is not None and gone.time_was_set:
-            self._traces.leave_time(key)
+        if key is not None:
+            self._traces.leave_facts(key, time_was_set=gone.time_was_set, links=gone.links)
         parent = self._nodes[gone.parent]
         parent.asleep -= 1
         self._free(parent)

@@ -46,7 +46,7 @@ _ROW = struct.Struct(_FORMAT)
 _LOOKUPS = struct.Struct("<I")
 _LOOKUPS_AT = 16
 _FILE_ID_AT = struct.calcsize("<QQIIHHBIIIq")
-_DIRECTORY, _TIME_WAS_SET, _TOLD, _UNCOVERED = 1, 2, 4, 8
+_DIRECTORY, _TIME_WAS_SET, _TOLD, _UNCOVERED, _SEVERAL_NAMES = 1, 2, 4, 8, 16
 
 
 class Forgotten(NamedTuple):
@@ -57,6 +57,7 @@ class Forgotten(NamedTuple):
     file_id: int
     changed: int
     time_was_set: bool
+    links: int
 
 
 class _Page:
@@ -179,11 +180,11 @@ class Sleepers:
         _LOOKUPS.pack_into(page.rows, at + _LOOKUPS_AT, lookups - count)
         if lookups > count:
             return None
-        _, parent, _, _, _, share, flags, _, _, _, _, file_id, *rest = _ROW.unpack_from(page.rows, at)
+        _, parent, _, _, _, share, flags, _, links, _, _, file_id, *rest = _ROW.unpack_from(page.rows, at)
         self._proofs.pop(ino, None)
         self._cached.pop(ino, None)
         self._remove(row)
-        return Forgotten(parent, self._shares[share], file_id, rest[7], bool(flags & _TIME_WAS_SET))
+        return Forgotten(parent, self._shares[share], file_id, rest[7], bool(flags & _TIME_WAS_SET), links)
 
     def forget_ids(self, share: UncPath | None) -> None:
         """From now on file ids of a share, or of all, say nothing."""
@@ -214,6 +215,7 @@ class Sleepers:
         node.asked, node.changed, node.expires, node.seen = asked, moment, expires, seen
         node.told = size if flags & _TOLD else -1
         node.time_was_set, node.uncovered = bool(flags & _TIME_WAS_SET), bool(flags & _UNCOVERED)
+        node.had_several_names = bool(flags & _SEVERAL_NAMES)
         node.cached = self._cached.pop(ino, None)
         node.proofs = self._proofs.pop(ino, None)
         self.lookups -= lookups
@@ -318,6 +320,7 @@ def _flags_of(node: Node) -> int:
         | (_TIME_WAS_SET if node.time_was_set else 0)
         | (_TOLD if node.told >= 0 else 0)
         | (_UNCOVERED if node.uncovered else 0)
+        | (_SEVERAL_NAMES if node.had_several_names else 0)
     )
 
 
