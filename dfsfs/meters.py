@@ -85,6 +85,11 @@ class Meters:
     bytes_read: int = 0
     bytes_written: int = 0
 
+    @property
+    def requests(self) -> int:
+        """How many requests have been answered."""
+        return sum(each.count for each in self.latencies.values())
+
     def failed(self, request: str, number: int) -> None:
         """Takes note that a request ended with an error number of errno(3)."""
         self.of(request).failed += 1

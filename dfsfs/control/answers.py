@@ -89,6 +89,18 @@ class Moved:
 
 
 @dataclass(frozen=True, slots=True)
+class Taken:
+    """What the mount's process takes of its computer; memory in bytes."""
+
+    resident: int = 0
+    own: int = 0
+    peak: int = 0
+    descriptors: int = 0
+    threads: int = 0
+    tasks: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
     """The answer to `status`."""
 
@@ -103,6 +115,7 @@ class Status:
     bytes: Moved
     events: dict[str, int]
     drained: tuple[str, ...]
+    process: Taken = Taken()
 
 
 # -- caches -----------------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dfsfs.control.places import mounts
+from dfsfs.control.process import figures
 from dfsfs.namespace.targets import preferred_for, targets_for
 from dfsfs.unc import UncPath
 from dfsfs.wording import explained
@@ -101,6 +102,7 @@ def status(mount: Mount) -> dict[str, Any]:
         "bytes": {"read": mount.meters.bytes_read, "written": mount.meters.bytes_written},
         "events": dict(mount.namespace.telemetry.statistics()),
         "drained": sorted(mount.namespace.choices.drained.values()),
+        "process": figures(),
     }
 
 

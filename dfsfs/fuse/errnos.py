@@ -8,7 +8,8 @@ the ERRORS sections of its system calls have (open, creat, read, write, fsync, c
 rename and so on in section 2 of the manual), with these differences:
 
     EAGAIN, EWOULDBLOCK, EINTR      in none: nothing here is non-blocking, and nothing is interrupted
-    EFAULT, ENOMEM, EMFILE          in none: these are about the program itself. ENFILE stands for EMFILE of a server
+    EFAULT, ENOMEM, EMFILE          in none: these are about the program itself. ENFILE stands for EMFILE of a server,
+                                    also where a name is looked up, which open(2) begins with and takes a handle, too
     EIO, and that a server can't    in all. No program takes these for success, and who looks at the message should
     be reached                      learn that it is the network
     ENOSYS                          in none: the kernel would never ask again, for any file
@@ -57,7 +58,7 @@ _DATA = _ALWAYS | _set("EBADF")
 _WRITTEN = _DATA | _set("ENOSPC EDQUOT EFBIG")
 
 ALLOWED: Mapping[str, frozenset[int]] = {
-    "lookup": _NAME,
+    "lookup": _NAME | _set("ENFILE"),
     "getattr": _NAME,
     "setattr": _CHANGE | _set("EISDIR EFBIG ETXTBSY EINVAL EBADF"),
     "readlink": _NAME | _set("EINVAL"),
@@ -152,8 +153,14 @@ _TOO_FAR = _all("INVALID_PARAMETER", _errno.EFBIG)
 """All that is new in a WRITE is where it goes: beyond what the server's file system has."""
 
 
+_NO_HANDLES = _all("TOO_MANY_OPENED_FILES INSUFFICIENT_RESOURCES INSUFF_SERVER_RESOURCES", _errno.ENFILE)
+"""What servers say that have no more handles."""
+
+
 def _of_status(call: str) -> _Statuses:
     found = {**_ELSEWHERE}
+    if call in ("lookup", "opendir", "open", "create"):
+        found |= _NO_HANDLES
     if call not in BY_NAME:
         found |= _BUSY
     if call in _MAKING:

@@ -28,6 +28,7 @@ from dfsfs.control.report import Mount
 from dfsfs.dfsc.policy import Policy
 from dfsfs.dfsc.static import parse_static
 from dfsfs.errors import ConnectError, DfsfsError, PosixError
+from dfsfs.fuse import idle
 from dfsfs.fuse.kernel import GRACE, READ_AHEAD_KB, FuseCache, serve
 from dfsfs.fuse.logins import stored_logins, tickets_of
 from dfsfs.fuse.many import ManyOperations
@@ -137,6 +138,7 @@ async def _run(
         async with trio.open_nursery() as nursery:
             nursery.start_soon(namespace.serve)
             nursery.start_soon(filesystem.serve)
+            nursery.start_soon(idle.serve, lambda: operations.meters.requests, filesystem.give_back)
 
             def ready() -> None:
                 service.begin(mount, nursery)

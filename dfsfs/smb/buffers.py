@@ -1,6 +1,7 @@
 """BufferPool: large buffers that are used again.
 
-A new one costs as much as a copy of the data that comes into it: it is filled with zeros, page by page. Pure.
+A new one costs as much as a copy of the data that comes into it: it is filled with zeros, page by page. When nobody has
+asked for one for a while they are given back. Pure.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ class BufferPool:
     def __init__(self) -> None:
         self._buffers: list[bytearray] = []
         self._size = 0
+        self._is_used = False
 
     @property
     def kept(self) -> int:
@@ -29,7 +31,7 @@ class BufferPool:
 
     def get(self, length: int) -> memoryview:
         """`length` bytes, of any content, that nobody else has."""
-        buffers = self._buffers
+        buffers, self._is_used = self._buffers, True
         for index in range(len(buffers)):
             if len(buffers[index]) >= length and sys.getrefcount(buffers[index]) == _UNUSED:
                 buffers.append(buffers.pop(index))
@@ -40,3 +42,14 @@ class BufferPool:
         while len(buffers) > POOLED or self._size > POOLED_BYTES:
             self._size -= len(buffers.pop(0))
         return memoryview(buffer)
+
+    def give_back_idle(self) -> None:
+        """Lets go of all buffers if none was asked for since this was called last. Whoever has a view keeps that."""
+        if not self._is_used:
+            self.clear()
+        self._is_used = False
+
+    def clear(self) -> None:
+        """Lets go of all buffers."""
+        self._buffers.clear()
+        self._size = 0

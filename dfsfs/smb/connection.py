@@ -341,7 +341,7 @@ class PendingCall:
     def result(self) -> list[Response]:
         """The answers of a call that is settled, in the order of the requests. Errors as in Connection.call."""
         if self._call.error is not None:
-            raise self._call.error
+            raise self._call.error.with_traceback(None)  # that of all calls of a connection that was lost
         return [response for response in self._call.responses if response is not None]
 
     def abandon(self) -> None:

@@ -42,6 +42,19 @@ class FrameReader:
         self._large: memoryview | None = None  # a frame that has its own buffer, while it is incomplete
         self._filled = 0  # bytes of it that are there
 
+    @property
+    def kept(self) -> int:
+        """Bytes of buffers that are kept to be used again."""
+        return self._pool.kept
+
+    def give_back_idle(self) -> None:
+        """Lets go of buffers for large frames if none has come since this was called last."""
+        self._pool.give_back_idle()
+
+    def close(self) -> None:
+        """Nothing more will come: lets go of all buffers."""
+        self._pool.clear()
+
     def space(self) -> memoryview:
         """Where the next bytes have to be received; never empty."""
         if self._large is not None:

@@ -93,7 +93,7 @@ class Lease:
         self.version = version
         self.path = path
         self.route = route
-        self.on_break: Callable[[LeaseState, Acknowledge], None] = _agree
+        self.on_break: Callable[[LeaseState, Acknowledge], None] = agree
         self.state = LeaseState.NONE
         self.opens = 0
         """Handles under the lease, those included that are just being opened."""
@@ -234,7 +234,7 @@ def no_acknowledgement() -> None:
     """The acknowledgement of a loss that no server waits for."""
 
 
-def _agree(before: LeaseState, acknowledge: Acknowledge) -> None:
+def agree(before: LeaseState, acknowledge: Acknowledge) -> None:
     """What becomes of a break of a lease under which nothing is kept yet."""
     acknowledge()
 

@@ -147,7 +147,7 @@ class SingleFlight(Generic[K, T]):
             self._nursery.start_soon(self._run, key, flight, work)
         await flight.landed.wait()
         if flight.error is not None:
-            raise flight.error
+            raise flight.error.with_traceback(None)  # all who waited get the same one
         assert flight.results
         return flight.results[0]
 

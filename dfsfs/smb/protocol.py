@@ -100,7 +100,7 @@ class SmbProtocol:
             ConnectionLost, SecurityError, WireError: the connection has already ended, by this error.
         """
         if self._lost is not None:
-            raise self._lost
+            raise self._lost.with_traceback(None)  # else it would hold the frames of all who ever got it
         call = Call(tuple(requests), route, done, [None] * len(requests), len(requests))
         self._queue.append(call)
         return call
@@ -402,7 +402,13 @@ class SmbProtocol:
         if call.abandoned:
             self._close_orphan(call)
         else:
-            call.done()
+            self._tell(call)
+
+    @staticmethod
+    def _tell(call: Call) -> None:
+        """Calls `done`, and lets go of it: it knows the call, and only the collector would free the two."""
+        done, call.done = call.done, _ignore
+        done()
 
     def _close_orphan(self, call: Call) -> None:
         """Closes what an abandoned call has opened, unless the call closed it itself."""
@@ -422,11 +428,13 @@ class SmbProtocol:
         return self._heard + (self.silence if self._answer_due() else self._echo_interval)
 
     def timer(self, now: float) -> None:
-        """Looks at the time: an idle connection gets an ECHO.
+        """Looks at the time: an idle connection gets an ECHO, and gives its buffers back. To be called now and then,
+        some seconds apart.
 
         Raises:
             ConnectionLost: answers are due and the server has said nothing for too long.
         """
+        self._frames.give_back_idle()
         if now < self.next_deadline():
             return
         if self._answer_due():
@@ -443,6 +451,7 @@ class SmbProtocol:
         if self._lost is not None:
             return
         self._lost = error
+        self._frames.close()
         calls = {id(call): call for call, _ in self._in_flight.values()}
         calls.update((id(call), call) for call in self._queue)
         self._in_flight.clear()
@@ -456,11 +465,10 @@ class SmbProtocol:
         """What ended the connection; None while it lives."""
         return self._lost
 
-    @staticmethod
-    def _fail(call: Call, error: DfsfsError) -> None:
+    def _fail(self, call: Call, error: DfsfsError) -> None:
         call.error = error
         if not call.abandoned:
-            call.done()
+            self._tell(call)
 
     def statistics(self) -> ProtocolStatistics:
         return ProtocolStatistics(

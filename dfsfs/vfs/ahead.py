@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
     from dfsfs.smb.wire import Buffer
 
+OLD = 10.0
+"""Seconds after which nobody is expected any more to read what was asked for ahead."""
 BUDGET = 128 * 1024 * 1024
 """Bytes on their way or waiting to be read, for the whole mount."""
 
@@ -125,6 +127,12 @@ class ReadAhead:
         self._used -= segment.size
         if not segments:
             del self._active[stream]
+
+    def drop_old(self, now: float) -> None:
+        """Gives up what was asked for OLD seconds ago and was not read."""
+        for stream, segments in list(self._active.items()):
+            if all(now - segment.asked >= OLD for segment in segments):
+                self.drop(stream)
 
     def drop(self, stream: Stream) -> None:
         """Gives up everything that was asked for ahead for a stream, which has to ask again."""

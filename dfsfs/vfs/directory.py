@@ -35,6 +35,7 @@ import trio
 from dfsfs.acting import caller
 from dfsfs.errors import DfsfsError, EndlessAnswer
 from dfsfs.smb.bounds import MAX_ENTRIES, Novelty
+from dfsfs.vfs.entrylist import EntryList, Names
 from dfsfs.vfs.known import ASKS
 from dfsfs.vfs.leftovers import is_hidden_name, remove_leftover
 from dfsfs.vfs.looks import looked_at
@@ -53,8 +54,9 @@ log = logging.getLogger("dfsfs.vfs")
 
 SHORT = 16
 """Entries of an answer after a jump."""
-HELD = 100_000
-"""Entries that are kept of one listing, as many as all views together have."""
+HELD = 32_768
+"""Entries that are kept of one listing: as many as come in the second for which views are believed, unless `actimeo=`
+makes that longer."""
 SLICE = 1024
 """Entries of an answer that are looked at and handed on at once: each of them may take a request of its own."""
 
@@ -78,10 +80,8 @@ class Listing:
         self._rest: list[DirEntry] = []
         """What has come from the server and was not looked at yet."""
         self._novelty = Novelty(f"the listing of {node.name}")
-        self._entries: list[tuple[DirEntry, Origin]] = []
-        self._dropped = 0
-        """How many entries came before those that are kept."""
-        self._seen: set[str] = set()
+        self._entries = EntryList()
+        self._seen = Names()
         self._complete = False
         self._endless: EndlessAnswer | None = None
         """What has ended it, if the server did not."""
@@ -125,16 +125,12 @@ class Listing:
 
     async def _forget(self) -> None:
         await self._stop()
-        self._entries, self._dropped, self._seen, self._complete = [], 0, set(), False
+        self._entries, self._seen, self._complete = EntryList(), Names(), False
         self._endless = None
 
     def is_at_hand(self, index: int) -> bool:
         """Whether what is at an index can be said without asking the server."""
-        return self._complete or self._dropped <= index < self._end
-
-    @property
-    def _end(self) -> int:
-        return self._dropped + len(self._entries)
+        return self._complete or self._entries.begin <= index < self._entries.end
 
     async def entry(self, index: int) -> tuple[bytes, Node | None] | None:
         """Name and node at an index, or None behind the last one. No node: an entry that is not to be shown.
@@ -145,15 +141,15 @@ class Listing:
         """
         if self.node.detached:
             return None  # a folder that was removed is empty
-        if index < self._dropped or (index >= self._end and not self._complete):
+        if index < self._entries.begin or (index >= self._entries.end and not self._complete):
             async with self._lock:
-                if index < self._dropped:
+                if index < self._entries.begin:
                     await self._forget()
-                while index >= self._end and not self._complete:
+                while index >= self._entries.end and not self._complete:
                     await self._read_on()
-        if not self._dropped <= index < self._end:
+        if not self._entries.begin <= index < self._entries.end:
             return None
-        entry, origin = self._entries[index - self._dropped]
+        entry, origin = self._entries[index]
         name = self._places.names.from_wire(entry.name)
         if name is None:
             return b"", None
@@ -213,23 +209,24 @@ class Listing:
         if batch is None:
             self._complete = True
             self._forget_stream()
-            first = self._entries[0][1] if self._entries else origin
-            if not self._dropped:
-                self._places.views.keep(self.node, (entry for entry, _ in self._entries), first)
+            self._keep_view(self._entries.origin or origin)
             return
-        before = len(self._seen)
-        for entry in batch:
-            if entry.name not in self._seen and not is_hidden_name(entry.name):
-                self._seen.add(entry.name)
-                self._entries.append((entry, origin))
-        new = len(self._seen) - before
+        found = [entry for entry in batch if not is_hidden_name(entry.name) and self._seen.add(entry.name)]
+        self._entries.add(found, origin)
+        new = len(found)
         self._novelty.take(new, len(batch) - new, self._places.clock())
         if len(self._seen) > MAX_ENTRIES:
             raise EndlessAnswer(f"the listing of {self.node.name} does not end: {len(self._seen)} names so far")
-        if len(self._entries) > HELD:
-            passed = len(self._entries) - HELD // 2
-            del self._entries[:passed]
-            self._dropped += passed
+        if self._entries.end - self._entries.begin > HELD:
+            self._entries.drop_before(self._entries.end - HELD // 2)
+
+    def _keep_view(self, origin: Origin) -> None:
+        """The directory has been read: what came with its first entries is the oldest of it."""
+        views, entries = self._places.views, self._entries
+        if entries.begin or not views.is_worth(entries.end, origin, self._places.clock()):
+            views.supersede(self.node, entries.end)
+        else:
+            views.keep_named(self.node, entries.by_name(), origin)
 
     async def _next_batch(self, attempt: Attempt) -> tuple[list[DirEntry] | None, Origin]:
         """The operation that reads on, or starts again if the attempt is on another tree than the last one."""

@@ -28,7 +28,6 @@ from dfsfs.ntstatus import NtStatus
 from dfsfs.smb.leases import LeaseState
 from dfsfs.smb.locked import is_conflict
 from dfsfs.smb.wire import Access
-from dfsfs.vfs.ahead import ReadAhead
 from dfsfs.vfs.hiding import removal, remove_file
 from dfsfs.vfs.known import ASKS
 from dfsfs.vfs.leases import CacheMode
@@ -83,7 +82,6 @@ class Files(OpenFiles):
         self._next = 1
         self._written = trio.Event()
         self._stale = StaleNames(places.clock)
-        self._ahead = ReadAhead(caching.read_ahead)
         self._locks = Locks(places.clock)
         self._opener = Opener(places, self._leases, self._prefetch, Budget())
 

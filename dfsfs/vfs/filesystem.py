@@ -25,6 +25,7 @@ from dfsfs.vfs.copying import COPY_XATTR, Copying
 from dfsfs.vfs.directory import Listing
 from dfsfs.vfs.entries import Entries
 from dfsfs.vfs.files import Files, OpenResult
+from dfsfs.vfs.handlelimit import is_about_handles
 from dfsfs.vfs.known import ASKS
 from dfsfs.vfs.leases import Caching, NoKernelCache
 from dfsfs.vfs.mapping import AttributeChanges, Attributes, NameMapping, Ownership, attributes_for_mode
@@ -85,6 +86,7 @@ class FileSystem:
             trust_leases=caching.trust_leases,
         )
         self._files = Files(self._places, kernel or NoKernelCache(), caching)
+        self.has_open, self.give_back = self._files.has_open, self._files.give_back
         self._entries = Entries(self._places, self._files, files_for_links=files_for_links)
         self._xattrs = Xattrs(self._places, self._files)
         self._snapshots = Snapshots(self._places)
@@ -167,9 +169,9 @@ class FileSystem:
         except DfsfsError as error:
             if error.errno == errno.ESTALE and self._is_listed(node):
                 return True  # a program has it open, and fstat of what is open never fails
-            if error.errno != errno.ESTALE or not self._files.is_open(node):
+            if not (error.errno == errno.ESTALE or is_about_handles(error)) or not self._files.is_open(node):
                 raise
-        return await self._files.query(node)  # its name is another file's, and who has it open asks for this one
+        return await self._files.query(node)  # its name is another file's, or a name can't be asked for: this one is
 
     def _is_past_asking(self, node: Node) -> bool:
         """Whether nobody can say more of a node than what is known: a file that was removed here and is not open, or a
@@ -438,10 +440,6 @@ class FileSystem:
     async def settle_of(self, uid: int) -> None:
         """Waits until what a user has written is on its server; whoever closes the file hears what went wrong."""
         await self._files.settle_of(uid)
-
-    def has_open(self, uid: int) -> bool:
-        """Whether a user has a file open."""
-        return self._files.has_open(uid)
 
     def opener(self, ino: int) -> Caller | None:
         """A user who has a file or folder open; None if nobody has."""

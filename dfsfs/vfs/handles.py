@@ -16,7 +16,8 @@ attempt it is part of, and one of these happens:
 A small file's data comes along when it is opened, or was fetched before anybody asked (prefetch.py); then the handle is
 closed already, which is the second case, should anybody want more than that data. It is used for as long as attributes
 are believed, and only while nothing changes the file here. If the file has been replaced by then, the program goes on
-with what was fetched of the old one, if that is all of it: that is the file which it has opened.
+with what was fetched of the old one, if that is all of it: that is the file which it has opened. So it does if the
+server has no more handles (handlelimit.py).
 
 Which target a handle is on counts, not the generation: a junction that went to another target and came back finds its
 handles good. A file without a place (removed or replaced on the server) has no path to open it again by: it is used as
@@ -43,6 +44,7 @@ from dfsfs.errors import DfsfsError, Disposition, PosixError
 from dfsfs.smb.locked import read_beside_locks
 from dfsfs.smb.wire import Access, Buffer, CreateDisposition, CreateOptions
 from dfsfs.vfs.ahead import AheadReader
+from dfsfs.vfs.handlelimit import is_about_handles
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -60,6 +62,10 @@ if TYPE_CHECKING:
     """The lease that a file is to be opened with."""
 
 log = logging.getLogger("dfsfs.vfs")
+
+COPIED = 16 * 1024
+"""Bytes of a file's beginning that are copied from the answer that they came in, which shares a buffer of 64 KiB with
+others. Larger ones have most of a buffer."""
 
 
 class OpenFile:
@@ -150,7 +156,7 @@ class OpenFile:
         self._changes = node.changes
         self._breaks = node.breaks
         self._ask_lease = ask_lease
-        self._head, remote.head = remote.head, None
+        self._head, remote.head = _own(remote.head), None
         is_all = self._head is not None and len(self._head) >= remote.stat.size
         self._whole = self._head if is_all and not remote.alive else None
         self._head_expires = head_expires
@@ -214,8 +220,8 @@ class OpenFile:
         """Up to `size` bytes at `offset`; fewer only at the end of the file."""
         try:
             remote = self._usable(attempt) or await self._reopened(attempt)
-        except PosixError as error:
-            if error.errno != errno.ESTALE or self._whole is None:
+        except DfsfsError as error:
+            if self._whole is None or not _leaves_what_was_opened(error):
                 raise
             return memoryview(self._whole)[offset : offset + size]
         return await read_beside_locks(remote, offset, size)
@@ -242,6 +248,11 @@ class OpenFile:
         if offset + size > len(head) and len(head) < self._opened.size:
             return None
         return memoryview(head)[offset : offset + size]
+
+    def drop_old_head(self, now: float) -> None:
+        """Lets go of what came along with the open, if it is not to be believed any more."""
+        if now >= self._head_expires:
+            self._head = None
 
     def read_ahead(self, ahead: ReadAhead, offset: int, size: int) -> Found | None:
         """Takes note of a read, starts what may be read next, and returns the way to the data if that is coming."""
@@ -281,8 +292,8 @@ class OpenFile:
     async def query(self, attempt: Attempt | None) -> FileStat:
         try:
             remote = self._usable(attempt) or await self._reopened(attempt)
-        except PosixError as error:
-            if error.errno != errno.ESTALE or self._whole is None:
+        except DfsfsError as error:
+            if self._whole is None or not _leaves_what_was_opened(error):
                 raise
             return self._opened
         return await remote.query()
@@ -428,6 +439,18 @@ class OpenFile:
             if error.disposition is Disposition.RETURN and error.errno in (errno.ENOENT, errno.EISDIR):
                 raise PosixError(errno.ESTALE, f"{attempt.path} can't be opened again: {error}") from error
             raise
+
+
+def _leaves_what_was_opened(error: DfsfsError) -> bool:
+    """Whether a file that can't be opened again is still what came along with its open: it has been replaced, or the
+    server has no handle for it.
+    """
+    return (isinstance(error, PosixError) and error.errno == errno.ESTALE) or is_about_handles(error)
+
+
+def _own(head: Buffer | None) -> Buffer | None:
+    """The beginning of a file, apart from the buffer that it came in: while a view of that is left, all of it stays."""
+    return bytes(head) if head is not None and len(head) <= COPIED else head
 
 
 def _differs(one: int, other: int) -> bool:

@@ -21,7 +21,7 @@ from dfsfs.smb.wire import Access
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from dfsfs.namespace.junction import TargetBinding
+    from dfsfs.namespace.junction import Attempt, TargetBinding
     from dfsfs.smb.file import RemoteFile
     from dfsfs.smb.leases import Lease
     from dfsfs.unc import UncPath
@@ -123,6 +123,14 @@ class KeptHandles:
         else:
             path = _path_of(node, None)
             found = [key for key, kept in self._handles.items() if _is_of(node, path, key, kept)]
+        for key in found:
+            self._close(key)
+        return bool(found)
+
+    def give_back(self, attempt: Attempt) -> bool:
+        """Closes what is kept on the connection of an attempt. Whether there was anything."""
+        connection = attempt.tree.connection
+        found = [key for key, kept in self._handles.items() if kept.remote.tree.connection is connection]
         for key in found:
             self._close(key)
         return bool(found)

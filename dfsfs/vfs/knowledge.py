@@ -19,6 +19,7 @@ import trio
 
 from dfsfs.acting import caller
 from dfsfs.errors import PosixError
+from dfsfs.vfs.handlelimit import HandleLimit
 from dfsfs.vfs.nodes import NEVER, ROOT, Node, NodeTable
 from dfsfs.vfs.proofs import Proofs
 from dfsfs.vfs.views import FolderView, Views
@@ -61,6 +62,7 @@ class Knowledge:
         self.ownership = ownership
         self.lifetimes = lifetimes
         self.clock = clock
+        self.handles = HandleLimit()
         self._trust_leases = trust_leases
         self._change_ended = trio.Event()
 

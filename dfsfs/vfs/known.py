@@ -128,15 +128,17 @@ class Traces:
 
     def time_was_set(self, key: Hashable) -> bool:
         """Whether this mount has set the times of an inode that comes into memory: see `Node.time_was_set`."""
-        return key in self._times_set
+        return bool(self._times_set) and key in self._times_set
 
     def had_several_names(self, key: Hashable) -> bool:
         """Whether an inode that comes into memory had several names when it left: see `Node.had_several_names`."""
-        return key in self._several_names
+        return bool(self._several_names) and key in self._several_names
 
     def of(self, key: Hashable | None) -> int:
         """The moment before which nothing said of an inode that comes into memory may be believed."""
-        return max(self._horizon, self._moments.get(key, 0)) if key is not None else self._horizon
+        if key is None or not self._moments:
+            return self._horizon
+        return max(self._horizon, self._moments.get(key, 0))
 
 
 def _remember(traces: OrderedDict[Hashable, None], key: Hashable) -> None:

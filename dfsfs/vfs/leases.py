@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Protocol
 import trio
 
 from dfsfs.errors import DfsfsError
-from dfsfs.smb.leases import LeaseRequest, LeaseState, no_acknowledgement
+from dfsfs.smb.leases import LeaseRequest, LeaseState, agree, no_acknowledgement
 from dfsfs.smb.wire import Access
 from dfsfs.vfs.kept import KeptHandles
 from dfsfs.vfs.nodes import NEVER
@@ -194,6 +194,7 @@ class Leases:
         """A handle was closed: if it was the last one under the lease, what that has covered is good for actimeo."""
         if lease is None or lease.opens or node.lease is not lease:
             return
+        lease.on_break = agree  # else it would know the node, and itself, until the collector comes
         node.lease = node.covered_data = None
         if node.expires == math.inf:
             node.expires = self._places.clock() + self._places.lifetimes.files

@@ -44,7 +44,9 @@ class Node:
     lookups: int = 0
     handles: int = 0
     children: dict[str, Node] = field(default_factory=dict)
-    """By their exact names."""
+    """By their exact names, but for those that sleep."""
+    asleep: int = 0
+    """How many nodes in it sleep: see sleepers.py."""
     spellings: dict[str, str] | None = None
     """Of a directory: other spellings of names in it, as far as its server has said where they lead."""
     detached: bool = False
@@ -201,6 +203,8 @@ class NodeStatistics:
     links: int
     detached: int
     lookups: int
+    asleep: int = 0
+    """How many of `nodes` sleep: see sleepers.py."""
 
 
 @dataclass(frozen=True, slots=True)

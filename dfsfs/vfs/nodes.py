@@ -31,9 +31,11 @@ Life. The kernel counts how often it was told of a node (lookups) and gives them
 has lookups, children or handles. A detached node has no place any more: it can't be reached or asked for by path, its
 children neither, and it stays only for the kernel's references and for files that are open.
 
+Where nodes are kept, and that those which nobody uses sleep, is in nodestore.py.
+
 Invariants (check_invariants): every attached node is its parents' child under its names and reaches the root; a number
 belongs to one node; the root is ROOT and never goes; a node that nothing holds is not in the table; a spelling leads to
-a name that is there.
+a name that is there; the folder of a node that sleeps does not.
 
 Pure code: no lock, clock or request.
 """
@@ -45,8 +47,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from dfsfs.unc import UncPath, fold_name
-from dfsfs.vfs.known import ChangedNames, Traces
+from dfsfs.vfs.known import ChangedNames
 from dfsfs.vfs.node import NEVER, ROOT, Node, NodeStatistics
+from dfsfs.vfs.nodestore import NodeStore, key_of
 from dfsfs.vfs.numbers import Numbers
 
 if TYPE_CHECKING:
@@ -61,41 +64,16 @@ SPELLINGS = 1000
 """Other spellings of names in one directory that are remembered."""
 
 
-class NodeTable:
+class NodeTable(NodeStore):
     """See the module's text. `root` is where the mount's root directory is."""
 
     def __init__(self, root: Location) -> None:
-        self.root = Node(ino=ROOT, name="", is_directory=True, anchor=root, lookups=1)
+        super().__init__(root)
         self.moment = 0
         """The logical clock: see known.py."""
-        self._nodes: dict[int, Node] = {ROOT: self.root}
-        self._numbers = Numbers(self._nodes.__contains__)
-        self._traces = Traces()
+        self._numbers = Numbers(self._is_taken)
         self._without_ids: set[UncPath] | None = set()
         """Shares whose file ids don't last; None: no share's are used."""
-
-    def get(self, ino: int) -> Node | None:
-        return self._nodes.get(ino)
-
-    def child(self, parent: Node, name: str) -> Node | None:
-        """The node known under a wire name, or another spelling of it, in a folder."""
-        node = parent.children.get(name)
-        if node is None and parent.spellings is not None:
-            node = parent.children.get(parent.spellings.get(name, ""))
-        return node
-
-    def name_of(self, parent: Node, name: str) -> str:
-        """The exact name that a spelling leads to, as far as that is known."""
-        if name in parent.children or parent.spellings is None:
-            return name
-        return parent.spellings.get(name, name)
-
-    def above(self, node: Node) -> Iterator[Node]:
-        """The node itself and those above it, up to the root."""
-        at: Node | None = node
-        while at is not None:
-            yield at
-            at = at.parent
 
     # -- what servers say -------------------------------------------------------------------------------------------
 
@@ -108,6 +86,7 @@ class NodeTable:
         for node in self._nodes.values():
             if share is None or node.share == share:
                 node.file_id = 0
+        self._sleepers.forget_ids(share)
 
     def id_of(self, stat: FileStat, share: UncPath) -> int:
         """The file id in an answer, 0 if it does not say which file it is."""
@@ -119,7 +98,7 @@ class NodeTable:
         `exact`: the name is as the server has it, and no other spelling: it was listed, or made here.
         """
         file_id = self.id_of(stat, share)
-        node = parent.children.get(name)
+        node = self._exact(parent, name)
         if node is not None and not self.same_file(node, stat, share):
             self._drop(parent, name)
             node = None
@@ -144,6 +123,7 @@ class NodeTable:
             node = self._numbered(parent, share, file_id)
             known: Iterable[str] = () if node is None else (name for at, name in node.places if at is parent)
         else:
+            self._wake_all(parent)
             known = parent.children
         for other in known:
             node = parent.children[other]
@@ -186,7 +166,7 @@ class NodeTable:
 
         A folder that is known under that name becomes the link, in place. What was known below it is detached.
         """
-        node = parent.children.get(name)
+        node = self._exact(parent, name)
         if node is not None and not node.is_directory:
             self._drop(parent, name)
             node = None
@@ -208,7 +188,7 @@ class NodeTable:
         return self._made_up(snapshots, name, anchor)
 
     def _made_up(self, parent: Node, name: str, anchor: Location | None) -> Node:
-        node = parent.children.get(name)
+        node = self._exact(parent, name)
         if node is None or node.anchor != anchor or not (anchor or node.lists_snapshots):
             if node is not None:
                 self._drop(parent, name)
@@ -217,6 +197,7 @@ class NodeTable:
 
     def move_anchor(self, node: Node, anchor: Location) -> None:
         """Makes a folder stand for another location. What was known below it is detached."""
+        self._wake_all(node)
         for name in list(node.children):
             self._drop(node, name)
         node.anchor = anchor
@@ -292,7 +273,7 @@ class NodeTable:
     def name_overtaken(self, folder: Node, name: str, asked: int) -> bool:
         """Node.overtakes for an answer that says what has a name in a folder."""
         if folder.names is None:
-            return self._traces.of(_key_of(folder)) > asked
+            return self._traces.of(key_of(folder)) > asked
         return folder.names.overtaken(fold_name(name), asked)
 
     def is_being_changed(self, folder: Node, name: str) -> bool:
@@ -319,16 +300,8 @@ class NodeTable:
 
     def _names(self, folder: Node) -> ChangedNames:
         if folder.names is None:
-            folder.names = ChangedNames(self._traces.of(_key_of(folder)))
+            folder.names = ChangedNames(self._traces.of(key_of(folder)))
         return folder.names
-
-    def _forget_spellings(self, folder: Node, name: str) -> None:
-        """Which spellings lead to a name, and to those that differ from it in case only, has to be asked for again."""
-        if folder.spellings is not None:
-            folded = fold_name(name)
-            folder.spellings = {
-                spelling: known for spelling, known in folder.spellings.items() if fold_name(spelling) != folded
-            } or None
 
     def detach(self, node: Node) -> None:
         """Takes a node off its place: its names are gone or belong to something else now. The root can't go."""
@@ -338,7 +311,7 @@ class NodeTable:
     def drop_name(self, folder: Node, name: str) -> None:
         """Takes note that a name is gone. What had it is detached, unless it is known under another one."""
         name = self.name_of(folder, name)
-        if name in folder.children:
+        if self._exact(folder, name) is not None:
             self._drop(folder, name)
             self._free(folder)
 
@@ -352,11 +325,11 @@ class NodeTable:
     def rename(self, folder: Node, old_name: str, parent: Node, name: str) -> None:
         """Moves what has one name, and with it everything below, to another. What was there is detached."""
         old_name = self.name_of(folder, old_name)
-        node = folder.children[old_name]
-        assert node not in self.above(parent)
+        node = self._exact(folder, old_name)
+        assert node is not None and node not in self.above(parent)
         if (folder, old_name) == (parent, name):
             return
-        if name in parent.children:
+        if self._exact(parent, name) is not None:
             self.remove_name(parent, name)
         del folder.children[old_name]
         parent.children[name] = node
@@ -370,38 +343,7 @@ class NodeTable:
         self._forget_spellings(parent, name)
         self._free(folder)
 
-    # -- the kernel's references and ours ---------------------------------------------------------------------------
-
-    def count_lookup(self, node: Node) -> None:
-        node.lookups += 1
-
-    def forget(self, ino: int, count: int) -> None:
-        """Gives back `count` lookups of a node."""
-        node = self._nodes.get(ino)
-        if node is None or node is self.root:
-            return
-        node.lookups = max(0, node.lookups - count)
-        self._free(node)
-
-    def hold(self, node: Node) -> None:
-        """Keeps a node while something is open on it."""
-        node.handles += 1
-
-    def release(self, node: Node) -> None:
-        node.handles -= 1
-        self._free(node)
-
-    def prune(self, node: Node) -> None:
-        """Drops a node that was only looked at, unless something holds it."""
-        self._free(node)
-
     # -- pieces -----------------------------------------------------------------------------------------------------
-
-    def _add(self, node: Node) -> Node:
-        assert node.parent is not None
-        node.parent.children[node.name] = node
-        self._nodes[node.ino] = node
-        return node
 
     def _drop(self, folder: Node, name: str) -> None:
         """Takes a name from its node, and leaves its folder in the table whether something holds it or not."""
@@ -418,27 +360,6 @@ class NodeTable:
         self.doubt(node)
         self._free(node)
 
-    def _free(self, node: Node | None) -> None:
-        """Takes a node that nothing holds out of the table, then its folders if they were held by it alone."""
-        waiting = [node]
-        while waiting:
-            node = waiting.pop()
-            if node is None or node is self.root or node.lookups or node.children or node.handles:
-                continue
-            if self._nodes.pop(node.ino, None) is None:
-                continue
-            key = _key_of(node)
-            self._traces.leave(key, max(node.changed, node.names.last if node.names is not None else 0))
-            if key is not None:
-                links = 0 if node.stat is None else node.stat.links
-                self._traces.leave_facts(key, time_was_set=node.time_was_set, links=links)
-            for folder, name in node.places:
-                del folder.children[name]
-                self._forget_spellings(folder, name)
-                waiting.append(folder)
-            if node.parent is not None:
-                node.parent, node.more, node.detached = None, (), True
-
     def _number(self, parent: Node, name: str, share: UncPath, file_id: int) -> int:
         root = _root_above(parent)
         if not file_id or root is None:
@@ -448,17 +369,9 @@ class NodeTable:
     def _numbered(self, parent: Node, share: UncPath, file_id: int) -> Node | None:
         """The node that has the number which a file in a folder would have."""
         root = _root_above(parent)
-        return None if root is None else self._nodes.get(self._numbers.expected(root, share, file_id))
+        return None if root is None else self.get(self._numbers.expected(root, share, file_id))
 
     # -- for people and tests ---------------------------------------------------------------------------------------
-
-    def __len__(self) -> int:
-        return len(self._nodes)
-
-    def statistics(self) -> NodeStatistics:
-        nodes = self._nodes.values()
-        links, detached = sum(node.is_link for node in nodes), sum(node.detached for node in nodes)
-        return NodeStatistics(len(self), links, detached, lookups=sum(node.lookups for node in nodes))
 
     def check_invariants(self) -> None:
         """For tests: asserts what the module's text promises."""
@@ -471,14 +384,20 @@ class NodeTable:
                 assert self._nodes.get(node.parent.ino) is node.parent
             for folder, name in node.places:
                 assert folder.children[name] is node
-            assert all(known in node.children for known in (node.spellings or {}).values())
+            if not node.asleep:
+                assert all(known in node.children for known in (node.spellings or {}).values())
             assert not set(node.spellings or ()) & set(node.children)
             assert not node.more or not node.is_directory
             for name, child in node.children.items():
                 assert (node, name) in child.places
                 assert self._nodes.get(child.ino) is child
-            assert node is self.root or node.lookups or node.children or node.handles
+            assert node is self.root or node.lookups or node.children or node.asleep or node.handles
             assert len(list(self.above(node))) <= len(self._nodes)
+        asleep: dict[int, int] = {}
+        for ino, parent, name in self._sleepers.places():
+            assert ino not in self._nodes and name not in self._nodes[parent].children
+            asleep[parent] = asleep.get(parent, 0) + 1
+        assert asleep == {ino: node.asleep for ino, node in self._nodes.items() if node.asleep}
 
 
 def _anchor_above(node: Node) -> Node | None:
@@ -493,8 +412,3 @@ def _root_above(node: Node) -> UncPath | None:
     """The namespace path of the root or the DFS link that a node is below of; None if it is below nothing any more."""
     anchor = _anchor_above(node)
     return None if anchor is None or anchor.anchor is None else anchor.anchor.shared.prefix
-
-
-def _key_of(node: Node) -> tuple[UncPath, int] | None:
-    """What an inode is on its server, as far as that is known."""
-    return (node.share, node.file_id) if node.share is not None and node.file_id else None

@@ -41,6 +41,10 @@ class Numbers:
     def __init__(self, is_taken: Callable[[int], bool]) -> None:
         self._is_taken = is_taken
         self._seeds: dict[tuple[UncPath, UncPath], hashlib.blake2b] = {}
+        self._last: tuple[UncPath | None, UncPath | None, int, int] = (None, None, 0, 0)
+        """What was asked for last, and its number. For a new file it is asked for twice."""
+        self._seed = _seed(())
+        """That of `_last`."""
         self._exceptions: OrderedDict[tuple[UncPath, UncPath, int], int] = OrderedDict()
 
     def expected(self, root: UncPath, share: UncPath, file_id: int) -> int:
@@ -64,12 +68,19 @@ class Numbers:
         return self._free(_hashed(_seed((name,)), directory))
 
     def _canonical(self, root: UncPath, share: UncPath, file_id: int) -> int:
-        seed = self._seeds.get((root, share))
-        if seed is None:
-            if len(self._seeds) >= SEEDS:
-                self._seeds.clear()
-            seed = self._seeds[root, share] = _seed((*root.key, "", *share.key))
-        return _hashed(seed, file_id & FILE_ID_MASK)
+        last_root, last_share, last_id, number = self._last
+        if root is last_root and share is last_share and file_id == last_id:
+            return number
+        if root is not last_root or share is not last_share:  # to hash two paths takes longer than all the rest
+            seed = self._seeds.get((root, share))
+            if seed is None:
+                if len(self._seeds) >= SEEDS:
+                    self._seeds.clear()
+                seed = self._seeds[root, share] = _seed((*root.key, "", *share.key))
+            self._seed = seed
+        number = _hashed(self._seed, file_id & FILE_ID_MASK)
+        self._last = root, share, file_id, number
+        return number
 
     def _free(self, number: int) -> int:
         while self._is_taken(number):

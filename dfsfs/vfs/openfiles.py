@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, TypeVar
 from dfsfs.acting import as_caller, caller
 from dfsfs.errors import DfsfsError, Disposition, PosixError
 from dfsfs.smb.wire import Access
+from dfsfs.vfs.ahead import ReadAhead
 from dfsfs.vfs.known import ASKS, LocalWrites
 from dfsfs.vfs.leases import Leases
 from dfsfs.vfs.moving import is_within
@@ -52,8 +53,19 @@ class OpenFiles:
         self._leases = Leases(places, kernel, caching, self.settle)
         self._handles: dict[int, OpenFile] = {}
         self._by_node: dict[Node, list[OpenFile]] = {}
+        self._ahead = ReadAhead(caching.read_ahead)
         self._prefetch = Prefetch(places)
         self._under_way = UnderWay()
+        places.handles.give_back = self._leases.kept.give_back
+
+    def give_back(self) -> None:
+        """Drops what was listed, fetched or asked for ahead, and nobody has asked for of late."""
+        now = self._places.clock()
+        self._places.views.drop_old(now)
+        self._ahead.drop_old(now)
+        self._prefetch.drop_old()
+        for file in self._handles.values():
+            file.drop_old_head(now)
 
     @property
     def count(self) -> int:

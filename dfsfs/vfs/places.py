@@ -140,7 +140,7 @@ class Places(Knowledge):
         await self.moving.free(node)
         try:
             with self.moving.running(node):
-                return await self._namespace.run(self.location(node), operation)
+                return await self._namespace.run(self.location(node), self.handles.within(operation))
         except Covered as link:
             if self._uncover(node, link.prefix):
                 raise
@@ -189,7 +189,7 @@ class Places(Knowledge):
         location = self.location(folder).child(name)
         try:
             with self.moving.running(folder):
-                return await self._namespace.run(location, operation)
+                return await self._namespace.run(location, self.handles.within(operation))
         except Covered as link:
             if link.prefix == location.unc:
                 if self.table.child(folder, name) is not None:

@@ -108,6 +108,12 @@ class Prefetch:
             if not self._start(folder, entry.name, entry.stat.size):
                 return
 
+    def drop_old(self) -> None:
+        """Gives up what was not opened in time, and the guesses that are about a listing which is not kept any more."""
+        self._give_up_old()
+        for folder in [folder for folder, (view, _) in self._walks.items() if folder.view is not view]:
+            del self._walks[folder]
+
     def clear(self) -> None:
         """Gives everything up."""
         for key in list(self._fetches):

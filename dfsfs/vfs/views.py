@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Protocol
 from dfsfs.unc import fold_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from dfsfs.smb.fscc import DirEntry
     from dfsfs.unc import UncPath
@@ -50,7 +50,7 @@ class FolderView:
     """All entries of a folder, by their exact names, as of its listing."""
 
     origin: Origin
-    entries: dict[str, DirEntry]
+    entries: Mapping[str, DirEntry]
     _folded: set[str] | None = None
 
     def may_spell(self, name: str) -> bool:
@@ -103,15 +103,33 @@ class Views:
 
     def keep(self, folder: Folder, entries: Iterable[DirEntry], origin: Origin) -> None:
         """Takes a complete listing."""
-        self.drop(folder)
-        view = FolderView(origin, {entry.name: entry for entry in entries})
-        if folder.demand is not None:
-            folder.demand.size = len(view.entries)
+        self.keep_named(folder, {entry.name: entry for entry in entries}, origin)
+
+    def keep_named(self, folder: Folder, entries: Mapping[str, DirEntry], origin: Origin) -> None:
+        """Takes a complete listing, by its names."""
+        self.supersede(folder, len(entries))
+        view = FolderView(origin, entries)
         if len(view.entries) > self._limit or folder.detached:
             return
         folder.view = self._folders[folder] = view
         self._size += len(view.entries)
-        while self._size > self._limit or self._oldest() <= origin.time - self.lifetime:
+        while self._size > self._limit:
+            self.drop(next(iter(self._folders)))
+        self.drop_old(origin.time)
+
+    def supersede(self, folder: Folder, count: int) -> None:
+        """There is a newer listing of a folder, with so many entries."""
+        self.drop(folder)
+        if folder.demand is not None:
+            folder.demand.size = count
+
+    def is_worth(self, count: int, origin: Origin, now: float) -> bool:
+        """Whether a listing with so many entries is to be kept: a long one is too old when its end has come."""
+        return count <= self._limit and now - origin.time < self.lifetime
+
+    def drop_old(self, now: float) -> None:
+        """Forgets what is not believed any more."""
+        while self._oldest() <= now - self.lifetime:
             self.drop(next(iter(self._folders)))
 
     def _oldest(self) -> float:

@@ -65,7 +65,7 @@ def smb_conf(host: Host, address: str, folder: Path) -> str:
         ("winbindd socket directory", f"{folder}/winbind"),
         ("log file", f"{folder}/log/smbd.log"),
     )
-    sections = [section("global", _GLOBAL + own)]
+    sections = [section("global", _GLOBAL + own + host.options)]
     for share in host.shares:
         root = (("msdfs root", "yes"),) if share.is_dfs_root else ()
         path = f"{folder}/shares/{share.name}"

@@ -83,6 +83,8 @@ class Host:
     name: str
     octet: int
     shares: tuple[Share, ...]
+    options: tuple[tuple[str, str], ...] = ()
+    """What smb.conf has in [global] besides."""
 
 
 @dataclass(frozen=True, slots=True)

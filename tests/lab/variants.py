@@ -1,4 +1,6 @@
-"""A lab of three shares that differ in what their server grants: all there is, no leases, names told apart by case."""
+"""Labs whose servers are unlike others: a share without leases, one that tells names apart by case; a server with few
+handles.
+"""
 
 from __future__ import annotations
 
@@ -33,3 +35,15 @@ VARIANTS = Topology(
 )
 SHARES = {"link-single": "data", "link-second": "data", "link-plain": "plain", "link-exact": "exact"}
 """The share of fs1 that each link leads to."""
+
+HANDLES = 150
+"""Files that a client may have open on the server of FEW_HANDLES. Samba takes some of them for itself, and refuses to
+start with 100."""
+FEW_HANDLES = Topology(
+    hosts=(
+        Host("ns1", 10, (Share("dfs", Content.ROOT, links=_LINKS[:1]),)),
+        Host("fs1", 12, (Share("data", Content.SMALL),), (("max open files", str(HANDLES)),)),
+    ),
+    dead=(),
+    root=Target("ns1", "dfs"),
+)

@@ -85,9 +85,13 @@ PURE = frozenset(
         "dfsfs.vfs.known",
         "dfsfs.vfs.node",
         "dfsfs.vfs.nodes",
+        "dfsfs.vfs.nodestore",
         "dfsfs.vfs.numbers",
+        "dfsfs.vfs.entrylist",
         "dfsfs.vfs.mapping",
         "dfsfs.vfs.nextfile",
+        "dfsfs.vfs.rows",
+        "dfsfs.vfs.sleepers",
         "dfsfs.vfs.views",
     }
 )

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from dfsfs.errors import WireError
+from dfsfs.errors import ConnectionLost, WireError
 from dfsfs.smb import wire
 from dfsfs.smb.buffers import POOLED_BYTES, BufferPool
 from dfsfs.smb.calls import Call, Route
@@ -160,6 +160,26 @@ def test_the_largest_answers_leave_no_more_than_the_pool_may_have() -> None:
         for _ in range(40):
             pool.get(16 * MIB)
     assert pool.kept <= POOLED_BYTES
+
+
+def test_buffers_that_nobody_asks_for_are_given_back() -> None:
+    pool = BufferPool()
+    view = pool.get(MIB)
+    pool.give_back_idle()
+    assert pool.kept == MIB
+    pool.give_back_idle()
+    assert pool.kept == 0
+    view[:4] = b"good"
+    assert pool.get(MIB).obj is not view.obj
+
+
+def test_an_idle_connection_gives_its_buffers_back_and_so_does_one_that_has_ended() -> None:
+    for end in (lambda made: [made.timer(1), made.timer(2)], lambda made: made.lost(ConnectionLost("fs1", 0, "cut"))):
+        made = protocol()
+        made._frames._pool.get(MIB)
+        assert made._frames.kept == MIB
+        end(made)
+        assert made._frames.kept == 0
 
 
 def test_the_buffers_of_as_many_reads_as_usual_are_all_kept() -> None:
