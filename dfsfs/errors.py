@@ -85,6 +85,57 @@ DISPOSITIONS: dict[int, Disposition] = {
 """Every status that is not the plain answer to a request."""
 
 
+UNABLE_STATUSES = frozenset(
+    {
+        # It finds nobody who can check the user, or its own place in the domain is broken.
+        NtStatus.CANT_ACCESS_DOMAIN_INFO,
+        NtStatus.DOMAIN_CONTROLLER_NOT_FOUND,
+        NtStatus.DOMAIN_TRUST_INCONSISTENT,
+        NtStatus.DS_BUSY,
+        NtStatus.DS_UNAVAILABLE,
+        NtStatus.INVALID_DOMAIN_ROLE,
+        NtStatus.INVALID_DOMAIN_STATE,
+        NtStatus.INVALID_SERVER_STATE,
+        NtStatus.LOGON_SERVER_CONFLICT,
+        NtStatus.NETLOGON_NOT_STARTED,
+        NtStatus.NO_LOGON_SERVERS,
+        NtStatus.NO_SUCH_DOMAIN,
+        NtStatus.NO_TRUST_LSA_SECRET,
+        NtStatus.NO_TRUST_SAM_ACCOUNT,
+        NtStatus.RPC_SERVER_TOO_BUSY,
+        NtStatus.RPC_SERVER_UNAVAILABLE,
+        NtStatus.SYNCHRONIZATION_REQUIRED,
+        NtStatus.TIME_DIFFERENCE_AT_DC,
+        NtStatus.TRUST_FAILURE,
+        NtStatus.TRUSTED_DOMAIN_FAILURE,
+        NtStatus.TRUSTED_RELATIONSHIP_FAILURE,
+        # It has no room for one more.
+        NtStatus.CONNECTION_COUNT_LIMIT,
+        NtStatus.INSUFF_SERVER_RESOURCES,
+        NtStatus.INSUFFICIENT_RESOURCES,
+        NtStatus.LICENSE_QUOTA_EXCEEDED,
+        NtStatus.NO_MEMORY,
+        NtStatus.REMOTE_SESSION_LIMIT,
+        NtStatus.REQUEST_NOT_ACCEPTED,
+        NtStatus.TOO_MANY_SESSIONS,
+        # It, or the disk of the share, is going down, or broken.
+        NtStatus.DEVICE_NOT_READY,
+        NtStatus.INTERNAL_DB_CORRUPTION,
+        NtStatus.INTERNAL_DB_ERROR,
+        NtStatus.INTERNAL_ERROR,
+        NtStatus.REDIRECTOR_NOT_STARTED,
+        NtStatus.SERVER_DISABLED,
+        NtStatus.SERVER_SHUTDOWN_IN_PROGRESS,
+        NtStatus.SERVER_UNAVAILABLE,
+        NtStatus.SHARE_UNAVAILABLE,
+        NtStatus.SHUTDOWN_IN_PROGRESS,
+        NtStatus.SYSTEM_SHUTDOWN,
+        NtStatus.VOLUME_DISMOUNTED,
+    }
+)
+"""Answers to a session setup or tree connect that are about the server and not about the user: it can't, while another
+one perhaps can. As answers to anything else they are about a file, and some of these mean something else there."""
+
 LOGIN_STATUSES = frozenset(
     {
         NtStatus.LOGON_FAILURE,
@@ -122,8 +173,8 @@ class DfsfsError(Exception):
 
     @property
     def is_about_login(self) -> bool:
-        """Whether it says that a user can't log in, and nothing of what was asked for."""
-        return self.status in LOGIN_STATUSES
+        """Whether it says that a user can't log in, and nothing of what was asked for, or of that server alone."""
+        return self.status in LOGIN_STATUSES and self.disposition is Disposition.RETURN
 
 
 class WireError(DfsfsError):
@@ -160,6 +211,23 @@ class SmbError(DfsfsError):
     def __init__(self, status: int, what: str) -> None:
         super().__init__(f"{what}: {said(status)}", status)
         self.what = what
+
+
+class SetupRefused(SmbError):
+    """A server refuses a session setup or a tree connect; see UNABLE_STATUSES."""
+
+    @property
+    def is_unable(self) -> bool:
+        """Whether the server can't, and not the user may not."""
+        return self.status in UNABLE_STATUSES
+
+    @property
+    def disposition(self) -> Disposition:
+        return Disposition.NEXT_TARGET if self.is_unable else super().disposition
+
+
+class LoginRefused(SetupRefused):
+    """A server refuses a session, whatever share it was for."""
 
 
 class TicketError(DfsfsError):

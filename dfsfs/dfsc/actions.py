@@ -24,18 +24,25 @@ class ReferralKind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class RequestReferral:
-    """Ask `host` for a referral for `path`, which is None to ask for domains."""
+    """Ask `host` for a referral for `path`, which is None to ask for domains.
+
+    `others` can be asked as well, all of one target set or all controllers of one domain. They are to be preferred in
+    this order, `host` before them, as far as they answer in time: how long that is, and who has been silent lately, is
+    known to who asks.
+    """
 
     host: str
     path: UncPath | None
     kind: ReferralKind
+    others: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class QueryShareIsDfs:
-    """Find out whether the share of `target` takes part in DFS."""
+    """Find out whether the share of `target` takes part in DFS; or that of one of `others`, as in RequestReferral."""
 
     target: UncPath
+    others: tuple[UncPath, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,20 +52,29 @@ class DiscoverDc:
     domain: str
 
 
+Miss = tuple[str, "DfsfsError"]
+"""A host that was asked in vain, and why."""
+
+
 @dataclass(frozen=True, slots=True)
 class ReferralReceived:
-    """The answer to RequestReferral. `now` in seconds, as in all outcomes."""
+    """The answer to RequestReferral, by `host`. `now` in seconds, as in all outcomes. `missed`: who was asked besides,
+    and why that came to nothing.
+    """
 
     now: float
     response: ReferralResponse
+    host: str
+    missed: tuple[Miss, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """The answer to QueryShareIsDfs."""
+    """The answer to QueryShareIsDfs, of `target`."""
 
     now: float
     value: bool
+    target: UncPath
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +87,12 @@ class DcFound:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """Any action that came to nothing."""
+    """Any action that came to nothing, by what `host` said or did not say last."""
 
     now: float
     error: DfsfsError
+    host: str = ""
+    missed: tuple[Miss, ...] = ()
 
 
 Action = RequestReferral | QueryShareIsDfs | DiscoverDc

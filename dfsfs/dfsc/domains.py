@@ -56,12 +56,12 @@ def domain_controllers(walk: Walk, domain: str) -> Generator[Action, Outcome, tu
             yield from _bootstrap(walk)
         path = UncPath((domains[domain].name,))
         asked = domains.bootstrap
-        outcome = yield from ask(walk, asked, path, ReferralKind.DC)
+        domains.bootstrap, outcome = yield from ask(walk, (asked,), path, ReferralKind.DC)
         if isinstance(outcome, DfsfsError) and asks_next(outcome):
             # The timer would look for another one in a quarter of an hour (3.1.6).
             yield from _bootstrap(walk)
             if domains.bootstrap != asked:
-                outcome = yield from ask(walk, domains.bootstrap, path, ReferralKind.DC)
+                domains.bootstrap, outcome = yield from ask(walk, (domains.bootstrap,), path, ReferralKind.DC)
         domains.set_dcs(domain, _controllers(outcome, domain))
     return domains[domain].ordered
 
@@ -74,8 +74,8 @@ def refresh_domains(caches: Caches, trail: list[Event], *, now: float) -> Genera
     """
     walk = Walk(UncPath(("domains",)), caches, now, trail)
     yield from _bootstrap(walk)
-    host = caches.domains.bootstrap
-    outcome = yield from ask(walk, host, None, ReferralKind.DOMAIN)
+    host, outcome = yield from ask(walk, (caches.domains.bootstrap,), None, ReferralKind.DOMAIN)
+    caches.domains.bootstrap = host
     if isinstance(outcome, DfsfsError):
         raise outcome
     if outcome.version < MIN_VERSION or not outcome.name_lists:

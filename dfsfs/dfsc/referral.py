@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -63,6 +64,13 @@ class Referral:
     def ordered(self) -> tuple[Target, ...]:
         """The targets in the order to try them: from the hint to the end of the list, then from its start."""
         return self.targets[self.hint :] + self.targets[: self.hint]
+
+    @property
+    def ordered_sets(self) -> tuple[tuple[Target, ...], ...]:
+        """The same by target sets: none is to be tried before all of the set before it have failed."""
+        ordered = self.ordered
+        starts = [0, *(index for index, target in enumerate(ordered) if index and target.starts_set), len(ordered)]
+        return tuple(ordered[start:end] for start, end in pairwise(starts) if start < end)
 
     @property
     def hinted(self) -> Target:

@@ -19,16 +19,16 @@ limit, and a path that comes up twice is a loop.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from typing import TYPE_CHECKING
 
 from dfsfs.dfsc.actions import Action, Answered, Failed, Outcome, QueryShareIsDfs, ReferralKind
 from dfsfs.dfsc.cache import NOT_DFS_SECONDS, UNAVAILABLE_SECONDS, Caches
 from dfsfs.dfsc.domains import NoDomainController, domain_controllers
 from dfsfs.dfsc.referral import Referral
-from dfsfs.dfsc.walk import Resolution, Walk, ask, asks_next
+from dfsfs.dfsc.walk import Asked, Resolution, Walk, ask, asks_next
 from dfsfs.dfsc.wire import ReferralResponse
-from dfsfs.errors import ConnectError, ConnectionLost, DfsfsError, NamespaceLoop, SmbError, WireError
+from dfsfs.errors import ConnectError, ConnectionLost, DfsfsError, NamespaceLoop, SetupRefused, SmbError, WireError
 from dfsfs.ntstatus import NtStatus
 from dfsfs.telemetry import CacheExpired, CacheHit, CacheMiss, EntryKept, Event, KnownNotDfs, TargetChosen
 
@@ -166,7 +166,7 @@ def _root(walk: Walk, known: Referral | None) -> Steps:
         if known is None and walk.caches.referrals.is_not_dfs(share, walk.now):
             walk.note(KnownNotDfs(share))
             return None
-        outcome = yield from _ask_for_targets(walk, share.host, share, ReferralKind.ROOT)
+        _, outcome = yield from _ask_for_targets(walk, (share.host,), share, ReferralKind.ROOT)
         from_domain = False
     if isinstance(outcome, ReferralResponse):
         # Some servers count the whole request, some nothing, in answers about roots: it stands for two components.
@@ -181,24 +181,21 @@ def _root(walk: Walk, known: Referral | None) -> Steps:
 
 
 def _ask_domain(walk: Walk, share: UncPath) -> Generator[Action, Outcome, ReferralResponse | DfsfsError]:
-    """Steps 6 and 10 for a domain's name: its controllers are asked one after the other (3.1.5.4.3)."""
+    """Steps 6 and 10 for a domain's name: its controllers are asked in their order (3.1.5.4.3)."""
     domain = share.host
     kind = ReferralKind.SYSVOL if _is_sysvol(share) else ReferralKind.ROOT
     try:
         controllers = yield from domain_controllers(walk, domain)
     except DfsfsError as error:
         return error
-    last: DfsfsError = SmbError(NtStatus.OBJECT_PATH_NOT_FOUND, f"DFS referral for {share}")
-    for host in controllers:
-        outcome = yield from _ask_for_targets(walk, host, share, kind)
-        if isinstance(outcome, ReferralResponse):
-            walk.caches.domains.set_dc_hint(domain, host)
-            return outcome
-        last = outcome
-        if not asks_next(last):
-            return last
+    host, outcome = yield from _ask_for_targets(walk, controllers, share, kind)
+    if isinstance(outcome, ReferralResponse):
+        walk.caches.domains.set_dc_hint(domain, host)
+        return outcome
+    if not asks_next(outcome):
+        return outcome
     walk.caches.domains.forget_dcs(domain)
-    return NoDomainController(domain, last)
+    return NoDomainController(domain, outcome)
 
 
 def _is_sysvol(share: UncPath) -> bool:
@@ -228,7 +225,8 @@ def _keep(walk: Walk, known: Referral, error: DfsfsError) -> Referral:
     ask. Raises the error otherwise (step 14).
     """
     unreached = isinstance(error, ConnectError | ConnectionLost | NoDomainController)
-    if known.too_old(walk.now) or not unreached:
+    unable = isinstance(error, SetupRefused) and error.is_unable
+    if known.too_old(walk.now) or not (unreached or unable):
         raise error
     walk.note(EntryKept(known.prefix, str(error)))
     return known
@@ -245,17 +243,18 @@ def _deeper(walk: Walk, root: Referral) -> Generator[Action, Outcome, Referral]:
 
 
 def _ask_root_targets(walk: Walk, root: Referral) -> Generator[Action, Outcome, Referral | DfsfsError]:
-    """A link referral for the walk's path from the root's targets, one after the other while they can't be asked.
+    """A link referral for the walk's path from the root's targets, one set after the other while they can't be asked.
 
     The last one's error if none can (3.1.5.4.3).
     """
     error: DfsfsError = SmbError(NtStatus.OBJECT_PATH_NOT_FOUND, f"DFS referral for {walk.path}")
-    for target in root.ordered:
-        outcome = yield from _ask_for_targets(walk, target.path.host, walk.path, ReferralKind.LINK)
+    for targets in root.ordered_sets:
+        hosts = tuple(dict.fromkeys(target.path.host for target in targets))
+        host, outcome = yield from _ask_for_targets(walk, hosts, walk.path, ReferralKind.LINK)
         if isinstance(outcome, ReferralResponse):
             if outcome.covered is None or len(outcome.covered) < 2:
                 return WireError(f"a referral for {walk.path} that covers nothing of it")
-            root.set_hint(target.path)
+            root.set_hint(next(target.path for target in targets if target.path.host == host))
             return walk.store(outcome, outcome.covered)
         error = outcome
         if not asks_next(error):
@@ -265,29 +264,27 @@ def _ask_root_targets(walk: Walk, root: Referral) -> Generator[Action, Outcome, 
 
 def _check_namespace(walk: Walk, link: Referral) -> Generator[Action, Outcome, None]:
     """A link's target refuses a path. That is an error (3.1.5.1), unless the target is a namespace itself."""
-    for target in link.ordered:
-        outcome = yield QueryShareIsDfs(target.path)
+    for targets in link.ordered_sets:
+        first, *others = (target.path for target in targets)
+        outcome = yield QueryShareIsDfs(first, tuple(others))
         walk.now = outcome.now
-        if isinstance(outcome, Failed) and asks_next(outcome.error) and target is not link.ordered[-1]:
-            continue
-        break
+        if not (isinstance(outcome, Failed) and asks_next(outcome.error)):
+            break
     if isinstance(outcome, Failed):
         raise outcome.error
     assert isinstance(outcome, Answered), outcome
     if not outcome.value:
-        raise SmbError(NtStatus.PATH_NOT_COVERED, f"{walk.path} at {target.path}, which is not a namespace")
-    link.set_hint(target.path)
+        raise SmbError(NtStatus.PATH_NOT_COVERED, f"{walk.path} at {outcome.target}, which is not a namespace")
+    link.set_hint(outcome.target)
     if len(walk.path) > len(link.prefix):
         link.namespace_below = True
     else:
         link.interlink = True
 
 
-def _ask_for_targets(
-    walk: Walk, host: str, path: UncPath, kind: ReferralKind
-) -> Generator[Action, Outcome, ReferralResponse | DfsfsError]:
+def _ask_for_targets(walk: Walk, hosts: Sequence[str], path: UncPath, kind: ReferralKind) -> Asked:
     """One request. An answer without a single target is STATUS_OBJECT_PATH_NOT_FOUND (3.1.5.4.3)."""
-    outcome = yield from ask(walk, host, path, kind)
+    host, outcome = yield from ask(walk, hosts, path, kind)
     if isinstance(outcome, ReferralResponse) and not outcome.entries:
-        return SmbError(NtStatus.OBJECT_PATH_NOT_FOUND, f"DFS referral for {path}, which names no target")
-    return outcome
+        return host, SmbError(NtStatus.OBJECT_PATH_NOT_FOUND, f"DFS referral for {path}, which names no target")
+    return host, outcome

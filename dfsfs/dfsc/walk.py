@@ -7,7 +7,7 @@ asked ones the replacement stands for.
 from __future__ import annotations
 
 import math
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 
 from dfsfs.dfsc.actions import Action, Failed, Outcome, ReferralKind, ReferralReceived, RequestReferral
@@ -162,26 +162,32 @@ class Walk:
         return tuple(Target(self._places(prefix, target.path), target.starts_set) for target in targets)
 
 
-Asked = Generator[Action, Outcome, ReferralResponse | DfsfsError]
+Asked = Generator[Action, Outcome, tuple[str, ReferralResponse | DfsfsError]]
 
 
-def ask(walk: Walk, host: str, path: UncPath | None, kind: ReferralKind) -> Asked:
-    """One request for a referral, or what it came to before if it failed."""
-    request = (fold_name(host), path, kind)
-    if request in walk.refused:
-        return walk.refused[request]
+def ask(walk: Walk, hosts: Sequence[str], path: UncPath | None, kind: ReferralKind) -> Asked:
+    """One request for a referral, to one of some hosts of which each would say the same, to be preferred in this order;
+    who was asked last, and what it came to. Those that have failed it before on this walk are not asked again.
+    """
+    left = [host for host in hosts if (fold_name(host), path, kind) not in walk.refused]
+    if not left:
+        return hosts[-1], walk.refused[fold_name(hosts[-1]), path, kind]
     shown = path.wire if path is not None else ""
-    walk.note(ReferralSent(host, shown, kind.value))
-    outcome = yield RequestReferral(host, path, kind)
+    outcome = yield RequestReferral(left[0], path, kind, tuple(left[1:]))
     walk.now = outcome.now
+    assert isinstance(outcome, ReferralReceived | Failed), outcome
+    host = outcome.host or left[0]
+    failures = (*outcome.missed, (host, outcome.error)) if isinstance(outcome, Failed) else outcome.missed
+    for failed, error in failures:
+        walk.note(ReferralSent(failed, shown, kind.value))
+        walk.note(ReferralRefused(failed, shown, str(error)))
+        walk.refused[fold_name(failed), path, kind] = error
     if isinstance(outcome, Failed):
-        walk.note(ReferralRefused(host, shown, str(outcome.error)))
-        walk.refused[request] = outcome.error
-        return outcome.error
-    assert isinstance(outcome, ReferralReceived), outcome
+        return host, outcome.error
+    walk.note(ReferralSent(host, shown, kind.value))
     response = outcome.response
     walk.note(ReferralAnswered(host, shown, response.version, response.flags, response.ttl, _shown(response)))
-    return response
+    return host, response
 
 
 def _shown(response: ReferralResponse) -> tuple[str, ...]:

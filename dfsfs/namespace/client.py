@@ -26,6 +26,7 @@ from dfsfs.errors import PosixError
 from dfsfs.namespace.discovery import Discovery
 from dfsfs.namespace.failover import RETRY_LIMIT, Failover, FailoverStatistics
 from dfsfs.namespace.junction import Attempt, Covered, Junction, Location
+from dfsfs.namespace.reachability import Reachability
 from dfsfs.namespace.referrals import ReferralClient, ReferralSettings
 from dfsfs.telemetry import Telemetry
 
@@ -88,7 +89,8 @@ class Namespace:
         self._use_dfs = use_dfs
         self._static = settings.static if use_dfs else None
         self._clock = clock
-        self.discovery = Discovery(settings.domain, pool.names, self.telemetry)
+        reachability = Reachability(clock)
+        self.discovery = Discovery(settings.domain, pool.names, self.telemetry, reachability)
         self._resolver = ReferralClient(
             pool,
             self.caches,
@@ -97,6 +99,7 @@ class Namespace:
             telemetry=self.telemetry,
             shares=users or pool,
             discovery=self.discovery,
+            reachability=reachability,
         )
         self._of_users = users is not None
         self._failover = Failover(
@@ -108,6 +111,7 @@ class Namespace:
             retries=retries,
             clock=clock,
             telemetry=self.telemetry,
+            reachability=reachability,
         )
         self._junctions: WeakValueDictionary[UncPath, Junction] = WeakValueDictionary()
         self._kept: OrderedDict[UncPath, Junction] = OrderedDict()
@@ -263,6 +267,19 @@ class Namespace:
         if self._static is not None:
             return self._run_past_static_links(location, operation)
         return self._failover.run(location, operation)
+
+    async def ask_at(self, location: Location, operation: Callable[[Attempt], Awaitable[T]]) -> T:
+        """`run` for a question, which changes and opens nothing: in the namespace itself it goes to another of its
+        servers as well if one is silent.
+        """
+        if self._static is not None and (link := self.static_link(location)) is not None:
+            raise Covered(link)
+        return await self._failover.ask(location, operation)
+
+    def refresh_if_due(self, junction: Junction) -> None:
+        """Has the junction's referral asked for in the background if its time is up and it is not too old."""
+        if junction.refresh_at <= self._clock() < junction.too_old_at:
+            self._failover.upkeep.refresh_soon(junction)
 
     async def _run_past_static_links(self, location: Location, operation: Callable[[Attempt], Awaitable[T]]) -> T:
         """No server says PATH_NOT_COVERED for a link that only a file knows."""

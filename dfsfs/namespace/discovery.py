@@ -2,13 +2,15 @@
 
 Which domain that is, the mount says: by the name of the namespace (`//contoso.test/public`, `//CONTOSO/public`), or by
 domain=, dns_suffix= or the realm of krb5.conf. A domain is one if DNS has controllers for it (SRV records of
-_ldap._tcp.dc._msdcs, MS-ADTS 6.3.2.3). The controllers are asked in the order of RFC 2782, STAGGER seconds after each
-other, and whoever answers first is the one to begin with; it also says in which site this computer is (cldap.py), and
-if it is in another one itself, those of our site are asked as well. So a controller that is down costs STAGGER seconds.
+_ldap._tcp.dc._msdcs, MS-ADTS 6.3.2.3). The controllers are asked in the order of RFC 2782, in a race, and whoever
+answers first is the one to begin with; it also says in which site this computer is (cldap.py), and if it is in another
+one itself, those of our site are asked as well. So a controller that is down costs heat.HEAD_START seconds.
 How far the word of such an answer goes is the matter of hearsay.py.
 
-The name server that has answered is asked first from then on: often controllers are name servers, too, and the one that
-is down would cost a time-out for each question.
+The name servers of this computer are asked in a race as well, and the one that has answered first from then on: often
+controllers are name servers, too, and the one that is down would cost a time-out for each question. The system's own
+resolver begins with it all the same, for seconds; so addresses of hosts of our domain, and of no others, are found here
+as well where that says nothing (`addresses`).
 
 dc= names the controllers instead of DNS. If none answers a datagram, as behind many firewalls, they are used in their
 order: then a login finds out which one is there.
@@ -22,18 +24,22 @@ import logging
 import random
 import socket
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import dns.asyncresolver
 import dns.exception
+import dns.nameserver
 import dns.resolver
 import trio
 from dns.rdtypes.IN.SRV import SRV
 
-from dfsfs.errors import DfsfsError, WireError
+from dfsfs.errors import ConnectError, DfsfsError, WireError
 from dfsfs.namespace.cldap import Netlogon, decode_pong, encode_ping
 from dfsfs.namespace.hearsay import FoundDomain, Pong, controllers_of, domain_of, netbios_of, site_of
+from dfsfs.namespace.reachability import Reachability
 from dfsfs.ntstatus import NtStatus
+from dfsfs.racing import race
 from dfsfs.smb.names import is_address
 from dfsfs.telemetry import DomainFound
 from dfsfs.unc import fold_name
@@ -51,10 +57,8 @@ log = logging.getLogger("dfsfs.namespace")
 LDAP_PORT = 389
 DNS_TIMEOUT = 6.0
 """Seconds for one question to DNS, with all its name servers."""
-STAGGER = 0.4
-"""Seconds between the questions to two controllers."""
-LAST_WAIT = 1.0
-"""Seconds that the last one asked has to answer."""
+PING_WAIT = 1.0
+"""Seconds that a controller has to answer."""
 AT_MOST = 8
 """Controllers that are asked; a company may have hundreds."""
 MAX_DATAGRAM = 4096
@@ -86,10 +90,13 @@ class DomainSettings:
 class Discovery:
     """Looks for the domain of one mount, and tells `names` what it stands for."""
 
-    def __init__(self, settings: DomainSettings, names: HostNames, telemetry: Telemetry) -> None:
+    def __init__(
+        self, settings: DomainSettings, names: HostNames, telemetry: Telemetry, reachability: Reachability | None = None
+    ) -> None:
         self._settings = settings
         self._names = names
         self._telemetry = telemetry
+        self._reachability = reachability or Reachability(trio.current_time)
         self.found: FoundDomain | None = None
         self.on_found: Callable[[FoundDomain], None] = lambda found: None
         """Called when something was found that differs from before."""
@@ -107,7 +114,9 @@ class Discovery:
         Raises:
             DfsfsError: there is none, as far as can be told.
         """
-        found = await (self._by_name() if self._settings.controllers else self._by_dns())
+        return self._take(await (self._by_name() if self._settings.controllers else self._by_dns()))
+
+    def _take(self, found: FoundDomain) -> FoundDomain:
         addresses = (self._names.learnt.get(fold_name(host), host) for host in found.controllers[:AT_MOST])
         found = replace(found, addresses=tuple(addresses))
         if found != self.found:
@@ -115,6 +124,7 @@ class Discovery:
             self._telemetry.publish(DomainFound(found.name, found.netbios, found.site, found.controllers))
         self.found = found
         if found.name:
+            self._names.finder = self
             self._names.suffixes = tuple(dict.fromkeys((*self._names.suffixes, found.name)))
             self._names.note_controllers(found.name, found.controllers)
         for name in filter(None, (found.name, found.netbios)):
@@ -163,31 +173,49 @@ class Discovery:
 
     async def _ping(self, domain: str, hosts: Sequence[str]) -> list[Pong]:
         """The answer of whichever controller answers first; none if none does."""
-        pongs: list[Pong] = []
-        async with trio.open_nursery() as nursery:
-            asked = hosts[:AT_MOST]
-            for number, host in enumerate(asked):
-                silence = trio.Event()
-                nursery.start_soon(self._ask, domain, host, pongs, nursery.cancel_scope, silence)
-                with trio.move_on_after(STAGGER if number < len(asked) - 1 else LAST_WAIT):
-                    await silence.wait()
-            nursery.cancel_scope.cancel()
-        return pongs
+        finish = await race(hosts[:AT_MOST], partial(self._ask, domain), lambda error: True)
+        for _, pong in finish.winners:
+            for late in finish.late:
+                self._reachability.late(late)
+            self._reachability.answered(pong.asked)
+            return [pong]
+        return []
 
-    async def _ask(
-        self, domain: str, host: str, pongs: list[Pong], scope: trio.CancelScope, silence: trio.Event
-    ) -> None:
+    async def _ask(self, domain: str, host: str) -> Pong:
         try:
-            place = self._names.fixed(host) or await self._dns.address(host) or host
-            answer, address = await ping(domain, place, self._settings.source)
+            with trio.fail_after(PING_WAIT):
+                place = self._names.fixed(host) or next(iter(await self._dns.addresses(host)), host)
+                answer, address = await ping(domain, place, self._settings.source)
             if domain and fold_name(answer.domain) != fold_name(domain):
                 raise WireError(f"it answers for the domain {answer.domain}")
-            self._names.learnt[fold_name(host)] = address
-            pongs.append(Pong(host, answer))
-            scope.cancel()
-        except (OSError, WireError, UnicodeError) as error:
-            log.info("controller %s: %s", host, error)
-            silence.set()
+        except (OSError, WireError, UnicodeError, trio.TooSlowError) as error:
+            log.info("controller %s: %s", host, error or "no answer")
+            raise ConnectError(host, NtStatus.IO_TIMEOUT, str(error) or "no answer to an LDAP ping") from error
+        self._names.learnt[fold_name(host)] = address
+        return Pong(host, answer)
+
+    # -- the HostFinder of names.py ---------------------------------------------------------------------------------
+
+    async def look(self) -> None:
+        """Looks which of the known controllers answers now, and puts that one before the others."""
+        known = self.found
+        if known is None or len(known.controllers) < 2:
+            return
+        for pong in await self._ping(known.name, self._reachability.ordered(known.controllers)):
+            if self.found is known and pong.asked != known.controllers[0]:
+                others = (host for host in known.controllers if host != pong.asked)
+                self._take(replace(known, controllers=(pong.asked, *others)))
+
+    @property
+    def is_ahead(self) -> bool:
+        """Whether the name server that the system's resolver asks first is not the one that answers."""
+        return self._dns.prefers_another
+
+    async def addresses(self, host: str) -> Sequence[str]:
+        """Addresses of a host of our domain; of others the system knows best."""
+        name = fold_name(host).rstrip(".")
+        ours = any(name.endswith(f".{fold_name(suffix)}") for suffix in self._names.suffixes)
+        return await self._dns.addresses(host) if ours else ()
 
 
 def _found(domain: str, first: Pong, pongs: Sequence[Pong], named: Sequence[str]) -> FoundDomain:
@@ -195,10 +223,16 @@ def _found(domain: str, first: Pong, pongs: Sequence[Pong], named: Sequence[str]
 
 
 class Dns:
-    """The name servers of this computer, the one that answers first."""
+    """The name servers of this computer, in a race, the one that answered last first."""
 
     def __init__(self) -> None:
-        self._resolver: dns.asyncresolver.Resolver | None = None
+        self._system: dns.asyncresolver.Resolver | None = None
+        self._order: list[Server] = []
+
+    @property
+    def prefers_another(self) -> bool:
+        """Whether the first of the system's name servers is not the one that is asked first here."""
+        return self._system is not None and self._order != list(self._system.nameservers)
 
     async def service_hosts(self, service: str) -> tuple[str, ...]:
         """The hosts of an SRV record, in the order to ask them (RFC 2782); none if there is no such record, or no
@@ -209,25 +243,48 @@ class Dns:
         names = (str(record.target).rstrip(".") for record in records if isinstance(record, SRV))
         return tuple(dict.fromkeys(filter(None, names)))
 
-    async def address(self, host: str) -> str:
-        """An address of a host; empty if it has none there."""
+    async def addresses(self, host: str) -> tuple[str, ...]:
+        """The addresses of a host; none if it has none there."""
         for kind in ("A", "AAAA"):
             answer = await self._ask(host, kind)
             if answer is not None:
-                return str(answer[0])
-        return ""
+                return tuple(map(str, answer))
+        return ()
 
     async def _ask(self, name: str, kind: str) -> Rdataset | None:
         try:
-            resolver = self._resolver = self._resolver or dns.asyncresolver.Resolver()
-            answer = await resolver.resolve(name, kind, lifetime=DNS_TIMEOUT, search=False)
+            if self._system is None:
+                self._system = dns.asyncresolver.Resolver()
+                self._order = list(self._system.nameservers)
         except (dns.exception.DNSException, OSError) as error:
-            log.info("DNS has no %s of %s: %s", kind, name, error)
+            log.info("no name server is known: %s", error)
             return None
-        servers = [server for server in resolver.nameservers if str(server) != answer.nameserver]
-        if answer.nameserver is not None and len(servers) < len(resolver.nameservers):
-            resolver.nameservers = [answer.nameserver, *servers]
-        return answer.rrset
+        finish = await race(self._order, partial(_ask_server, self._system.port, name, kind), lambda error: True)
+        for server, answer in finish.winners:
+            self._order = [server, *(other for other in self._order if other is not server)]
+            return answer
+        return None
+
+
+Server = str | dns.nameserver.Nameserver
+
+
+async def _ask_server(port: int, name: str, kind: str, server: Server) -> Rdataset | None:
+    """What one name server says; None: there is no such record.
+
+    Raises:
+        ConnectError: it says nothing, or can't say.
+    """
+    resolver = dns.asyncresolver.Resolver(configure=False)
+    resolver.nameservers, resolver.port = [server], port
+    try:
+        return (await resolver.resolve(name, kind, lifetime=DNS_TIMEOUT, search=False)).rrset
+    except (dns.resolver.NXDOMAIN, dns.resolver.NoAnswer) as error:
+        log.info("DNS has no %s of %s: %s", kind, name, error)
+        return None
+    except (dns.exception.DNSException, OSError) as error:
+        log.info("name server %s has no %s of %s: %s", server, kind, name, error)
+        raise ConnectError(str(server), NtStatus.IO_TIMEOUT, str(error)) from error
 
 
 async def ping(domain: str, address: str, source: str | None = None) -> tuple[Netlogon, str]:

@@ -19,7 +19,7 @@ Scenarios, step by step. T1 and T2 are tasks, A and B the targets of junction J,
    lock, sees a binding that is not the one that failed it, asks nobody anything, and repeats its read on B as well. A
    third task that comes in the meantime sees a binding whose tree is dead, so it waits for the lock instead of sending
    a request into it.
-2. All targets are dead and fifty tasks come. One takes the lock and spends the connect timeout on A, then on B. What
+2. All targets are dead and fifty tasks come. One takes the lock and spends the connect timeout on A and B at once. What
    that came to stays in J.failure. The forty-nine get the lock one after the other, within the same instant, find
    J.failure still fresh and raise it. So does everybody who comes in the next FAILURE_MEMORY seconds; the first one
    after that tries again. The note says which targets were skipped: a task for which more is left to try doesn't
@@ -68,12 +68,15 @@ from dfsfs.errors import (
     LoginNotAllowed,
     NamespaceLoop,
     PosixError,
+    SetupRefused,
     SmbError,
-    WireError,
 )
 from dfsfs.meanings import said
 from dfsfs.namespace.choices import Choices
+from dfsfs.namespace.connecting import Connector
+from dfsfs.namespace.hedging import Hedge
 from dfsfs.namespace.junction import Attempt, BindFailure, Covered, Junction, Location, TargetBinding
+from dfsfs.namespace.reachability import Reachability
 from dfsfs.namespace.targets import TargetOrder, entry_for, is_dfs, leads_back
 from dfsfs.namespace.upkeep import PathResolver, Upkeep
 from dfsfs.ntstatus import NtStatus
@@ -149,6 +152,7 @@ class Failover:
         retries: int = RETRY_LIMIT,
         clock: Callable[[], float],
         telemetry: Telemetry,
+        reachability: Reachability | None = None,
     ) -> None:
         self._pool = pool
         self._resolver = resolver
@@ -161,7 +165,10 @@ class Failover:
         self._clock = clock
         self._telemetry = telemetry
         self.choices = Choices()
-        self._order = TargetOrder(clock, FAILURE_MEMORY, self.choices)
+        reachability = reachability or Reachability(clock)
+        self._order = TargetOrder(clock, FAILURE_MEMORY, self.choices, reachability)
+        self._connector = Connector(pool, reachability)
+        self._hedge = Hedge(self._order, self._connector, reachability, self._resolve_deeper)
         self.upkeep = Upkeep(pool, resolver, self.choices, clock=clock, telemetry=telemetry)
         self._binds = self._failed_binds = self._failovers = self._reconnects = self._refused = 0
 
@@ -198,6 +205,10 @@ class Failover:
                 self._confirm(junction, binding)
             return result
         return await self._run_slowly(location, operation, attempt, failure)
+
+    async def ask(self, location: Location, question: Callable[[Attempt], Awaitable[T]]) -> T:
+        """`run` for what changes and opens nothing: see hedging.py."""
+        return await self._hedge.ask(location, question, lambda: self.run(location, question))
 
     async def _run_slowly(
         self,
@@ -370,22 +381,32 @@ class Failover:
         return resolution
 
     async def _connect(self, junction: Junction, state: _Run) -> tuple[UncPath, Tree]:
-        """Goes through the targets that this run has not given up (MS-DFSC 3.1.5.2) to the first that is there."""
-        while (target := self._order.next_target(junction, state.tried)) is not None:
-            try:
-                tree = await self._tree(target)
-            except DfsfsError as error:
-                if error.disposition not in UNREACHED:
-                    raise
+        """Goes through the targets that this run has not given up (MS-DFSC 3.1.5.2) to the first that is there. Those
+        of one target set race each other.
+        """
+
+        def failed(target: UncPath, error: DfsfsError) -> None:
+            if error.disposition in UNREACHED:
                 state.tried.add(target)
-                if state.error is None or not isinstance(error, LoginNotAllowed):
-                    state.error = error  # that a server is down says more than that another one is out of bounds
+                state.error = _tells_more(state.error, error)
                 self._order.note_unreached(target, error)
                 self._telemetry.publish(TargetSkipped(junction.prefix, target, str(error)))
-                if error.status == NtStatus.BAD_NETWORK_NAME and is_dfs(junction) and self._may_hop(state):
-                    await self._look_behind(junction, target)
-            else:
-                return target, tree
+
+        def goes_on(error: DfsfsError) -> bool:
+            return error.disposition in UNREACHED and not (looks_behind and _is_no_share(error))
+
+        while group := self._order.next_group(junction, state.tried):
+            looks_behind = is_dfs(junction) and state.hops < self._max_hops
+            finish = await self._connector.first_of(group, failed, goes_on)
+            if finish.winners:
+                for late in finish.late:
+                    self._telemetry.publish(TargetSkipped(junction.prefix, late, "it is silent, another one answers"))
+                return finish.winners[0]
+            target, error = finish.failures[-1]
+            if error.disposition not in UNREACHED:
+                raise error
+            if not goes_on(error) and self._may_hop(state):
+                await self._look_behind(junction, target)
         raise state.error or DfsfsError(f"{junction.prefix}: no target is left", NtStatus.BAD_NETWORK_PATH)
 
     async def _look_behind(self, junction: Junction, target: UncPath) -> None:
@@ -399,20 +420,6 @@ class Failover:
             return
         if not leads_back(junction, resolution, target):
             junction.adopt(resolution, self._clock())
-
-    async def _tree(self, target: UncPath) -> Tree:
-        """A tree connect to the target's share.
-
-        Done twice if need be: the first one may have found out that an idle connection is long dead.
-        """
-        if len(target) < 2:
-            raise WireError(f"the DFS target {target} names no share")
-        try:
-            return await self._pool.tree(target.share)
-        except DfsfsError as error:
-            if error.disposition not in (Disposition.RECONNECT, Disposition.RETRY):
-                raise
-        return await self._pool.tree(target.share)
 
     def _swap(self, junction: Junction, target: UncPath, tree: Tree, reason: DfsfsError | None) -> TargetBinding:
         """Makes the connected target the junction's, counts it, and says so."""
@@ -453,6 +460,20 @@ def _fit_binding(junction: Junction, state: _Run) -> TargetBinding | None:
     if binding is None or binding is state.stale or not binding.tree.alive or binding.target in state.tried:
         return None
     return binding
+
+
+def _is_no_share(error: DfsfsError) -> bool:
+    """Whether the target may be a namespace of its own: the roots of Samba with `msdfs proxy` are no shares."""
+    return error.status == NtStatus.BAD_NETWORK_NAME
+
+
+def _tells_more(known: DfsfsError | None, error: DfsfsError) -> DfsfsError:
+    """Which of two failures a program hears of, if no target is left: the last one, as the standard has it. But the
+    first server that says why it can't says more than those that are down, and these more than one out of bounds.
+    """
+    if known is None or (isinstance(known, SetupRefused) and known.is_unable):
+        return known or error
+    return known if isinstance(error, LoginNotAllowed) else error
 
 
 def _is_about_a_file(location: Location, error: DfsfsError) -> bool:

@@ -28,21 +28,25 @@ from dfsfs.dfsc.actions import (
     Failed,
     Outcome,
     QueryShareIsDfs,
+    ReferralKind,
     ReferralReceived,
     RequestReferral,
 )
 from dfsfs.dfsc.domains import BOOTSTRAP_INTERVAL, refresh_domains
 from dfsfs.dfsc.resolver import MAX_HOPS, resolve
+from dfsfs.dfsc.walk import asks_next
 from dfsfs.dfsc.wire import ReferralResponse, decode_response, encode_request, encode_request_ex
-from dfsfs.errors import DfsfsError, Disposition, SmbError, WireError
+from dfsfs.errors import ConnectError, DfsfsError, Disposition, SmbError, WireError
 from dfsfs.namespace.discovery import DomainSettings
+from dfsfs.namespace.reachability import Reachability
 from dfsfs.ntstatus import NtStatus
+from dfsfs.racing import Finish, race
 from dfsfs.smb.wire import Fsctl
 from dfsfs.telemetry import ReferralMalformed, ReferralOverflow, ReferralRefused
 from dfsfs.unc import UncPath, fold_name
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Generator, Hashable
+    from collections.abc import Awaitable, Callable, Generator, Hashable, Iterable, Sequence
 
     from dfsfs.dfsc.cache import Caches
     from dfsfs.dfsc.walk import Resolution
@@ -52,6 +56,7 @@ if TYPE_CHECKING:
     from dfsfs.smb.users import UserPools
     from dfsfs.telemetry import Event, Telemetry
 
+K = TypeVar("K")
 T = TypeVar("T")
 
 REFERRAL_SIZES = (4096, 8192, 16384, 32768, 57344)
@@ -73,7 +78,7 @@ EX_REFUSED = frozenset(
 
 
 CONTROLLERS_TRIED = 4
-"""Controllers that are tried one after the other: each that is down may cost the whole time for a connection."""
+"""Controllers that are tried."""
 DOMAINS_RETRY = 30.0
 """Seconds between two tries to learn the domains, as long as none is known. Windows waits its 15 minutes then, too."""
 
@@ -159,8 +164,10 @@ class ReferralClient:
         discovery: Discovery | None = None,
         shares: Pool | UserPools | None = None,
         clock: Callable[[], float] = trio.current_time,
+        reachability: Reachability | None = None,
     ) -> None:
         self._pool = pool
+        self._reachability = reachability or Reachability(clock)
         self._shares = shares or pool
         self._discovery = discovery
         self._caches = caches
@@ -264,16 +271,80 @@ class ReferralClient:
         """Does what the resolver asks for. Whatever goes wrong is an outcome, too."""
         try:
             match action:
-                case RequestReferral(host=host, path=path):
-                    response = await self._referral(host, path)
-                    self._note_controllers(path, response)
-                    return ReferralReceived(now=self._clock(), response=response)
-                case QueryShareIsDfs(target=target):
-                    return Answered(now=self._clock(), value=await self._is_namespace(target.share))
+                case RequestReferral():
+                    return await self._ask_one_of(action)
+                case QueryShareIsDfs(target=target, others=others):
+                    return await self._query_one_of((target, *others))
                 case DiscoverDc():
                     return DcFound(now=self._clock(), host=await self._controller())
         except DfsfsError as error:
             return Failed(now=self._clock(), error=error)
+
+    async def _ask_one_of(self, action: RequestReferral) -> ReferralReceived | Failed:
+        """The first answer of the hosts that the action names, in a race among them."""
+        path, hosts = action.path, (action.host, *action.others)
+        if path is not None and (known := self._static_answer(path)) is not None:
+            return ReferralReceived(self._clock(), known, action.host)
+        if action.kind in (ReferralKind.DOMAIN, ReferralKind.DC):
+            hosts = (*hosts, *self._other_controllers(action.host))
+        finish = await self._first_of(hosts, lambda host: self._referral(host, path), lambda host: host)
+        for host, response in finish.winners:
+            self._note_controllers(path, response)
+            missed = (*finish.failures, *((late, self._late(late)) for late in finish.late))
+            return ReferralReceived(self._clock(), response, host, missed)
+        *before, (host, error) = finish.failures
+        return Failed(self._clock(), error, host, tuple(before))
+
+    async def _query_one_of(self, targets: Sequence[UncPath]) -> Answered:
+        if self._static_answer(targets[0].share) is not None:
+            return Answered(self._clock(), True, targets[0])
+        finish = await self._first_of(
+            targets, lambda target: self._is_namespace(target.share), lambda target: target.host, self._shares
+        )
+        for target, value in finish.winners:
+            return Answered(self._clock(), value, target)
+        raise finish.failures[-1][1]
+
+    async def _first_of(
+        self,
+        runners: Iterable[K],
+        ask: Callable[[K], Awaitable[T]],
+        host_of: Callable[[K], str],
+        pool: Pool | UserPools | None = None,
+        goes_on: Callable[[DfsfsError], bool] = asks_next,
+    ) -> Finish[K, T]:
+        """What `ask` comes to for one of several hosts that would all say the same, those that are silent last. Whoever
+        has to be logged in to for it is asked alone.
+        """
+        servers, turn = pool or self._pool, trio.Lock()
+
+        async def attempt(runner: K) -> T:
+            async with servers.reached(host_of(runner)):
+                if servers.is_logged_in(host_of(runner)):
+                    return await ask(runner)
+                async with turn:
+                    return await ask(runner)
+
+        order = sorted(dict.fromkeys(runners), key=lambda runner: self._reachability.is_doubtful(host_of(runner)))
+        finish = await race(order, attempt, goes_on)
+        for runner, error in finish.failures:
+            self._reachability.failed(host_of(runner), error)
+        for runner, _ in finish.winners:
+            self._reachability.answered(host_of(runner))
+            for late in finish.late:
+                self._reachability.late(host_of(late))
+        return finish
+
+    def _late(self, host: str) -> ConnectError:
+        return ConnectError(host, NtStatus.IO_TIMEOUT, "it is silent, another one answers")
+
+    def _other_controllers(self, host: str) -> tuple[str, ...]:
+        """The controllers of our domain, if `host` is one of them: each can say which domains and controllers there
+        are.
+        """
+        found = self._discovery.found if self._discovery is not None else None
+        known = found.controllers[:CONTROLLERS_TRIED] if found is not None else ()
+        return known if fold_name(host) in map(fold_name, known) else ()
 
     def _note_controllers(self, path: UncPath | None, response: ReferralResponse) -> None:
         """The hosts of a DC referral have to prove that they are controllers, once they are logged in to."""
@@ -289,22 +360,18 @@ class ReferralClient:
         found = await self._discovery.find()
         if found.name and found.netbios:
             self._caches.domains.join(found.name, found.netbios)
-        for host in found.controllers[:CONTROLLERS_TRIED]:
-            try:
-                await self._pool.ipc(host)
-            except DfsfsError as failure:
-                error = failure
-            else:
-                return host
-        raise error
+        finish = await self._first_of(
+            found.controllers[:CONTROLLERS_TRIED], self._pool.ipc, lambda host: host, goes_on=lambda failure: True
+        )
+        for host, _ in finish.winners:
+            return host
+        raise finish.failures[-1][1] if finish.failures else error
 
     async def _is_namespace(self, share: UncPath) -> bool:
         """Whether paths below a share may lead elsewhere.
 
         A root that is no share (Samba: `msdfs proxy`) shows only in its referral.
         """
-        if self._static_answer(share) is not None:
-            return True
         try:
             return (await self._shares.tree(share)).is_dfs
         except SmbError as error:

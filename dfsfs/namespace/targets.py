@@ -2,8 +2,11 @@
 there.
 
 The order is the referral's (MS-DFSC 3.1.5.4.3), with two exceptions: the target in use comes before the others, so
-that a connection that ends is not a reason to move; one that could not be reached a moment ago comes after them.
+that a connection that ends is not a reason to move; one that could not be reached lately comes after them.
 What the administrator has decided since comes before the referral's order, see choices.py.
+
+Targets of one target set may be tried in a race, which keeps their order among those that answer in time. No race has
+targets of two sets, and none has both drained targets and others.
 
 What this does not do: it never connects to anything.
 """
@@ -12,15 +15,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dfsfs.errors import ConnectError, ConnectionLost, DfsfsError
 from dfsfs.unc import UncPath
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container
 
     from dfsfs.dfsc.walk import Resolution
+    from dfsfs.errors import DfsfsError
     from dfsfs.namespace.choices import Choices
     from dfsfs.namespace.junction import Junction
+    from dfsfs.namespace.reachability import Reachability
 
 
 def below(junction: Junction, resolution: Resolution) -> tuple[str, ...]:
@@ -59,34 +63,49 @@ def leads_back(junction: Junction, resolution: Resolution, target: UncPath) -> b
 class TargetOrder:
     """Chooses the next target, and remembers for `memory` seconds which could not be reached. One per mount."""
 
-    def __init__(self, clock: Callable[[], float], memory: float, choices: Choices) -> None:
+    def __init__(self, clock: Callable[[], float], memory: float, choices: Choices, reachability: Reachability) -> None:
         self._clock = clock
+        self._reachability = reachability
         self._memory = memory
         self._choices = choices
         self._unreached: dict[UncPath, float] = {}
 
-    def next_target(self, junction: Junction, tried: Container[UncPath]) -> UncPath | None:
-        """The first of the junction's targets that is not in `tried`; None if there is none left."""
-        assert junction.resolution is not None
-        left = [target for target in targets_for(junction, junction.resolution) if target not in tried]
+    def next_group(self, junction: Junction, tried: Container[UncPath]) -> list[UncPath]:
+        """Those of the junction's targets that are to be tried next, in a race in this order; none if none is left."""
+        resolution = junction.resolution
+        assert resolution is not None
+        sets = _sets_of(junction, resolution)
+        left = [target for target in targets_for(junction, resolution) if target not in tried]
         now = self._clock()
-        return min(
-            left,
+        left.sort(
             key=lambda target: (
                 self._is_unreached(target, now),
                 *self._choices.rank(junction.prefix, target),
                 target != junction.last_target,
-            ),
-            default=None,
+            )
         )
+        return [target for target in left if self._heat(target, sets) == self._heat(left[0], sets)]
+
+    def _heat(self, target: UncPath, sets: dict[UncPath, int]) -> tuple[bool, int]:
+        """Targets with the same one may race each other."""
+        return self._choices.is_drained(target), sets[target]
 
     def note_unreached(self, target: UncPath, error: DfsfsError) -> None:
         """`target` could not be connected. If it was for its server, that goes for all other targets there."""
         now = self._clock()
         for key in [key for key, until in self._unreached.items() if until <= now]:
             del self._unreached[key]
-        by_host = isinstance(error, (ConnectError, ConnectionLost))
-        self._unreached[UncPath((target.host,)) if by_host else target] = now + self._memory
+        self._unreached[target] = now + self._memory
+        self._reachability.failed(target.host, error)
 
     def _is_unreached(self, target: UncPath, now: float) -> bool:
-        return any(self._unreached.get(key, now) > now for key in (target, UncPath((target.host,))))
+        return self._unreached.get(target, now) > now or self._reachability.is_doubtful(target.host)
+
+
+def _sets_of(junction: Junction, resolution: Resolution) -> dict[UncPath, int]:
+    """The number of the target set that each of the paths which stand for the junction's prefix is in."""
+    rest, found, number = below(junction, resolution), dict[UncPath, int](), 0
+    for target in resolution.targets:
+        number += target.starts_set
+        found.setdefault(target.path.join(rest), number)
+    return found

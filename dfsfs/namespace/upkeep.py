@@ -160,6 +160,7 @@ class Upkeep:
             with trio.move_on_after(PATIENCE) as scope:
                 resolution = await self._resolver.resolve(junction.prefix, uncovered=False, fresh=True)
             if scope.cancelled_caught:
+                self._unanswered(junction)
                 self._telemetry.publish(Refreshed(junction.prefix, f"no answer within {PATIENCE:g} s"))
                 return
         except trio.Cancelled:
@@ -167,6 +168,7 @@ class Upkeep:
             raise
         except DfsfsError as error:
             if error.disposition is not Disposition.RETURN:
+                self._unanswered(junction)
                 self._telemetry.publish(Refreshed(junction.prefix, str(error)))
                 return
             async with junction.lock:
@@ -181,6 +183,12 @@ class Upkeep:
         self.bound(junction)
         if junction in self._away:
             await self.fail_back(junction)
+
+    def _unanswered(self, junction: Junction) -> None:
+        """Nobody could be asked. Whoever uses the junction before the next try need not wait for that to be found out
+        again.
+        """
+        junction.too_old_at = max(junction.too_old_at, self._clock() + 2 * RETRY_AFTER)
 
     # -- failback -------------------------------------------------------------------------------------------------
 

@@ -17,7 +17,7 @@ import struct
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from dfsfs.errors import SecurityError, SmbError, WireError
+from dfsfs.errors import LoginRefused, SecurityError, SetupRefused, WireError
 from dfsfs.filetime import filetime_to_ns
 from dfsfs.ntstatus import NtStatus
 from dfsfs.smb.security import (
@@ -146,12 +146,12 @@ def negotiate(offer: Offer) -> Generator[Exchange, Reply, Negotiated]:
     """NEGOTIATE (MS-SMB2 3.2.4.2.2.2).
 
     Raises:
-        SmbError: the server refuses; NOT_SUPPORTED means that it has none of the offered dialects.
+        SetupRefused: the server refuses; NOT_SUPPORTED means that it has none of the offered dialects.
         WireError: it answers with something that was not offered.
     """
     reply = yield Exchange(_NEGOTIATE, _encode_negotiate(offer))
     if reply.status != NtStatus.SUCCESS:
-        raise SmbError(reply.status, f"negotiate with {offer.host}")
+        raise SetupRefused(reply.status, f"negotiate with {offer.host}")
     preauth_hash = preauth_update(preauth_update(bytes(64), reply.sent), reply.received)
     return _decode_negotiate(offer, reply.received, preauth_hash)
 
@@ -277,7 +277,7 @@ def session_setup(
     not have noticed that, ends it (3.3.5.5.3) with all that it has open. 0: there is none.
 
     Raises:
-        SmbError: the server refuses, LOGON_FAILURE above all.
+        LoginRefused: the server refuses, with LOGON_FAILURE above all.
         SecurityError: its final answer is not signed as it must be; or it lets the user in as a guest only; or
             encryption is wanted and not to be had.
         WireError: an answer that makes no sense.
@@ -289,7 +289,7 @@ def session_setup(
         reply = yield Exchange(_SESSION_SETUP, _encode_session_setup(token or b"", previous), session_id)
         preauth_hash = preauth_update(preauth_hash, reply.sent)
         if reply.status not in (NtStatus.SUCCESS, NtStatus.MORE_PROCESSING_REQUIRED):
-            raise SmbError(reply.status, f"logging in to {host}")
+            raise LoginRefused(reply.status, f"logging in to {host}")
         if reply.session_id == 0 or session_id not in (0, reply.session_id):
             raise WireError(f"{host} changed the SessionId from {session_id:#x} to {reply.session_id:#x}")
         session_id = reply.session_id
@@ -350,7 +350,7 @@ def reauthentication(
     """SESSION_SETUP for a session that is there and has expired. Its keys stay; they sign this exchange, too.
 
     Raises:
-        SmbError: the server refuses.
+        LoginRefused: the server refuses.
         SecurityError: it lets the user in as a guest only, or does not prove who it is as it did before.
         WireError: an answer that makes no sense.
     """
@@ -359,7 +359,7 @@ def reauthentication(
     for _ in range(_MAX_STEPS):
         reply = yield Exchange(_SESSION_SETUP, _encode_session_setup(token or b""), session.session_id)
         if reply.status not in (NtStatus.SUCCESS, NtStatus.MORE_PROCESSING_REQUIRED):
-            raise SmbError(reply.status, f"logging in to {host} again")
+            raise LoginRefused(reply.status, f"logging in to {host} again")
         flags, answer = _decode_session_setup(reply.received)
         if reply.status == NtStatus.SUCCESS:
             if answer:

@@ -4,19 +4,37 @@ A referral may name a server by its short name (`FS1`), by its full one, or by a
 `CONTOSO`) stands for any of its controllers. Kerberos knows servers by their full names only: there is no SPN for a
 short name that DNS would not resolve, nor for a domain.
 
-Pure but for what is learnt: `suffixes`, `stand_ins` and `learnt` grow when a domain has been found.
+Pure but for what is learnt: `suffixes`, `stand_ins`, `learnt` and `finder` come when a domain has been found.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from dfsfs.unc import address_in, fold_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+
+
+class HostFinder(Protocol):
+    """Somebody who knows our domain, and finds addresses besides the system's resolver, which may wait for a name
+    server that is down.
+    """
+
+    async def look(self) -> None:
+        """Before a ticket is asked for: finds out which controller answers, so that one that hangs is not asked first.
+        The Kerberos library waits for 10 seconds for a KDC that takes its connection and says nothing.
+        """
+
+    @property
+    def is_ahead(self) -> bool:
+        """Whether it knows that the system's resolver will begin with a name server that says nothing."""
+
+    async def addresses(self, host: str) -> Sequence[str]:
+        """IP addresses of a host; none if it is not for this one to say."""
 
 
 @dataclass(slots=True)
@@ -35,14 +53,18 @@ class HostNames:
     """The controllers that stand for domains, in the order to try them, by the folded name of the domain."""
     domains: dict[str, str] = field(default_factory=dict)
     """The domain, by its name in DNS, of each host that is taken for a controller, by the folded full name of that."""
+    finder: HostFinder | None = None
 
     def candidates(self, host: str) -> tuple[tuple[str, str], ...]:
         """The full names that `host` may stand for, each with what to look up: a name or an address. The likely
         first.
         """
-        stand_ins = self.stand_ins.get(fold_name(host)) or (host,)
-        found = {name: self._address(name, each, host) for each in stand_ins for name in self._names(each)}
-        return tuple(found.items())
+        return tuple(dict(each for names in self.stand_ins_for(host) for each in names).items())
+
+    def stand_ins_for(self, host: str) -> tuple[tuple[tuple[str, str], ...], ...]:
+        """The servers that `host` stands for: controllers if it is a domain, else one. Each by its candidates."""
+        servers = self.stand_ins.get(fold_name(host)) or (host,)
+        return tuple(tuple((name, self._address(name, each, host)) for name in self._names(each)) for each in servers)
 
     def note_controllers(self, domain: str, hosts: Iterable[str]) -> None:
         """These hosts are taken for controllers of a domain, and have to prove that they are."""

@@ -5,23 +5,22 @@ connect. Callers that ask for the same server or share at the same time wait for
 its failure; callers for different servers never wait for each other. A dead tree or connection is replaced at the next
 request for it. Attempts run in the pool's own nursery, so a caller that is cancelled does not take the others with it.
 
-The time for an attempt is bounded: a host that accepts the TCP connection and then says nothing costs no more than one
-that does not answer at all. A ticket is asked for once the server has answered, and has a bound of its own: that a KDC
-is slow is not the server's fault.
+Connecting and negotiating is dialing.py's. The time for an attempt is bounded: a host that accepts the TCP connection
+and then says nothing costs no more than one that does not answer at all. A ticket is asked for once the server has
+answered, and has a bound of its own: that a KDC is slow is not the server's fault.
 
 When a server says that a session has expired, the connection asks to have it renewed, and sends again what was refused:
 the user logs in once more into the same session (MS-SMB2 3.2.5.1.6), and whatever is open in it stays open.
 
-A target's name stays a name down to `_connect`, where names.py and the resolver turn it into addresses.
+A target's name stays a name down to dialing.py, where names.py and the resolver turn it into addresses.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import time
-import uuid
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Generic, Self, TypeVar
@@ -32,8 +31,8 @@ from dfsfs.errors import (
     ConnectError,
     ConnectionLost,
     DfsfsError,
-    LoginNotAllowed,
     SecurityError,
+    SetupRefused,
     SmbError,
     TicketError,
     UnprovenServer,
@@ -43,38 +42,35 @@ from dfsfs.smb import wire
 from dfsfs.smb.authentication import SERVICE, Authenticator, Prepared, make_authenticator
 from dfsfs.smb.calls import Route
 from dfsfs.smb.channel import IoLimits
-from dfsfs.smb.connection import Connection
 from dfsfs.smb.credentials import Credentials, KerberosCredentials
+from dfsfs.smb.dialing import Dialer
 from dfsfs.smb.handshake import (
-    Offer,
     Session,
     decode_tree_connect,
     encode_tree_connect,
-    negotiate,
     reauthentication,
     session_setup,
 )
-from dfsfs.smb.names import HostNames, listed
-from dfsfs.smb.protocol import ProtocolStatistics, SmbProtocol
-from dfsfs.smb.security import Cipher, Dialect, SigningAlgorithm
+from dfsfs.smb.names import HostNames
+from dfsfs.smb.security import Dialect
 from dfsfs.smb.sessions import SessionInfo, describe
 from dfsfs.smb.tickets import renew_if_due
-from dfsfs.smb.transport import Transport, connect
 from dfsfs.smb.tree import SHARE_CAP_DFS, Tree
+from dfsfs.smb.turns import LoginTurn
 from dfsfs.smb.validation import validate_negotiate
 from dfsfs.smb.wire import Command, Request
 from dfsfs.unc import UncPath, fold_name
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
     from types import TracebackType
 
+    from dfsfs.smb.connection import Connection
     from dfsfs.smb.credentials import Login
+    from dfsfs.smb.protocol import ProtocolStatistics
 
 log = logging.getLogger("dfsfs.smb")
 
-CAP_LARGE_MTU = 0x00000004
-"""The server takes requests of more than one credit (MS-SMB2 2.2.4)."""
 SHARE_ENCRYPT_DATA = 0x00008000
 """The share wants everything encrypted (MS-SMB2 2.2.10)."""
 HARDENED_SHARES = ("SYSVOL", "NETLOGON")
@@ -206,13 +202,14 @@ class Pool:
         """What the next sessions log in with; those that are there stay."""
         self.names = names or HostNames(settings.hosts)
         """How names of servers become names in DNS and Kerberos."""
+        self._turn = LoginTurn()
         self._threads = threads or trio.CapacityLimiter(OWN_LOGIN_THREADS)
-        self._client_guid = uuid.uuid4().bytes
         self._servers: dict[str, _Server] = {}
         self._stack = contextlib.AsyncExitStack()
 
     async def __aenter__(self) -> Self:
         self._nursery = await self._stack.enter_async_context(trio.open_nursery())
+        self._dialer = Dialer(self._settings, self.names, self._threads, self._nursery)
         self._server_flights: SingleFlight[str, _Server] = SingleFlight(self._nursery)
         self._tree_flights: SingleFlight[UncPath, Tree] = SingleFlight(self._nursery)
         self._renewals: SingleFlight[str, None] = SingleFlight(self._nursery)
@@ -250,9 +247,33 @@ class Pool:
                 return tree
         return await self._tree_flights.do(share, lambda: self._new_tree(share))
 
+    def is_logged_in(self, host: str) -> bool:
+        """Whether there is a session on a server, whose connection may have fallen silent."""
+        server = self._servers.get(fold_name(host))
+        return server is not None and server.connection.alive
+
+    @asynccontextmanager
+    async def reached(self, host: str) -> AsyncIterator[None]:
+        """Waits until a server has answered without being told who asks; at once if there is a session. Until the end
+        of the block a session finds that connection; nothing is left of one that nobody has taken.
+
+        Raises:
+            DfsfsError: as `tree`, what comes before a login.
+        """
+        if self.is_logged_in(host):
+            yield
+            return
+        async with self._dialer.reached(host):
+            yield
+
     async def ipc(self, host: str) -> Tree:
         """The tree for requests to the server itself, such as referrals. Errors as in tree."""
         return await self.tree(UncPath((host, "IPC$")))
+
+    @property
+    def waiting(self) -> int:
+        """Connections that are being made, or that nobody has logged in on yet."""
+        return len(self._dialer)
 
     def statistics(self) -> Mapping[str, ProtocolStatistics]:
         """Snapshots of the live connections by host."""
@@ -279,7 +300,7 @@ class Pool:
         route = self._route(server.session)
         (response,) = await server.connection.call([Request(Command.TREE_CONNECT, body)], route)
         if response.status != NtStatus.SUCCESS:
-            raise SmbError(response.status, f"connecting to {share}")
+            raise SetupRefused(response.status, f"connecting to {share}")
         connected = decode_tree_connect(response.message)
         seal = route.seal or bool(connected.share_flags & SHARE_ENCRYPT_DATA)
         if seal and server.session.keys.sealer is None:
@@ -317,14 +338,10 @@ class Pool:
         return server
 
     async def _new_server(self, host: str) -> _Server:
-        opened: tuple[str, str, Connection] | None = None
-        with trio.move_on_after(self._settings.connect_timeout):
-            opened = await self._connect(host)
-        if opened is None:
-            raise self._silent(host, self._settings.connect_timeout)
-        name, address, connection = opened
+        opened = await self._dialer.take(host)
+        connection = opened.connection
         try:
-            server = await self._logged_in(host, name, address, connection)
+            server = await self._logged_in(host, opened.name, opened.address, connection)
         except ConnectionLost as error:
             connection.close()
             raise ConnectError(host, error.status, f"during session setup: {error}") from error
@@ -334,68 +351,20 @@ class Pool:
         self._servers[fold_name(host)] = server
         return server
 
-    def _silent(self, host: str, seconds: float) -> ConnectError:
-        detail = f"no answer within {seconds:g} seconds (port {self._settings.port})"
-        return ConnectError(host, NtStatus.IO_TIMEOUT, detail)
-
-    async def _connect(self, host: str) -> tuple[str, str, Connection]:
-        """A negotiated connection, after the full name and the address of the server that it leads to."""
-        candidates = listed(self._settings.login_hosts, host, self.names.candidates(host))
-        if not candidates:
-            raise LoginNotAllowed(host)
-        failure = ConnectError(host, NtStatus.BAD_NETWORK_PATH, "no address is known")
-        for name, address in candidates:
-            try:
-                transport = await connect(host, address, self._settings.port, self._settings.source)
-            except ConnectError as error:
-                if failure.status == NtStatus.BAD_NETWORK_PATH:
-                    failure = error  # that a server refuses says more than that another name has no address
-            else:
-                return name, transport.address, await self._negotiated(host, name, transport)
-        raise failure
-
-    async def _negotiated(self, host: str, name: str, transport: Transport) -> Connection:
-        settings = self._settings
-        protocol = SmbProtocol(
-            host,
-            max_credits=settings.max_credits,
-            silence=settings.silence_timeout,
-            echo_interval=settings.echo_interval,
-            now=trio.current_time(),
-        )
-        connection = Connection(host, transport, protocol, request_timeout=settings.request_timeout)
-        self._nursery.start_soon(connection.run)
-        offer = Offer(
-            dialects=settings.dialects,
-            client_guid=self._client_guid,
-            salt=os.urandom(32),
-            ciphers=(Cipher.AES128_GCM, Cipher.AES256_GCM, Cipher.AES128_CCM, Cipher.AES256_CCM),
-            signing=(SigningAlgorithm.AES_GMAC, SigningAlgorithm.AES_CMAC, SigningAlgorithm.HMAC_SHA256),
-            host=name,
-        )
-        try:
-            negotiated = await connection.exchange(negotiate(offer), self._threads)
-        except ConnectionLost as error:
-            connection.close()
-            raise ConnectError(host, error.status, f"during negotiate: {error}") from error
-        except BaseException:
-            connection.close()
-            raise
-        connection.set_negotiated(negotiated, multi_credit=bool(negotiated.capabilities & CAP_LARGE_MTU))
-        return connection
-
     # -- logging in -------------------------------------------------------------------------------------------------
 
     async def _logged_in(self, host: str, name: str, address: str, connection: Connection) -> _Server:
         """Makes the session, with the second password if the first is not wanted any more. Errors as in `tree`."""
         other = self.login.other if isinstance(self.login, Credentials) else None
         try:
-            return await self._logged_in_once(host, name, address, connection)
+            async with self._turn.taken(self.login):
+                return await self._logged_in_once(host, name, address, connection)
         except SmbError as error:
             if other is None or error.status not in WRONG_PASSWORD_STATUSES:
                 raise
         self.login = other
-        return await self._logged_in_once(host, name, address, connection)
+        async with self._turn.taken(other):
+            return await self._logged_in_once(host, name, address, connection)
 
     async def _logged_in_once(self, host: str, name: str, address: str, connection: Connection) -> _Server:
         authenticator = await self._prepared(name)
@@ -407,7 +376,7 @@ class Pool:
             server = _Server(host, name, address, connection, await connection.exchange(steps, self._threads))
             connection.add_session(server.session, lambda: self._renew(server))
             return server
-        raise self._silent(host, self._settings.login_timeout)
+        raise self._dialer.silent(host, self._settings.login_timeout)
 
     def _lost_session(self, host: str, address: str, connection: Connection) -> int:
         """The id of the session that ended when the connection to this very server did; 0 if there was none.
@@ -440,6 +409,8 @@ class Pool:
         domains = (domain,) if self._settings.hardened else dict.fromkeys((domain, ""))
         authenticator = make_authenticator(self.login, name, tuple(domains))
         prepared = Prepared(authenticator)
+        if isinstance(self.login, KerberosCredentials) and self.names.finder is not None:
+            await self.names.finder.look()
         with trio.move_on_after(self._settings.ticket_timeout):
             await trio.to_thread.run_sync(prepared.begin, abandon_on_cancel=True, limiter=self._threads)
             return prepared

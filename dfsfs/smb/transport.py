@@ -10,21 +10,28 @@ from __future__ import annotations
 import errno
 import os
 import socket
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 import trio
 
 from dfsfs.errors import ConnectError, ConnectionLost
+from dfsfs.heat import HEAD_START
 from dfsfs.ntstatus import NtStatus
+from dfsfs.racing import race
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from dfsfs.smb.names import HostFinder
     from dfsfs.smb.wire import Buffer
 
 SOCKET_BUFFER = 4 * 1024 * 1024
 """Send and receive buffer asked of the kernel, in bytes: several large READs in flight, so that a late reader does
 not stop the server. The kernel caps it at net.core.[rw]mem_max."""
+
+HOSTS_FILE = 0.05
+"""Seconds for a name that the computer knows by itself: what /etc/hosts says goes before everything else."""
 
 _STATUSES = {
     errno.ECONNREFUSED: NtStatus.CONNECTION_REFUSED,
@@ -86,38 +93,78 @@ class TcpTransport:
         return ConnectionLost(self._host, status, f"the connection ended: {_reason(error)}")
 
 
-async def connect(host: str, address: str, port: int, source: str | None = None) -> TcpTransport:
-    """Opens a TCP connection to the first of `address`'s addresses (a name or an IP address) that accepts one.
+async def connect(
+    host: str, address: str, port: int, source: str | None = None, finder: HostFinder | None = None
+) -> TcpTransport:
+    """Opens a TCP connection to one of `address`'s addresses (a name or an IP address): the first that accepts one, the
+    next one tried after a while without an answer (RFC 8305).
 
-    `host` is the name for messages, `source` a local address to connect from. The caller bounds the time.
+    `host` is the name for messages, `source` a local address to connect from, `finder` a second source of addresses.
+    The caller bounds the time.
 
     Raises:
         ConnectError: the name has no address, or none of them accepts; the last failure is the one reported.
     """
-    failure = ConnectError(host, NtStatus.BAD_NETWORK_PATH, f"no address is known for {address}")
-    for family, kind, protocol, _, target in await _addresses(host, address, port):
-        sock = trio.socket.socket(family, kind, protocol)
-        try:
-            _tune(sock)
-            if source is not None:
-                await sock.bind((source, 0))
-            await sock.connect(target)
-        except OSError as error:
-            sock.close()
-            status = _STATUSES.get(error.errno or 0, NtStatus.BAD_NETWORK_PATH)
-            failure = ConnectError(host, status, f"{target[0]} port {port}: {_reason(error)}")
-        except BaseException:
-            sock.close()
-            raise
-        else:
-            return TcpTransport(sock, host, str(target[0]))
-    raise failure
+    places = await _addresses(host, address, port, finder)
+    finish = await race(
+        places, partial(_connected, host, port, source), lambda error: True, discard=lambda transport: transport.close()
+    )
+    if finish.winners:
+        return finish.winners[0][1]
+    if finish.failures:
+        raise finish.failures[-1][1]
+    raise ConnectError(host, NtStatus.BAD_NETWORK_PATH, f"no address is known for {address}")
+
+
+async def _connected(host: str, port: int, source: str | None, place: AddressInfo) -> TcpTransport:
+    family, kind, protocol, _, target = place
+    sock = trio.socket.socket(family, kind, protocol)
+    try:
+        _tune(sock)
+        if source is not None:
+            await sock.bind((source, 0))
+        await sock.connect(target)
+    except OSError as error:
+        sock.close()
+        status = _STATUSES.get(error.errno or 0, NtStatus.BAD_NETWORK_PATH)
+        raise ConnectError(host, status, f"{target[0]} port {port}: {_reason(error)}") from error
+    except BaseException:
+        sock.close()
+        raise
+    return TcpTransport(sock, host, str(target[0]))
 
 
 AddressInfo = tuple[socket.AddressFamily, socket.SocketKind, int, str, tuple[str | int, ...]]
 
 
-async def _addresses(host: str, address: str, port: int) -> Sequence[AddressInfo]:
+async def _addresses(host: str, address: str, port: int, finder: HostFinder | None) -> Sequence[AddressInfo]:
+    """The system's word for where a host is, or the finder's if the system's resolver says nothing for a while."""
+
+    async def by_system() -> Sequence[AddressInfo]:
+        return await _resolved(host, address, port)
+
+    async def by_finder() -> Sequence[AddressInfo]:
+        found = (
+            [] if finder is None else [await _resolved(host, each, port) for each in await finder.addresses(address)]
+        )
+        if not found:
+            raise ConnectError(host, NtStatus.BAD_NETWORK_PATH, f"can't find an address for {address}")
+        return [place for places in found for place in places]
+
+    if finder is None:
+        return await by_system()
+    finish = await race(
+        (by_system, by_finder),
+        lambda ask: ask(),
+        lambda error: True,
+        head_start=HOSTS_FILE if finder.is_ahead else HEAD_START,
+    )
+    if finish.winners:
+        return finish.winners[0][1]
+    raise next(error for ask, error in finish.failures if ask is by_system)
+
+
+async def _resolved(host: str, address: str, port: int) -> Sequence[AddressInfo]:
     try:
         return await trio.socket.getaddrinfo(address, port, type=socket.SOCK_STREAM)  # type: ignore[return-value]
     except (OSError, UnicodeError) as error:

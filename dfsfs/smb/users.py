@@ -17,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import logging
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Self
@@ -30,7 +31,7 @@ from dfsfs.smb.pool import Pool, TransportSettings
 from dfsfs.threads import Threads
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
     from types import TracebackType
 
     from dfsfs.smb.credentials import Login
@@ -145,6 +146,24 @@ class UserPools:
             raise
         self._named.pop(who.uid, None)
         return tree
+
+    def is_logged_in(self, host: str) -> bool:
+        """Whether the user that this task works for has a session on a server."""
+        who = caller()
+        if who.uid == 0:
+            return self._own.is_logged_in(host)
+        user = self._users.get(who.uid)
+        return user is not None and user.pool is not None and user.pool.is_logged_in(host)
+
+    @asynccontextmanager
+    async def reached(self, host: str) -> AsyncIterator[None]:
+        """Waits until a server has answered the user that this task works for. Errors as in tree."""
+        who = caller()
+        if who.uid != 0:
+            self._check_refused(who)
+        pool = self._own if who.uid == 0 else await self._pool(who)
+        async with pool.reached(host):
+            yield
 
     async def ipc(self, host: str) -> Tree:
         """The tree for requests to the server itself; always with the mount's own login."""

@@ -86,10 +86,11 @@ class Files(OpenFiles):
         self._opener = Opener(places, self._leases, self._prefetch, Budget())
 
     async def serve(self) -> None:
-        """Sends what programs leave unsent, answers lease breaks. Runs until it is cancelled."""
+        """Sends what programs leave unsent, answers lease breaks, asks for folders. Runs until it is cancelled."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._leases.serve)
             nursery.start_soon(self._prefetch.serve)
+            nursery.start_soon(self._places.unreached.serve)
             while True:
                 await self._written.wait()
                 await trio.sleep(LINGER)

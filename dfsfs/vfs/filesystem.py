@@ -30,7 +30,8 @@ from dfsfs.vfs.known import ASKS
 from dfsfs.vfs.leases import Caching, NoKernelCache
 from dfsfs.vfs.mapping import AttributeChanges, Attributes, NameMapping, Ownership, attributes_for_mode
 from dfsfs.vfs.node import FileSystemStatistics, in_the_present, refuse_loop
-from dfsfs.vfs.places import Places, stat_of
+from dfsfs.vfs.places import Places
+from dfsfs.vfs.questions import stat_of
 from dfsfs.vfs.snapshots import NAME as SNAPSHOTS
 from dfsfs.vfs.snapshots import SnapshotListing, Snapshots
 from dfsfs.vfs.xattrs import Xattrs

@@ -98,10 +98,8 @@ class Knowledge:
         return min(node.expires, node.seen + self.lifetime(node))
 
     def _is_live(self, link: Node) -> bool:
-        """Whether a link is bound to a living target by a referral that is still good."""
-        assert link.anchor is not None
-        junction = link.anchor.junction
-        return junction.binding is not None and junction.binding.tree.alive and self.clock() < junction.refresh_at
+        """Whether a link is bound to a living target."""
+        return self.is_bound(link)
 
     def is_bound(self, link: Node) -> bool:
         """Whether somebody has entered a link, and its target is still there."""

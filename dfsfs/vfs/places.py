@@ -21,8 +21,8 @@ from __future__ import annotations
 
 import errno
 import logging
-from contextlib import aclosing
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from dfsfs.acting import caller
@@ -30,10 +30,10 @@ from dfsfs.errors import DfsfsError, EndlessAnswer, PosixError
 from dfsfs.namespace.junction import Covered, Location
 from dfsfs.vfs.knowledge import Knowledge, Lifetimes
 from dfsfs.vfs.leftovers import HiddenNames
-from dfsfs.vfs.looks import looked_at
 from dfsfs.vfs.moving import Moving
 from dfsfs.vfs.nodes import NEVER, Node
 from dfsfs.vfs.others import Others
+from dfsfs.vfs.questions import entries_of, is_same_but_for_id, stat_of
 from dfsfs.vfs.unreached import Unreached
 from dfsfs.vfs.views import Demand, Origin
 
@@ -89,7 +89,7 @@ class Places(Knowledge):
         self._namespace = namespace
         if not server_numbers:
             self.table.forget_ids()
-        self._unreached = Unreached(clock, self._is_live)
+        self.unreached = Unreached(self.table, clock, self._is_live)
         self.hidden = HiddenNames()
         self.moving = Moving()
         self.others = Others(self.table, self.proofs, self.refresh)
@@ -140,7 +140,10 @@ class Places(Knowledge):
         await self.moving.free(node)
         try:
             with self.moving.running(node):
-                return await self._namespace.run(self.location(node), self.handles.within(operation))
+                result = await self._sent(self.location(node), operation)
+            if node.is_link:
+                self.unreached.keep(node)
+            return result
         except Covered as link:
             if self._uncover(node, link.prefix):
                 raise
@@ -189,7 +192,10 @@ class Places(Knowledge):
         location = self.location(folder).child(name)
         try:
             with self.moving.running(folder):
-                return await self._namespace.run(location, self.handles.within(operation))
+                result = await self._sent(location, operation)
+            if folder.is_link:
+                self.unreached.keep(folder)
+            return result
         except Covered as link:
             if link.prefix == location.unc:
                 if self.table.child(folder, name) is not None:
@@ -197,6 +203,19 @@ class Places(Knowledge):
                 raise
             self._uncover(folder, link.prefix)
             raise self._turned(link) from None
+
+    def _sent(self, location: Location, operation: Callable[[Attempt], Awaitable[T]]) -> Awaitable[T]:
+        """A question may be asked of more than one server."""
+        send = self._namespace.ask_at if operation is stat_of else self._namespace.run
+        return send(location, self.handles.within(operation))
+
+    def _is_live(self, link: Node) -> bool:
+        """Whether a link is bound to a living target. That it should be asked for again is left to the background."""
+        assert link.anchor is not None
+        if not self.is_bound(link):
+            return False
+        self._namespace.refresh_if_due(link.anchor.junction)
+        return True
 
     def _uncover(self, node: Node, prefix: UncPath) -> bool:
         """Turns what lies at `prefix`, the node or one above it, into a link. Whether that was the node itself."""
@@ -243,14 +262,17 @@ class Places(Knowledge):
                 return found
             await self._until_unchanging(parent, name)
             asked = self.table.moment
+            known = self.table.child(parent, name)
             try:
-                node = await self._ask_for_name(parent, name, asked)
+                answer = await self.unreached.in_time(known, partial(self._ask_for_name, parent, name, asked))
             except DfsfsError:
                 if self.table.name_overtaken(parent, name, asked):
                     continue
                 raise
-            if node is not None:
-                return node
+            if not answer:
+                answer = [known if known is self.table.child(parent, name) else None]
+            if answer[0] is not None:
+                return answer[0]
 
     async def _ask_for_name(self, parent: Node, name: str, asked: int) -> Node | None:
         """The node that a server says has a name; None if a change has overtaken the answer. Raises as look_up."""
@@ -271,7 +293,7 @@ class Places(Knowledge):
                     is_others = await self.others.still_have(known, parent, name)
                     if not is_others and not self.table.name_overtaken(parent, name, asked):
                         self._missed(parent, name)
-                elif self._unreached.note(known, error):
+                elif self.unreached.note(known, error):
                     return known
             raise
         if self.table.name_overtaken(parent, name, asked):
@@ -314,7 +336,7 @@ class Places(Knowledge):
             if known.is_hidden_as(folder, name):
                 raise PosixError(errno.ENOENT, f"{name} was removed")
             is_first = not known.more or (known.parent, known.name) == (folder, name)
-            if (is_first and self.is_valid(known)) or self._unreached.covers(known):
+            if (is_first and self.is_valid(known)) or self.unreached.covers(known):
                 return known
         view = self._view(folder)
         if view is None or self.table.name_overtaken(folder, name, view.origin.asked):
@@ -348,18 +370,9 @@ class Places(Knowledge):
         asked = self.table.moment
         begun = self.clock()
 
-        async def entries(attempt: Attempt) -> tuple[list[DirEntry], UncPath]:
-            found: list[DirEntry] = []
-            async with aclosing(attempt.tree.list(attempt.path)) as listing:
-                async for batch in listing:
-                    found += await looked_at(self.table, attempt, folder, batch)
-                    if len(found) > LOOK_AROUND:
-                        break
-            return found, attempt.tree.volume
-
         demand.busy = True
         try:
-            found, share = await self.run(folder, entries)
+            found, share = await self.run(folder, partial(entries_of, self.table, folder, LOOK_AROUND))
         except DfsfsError as error:
             demand.hopeless = demand.hopeless or isinstance(error, EndlessAnswer)
             return False
@@ -415,8 +428,11 @@ class Places(Knowledge):
         if node.is_link:
             await self._refresh_link(node)
             return True
-        if self._unreached.covers(node):
+        if self.unreached.covers(node):
             return True
+        return (await self.unreached.in_time(node, partial(self._refresh, node)) or [True])[0]
+
+    async def _refresh(self, node: Node) -> bool:
         asked, name = self.table.moment, (node.parent, node.name)
         try:
             stat, share = await self._run_here(node, stat_of)
@@ -434,7 +450,7 @@ class Places(Knowledge):
                 if self.is_moved(node, name, asked):
                     return False
                 raise self.gone(node, name) from error
-            if self._unreached.note(node, error):
+            if self.unreached.note(node, error):
                 return True
             raise
         return not self.is_moved(node, name, asked) and await self.accept(node, stat, share, asked)
@@ -482,19 +498,3 @@ class Places(Knowledge):
             except DfsfsError:
                 pass  # whoever enters the link will hear of it
         link.expires = self.clock() + self.lifetime(link)
-
-
-async def stat_of(attempt: Attempt) -> tuple[FileStat, UncPath]:
-    """The operation that asks what is at a place, and on which share that is."""
-    return await attempt.tree.stat(attempt.path), attempt.tree.volume
-
-
-def is_same_but_for_id(node: Node, stat: FileStat, share: UncPath) -> bool:
-    """Whether what a server says is that of the node's file but for its id."""
-    known = node.stat
-    if known is None or node.share != share or not node.file_id or node.file_id == stat.file_id:
-        return False
-    was, now = (
-        (each.kind, each.created, each.size, each.written, each.changed, each.attributes) for each in (known, stat)
-    )
-    return was == now

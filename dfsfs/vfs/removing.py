@@ -10,7 +10,7 @@ from dfsfs.errors import DfsfsError, PosixError
 from dfsfs.unc import UncPath
 from dfsfs.vfs.hiding import Hiding, removal, remove_directory
 from dfsfs.vfs.leftovers import is_hidden_name, is_kept_name, remove_leftover
-from dfsfs.vfs.places import stat_of
+from dfsfs.vfs.questions import stat_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator

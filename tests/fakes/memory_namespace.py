@@ -10,6 +10,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+import trio
+
 from dfsfs.errors import ConnectError, DfsfsError, Disposition
 from dfsfs.namespace.junction import Attempt, Covered, Junction, Location
 from dfsfs.ntstatus import NtStatus
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+SILENCE = 11.0
+"""Seconds after which a server that hangs is taken for dead."""
+
 
 class MemoryNamespace:
     """`add_share` makes the shares, `add_link` the links."""
@@ -31,6 +36,8 @@ class MemoryNamespace:
     def __init__(self) -> None:
         self.stores: dict[UncPath, MemoryStore] = {}
         self.down: set[UncPath] = set()
+        self.hung: set[UncPath] = set()
+        """Shares whose servers take requests and say nothing."""
         self.links: dict[UncPath, list[UncPath]] = {}
         self.trees: dict[UncPath, MemoryTree] = {}
         self.runs = 0
@@ -54,6 +61,10 @@ class MemoryNamespace:
         path = UncPath.parse(share)
         self.down.add(path)
         self.cut(share)
+
+    def hang(self, share: str) -> None:
+        """From now on a share's server says nothing, on whatever connection."""
+        self.hung.add(UncPath.parse(share))
 
     def start(self, share: str) -> None:
         self.down.discard(UncPath.parse(share))
@@ -87,12 +98,21 @@ class MemoryNamespace:
     def run(self, location: Location, operation: Callable[[Attempt], Awaitable[T]]) -> Coroutine[Any, Any, T]:
         return self._run(location, operation)
 
+    def ask_at(self, location: Location, operation: Callable[[Attempt], Awaitable[T]]) -> Coroutine[Any, Any, T]:
+        return self._run(location, operation)
+
+    def refresh_if_due(self, junction: Junction) -> None:
+        """There is no time here."""
+
     async def _run(self, location: Location, operation: Callable[[Attempt], Awaitable[T]]) -> T:
         self.runs += 1
         junction, repeated = location.junction, False
         for _ in range(2 * len(self._targets(junction.prefix)) + 1):
             binding = self._bind(junction)
             attempt = Attempt(binding, binding.target.join(location.components), repeated)
+            if binding.target.share in self.hung:
+                await trio.sleep(SILENCE)
+                raise ConnectError(binding.target.host, NtStatus.IO_TIMEOUT, "hangs")
             try:
                 return await operation(attempt)
             except DfsfsError as error:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import struct
 from collections import Counter
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import wraps
 from typing import TYPE_CHECKING, TypeVar, cast
@@ -19,14 +20,14 @@ from typing import TYPE_CHECKING, TypeVar, cast
 import trio
 import trio.testing
 
-from dfsfs.errors import ConnectError, ConnectionLost, SmbError
+from dfsfs.errors import ConnectError, ConnectionLost, LoginRefused, SetupRefused, SmbError
 from dfsfs.ntstatus import NtStatus
 from dfsfs.smb.fscc import FileStat
 from dfsfs.smb.names import HostNames
 from dfsfs.unc import UncPath
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
     from dfsfs.smb.pool import Pool
     from dfsfs.smb.wire import Fsctl
@@ -102,12 +103,20 @@ class FakeServer:
     refusal: int | None = None
     """While set: connections fail with this status."""
     silent: bool = False
-    """While set: referral requests wait for ever."""
+    """While set: requests wait for ever."""
     share_status: dict[str, int] = field(default_factory=dict)
     """Share -> status of the tree connect."""
     lose_next: int = 0
     """That many tree connects find their connection dead."""
     trees: dict[UncPath, FakeTree] = field(default_factory=dict)
+    login_status: int | None = None
+    """While set: it refuses logins with this."""
+    logins: int = 0
+    """How many it has refused."""
+    login_time: float = 0.0
+    """Seconds that a login takes."""
+    reached: int = 0
+    """How many have a connection to it that waits for a login."""
 
     def kill(self, status: int = NtStatus.CONNECTION_REFUSED) -> None:
         self.refusal = status
@@ -140,6 +149,8 @@ class FakeTree:
 
     async def stat(self, path: UncPath) -> FileStat:
         await trio.lowlevel.checkpoint()
+        if self.server.silent:
+            await trio.sleep_forever()
         if not self.alive:
             raise ConnectionLost(self.server.host, NtStatus.CONNECTION_RESET, "connection reset")
         assert self.share.is_prefix_of(path)
@@ -181,11 +192,36 @@ class FakePool:
         self.referrals: list[tuple[str, str, int]] = []
         """Referral requests: host, path, room."""
         self.connecting = Counter[str]()
+        self.logging_in = self.most_logins = 0
+        """Logins that are under way, and how many there were at most."""
         self.names = HostNames()
 
     @property
     def as_pool(self) -> Pool:
         return cast("Pool", self)
+
+    def is_logged_in(self, host: str) -> bool:
+        server = self.servers.get(host.lower())
+        return server is not None and any(tree.alive for tree in server.trees.values())
+
+    @asynccontextmanager
+    async def reached(self, host: str) -> AsyncIterator[None]:
+        """Takes the time of a connection; what comes of it shows at the tree connect."""
+        await trio.lowlevel.checkpoint()
+        server = self.servers.get(host.lower())
+        if server is None or self.is_logged_in(host):
+            yield
+            return
+        self.connecting[host] += 1
+        try:
+            await trio.sleep(server.connect_time)
+        finally:
+            self.connecting[host] -= 1
+        server.reached += 1
+        try:
+            yield
+        finally:
+            server.reached -= 1
 
     async def ipc(self, host: str) -> FakeTree:
         return await self.tree(UncPath((host, "IPC$")))
@@ -201,22 +237,35 @@ class FakePool:
         self.connects.append(str(share))
         self.connecting[share.host] += 1
         try:
-            await trio.sleep(server.connect_time)
+            await trio.sleep(0 if server.reached else server.connect_time)
+            if not self.is_logged_in(share.host):
+                await self._log_in(server)
         finally:
             self.connecting[share.host] -= 1
         tree = self._connect(server, share)
         server.trees[share] = tree
         return tree
 
+    async def _log_in(self, server: FakeServer) -> None:
+        self.logging_in += 1
+        self.most_logins = max(self.most_logins, self.logging_in)
+        try:
+            await trio.sleep(server.login_time)
+        finally:
+            self.logging_in -= 1
+
     def _connect(self, server: FakeServer, share: UncPath) -> FakeTree:
         if server.refusal is not None:
             raise ConnectError(server.host, server.refusal, "can't connect")
+        if server.login_status is not None:
+            server.logins += 1
+            raise LoginRefused(server.login_status, f"logging in to {server.host}")
         if server.lose_next:
             server.lose_next -= 1
             raise ConnectionLost(server.host, NtStatus.CONNECTION_RESET, "connection reset")
         name = share.components[1] if share.components[1] == "IPC$" else share.components[1].lower()
         if status := server.share_status.get(name):
-            raise SmbError(status, f"connecting to {share}")
+            raise SetupRefused(status, f"connecting to {share}")
         if name != "IPC$" and name not in server.shares:
             raise SmbError(NtStatus.BAD_NETWORK_NAME, f"connecting to {share}")
         return FakeTree(server, share, server.shares.get(name, False), self)

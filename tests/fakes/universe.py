@@ -8,7 +8,7 @@ resolution = universe.resolve("//ns/dfs/a/file")
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeVar
 
 from dfsfs.dfsc.actions import (
@@ -26,13 +26,14 @@ from dfsfs.dfsc.actions import (
 from dfsfs.dfsc.cache import Caches
 from dfsfs.dfsc.domains import refresh_domains
 from dfsfs.dfsc.resolver import resolve
+from dfsfs.dfsc.walk import asks_next
 from dfsfs.dfsc.wire import HeaderFlags, NameListEntry, ReferralEntry, ReferralResponse
 from dfsfs.errors import ConnectError, DfsfsError, SmbError
 from dfsfs.ntstatus import NtStatus
 from dfsfs.unc import UncPath
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Sequence
 
     from dfsfs.dfsc.walk import Resolution
     from dfsfs.telemetry import Event
@@ -156,17 +157,37 @@ class Universe:
         try:
             match action:
                 case RequestReferral():
-                    self.asked.append(action)
-                    return ReferralReceived(self.now, self._referral(action))
-                case QueryShareIsDfs(target):
-                    self._reach(target.host)
-                    return Answered(self.now, target.share in self.shares)
+                    return self._first_referral(action)
+                case QueryShareIsDfs():
+                    target = self._first_alive((action.target, *action.others))
+                    return Answered(self.now, target.share in self.shares, target)
                 case DiscoverDc():
                     if not self.controller:
                         raise DfsfsError("in no domain", NtStatus.NO_LOGON_SERVERS)
                     return DcFound(self.now, self.controller)
         except DfsfsError as error:
             return Failed(self.now, error)
+
+    def _first_referral(self, action: RequestReferral) -> ReferralReceived | Failed:
+        """Nobody here is silent, so who is asked first has the answer unless they are down."""
+        missed: list[tuple[str, DfsfsError]] = []
+        for host in (action.host, *action.others):
+            request = replace(action, host=host, others=())
+            self.asked.append(request)
+            try:
+                return ReferralReceived(self.now, self._referral(request), host, tuple(missed))
+            except DfsfsError as error:
+                missed.append((host, error))
+                if not asks_next(error):
+                    break
+        *before, last = missed
+        return Failed(self.now, last[1], last[0], tuple(before))
+
+    def _first_alive(self, targets: Sequence[UncPath]) -> UncPath:
+        alive = (target for target in targets if target.host not in self.down)
+        target = next(alive, targets[-1])
+        self._reach(target.host)
+        return target
 
     def _reach(self, host: str) -> None:
         if host in self.down:

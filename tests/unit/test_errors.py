@@ -8,12 +8,17 @@ import pytest
 
 from dfsfs.errors import (
     DISPOSITIONS,
+    LOGIN_STATUSES,
     NEXT_TARGET_STATUSES,
+    UNABLE_STATUSES,
     ConnectError,
     ConnectionLost,
     Disposition,
+    LoginRefused,
     SecurityError,
+    SetupRefused,
     SmbError,
+    TicketError,
     WireError,
 )
 from dfsfs.ntstatus import NtStatus, errno_of, is_failure, is_known, status_name
@@ -33,6 +38,45 @@ def test_f10_exactly_the_statuses_of_windows_move_on() -> None:
     moving = {status for status in NtStatus if DISPOSITIONS.get(status) in MOVES_ON}
     assert moving - {NtStatus.NETWORK_SESSION_EXPIRED} == {NtStatus[name] for name in WINDOWS_MOVES_ON.split()}
     assert moving >= NEXT_TARGET_STATUSES
+
+
+UNABLE = """
+CANT_ACCESS_DOMAIN_INFO CONNECTION_COUNT_LIMIT DEVICE_NOT_READY DOMAIN_CONTROLLER_NOT_FOUND DOMAIN_TRUST_INCONSISTENT
+DS_BUSY DS_UNAVAILABLE INSUFF_SERVER_RESOURCES INSUFFICIENT_RESOURCES INTERNAL_DB_CORRUPTION INTERNAL_DB_ERROR
+INTERNAL_ERROR INVALID_DOMAIN_ROLE INVALID_DOMAIN_STATE INVALID_SERVER_STATE LICENSE_QUOTA_EXCEEDED
+LOGON_SERVER_CONFLICT NETLOGON_NOT_STARTED NO_LOGON_SERVERS NO_MEMORY NO_SUCH_DOMAIN NO_TRUST_LSA_SECRET
+NO_TRUST_SAM_ACCOUNT REDIRECTOR_NOT_STARTED REMOTE_SESSION_LIMIT REQUEST_NOT_ACCEPTED RPC_SERVER_TOO_BUSY
+RPC_SERVER_UNAVAILABLE SERVER_DISABLED SERVER_SHUTDOWN_IN_PROGRESS SERVER_UNAVAILABLE SHARE_UNAVAILABLE
+SHUTDOWN_IN_PROGRESS SYNCHRONIZATION_REQUIRED SYSTEM_SHUTDOWN TIME_DIFFERENCE_AT_DC TOO_MANY_SESSIONS TRUST_FAILURE
+TRUSTED_DOMAIN_FAILURE TRUSTED_RELATIONSHIP_FAILURE VOLUME_DISMOUNTED
+"""
+"""What a server says to a session setup or tree connect when it can't."""
+
+
+@pytest.mark.parametrize("status", list(NtStatus))
+@pytest.mark.parametrize("kind", [SetupRefused, LoginRefused])
+def test_a_server_that_can_not_let_anybody_in_leaves_it_to_the_next(kind: type[SetupRefused], status: NtStatus) -> None:
+    """The whole table: as an answer to a session setup or tree connect, and as one to anything else."""
+    error = kind(status, "logging in to fs1")
+    moves = status.name in UNABLE.split() or DISPOSITIONS.get(status) is Disposition.NEXT_TARGET
+    assert (error.disposition is Disposition.NEXT_TARGET) is moves
+    assert error.is_unable is (status.name in UNABLE.split())
+    assert not (moves and error.is_about_login), "else the user would be taken for one who has no login"
+    if status not in DISPOSITIONS:
+        assert SmbError(status, "open of a file").disposition is Disposition.RETURN
+
+
+def test_the_table_of_servers_that_can_not_has_no_answer_about_the_user() -> None:
+    assert set(UNABLE.split()) == {status.name for status in UNABLE_STATUSES}
+    about_users = {*LOGIN_STATUSES, NtStatus.ACCESS_DENIED, NtStatus.NETWORK_ACCESS_DENIED, NtStatus.ACCOUNT_EXPIRED}
+    about_users |= {NtStatus.INVALID_LOGON_HOURS, NtStatus.INVALID_WORKSTATION, NtStatus.LOGON_TYPE_NOT_GRANTED}
+    assert UNABLE_STATUSES & about_users == {NtStatus.NO_LOGON_SERVERS}
+    assert {errno_of(status) for status in UNABLE_STATUSES} & {errno.EACCES, errno.EPERM, errno.ENOENT} == set()
+
+
+def test_that_no_kdc_answers_is_not_the_servers_fault() -> None:
+    error = TicketError("cifs/fs1", "a cache", "no KDC", unreached=True)
+    assert error.disposition is Disposition.RETURN and error.is_about_login
 
 
 @pytest.mark.parametrize(

@@ -11,12 +11,16 @@ import trio
 from dfsfs.errors import DfsfsError
 from dfsfs.namespace import discovery
 from dfsfs.namespace.discovery import Discovery, DomainSettings
+from dfsfs.namespace.reachability import Reachability
 from dfsfs.smb.names import HostNames
 from dfsfs.telemetry import Telemetry
 from tests.fakes.forger import Lie, forged
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    from dfsfs.namespace.cldap import Netlogon
+    from dfsfs.namespace.hearsay import FoundDomain
 
 
 @pytest.mark.parametrize(
@@ -113,3 +117,32 @@ async def test_a_short_name_of_dc_is_one_in_our_domain_and_in_no_other(monkeypat
     async with forger(Lie("contoso.test", "dc1.evil.test", "CONTOSO"), monkeypatch):
         await Discovery(settings, names, Telemetry()).find()
     assert names.candidates("CONTOSO") == (("dc1.contoso.test", "127.0.0.1"), ("dc1", "127.0.0.1"))
+
+
+async def test_who_asks_for_a_ticket_begins_with_a_controller_that_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without that the Kerberos library waits for the one that hangs."""
+    hosts = ("dc1.contoso.test", "dc2.contoso.test")
+    silent: set[str] = set()
+    ping = discovery.ping
+
+    async def maybe(domain: str, address: str, source: str | None = None) -> tuple[Netlogon, str]:
+        if address in silent:
+            await trio.sleep_forever()
+        return await ping(domain, "127.0.0.1", source)
+
+    monkeypatch.setattr(discovery, "ping", maybe)
+    names = HostNames({"DC1.CONTOSO.TEST": "127.0.0.1", "DC2.CONTOSO.TEST": "127.0.0.2"})
+    reachability = Reachability(trio.current_time)
+    looker = Discovery(DomainSettings(host="contoso.test", controllers=hosts), names, Telemetry(), reachability)
+    told: list[FoundDomain] = []
+    looker.on_found = told.append
+    async with forger(Lie("contoso.test", "dc1.contoso.test", "CONTOSO"), monkeypatch):
+        assert (await looker.find()).controllers == hosts
+        silent.add("127.0.0.1")
+        await looker.look()
+        assert looker.found is not None and looker.found.controllers == hosts[::-1]
+        assert [found.controllers for found in told] == [hosts, hosts[::-1]] and names.finder is looker
+        assert reachability.is_doubtful(hosts[0]) and not reachability.is_doubtful(hosts[1])
+        silent.add("127.0.0.2")
+        await looker.look()
+        assert looker.found.controllers == hosts[::-1], "nobody answers, so nothing is known"

@@ -295,6 +295,21 @@ class TestRefresh:
         assert len(lab.resolver.asked) == asked + 1
 
     @virtual
+    async def test_a_junction_in_use_waits_for_no_silent_namespace_server_however_old_its_referral_is(self) -> None:
+        lab = await self.expired([B])
+        lab.resolver.delay = math.inf
+        waited = []
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(lab.failover.upkeep.serve)
+            for _ in range(400):  # beyond the hard timeout, which is 1800 s away
+                begun = trio.current_time()
+                assert await lab.run() == "//a/data/dir/file"
+                waited.append(trio.current_time() - begun)
+                await trio.sleep(10.0)
+            nursery.cancel_scope.cancel()
+        assert max(waited) == 0.0
+
+    @virtual
     async def test_the_binding_stays_while_its_target_does(self) -> None:
         lab = await self.expired([B, A])
         before = lab.junction.binding

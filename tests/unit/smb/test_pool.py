@@ -13,6 +13,7 @@ from dfsfs.errors import ConnectError, ForeignCaller
 from dfsfs.ntstatus import NtStatus
 from dfsfs.smb.calls import Route
 from dfsfs.smb.credentials import Credentials, Secret
+from dfsfs.smb.dialing import Dialer, Opened
 from dfsfs.smb.pool import Pool, TransportSettings, _Server
 from dfsfs.smb.users import UserPools
 from dfsfs.unc import UncPath
@@ -35,16 +36,16 @@ def connection(**methods: Callable[..., Awaitable[Any]]) -> Any:
 async def test_a_login_that_takes_too_long_is_said_to_have_had_its_own_time(
     autojump_clock: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def negotiated(pool: Pool, host: str) -> tuple[str, str, Any]:
+    async def negotiated(dialer: Dialer, host: str) -> Opened:
         async def exchange(*_: object) -> None:
             await trio.sleep_forever()
 
-        return host, "127.0.0.1", connection(exchange=exchange)
+        return Opened(host, "127.0.0.1", connection(exchange=exchange))
 
     async def prepared(pool: Pool, name: str) -> object:
         return SimpleNamespace()
 
-    monkeypatch.setattr(Pool, "_connect", negotiated)
+    monkeypatch.setattr(Dialer, "_open", negotiated)
     monkeypatch.setattr(Pool, "_prepared", prepared)
     async with Pool(SETTINGS, LOGIN) as pool:
         with pytest.raises(ConnectError, match="within 20 seconds") as caught:

@@ -14,6 +14,7 @@ from dfsfs.ntstatus import NtStatus
 from dfsfs.unc import UncPath
 from dfsfs.vfs.mapping import AttributeChanges
 from dfsfs.vfs.nodes import ROOT
+from dfsfs.vfs.unreached import MEMORY, PATIENCE, SWEEP
 from tests.unit.vfs.world import ACTIMEO, World, fails
 
 CHANGING = ("unlink", "rmdir", "rename", "set_basic", "set_size", "open", "mkdir")
@@ -184,8 +185,7 @@ async def test_a_bound_link_whose_target_fails_shows_what_it_showed(autojump_clo
     world.data.root.written = 10**18
     await world.listing("link")
     ino = await world.ino("link")
-    assert world.fs.remaining(ino) == (ACTIMEO, 0), "the kernel is to ask for its attributes"
-    assert (await world.fs.getattr(ino)).mtime_ns == 10**18
+    assert (await world.walk("link")).mtime_ns == (await world.fs.getattr(ino)).mtime_ns == 10**18
     await trio.sleep(ACTIMEO + 0.1)
 
     def fail(verb: str, path: UncPath) -> None:
@@ -268,6 +268,92 @@ async def test_a_live_link_works_while_the_namespace_server_is_down(autojump_clo
     world.namespace.stop("//fs1/data")
     await trio.sleep(ACTIMEO + 0.1)
     await fails(errno.EHOSTUNREACH, world.walk("way/to/f"))
+
+
+async def way_to_a_link(world: World) -> dict[str, int]:
+    """A link behind a folder is entered, and the kernel forgets all of it. The numbers by path."""
+    world.root.add_folder("way")
+    world.root.add_link("way/to")
+    world.namespace.add_link("//dfs/ns/way/to", "//fs1/data")
+    world.data.add_file("f", b"1")
+    before = world.fs.statistics().nodes.lookups
+    await world.fs.getattr(ROOT)
+    numbers = {path: await world.ino(path) for path in ("way", "way/to", "way/to/f")}
+    for ino in numbers.values():
+        world.fs.forget(ino, 1)
+    assert world.fs.statistics().nodes.lookups == before
+    return numbers
+
+
+@pytest.mark.parametrize("fault", ["stop", "hang"])
+async def test_a_link_in_use_answers_for_itself_after_the_kernel_has_forgotten_it(
+    fault: str, autojump_clock: object
+) -> None:
+    world = World()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(world.fs.serve)
+        numbers = await way_to_a_link(world)
+        await trio.sleep(ACTIMEO + 0.1)
+        getattr(world.namespace, fault)("//dfs/ns")
+        waited = []
+        for _ in range(20):
+            begun = trio.current_time()
+            for path, ino in numbers.items():
+                assert await world.ino(path) == ino, "the same numbers as before"
+                assert (await world.fs.getattr(ino)).ino == ino
+                world.fs.forget(ino, 1)
+            assert (await world.fs.getattr(ROOT)).ino == ROOT
+            waited.append(trio.current_time() - begun)
+            await trio.sleep(ACTIMEO + 0.1)
+        assert max(waited) <= PATIENCE + 0.01 and sum(waited) <= 2 * PATIENCE + 0.01, waited
+        world.fs.check_invariants()
+        nursery.cancel_scope.cancel()
+
+
+async def test_what_was_asked_in_the_background_counts_when_it_is_answered(autojump_clock: object) -> None:
+    world = World()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(world.fs.serve)
+        await way_to_a_link(world)
+        way = world.root.find("way")
+        assert way is not None
+        await trio.sleep(ACTIMEO + 0.1)
+        world.namespace.hang("//dfs/ns")
+        before = await world.walk("way")
+        way.written = 10**18
+        world.namespace.hung.clear()
+        for _ in range(4):
+            await trio.sleep(MEMORY)
+            after = await world.walk("way")
+        assert (before.ino, after.mtime_ns) == (after.ino, 10**18) and before.mtime_ns != 10**18
+        nursery.cancel_scope.cancel()
+
+
+async def test_names_that_lead_to_no_link_in_use_are_the_servers_to_tell(autojump_clock: object) -> None:
+    world = World()
+    world.root.add_folder("other")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(world.fs.serve)
+        await way_to_a_link(world)
+        world.namespace.hang("//dfs/ns")
+        for path in ("other", "missing", "way/missing"):
+            await fails(errno.ETIMEDOUT, world.walk(path))
+        nursery.cancel_scope.cancel()
+
+
+async def test_what_keeps_a_link_ends_with_its_target(autojump_clock: object) -> None:
+    world = World()
+    await way_to_a_link(world)
+    assert world.fs.statistics().nodes.nodes > 1
+    world.namespace.stop("//fs1/data")
+    await trio.sleep(SWEEP)
+    world.namespace.add_share("//fs2/data")
+    world.root.add_link("second")
+    world.namespace.add_link("//dfs/ns/second", "//fs2/data")
+    await world.listing("second")
+    world.namespace.stop("//fs2/data")
+    assert world.fs.statistics().nodes.nodes == 2, "the root, and the link entered last"
+    world.fs.check_invariants()
 
 
 async def test_inode_numbers_survive_a_failover(autojump_clock: object) -> None:
