@@ -98,6 +98,12 @@ class OneShare:
                     raise
                 repeated = True
 
+    async def ask_at(self, location: Location, operation: Callable[[Attempt], Awaitable[Any]]) -> Any:
+        return await self.run(location, operation)
+
+    def refresh_if_due(self, junction: Junction) -> None:
+        """No referral stands behind a share."""
+
     @staticmethod
     def _attempt(binding: Any, location: Location, repeated: bool) -> Attempt:
         return Attempt(binding, binding.target.join(location.components), repeated)
