@@ -224,6 +224,17 @@ NAMES = st.sampled_from(["a", "A", "b", "c"])
 IDS = st.integers(1, 6)
 
 
+def test_a_folder_that_only_what_is_replaced_in_it_holds_stays() -> None:
+    table = table_at()
+    folder, moved = add(table, table.root, "folder", 1, folder=True), add(table, table.root, "moved", 2)
+    replaced = add(table, folder, "name", 3)
+    table.forget(folder.ino, 1)
+    _rename(table, moved, folder, "name")
+    table.check_invariants()
+    assert replaced.detached and (moved.parent, moved.name) == (folder, "name")
+    assert path(moved) == f"{path(table.root)}/folder/name"
+
+
 class Histories(RuleBasedStateMachine):
     """Any order of what servers say, what programs do and what the kernel forgets."""
 
