@@ -329,9 +329,10 @@ class NodeTable(NodeStore):
         assert node is not None and node not in self.above(parent)
         if (folder, old_name) == (parent, name):
             return
-        self.hold(parent)  # by what had the name, perhaps, and by nothing else
-        self.remove_name(parent, name)
-        parent.handles -= 1
+        if self._exact(parent, name) is not None:
+            self.hold(parent)  # else what had the name was perhaps all that held it
+            self.remove_name(parent, name)
+            parent.handles -= 1
         del folder.children[old_name]
         parent.children[name] = node
         if node.is_hidden_as(folder, old_name):
