@@ -113,8 +113,12 @@ def _must_not_skip() -> bool:
     return os.environ.get("CI") == "true" and os.geteuid() == 0 and os.path.exists("/dev/fuse")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Says which tests stay together when they are run in more than one process."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leaves out what takes too long, and says which tests stay together when they are run in more than one process."""
+    left_out = [] if LONG else [item for item in items if item.get_closest_marker("long")]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
     for item in items:
         file = item.nodeid.split("::")[0]
         item.add_marker(pytest.mark.xdist_group("domain" if item.get_closest_marker("domain") else file))

@@ -191,7 +191,7 @@ def test_a_session_that_expires_at_every_open(shared: Company) -> None:
         shared.disturbs_nobody(lambda: reads(shared))
 
 
-@pytest.mark.skipif(not LONG, reason="a mount of its own: DFSFS_LONG=1")
+@pytest.mark.long
 def test_a_session_that_expires_at_every_open_of_a_mount_that_waits(tmp_path: Path) -> None:
     with company(tmp_path, ",hard") as found, honest_again(found):
         found.lies.expires = lambda: True

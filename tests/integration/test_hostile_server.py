@@ -166,7 +166,7 @@ def test_a_listing_that_goes_on_for_ever_takes_little_for_each_entry(lies: Lies,
     assert max(took) < PROMPT and killed < PATIENCE
 
 
-@pytest.mark.skipif(not LONG, reason="takes minutes: DFSFS_LONG=1")
+@pytest.mark.long
 @pytest.mark.parametrize("answers", [130, 1000])
 def test_a_listing_of_a_million_entries_goes_to_its_end(lies: Lies, mount: Path, answers: int) -> None:
     """To the server's, or to that of our patience; what is held for it is bounded all the way."""
