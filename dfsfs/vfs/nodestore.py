@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from dfsfs.namespace.junction import Location
     from dfsfs.unc import UncPath
 
-AWAKE = 8192
-"""Nodes beyond which those that nobody uses sleep: some 12 MiB."""
+AWAKE = 16_384
+"""Nodes beyond which those that nobody uses sleep: some 24 MiB."""
 BATCHES = 64
 """A part of those is put to sleep at once."""
 
