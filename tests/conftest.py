@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 LONG = os.environ.get("DFSFS_LONG") == "1"
 """Whether tests of what happens rarely go on for as long as it takes to be sure; each run has a sample of it."""
 CHANCE = int(os.environ.get("DFSFS_CHANCE", "6" if LONG else "1"))
-"""How many times as much as in each run is tried of what is left to chance: inputs of the fuzzer, for 10 s each, and
-examples of Hypothesis, 100 where a test does not say another number. 6 is a minute for each, 360 an hour."""
+"""How many times as much as in each run is tried of what is left to chance: inputs of the fuzzer, a minute for each
+decoder, and examples of Hypothesis, 100 where a test does not say another number. 60 is an hour for each."""
 ASYNC_TIMEOUT = 120
 """Seconds that an async test without a virtual clock may take."""
 SAMBAS = {"stable": SYSTEM, "backports": BACKPORTS}
@@ -49,6 +49,8 @@ SAMBAS = {"stable": SYSTEM, "backports": BACKPORTS}
 # A machine that is busy is no failure: nothing here is timed.
 settings.register_profile("chance", max_examples=100 * CHANCE, deadline=None, suppress_health_check=[*HealthCheck])
 settings.load_profile("chance")
+OFTEN = settings(max_examples=600 * CHANCE)
+"""For what a peer could do harm with: some ten seconds for each test."""
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from tests.conftest import CHANCE
 from tests.unit.namespace.test_cldap import ANSWER, NETLOGON
 
 CORPUS = Path(__file__).parent / "corpus"
-SECONDS = 10 * CHANCE
+SECONDS = 60 * CHANCE
 SLOW = 5
 """Seconds; an input that takes longer is a finding too."""
 

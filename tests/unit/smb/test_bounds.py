@@ -19,6 +19,7 @@ from dfsfs.smb.bounds import (
     ListingBounds,
     Novelty,
 )
+from tests.conftest import OFTEN
 
 
 def rounds_until_the_end(bounds: ListingBounds, entries: int, size: int) -> int:
@@ -36,6 +37,7 @@ def test_a_listing_has_so_many_entries_and_bytes_and_empty_answers() -> None:
     assert rounds_until_the_end(ListingBounds("it"), 0, 100) == MAX_EMPTY
 
 
+@OFTEN
 @given(st.lists(st.integers(0, 3000), max_size=200), st.integers(1, 1 << 20))
 def test_no_listing_goes_beyond_its_bounds(answers: list[int], size: int) -> None:
     bounds, taken, empty = ListingBounds("it"), 0, 0
@@ -50,6 +52,7 @@ def test_no_listing_goes_beyond_its_bounds(answers: list[int], size: int) -> Non
     assert taken <= MAX_ENTRIES
 
 
+@OFTEN
 @given(st.lists(st.integers(1, 5000), min_size=1, max_size=50), st.floats(0, 1000))
 def test_a_listing_that_is_read_again_may_name_everything_again(answers: list[int], pause: float) -> None:
     novelty = Novelty("it")

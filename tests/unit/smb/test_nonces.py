@@ -29,6 +29,7 @@ from dfsfs.smb.security import (
     derive_session_keys,
 )
 from dfsfs.smb.wire import Command, HeaderFlags
+from tests.conftest import OFTEN
 from tests.fakes.peer import EMPTY_BODIES, Peer, Sent, create_body, read_body, split_compound, split_frames
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ def test_that_a_signer_refuses_shows_no_key_and_no_signature() -> None:
         assert secret.hex() not in str(caught.value) and repr(secret) not in str(caught.value)
 
 
+@OFTEN
 @given(
     st.lists(st.tuples(st.integers(0, 12), st.booleans(), st.booleans(), st.sampled_from([b"a", b"b"])), max_size=80)
 )
@@ -84,6 +86,7 @@ def test_no_history_of_a_signer_has_two_messages_under_one_nonce(
         assert signed.setdefault((message_id, from_server, is_cancel), message) == message
 
 
+@OFTEN
 @given(st.lists(st.integers(1, 300), min_size=1, max_size=200))
 def test_requests_in_the_order_of_their_message_ids_are_all_signed(charges: list[int]) -> None:
     signer, message_id = AesGmacSigner(KEY), 0
@@ -281,12 +284,14 @@ class AnyHistory(RuleBasedStateMachine):
 
 
 TestAnyHistory = AnyHistory.TestCase
+TestAnyHistory.settings = OFTEN
 
 
 # -- sealing ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("cipher", list(Cipher))
+@OFTEN
 @given(sizes=st.lists(st.sampled_from([1, 100, 16 * 1024, 20_000]), min_size=2, max_size=40))
 def test_whatever_is_sealed_gets_a_nonce_above_the_last(cipher: Cipher, sizes: list[int]) -> None:
     """Large messages are sealed in another way than small ones, and count with them."""

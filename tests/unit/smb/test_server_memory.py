@@ -22,6 +22,7 @@ from dfsfs.smb.leases import Lease, LeaseBreak, LeaseState, decode_break
 from dfsfs.smb.protocol import UNSOLICITED, SmbProtocol
 from dfsfs.smb.wire import CREDIT_UNIT, HEADER, Command, HeaderFlags
 from dfsfs.unc import UncPath
+from tests.conftest import OFTEN
 from tests.fakes.peer import Peer
 from tests.fakes.server.client import PlainSession
 
@@ -71,6 +72,7 @@ def memory(limit: int) -> Iterator[None]:
 # -- notifications ----------------------------------------------------------------------------------------------------
 
 
+@OFTEN
 @given(st.integers(0, 200), st.sampled_from([0, 23, 24, 25, 36, 43, 44, 45, 65535]))
 def test_a_break_has_exactly_its_size(length: int, structure_size: int) -> None:
     body = struct.pack("<H", structure_size).ljust(length, b"\0")[:length]
@@ -114,6 +116,7 @@ def test_a_frame_is_no_larger_than_what_was_asked_for(asked: int) -> None:
         Peer(one).deliver_bytes((allowed + 65536).to_bytes(4, "big") + bytes(65536))
 
 
+@OFTEN
 @given(
     st.lists(st.lists(st.integers(1, 2 * MIB), min_size=1, max_size=3), min_size=1, max_size=6),
     st.lists(st.integers(0, 5), max_size=12),
@@ -142,6 +145,7 @@ def _nothing() -> None:
     pass
 
 
+@OFTEN
 @given(st.lists(st.tuples(st.integers(1, 16 * MIB), st.booleans()), max_size=30))
 def test_the_pool_of_buffers_is_bounded_in_bytes(requests: list[tuple[int, bool]]) -> None:
     pool, held = BufferPool(), []
@@ -316,6 +320,7 @@ class AnyBreaks(RuleBasedStateMachine):
 
 
 TestAnyBreaks = AnyBreaks.TestCase
+TestAnyBreaks.settings = OFTEN
 
 
 async def test_what_is_broken_while_an_acknowledgement_is_on_its_way_is_acknowledged_after_it() -> None:
