@@ -129,6 +129,11 @@ class Onlookers:
 
     def _follow(self) -> None:
         """`tail -F` of a log: each line that it shows was written by somebody."""
+        if self._tail is not None and self._tail.poll() is not None:
+            if self._process.world.outage() == 0:
+                self._process.differs(f"tail -F of log{self._tail_of} has ended")
+            self._tail.communicate()  # it ends when a read fails, as reads do while the server is away
+            self._tail, self._rest = None, b""
         if self._tail is None:
             mounts = len(self._process.world.settings.tops)
             self._tail_of = self._process.chance.choice(
