@@ -23,7 +23,7 @@ from dfsfs.cli.versions import versions
 from dfsfs.config import masked
 from dfsfs.control.answers import CachedReferral, Domains, Status
 from dfsfs.control.client import AT_ONCE, Patience, ask_with
-from dfsfs.control.places import our_mounts
+from dfsfs.control.places import our_mounts, unescaped
 from dfsfs.control.protocol import ControlError
 
 if TYPE_CHECKING:
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
 MESSAGES = 500
 """Lines of the journal."""
-_OCTAL = re.compile(r"\\([0-7]{3})")
 _FSTAB_TYPES = re.compile(r"\s(fuse\.)?dfsfs\s")
 
 
@@ -91,7 +90,7 @@ def clean_fstab(line: str) -> str:
 
 
 def _clean_field(field: str) -> str:
-    plain = _OCTAL.sub(lambda found: chr(int(found[1], 8)), field)  # fstab(5): as \040 for a space
+    plain = unescaped(field)
     clean = masked(plain)
     return field if clean == plain else re.sub(r"\s", lambda found: f"\\{ord(found[0]):03o}", clean)
 

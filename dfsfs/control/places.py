@@ -50,9 +50,9 @@ def parse_mounts(mountinfo: str) -> list[MountEntry]:
             found.append(
                 MountEntry(
                     device=fields[2],
-                    mountpoint=_unescaped(fields[4]),
+                    mountpoint=unescaped(fields[4]),
                     kind=rest[0],
-                    source=_unescaped(rest[1]),
+                    source=unescaped(rest[1]),
                     owner=int(owner[1]) if owner else 0,
                     number=int(fields[0]) if fields[0].isdecimal() else 0,
                 )
@@ -162,5 +162,6 @@ def sockets_of(entry: MountEntry) -> list[str]:
     return found
 
 
-def _unescaped(text: str) -> str:
+def unescaped(text: str) -> str:
+    """A field of a mount table or of fstab as it is meant: the kernel and fstab(5) write a space as \\040."""
     return _OCTAL.sub(lambda match: chr(int(match[1], 8)), text)
