@@ -1,7 +1,7 @@
 """The commands `dfsfs login` and `dfsfs logout`: logins of users for mounts of many users (multiuser, sec=ntlmssp).
 
-They are kept in the kernel's keyring of whoever runs this: see smb/keyring.py. Nothing is asked of a server; a wrong
-password shows when the mount is used.
+They are kept in the kernel's keyring of whoever runs this: see smb/auth/keyring.py. Nothing is asked of a server; a
+wrong password shows when the mount is used.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from dfsfs.config import ConfigError, split_username
 from dfsfs.config.model import ParsedOptions
 from dfsfs.control.places import LOGOUT_XATTR, our_mounts
 from dfsfs.errors import DfsfsError
-from dfsfs.smb import keyring
+from dfsfs.smb.auth import keyring
 
 if TYPE_CHECKING:
     import argparse

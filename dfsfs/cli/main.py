@@ -10,7 +10,7 @@ from dfsfs.cli.messages import SUCCESS, USAGE
 from dfsfs.cli.output import as_in_a_pipe, complain, escape_tracebacks, show
 from dfsfs.cli.registry import COMMANDS, find
 from dfsfs.cli.versions import versions_lines
-from dfsfs.smb.identity import forbid_core_dumps
+from dfsfs.smb.auth.identity import forbid_core_dumps
 from dfsfs.unc import is_unc
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from types import TracebackType
 
-    from dfsfs.smb.wire import Buffer
+    from dfsfs.smb.wire.messages import Buffer
 
 UNREAD = 128 + signal.SIGPIPE
 """The exit code if nobody reads what a command says."""

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
     from dfsfs.config.model import MountConfig
     from dfsfs.namespace.client import Namespace
+    from dfsfs.smb.auth.kerberos import KdcPreference
     from dfsfs.smb.pool import Pool
-    from dfsfs.smb.tickets import KdcPreference
     from dfsfs.unc import UncPath
-    from dfsfs.vfs.mapping import NameMapping
+    from dfsfs.vfs.names.mapping import NameMapping
 
 T = TypeVar("T")
 
@@ -76,8 +76,8 @@ def run(config: MountConfig, work: Callable[[Remote], Awaitable[T]]) -> T:
     """
     import trio
 
-    from dfsfs.smb.credentials import KerberosCredentials
-    from dfsfs.smb.tickets import KdcPreference
+    from dfsfs.smb.auth.credentials import KerberosCredentials
+    from dfsfs.smb.auth.kerberos import KdcPreference
 
     async def working() -> T:
         async with _connected(config, kdcs) as remote:
@@ -141,7 +141,7 @@ def _in_words(error: BaseException, config: MountConfig) -> MountError:
 
 @asynccontextmanager
 async def _connected(config: MountConfig, kdcs: KdcPreference | None) -> AsyncIterator[Remote]:
-    from dfsfs.fuse.session import make_names, make_namespace, referral_settings, transport_settings
+    from dfsfs.mount.assembly import make_names, make_namespace, referral_settings, transport_settings
     from dfsfs.smb.pool import Pool
 
     async with Pool(transport_settings(config), config.credentials) as pool:

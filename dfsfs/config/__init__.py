@@ -32,13 +32,13 @@ from dfsfs.config.table import BY_NAME, DIALECTS, SECRETS, Option, Policy, Shari
 from dfsfs.config.values import password as check_password
 from dfsfs.config.values import sendable as check_sendable
 from dfsfs.config.values import username as check_username
-from dfsfs.smb.credentials import Secret
+from dfsfs.smb.auth.credentials import Secret
 from dfsfs.unc import UncError, UncPath, address_in, fold_name, is_unc
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from dfsfs.smb.credentials import Login
+    from dfsfs.smb.auth.credentials import Login
 
 
 class ConfigError(Exception):

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from dfsfs.namespace.explain import Explanation, RootAnswer
     from dfsfs.namespace.junction import Junction
     from dfsfs.smb.pool import Pool
-    from dfsfs.smb.sessions import SessionInfo
-    from dfsfs.smb.users import UserPools
+    from dfsfs.smb.sessioninfo import SessionInfo
+    from dfsfs.smb.userpools import UserPools
     from dfsfs.telemetry import Event
     from dfsfs.vfs.filesystem import FileSystem
 
@@ -107,7 +107,7 @@ def status(mount: Mount) -> dict[str, Any]:
 
 
 def _files(filesystem: FileSystem) -> dict[str, int]:
-    return {"open": filesystem.open_files, "open_folders": filesystem.open_folders, "known": filesystem.known_nodes}
+    return {"open": filesystem.open_files, "open_folders": filesystem.open_folders, "known": filesystem.known_inodes}
 
 
 def _requests(meters: Meters) -> dict[str, dict[str, float]]:

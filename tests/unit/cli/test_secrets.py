@@ -10,7 +10,7 @@ import pytest
 from dfsfs.cli.messages import MountError
 from dfsfs.cli.secrets import Surroundings, named_in_restart, new_login, obtain_credentials
 from dfsfs.config import ConfigError, named_fields, parse_options
-from dfsfs.smb.credentials import Credentials, Secret
+from dfsfs.smb.auth.credentials import Credentials, Secret
 
 if TYPE_CHECKING:
     from pathlib import Path
