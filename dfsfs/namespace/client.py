@@ -237,14 +237,13 @@ class Namespace:
         return await self._resolver.ask(host, path)
 
     def flush(self, prefix: UncPath | None = None) -> int:
-        """Forgets the referrals at and below a path, or all. How many that were.
+        """Forgets the referrals at and below a path that somebody has typed, or all. How many that were.
 
         Nothing that works is interrupted: who comes next has them asked for in the background.
         """
         count = self.caches.referrals.flush(prefix)
-        for junction in self.junctions():
-            if prefix is not None and not prefix.is_prefix_of(junction.prefix):
-                continue
+        known = self.junctions()
+        for junction in known if prefix is None else prefix.below(known, lambda junction: junction.prefix):
             junction.failure = None
             if junction.resolution is not None and junction.resolution.referral is not None:
                 count += self.caches.referrals.flush(junction.resolution.referral.prefix)
