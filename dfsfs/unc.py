@@ -152,7 +152,7 @@ class UncPath:
         return self.folded == tuple(map(fold_name, other.components[:length]))
 
     def below(self, things: Iterable[T], path_of: Callable[[T], UncPath]) -> list[T]:
-        """The things whose path is this one, which somebody has typed, or below it: if none is spelled so, in any case."""
+        """The things at or below this path, which somebody has typed; if none is spelled so, those in any case."""
         known = [(thing, path_of(thing)) for thing in things]
         exact = [thing for thing, path in known if self.is_prefix_of(path)]
         return exact or [thing for thing, path in known if self.is_prefix_in_any_case_of(path)]

@@ -132,21 +132,22 @@ class Namespace:
             PosixError: the path names no share (EINVAL) or something that is no directory (ENOTDIR).
             DfsfsError: a server on the way can't be reached, or says no.
         """
-        if len(path) < 2:
-            raise PosixError(
-                errno.EINVAL, f"{path} names a server only; a share or namespace is needed, as in {path}/name"
-            )
         location, stat = await self.find(path, moment)
         if not stat.is_directory:
             raise PosixError(errno.ENOTDIR, f"{path} is not a directory")
         return location
 
     async def find(self, path: UncPath, moment: int | None = None) -> tuple[Location, FileStat]:
-        """The place that `path`, of two components at least, names, and what is there. Follows the links on the way.
+        """The place that `path` names, and what is there. Follows the links on the way.
 
         Raises:
+            PosixError: EINVAL, the path names no share.
             DfsfsError: a server on the way can't be reached, or says no.
         """
+        if len(path) < 2:
+            raise PosixError(
+                errno.EINVAL, f"{path} names a server only; a share or namespace is needed, as in {path}/name"
+            )
         location = replace(await self._locate(path), moment=moment)
         while True:
             try:

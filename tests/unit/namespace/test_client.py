@@ -431,6 +431,13 @@ async def test_there_is_one_junction_for_a_path() -> None:
     assert world.namespace.junction(unc("//ns1/dfs/multi")) is not junction
 
 
+@virtual
+async def test_a_server_alone_is_no_place() -> None:
+    """Whoever types one for `dfsfs target list` has made a mistake, which is not ours."""
+    with pytest.raises(PosixError, match="names a server only"):
+        await World().namespace.find(unc("//ns1"))
+
+
 class TwoLinks(World):
     """Two links that differ in case only, and lead to different servers."""
 
