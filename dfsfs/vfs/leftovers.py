@@ -33,6 +33,7 @@ import os
 import re
 import secrets
 import time
+from collections import OrderedDict
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -115,7 +116,8 @@ class HiddenNames:
         self._start_of = start_of
         self._known: Maker | None = None
         self._in_use: set[str] = set()
-        self._open: dict[str, float] = {}
+        self._open: OrderedDict[str, float] = OrderedDict()
+        """When each was found to be open; the last one at the end."""
         self._said: set[str] = set()
 
     def new_deleted(self) -> str:
@@ -161,8 +163,10 @@ class HiddenNames:
         return now - self._open.get(name, -PAUSE) >= PAUSE
 
     def found_open(self, name: str, now: float) -> None:
-        self._open = {other: when for other, when in self._open.items() if now - when < PAUSE}
         self._open[name] = now
+        self._open.move_to_end(name)
+        while now - next(iter(self._open.values())) >= PAUSE:
+            self._open.popitem(last=False)
 
     def say_once(self, name: str, text: str) -> None:
         """Puts into the log what is odd about a name, the first time. There may be many, so some are not named."""
