@@ -22,6 +22,7 @@ from dfsfs import telemetry
 from dfsfs.control.listening import next_connection, takes_of_reserve
 from dfsfs.control.report import link_rows
 from dfsfs.control.socketfile import listen_at, remove_dead
+from dfsfs.firstfew import FirstFew
 from dfsfs.printable import printable
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ class Metrics:
         )
         self._skipped = Counter("dfsfs_targets_skipped", "Targets passed over.", ["host"], registry=registry)
         self._asked: dict[str, str] = {}
-        self._hosts: set[str] = set()
+        self._hosts = FirstFew[str](HOSTS)
         self._text, self._good_until = b"", 0.0
         registry.register(_Snapshot(mount))
         for event in mount.namespace.telemetry.recent:  # those of the time until the mount was ready
@@ -122,8 +123,7 @@ class Metrics:
 
     def _host(self, target: UncPath) -> str:
         """What the server of a target is counted as."""
-        if len(self._hosts) < HOSTS:
-            self._hosts.add(target.host)
+        self._hosts.take(target.host)
         return printable(target.host) if target.host in self._hosts else OTHERS
 
 

@@ -26,6 +26,7 @@ import trio
 
 from dfsfs.acting import Caller, as_caller, caller
 from dfsfs.errors import ConnectError, DfsfsError, ForeignCaller, PosixError
+from dfsfs.firstfew import FirstFew
 from dfsfs.ntstatus import NtStatus
 from dfsfs.smb.pool import Pool, TransportSettings
 from dfsfs.threads import Threads
@@ -96,7 +97,7 @@ class UserPools:
         self._users: dict[int, _User] = {}
         self._refused: dict[int, tuple[float, DfsfsError]] = {}
         self._named: dict[int, None] = {}
-        self._foreign: set[int] = set()
+        self._foreign = FirstFew[int](FOREIGN_MAX)
         self._threads = Threads(EACH, TOTAL)
         self.in_use: Callable[[int], bool] = lambda uid: False
         self.settle: Callable[[int], Awaitable[None]] = _nothing_to_settle
@@ -286,8 +287,7 @@ class UserPools:
 
     def _name_foreign(self, who: Caller, error: ForeignCaller) -> None:
         # Not remembered: it says nothing of the user's other processes.
-        if who.uid not in self._foreign and len(self._foreign) < FOREIGN_MAX:
-            self._foreign.add(who.uid)
+        if self._foreign.take(who.uid):
             log.warning("%s; said once", error)
 
     def _refuse(self, who: Caller, error: DfsfsError) -> None:

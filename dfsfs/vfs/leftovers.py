@@ -39,6 +39,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dfsfs.errors import DfsfsError
+from dfsfs.firstfew import FirstFew
 from dfsfs.namespace.junction import Covered
 from dfsfs.smb.fscc import NAME_UNITS_MAX
 from dfsfs.vfs.numbers import FILE_ID_MASK
@@ -118,7 +119,7 @@ class HiddenNames:
         self._in_use: set[str] = set()
         self._open: OrderedDict[str, float] = OrderedDict()
         """When each was found to be open; the last one at the end."""
-        self._said: set[str] = set()
+        self._said = FirstFew[str](SAID)
 
     def new_deleted(self) -> str:
         """A name that no file has, for one that is removed. It is in use until `ended`."""
@@ -170,8 +171,7 @@ class HiddenNames:
 
     def say_once(self, name: str, text: str) -> None:
         """Puts into the log what is odd about a name, the first time. There may be many, so some are not named."""
-        if name not in self._said and len(self._said) < SAID:
-            self._said.add(name)
+        if self._said.take(name):
             log.warning("%s %s", name, text)
 
 
