@@ -18,6 +18,7 @@ from weakref import WeakValueDictionary
 import trio
 
 from dfsfs.acting import as_caller
+from dfsfs.background import keep_going
 from dfsfs.dfsc.cache import Caches
 from dfsfs.dfsc.policy import Policy
 from dfsfs.dfsc.referral import Target
@@ -119,9 +120,9 @@ class Namespace:
     async def serve(self) -> None:
         """Keeps referrals, targets and domains up to date, until cancelled."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._failover.upkeep.serve)
+            nursery.start_soon(keep_going, "upkeep", self._failover.upkeep.serve)
             if self._use_dfs:
-                nursery.start_soon(self._resolver.keep_domains)
+                nursery.start_soon(keep_going, "domains", self._resolver.keep_domains)
 
     async def mount_root(self, path: UncPath, moment: int | None = None) -> Location:
         """Finds the place that `path` names, follows the links on the way and makes sure that a directory is there.

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Self
 import trio
 
 from dfsfs.acting import Caller, as_caller, caller
+from dfsfs.background import contain, keep_going
 from dfsfs.errors import ConnectError, DfsfsError, ForeignCaller, PosixError
 from dfsfs.firstfew import FirstFew
 from dfsfs.ntstatus import NtStatus
@@ -108,7 +109,7 @@ class UserPools:
 
     async def __aenter__(self) -> Self:
         self._nursery = await self._stack.enter_async_context(trio.open_nursery())
-        self._nursery.start_soon(self._sweep)
+        self._nursery.start_soon(keep_going, "users", self._sweep)
         return self
 
     async def __aexit__(
@@ -246,7 +247,7 @@ class UserPools:
         if known is not None:
             return known
         user = self._users[who.uid] = _User(who, used=trio.current_time())
-        self._nursery.start_soon(self._live, user, login)
+        self._nursery.start_soon(contain, "sessions of a user", partial(self._live, user, login))
         return user
 
     async def _live(self, user: _User, login: Login) -> None:

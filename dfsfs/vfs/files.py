@@ -18,11 +18,13 @@ import mmap
 import os
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 import trio
 
 from dfsfs.acting import as_caller
+from dfsfs.background import contain, keep_going
 from dfsfs.errors import DfsfsError, PosixError, SmbError
 from dfsfs.ntstatus import NtStatus
 from dfsfs.smb.leases import LeaseState
@@ -88,16 +90,19 @@ class Files(OpenFiles):
     async def serve(self) -> None:
         """Sends what programs leave unsent, answers lease breaks, asks for folders. Runs until it is cancelled."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._leases.serve)
-            nursery.start_soon(self._prefetch.serve)
-            nursery.start_soon(self._places.unreached.serve)
-            while True:
-                await self._written.wait()
-                await trio.sleep(LINGER)
-                self._written = trio.Event()
-                for file in self._handles.values():
-                    if file.behind.pending:
-                        nursery.start_soon(self._drain, file)
+            nursery.start_soon(keep_going, "leases", self._leases.serve)
+            nursery.start_soon(keep_going, "prefetch", self._prefetch.serve)
+            nursery.start_soon(keep_going, "folders on the way", self._places.unreached.serve)
+            await keep_going("writes", partial(self._send_unsent, nursery))
+
+    async def _send_unsent(self, nursery: trio.Nursery) -> None:
+        while True:
+            await self._written.wait()
+            await trio.sleep(LINGER)
+            self._written = trio.Event()
+            for file in self._handles.values():
+                if file.behind.pending:
+                    nursery.start_soon(contain, "writes", partial(self._drain, file))
 
     # -- opening and closing ----------------------------------------------------------------------------------------
 

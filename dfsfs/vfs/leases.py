@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import trio
 
+from dfsfs.background import contain, keep_going
 from dfsfs.errors import DfsfsError
 from dfsfs.smb.leases import LeaseRequest, LeaseState, agree, no_acknowledgement
 from dfsfs.smb.wire import Access
@@ -136,9 +137,9 @@ class Leases:
     async def serve(self) -> None:
         """Answers breaks and closes kept handles in time. Runs until it is cancelled."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self.kept.serve)
+            nursery.start_soon(keep_going, "kept handles", self.kept.serve)
             async for item in self._broken:
-                nursery.start_soon(self._answer, item)
+                nursery.start_soon(contain, "lease breaks", partial(self._answer, item))
 
     @property
     def mode(self) -> CacheMode:
@@ -229,16 +230,18 @@ class Leases:
 
     async def _answer(self, item: _Break) -> None:
         lost: dict[Node, LeaseState] = {}
-        while news := item.take():
-            for node, parts in news.items():
-                await self._give_up(node, parts)
-                lost[node] = lost.get(node, LeaseState.NONE) | parts
-            if item.lost:
-                continue
-            item.acknowledge()
-            for node, parts in lost.items():
-                await self._forget_uncovered(node, parts)
-        del self._pending[item.cause]
+        try:
+            while news := item.take():
+                for node, parts in news.items():
+                    await self._give_up(node, parts)
+                    lost[node] = lost.get(node, LeaseState.NONE) | parts
+                if item.lost:
+                    continue
+                item.acknowledge()
+                for node, parts in lost.items():
+                    await self._forget_uncovered(node, parts)
+        finally:
+            del self._pending[item.cause]  # also if it failed: else nobody would answer the next one
 
     async def _give_up(self, node: Node, lost: LeaseState) -> None:
         log.debug("%s: the server takes %r back", node.name, lost)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 from collections import Counter
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -128,3 +130,39 @@ async def test_what_is_done_once_is_not_begun_anew(autojump_clock: object, caplo
     work = Work(failures=9)
     await contain("tests", work)
     assert len(work.begun) == 1 and background.failures == {"tests": 1} and "failure 1" in caplog.text
+
+
+# -- who uses it ------------------------------------------------------------------------------------------------------
+
+GOES_WITH_ITS_CALLER = {
+    "fuse.waiters look",  # whose caller waits for the nursery, and is such a task or a request
+    "namespace.explain one",
+    "namespace.health one",
+    "namespace.survey folder_at",
+    "namespace.survey link_at",
+    "vfs.looks look",
+}
+LASTS = {
+    "fuse.session _lose_patience",  # before there is a mount
+    "fuse.kernel _announce",  # a mount that programs can't use had better end
+    "fuse.kernel mount.end",  # the same
+    "namespace.upkeep one",  # has `contain` inside
+    "control.metrics _attend",  # the others catch all that is an Exception
+    "control.server _attend",
+    "smb.connection self._guard",
+    "smb.dialing self._dial",
+    "smb.pool self._run",
+    "vfs.unreached self._find_out",
+}
+
+
+def test_nothing_is_begun_in_the_background_that_can_end_the_mount() -> None:
+    begun = set[str]()
+    package = Path(background.__file__).parent
+    for file in package.rglob("*.py"):
+        module = ".".join(file.relative_to(package).with_suffix("").parts)
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "start_soon":
+                begun.add(f"{module} {ast.unparse(node.args[0])}")
+    others = {task for task in begun if task.split()[1] not in ("keep_going", "contain")}
+    assert {task for task in others if not task.startswith(("cli.", "racing "))} == GOES_WITH_ITS_CALLER | LASTS

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, cast
 
@@ -10,6 +11,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
+from dfsfs import background
 from dfsfs.namespace.junction import TargetBinding
 from dfsfs.smb.leases import LeaseBreak, LeaseState
 from dfsfs.smb.wire import Access, CreateDisposition
@@ -101,6 +103,54 @@ async def test_a_handle_that_nobody_wants_is_closed_in_time(autojump_clock: obje
         world.clear()
         await world.cat()
         assert "open file" in world.sent()
+
+
+async def test_a_break_that_can_not_be_answered_keeps_nothing_else_from_being_answered(
+    autojump_clock: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(background, "failures", Counter())
+    async with leased() as world:
+        handle = await world.open()
+        await world.fs.read(handle, 0, 3)
+        monkeypatch.setattr(world.kernel, "forget", broken := Broken())
+        world.take_back(NONE)
+        await wait_all_tasks_blocked()
+        assert broken.calls and not world.acknowledged and not world.pending
+        monkeypatch.undo()
+        world.lease.state = SHARED
+        world.take_back(NONE)
+        await wait_all_tasks_blocked()
+        assert len(world.acknowledged) == 1 and not world.pending
+        await world.fs.release(handle)
+
+
+class Broken:
+    """A mistake of ours."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    async def __call__(self, *arguments: object) -> None:
+        self.calls += 1
+        raise ValueError("a mistake")
+
+
+async def test_what_is_written_goes_on_being_sent_after_a_mistake(
+    autojump_clock: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(background, "failures", Counter())
+    async with leased() as world:
+        handle = await world.open(os.O_RDWR)
+        with monkeypatch.context() as patched:
+            patched.setattr(world.fs._files, "_drain", broken := Broken())
+            await world.fs.write(handle, 0, b"1")
+            await trio.sleep(10.0)
+            assert broken.calls and bytes(world.file.data) == b"one"
+        await world.fs.write(handle, 1, b"2")
+        await trio.sleep(10.0)
+        assert bytes(world.file.data) == b"12e"
+        await world.fs.release(handle)
+        assert background.failures == {"writes": broken.calls}
 
 
 async def test_closetimeo_0_keeps_nothing(autojump_clock: object) -> None:
