@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import errno
 import logging
-import mmap
 import os
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
@@ -59,8 +58,6 @@ FORGETTING = 0.2
 """Seconds for which a write waits for the kernel to forget what readers have got meanwhile. If writes fill the queue of
 requests that the kernel does not wait for, reads are behind them, and what is to be forgotten waits for those reads.
 """
-PAGE = mmap.PAGESIZE
-"""Bytes of the kernel's pages."""
 LINGER = 1.0
 """Seconds that data may lie here before it is sent although it is little."""
 
@@ -321,7 +318,7 @@ class Files(OpenFiles):
         if own.unsure or (file.appends and is_shared):
             await self._make_sure(file, own)
         believed = max(node.told, offset + len(data))
-        if file.appends and offset != own.end and not self._is_of_a_map(file, offset, len(data)):
+        if file.appends and offset != own.end and not file.is_of_a_map(offset, len(data)):
             offset = own.end
             self._leases.forget_soon(node)  # the kernel has put the data where it believes the end to be
         node.told = believed
@@ -341,23 +338,18 @@ class Files(OpenFiles):
 
     async def _write_now(self, file: OpenFile, offset: int, data: Buffer) -> None:
         """Has the server write data, and waits for it."""
-        await self._on(file, lambda attempt: file.write(attempt, offset, data))
-        if file.bypasses and any(not other.bypasses for other in self._by_node.get(file.node, ())):
-            # The kernel drops what it has of that part before the write, but not what readers put there during one that
-            # is asynchronous.
-            with trio.move_on_after(FORGETTING):
-                await self._leases.kernel.forget(file.node.ino)
-
-    def _is_of_a_map(self, file: OpenFile, offset: int, size: int) -> bool:
-        """Whether data that comes by way of a file opened with O_APPEND was written to a memory map of it.
-
-        That belongs where it says. The kernel writes maps back in whole pages, through a handle that may read and
-        write, inside of the size that it believes in (`Node.told`); and it has appended data begin at that size.
-        """
-        own = file.node.own
-        if own is None or not (file.access & Access.READ_DATA) or offset % PAGE or offset == file.node.told:
-            return False
-        return offset + size <= own.size and (size % PAGE == 0 or offset + size == own.size)
+        # The kernel drops what it has of that part before the write, but not what readers put there during one that is
+        # asynchronous.
+        forgets = file.bypasses and any(not other.bypasses for other in self._by_node.get(file.node, ()))
+        try:
+            await self._on(file, lambda attempt: file.write(attempt, offset, data))
+            if forgets:
+                with trio.move_on_after(FORGETTING):
+                    await self._leases.kernel.forget(file.node.ino)
+        except BaseException:
+            if forgets:
+                self._leases.forget_soon(file.node)  # perhaps it was written
+            raise
 
     async def _writes_through(self, file: OpenFile) -> bool:
         """Whether others have the file open and must see what is written at once."""
@@ -409,13 +401,15 @@ class Files(OpenFiles):
     async def copy(self, reader: OpenFile, writer: OpenFile, wanted: Range) -> None:
         """Has the server copy a part of one open file into another one. Raises DfsfsError, EXDEV on two servers."""
         await self._on(reader, reader.check)
-        source, node, table = reader.remote[0], writer.node, self._places.table
-        begun = table.begin(node)
+        source, node = reader.remote[0], writer.node
         try:
-            await self._on(writer, lambda attempt: writer.copy_from(attempt, source, wanted))
-        finally:
-            table.end(node, begun)
+            with self._places.table.changing(node):
+                await self._on(writer, lambda attempt: writer.copy_from(attempt, source, wanted))
             await self._leases.kernel.forget(node.ino)
+        except BaseException:
+            self._lost(node)
+            self._leases.forget_soon(node)  # a part may have been copied, and who is cancelled waits for nothing
+            raise
         if node.own is not None:
             node.own.size = max(node.own.size, wanted.target + wanted.length)
             self._moved_times(writer, node.own)
