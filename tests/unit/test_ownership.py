@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.unit.test_layering import FILES, module_name
+from tests.unit.test_layering import FILES, PACKAGE, module_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -119,3 +119,10 @@ def test_the_rule_bites(source: str, expected: tuple[str, str, bool]) -> None:
 def test_the_rule_lets_pass_what_is_handed_to_a_thread() -> None:
     source = "async def f():\n await self._threads.run(uid, partial(self._find_login, who), 5)\n open('/proc/self/x')"
     assert list(found_in(ast.parse(source), "m")) == []
+
+
+def test_the_architecture_names_whatever_looks_at_programs() -> None:
+    text = (PACKAGE.parent / "ARCHITECTURE.md").read_text()
+    chapter = text.partition("## What belongs to callers")[2].partition("\n## ")[0]
+    modules = {"/".join(where.split(".")[1:3]) + ".py" for where in TOUCHING[PROCESS]}
+    assert {module for module in modules if f"`{module}`" not in chapter} == set()
