@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from dfsfs.cli.command import PROBLEMS, Command, Parser, add_json, add_options, counted, shown_time, table
+from dfsfs.cli.command import PROBLEMS, Command, Parser, add_json, add_options, shown_time, table
 from dfsfs.cli.messages import SUCCESS
 from dfsfs.cli.namespaces import survey_of
 from dfsfs.cli.output import is_watched, show, show_json
 from dfsfs.cli.remote import Remote, config_for, options_hidden, run
 from dfsfs.errors import UNREACHED
+from dfsfs.printable import counted
 from dfsfs.wording import explained
 
 if TYPE_CHECKING:

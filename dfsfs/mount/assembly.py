@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 import trio
 
 import dfsfs
+from dfsfs.background import keep_going
 from dfsfs.config import ConfigError
 from dfsfs.control.places import TYPE, device_of, mount_on
 from dfsfs.control.report import Mount
@@ -137,9 +138,7 @@ async def _run(
             apply=partial(apply_config, pool, namespace, filesystem),
         )
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(namespace.serve)
-            nursery.start_soon(filesystem.serve)
-            nursery.start_soon(idle.serve, lambda: operations.meters.requests, filesystem.give_back)
+            _begin_background(nursery, mount)
 
             def ready() -> None:
                 service.begin(mount, nursery)
@@ -158,6 +157,14 @@ async def _run(
             )
             service.notifier.stopping()
             nursery.cancel_scope.cancel()
+
+
+def _begin_background(nursery: trio.Nursery, mount: Mount) -> None:
+    """Begins what goes on beside the requests of programs."""
+    filesystem, meters = mount.filesystem, mount.meters
+    nursery.start_soon(keep_going, "namespace", mount.namespace.serve)
+    nursery.start_soon(keep_going, "files", filesystem.serve)
+    nursery.start_soon(keep_going, "memory", partial(idle.serve, lambda: meters.requests, filesystem.give_back))
 
 
 def hide_nothing(config: MountConfig, mountpoint: str) -> None:
