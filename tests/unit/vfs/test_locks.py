@@ -25,6 +25,7 @@ from tests.unit.vfs.world import World, fails
 if TYPE_CHECKING:
     from dfsfs.smb.wire.fscc import FileStat
     from dfsfs.smb.wire.messages import Buffer
+    from dfsfs.vfs.names.inode import Inode
     from tests.fakes.memory_tree import MemoryNode
 
 DATA = bytes(range(100)) * 100
