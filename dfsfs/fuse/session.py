@@ -38,9 +38,9 @@ from dfsfs.namespace.client import Namespace
 from dfsfs.namespace.discovery import DomainSettings
 from dfsfs.namespace.referrals import ReferralSettings
 from dfsfs.ntstatus import NtStatus
+from dfsfs.smb.constants import Dialect
 from dfsfs.smb.credentials import KerberosCredentials
 from dfsfs.smb.pool import Pool, TransportSettings
-from dfsfs.smb.security import Dialect
 from dfsfs.smb.tickets import KdcPreference, default_realm
 from dfsfs.smb.users import UserPools
 from dfsfs.unc import fold_name
@@ -339,7 +339,7 @@ def transport_settings(config: MountConfig) -> TransportSettings:
         port=options.port,
         hosts=options.hosts,
         source=options.source,
-        dialects=tuple(Dialect(number) for number in options.dialects),
+        dialects=tuple(Dialect[name] for name in options.dialects),
         seal=options.seal,
         hardened=options.hardened,
         login_hosts=options.login_hosts,

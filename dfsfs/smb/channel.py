@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from dfsfs.errors import SmbError
 from dfsfs.ntstatus import NtStatus, is_failure
 from dfsfs.smb import fscc, wire
+from dfsfs.smb.constants import Command
 from dfsfs.smb.oddities import Oddities
-from dfsfs.smb.wire import Command, Request
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from dfsfs.smb.calls import Response, Route
     from dfsfs.smb.connection import Connection, PendingCall
     from dfsfs.smb.fscc import FileStat
+    from dfsfs.smb.wire import Request
     from dfsfs.unc import UncPath
 
 _TREE_IS_GONE = (NtStatus.NETWORK_NAME_DELETED,)
@@ -106,5 +107,5 @@ class Channel:
     def disconnect(self) -> None:
         """Tells the server that the tree is not used any more; does not wait for it."""
         if self.alive:
-            self.post([wire.encode_plain(Command.TREE_DISCONNECT)])
+            self.post([wire.encode_plain(Command.SMB2_TREE_DISCONNECT)])
         self._deleted = True

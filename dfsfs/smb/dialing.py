@@ -26,10 +26,10 @@ from dfsfs.errors import UNREACHED, ConnectError, ConnectionLost, DfsfsError, Lo
 from dfsfs.ntstatus import NtStatus
 from dfsfs.racing import race
 from dfsfs.smb.connection import Connection
-from dfsfs.smb.handshake import CAP_LARGE_MTU, Offer, negotiate
+from dfsfs.smb.constants import SMB2_GLOBAL_CAP_LARGE_MTU, Cipher, SigningAlgorithm
+from dfsfs.smb.handshake import Offer, negotiate
 from dfsfs.smb.names import HostNames, listed
 from dfsfs.smb.protocol import SmbProtocol
-from dfsfs.smb.security import Cipher, SigningAlgorithm
 from dfsfs.smb.transport import connect
 from dfsfs.unc import fold_name
 
@@ -201,7 +201,7 @@ class Dialer:
             dialects=settings.dialects,
             client_guid=self._client_guid,
             salt=os.urandom(32),
-            ciphers=(Cipher.AES128_GCM, Cipher.AES256_GCM, Cipher.AES128_CCM, Cipher.AES256_CCM),
+            ciphers=(Cipher.AES_128_GCM, Cipher.AES_256_GCM, Cipher.AES_128_CCM, Cipher.AES_256_CCM),
             signing=(SigningAlgorithm.AES_GMAC, SigningAlgorithm.AES_CMAC, SigningAlgorithm.HMAC_SHA256),
             host=name,
         )
@@ -213,5 +213,5 @@ class Dialer:
         except BaseException:
             connection.close()
             raise
-        connection.set_negotiated(negotiated, multi_credit=bool(negotiated.capabilities & CAP_LARGE_MTU))
+        connection.set_negotiated(negotiated, multi_credit=bool(negotiated.capabilities & SMB2_GLOBAL_CAP_LARGE_MTU))
         return connection

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from dfsfs.errors import DfsfsError, SmbError
 from dfsfs.ntstatus import NtStatus
 from dfsfs.smb import copychunk, fscc, wire
-from dfsfs.smb.wire import RELATED_FILE_ID, Buffer, FileInfoClass, Fsctl, Request
+from dfsfs.smb.constants import CtlCode, FileInformationClass
+from dfsfs.smb.wire import RELATED_FILE_ID, Buffer, Request
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -204,7 +205,9 @@ class RemoteFile:
     async def set_size(self, size: int) -> None:
         """Cuts or extends the file to `size` bytes. Errors as in read."""
         self.is_written = True
-        change = wire.encode_set_info(self._file_id, FileInfoClass.END_OF_FILE, fscc.encode_end_of_file(size))
+        change = wire.encode_set_info(
+            self._file_id, FileInformationClass.FILE_END_OF_FILE_INFORMATION, fscc.encode_end_of_file(size)
+        )
         (response,) = await self.tree.call([change])
         self.tree.check(response, f"truncation of {self.path}")
 
@@ -213,7 +216,7 @@ class RemoteFile:
 
         One round trip. Errors as in read.
         """
-        change = wire.encode_set_info(self._file_id, FileInfoClass.BASIC, info)
+        change = wire.encode_set_info(self._file_id, FileInformationClass.FILE_BASIC_INFORMATION, info)
         changed, queried = await self.tree.call([change, wire.encode_query_all()])
         self.tree.check(changed, f"setting attributes of {self.path}")
         return self.tree.decode_stat(queried, f"stat of {self.path}")
@@ -226,7 +229,9 @@ class RemoteFile:
     async def resume_key(self) -> bytes:
         """What names this file as the source of a copy on its server (MS-SMB2 3.2.4.20.1). Errors as in read."""
         size = copychunk.KEY_RESPONSE_SIZE
-        (response,) = await self.tree.call([wire.encode_ioctl(Fsctl.SRV_REQUEST_RESUME_KEY, b"", size, self._file_id)])
+        (response,) = await self.tree.call(
+            [wire.encode_ioctl(CtlCode.FSCTL_SRV_REQUEST_RESUME_KEY, b"", size, self._file_id)]
+        )
         self.tree.check(response, f"copy of {self.path}")
         return copychunk.decode_resume_key(wire.decode_ioctl(response.message, size))
 
@@ -241,7 +246,9 @@ class RemoteFile:
         key, what = await source.resume_key(), f"copy of {source.path} to {self.path}"
         request = copychunk.encode_copychunk(key, wanted.chunks)
         size = copychunk.RESPONSE_SIZE
-        (response,) = await self.tree.call([wire.encode_ioctl(Fsctl.SRV_COPYCHUNK_WRITE, request, size, self._file_id)])
+        (response,) = await self.tree.call(
+            [wire.encode_ioctl(CtlCode.FSCTL_SRV_COPYCHUNK_WRITE, request, size, self._file_id)]
+        )
         self.tree.check(response, what)
         if copychunk.decode_copied(wire.decode_ioctl(response.message, size)) != wanted.length:
             raise SmbError(NtStatus.END_OF_FILE, f"{what} stopped short")
@@ -267,7 +274,7 @@ class RemoteFile:
         change: list[Request] = []
         if written is not None:
             info = fscc.encode_basic_information(None, None, written, None, 0)
-            change.append(wire.encode_set_info(self._file_id, FileInfoClass.BASIC, info))
+            change.append(wire.encode_set_info(self._file_id, FileInformationClass.FILE_BASIC_INFORMATION, info))
         file_id = RELATED_FILE_ID if change else self._file_id
         try:
             # If it can't be set, the time is the server's.

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dfsfs.smb.authentication import SERVICE
+from dfsfs.smb.constants import Cipher, Dialect, SigningAlgorithm
 from dfsfs.smb.credentials import KerberosCredentials
-from dfsfs.smb.security import Cipher, Dialect, SigningAlgorithm
 
 if TYPE_CHECKING:
     from dfsfs.smb.connection import Connection
@@ -23,10 +23,10 @@ _SIGNING = {
     SigningAlgorithm.AES_GMAC: "AES-GMAC",
 }
 _CIPHERS = {
-    Cipher.AES128_CCM: "AES-128-CCM",
-    Cipher.AES128_GCM: "AES-128-GCM",
-    Cipher.AES256_CCM: "AES-256-CCM",
-    Cipher.AES256_GCM: "AES-256-GCM",
+    Cipher.AES_128_CCM: "AES-128-CCM",
+    Cipher.AES_128_GCM: "AES-128-GCM",
+    Cipher.AES_256_CCM: "AES-256-CCM",
+    Cipher.AES_256_GCM: "AES-256-GCM",
 }
 
 

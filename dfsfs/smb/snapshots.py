@@ -13,8 +13,9 @@ from dfsfs.errors import EndlessAnswer, WireError
 from dfsfs.filetime import parse_token
 from dfsfs.smb import wire
 from dfsfs.smb.bounds import SNAPSHOT_ROUNDS
+from dfsfs.smb.constants import Access, CreateDisposition, CreateOptions, CtlCode
 from dfsfs.smb.paths import PathChannel
-from dfsfs.smb.wire import RELATED_FILE_ID, Access, CreateDisposition, CreateOptions, Fsctl
+from dfsfs.smb.wire import RELATED_FILE_ID
 
 if TYPE_CHECKING:
     from dfsfs.unc import UncPath
@@ -53,11 +54,11 @@ class Snapshots(PathChannel):
         for _ in range(SNAPSHOT_ROUNDS):
             create = self._create(
                 path,
-                access=Access.READ_DATA | Access.READ_ATTRIBUTES,
-                disposition=CreateDisposition.OPEN,
-                options=CreateOptions.DIRECTORY_FILE,
+                access=Access.FILE_READ_DATA | Access.FILE_READ_ATTRIBUTES,
+                disposition=CreateDisposition.FILE_OPEN,
+                options=CreateOptions.FILE_DIRECTORY_FILE,
             )
-            ask = wire.encode_ioctl(Fsctl.SRV_ENUMERATE_SNAPSHOTS, b"", size)
+            ask = wire.encode_ioctl(CtlCode.FSCTL_SRV_ENUMERATE_SNAPSHOTS, b"", size)
             created, asked, _ = await self.call([create, ask, wire.encode_close(RELATED_FILE_ID)])
             for response in (created, asked):
                 self.check(response, f"snapshots of {path}")

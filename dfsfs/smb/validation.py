@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING
 from dfsfs.errors import ConnectionLost, SecurityError, WireError
 from dfsfs.ntstatus import NtStatus
 from dfsfs.smb import wire
+from dfsfs.smb.constants import CtlCode, Dialect
 from dfsfs.smb.handshake import check_validate_negotiate, encode_validate_negotiate
-from dfsfs.smb.security import Dialect
-from dfsfs.smb.wire import Fsctl
 
 if TYPE_CHECKING:
     from dfsfs.smb.calls import Response, Route
@@ -49,7 +48,7 @@ async def validate_negotiate(connection: Connection, route: Route) -> None:
     negotiated = connection.negotiated
     if negotiated.dialect is Dialect.SMB_3_1_1:
         return
-    question = wire.encode_ioctl(Fsctl.VALIDATE_NEGOTIATE_INFO, encode_validate_negotiate(negotiated), _ROOM)
+    question = wire.encode_ioctl(CtlCode.FSCTL_VALIDATE_NEGOTIATE_INFO, encode_validate_negotiate(negotiated), _ROOM)
     try:
         (response,) = await connection.call([question], route)
         check_confirmation(negotiated, response)

@@ -33,7 +33,8 @@ import trio
 from dfsfs.acting import caller
 from dfsfs.errors import DfsfsError, Disposition, PosixError, SmbError
 from dfsfs.namespace.junction import Attempt, Covered
-from dfsfs.smb.fscc import FileAttributes, FileStat, encode_attributes
+from dfsfs.smb.constants import FileAttributes
+from dfsfs.smb.fscc import FileStat, encode_attributes
 from dfsfs.vfs.hiding import Replacement, is_there
 from dfsfs.vfs.leftovers import is_hidden_name
 from dfsfs.vfs.opening import raise_if_unknown
@@ -308,10 +309,10 @@ class Entries(Removing):
     async def _replace_file(self, step: _Step, victim: Node) -> None:
         """Gives a file the name of another one, whoever of this mount has that open."""
         stat = victim.stat
-        read_only = stat is not None and bool(stat.attributes & FileAttributes.READONLY)
+        read_only = stat is not None and bool(stat.attributes & FileAttributes.FILE_ATTRIBUTE_READONLY)
         if read_only:
             # Windows refuses to replace a read-only file; POSIX asks for write permission on the folder only.
-            await self._set_attributes(victim, FileAttributes.NORMAL)
+            await self._set_attributes(victim, FileAttributes.FILE_ATTRIBUTE_NORMAL)
         try:
             await self._replace_until_possible(self._replacement(step, victim))
         except DfsfsError:

@@ -25,9 +25,8 @@ import trio
 from dfsfs.acting import as_caller
 from dfsfs.errors import DfsfsError, PosixError, SmbError
 from dfsfs.ntstatus import NtStatus
-from dfsfs.smb.leases import LeaseState
+from dfsfs.smb.constants import Access, LeaseState
 from dfsfs.smb.locked import is_conflict
-from dfsfs.smb.wire import Access
 from dfsfs.vfs.hiding import removal, remove_file
 from dfsfs.vfs.known import ASKS
 from dfsfs.vfs.leases import CacheMode
@@ -287,8 +286,10 @@ class Files(OpenFiles):
         if (known := file.in_head(offset, size, self._places.clock())) is not None:
             return known
         await self.settle(file.node)
-        if self._leases.is_due(file.node, LeaseState.READ):
-            await self._on(file, lambda attempt: self._leases.renew(file.node, attempt, LeaseState.READ))
+        if self._leases.is_due(file.node, LeaseState.SMB2_LEASE_READ_CACHING):
+            await self._on(
+                file, lambda attempt: self._leases.renew(file.node, attempt, LeaseState.SMB2_LEASE_READ_CACHING)
+            )
         self._leases.reads(file.node)
         found = file.read_ahead(self._ahead, offset, size) if file.reads_ahead else None
         if found is not None and (data := await found.data()) is not None:
@@ -350,7 +351,7 @@ class Files(OpenFiles):
         write, inside of the size that it believes in (`Node.told`); and it has appended data begin at that size.
         """
         own = file.node.own
-        if own is None or not (file.access & Access.READ_DATA) or offset % PAGE or offset == file.node.told:
+        if own is None or not (file.access & Access.FILE_READ_DATA) or offset % PAGE or offset == file.node.told:
             return False
         return offset + size <= own.size and (size % PAGE == 0 or offset + size == own.size)
 
@@ -358,8 +359,10 @@ class Files(OpenFiles):
         """Whether others have the file open and must see what is written at once."""
         if not self._leases.writes_through(file.node):
             return False
-        if self._leases.is_due(file.node, LeaseState.WRITE):
-            await self._on(file, lambda attempt: self._leases.renew(file.node, attempt, LeaseState.WRITE))
+        if self._leases.is_due(file.node, LeaseState.SMB2_LEASE_WRITE_CACHING):
+            await self._on(
+                file, lambda attempt: self._leases.renew(file.node, attempt, LeaseState.SMB2_LEASE_WRITE_CACHING)
+            )
             if not self._leases.writes_through(file.node):
                 return False
         await self._drained(file)
@@ -383,7 +386,7 @@ class Files(OpenFiles):
         """Says whether what was written has reached the server and is not lost. Raises DfsfsError if not."""
         file = self._file(handle)
         await self._drained(file)
-        if file.times_moved and file.access & Access.READ_DATA:
+        if file.times_moved and file.access & Access.FILE_READ_DATA:
             # It may have been mapped, and the kernel does not drop attributes for what it writes back of a map.
             await self._leases.kernel.forget_attributes(file.node.ino)
         if (file.unsynced or file.poisoned) and not file.is_current:

@@ -41,8 +41,8 @@ import trio
 
 from dfsfs.acting import caller
 from dfsfs.errors import DfsfsError, Disposition, PosixError
+from dfsfs.smb.constants import Access, CreateDisposition, CreateOptions
 from dfsfs.smb.locked import read_beside_locks
-from dfsfs.smb.wire import Access, Buffer, CreateDisposition, CreateOptions
 from dfsfs.vfs.ahead import AheadReader
 from dfsfs.vfs.handlelimit import is_about_handles
 
@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from dfsfs.smb.file import RemoteFile
     from dfsfs.smb.fscc import FileStat
     from dfsfs.smb.leases import Lease, LeaseRequest
+    from dfsfs.smb.wire import Buffer
     from dfsfs.vfs.ahead import Found, ReadAhead
     from dfsfs.vfs.nodes import Node
     from dfsfs.vfs.writebehind import Rewrite, WriteBehind
@@ -167,7 +168,7 @@ class OpenFile:
 
     @property
     def writable(self) -> bool:
-        return bool(self.access & Access.WRITE_DATA)
+        return bool(self.access & Access.FILE_WRITE_DATA)
 
     @property
     def alive(self) -> bool:
@@ -431,8 +432,8 @@ class OpenFile:
             return await attempt.tree.open(
                 attempt.path,
                 access=self.access,
-                disposition=CreateDisposition.OPEN,
-                options=CreateOptions.NON_DIRECTORY_FILE,
+                disposition=CreateDisposition.FILE_OPEN,
+                options=CreateOptions.FILE_NON_DIRECTORY_FILE,
                 lease=self._ask_lease(attempt, self.node, self.access),
             )
         except DfsfsError as error:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from dfsfs.smb.wire import Access
+from dfsfs.smb.constants import Access
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -31,8 +31,8 @@ from typing import TYPE_CHECKING, Protocol
 import trio
 
 from dfsfs.errors import DfsfsError
-from dfsfs.smb.leases import LeaseRequest, LeaseState, agree, no_acknowledgement
-from dfsfs.smb.wire import Access
+from dfsfs.smb.constants import Access, LeaseState
+from dfsfs.smb.leases import LeaseRequest, agree, no_acknowledgement
 from dfsfs.vfs.kept import KeptHandles
 from dfsfs.vfs.nodes import NEVER
 from dfsfs.vfs.readahead import LIMIT
@@ -110,7 +110,7 @@ class _Break:
     lost: dict[Node, LeaseState] = field(default_factory=dict)
 
     def add(self, node: Node, lost: LeaseState) -> None:
-        self.lost[node] = self.lost.get(node, LeaseState.NONE) | lost
+        self.lost[node] = self.lost.get(node, LeaseState.SMB2_LEASE_NONE) | lost
 
     def take(self) -> dict[Node, LeaseState]:
         """What was lost since it was last asked."""
@@ -159,7 +159,7 @@ class Leases:
                 self.adopt(node, lease)
         if lease is None:
             return None
-        return LeaseRequest(lease, LeaseState.ALL if access & Access.WRITE_DATA else LeaseState.SHARED)
+        return LeaseRequest(lease, LeaseState.ALL if access & Access.FILE_WRITE_DATA else LeaseState.SHARED)
 
     def adopt(self, node: Node, lease: Lease | None) -> None:
         """Makes a lease that of a file from now on."""
@@ -175,7 +175,7 @@ class Leases:
         clock in nanoseconds.
         """
         lease, stamp = node.lease, (stat.size, stat.written)
-        covered = lease is not None and bool(lease.state & LeaseState.READ)
+        covered = lease is not None and bool(lease.state & LeaseState.SMB2_LEASE_READ_CACHING)
         keep = node.cached == stamp or (covered and node.covered_data is lease)
         node.covered_data = lease if covered else None
         is_young = self._caching.mode is CacheMode.STRICT and server_time - stat.written < YOUNG
@@ -205,13 +205,13 @@ class Leases:
         lost = before & ~lease.state
         if lost & LeaseState.SHARED:
             self._places.table.doubt(node)
-        if lost & LeaseState.READ:
+        if lost & LeaseState.SMB2_LEASE_READ_CACHING:
             node.breaks += 1
             node.covered_data = None
         if lease.is_lost:
             # What the kernel has is all that programs have until there is a server again, so it stays until then.
             node.uncovered = True
-            lost &= ~LeaseState.READ
+            lost &= ~LeaseState.SMB2_LEASE_READ_CACHING
         self._give_up_soon(lease, node, lost, acknowledge)
 
     def _give_up_soon(self, cause: Lease | Node, node: Node, lost: LeaseState, acknowledge: Acknowledge) -> None:
@@ -232,7 +232,7 @@ class Leases:
         while news := item.take():
             for node, parts in news.items():
                 await self._give_up(node, parts)
-                lost[node] = lost.get(node, LeaseState.NONE) | parts
+                lost[node] = lost.get(node, LeaseState.SMB2_LEASE_NONE) | parts
             if item.lost:
                 continue
             item.acknowledge()
@@ -242,22 +242,22 @@ class Leases:
 
     async def _give_up(self, node: Node, lost: LeaseState) -> None:
         log.debug("%s: the server takes %r back", node.name, lost)
-        if lost & LeaseState.WRITE:
+        if lost & LeaseState.SMB2_LEASE_WRITE_CACHING:
             await self._settle(node)
-        if lost & LeaseState.HANDLE:
+        if lost & LeaseState.SMB2_LEASE_HANDLE_CACHING:
             self.kept.drop(node)
-        if lost & LeaseState.READ:
+        if lost & LeaseState.SMB2_LEASE_READ_CACHING:
             await self.kernel.forget(node.ino)
 
     async def _forget_uncovered(self, node: Node, lost: LeaseState) -> None:
-        while node.uncovered and lost & LeaseState.READ:
+        while node.uncovered and lost & LeaseState.SMB2_LEASE_READ_CACHING:
             # Read while the server was waiting: nobody would say when that becomes wrong.
             node.uncovered = False
             await self.kernel.forget(node.ino)
 
     def forget_soon(self, node: Node) -> None:
         """What the kernel has of a file is wrong; it can't be told before the request that it waits for is answered."""
-        self._give_up_soon(node, node, LeaseState.READ, no_acknowledgement)
+        self._give_up_soon(node, node, LeaseState.SMB2_LEASE_READ_CACHING, no_acknowledgement)
 
     # -- having it back ---------------------------------------------------------------------------------------------
 
@@ -272,7 +272,7 @@ class Leases:
     def writes_through(self, node: Node) -> bool:
         """Whether somebody else has the file open, so that what is written must not wait here."""
         lease = node.lease
-        if lease is None or not lease.was_granted or lease.state & LeaseState.WRITE:
+        if lease is None or not lease.was_granted or lease.state & LeaseState.SMB2_LEASE_WRITE_CACHING:
             return False
         return self._caching.mode is CacheMode.STRICT
 
@@ -293,7 +293,7 @@ class Leases:
         lease = node.lease
         if lease is None:
             return
-        if not lease.state & LeaseState.READ:
+        if not lease.state & LeaseState.SMB2_LEASE_READ_CACHING:
             node.uncovered = True
         elif node.uncovered:
             # What the kernel got without a lease goes. That waits for reads under way, so they must not wait for it.

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from dfsfs.acting import as_caller, caller
 from dfsfs.errors import DfsfsError, Disposition, PosixError
-from dfsfs.smb.wire import Access
+from dfsfs.smb.constants import Access
 from dfsfs.vfs.ahead import ReadAhead
 from dfsfs.vfs.known import ASKS, LocalWrites
 from dfsfs.vfs.leases import Leases
@@ -184,7 +184,7 @@ class OpenFiles:
 
     def readable(self, node: Node) -> OpenFile | None:
         """A handle of the caller on a file that may read, if there is one."""
-        return next((file for file in self._own(node) if file.access & Access.READ_DATA), None)
+        return next((file for file in self._own(node) if file.access & Access.FILE_READ_DATA), None)
 
     def writable(self, node: Node) -> OpenFile | None:
         """A handle of the caller on a file that may write, if there is one."""

@@ -13,11 +13,11 @@ from dfsfs.ntstatus import NtStatus
 from dfsfs.smb.calls import Route
 from dfsfs.smb.channel import IoLimits
 from dfsfs.smb.connection import Connection
-from dfsfs.smb.handshake import CAP_LEASING, Negotiated, Offer
+from dfsfs.smb.constants import SMB2_GLOBAL_CAP_LEASING, Command, Dialect, SigningAlgorithm
+from dfsfs.smb.handshake import Negotiated, Offer
 from dfsfs.smb.protocol import SmbProtocol
-from dfsfs.smb.security import Dialect, SigningAlgorithm
 from dfsfs.smb.tree import Tree
-from dfsfs.smb.wire import Command, encode_plain
+from dfsfs.smb.wire import encode_plain
 from dfsfs.unc import UncPath
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def _negotiated(dialect: Dialect, server: Server) -> Negotiated:
         dialect=dialect,
         server_guid=bytes(16),
         security_mode=0,
-        capabilities=CAP_LEASING,
+        capabilities=SMB2_GLOBAL_CAP_LEASING,
         max_transact=IO_SIZE,
         max_read=IO_SIZE,
         max_write=IO_SIZE,
@@ -135,7 +135,7 @@ def _fill_with_credits(protocol: SmbProtocol, transport: MemoryTransport) -> Non
     """One ECHO in place of a handshake: it asks for all credits that the client wants."""
     server = transport.server.server
     holds, server.holds = server.holds, False
-    protocol.submit([encode_plain(Command.ECHO)], Route(), lambda: None)
+    protocol.submit([encode_plain(Command.SMB2_ECHO)], Route(), lambda: None)
     transport.server.receive(b"".join(protocol.data_to_send(trio.current_time())))
     server.holds = holds
     answer = bytes(transport._received)

@@ -27,9 +27,9 @@ from dfsfs.fuse.session import (
 from dfsfs.namespace.junction import Junction, Location
 from dfsfs.ntstatus import NtStatus
 from dfsfs.smb import keyring
+from dfsfs.smb.constants import Dialect
 from dfsfs.smb.credentials import Credentials, Secret
 from dfsfs.smb.pool import Pool
-from dfsfs.smb.security import Dialect
 from dfsfs.unc import UncPath
 from tests.fakes.memory_namespace import MemoryNamespace
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from dfsfs.smb.fscc import FileAttributes
+from dfsfs.smb.constants import FileAttributes
 from dfsfs.vfs.directory import SHORT
 from dfsfs.vfs.leftovers import name_inside
 from dfsfs.vfs.mapping import AttributeChanges
@@ -138,7 +138,7 @@ async def test_files_are_written_and_read(autojump_clock: object) -> None:
 
 async def test_the_flags_of_open(autojump_clock: object) -> None:
     world = World()
-    world.root.add_file("f", b"content").attributes = FileAttributes.HIDDEN
+    world.root.add_file("f", b"content").attributes = FileAttributes.FILE_ATTRIBUTE_HIDDEN
     world.root.add_folder("d")
     ino = await world.ino("f")
     reader = await world.fs.open(ino, os.O_RDONLY)
@@ -212,7 +212,7 @@ async def test_setattr(autojump_clock: object) -> None:
     assert world.sent() == ["stat f", "set_basic f"], "what was set is known"
     shown = await world.fs.setattr(ino, AttributeChanges(mode=0o444, uid=0, gid=0))
     assert posix.S_IMODE(shown.mode) == 0o444
-    assert node.attributes & FileAttributes.READONLY
+    assert node.attributes & FileAttributes.FILE_ATTRIBUTE_READONLY
     world.clear()
     shown = await world.fs.setattr(ino, AttributeChanges(mode=0o555, uid=99))
     assert (posix.S_IMODE(shown.mode), shown.uid, world.sent()) == (0o444, 7, []), "SMB has no such bits and owners"
@@ -309,10 +309,10 @@ async def test_rename_replaces_a_read_only_file(autojump_clock: object) -> None:
     world = World()
     world.root.add_file("new", b"new")
     old = world.root.add_file("old", b"old")
-    old.attributes = FileAttributes.READONLY
+    old.attributes = FileAttributes.FILE_ATTRIBUTE_READONLY
     world.root.before = lambda verb, path: refuse(verb, "rename")
     await fails(errno.EACCES, world.fs.rename(ROOT, b"new", ROOT, b"old", 0))
-    assert old.attributes & FileAttributes.READONLY, "put back after the failure"
+    assert old.attributes & FileAttributes.FILE_ATTRIBUTE_READONLY, "put back after the failure"
     world.root.before = lambda verb, path: None
     await world.fs.rename(ROOT, b"new", ROOT, b"old", 0)
     found = world.root.find("old")

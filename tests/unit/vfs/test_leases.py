@@ -11,8 +11,8 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from dfsfs.namespace.junction import TargetBinding
-from dfsfs.smb.leases import LeaseBreak, LeaseState
-from dfsfs.smb.wire import Access, CreateDisposition
+from dfsfs.smb.constants import Access, CreateDisposition, LeaseState
+from dfsfs.smb.leases import LeaseBreak
 from dfsfs.vfs.kept import KeptHandles
 from dfsfs.vfs.leases import CacheMode, Caching
 from tests.fakes.memory_tree import YEAR, MemoryTree, open_files
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from dfsfs.smb.tree import Tree
 
 CLOSE_TIME = 5.0
-READ, SHARED, NONE = LeaseState.READ, LeaseState.SHARED, LeaseState.NONE
+READ, SHARED, NONE = LeaseState.SMB2_LEASE_READ_CACHING, LeaseState.SHARED, LeaseState.SMB2_LEASE_NONE
 
 
 class Leased(World):
@@ -221,7 +221,7 @@ async def test_what_is_written_while_others_have_the_file_open_does_not_wait(aut
         handle = await world.open(os.O_RDWR)
         world.take_back(READ)
         await wait_all_tasks_blocked()
-        world.data.refuses = LeaseState.WRITE
+        world.data.refuses = LeaseState.SMB2_LEASE_WRITE_CACHING
         await world.fs.write(handle, 0, b"ONE")
         assert world.file.data == b"ONE"
         await world.fs.write(handle, 0, b"two")
@@ -314,7 +314,7 @@ async def test_no_more_handles_are_kept_than_the_limit(autojump_clock: object) -
         for name in names:
             world.data.add_file(name)
             path = world.data.share.join([name])
-            remote = await tree.open(path, access=Access.READ, disposition=CreateDisposition.OPEN)
+            remote = await tree.open(path, access=Access.READ, disposition=CreateDisposition.FILE_OPEN)
             assert kept.put(name, Access.READ, remote, binding)  # type: ignore[arg-type]
         assert kept.count == 2
         assert [node.name for node in open_files(world.data)] == ["c", "b"]
@@ -347,7 +347,7 @@ async def test_what_is_broken_while_a_break_is_answered_is_given_up_before_the_a
         await world.fs.release(handle)
         assert list(open_files(world.data))
         world.kernel.may_forget = trio.Event()
-        world.take_back(LeaseState.HANDLE)
+        world.take_back(LeaseState.SMB2_LEASE_HANDLE_CACHING)
         await wait_all_tasks_blocked()
         assert world.acknowledged == [] and list(open_files(world.data))
         world.take_back(NONE)
