@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from dfsfs.smb.wire import Request
     from dfsfs.unc import UncPath
 
+_CUT_SHORT = NtStatus.BUFFER_OVERFLOW
 _TREE_IS_GONE = (NtStatus.NETWORK_NAME_DELETED,)
 _SESSION_IS_GONE = (NtStatus.USER_SESSION_DELETED, NtStatus.NETWORK_SESSION_EXPIRED)
 
@@ -97,7 +98,7 @@ class Channel:
             SmbError: the server's answer.
             WireError: it is not what was asked for.
         """
-        self.check(response, what, NtStatus.BUFFER_OVERFLOW)
+        self.check(response, what, _CUT_SHORT)
         return fscc.decode_all_information(wire.decode_output(response.message))
 
     def server_time(self) -> int:

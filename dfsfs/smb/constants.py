@@ -196,7 +196,8 @@ class CreateDisposition(IntEnum):
 
 class CreateOptions(IntFlag):
     """MS-SMB2 2.2.13, CreateOptions. FILE_OPEN_REPARSE_POINT is left out on purpose: with it a Samba 4.22 server opens
-    a DFS link itself, and a delete through that handle takes the link out of the namespace. Only paths.py uses it.
+    a DFS link itself, and a delete through that handle takes the link out of the namespace. Only paths.py
+    and special.py use it.
     """
 
     NONE = 0

@@ -7,7 +7,7 @@ dies with the connection; opening it again is the business of whoever knows what
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from dfsfs.errors import DfsfsError, SmbError
 from dfsfs.ntstatus import NtStatus
@@ -31,6 +31,7 @@ PIECE = 1024 * 1024
 one.
 """
 PIECES_IN_FLIGHT = 8
+_END_OF_FILE: Final = int(NtStatus.END_OF_FILE)  # bound once: each READ looks at it
 
 
 class PendingWrite:
@@ -152,7 +153,7 @@ class RemoteFile:
 
     def read_data(self, response: Response, size: int) -> Buffer:
         """What the answer to a READ of `size` bytes has brought. Errors as in read."""
-        if response.status == NtStatus.END_OF_FILE:
+        if response.status == _END_OF_FILE:
             return b""
         self.tree.check(response, f"read of {self.path}")
         return wire.decode_read(response.message, size)

@@ -50,6 +50,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("dfsfs.vfs")
 
+# Bound once: each read and write looks at one of them.
+_READ_CACHING, _WRITE_CACHING = LeaseState.SMB2_LEASE_READ_CACHING, LeaseState.SMB2_LEASE_WRITE_CACHING
 T = TypeVar("T")
 
 FORGETTING = 0.2
@@ -286,10 +288,8 @@ class Files(OpenFiles):
         if (known := file.in_head(offset, size, self._places.clock())) is not None:
             return known
         await self.settle(file.node)
-        if self._leases.is_due(file.node, LeaseState.SMB2_LEASE_READ_CACHING):
-            await self._on(
-                file, lambda attempt: self._leases.renew(file.node, attempt, LeaseState.SMB2_LEASE_READ_CACHING)
-            )
+        if self._leases.is_due(file.node, _READ_CACHING):
+            await self._on(file, lambda attempt: self._leases.renew(file.node, attempt, _READ_CACHING))
         self._leases.reads(file.node)
         found = file.read_ahead(self._ahead, offset, size) if file.reads_ahead else None
         if found is not None and (data := await found.data()) is not None:
@@ -359,10 +359,8 @@ class Files(OpenFiles):
         """Whether others have the file open and must see what is written at once."""
         if not self._leases.writes_through(file.node):
             return False
-        if self._leases.is_due(file.node, LeaseState.SMB2_LEASE_WRITE_CACHING):
-            await self._on(
-                file, lambda attempt: self._leases.renew(file.node, attempt, LeaseState.SMB2_LEASE_WRITE_CACHING)
-            )
+        if self._leases.is_due(file.node, _WRITE_CACHING):
+            await self._on(file, lambda attempt: self._leases.renew(file.node, attempt, _WRITE_CACHING))
             if not self._leases.writes_through(file.node):
                 return False
         await self._drained(file)
