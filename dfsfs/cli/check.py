@@ -100,6 +100,7 @@ async def _each(links: list[FoundLink], work: Callable[[FoundLink], Awaitable[Ch
 
 def check_report(found: Survey, tested: Sequence[CheckedLink], config: MountConfig) -> dict[str, Any]:
     """What --json shows. A problem of a server of the namespace itself is said once, and not for each link."""
+
     rows = [_row(link, config) for link in tested]
     servers = [
         f"{found.root.share}: namespace server {answer.host}: {explained(answer.problem, config)}"
@@ -135,6 +136,7 @@ def _row(link: CheckedLink, config: MountConfig) -> dict[str, Any]:
 
 def _differences(link: CheckedLink, config: MountConfig) -> list[str]:
     """What the servers of the namespace do not agree on."""
+
     if link.uncompared is not None:
         return [f"the servers of the namespace can't be compared: {explained(link.uncompared, config)}"]
     problems = [

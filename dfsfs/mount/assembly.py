@@ -41,10 +41,10 @@ from dfsfs.namespace.referrals import ReferralSettings
 from dfsfs.ntstatus import NtStatus
 from dfsfs.smb.auth.credentials import KerberosCredentials
 from dfsfs.smb.auth.kerberos import KdcPreference, default_realm
-from dfsfs.smb.connection.crypto import Dialect
 from dfsfs.smb.connection.settings import TransportSettings
 from dfsfs.smb.pool import Pool
 from dfsfs.smb.userpools import UserPools
+from dfsfs.smb.wire.constants import Dialect
 from dfsfs.unc import fold_name
 from dfsfs.vfs.data.caching import CacheMode, Caching
 from dfsfs.vfs.data.readahead_policy import LIMIT as LARGEST_WINDOW
@@ -347,7 +347,7 @@ def transport_settings(config: MountConfig) -> TransportSettings:
         port=options.port,
         hosts=options.hosts,
         source=options.source,
-        dialects=tuple(Dialect(number) for number in options.dialects),
+        dialects=tuple(Dialect[name] for name in options.dialects),
         seal=options.seal,
         hardened=options.hardened,
         login_hosts=options.login_hosts,
