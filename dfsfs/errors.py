@@ -15,8 +15,8 @@ from __future__ import annotations
 import errno as _errno
 from enum import Enum, auto
 
-from dfsfs.meanings import said
 from dfsfs.ntstatus import NtStatus, errno_of
+from dfsfs.statusmessages import describe_status
 
 
 class Disposition(Enum):
@@ -36,7 +36,7 @@ class Disposition(Enum):
     """Going on would be unsafe (a forged answer): the program gets it and nothing is tried again."""
 
 
-UNREACHED = frozenset({Disposition.RETRY, Disposition.RECONNECT, Disposition.NEXT_TARGET})
+SERVER_FAULTS = frozenset({Disposition.RETRY, Disposition.RECONNECT, Disposition.NEXT_TARGET})
 """The dispositions that say something of a server's state and nothing of the path: another one may know better."""
 
 
@@ -85,7 +85,7 @@ DISPOSITIONS: dict[int, Disposition] = {
 """Every status that is not the plain answer to a request."""
 
 
-UNABLE_STATUSES = frozenset(
+SERVER_FAULT_STATUSES = frozenset(
     {
         # It finds nobody who can check the user, or its own place in the domain is broken.
         NtStatus.CANT_ACCESS_DOMAIN_INFO,
@@ -209,7 +209,7 @@ class SmbError(DfsfsError):
     """
 
     def __init__(self, status: int, what: str) -> None:
-        super().__init__(f"{what}: {said(status)}", status)
+        super().__init__(f"{what}: {describe_status(status)}", status)
         self.what = what
 
 
@@ -217,13 +217,13 @@ class SetupRefused(SmbError):
     """A server refuses a session setup or a tree connect; see UNABLE_STATUSES."""
 
     @property
-    def is_unable(self) -> bool:
+    def is_server_fault(self) -> bool:
         """Whether the server can't, and not the user may not."""
-        return self.status in UNABLE_STATUSES
+        return self.status in SERVER_FAULT_STATUSES
 
     @property
     def disposition(self) -> Disposition:
-        return Disposition.NEXT_TARGET if self.is_unable else super().disposition
+        return Disposition.NEXT_TARGET if self.is_server_fault else super().disposition
 
 
 class LoginRefused(SetupRefused):
@@ -232,11 +232,11 @@ class LoginRefused(SetupRefused):
 
 class TicketError(DfsfsError):
     """There is no Kerberos ticket for a server. `spn` is the server's name in Kerberos, `source` where tickets come
-    from, `reason` what the Kerberos library or the KDC says; `unreached`: that no KDC answers.
+    from, `reason` what the Kerberos library or the KDC says; `kdc_unreachable`: that no KDC answers.
     """
 
-    def __init__(self, spn: str, source: str, reason: str, *, unreached: bool = False) -> None:
-        status = NtStatus.NO_LOGON_SERVERS if unreached else NtStatus.LOGON_FAILURE
+    def __init__(self, spn: str, source: str, reason: str, *, kdc_unreachable: bool = False) -> None:
+        status = NtStatus.NO_LOGON_SERVERS if kdc_unreachable else NtStatus.LOGON_FAILURE
         super().__init__(f"no Kerberos ticket for {spn} from {source}: {reason}", status)
         self.spn = spn
         self.reason = reason
@@ -308,7 +308,7 @@ class PosixError(DfsfsError):
         return Disposition.RETURN
 
 
-class UnprovenServer(PosixError):
+class MutualAuthenticationRequired(PosixError):
     """A share that is only to be had from a server that has proved who it is, and this one has not."""
 
     def __init__(self, share: object) -> None:

@@ -25,7 +25,7 @@ def ns_to_filetime(ns: int) -> int:
     return min(max(ns // 100 + _EPOCH_TICKS, 1), _MAX_TICKS)
 
 
-def parse_token(token: str) -> int | None:
+def parse_gmt_token(token: str) -> int | None:
     """The time of a snapshot from its name, `@GMT-2024.02.29-12.00.00`; None if that is none."""
     if not _TOKEN.fullmatch(token):
         return None
@@ -36,6 +36,6 @@ def parse_token(token: str) -> int | None:
     return ns_to_filetime(int(taken.timestamp()) * 10**9)
 
 
-def token_of(moment: int) -> str:
+def gmt_token(ticks: int) -> str:
     """The name of the snapshot that was taken at a time, in 100 ns since 1601."""
-    return datetime.fromtimestamp(filetime_to_ns(moment) / 10**9, UTC).strftime(TOKEN)
+    return datetime.fromtimestamp(filetime_to_ns(ticks) / 10**9, UTC).strftime(TOKEN)

@@ -433,7 +433,7 @@ def errno_of(status: int) -> int:
     return _ERRNOS.get(status, _errno.EIO)
 
 
-def is_known(status: int) -> bool:
+def has_errno(status: int) -> bool:
     """Whether somebody has decided which errno stands for an NTSTATUS."""
     return status in _ERRNOS
 

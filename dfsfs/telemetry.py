@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("dfsfs.events")
 
-KEPT_EVENTS = 1000
+MAX_RECENT_EVENTS = 1000
 """How many of the last events can be looked at: some minutes of a busy mount, less than a megabyte."""
 
 
@@ -327,7 +327,7 @@ _collector: ContextVar[_Collector | None] = ContextVar("_collector", default=Non
 
 
 @contextmanager
-def collecting(clock: Callable[[], float]) -> Iterator[list[tuple[float, Event]]]:
+def collect_events(clock: Callable[[], float]) -> Iterator[list[tuple[float, Event]]]:
     """Collects the events of this task, and of those that it starts, apart from what else happens in the mount. Each
     comes with the seconds since the beginning.
     """
@@ -353,7 +353,7 @@ class Telemetry:
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
         """How many events of each type there were since the mount, by the type's name."""
-        self.recent: deque[Event] = deque(maxlen=KEPT_EVENTS)
+        self.recent: deque[Event] = deque(maxlen=MAX_RECENT_EVENTS)
         self._listeners: list[Callable[[Event], None]] = []
 
     def publish(self, event: Event) -> None:

@@ -97,7 +97,7 @@ class UncPath:
         return tuple(map(fold_name, self.components))
 
     @property
-    def order(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    def sort_key(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """What lists for people are sorted by: other spellings of one path stand together."""
         return self.folded, self.key
 
@@ -178,7 +178,7 @@ class UncPath:
             raise UncError(f"{other} is not below {self}")
         return other.components[len(self.components) :]
 
-    def moved(self, prefix: UncPath, target: UncPath) -> UncPath:
+    def replace_prefix(self, prefix: UncPath, target: UncPath) -> UncPath:
         """This path with its leading `prefix` replaced by `target` (MS-DFSC 3.1.4.1 steps 3 and 11).
 
         Raises:
@@ -204,7 +204,7 @@ _LITERAL_DOMAIN = ".ipv6-literal.net"
 """Where Windows has IPv6 addresses in UNC paths, which know no colon: `fe80--1s4.ipv6-literal.net`. DNS does not."""
 
 
-def address_in(host: str) -> str | None:
+def parse_address(host: str) -> str | None:
     """The IP address, with the zone of a link-local one, by which a server is named: `10.0.0.1`, `::1`, `[::1]`,
     `[fe80::1%eth0]` or the form of Windows. None for a name.
     """

@@ -5,21 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from dfsfs.cli.command import PROBLEMS, Command, Parser, add_json, add_options, shown_time, table
-from dfsfs.cli.messages import SUCCESS
+from dfsfs.cli.messages import SUCCESS, describe_error
 from dfsfs.cli.namespaces import survey_of
 from dfsfs.cli.output import is_watched, show, show_json
 from dfsfs.cli.remote import Remote, config_for, options_hidden, run
-from dfsfs.errors import UNREACHED
 from dfsfs.printable import counted
-from dfsfs.wording import explained
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Awaitable, Callable, Sequence
 
     from dfsfs.config.model import MountConfig
+    from dfsfs.namespace.enumeration import FoundLink, NamespaceLinks
     from dfsfs.namespace.health import CheckedLink
-    from dfsfs.namespace.survey import FoundLink, Survey
 
 
 def _parser() -> Parser:
@@ -51,12 +49,12 @@ def _check(arguments: argparse.Namespace, words: Sequence[str]) -> int:
     return PROBLEMS if found["problems"] else SUCCESS
 
 
-async def _check_all(remote: Remote) -> tuple[Survey, list[CheckedLink]]:
+async def _check_all(remote: Remote) -> tuple[NamespaceLinks, list[CheckedLink]]:
     found = await survey_of(remote)
     return found, await _each(found.links, lambda link: _test(remote, link))
 
 
-async def _check_watched(remote: Remote) -> tuple[Survey, list[CheckedLink]]:
+async def _check_watched(remote: Remote) -> tuple[NamespaceLinks, list[CheckedLink]]:
     """The same, with bars that show how far it is."""
     from dfsfs.cli.progress import of_counts  # takes long to import
 
@@ -83,10 +81,10 @@ def _test(remote: Remote, link: FoundLink) -> Awaitable[CheckedLink]:
 async def _each(links: list[FoundLink], work: Callable[[FoundLink], Awaitable[CheckedLink]]) -> list[CheckedLink]:
     import trio
 
-    from dfsfs.namespace.survey import AT_ONCE
+    from dfsfs.namespace.enumeration import MAX_CONCURRENT
 
     tested: list[CheckedLink] = []
-    limit = trio.CapacityLimiter(AT_ONCE)
+    limit = trio.CapacityLimiter(MAX_CONCURRENT)
 
     async def one(link: FoundLink) -> None:
         async with limit:
@@ -98,17 +96,18 @@ async def _each(links: list[FoundLink], work: Callable[[FoundLink], Awaitable[Ch
     return sorted(tested, key=lambda link: str(link.path).casefold())
 
 
-def check_report(found: Survey, tested: Sequence[CheckedLink], config: MountConfig) -> dict[str, Any]:
+def check_report(found: NamespaceLinks, tested: Sequence[CheckedLink], config: MountConfig) -> dict[str, Any]:
     """What --json shows. A problem of a server of the namespace itself is said once, and not for each link."""
+    from dfsfs.errors import SERVER_FAULTS
 
     rows = [_row(link, config) for link in tested]
     servers = [
-        f"{found.root.share}: namespace server {answer.host}: {explained(answer.problem, config)}"
+        f"{found.root.share}: namespace server {answer.host}: {describe_error(answer.problem, config)}"
         for link in tested
         for answer in link.roots
-        if answer.problem is not None and answer.problem.disposition in UNREACHED
+        if answer.problem is not None and answer.problem.disposition in SERVER_FAULTS
     ]
-    problems = [*servers, *(f"{path}: {explained(error, config)}" for path, error in found.problems)]
+    problems = [*servers, *(f"{path}: {describe_error(error, config)}" for path, error in found.problems)]
     problems += [f"{row['path']}: {text}" for row in rows for text in row["problems"]]
     return {
         "path": str(found.root),
@@ -123,26 +122,27 @@ def _row(link: CheckedLink, config: MountConfig) -> dict[str, Any]:
         {
             "path": str(target.path),
             "seconds": None if target.seconds is None else round(target.seconds, 6),
-            "problem": None if target.problem is None else explained(target.problem, config),
+            "problem": None if target.problem is None else describe_error(target.problem, config),
         }
         for target in link.targets
     ]
     problems = [str(target["problem"]) for target in targets if target["problem"]]
     if link.problem is not None and not problems:
-        problems.append(explained(link.problem, config))
+        problems.append(describe_error(link.problem, config))
     problems += _differences(link, config)
     return {"path": str(link.path), "targets": targets, "problems": list(dict.fromkeys(problems))}
 
 
 def _differences(link: CheckedLink, config: MountConfig) -> list[str]:
     """What the servers of the namespace do not agree on."""
+    from dfsfs.errors import SERVER_FAULTS
 
     if link.uncompared is not None:
-        return [f"the servers of the namespace can't be compared: {explained(link.uncompared, config)}"]
+        return [f"the servers of the namespace can't be compared: {describe_error(link.uncompared, config)}"]
     problems = [
-        f"namespace server {answer.host}: {explained(answer.problem, config)}"
+        f"namespace server {answer.host}: {describe_error(answer.problem, config)}"
         for answer in link.roots
-        if answer.problem is not None and answer.problem.disposition not in UNREACHED
+        if answer.problem is not None and answer.problem.disposition not in SERVER_FAULTS
     ]
     said = {
         answer.host: sorted(str(entry.network_address) for entry in answer.response.entries)

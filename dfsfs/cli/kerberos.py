@@ -44,8 +44,8 @@ def kerberos_login(options: ParsedOptions, surroundings: Surroundings) -> Kerber
         return KerberosCredentials(name, password=password)
     account = _account(options.ticket_user)
     if account is not None:
-        return KerberosCredentials(name, ccache=kerberos.default_cache(account.uid), account=account)
-    if os.geteuid() == 0 and not kerberos.has_tickets() and (keytab := kerberos.machine_keytab()):
+        return KerberosCredentials(name, ccache=kerberos.get_default_cache(account.uid), account=account)
+    if os.geteuid() == 0 and not kerberos.has_tickets() and (keytab := kerberos.find_machine_keytab()):
         return KerberosCredentials(name, keytab=keytab)
     return KerberosCredentials(name)
 

@@ -1,7 +1,7 @@
 """How a command ends: exit codes, and one line for each failure, with what went wrong and what to do about it.
 
-Pure. What the errors of dfsfs mean is in wording.py; here is what else may go wrong, and which exit code that is. The
-errors and their statuses are loaded when there is one: most commands ask no server.
+Pure. What the errors of dfsfs mean is in errormessages.py; here is what else may go wrong, and which exit code that is.
+The errors and their statuses are loaded when there is one: most commands ask no server.
 """
 
 from __future__ import annotations
@@ -52,11 +52,11 @@ _REFUSALS: Mapping[int, tuple[int, str]] = {
 }
 
 
-def explained(error: DfsfsError, config: MountConfig) -> str:
-    """See wording.explained."""
-    from dfsfs import wording
+def describe_error(error: DfsfsError, config: MountConfig) -> str:
+    """See errormessages.explained."""
+    from dfsfs import errormessages
 
-    return wording.explained(error, config)
+    return errormessages.describe_error(error, config)
 
 
 def describe(error: BaseException, config: MountConfig) -> Verdict:
@@ -80,7 +80,7 @@ def describe(error: BaseException, config: MountConfig) -> Verdict:
 def _describe_own(error: DfsfsError, config: MountConfig) -> Verdict:
     from dfsfs.errors import PosixError
 
-    text = explained(error, config)
+    text = describe_error(error, config)
     if type(error) is PosixError:
         code, advice = _REFUSALS.get(error.errno, (MOUNT_FAILURE, ""))
         return Verdict(code, f"{text}; {advice}" if advice else text)

@@ -5,18 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from dfsfs.cli.command import Command, Parser, add_json, add_options
-from dfsfs.cli.messages import SUCCESS
+from dfsfs.cli.messages import SUCCESS, describe_error
 from dfsfs.cli.output import show, show_json
 from dfsfs.cli.remote import Remote, config_for, options_hidden, run
 from dfsfs.printable import counted
-from dfsfs.wording import explained
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Sequence
 
     from dfsfs.config.model import MountConfig
-    from dfsfs.namespace.survey import FoundLink, Survey
+    from dfsfs.namespace.enumeration import FoundLink, NamespaceLinks
     from dfsfs.unc import UncPath
 
 
@@ -43,39 +42,39 @@ def _tree(arguments: argparse.Namespace, words: Sequence[str]) -> int:
     return SUCCESS
 
 
-async def survey_of(remote: Remote, tell: Callable[[FoundLink], None] = lambda link: None) -> Survey:
+async def survey_of(remote: Remote, tell: Callable[[FoundLink], None] = lambda link: None) -> NamespaceLinks:
     """What is at and below the path that the command names. `tell` is called with each link. Raises DfsfsError."""
-    from dfsfs.namespace.survey import survey
+    from dfsfs.namespace.enumeration import enumerate_links
 
     location, _ = await remote.namespace.find(remote.path(remote.config.unc))
-    return await survey(remote.namespace, location, tell)
+    return await enumerate_links(remote.namespace, location, tell)
 
 
-def _tree_report(found: Survey, config: MountConfig) -> dict[str, Any]:
+def _tree_report(found: NamespaceLinks, config: MountConfig) -> dict[str, Any]:
     return {
         "path": str(found.root),
-        "folders": [str(path) for path in sorted(found.folders, key=lambda path: path.order)],
+        "folders": [str(path) for path in sorted(found.folders, key=lambda path: path.sort_key)],
         "links": [
             {
                 "path": str(link.path),
                 "targets": list(map(str, link.targets)),
-                "problem": None if link.problem is None else explained(link.problem, config),
+                "problem": None if link.problem is None else describe_error(link.problem, config),
             }
-            for link in sorted(found.links, key=lambda link: link.path.order)
+            for link in sorted(found.links, key=lambda link: link.path.sort_key)
         ],
-        "problems": [{"path": str(path), "problem": explained(error, config)} for path, error in found.problems],
+        "problems": [{"path": str(path), "problem": describe_error(error, config)} for path, error in found.problems],
     }
 
 
-def tree_lines(found: Survey, config: MountConfig) -> list[str]:
+def tree_lines(found: NamespaceLinks, config: MountConfig) -> list[str]:
     """A namespace as a tree, for people."""
     notes: dict[UncPath, str] = dict.fromkeys(found.folders, "/")
-    notes |= {path: f"/  ({explained(error, config)})" for path, error in found.problems}
+    notes |= {path: f"/  ({describe_error(error, config)})" for path, error in found.problems}
     for link in found.links:
-        problem = "no target" if link.problem is None else explained(link.problem, config)
+        problem = "no target" if link.problem is None else describe_error(link.problem, config)
         notes[link.path] = " -> " + (", ".join(map(str, link.targets)) or f"({problem})")
     children: dict[UncPath, list[UncPath]] = {}
-    for path in sorted(notes, key=lambda path: path.order):
+    for path in sorted(notes, key=lambda path: path.sort_key):
         children.setdefault(path.parent, []).append(path)
     lines = [str(found.root)]
 

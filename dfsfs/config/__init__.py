@@ -33,7 +33,7 @@ from dfsfs.config.values import password as check_password
 from dfsfs.config.values import sendable as check_sendable
 from dfsfs.config.values import username as check_username
 from dfsfs.smb.auth.credentials import Secret
-from dfsfs.unc import UncError, UncPath, address_in, fold_name, is_unc
+from dfsfs.unc import UncError, UncPath, fold_name, is_unc, parse_address
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -99,7 +99,7 @@ def parse_unc(text: str) -> UncPath:
     if len(path) < 2:
         raise ConfigError(f"{path} names a server only; a share or namespace is needed, as in {path}/NAME")
     if path.host.startswith("["):
-        address = address_in(path.host)
+        address = parse_address(path.host)
         if address is None:
             raise ConfigError(f"{path.host} is no IPv6 address in brackets")
         path = UncPath((address, *path.components[1:]))
@@ -355,7 +355,7 @@ def make_config(unc: UncPath, options: ParsedOptions, credentials: Login, mounte
             options.trust_leases,
         ),
         name_style=options.name_style,
-        files_for_links=options.files_for_links,
+        mfsymlinks=options.mfsymlinks,
         xattrs=options.xattrs,
         snapshot=options.snapshot,
         use_dfs=options.use_dfs,

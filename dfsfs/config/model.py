@@ -57,7 +57,7 @@ class ParsedOptions:
     dir_mode: int = MODE
     permission_checks: bool = True
     name_style: str = "sfm"
-    files_for_links: bool = False
+    mfsymlinks: bool = False
     xattrs: bool = True
     snapshot: int | None = None
     use_dfs: bool = True
@@ -198,7 +198,7 @@ class MountConfig:
     caching: CachingOptions
     name_style: str
     """How characters are sent that SMB has no room for: `sfm`, `sfu` or `none`."""
-    files_for_links: bool
+    mfsymlinks: bool
     """New symbolic links are files with the target in them, also where the server has something better; and every file
     of that form is a link, whoever made it."""
     xattrs: bool

@@ -158,10 +158,10 @@ _NAMES = [
     *_ignored("nocase ignorecase", "always so: case is kept, and makes no difference"),
     _flag(
         "mfsymlinks",
-        {"files_for_links": True},
+        {"mfsymlinks": True},
         "symbolic links are files that other clients of Unix know, and such files are links",
     ),
-    _flag("nomfsymlinks", {"files_for_links": False}, "they are what the server has for them (the default)"),
+    _flag("nomfsymlinks", {"mfsymlinks": False}, "they are what the server has for them (the default)"),
     *_ignored("sfu", "special files are made in a way that the server knows"),
     Option(
         ("iocharset",),
@@ -293,7 +293,13 @@ _TRANSPORT = [
         "nopersistenthandles resilienthandles noresilienthandles handletimeout witness noblocksend noautotune nolease "
         "handlecache nohandlecache nosparse max_cached_dirs esize min_enc_offload reparse symlink nativesocket"
     ),
-    _value("snapshot", "snapshot", values.moment, "TIME", "@GMT-YYYY.MM.DD-hh.mm.ss: show that snapshot, read only"),
+    _value(
+        "snapshot",
+        "snapshot",
+        values.parse_snapshot_time,
+        "TIME",
+        "@GMT-YYYY.MM.DD-hh.mm.ss: show that snapshot, read only",
+    ),
 ]
 
 _RESTRICTED = {"suid": False, "dev": False, "execute": False}

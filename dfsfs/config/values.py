@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, TypeVar
 
-from dfsfs.filetime import parse_token
-from dfsfs.unc import UncError, UncPath, address_in, fold_name
+from dfsfs.filetime import parse_gmt_token
+from dfsfs.unc import UncError, UncPath, fold_name, parse_address
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -121,7 +121,7 @@ def choice(values: Mapping[str, T], refused: Mapping[str, str] | None = None) ->
 
 def address(text: str) -> str:
     """An IPv4 or IPv6 address, the latter with a zone if need be, and in brackets or not."""
-    found = address_in(text)
+    found = parse_address(text)
     if found is None:
         raise ValueError("it has to be an IP address")
     return found
@@ -193,7 +193,7 @@ def hosts(text: str) -> dict[str, str]:
         if not name or not colon:
             raise ValueError("it has to be NAME:ADDRESS, and more of them after semicolons")
         try:
-            found[fold_name(plain(address_in(name) or name))] = address(literal)
+            found[fold_name(plain(parse_address(name) or name))] = address(literal)
         except ValueError:
             raise ValueError(f"the address of {name!r} has to be an IP address") from None
     if not found:
@@ -201,9 +201,9 @@ def hosts(text: str) -> dict[str, str]:
     return found
 
 
-def moment(text: str) -> int:
+def parse_snapshot_time(text: str) -> int:
     """The time of a snapshot: its name, or a number of 100 ns since 1601, as mount.cifs takes them."""
-    found = int(text) if re.fullmatch("[0-9]{1,19}", text) else parse_token(text)
+    found = int(text) if re.fullmatch("[0-9]{1,19}", text) else parse_gmt_token(text)
     if found is None or not 0 < found < 2**63:
         raise ValueError("it has to be a time like @GMT-2024.02.29-12.00.00, in UTC, or a number of 100 ns since 1601")
     return found

@@ -25,11 +25,11 @@ from dfsfs.config import Mounter
 from dfsfs.control import report
 from dfsfs.control.protocol import WRONG, ControlError, Request
 from dfsfs.control.remount import changed
+from dfsfs.errormessages import describe_error
 from dfsfs.errors import DfsfsError
 from dfsfs.namespace.explain import ask_all_roots, explain
 from dfsfs.namespace.targets import targets_for
 from dfsfs.unc import UncError, UncPath, fold_name, is_unc
-from dfsfs.wording import explained
 
 AT_ONCE = 200
 """Rows of a table that are made before others get their turn."""
@@ -55,7 +55,7 @@ async def answer(mount: Mount, request: Request) -> Any:
     try:
         return await command(mount, request.arguments)
     except DfsfsError as error:
-        raise ControlError(explained(error, mount.config)) from None
+        raise ControlError(describe_error(error, mount.config)) from None
 
 
 async def _status(mount: Mount, _: Arguments) -> Any:
@@ -101,38 +101,38 @@ async def _list_targets(mount: Mount, arguments: Arguments) -> Any:
 async def _set_target(mount: Mount, arguments: Arguments) -> Any:
     prefix, junctions = await _link(mount, arguments)
     target = _chosen(_all_targets(junctions), arguments.get("target", ""), prefix)
-    choices = mount.namespace.choices
-    if choices.is_drained(target):
+    overrides = mount.namespace.overrides
+    if overrides.is_drained(target):
         raise ControlError(f"{target.host} is drained; dfsfs drain --undo {target.host} first", WRONG)
     moved = [await mount.namespace.move(junction, target) for junction in junctions]
     if not all(moved):
         raise ControlError(f"{target} does not answer, so {prefix} stays where it is")
-    choices.chosen[prefix] = target
+    overrides.chosen[prefix] = target
     return _targets(mount, prefix, junctions)
 
 
 async def _unset_target(mount: Mount, arguments: Arguments) -> Any:
     prefix, junctions = await _link(mount, arguments)
-    mount.namespace.choices.chosen.pop(prefix, None)
+    mount.namespace.overrides.chosen.pop(prefix, None)
     for junction in junctions:
-        mount.namespace.reconsider(junction)
+        mount.namespace.recheck_failback(junction)
     return _targets(mount, prefix, junctions)
 
 
 async def _drain(mount: Mount, arguments: Arguments) -> Any:
     host, only_said = _host(arguments), bool(arguments.get("dry_run"))
-    choices = mount.namespace.choices
+    overrides = mount.namespace.overrides
     known = await _servers(mount)
     full = _full_name(known, host)
     name = full or host
     if not only_said:
-        choices.drained[fold_name(name)] = name
+        overrides.drained[fold_name(name)] = name
     links = []
     for junction in mount.namespace.junctions():
         if junction.binding is None or fold_name(junction.binding.target.host) != fold_name(name):
             continue
         old = junction.binding.target
-        others = [target for target in _all_targets([junction]) if not choices.is_drained(target) and target != old]
+        others = [target for target in _all_targets([junction]) if not overrides.is_drained(target) and target != old]
         to = next((target for target in others if fold_name(target.host) != fold_name(name)), None)
         if not only_said:
             to = await _moved(mount, junction, others)
@@ -150,7 +150,7 @@ async def _moved(mount: Mount, junction: Junction, targets: list[UncPath]) -> Un
 
 async def _undrain(mount: Mount, arguments: Arguments) -> Any:
     host, only_said = _host(arguments), bool(arguments.get("dry_run"))
-    drained = mount.namespace.choices.drained
+    drained = mount.namespace.overrides.drained
     known = sorted(drained.values())
     full = _full_name(known, host)
     if only_said:
@@ -159,14 +159,14 @@ async def _undrain(mount: Mount, arguments: Arguments) -> Any:
         raise ControlError(f"{host} is not drained", WRONG)
     del drained[fold_name(full)]
     for junction in mount.namespace.junctions():
-        mount.namespace.reconsider(junction)
+        mount.namespace.recheck_failback(junction)
     return {"host": full, "known": True, "servers": known}
 
 
 async def _servers(mount: Mount) -> list[str]:
     """The servers of all targets that the mount has heard of, and those that are drained."""
     namespace = mount.namespace
-    hosts = dict(namespace.choices.drained)
+    hosts = dict(namespace.overrides.drained)
     for number, entry in enumerate(namespace.caches.referrals.snapshot(), 1):
         hosts |= {fold_name(target.path.host): target.path.host for target in entry.targets}
         if number % AT_ONCE == 0:
@@ -233,7 +233,7 @@ def _path(mount: Mount, arguments: Arguments) -> UncPath:
             path = mount.config.unc.join(names)
     except (UncError, DfsfsError) as error:
         raise ControlError(str(error), WRONG) from None
-    known = mount.namespace.nearest(path)
+    known = mount.namespace.find_known(path)
     return path if known is None else known.unc
 
 
@@ -255,7 +255,7 @@ async def _link(mount: Mount, arguments: Arguments) -> tuple[UncPath, list[Junct
     try:
         location, _ = await mount.namespace.find(path)
     except DfsfsError:
-        known = mount.namespace.nearest(path)
+        known = mount.namespace.find_known(path)
         if known is None or known.junction.resolution is None:
             raise
         location = known
@@ -294,7 +294,7 @@ def _is_named(host: str, text: str) -> bool:
 
 
 def _targets(mount: Mount, prefix: UncPath, junctions: list[Junction]) -> dict[str, Any]:
-    choices = mount.namespace.choices
+    overrides = mount.namespace.overrides
     current = {junction.binding.target for junction in junctions if junction.binding is not None}
     return {
         "path": str(prefix),
@@ -302,8 +302,8 @@ def _targets(mount: Mount, prefix: UncPath, junctions: list[Junction]) -> dict[s
             {
                 "path": str(target),
                 "in_use": target in current,
-                "chosen": choices.chosen.get(prefix) == target,
-                "drained": choices.is_drained(target),
+                "chosen": overrides.chosen.get(prefix) == target,
+                "drained": overrides.is_drained(target),
             }
             for target in _all_targets(junctions)
         ],

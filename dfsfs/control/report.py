@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from dfsfs.control.places import mounts
 from dfsfs.control.process import figures
-from dfsfs.namespace.targets import preferred_for, targets_for
+from dfsfs.errormessages import describe_error
+from dfsfs.namespace.targets import failback_targets_for, targets_for
 from dfsfs.printable import counted
 from dfsfs.unc import UncPath
-from dfsfs.wording import explained
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -102,7 +102,7 @@ def status(mount: Mount) -> dict[str, Any]:
         "errors": dict(mount.meters.errors),
         "bytes": {"read": mount.meters.bytes_read, "written": mount.meters.bytes_written},
         "events": dict(mount.namespace.telemetry.statistics()),
-        "drained": sorted(mount.namespace.choices.drained.values()),
+        "drained": sorted(mount.namespace.overrides.drained.values()),
         "process": figures(),
     }
 
@@ -131,9 +131,9 @@ def link_rows(mount: Mount) -> list[dict[str, Any]]:
 def _link_row(mount: Mount, junction: Junction) -> dict[str, Any]:
     binding, resolution = junction.binding, junction.resolution
     targets = targets_for(junction, resolution) if resolution is not None else []
-    preferred = preferred_for(junction, resolution) if resolution is not None else []
+    preferred = failback_targets_for(junction, resolution) if resolution is not None else []
     target = binding.target if binding is not None else junction.last_target
-    chosen = mount.namespace.choices.chosen.get(junction.prefix)
+    chosen = mount.namespace.overrides.chosen.get(junction.prefix)
     first = [chosen] if chosen in targets else preferred or targets[:1]
     return {
         "path": str(junction.prefix),
@@ -237,7 +237,7 @@ def explanation(found: Explanation, sessions: list[SessionInfo], config: MountCo
 
 
 def _explained(problem: DfsfsError | None, config: MountConfig) -> str | None:
-    return None if problem is None else explained(problem, config)
+    return None if problem is None else describe_error(problem, config)
 
 
 def _session_at(host: str, sessions: list[SessionInfo]) -> dict[str, Any] | None:

@@ -52,20 +52,20 @@ class DiscoverDc:
     domain: str
 
 
-Miss = tuple[str, "DfsfsError"]
+FailedRequest = tuple[str, "DfsfsError"]
 """A host that was asked in vain, and why."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReferralReceived:
-    """The answer to RequestReferral, by `host`. `now` in seconds, as in all outcomes. `missed`: who was asked besides,
+    """The answer to RequestReferral, by `host`. `now` in seconds, as in all outcomes. `failed`: who was asked besides,
     and why that came to nothing.
     """
 
     now: float
     response: ReferralResponse
     host: str
-    missed: tuple[Miss, ...] = ()
+    failed: tuple[FailedRequest, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +92,7 @@ class Failed:
     now: float
     error: DfsfsError
     host: str = ""
-    missed: tuple[Miss, ...] = ()
+    failed: tuple[FailedRequest, ...] = ()
 
 
 Action = RequestReferral | QueryShareIsDfs | DiscoverDc

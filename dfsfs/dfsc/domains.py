@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dfsfs.dfsc.actions import Action, DcFound, DiscoverDc, Failed, Outcome, ReferralKind
-from dfsfs.dfsc.walk import Walk, ask, asks_next
+from dfsfs.dfsc.walk import Walk, request_referral, should_ask_next
 from dfsfs.errors import DfsfsError, SmbError, WireError
 from dfsfs.ntstatus import NtStatus
 from dfsfs.telemetry import ReferralRefused
@@ -56,12 +56,14 @@ def domain_controllers(walk: Walk, domain: str) -> Generator[Action, Outcome, tu
             yield from _bootstrap(walk)
         path = UncPath((domains[domain].name,))
         asked = domains.bootstrap
-        domains.bootstrap, outcome = yield from ask(walk, (asked,), path, ReferralKind.DC)
-        if isinstance(outcome, DfsfsError) and asks_next(outcome):
+        domains.bootstrap, outcome = yield from request_referral(walk, (asked,), path, ReferralKind.DC)
+        if isinstance(outcome, DfsfsError) and should_ask_next(outcome):
             # The timer would look for another one in a quarter of an hour (3.1.6).
             yield from _bootstrap(walk)
             if domains.bootstrap != asked:
-                domains.bootstrap, outcome = yield from ask(walk, (domains.bootstrap,), path, ReferralKind.DC)
+                domains.bootstrap, outcome = yield from request_referral(
+                    walk, (domains.bootstrap,), path, ReferralKind.DC
+                )
         domains.set_dcs(domain, _controllers(outcome, domain))
     return domains[domain].ordered
 
@@ -74,7 +76,7 @@ def refresh_domains(caches: Caches, trail: list[Event], *, now: float) -> Genera
     """
     walk = Walk(UncPath(("domains",)), caches, now, trail)
     yield from _bootstrap(walk)
-    host, outcome = yield from ask(walk, (caches.domains.bootstrap,), None, ReferralKind.DOMAIN)
+    host, outcome = yield from request_referral(walk, (caches.domains.bootstrap,), None, ReferralKind.DOMAIN)
     caches.domains.bootstrap = host
     if isinstance(outcome, DfsfsError):
         raise outcome
@@ -104,5 +106,5 @@ def _controllers(outcome: ReferralResponse | DfsfsError, domain: str) -> tuple[s
 
 
 def _dropped(walk: Walk, host: str, why: str) -> WireError:
-    walk.note(ReferralRefused(host, "", why))
+    walk.add_event(ReferralRefused(host, "", why))
     return WireError(why)

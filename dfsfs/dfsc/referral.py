@@ -52,11 +52,11 @@ class Referral:
     def hard_expires(self) -> float:
         return self.received + HARD_TIMEOUT_FACTOR * self.ttl
 
-    def expired(self, now: float) -> bool:
+    def is_expired(self, now: float) -> bool:
         """The soft time-out: it should be asked for again."""
         return now >= self.expires
 
-    def too_old(self, now: float) -> bool:
+    def is_hard_expired(self, now: float) -> bool:
         """The hard time-out: it must not be used any more."""
         return now >= self.hard_expires
 
@@ -73,13 +73,13 @@ class Referral:
         return tuple(ordered[start:end] for start, end in pairwise(starts) if start < end)
 
     @property
-    def hinted(self) -> Target:
+    def hinted_target(self) -> Target:
         return self.targets[self.hint]
 
     @property
     def names_itself(self) -> bool:
         """Whether it is a root at its own name, also where a server does not say that it is a root."""
-        return len(self.prefix) == 2 and self.hinted.path == self.prefix
+        return len(self.prefix) == 2 and self.hinted_target.path == self.prefix
 
     def set_hint(self, target: UncPath) -> None:
         """Makes `target` the first to try; one that the entry does not have changes nothing."""
@@ -96,7 +96,7 @@ class Referral:
         self.received, self.ttl, self.failback = newer.received, newer.ttl, newer.failback
         same = _sets(self.targets) == _sets(newer.targets)
         if not same:
-            current = self.hinted.path
+            current = self.hinted_target.path
             self.targets, self.hint = newer.targets, 0
             self.set_hint(current)
         # What was found out about the target (Samba does not mark interlinks) holds while the targets are the same.

@@ -26,7 +26,7 @@ from dfsfs.dfsc.actions import Action, Answered, Failed, Outcome, QueryShareIsDf
 from dfsfs.dfsc.cache import NOT_DFS_SECONDS, UNAVAILABLE_SECONDS, Caches
 from dfsfs.dfsc.domains import NoDomainController, domain_controllers
 from dfsfs.dfsc.referral import Referral
-from dfsfs.dfsc.walk import Asked, Resolution, Walk, ask, asks_next
+from dfsfs.dfsc.walk import ReferralRequestSteps, Resolution, Walk, request_referral, should_ask_next
 from dfsfs.dfsc.wire import ReferralResponse
 from dfsfs.errors import ConnectError, ConnectionLost, DfsfsError, NamespaceLoop, SetupRefused, SmbError, WireError
 from dfsfs.ntstatus import NtStatus
@@ -82,17 +82,17 @@ def resolve(
         DfsfsError: what an action came to, where there is no other way (steps 13 and 14).
     """
     walk = Walk(path, caches, now, trail, fresh=fresh)
-    seen: set[UncPath] = set()
+    visited: set[UncPath] = set()
     for hops in range(max_hops + 1):
-        referral, goes_on, uncovered = yield from _look_around(walk, seen, uncovered)
+        referral, is_interlink, uncovered = yield from _resolve_hop(walk, visited, uncovered)
         if referral is None:  # step 12
             if uncovered:
                 raise SmbError(NtStatus.PATH_NOT_COVERED, f"{walk.path}, which is on a share outside DFS")
-            return walk.end_outside(hops)
-        if not goes_on or _is_sysvol(walk.path.share):  # steps 3 and 4
-            walk.note(TargetChosen(referral.prefix, referral.hinted.path, _why(referral)))
-            return walk.end(referral, hops)
-        walk.enter(referral)  # step 11
+            return walk.make_plain_resolution(hops)
+        if not is_interlink or _is_sysvol(walk.path.share):  # steps 3 and 4
+            walk.add_event(TargetChosen(referral.prefix, referral.hinted_target.path, _reason(referral)))
+            return walk.make_resolution(referral, hops)
+        walk.enter_namespace(referral)  # step 11
     raise NamespaceLoop(f"{path} leads through more than {max_hops} namespaces")
 
 
@@ -100,79 +100,79 @@ Found = tuple[Referral | None, bool, bool]
 """The entry, whether the walk goes on behind it, and whether it is known not to be deep enough."""
 
 
-def _look_around(walk: Walk, seen: set[UncPath], uncovered: bool) -> Generator[Action, Outcome, Found]:
+def _resolve_hop(walk: Walk, visited: set[UncPath], uncovered: bool) -> Generator[Action, Outcome, Found]:
     """What the walk's path comes to in the namespace that it is in, or in another target of the interlink that led
     there if nobody answers in this one.
     """
     while True:
-        if walk.path in seen:
-            raise NamespaceLoop(f"{walk.asked} leads back to itself at {walk.path}")
-        seen.add(walk.path)
+        if walk.path in visited:
+            raise NamespaceLoop(f"{walk.requested_path} leads back to itself at {walk.path}")
+        visited.add(walk.path)
         try:
-            return (yield from _look(walk, uncovered))
+            return (yield from _resolve_in_namespace(walk, uncovered))
         except DfsfsError as error:
-            if not asks_next(error) or not walk.turn_back():
+            if not should_ask_next(error) or not walk.backtrack():
                 raise
 
 
-def _look(walk: Walk, uncovered: bool) -> Generator[Action, Outcome, Found]:
-    referral = yield from _find(walk)
+def _resolve_in_namespace(walk: Walk, uncovered: bool) -> Generator[Action, Outcome, Found]:
+    referral = yield from _find_referral(walk)
     if referral is None:
         return None, False, uncovered
-    goes_on = referral.interlink or (referral.namespace_below and len(walk.path) > len(referral.prefix))
+    is_interlink = referral.interlink or (referral.namespace_below and len(walk.path) > len(referral.prefix))
     if uncovered and (referral.is_root or referral.names_itself):  # 3.1.5.1
-        referral = yield from _deeper(walk, referral)
+        referral = yield from _request_link(walk, referral)
         return referral, referral.interlink, False
-    if uncovered and not goes_on:
+    if uncovered and not is_interlink:
         yield from _check_namespace(walk, referral)
         return referral, True, False  # the namespace just found may know the path; if not, the caller comes again
-    return referral, goes_on, uncovered
+    return referral, is_interlink, uncovered
 
 
-def _why(referral: Referral) -> str:
+def _reason(referral: Referral) -> str:
     if referral.hint == 0:
         return "the first target of the referral" if len(referral.targets) > 1 else "the only target"
     return "the one last used with success"
 
 
-def _find(walk: Walk) -> Steps:
+def _find_referral(walk: Walk) -> Steps:
     """Steps 1, 2, 5 to 7, 9 and 10: the entry for the walk's path, None if it is not DFS."""
     referrals = walk.caches.referrals
     while True:
         known = referrals.lookup(walk.path)
         if known is None:
-            walk.note(CacheMiss(walk.path))
-            return (yield from _root(walk, None))
+            walk.add_event(CacheMiss(walk.path))
+            return (yield from _request_root(walk, None))
         # An entry with a TTL of 0 serves the resolution that has asked for it.
-        stale = known.expired(walk.now) and known.received < walk.started
-        if not stale or not (walk.fresh or known.too_old(walk.now)):
-            walk.note(CacheHit(known.prefix, known.expires - walk.now, stale))
+        stale = known.is_expired(walk.now) and known.received < walk.started
+        if not stale or not (walk.fresh or known.is_hard_expired(walk.now)):
+            walk.add_event(CacheHit(known.prefix, known.expires - walk.now, stale))
             return known
-        walk.note(CacheExpired(known.prefix))
+        walk.add_event(CacheExpired(known.prefix))
         if len(known.prefix) == 2:
-            return (yield from _root(walk, known))
+            return (yield from _request_root(walk, known))
         newer = yield from _refresh_link(walk, known)
         if newer is not None:
             return newer
 
 
-def _root(walk: Walk, known: Referral | None) -> Steps:
+def _request_root(walk: Walk, known: Referral | None) -> Steps:
     """Steps 5, 6 and 10. `known` is an expired entry, used for a while yet if nobody can be asked."""
     share = walk.path.share
     if share.host in walk.caches.domains:
-        outcome = yield from _ask_domain(walk, share)
+        outcome = yield from _request_from_domain(walk, share)
         from_domain = True
     else:
         if known is None and walk.caches.referrals.is_not_dfs(share, walk.now):
-            walk.note(KnownNotDfs(share))
+            walk.add_event(KnownNotDfs(share))
             return None
-        _, outcome = yield from _ask_for_targets(walk, (share.host,), share, ReferralKind.ROOT)
+        _, outcome = yield from _request_targets(walk, (share.host,), share, ReferralKind.ROOT)
         from_domain = False
     if isinstance(outcome, ReferralResponse):
         # Some servers count the whole request, some nothing, in answers about roots: it stands for two components.
         return walk.store(outcome, share)
     if known is not None:
-        return _keep(walk, known, outcome)  # step 14
+        return _use_expired(walk, known, outcome)  # step 14
     if from_domain or not (isinstance(outcome, SmbError) and outcome.status in NOT_DFS_STATUSES):
         raise outcome  # step 13
     seconds = UNAVAILABLE_SECONDS if outcome.status == NtStatus.DFS_UNAVAILABLE else NOT_DFS_SECONDS
@@ -180,7 +180,7 @@ def _root(walk: Walk, known: Referral | None) -> Steps:
     return None
 
 
-def _ask_domain(walk: Walk, share: UncPath) -> Generator[Action, Outcome, ReferralResponse | DfsfsError]:
+def _request_from_domain(walk: Walk, share: UncPath) -> Generator[Action, Outcome, ReferralResponse | DfsfsError]:
     """Steps 6 and 10 for a domain's name: its controllers are asked in their order (3.1.5.4.3)."""
     domain = share.host
     kind = ReferralKind.SYSVOL if _is_sysvol(share) else ReferralKind.ROOT
@@ -188,11 +188,11 @@ def _ask_domain(walk: Walk, share: UncPath) -> Generator[Action, Outcome, Referr
         controllers = yield from domain_controllers(walk, domain)
     except DfsfsError as error:
         return error
-    host, outcome = yield from _ask_for_targets(walk, controllers, share, kind)
+    host, outcome = yield from _request_targets(walk, controllers, share, kind)
     if isinstance(outcome, ReferralResponse):
         walk.caches.domains.set_dc_hint(domain, host)
         return outcome
-    if not asks_next(outcome):
+    if not should_ask_next(outcome):
         return outcome
     walk.caches.domains.forget_dcs(domain)
     return NoDomainController(domain, outcome)
@@ -205,11 +205,11 @@ def _is_sysvol(share: UncPath) -> bool:
 def _refresh_link(walk: Walk, known: Referral) -> Steps:
     """Step 9: an expired link is asked for again. None if the link is gone: then what is above it counts."""
     referrals = walk.caches.referrals
-    root = referrals.root_of(walk.path) or (yield from _root(walk, None))
+    root = referrals.root_of(walk.path) or (yield from _request_root(walk, None))
     if root is None:
         referrals.forget(known.prefix)
         return None
-    outcome = yield from _ask_root_targets(walk, root)
+    outcome = yield from _request_from_root_targets(walk, root)
     if isinstance(outcome, Referral):
         if outcome is not known and len(outcome.prefix) < len(known.prefix):
             referrals.forget(known.prefix)
@@ -217,24 +217,24 @@ def _refresh_link(walk: Walk, known: Referral) -> Steps:
     if isinstance(outcome, SmbError) and outcome.status in NOT_A_LINK_STATUSES:
         referrals.forget(known.prefix)
         return None
-    return _keep(walk, known, outcome)
+    return _use_expired(walk, known, outcome)
 
 
-def _keep(walk: Walk, known: Referral, error: DfsfsError) -> Referral:
+def _use_expired(walk: Walk, known: Referral, error: DfsfsError) -> Referral:
     """An entry that could not be refreshed stays in use until its hard time-out, if it was for lack of somebody to
     ask. Raises the error otherwise (step 14).
     """
     unreached = isinstance(error, ConnectError | ConnectionLost | NoDomainController)
-    unable = isinstance(error, SetupRefused) and error.is_unable
-    if known.too_old(walk.now) or not (unreached or unable):
+    unable = isinstance(error, SetupRefused) and error.is_server_fault
+    if known.is_hard_expired(walk.now) or not (unreached or unable):
         raise error
-    walk.note(EntryKept(known.prefix, str(error)))
+    walk.add_event(EntryKept(known.prefix, str(error)))
     return known
 
 
-def _deeper(walk: Walk, root: Referral) -> Generator[Action, Outcome, Referral]:
+def _request_link(walk: Walk, root: Referral) -> Generator[Action, Outcome, Referral]:
     """3.1.5.1: a root's target says that a link is on the way. Its root target knows which."""
-    outcome = yield from _ask_root_targets(walk, root)
+    outcome = yield from _request_from_root_targets(walk, root)
     if isinstance(outcome, DfsfsError):
         raise outcome
     if len(outcome.prefix) <= len(root.prefix):
@@ -242,7 +242,7 @@ def _deeper(walk: Walk, root: Referral) -> Generator[Action, Outcome, Referral]:
     return outcome
 
 
-def _ask_root_targets(walk: Walk, root: Referral) -> Generator[Action, Outcome, Referral | DfsfsError]:
+def _request_from_root_targets(walk: Walk, root: Referral) -> Generator[Action, Outcome, Referral | DfsfsError]:
     """A link referral for the walk's path from the root's targets, one set after the other while they can't be asked.
 
     The last one's error if none can (3.1.5.4.3).
@@ -250,14 +250,14 @@ def _ask_root_targets(walk: Walk, root: Referral) -> Generator[Action, Outcome, 
     error: DfsfsError = SmbError(NtStatus.OBJECT_PATH_NOT_FOUND, f"DFS referral for {walk.path}")
     for targets in root.ordered_sets:
         hosts = tuple(dict.fromkeys(target.path.host for target in targets))
-        host, outcome = yield from _ask_for_targets(walk, hosts, walk.path, ReferralKind.LINK)
+        host, outcome = yield from _request_targets(walk, hosts, walk.path, ReferralKind.LINK)
         if isinstance(outcome, ReferralResponse):
             if outcome.covered is None or len(outcome.covered) < 2:
                 return WireError(f"a referral for {walk.path} that covers nothing of it")
             root.set_hint(next(target.path for target in targets if target.path.host == host))
             return walk.store(outcome, outcome.covered)
         error = outcome
-        if not asks_next(error):
+        if not should_ask_next(error):
             break
     return error
 
@@ -268,7 +268,7 @@ def _check_namespace(walk: Walk, link: Referral) -> Generator[Action, Outcome, N
         first, *others = (target.path for target in targets)
         outcome = yield QueryShareIsDfs(first, tuple(others))
         walk.now = outcome.now
-        if not (isinstance(outcome, Failed) and asks_next(outcome.error)):
+        if not (isinstance(outcome, Failed) and should_ask_next(outcome.error)):
             break
     if isinstance(outcome, Failed):
         raise outcome.error
@@ -282,9 +282,9 @@ def _check_namespace(walk: Walk, link: Referral) -> Generator[Action, Outcome, N
         link.interlink = True
 
 
-def _ask_for_targets(walk: Walk, hosts: Sequence[str], path: UncPath, kind: ReferralKind) -> Asked:
+def _request_targets(walk: Walk, hosts: Sequence[str], path: UncPath, kind: ReferralKind) -> ReferralRequestSteps:
     """One request. An answer without a single target is STATUS_OBJECT_PATH_NOT_FOUND (3.1.5.4.3)."""
-    host, outcome = yield from ask(walk, hosts, path, kind)
+    host, outcome = yield from request_referral(walk, hosts, path, kind)
     if isinstance(outcome, ReferralResponse) and not outcome.entries:
         return host, SmbError(NtStatus.OBJECT_PATH_NOT_FOUND, f"DFS referral for {path}, which names no target")
     return host, outcome

@@ -14,7 +14,7 @@ from dfsfs.dfsc.actions import Action, Failed, Outcome, ReferralKind, ReferralRe
 from dfsfs.dfsc.cache import NOT_DFS_SECONDS, Caches
 from dfsfs.dfsc.referral import Referral, Target, referral_from
 from dfsfs.dfsc.wire import ReferralResponse
-from dfsfs.errors import UNREACHED, DfsfsError
+from dfsfs.errors import SERVER_FAULTS, DfsfsError
 from dfsfs.ntstatus import NtStatus
 from dfsfs.telemetry import Event, NamespaceEntered, ReferralAnswered, ReferralRefused, ReferralSent
 from dfsfs.unc import UncPath, fold_name
@@ -60,23 +60,25 @@ class _Crossing:
 class Walk:
     """See the module's text. `fresh`: an entry past its soft time-out is asked for again and not used."""
 
-    def __init__(self, asked: UncPath, caches: Caches, now: float, trail: list[Event], *, fresh: bool = False) -> None:
-        self.asked = asked
+    def __init__(
+        self, requested_path: UncPath, caches: Caches, now: float, trail: list[Event], *, fresh: bool = False
+    ) -> None:
+        self.requested_path = requested_path
         self.caches = caches
         self.now = self.started = now
         self.fresh = fresh
-        self.path = asked
+        self.path = requested_path
         self.trail = trail
         self._expires = self._hard_expires = math.inf
-        self._replaced = 0  # components of `asked` that were replaced
+        self._replaced = 0  # components of `requested_path` that were replaced
         self._replacement = 0  # by so many components of `path`
-        self._ways: list[_Crossing] = []
-        self.refused: dict[tuple[str, UncPath | None, ReferralKind], DfsfsError] = {}
+        self._crossings: list[_Crossing] = []
+        self.failed_requests: dict[tuple[str, UncPath | None, ReferralKind], DfsfsError] = {}
         """What requests that failed came to. Targets of one interlink may lead into the same namespace, and who does
         not answer, or is busy, is not asked the same again on one walk: that may take seconds.
         """
 
-    def note(self, event: Event) -> None:
+    def add_event(self, event: Event) -> None:
         self.trail.append(event)
 
     def store(self, response: ReferralResponse, prefix: UncPath) -> Referral:
@@ -87,7 +89,7 @@ class Walk:
         self.trail += ignored
         return self.caches.referrals.store(referral)
 
-    def uses(self, referral: Referral) -> None:
+    def limit_expiry(self, referral: Referral) -> None:
         self._expires = min(self._expires, referral.expires)
         self._hard_expires = min(self._hard_expires, referral.hard_expires)
 
@@ -99,42 +101,42 @@ class Walk:
         """Where the covered part is if `prefix` is at `target`. A replacement may lead further down than the prefix."""
         return target.join(self.path.components[len(prefix) : self._replacement])
 
-    def enter(self, referral: Referral) -> None:
+    def enter_namespace(self, referral: Referral) -> None:
         """Replaces the entry's prefix by its target (3.1.4.1 steps 3 and 11)."""
-        self.uses(referral)
+        self.limit_expiry(referral)
         others = tuple(target.path for target in referral.ordered[1:])
-        self._ways.append(_Crossing(referral, self.path, self._replaced, self._replacement, others))
+        self._crossings.append(_Crossing(referral, self.path, self._replaced, self._replacement, others))
         self._cross(referral)
 
-    def turn_back(self) -> bool:
+    def backtrack(self) -> bool:
         """Goes back to the last interlink that has another target, and enters that: nobody answers where the walk is.
 
         Returns whether there was one. The target becomes the entry's hint.
         """
-        while self._ways:
-            way = self._ways.pop()
+        while self._crossings:
+            way = self._crossings.pop()
             if way.others:
                 self.path, self._replaced, self._replacement = way.path, way.replaced, way.replacement
                 way.referral.set_hint(way.others[0])
-                self._ways.append(replace(way, others=way.others[1:]))
+                self._crossings.append(replace(way, others=way.others[1:]))
                 self._cross(way.referral)
                 return True
         return False
 
     def _cross(self, referral: Referral) -> None:
         covered = self._covered(referral.prefix)
-        place = self._places(referral.prefix, referral.hinted.path)
-        self.path = place.join(self.asked.components[covered:])
+        place = self._places(referral.prefix, referral.hinted_target.path)
+        self.path = place.join(self.requested_path.components[covered:])
         self._replaced, self._replacement = covered, len(place)
-        self.note(NamespaceEntered(referral.prefix, place))
+        self.add_event(NamespaceEntered(referral.prefix, place))
 
-    def end(self, referral: Referral, hops: int) -> Resolution:
+    def make_resolution(self, referral: Referral, hops: int) -> Resolution:
         """The end at a DFS root or link: step 3 or 4."""
-        self.uses(referral)
+        self.limit_expiry(referral)
         preferred = referral.first_set if referral.failback else ()
         return Resolution(
-            path=self.asked,
-            covered=UncPath(self.asked.components[: self._covered(referral.prefix)]),
+            path=self.requested_path,
+            covered=UncPath(self.requested_path.components[: self._covered(referral.prefix)]),
             referral=referral,
             targets=self._all_places(referral.prefix, referral.ordered),
             expires=self._expires,
@@ -144,12 +146,12 @@ class Walk:
             trail=tuple(self.trail),
         )
 
-    def end_outside(self, hops: int) -> Resolution:
+    def make_plain_resolution(self, hops: int) -> Resolution:
         """The end at a share outside DFS: step 12."""
         share = self.path.share
         return Resolution(
-            path=self.asked,
-            covered=UncPath(self.asked.components[: self._covered(share)]),
+            path=self.requested_path,
+            covered=UncPath(self.requested_path.components[: self._covered(share)]),
             referral=None,
             targets=self._all_places(share, (Target(share, True),)),
             expires=min(self._expires, self.now + NOT_DFS_SECONDS),
@@ -162,31 +164,33 @@ class Walk:
         return tuple(Target(self._places(prefix, target.path), target.starts_set) for target in targets)
 
 
-Asked = Generator[Action, Outcome, tuple[str, ReferralResponse | DfsfsError]]
+ReferralRequestSteps = Generator[Action, Outcome, tuple[str, ReferralResponse | DfsfsError]]
 
 
-def ask(walk: Walk, hosts: Sequence[str], path: UncPath | None, kind: ReferralKind) -> Asked:
+def request_referral(
+    walk: Walk, hosts: Sequence[str], path: UncPath | None, kind: ReferralKind
+) -> ReferralRequestSteps:
     """One request for a referral, to one of some hosts of which each would say the same, to be preferred in this order;
     who was asked last, and what it came to. Those that have failed it before on this walk are not asked again.
     """
-    left = [host for host in hosts if (fold_name(host), path, kind) not in walk.refused]
+    left = [host for host in hosts if (fold_name(host), path, kind) not in walk.failed_requests]
     if not left:
-        return hosts[-1], walk.refused[fold_name(hosts[-1]), path, kind]
+        return hosts[-1], walk.failed_requests[fold_name(hosts[-1]), path, kind]
     shown = path.wire if path is not None else ""
     outcome = yield RequestReferral(left[0], path, kind, tuple(left[1:]))
     walk.now = outcome.now
     assert isinstance(outcome, ReferralReceived | Failed), outcome
     host = outcome.host or left[0]
-    failures = (*outcome.missed, (host, outcome.error)) if isinstance(outcome, Failed) else outcome.missed
+    failures = (*outcome.failed, (host, outcome.error)) if isinstance(outcome, Failed) else outcome.failed
     for failed, error in failures:
-        walk.note(ReferralSent(failed, shown, kind.value))
-        walk.note(ReferralRefused(failed, shown, str(error)))
-        walk.refused[fold_name(failed), path, kind] = error
+        walk.add_event(ReferralSent(failed, shown, kind.value))
+        walk.add_event(ReferralRefused(failed, shown, str(error)))
+        walk.failed_requests[fold_name(failed), path, kind] = error
     if isinstance(outcome, Failed):
         return host, outcome.error
-    walk.note(ReferralSent(host, shown, kind.value))
+    walk.add_event(ReferralSent(host, shown, kind.value))
     response = outcome.response
-    walk.note(ReferralAnswered(host, shown, response.version, response.flags, response.ttl, _shown(response)))
+    walk.add_event(ReferralAnswered(host, shown, response.version, response.flags, response.ttl, _shown(response)))
     return host, response
 
 
@@ -198,10 +202,10 @@ def _shown(response: ReferralResponse) -> tuple[str, ...]:
     return (*targets, *(name for entry in response.name_lists for name in (entry.names or (entry.special_name,))))
 
 
-def asks_next(error: DfsfsError) -> bool:
+def should_ask_next(error: DfsfsError) -> bool:
     """Whether a referral request that failed like this is sent to the next root target or domain controller.
 
     Those are the statuses after which an operation goes to the next target, without BAD_NETWORK_NAME (MS-DFSC section
     6, on 3.1.5.4.3).
     """
-    return error.disposition in UNREACHED and error.status != NtStatus.BAD_NETWORK_NAME
+    return error.disposition in SERVER_FAULTS and error.status != NtStatus.BAD_NETWORK_NAME

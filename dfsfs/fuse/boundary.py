@@ -25,7 +25,7 @@ import trio
 from dfsfs.errors import DfsfsError, SmbError
 from dfsfs.firstfew import FirstFew
 from dfsfs.fuse.errnos import ALLOWED, NAMES, errno_for
-from dfsfs.ntstatus import is_known
+from dfsfs.ntstatus import has_errno
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
@@ -71,7 +71,7 @@ def guarded(
     handler: Callable[Concatenate[H, P], Awaitable[T]],
 ) -> Callable[Concatenate[H, P], Coroutine[Any, Any, T]]:
     """Makes a handler that always ends, and with nothing but a result or a FUSEError."""
-    call = _call_of(handler)
+    call = _get_call(handler)
 
     async def wrapper(self: H, /, *args: P.args, **kwargs: P.kwargs) -> T:
         begun = perf_counter()
@@ -81,7 +81,7 @@ def guarded(
             with scope:
                 return await handler(self, *args, **kwargs)
         except Exception as error:
-            failure = _translated(error, call, args)
+            failure = _translate(error, call, args)
             self.meters.failed(call, failure.errno)
             raise failure from None
         finally:
@@ -100,19 +100,19 @@ def guarded(
 
 def prompt(handler: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[S, P], T]:
     """Like `guarded`, for what waits for nothing."""
-    call = _call_of(handler)
+    call = _get_call(handler)
 
     def wrapper(self: S, /, *args: P.args, **kwargs: P.kwargs) -> T:
         try:
             return handler(self, *args, **kwargs)
         except Exception as error:
-            raise _translated(error, call, args) from None
+            raise _translate(error, call, args) from None
 
     functools.update_wrapper(wrapper, handler)
     return wrapper
 
 
-def _call_of(handler: Callable[..., object]) -> str:
+def _get_call(handler: Callable[..., object]) -> str:
     """The call that a handler is for or a part of: a key of errnos.ALLOWED.
 
     Raises:
@@ -125,13 +125,13 @@ def _call_of(handler: Callable[..., object]) -> str:
     return call
 
 
-def _translated(error: Exception, name: str, arguments: tuple[object, ...]) -> pyfuse3.FUSEError:
+def _translate(error: Exception, name: str, arguments: tuple[object, ...]) -> pyfuse3.FUSEError:
     """What a program gets for an error in the handler for the call `name`."""
     if isinstance(error, pyfuse3.FUSEError):
         return error
     if isinstance(error, DfsfsError):
         log.debug("%s: %s", name, error)
-        if isinstance(error, SmbError) and not is_known(error.status) and _unknown.take(error.status):
+        if isinstance(error, SmbError) and not has_errno(error.status) and _unknown.take(error.status):
             status = {"dfsfs_status": f"0x{error.status:08X}"}
             log.warning("%s: %s, which dfsfs does not know: EIO. This is said once", name, error, extra=status)
         names = [one for at in NAMES.get(name, ()) for one in arguments[at : at + 1] if isinstance(one, bytes)]

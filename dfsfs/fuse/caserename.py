@@ -49,7 +49,7 @@ _PAGE = 4096
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-class Callers:
+class RenameDetector:
     """Looks at callers, in threads."""
 
     def __init__(self) -> None:

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 from pyfuse3 import ROOT_INODE, FUSEError
 
-from dfsfs.acting import ROOT, Caller, become
+from dfsfs.caller import ROOT, Caller, set_current_caller
 from dfsfs.control.places import LOGOUT_XATTR
 from dfsfs.fuse.boundary import guarded
 from dfsfs.fuse.descriptors import Descriptors
-from dfsfs.fuse.operations import ABOUT_FILES, ABOUT_FOLDERS, DfsOperations
+from dfsfs.fuse.operations import DIRECTORY_HANDLE_CALLS, FILE_HANDLE_CALLS, DfsOperations
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Iterator
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     Handler = Callable[..., Coroutine[Any, Any, Any]]
 
-ABOUT_NAMES = (
+CONTEXT_CALLS = (
     *("lookup", "statfs", "mkdir", "mknod", "link", "symlink", "open", "create", "opendir"),
     *("readlink", "setxattr", "listxattr", "removexattr"),
 )
@@ -52,7 +52,7 @@ class MultiuserOperations(DfsOperations):
         self._no_xattr = FUSEError(errno.EOPNOTSUPP)  # after ENOSYS the kernel would never ask for it
         self.log_out: Callable[[Caller], Awaitable[bool]] = _has_no_sessions
 
-    def mounted_as(self, device: str) -> None:
+    def set_device(self, device: str) -> None:
         """Says the mount's device number, MAJOR:MINOR. Before that, nobody is taken to have been given a descriptor."""
         self._descriptors = Descriptors(device)
 
@@ -66,17 +66,17 @@ class MultiuserOperations(DfsOperations):
                 raise
             if not await self._descriptors.has_open(who.uid, who.pid, inode):
                 raise
-            become(opener)
+            set_current_caller(opener)
             return await super().getattr(inode, ctx)
 
     async def unlink(self, parent_inode: int, name: bytes, ctx: RequestContext) -> None:
         _become(ctx)
-        with self._refusing((parent_inode, name)):
+        with self._keeping_others_names((parent_inode, name)):
             await super().unlink(parent_inode, name, ctx)
 
     async def rmdir(self, parent_inode: int, name: bytes, ctx: RequestContext) -> None:
         _become(ctx)
-        with self._refusing((parent_inode, name)):
+        with self._keeping_others_names((parent_inode, name)):
             await super().rmdir(parent_inode, name, ctx)
 
     async def rename(
@@ -89,11 +89,11 @@ class MultiuserOperations(DfsOperations):
         ctx: RequestContext,
     ) -> None:
         _become(ctx)
-        with self._refusing((parent_inode_old, name_old), (parent_inode_new, name_new)):
+        with self._keeping_others_names((parent_inode_old, name_old), (parent_inode_new, name_new)):
             await super().rename(parent_inode_old, name_old, parent_inode_new, name_new, flags, ctx)
 
     @contextmanager
-    def _refusing(self, *names: tuple[int, bytes]) -> Iterator[None]:
+    def _keeping_others_names(self, *names: tuple[int, bytes]) -> Iterator[None]:
         """Makes a refusal of "there is no such name" if other users have one of the names: the kernel would drop it."""
         try:
             yield
@@ -107,7 +107,7 @@ class MultiuserOperations(DfsOperations):
     ) -> EntryAttributes:
         who = _become(ctx)
         if fh is not None:  # ftruncate(2)
-            become(_opener(self._files, fh, who))
+            set_current_caller(_opener(self._files, fh, who))
         return await super().setattr(inode, attr, fields, fh, ctx)
 
     async def getxattr(self, inode: int, name: bytes, ctx: RequestContext) -> bytes:
@@ -128,7 +128,7 @@ async def _has_no_sessions(who: Caller) -> bool:
 
 def _become(ctx: RequestContext) -> Caller:
     who = Caller(ctx.uid, ctx.gid, ctx.pid)
-    become(who)
+    set_current_caller(who)
     return who
 
 
@@ -147,15 +147,15 @@ def _opener(table: dict[int, Waiter], handle: int, otherwise: Caller) -> Caller:
 
 def _for_opener(inner: Handler, table: str) -> Handler:
     async def handler(self: MultiuserOperations, handle: int, *arguments: Any) -> Any:
-        become(_opener(getattr(self, table), handle, ROOT))
+        set_current_caller(_opener(getattr(self, table), handle, ROOT))
         return await inner(self, handle, *arguments)
 
     return handler
 
 
-for _name in ABOUT_NAMES:
+for _name in CONTEXT_CALLS:
     setattr(MultiuserOperations, _name, _for_caller(getattr(DfsOperations, _name)))
-for _name in (*ABOUT_FILES, "release"):
+for _name in (*FILE_HANDLE_CALLS, "release"):
     setattr(MultiuserOperations, _name, _for_opener(getattr(DfsOperations, _name), "_files"))
-for _name in (*ABOUT_FOLDERS, "releasedir"):
-    setattr(MultiuserOperations, _name, _for_opener(getattr(DfsOperations, _name), "_folders"))
+for _name in (*DIRECTORY_HANDLE_CALLS, "releasedir"):
+    setattr(MultiuserOperations, _name, _for_opener(getattr(DfsOperations, _name), "_directories"))

@@ -20,10 +20,10 @@ import pyfuse3
 import trio
 from pyfuse3 import EntryAttributes, FileInfo, FUSEError, RequestContext, StatvfsData
 
-from dfsfs.acting import Caller
+from dfsfs.caller import Caller
 from dfsfs.errors import DfsfsError
 from dfsfs.fuse.boundary import guarded, prompt, quiet
-from dfsfs.fuse.caserename import Callers
+from dfsfs.fuse.caserename import RenameDetector
 from dfsfs.fuse.waiters import Waiter
 from dfsfs.meters import Meters
 from dfsfs.smb.wire.fscc import NAME_UNITS_MAX
@@ -40,8 +40,8 @@ if TYPE_CHECKING:
     from dfsfs.vfs.filesystem import FileSystem
     from dfsfs.vfs.names.mapping import Attributes
 
-ABOUT_FILES = frozenset({"read", "write", "flush", "fsync"})
-ABOUT_FOLDERS = frozenset({"readdir", "fsyncdir"})
+FILE_HANDLE_CALLS = frozenset({"read", "write", "flush", "fsync"})
+DIRECTORY_HANDLE_CALLS = frozenset({"readdir", "fsyncdir"})
 """Calls whose first argument is what open, create or opendir gave, and whose answer somebody waits for."""
 
 
@@ -61,20 +61,20 @@ class DfsOperations(pyfuse3.Operations):
     ) -> None:
         super().__init__()
         self.deadline = deadline
-        self.begun = trio.Event()
+        self.initialized = trio.Event()
         """Set with the answer to FUSE_INIT: the kernel has it before any other task of the loop runs."""
         self.meters = meters or Meters()
         self._fs = filesystem
-        self._callers = Callers()
+        self._renames = RenameDetector()
         self.under_way: dict[trio.CancelScope, tuple[str, tuple[object, ...]]] = {}
         self._files: dict[int, Waiter] = {}
-        self._folders: dict[int, Waiter] = {}
+        self._directories: dict[int, Waiter] = {}
         """Who has opened what, by the handle."""
         self._no_xattr = FUSEError(errno.EOPNOTSUPP if xattrs else errno.ENOSYS)
         self._has_xattrs = xattrs
 
     def init(self) -> None:
-        self.begun.set()
+        self.initialized.set()
 
     # -- names and attributes ---------------------------------------------------------------------------------------
 
@@ -97,14 +97,14 @@ class DfsOperations(pyfuse3.Operations):
         file to this name (caserename.py). Given anew, as time has passed since the file was found.
         """
         try:
-            if await self._callers.renames_to(ctx.uid, ctx.pid, spelling, name):
+            if await self._renames.renames_to(ctx.uid, ctx.pid, spelling, name):
                 entry = EntryAttributes()
                 entry.st_ino = 0
                 return entry
             known = self._fs.lookup_known(parent_inode, name)
             return self._entry(known if known is not None else await self._fs.lookup(parent_inode, name))
         except DfsfsError as error:
-            return self._nothing(parent_inode, error)
+            return self._absent_entry(parent_inode, error)
         finally:
             self._fs.forget(inode, 1)
 
@@ -113,7 +113,7 @@ class DfsOperations(pyfuse3.Operations):
         try:
             attributes = self._fs.lookup_known(parent_inode, name)
         except DfsfsError as error:
-            return self._nothing(parent_inode, error)
+            return self._absent_entry(parent_inode, error)
         return None if attributes is None else self._entry(attributes)
 
     @guarded
@@ -121,7 +121,7 @@ class DfsOperations(pyfuse3.Operations):
         try:
             return self._entry(await self._fs.lookup(parent_inode, name))
         except DfsfsError as error:
-            return self._nothing(parent_inode, error)
+            return self._absent_entry(parent_inode, error)
 
     async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
         for ino, count in inode_list:
@@ -170,7 +170,7 @@ class DfsOperations(pyfuse3.Operations):
     @guarded
     async def opendir(self, inode: int, ctx: RequestContext) -> int:
         handle = await self._fs.opendir(inode)
-        self._folders[handle] = _opener(ctx, inode)
+        self._directories[handle] = _opener(ctx, inode)
         return handle
 
     @guarded
@@ -184,7 +184,7 @@ class DfsOperations(pyfuse3.Operations):
 
     @quiet
     async def releasedir(self, fh: int) -> None:
-        self._folders.pop(fh, None)
+        self._directories.pop(fh, None)
         await self._fs.releasedir(fh)
 
     @guarded
@@ -289,22 +289,22 @@ class DfsOperations(pyfuse3.Operations):
 
     @guarded
     async def setxattr(self, inode: int, name: bytes, value: bytes, ctx: RequestContext) -> None:
-        self._need_xattrs()
+        self._require_xattrs()
         if self.owners_only_set_acl and name == CIFS_ACL and ctx.uid not in (0, self._fs.owner):
             raise FUSEError(errno.EPERM)  # as for chmod; the kernel does not know what this attribute is
         await self._fs.setxattr(inode, name, value)
 
     @guarded
     async def listxattr(self, inode: int, ctx: RequestContext) -> list[bytes]:
-        self._need_xattrs()
+        self._require_xattrs()
         return await self._fs.listxattr(inode)
 
     @guarded
     async def removexattr(self, inode: int, name: bytes, ctx: RequestContext) -> None:
-        self._need_xattrs()
+        self._require_xattrs()
         await self._fs.removexattr(inode, name)
 
-    def _need_xattrs(self) -> None:
+    def _require_xattrs(self) -> None:
         if not self._has_xattrs:
             raise self._no_xattr
 
@@ -312,7 +312,9 @@ class DfsOperations(pyfuse3.Operations):
 
     def waiter(self, call: str, arguments: tuple[object, ...]) -> Waiter | None:
         """See waiters.py."""
-        table = self._files if call in ABOUT_FILES else self._folders if call in ABOUT_FOLDERS else None
+        table = (
+            self._files if call in FILE_HANDLE_CALLS else self._directories if call in DIRECTORY_HANDLE_CALLS else None
+        )
         if table is not None:
             return table.get(cast("int", arguments[0]))
         for argument in arguments:
@@ -320,7 +322,7 @@ class DfsOperations(pyfuse3.Operations):
                 return Waiter(_caller(argument))
         return None
 
-    def _nothing(self, parent_inode: int, error: DfsfsError) -> EntryAttributes:
+    def _absent_entry(self, parent_inode: int, error: DfsfsError) -> EntryAttributes:
         """The answer that there is no such name, which the kernel may keep: programs look for many that are not there.
 
         Raises:

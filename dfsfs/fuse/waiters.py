@@ -31,7 +31,7 @@ from dfsfs.threads import Threads
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from dfsfs.acting import Caller
+    from dfsfs.caller import Caller
 
 PAUSE = 1.0
 """Seconds between two looks; the first one comes after one to two."""
@@ -87,9 +87,9 @@ class Waiters:
             old = [scope for scope in under_way if scope in self._known]
             self._known = set(under_way)
             if old:
-                await self._look(old)
+                await self._check(old)
 
-    async def _look(self, scopes: Iterable[trio.CancelScope]) -> None:
+    async def _check(self, scopes: Iterable[trio.CancelScope]) -> None:
         """Ends those of some requests that nobody waits for."""
         waiting: dict[Waiter, list[trio.CancelScope]] = defaultdict(list)
         for scope in scopes:
@@ -101,11 +101,11 @@ class Waiters:
         for waiter, theirs in waiting.items():
             fate = fates.get(waiter.caller, Fate.UNKNOWN)
             if fate is Fate.KILLED:
-                self._end(theirs)
+                self._cancel(theirs)
             elif waiter.inode is not None and fate in (Fate.GONE, Fate.LIVES):
                 unclear[waiter.inode] += theirs
         if unclear and self._device is not None and trio.current_time() >= self._next_search:
-            await self._search(unclear, self._device)
+            await self._search_holders(unclear, self._device)
 
     async def _fates(self, waiters: Iterable[Waiter]) -> dict[Caller, Fate]:
         """What has become of callers, of whom those of one user are looked at by one thread."""
@@ -125,20 +125,20 @@ class Waiters:
                 nursery.start_soon(look, user, callers)
         return found
 
-    async def _search(self, unclear: dict[int, list[trio.CancelScope]], device: str) -> None:
+    async def _search_holders(self, unclear: dict[int, list[trio.CancelScope]], device: str) -> None:
         """Looks for who has inodes open, and ends the requests of those that only the dead have."""
         begun = trio.current_time()
         try:
             work = partial(fates_of_holders, unclear.keys(), device)
             for inode, fates in (await self._searcher.run(_NOBODY, work, SEARCH_PATIENCE)).items():
                 if Fate.KILLED in fates and not fates & {Fate.WAITS, Fate.UNKNOWN}:
-                    self._end(unclear[inode])
+                    self._cancel(unclear[inode])
         except trio.TooSlowError:
             pass
         now = trio.current_time()
         self._next_search = now + SHARE * (now - begun)
 
-    def _end(self, scopes: Iterable[trio.CancelScope]) -> None:
+    def _cancel(self, scopes: Iterable[trio.CancelScope]) -> None:
         for scope in scopes:
             if self._requests.under_way.pop(scope, None) is not None:
                 scope.cancel()

@@ -29,9 +29,9 @@ from dfsfs.control.report import Mount
 from dfsfs.dfsc.policy import Policy
 from dfsfs.dfsc.static import parse_static
 from dfsfs.errors import ConnectError, DfsfsError, PosixError
-from dfsfs.fuse.kernel import GRACE, READ_AHEAD_KB, FuseCache, serve
 from dfsfs.fuse.multiuser import MultiuserOperations
 from dfsfs.fuse.operations import DfsOperations
+from dfsfs.fuse.session import GRACE, READ_AHEAD_KB, FuseKernelCache, serve
 from dfsfs.mount import idle
 from dfsfs.mount.service import prepare
 from dfsfs.mount.userlogins import stored_logins, tickets_of
@@ -40,7 +40,7 @@ from dfsfs.namespace.discovery import DomainSettings
 from dfsfs.namespace.referrals import ReferralSettings
 from dfsfs.ntstatus import NtStatus
 from dfsfs.smb.auth.credentials import KerberosCredentials
-from dfsfs.smb.auth.kerberos import KdcPreference, default_realm
+from dfsfs.smb.auth.kerberos import KdcPreference, get_default_realm
 from dfsfs.smb.connection.settings import TransportSettings
 from dfsfs.smb.pool import Pool
 from dfsfs.smb.userpools import UserPools
@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from dfsfs.config.model import MountConfig
-    from dfsfs.namespace.hearsay import FoundDomain
+    from dfsfs.namespace.domaininfo import DomainInfo
     from dfsfs.namespace.junction import Location
 
 log = logging.getLogger("dfsfs.fuse")
@@ -114,11 +114,11 @@ async def _run(
         namespace = make_namespace(config, pool, settings, kdcs, users)
         root = await find_root(config, pool, namespace)
         if config.hard:
-            namespace.wait_for_servers()  # not before: a mount of a server that is down fails
+            namespace.set_hard()  # not before: a mount of a server that is down fails
         filesystem = make_filesystem(config, namespace, root)
         if users is not None:
-            users.in_use, users.settle = filesystem.has_open, filesystem.settle_of
-            users.on_gone = namespace.forget_user
+            users.has_open_files, users.flush_writes = filesystem.has_open, filesystem.write_back_user
+            users.on_user_gone = namespace.forget_user
         stack.push_async_callback(_close, filesystem)
         deadline = config.transport.request_timeout + config.failover_timeout + DEADLINE_MARGIN
         kind = MultiuserOperations if config.multiuser else DfsOperations
@@ -143,10 +143,10 @@ async def _run(
             def ready() -> None:
                 service.begin(mount, nursery)
                 if isinstance(operations, MultiuserOperations) and (device := device_of(mountpoint)) is not None:
-                    operations.mounted_as(device)
+                    operations.set_device(device)
                 on_ready()
 
-            hide_nothing(config, mountpoint)
+            refuse_to_hide_mount(config, mountpoint)
             await serve(
                 operations,
                 mountpoint,
@@ -167,7 +167,7 @@ def _begin_background(nursery: trio.Nursery, mount: Mount) -> None:
     nursery.start_soon(keep_going, "memory", partial(idle.serve, lambda: meters.requests, filesystem.give_back))
 
 
-def hide_nothing(config: MountConfig, mountpoint: str) -> None:
+def refuse_to_hide_mount(config: MountConfig, mountpoint: str) -> None:
     """The command has looked whether a mount of ours is there; another one may have come while this one logged in.
 
     Raises:
@@ -211,7 +211,7 @@ async def find_root(config: MountConfig, pool: Pool, namespace: Namespace) -> Lo
         config.unc.host, NtStatus.IO_TIMEOUT, f"no answer within {MOUNT_PATIENCE:g} seconds"
     )
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(_lose_patience, pool, namespace, nursery.cancel_scope)
+        nursery.start_soon(_cancel_without_answer, pool, namespace, nursery.cancel_scope)
         try:
             found = await namespace.mount_root(config.unc, config.snapshot)
         except DfsfsError as error:
@@ -222,7 +222,7 @@ async def find_root(config: MountConfig, pool: Pool, namespace: Namespace) -> Lo
     return found
 
 
-async def _lose_patience(pool: Pool, namespace: Namespace, scope: trio.CancelScope) -> None:
+async def _cancel_without_answer(pool: Pool, namespace: Namespace, scope: trio.CancelScope) -> None:
     await trio.sleep(MOUNT_PATIENCE)
     if not pool.statistics() and not namespace.knows_domain:
         scope.cancel()
@@ -253,13 +253,13 @@ def domain_settings(config: MountConfig) -> DomainSettings:
         host="" if fold_name(host) in config.transport.hosts else host,
         domains=(options.domain,) if "." in options.domain else (),
         suffixes=options.suffixes,
-        realm=default_realm(),
+        realm=get_default_realm(),
         controllers=options.controllers,
         source=config.transport.source,
     )
 
 
-def _tell_kdcs(kdcs: KdcPreference, found: FoundDomain) -> None:
+def _prefer_kdcs(kdcs: KdcPreference, found: DomainInfo) -> None:
     """Has tickets asked for at the controllers that answer."""
     if found.name:
         kdcs.prefer(found.name.upper(), found.addresses)
@@ -277,7 +277,7 @@ def given_names(config: MountConfig) -> tuple[str, ...]:
     """What the mount's domain or server is called by whoever made the mount or set up this computer: nothing that
     anybody on the network has said.
     """
-    names = (config.unc.host, config.dfs.domain, *config.dfs.suffixes, default_realm())
+    names = (config.unc.host, config.dfs.domain, *config.dfs.suffixes, get_default_realm())
     return tuple(dict.fromkeys(name.lower() for name in names if name))
 
 
@@ -301,7 +301,7 @@ def make_namespace(
         users=users,
     )
     if kdcs is not None:
-        namespace.discovery.on_found = partial(_tell_kdcs, kdcs)
+        namespace.discovery.on_found = partial(_prefer_kdcs, kdcs)
     return namespace
 
 
@@ -333,8 +333,8 @@ def make_filesystem(config: MountConfig, namespace: Namespace, root: Location) -
             LARGEST_WINDOW if caching.read_ahead is None else caching.read_ahead,
             caching.trust_leases,
         ),
-        kernel=FuseCache(),
-        files_for_links=config.files_for_links,
+        kernel=FuseKernelCache(),
+        mfsymlinks=config.mfsymlinks,
         many_users=config.multiuser,
         server_numbers=caching.server_inode_numbers,
     )
@@ -358,7 +358,7 @@ def transport_settings(config: MountConfig) -> TransportSettings:
         max_credits=options.max_credits,
         read_size=options.read_size,
         write_size=options.write_size,
-        files_for_links=config.files_for_links,
+        mfsymlinks=config.mfsymlinks,
     )
 
 
@@ -370,10 +370,10 @@ def read_ahead_kb(config: MountConfig) -> int:
 
 def fuse_options(config: MountConfig) -> set[str]:
     """The options of the mount(2) to come: those asked for, and what shows in /proc/mounts."""
-    return {*config.fuse_options, f"fsname={escaped(str(config.unc))}", "subtype=dfsfs"}
+    return {*config.fuse_options, f"fsname={escape_option(str(config.unc))}", "subtype=dfsfs"}
 
 
-def escaped(text: str) -> str:
+def escape_option(text: str) -> str:
     """A text as the value of a FUSE option: libfuse splits at commas and knows octal escapes, pyfuse3 takes ASCII."""
     return "".join(
         chr(byte) if 0x20 <= byte < 0x7F and byte not in b",\\" else f"\\{byte:03o}"

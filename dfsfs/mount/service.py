@@ -22,7 +22,7 @@ from dfsfs.control.notify import notifier_from
 from dfsfs.control.places import device_of
 from dfsfs.control.report import summary
 from dfsfs.control.socketfile import remove_dead
-from dfsfs.mount.taken_away import tell_when_taken_away
+from dfsfs.mount.unmountwatch import warn_when_unmounted
 
 if TYPE_CHECKING:
     import socket
@@ -54,7 +54,7 @@ class Service:
             nursery.start_soon(contain, "metrics", partial(serve, self.metrics, Metrics(mount)))
         self.notifier.ready(summary(mount))
         if self.notifier.address is not None:
-            nursery.start_soon(keep_going, "systemd", partial(_keep_telling, self.notifier, mount))
+            nursery.start_soon(keep_going, "systemd", partial(_report_status, self.notifier, mount))
         if self.notifier.address is not None and self.notifier.watchdog is not None:
             nursery.start_soon(keep_going, "watchdog", partial(_keep_alive, self.notifier, self.notifier.watchdog / 3))
 
@@ -104,10 +104,10 @@ def _watch(mount: Mount, nursery: trio.Nursery) -> None:
     with suppress(OSError):
         mount.device = device_of(mount.mountpoint)
     if mount.device is not None:
-        nursery.start_soon(keep_going, "mount table", partial(tell_when_taken_away, mount, mount.device))
+        nursery.start_soon(keep_going, "mount table", partial(warn_when_unmounted, mount, mount.device))
 
 
-async def _keep_telling(notifier: Notifier, mount: Mount) -> None:
+async def _report_status(notifier: Notifier, mount: Mount) -> None:
     """Tells systemd what there is to see."""
     told = ""
     while True:

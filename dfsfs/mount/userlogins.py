@@ -16,7 +16,7 @@ from dfsfs.smb.auth.identity import Account, as_user
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from dfsfs.acting import Caller
+    from dfsfs.caller import Caller
     from dfsfs.smb.auth.credentials import Login
 
 
@@ -28,7 +28,7 @@ def tickets_of(who: Caller) -> Login:
         SmbError: LOGON_FAILURE, what it names can't be used.
     """
     root = root_seen_by(who)
-    ccache = named_cache(who) or kerberos.default_cache(who.uid)
+    ccache = named_cache(who) or kerberos.get_default_cache(who.uid)
     return KerberosCredentials(ccache=ccache, account=Account(who.uid, who.gid), root=root)
 
 

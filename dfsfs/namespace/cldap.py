@@ -60,7 +60,7 @@ def encode_ping(domain: str, message_id: int) -> bytes:
     return _element(_SEQUENCE, number + _element(_SEARCH_REQUEST, search))
 
 
-def decode_pong(datagram: bytes, message_id: int) -> Netlogon:
+def decode_ping_reply(datagram: bytes, message_id: int) -> Netlogon:
     """A controller's answer. Raises: WireError: it is none, or not one to this question."""
     message = _expect(datagram, _SEQUENCE)[0]
     number, message = _expect(message, _INTEGER)

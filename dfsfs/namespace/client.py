@@ -1,7 +1,7 @@
 """The mounted namespace, as the file system sees it.
 
 It turns the path of a mount into a Location, hands out the Junction of a path, and runs operations by way of
-failover.py. Paths are resolved by referrals.py, and upkeep.py works in the background.
+failover.py. Paths are resolved by referrals.py, and maintenance.py works in the background.
 
 What this does not do: it talks to no server itself.
 """
@@ -17,8 +17,8 @@ from weakref import WeakValueDictionary
 
 import trio
 
-from dfsfs.acting import as_caller
 from dfsfs.background import keep_going
+from dfsfs.caller import override_caller
 from dfsfs.dfsc.cache import Caches
 from dfsfs.dfsc.policy import Policy
 from dfsfs.dfsc.referral import Target
@@ -26,7 +26,7 @@ from dfsfs.dfsc.walk import Resolution
 from dfsfs.errors import PosixError
 from dfsfs.namespace.discovery import Discovery
 from dfsfs.namespace.failover import RETRY_LIMIT, Failover, FailoverStatistics
-from dfsfs.namespace.junction import Attempt, Covered, Junction, Location
+from dfsfs.namespace.junction import Attempt, Junction, Location, PathNotCovered
 from dfsfs.namespace.reachability import Reachability
 from dfsfs.namespace.referrals import ReferralClient, ReferralSettings
 from dfsfs.telemetry import Telemetry
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from dfsfs.dfsc.wire import ReferralResponse
-    from dfsfs.namespace.choices import Choices
+    from dfsfs.namespace.overrides import TargetOverrides
     from dfsfs.smb.pool import Pool
     from dfsfs.smb.userpools import UserPools
     from dfsfs.smb.wire.fscc import DirEntry, FileStat
@@ -47,7 +47,7 @@ T = TypeVar("T")
 FAILOVER_TIMEOUT = 60.0
 """Seconds for everything that one operation waits for besides its first attempt."""
 
-KEPT_JUNCTIONS = 1000
+MAX_RECENT_JUNCTIONS = 1000
 """Junctions that stay when no node is at or below them any more, those that were used last."""
 
 
@@ -102,7 +102,7 @@ class Namespace:
             discovery=self.discovery,
             reachability=reachability,
         )
-        self._of_users = users is not None
+        self._is_multiuser = users is not None
         self._failover = Failover(
             users or pool,
             self._resolver,
@@ -115,14 +115,14 @@ class Namespace:
             reachability=reachability,
         )
         self._junctions: WeakValueDictionary[UncPath, Junction] = WeakValueDictionary()
-        self._kept: OrderedDict[UncPath, Junction] = OrderedDict()
+        self._recent: OrderedDict[UncPath, Junction] = OrderedDict()
 
     async def serve(self) -> None:
         """Keeps referrals, targets and domains up to date, until cancelled."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(keep_going, "upkeep", self._failover.upkeep.serve)
+            nursery.start_soon(keep_going, "maintenance", self._failover.maintenance.serve)
             if self._use_dfs:
-                nursery.start_soon(keep_going, "domains", self._resolver.keep_domains)
+                nursery.start_soon(keep_going, "domains", self._resolver.run_bootstrap_timer)
 
     async def mount_root(self, path: UncPath, moment: int | None = None) -> Location:
         """Finds the place that `path` names, follows the links on the way and makes sure that a directory is there.
@@ -153,7 +153,7 @@ class Namespace:
         while True:
             try:
                 return location, await self.run(location, _stat)
-            except Covered as link:
+            except PathNotCovered as link:
                 # It covers more of the path than the junction before, so this ends.
                 location = Location(self.junction(link.prefix), link.prefix.rest_of(path), moment)
 
@@ -171,7 +171,7 @@ class Namespace:
         """All entries of a folder. Raises as `run`."""
         return await self.run(location, _entries)
 
-    def nearest(self, path: UncPath) -> Location | None:
+    def find_known(self, path: UncPath) -> Location | None:
         """The place of a path that somebody has typed, as far as its junction is known, without asking anybody.
 
         A junction in another case is taken if there is none that is spelled so, and only one such; else it is None.
@@ -185,49 +185,49 @@ class Namespace:
         """The junction of a namespace path that is known to be a DFS link: always the same object for one spelling."""
         junction = self._junctions.get(prefix)
         if junction is None:
-            junction = self._junctions[prefix] = Junction(prefix, twins={} if self._of_users else None)
-        self._kept[prefix] = junction
-        self._kept.move_to_end(prefix)
-        if len(self._kept) > KEPT_JUNCTIONS:
-            self._kept.popitem(last=False)
+            junction = self._junctions[prefix] = Junction(prefix, per_user={} if self._is_multiuser else None)
+        self._recent[prefix] = junction
+        self._recent.move_to_end(prefix)
+        if len(self._recent) > MAX_RECENT_JUNCTIONS:
+            self._recent.popitem(last=False)
         return junction
 
-    def wait_for_servers(self) -> None:
+    def set_hard(self) -> None:
         """From now on operations wait when no target answers, for as long as the failover time allows."""
-        self._failover.waits_for_servers = True
+        self._failover.is_hard = True
 
     @property
-    def choices(self) -> Choices:
+    def overrides(self) -> TargetOverrides:
         """What the administrator has decided about targets since the mount."""
-        return self._failover.choices
+        return self._failover.overrides
 
     def junctions(self) -> list[Junction]:
         """All junctions, those of users included; with several users, a junction itself is bound to nothing."""
         found: list[Junction] = []
         for junction in self._junctions.values():
-            found += [junction] if junction.twins is None else junction.twins.values()
+            found += [junction] if junction.per_user is None else junction.per_user.values()
         return found
 
     def forget_user(self, uid: int) -> None:
         """Gives up what is kept for a user who has no sessions: they begin anew when they come again."""
         for junction in self._junctions.values():
-            twin = None if junction.twins is None else junction.twins.pop(uid, None)
+            twin = None if junction.per_user is None else junction.per_user.pop(uid, None)
             if twin is not None:
-                self._failover.upkeep.forget(twin)
+                self._failover.maintenance.forget(twin)
 
     async def move(self, junction: Junction, target: UncPath) -> bool:
         """Moves a junction to one of its targets now; whether that answered."""
-        with as_caller(junction.owner._replace(unasked=True)):
-            return await self._failover.upkeep.move(junction, target)
+        with override_caller(junction.owner._replace(is_background=True)):
+            return await self._failover.maintenance.move(junction, target)
 
-    def reconsider(self, junction: Junction) -> None:
+    def recheck_failback(self, junction: Junction) -> None:
         """Looks whether a junction should be on another target, now that other choices are made."""
-        self._failover.upkeep.bound(junction)
+        self._failover.maintenance.bound(junction)
 
     async def resolve(self, path: UncPath) -> Resolution:
         """Where a path is, as far as referrals say. Raises DfsfsError."""
         if not self.caches.domains.snapshot():
-            await self._resolver.learn_domains()
+            await self._resolver.update_domains()
         return await self._resolver.resolve(path)
 
     async def resolve_link(self, path: UncPath) -> Resolution:
@@ -255,7 +255,7 @@ class Namespace:
     async def flush_domains(self) -> int:
         """Forgets the domains and their controllers, and looks for them anew. How many that were."""
         count = self.caches.domains.flush()
-        await self._resolver.learn_domains()
+        await self._resolver.update_domains()
         return count
 
     def run(self, location: Location, operation: Callable[[Attempt], Awaitable[T]]) -> Coroutine[Any, Any, T]:
@@ -269,23 +269,23 @@ class Namespace:
             return self._run_past_static_links(location, operation)
         return self._failover.run(location, operation)
 
-    async def ask_at(self, location: Location, operation: Callable[[Attempt], Awaitable[T]]) -> T:
+    async def run_hedged(self, location: Location, operation: Callable[[Attempt], Awaitable[T]]) -> T:
         """`run` for a question, which changes and opens nothing: in the namespace itself it goes to another of its
         servers as well if one is silent.
         """
         if self._static is not None and (link := self.static_link(location)) is not None:
-            raise Covered(link)
+            raise PathNotCovered(link)
         return await self._failover.ask(location, operation)
 
     def refresh_if_due(self, junction: Junction) -> None:
         """Has the junction's referral asked for in the background if its time is up and it is not too old."""
-        if junction.refresh_at <= self._clock() < junction.too_old_at:
-            self._failover.upkeep.refresh_soon(junction)
+        if junction.refresh_at <= self._clock() < junction.hard_expires_at:
+            self._failover.maintenance.schedule_refresh(junction)
 
     async def _run_past_static_links(self, location: Location, operation: Callable[[Attempt], Awaitable[T]]) -> T:
         """No server says PATH_NOT_COVERED for a link that only a file knows."""
         if (link := self.static_link(location)) is not None:
-            raise Covered(link)
+            raise PathNotCovered(link)
         return await self._failover.run(location, operation)
 
     @property
@@ -313,7 +313,7 @@ class Namespace:
         bindings = [
             each.binding
             for junction in self._junctions.values()
-            for each in ((junction,) if junction.twins is None else junction.twins.values())
+            for each in ((junction,) if junction.per_user is None else junction.per_user.values())
         ]
         return NamespaceStatistics(
             junctions=len(bindings),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from dfsfs.errors import DfsfsError, Disposition, WireError
-from dfsfs.racing import Finish, race
+from dfsfs.racing import RaceResult, race
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -30,43 +30,43 @@ class Connector:
         self._pool = pool
         self._reachability = reachability
 
-    async def first_of(
+    async def connect_first(
         self,
         targets: Sequence[UncPath],
-        failed: Callable[[UncPath, DfsfsError], None],
-        goes_on: Callable[[DfsfsError], bool],
-    ) -> Finish[UncPath, Tree]:
-        """Tree connects to the targets' shares until one succeeds, or fails in a way that is an answer (`goes_on` says
-        no). `failed` hears of each failure at once. Raises nothing of DfsfsError.
+        on_failure: Callable[[UncPath, DfsfsError], None],
+        try_next: Callable[[DfsfsError], bool],
+    ) -> RaceResult[UncPath, Tree]:
+        """Tree connects to the targets' shares until one succeeds, or fails in a way that is an answer (`try_next` says
+        no). `on_failure` hears of each failure at once. Raises nothing of DfsfsError.
         """
-        turn = trio.Lock()
+        login_lock = trio.Lock()
 
         async def attempt(target: UncPath) -> Tree:
             try:
-                return await self.tree(target, turn)
+                return await self.tree(target, login_lock)
             except DfsfsError as error:
-                failed(target, error)
+                on_failure(target, error)
                 raise
 
-        finish = await race(targets, attempt, goes_on)
+        finish = await race(targets, attempt, try_next)
         for target, _ in finish.winners:
-            self._reachability.answered(target.host)
+            self._reachability.note_answer(target.host)
             for late in finish.late:
                 self._reachability.late(late.host)
         return finish
 
-    async def tree(self, target: UncPath, turn: trio.Lock) -> Tree:
-        """A tree connect to one target's share. `turn`: of those that are tried together, for who has to log in.
+    async def tree(self, target: UncPath, login_lock: trio.Lock) -> Tree:
+        """A tree connect to one target's share. `login_lock`: of those that are tried together, for who has to log in.
 
         Raises:
             DfsfsError: as Pool.tree; WireError, the target names no share.
         """
         if len(target) < 2:
             raise WireError(f"the DFS target {target} names no share")
-        async with self._pool.reached(target.host):
+        async with self._pool.hold_connection(target.host):
             if self._pool.is_logged_in(target.host):
                 return await self._tree(target)
-            async with turn:
+            async with login_lock:
                 return await self._tree(target)
 
     async def _tree(self, target: UncPath) -> Tree:

@@ -5,12 +5,12 @@ domain=, dns_suffix= or the realm of krb5.conf. A domain is one if DNS has contr
 _ldap._tcp.dc._msdcs, MS-ADTS 6.3.2.3). The controllers are asked in the order of RFC 2782, in a race, and whoever
 answers first is the one to begin with; it also says in which site this computer is (cldap.py), and if it is in another
 one itself, those of our site are asked as well. So a controller that is down costs heat.HEAD_START seconds.
-How far the word of such an answer goes is the matter of hearsay.py.
+How far the word of such an answer goes is the matter of domaininfo.py.
 
 The name servers of this computer are asked in a race as well, and the one that has answered first from then on: often
 controllers are name servers, too, and the one that is down would cost a time-out for each question. The system's own
 resolver begins with it all the same, for seconds; so addresses of hosts of our domain, and of no others, are found here
-as well where that says nothing (`addresses`).
+as well where that says nothing (`find_addresses`).
 
 dc= names the controllers instead of DNS. If none answers a datagram, as behind many firewalls, they are used in their
 order: then a login finds out which one is there.
@@ -35,8 +35,8 @@ import trio
 from dns.rdtypes.IN.SRV import SRV
 
 from dfsfs.errors import ConnectError, DfsfsError, WireError
-from dfsfs.namespace.cldap import Netlogon, decode_pong, encode_ping
-from dfsfs.namespace.hearsay import FoundDomain, Pong, controllers_of, domain_of, netbios_of, site_of
+from dfsfs.namespace.cldap import Netlogon, decode_ping_reply, encode_ping
+from dfsfs.namespace.domaininfo import DomainInfo, PingReply, controllers_of, domain_of, netbios_of, site_of
 from dfsfs.namespace.reachability import Reachability
 from dfsfs.ntstatus import NtStatus
 from dfsfs.racing import race
@@ -57,9 +57,9 @@ log = logging.getLogger("dfsfs.namespace")
 LDAP_PORT = 389
 DNS_TIMEOUT = 6.0
 """Seconds for one question to DNS, with all its name servers."""
-PING_WAIT = 1.0
+PING_TIMEOUT = 1.0
 """Seconds that a controller has to answer."""
-AT_MOST = 8
+MAX_CONTROLLERS = 8
 """Controllers that are asked; a company may have hundreds."""
 MAX_DATAGRAM = 4096
 
@@ -97,8 +97,8 @@ class Discovery:
         self._names = names
         self._telemetry = telemetry
         self._reachability = reachability or Reachability(trio.current_time)
-        self.found: FoundDomain | None = None
-        self.on_found: Callable[[FoundDomain], None] = lambda found: None
+        self.found: DomainInfo | None = None
+        self.on_found: Callable[[DomainInfo], None] = lambda found: None
         """Called when something was found that differs from before."""
         self._dns = Dns()
         names.suffixes = tuple(dict.fromkeys((*settings.suffixes, *settings.domains)))
@@ -108,7 +108,7 @@ class Discovery:
         """Whether anything is known to look for."""
         return bool(self._settings.controllers or self._settings.candidates)
 
-    async def find(self) -> FoundDomain:
+    async def find(self) -> DomainInfo:
         """Looks for the domain and its controllers, now.
 
         Raises:
@@ -116,8 +116,10 @@ class Discovery:
         """
         return self._take(await (self._by_name() if self._settings.controllers else self._by_dns()))
 
-    def _take(self, found: FoundDomain) -> FoundDomain:
-        addresses = (self._names.learnt.get(fold_name(host), host) for host in found.controllers[:AT_MOST])
+    def _take(self, found: DomainInfo) -> DomainInfo:
+        addresses = (
+            self._names.found_addresses.get(fold_name(host), host) for host in found.controllers[:MAX_CONTROLLERS]
+        )
         found = replace(found, addresses=tuple(addresses))
         if found != self.found:
             self.on_found(found)
@@ -126,30 +128,30 @@ class Discovery:
         if found.name:
             self._names.finder = self
             self._names.suffixes = tuple(dict.fromkeys((*self._names.suffixes, found.name)))
-            self._names.note_controllers(found.name, found.controllers)
+            self._names.add_controllers(found.name, found.controllers)
         for name in filter(None, (found.name, found.netbios)):
-            self._names.stand_ins[fold_name(name)] = found.controllers[:AT_MOST]
+            self._names.controllers_of[fold_name(name)] = found.controllers[:MAX_CONTROLLERS]
         return found
 
-    async def _by_name(self) -> FoundDomain:
+    async def _by_name(self) -> DomainInfo:
         """The domain of the controllers that dc= names."""
         named = self._settings.controllers
-        pongs = await self._ping("", named)
-        if not pongs:
-            return FoundDomain("", "", "", named)
-        domain = domain_of(pongs[0], "", self._settings.candidates)
-        if domain and is_address(pongs[0].asked):
+        replies = await self._ping("", named)
+        if not replies:
+            return DomainInfo("", "", "", named)
+        domain = domain_of(replies[0], "", self._settings.candidates)
+        if domain and is_address(replies[0].host):
             named = (*named, *await self._dns.service_hosts(f"_ldap._tcp.dc._msdcs.{domain}"))
-        return _found(domain, pongs[0], pongs, named)
+        return _found(domain, replies[0], replies, named)
 
-    async def _by_dns(self) -> FoundDomain:
+    async def _by_dns(self) -> DomainInfo:
         """The first domain that DNS knows; rather one that has the name that is mounted."""
-        others: FoundDomain | None = None
+        others: DomainInfo | None = None
         for domain in self._settings.candidates:
             hosts = await self._dns.service_hosts(f"_ldap._tcp.dc._msdcs.{domain}")
             if not hosts:
                 continue
-            found = await self._examined(domain, hosts)
+            found = await self._query_controllers(domain, hosts)
             if fold_name(self._settings.host) in (fold_name(found.name), fold_name(found.netbios)):
                 return found
             others = others or found
@@ -160,66 +162,66 @@ class Discovery:
             )
         return others
 
-    async def _examined(self, domain: str, hosts: Sequence[str]) -> FoundDomain:
-        pongs = await self._ping(domain, hosts)
-        if not pongs:
-            return FoundDomain(domain, "", "", tuple(hosts))
-        first = pongs[0]
-        if not first.said.is_closest and (site := site_of(first)):
+    async def _query_controllers(self, domain: str, hosts: Sequence[str]) -> DomainInfo:
+        replies = await self._ping(domain, hosts)
+        if not replies:
+            return DomainInfo(domain, "", "", tuple(hosts))
+        first = replies[0]
+        if not first.netlogon.is_closest and (site := site_of(first)):
             near = await self._dns.service_hosts(f"_ldap._tcp.{site}._sites.dc._msdcs.{domain}")
             hosts = tuple(dict.fromkeys((*near, *hosts)))
-            pongs = [*(await self._ping(domain, near)), first]
-        return _found(domain, first, pongs, hosts)
+            replies = [*(await self._ping(domain, near)), first]
+        return _found(domain, first, replies, hosts)
 
-    async def _ping(self, domain: str, hosts: Sequence[str]) -> list[Pong]:
+    async def _ping(self, domain: str, hosts: Sequence[str]) -> list[PingReply]:
         """The answer of whichever controller answers first; none if none does."""
-        finish = await race(hosts[:AT_MOST], partial(self._ask, domain), lambda error: True)
-        for _, pong in finish.winners:
+        finish = await race(hosts[:MAX_CONTROLLERS], partial(self._ask, domain), lambda error: True)
+        for _, reply in finish.winners:
             for late in finish.late:
                 self._reachability.late(late)
-            self._reachability.answered(pong.asked)
-            return [pong]
+            self._reachability.note_answer(reply.host)
+            return [reply]
         return []
 
-    async def _ask(self, domain: str, host: str) -> Pong:
+    async def _ask(self, domain: str, host: str) -> PingReply:
         try:
-            with trio.fail_after(PING_WAIT):
-                place = self._names.fixed(host) or next(iter(await self._dns.addresses(host)), host)
+            with trio.fail_after(PING_TIMEOUT):
+                place = self._names.configured_address(host) or next(iter(await self._dns.find_addresses(host)), host)
                 answer, address = await ping(domain, place, self._settings.source)
             if domain and fold_name(answer.domain) != fold_name(domain):
                 raise WireError(f"it answers for the domain {answer.domain}")
         except (OSError, WireError, UnicodeError, trio.TooSlowError) as error:
             log.info("controller %s: %s", host, error or "no answer")
             raise ConnectError(host, NtStatus.IO_TIMEOUT, str(error) or "no answer to an LDAP ping") from error
-        self._names.learnt[fold_name(host)] = address
-        return Pong(host, answer)
+        self._names.found_addresses[fold_name(host)] = address
+        return PingReply(host, answer)
 
     # -- the HostFinder of hostnames.py --------------------------------------------------------------------------------
 
-    async def look(self) -> None:
+    async def find_live_controller(self) -> None:
         """Looks which of the known controllers answers now, and puts that one before the others."""
         known = self.found
         if known is None or len(known.controllers) < 2:
             return
-        for pong in await self._ping(known.name, self._reachability.ordered(known.controllers)):
-            if self.found is known and pong.asked != known.controllers[0]:
-                others = (host for host in known.controllers if host != pong.asked)
-                self._take(replace(known, controllers=(pong.asked, *others)))
+        for reply in await self._ping(known.name, self._reachability.order_hosts(known.controllers)):
+            if self.found is known and reply.host != known.controllers[0]:
+                others = (host for host in known.controllers if host != reply.host)
+                self._take(replace(known, controllers=(reply.host, *others)))
 
     @property
-    def is_ahead(self) -> bool:
+    def expects_slow_resolver(self) -> bool:
         """Whether the name server that the system's resolver asks first is not the one that answers."""
         return self._dns.prefers_another
 
-    async def addresses(self, host: str) -> Sequence[str]:
+    async def find_addresses(self, host: str) -> Sequence[str]:
         """Addresses of a host of our domain; of others the system knows best."""
         name = fold_name(host).rstrip(".")
         ours = any(name.endswith(f".{fold_name(suffix)}") for suffix in self._names.suffixes)
-        return await self._dns.addresses(host) if ours else ()
+        return await self._dns.find_addresses(host) if ours else ()
 
 
-def _found(domain: str, first: Pong, pongs: Sequence[Pong], named: Sequence[str]) -> FoundDomain:
-    return FoundDomain(domain, netbios_of(first), site_of(first), controllers_of(pongs, named))
+def _found(domain: str, first: PingReply, replies: Sequence[PingReply], named: Sequence[str]) -> DomainInfo:
+    return DomainInfo(domain, netbios_of(first), site_of(first), controllers_of(replies, named))
 
 
 class Dns:
@@ -243,7 +245,7 @@ class Dns:
         names = (str(record.target).rstrip(".") for record in records if isinstance(record, SRV))
         return tuple(dict.fromkeys(filter(None, names)))
 
-    async def addresses(self, host: str) -> tuple[str, ...]:
+    async def find_addresses(self, host: str) -> tuple[str, ...]:
         """The addresses of a host; none if it has none there."""
         for kind in ("A", "AAAA"):
             answer = await self._ask(host, kind)
@@ -302,4 +304,4 @@ async def ping(domain: str, address: str, source: str | None = None) -> tuple[Ne
             await sock.bind((source, 0))
         await sock.connect(target)
         await sock.send(encode_ping(domain, message_id))
-        return decode_pong(await sock.recv(MAX_DATAGRAM), message_id), str(target[0])
+        return decode_ping_reply(await sock.recv(MAX_DATAGRAM), message_id), str(target[0])

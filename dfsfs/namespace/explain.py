@@ -10,7 +10,7 @@ import trio
 from dfsfs.errors import ConnectError, DfsfsError, Disposition, NamespaceLoop
 from dfsfs.namespace.targets import targets_for
 from dfsfs.ntstatus import NtStatus
-from dfsfs.telemetry import collecting
+from dfsfs.telemetry import collect_events
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -66,13 +66,13 @@ async def explain(
     kind = ""
     problem: DfsfsError | None = None
     location: Location | None = None
-    with collecting(clock) as events:
+    with collect_events(clock) as events:
         try:
             location, stat = await namespace.find(path)
             kind = "folder" if stat.is_directory else f"file of {stat.size} bytes"
         except DfsfsError as error:
             problem = error
-            location = namespace.nearest(path)
+            location = namespace.find_known(path)
     if location is None or location.junction.resolution is None:
         return Explanation(path, kind, problem, tuple(events), None, None, ())
     junction = location.junction
@@ -110,10 +110,10 @@ async def _probe_all(
 
 
 def _remark(namespace: Namespace, junction: Junction, target: UncPath, place: int, in_use: bool) -> str:
-    choices = namespace.choices
-    if choices.is_drained(target):
+    overrides = namespace.overrides
+    if overrides.is_drained(target):
         return "its server is drained"
-    if choices.chosen.get(junction.prefix) == target:
+    if overrides.chosen.get(junction.prefix) == target:
         return "chosen by hand"
     if in_use:
         return "in use"

@@ -59,7 +59,7 @@ import trio
 
 from dfsfs.dfsc.resolver import NOT_A_LINK_STATUSES
 from dfsfs.errors import (
-    UNREACHED,
+    SERVER_FAULTS,
     ConnectError,
     ConnectionLost,
     DfsfsError,
@@ -71,15 +71,15 @@ from dfsfs.errors import (
     SetupRefused,
     SmbError,
 )
-from dfsfs.meanings import said
-from dfsfs.namespace.choices import Choices
 from dfsfs.namespace.connecting import Connector
 from dfsfs.namespace.hedging import Hedge
-from dfsfs.namespace.junction import Attempt, BindFailure, Covered, Junction, Location, TargetBinding
+from dfsfs.namespace.junction import Attempt, BindFailure, Junction, Location, PathNotCovered, TargetBinding
+from dfsfs.namespace.maintenance import Maintenance, PathResolver
+from dfsfs.namespace.overrides import TargetOverrides
 from dfsfs.namespace.reachability import Reachability
-from dfsfs.namespace.targets import TargetOrder, entry_for, is_dfs, leads_back
-from dfsfs.namespace.upkeep import PathResolver, Upkeep
+from dfsfs.namespace.targets import TargetOrder, entry_for, is_dfs, is_self_referral
 from dfsfs.ntstatus import NtStatus
+from dfsfs.statusmessages import describe_status
 from dfsfs.telemetry import FailedOver, Moved, NotCovered, Reconnected, TargetChosen, TargetSkipped
 from dfsfs.unc import UncError, UncPath
 
@@ -160,21 +160,21 @@ class Failover:
         self._follow_links = follow_links
         self._timeout = timeout
         self._retries = retries
-        self.waits_for_servers = False
+        self.is_hard = False
         """Operations wait for as long as their time allows when no target answers: the option `hard`."""
         self._clock = clock
         self._telemetry = telemetry
-        self.choices = Choices()
+        self.overrides = TargetOverrides()
         reachability = reachability or Reachability(clock)
-        self._order = TargetOrder(clock, FAILURE_MEMORY, self.choices, reachability)
+        self._order = TargetOrder(clock, FAILURE_MEMORY, self.overrides, reachability)
         self._connector = Connector(pool, reachability)
         self._hedge = Hedge(self._order, self._connector, reachability, self._resolve_deeper)
-        self.upkeep = Upkeep(pool, resolver, self.choices, clock=clock, telemetry=telemetry)
-        self._binds = self._failed_binds = self._failovers = self._reconnects = self._refused = 0
+        self.maintenance = Maintenance(pool, resolver, self.overrides, clock=clock, telemetry=telemetry)
+        self._binds = self._failures = self._failovers = self._reconnects = self._refused = 0
 
     def statistics(self) -> FailoverStatistics:
         return FailoverStatistics(
-            self._binds, self._failed_binds, self._failovers, self._reconnects, self.upkeep.refreshes, self._refused
+            self._binds, self._failures, self._failovers, self._reconnects, self.maintenance.refreshes, self._refused
         )
 
     async def run(self, location: Location, operation: Callable[[Attempt], Awaitable[T]]) -> T:
@@ -190,7 +190,7 @@ class Failover:
         junction = location.junction
         binding = junction.binding
         if location.moment is not None:
-            operation = _in_the_past(operation)
+            operation = _checking_snapshot(operation)
         if binding is None or not binding.tree.alive or self._clock() >= junction.refresh_at:
             return await self._run_slowly(location, operation, None, None)
         attempt = Attempt(binding, _path_on(binding.target, location.components), False, location.moment)
@@ -201,7 +201,7 @@ class Failover:
                 raise
             failure = error
         else:
-            if junction.confirmed is not binding:
+            if junction.confirmed_binding is not binding:
                 self._confirm(junction, binding)
             return result
         return await self._run_slowly(location, operation, attempt, failure)
@@ -224,10 +224,10 @@ class Failover:
                 with self._bounded(state, location):
                     if attempt is not None and error is not None:
                         state.error = error
-                        await self._react(state, location, attempt, error)
-                    binding = await self._ready(location.junction, state)
+                        await self._handle_failure(state, location, attempt, error)
+                    binding = await self._get_binding(location.junction, state)
             except (ConnectError, ConnectionLost):
-                if not self.waits_for_servers or state.remaining <= HARD_PAUSE:
+                if not self.is_hard or state.remaining <= HARD_PAUSE:
                     raise
                 await trio.sleep(HARD_PAUSE)
                 state = _Run(state.remaining - HARD_PAUSE, repeated=state.repeated)
@@ -245,7 +245,7 @@ class Failover:
             except DfsfsError as failure:
                 error = failure
                 continue
-            if location.junction.confirmed is not binding:
+            if location.junction.confirmed_binding is not binding:
                 self._confirm(location.junction, binding)
             return result
 
@@ -264,7 +264,7 @@ class Failover:
             text = f"no target of {location.junction.prefix} answered within {self._timeout:g} s"
             raise ConnectError(location.junction.prefix.host, NtStatus.IO_TIMEOUT, text)
 
-    async def _react(self, state: _Run, location: Location, attempt: Attempt, error: DfsfsError) -> None:
+    async def _handle_failure(self, state: _Run, location: Location, attempt: Attempt, error: DfsfsError) -> None:
         """Does what the failure's disposition calls for before the next attempt. Raises if there is to be none."""
         target = attempt.binding.target
         if isinstance(error, ConnectionLost):
@@ -278,7 +278,7 @@ class Failover:
                 if target in state.reconnected:
                     state.tried.add(target)
                 elif error.status == NtStatus.IO_TIMEOUT:
-                    self._order.note_unreached(target, error)  # it hangs: the others first
+                    self._order.mark_unreachable(target, error)  # it hangs: the others first
                 state.reconnected.add(target)
             case Disposition.NEXT_TARGET if _is_about_a_file(location, error):
                 raise error
@@ -287,15 +287,15 @@ class Failover:
                 state.tried.add(target)
             case Disposition.REFER if self._follow_links:
                 try:
-                    await self._refer(state, location, attempt)
+                    await self._follow_referral(state, location, attempt)
                 except NamespaceLoop:
                     if location.is_junction_root:
-                        location.junction.note_loop()
+                        location.junction.mark_loop()
                     raise
             case _:
                 raise error
 
-    async def _refer(self, state: _Run, location: Location, attempt: Attempt) -> None:
+    async def _follow_referral(self, state: _Run, location: Location, attempt: Attempt) -> None:
         """Follows a PATH_NOT_COVERED (MS-DFSC 3.1.5.1)."""
         junction = location.junction
         if not self._may_hop(state):
@@ -305,7 +305,7 @@ class Failover:
         self._telemetry.publish(NotCovered(location.unc, attempt.binding.target))
         resolution = await self._resolve_deeper(location, attempt.binding.target)
         if not resolution.covered.is_prefix_of(junction.prefix):
-            raise Covered(resolution.covered)
+            raise PathNotCovered(resolution.covered)
         async with junction.lock:
             if junction.binding is not attempt.binding:
                 return
@@ -317,7 +317,7 @@ class Failover:
         # Another operation may have learnt of the link already: a cache hit, and asking for more would be wrong.
         resolution = await self._resolver.resolve(location.unc)
         for _ in range(self._max_hops):
-            if not leads_back(location.junction, resolution, refused):
+            if not is_self_referral(location.junction, resolution, refused):
                 return resolution
             resolution = await self._resolver.resolve(location.unc, uncovered=True)
         raise self._loop(location)
@@ -329,13 +329,13 @@ class Failover:
     def _loop(self, location: Location) -> NamespaceLoop:
         return NamespaceLoop(f"{location.unc} leads through more than {self._max_hops} namespaces, or back to itself")
 
-    async def _ready(self, junction: Junction, state: _Run) -> TargetBinding:
+    async def _get_binding(self, junction: Junction, state: _Run) -> TargetBinding:
         """The junction's binding if it is fit for this run, or else a new one."""
         if self._clock() >= junction.refresh_at:
-            if _fit_binding(junction, state) is None or self._clock() >= junction.too_old_at:
-                await self.upkeep.refresh(junction)
+            if _fit_binding(junction, state) is None or self._clock() >= junction.hard_expires_at:
+                await self.maintenance.refresh(junction)
             else:
-                self.upkeep.refresh_soon(junction)
+                self.maintenance.schedule_refresh(junction)
         if (binding := _fit_binding(junction, state)) is not None:
             return binding
         async with junction.lock:
@@ -357,10 +357,10 @@ class Failover:
         except DfsfsError as error:
             # What there was nothing left to try for, or is about one process, says nothing to others.
             if error is not earlier and not isinstance(error, ForeignCaller):
-                self._failed_binds += 1
+                self._failures += 1
                 junction.failure = BindFailure(error, self._clock() + FAILURE_MEMORY, skipped)
             raise
-        return self._swap(junction, target, tree, state.error)
+        return self._set_binding(junction, target, tree, state.error)
 
     async def resolve_link(self, prefix: UncPath) -> Resolution:
         """A junction's path is that of a link, so a referral that covers less of it is not yet the answer.
@@ -385,31 +385,31 @@ class Failover:
         of one target set race each other.
         """
 
-        def failed(target: UncPath, error: DfsfsError) -> None:
-            if error.disposition in UNREACHED:
+        def on_failure(target: UncPath, error: DfsfsError) -> None:
+            if error.disposition in SERVER_FAULTS:
                 state.tried.add(target)
-                state.error = _tells_more(state.error, error)
-                self._order.note_unreached(target, error)
+                state.error = _more_telling(state.error, error)
+                self._order.mark_unreachable(target, error)
                 self._telemetry.publish(TargetSkipped(junction.prefix, target, str(error)))
 
-        def goes_on(error: DfsfsError) -> bool:
-            return error.disposition in UNREACHED and not (looks_behind and _is_no_share(error))
+        def try_next(error: DfsfsError) -> bool:
+            return error.disposition in SERVER_FAULTS and not (looks_behind and _is_no_share(error))
 
         while group := self._order.next_group(junction, state.tried):
             looks_behind = is_dfs(junction) and state.hops < self._max_hops
-            finish = await self._connector.first_of(group, failed, goes_on)
+            finish = await self._connector.connect_first(group, on_failure, try_next)
             if finish.winners:
                 for late in finish.late:
                     self._telemetry.publish(TargetSkipped(junction.prefix, late, "it is silent, another one answers"))
                 return finish.winners[0]
             target, error = finish.failures[-1]
-            if error.disposition not in UNREACHED:
+            if error.disposition not in SERVER_FAULTS:
                 raise error
-            if not goes_on(error) and self._may_hop(state):
-                await self._look_behind(junction, target)
+            if not try_next(error) and self._may_hop(state):
+                await self._try_namespace_behind(junction, target)
         raise state.error or DfsfsError(f"{junction.prefix}: no target is left", NtStatus.BAD_NETWORK_PATH)
 
-    async def _look_behind(self, junction: Junction, target: UncPath) -> None:
+    async def _try_namespace_behind(self, junction: Junction, target: UncPath) -> None:
         """Takes the targets of `target` instead if it is a namespace of its own that can't be connected.
 
         The roots of Samba with `msdfs proxy` are no shares, they only answer referrals.
@@ -418,15 +418,15 @@ class Failover:
             resolution = await self._resolver.resolve(junction.prefix, uncovered=True)
         except DfsfsError:
             return
-        if not leads_back(junction, resolution, target):
+        if not is_self_referral(junction, resolution, target):
             junction.adopt(resolution, self._clock())
 
-    def _swap(self, junction: Junction, target: UncPath, tree: Tree, reason: DfsfsError | None) -> TargetBinding:
+    def _set_binding(self, junction: Junction, target: UncPath, tree: Tree, reason: DfsfsError | None) -> TargetBinding:
         """Makes the connected target the junction's, counts it, and says so."""
         old = junction.last_target
         binding = junction.bind(target, tree, self._clock())
         self._binds += 1
-        prefix, status = junction.prefix, "a new referral" if reason is None else said(reason.status)
+        prefix, status = junction.prefix, "a new referral" if reason is None else describe_status(reason.status)
         event: Event
         if old is None:
             event = TargetChosen(prefix, target, "the first that answers")
@@ -439,7 +439,7 @@ class Failover:
             self._failovers += 1
             event = FailedOver(prefix, old, target, status)
         self._telemetry.publish(event)
-        self.upkeep.bound(junction)
+        self.maintenance.bound(junction)
         return binding
 
     def _confirm(self, junction: Junction, binding: TargetBinding) -> None:
@@ -447,11 +447,11 @@ class Failover:
         resolution = junction.resolution
         if junction.binding is not binding or resolution is None:
             return
-        junction.confirmed = binding
+        junction.confirmed_binding = binding
         junction.loops = False
         entry = entry_for(junction, resolution, binding.target)
         if entry is not None:
-            self._resolver.confirm(resolution, entry)
+            self._resolver.set_hint(resolution, entry)
 
 
 def _fit_binding(junction: Junction, state: _Run) -> TargetBinding | None:
@@ -467,11 +467,11 @@ def _is_no_share(error: DfsfsError) -> bool:
     return error.status == NtStatus.BAD_NETWORK_NAME
 
 
-def _tells_more(known: DfsfsError | None, error: DfsfsError) -> DfsfsError:
+def _more_telling(known: DfsfsError | None, error: DfsfsError) -> DfsfsError:
     """Which of two failures a program hears of, if no target is left: the last one, as the standard has it. But the
     first server that says why it can't says more than those that are down, and these more than one out of bounds.
     """
-    if known is None or (isinstance(known, SetupRefused) and known.is_unable):
+    if known is None or (isinstance(known, SetupRefused) and known.is_server_fault):
         return known or error
     return known if isinstance(error, LoginNotAllowed) else error
 
@@ -490,11 +490,11 @@ def _path_on(target: UncPath, components: tuple[str, ...]) -> UncPath:
         raise PosixError(errno.EINVAL, str(error)) from None
 
 
-def _in_the_past(operation: Callable[[Attempt], Awaitable[T]]) -> Callable[[Attempt], Awaitable[T]]:
+def _checking_snapshot(operation: Callable[[Attempt], Awaitable[T]]) -> Callable[[Attempt], Awaitable[T]]:
     """The same operation after a look whether there is such a past."""
 
     async def checked(attempt: Attempt) -> T:
-        await attempt.tree.check_moment()
+        await attempt.tree.check_snapshot()
         return await operation(attempt)
 
     return checked

@@ -18,9 +18,9 @@ from dfsfs.ntstatus import NtStatus
 
 if TYPE_CHECKING:
     from dfsfs.namespace.client import Namespace
+    from dfsfs.namespace.enumeration import FoundLink
     from dfsfs.namespace.explain import RootAnswer
     from dfsfs.namespace.junction import Attempt, Location
-    from dfsfs.namespace.survey import FoundLink
     from dfsfs.smb.pool import Pool
     from dfsfs.smb.tree.tree import Tree
     from dfsfs.unc import UncPath

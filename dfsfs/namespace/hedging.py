@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, TypeVar
 
 import trio
 
-from dfsfs.errors import UNREACHED, ConnectError, DfsfsError, Disposition
-from dfsfs.heat import HEAD_START
-from dfsfs.namespace.junction import Attempt, Covered, Location, TargetBinding
+from dfsfs.errors import SERVER_FAULTS, ConnectError, DfsfsError, Disposition
+from dfsfs.happyeyeballs import ATTEMPT_DELAY
+from dfsfs.namespace.junction import Attempt, Location, PathNotCovered, TargetBinding
 from dfsfs.namespace.targets import is_dfs
 from dfsfs.ntstatus import NtStatus
 from dfsfs.racing import race
@@ -61,20 +61,20 @@ class Hedge:
         if not others:
             return await run()
         host = others[0].host
-        if not self._reachability.is_doubtful(host):
-            with trio.move_on_after(HEAD_START):
+        if not self._reachability.is_suspect(host):
+            with trio.move_on_after(ATTEMPT_DELAY):
                 return await run()
             self._reachability.late(host)  # who resolves what comes of it is not to wait for it, too
         asks: dict[bool, Callable[[], Awaitable[T]]] = {
             True: run,
             False: partial(self._ask_others, location, operation, others[1:]),
         }
-        finish = await race(asks, lambda own: asks[own](), _goes_on, head_start=0)
+        finish = await race(asks, lambda own: asks[own](), _goes_on, attempt_delay=0)
         for own, result in finish.winners:
             if own:
-                self._reachability.answered(host)
+                self._reachability.note_answer(host)
             return result
-        if finish.is_answer:
+        if finish.is_final:
             raise finish.failures[-1][1]
         raise next(error for own, error in finish.failures if own)
 
@@ -91,10 +91,10 @@ class Hedge:
     async def _ask_others(
         self, location: Location, operation: Callable[[Attempt], Awaitable[T]], targets: Sequence[UncPath]
     ) -> T:
-        turn = trio.Lock()
+        login_lock = trio.Lock()
 
         async def ask(target: UncPath) -> T:
-            tree = await self._connector.tree(target, turn)
+            tree = await self._connector.tree(target, login_lock)
             binding = TargetBinding(target, tree, location.junction.generation)
             try:
                 return await operation(Attempt(binding, target.join(location.components), False, location.moment))
@@ -104,7 +104,7 @@ class Hedge:
             resolution = await self._resolve_deeper(location, target)
             if resolution.covered.is_prefix_of(location.junction.prefix):
                 raise ConnectError(target.host, NtStatus.BAD_NETWORK_PATH, f"{location.unc} is not there")
-            raise Covered(resolution.covered)
+            raise PathNotCovered(resolution.covered)
 
         finish = await race(targets, ask, _goes_on)
         for _, result in finish.winners:
@@ -113,4 +113,4 @@ class Hedge:
 
 
 def _goes_on(error: DfsfsError) -> bool:
-    return error.disposition in UNREACHED
+    return error.disposition in SERVER_FAULTS

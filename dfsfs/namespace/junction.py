@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from dfsfs.acting import ROOT, Caller, caller
+from dfsfs.caller import ROOT, Caller, current_caller
 from dfsfs.errors import DfsfsError, Disposition
 from dfsfs.ntstatus import NtStatus
 
@@ -81,18 +81,18 @@ class Junction:
     generation: int = 0
     refresh_at: float = math.inf
     """When `resolution` should be asked for again, in seconds of the namespace's clock."""
-    too_old_at: float = math.inf
+    hard_expires_at: float = math.inf
     """When it must be, before anything else is done."""
     bound_at: float = -math.inf
     """When the junction came to the target it is on."""
-    confirmed: TargetBinding | None = field(default=None, repr=False)
+    confirmed_binding: TargetBinding | None = field(default=None, repr=False)
     """The last binding under which an operation succeeded, as far as the referral cache was told."""
     loops: bool = field(default=False, repr=False)
     """Whether the last operation found that it leads back to itself: connected, and of no use."""
     failure: BindFailure | None = field(default=None, repr=False)
     last_target: UncPath | None = field(default=None, repr=False)
     """The target of the last binding, kept when the binding itself is given up."""
-    twins: dict[int, Junction] | None = field(default=None, repr=False)
+    per_user: dict[int, Junction] | None = field(default=None, repr=False)
     """Those of the users, by their numbers; None: the mount has one login, or this is a user's."""
     owner: Caller = ROOT
     """The user whose junction this is."""
@@ -100,19 +100,19 @@ class Junction:
     @property
     def mine(self) -> Junction:
         """The junction as it is for the user that this task works for."""
-        if self.twins is None:
+        if self.per_user is None:
             return self
-        who = caller()
-        twin = self.twins.get(who.uid)
+        who = current_caller()
+        twin = self.per_user.get(who.uid)
         if twin is None:
-            twin = self.twins[who.uid] = Junction(self.prefix, owner=who)
+            twin = self.per_user[who.uid] = Junction(self.prefix, owner=who)
         return twin
 
     def adopt(self, resolution: Resolution, now: float) -> None:
         """Makes `resolution`, of the prefix or a path below it, the one that the targets come from."""
         self.resolution = resolution
         self.refresh_at = max(resolution.expires, now + REFRESH_FLOOR)
-        self.too_old_at = max(resolution.hard_expires, now + REFRESH_FLOOR)
+        self.hard_expires_at = max(resolution.hard_expires, now + REFRESH_FLOOR)
 
     def bind(self, target: UncPath, tree: Tree, now: float) -> TargetBinding:
         """Makes `target`, reached through `tree`, the place that this junction leads to."""
@@ -124,15 +124,15 @@ class Junction:
         self.failure = None
         return self.binding
 
-    def note_loop(self) -> None:
+    def mark_loop(self) -> None:
         """An operation found that the junction leads back to itself. The next one that succeeds takes that back."""
-        self.loops, self.confirmed = True, None
+        self.loops, self.confirmed_binding = True, None
 
     def release(self) -> None:
         """Gives the binding and its referral up, so that the next operation resolves and binds anew."""
         self.binding = None
         self.resolution = None
-        self.refresh_at = self.too_old_at = math.inf
+        self.refresh_at = self.hard_expires_at = math.inf
 
     def check_invariants(self) -> None:
         """For tests: asserts what the module docstring promises of one junction."""
@@ -197,7 +197,7 @@ class Attempt:
         return self.binding.tree if self.moment is None else self.binding.tree.at(self.moment)
 
 
-class Covered(DfsfsError):
+class PathNotCovered(DfsfsError):
     """The path leads through a DFS link that the mount did not know of. `prefix` is the link's namespace path.
 
     Whoever catches it makes a junction of `prefix` and goes on below that; a program never gets to see it.

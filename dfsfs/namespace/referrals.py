@@ -34,13 +34,13 @@ from dfsfs.dfsc.actions import (
 )
 from dfsfs.dfsc.domains import BOOTSTRAP_INTERVAL, refresh_domains
 from dfsfs.dfsc.resolver import MAX_HOPS, resolve
-from dfsfs.dfsc.walk import asks_next
+from dfsfs.dfsc.walk import should_ask_next
 from dfsfs.dfsc.wire import ReferralResponse, decode_response, encode_request, encode_request_ex
 from dfsfs.errors import ConnectError, DfsfsError, Disposition, SmbError, WireError
 from dfsfs.namespace.discovery import DomainSettings
 from dfsfs.namespace.reachability import Reachability
 from dfsfs.ntstatus import NtStatus
-from dfsfs.racing import Finish, race
+from dfsfs.racing import RaceResult, race
 from dfsfs.smb.wire.constants import CtlCode
 from dfsfs.telemetry import ReferralMalformed, ReferralOverflow, ReferralRefused
 from dfsfs.unc import UncPath, fold_name
@@ -207,7 +207,7 @@ class ReferralClient:
         """How many resolutions are under way."""
         return len(self._resolutions)
 
-    def confirm(self, resolution: Resolution, target: UncPath) -> None:
+    def set_hint(self, resolution: Resolution, target: UncPath) -> None:
         """Makes `target` the hint of the entry that `resolution` came from."""
         if resolution.referral is not None:
             self._caches.referrals.set_hint(resolution.referral, target)
@@ -220,7 +220,7 @@ class ReferralClient:
         """
         return await self._request(host, path)
 
-    async def learn_domains(self) -> None:
+    async def update_domains(self) -> None:
         """Asks a controller of our domain, if there is one, which domains there are (MS-DFSC 3.1.6).
 
         If none can be asked, what is known stays, and the events say why.
@@ -233,11 +233,11 @@ class ReferralClient:
         except DfsfsError as error:
             self._telemetry.publish(ReferralRefused("a domain controller", "", str(error)))
 
-    async def keep_domains(self) -> None:
+    async def run_bootstrap_timer(self) -> None:
         """The BootstrapDCTimer (MS-DFSC 3.1.6): learns the domains again and again, until cancelled."""
         while self._has_domain:
             await trio.sleep(BOOTSTRAP_INTERVAL if self._caches.domains.snapshot() else DOMAINS_RETRY)
-            await self.learn_domains()
+            await self.update_domains()
 
     async def _resolve(self, path: UncPath, *, uncovered: bool, fresh: bool) -> Resolution:
         self.resolutions += 1
@@ -272,7 +272,7 @@ class ReferralClient:
         try:
             match action:
                 case RequestReferral():
-                    return await self._ask_one_of(action)
+                    return await self._request_from_any(action)
                 case QueryShareIsDfs(target=target, others=others):
                     return await self._query_one_of((target, *others))
                 case DiscoverDc():
@@ -280,7 +280,7 @@ class ReferralClient:
         except DfsfsError as error:
             return Failed(now=self._clock(), error=error)
 
-    async def _ask_one_of(self, action: RequestReferral) -> ReferralReceived | Failed:
+    async def _request_from_any(self, action: RequestReferral) -> ReferralReceived | Failed:
         """The first answer of the hosts that the action names, in a race among them."""
         path, hosts = action.path, (action.host, *action.others)
         if path is not None and (known := self._static_answer(path)) is not None:
@@ -290,8 +290,8 @@ class ReferralClient:
         finish = await self._first_of(hosts, lambda host: self._referral(host, path), lambda host: host)
         for host, response in finish.winners:
             self._note_controllers(path, response)
-            missed = (*finish.failures, *((late, self._late(late)) for late in finish.late))
-            return ReferralReceived(self._clock(), response, host, missed)
+            failed = (*finish.failures, *((late, self._late(late)) for late in finish.late))
+            return ReferralReceived(self._clock(), response, host, failed)
         *before, (host, error) = finish.failures
         return Failed(self._clock(), error, host, tuple(before))
 
@@ -307,30 +307,32 @@ class ReferralClient:
 
     async def _first_of(
         self,
-        runners: Iterable[K],
+        candidates: Iterable[K],
         ask: Callable[[K], Awaitable[T]],
         host_of: Callable[[K], str],
         pool: Pool | UserPools | None = None,
-        goes_on: Callable[[DfsfsError], bool] = asks_next,
-    ) -> Finish[K, T]:
+        try_next: Callable[[DfsfsError], bool] = should_ask_next,
+    ) -> RaceResult[K, T]:
         """What `ask` comes to for one of several hosts that would all say the same, those that are silent last. Whoever
         has to be logged in to for it is asked alone.
         """
-        servers, turn = pool or self._pool, trio.Lock()
+        servers, login_lock = pool or self._pool, trio.Lock()
 
-        async def attempt(runner: K) -> T:
-            async with servers.reached(host_of(runner)):
-                if servers.is_logged_in(host_of(runner)):
-                    return await ask(runner)
-                async with turn:
-                    return await ask(runner)
+        async def attempt(candidate: K) -> T:
+            async with servers.hold_connection(host_of(candidate)):
+                if servers.is_logged_in(host_of(candidate)):
+                    return await ask(candidate)
+                async with login_lock:
+                    return await ask(candidate)
 
-        order = sorted(dict.fromkeys(runners), key=lambda runner: self._reachability.is_doubtful(host_of(runner)))
-        finish = await race(order, attempt, goes_on)
-        for runner, error in finish.failures:
-            self._reachability.failed(host_of(runner), error)
-        for runner, _ in finish.winners:
-            self._reachability.answered(host_of(runner))
+        order = sorted(
+            dict.fromkeys(candidates), key=lambda candidate: self._reachability.is_suspect(host_of(candidate))
+        )
+        finish = await race(order, attempt, try_next)
+        for candidate, error in finish.failures:
+            self._reachability.note_failure(host_of(candidate), error)
+        for candidate, _ in finish.winners:
+            self._reachability.note_answer(host_of(candidate))
             for late in finish.late:
                 self._reachability.late(host_of(late))
         return finish
@@ -350,7 +352,7 @@ class ReferralClient:
         """The hosts of a DC referral have to prove that they are controllers, once they are logged in to."""
         if path is not None and len(path) == 1 and "." in path.host:
             for entry in response.name_lists:
-                self._pool.names.note_controllers(path.host.lower(), entry.names)
+                self._pool.names.add_controllers(path.host.lower(), entry.names)
 
     async def _controller(self) -> str:
         """The first of the domain's controllers that can be logged in to."""
@@ -361,7 +363,10 @@ class ReferralClient:
         if found.name and found.netbios:
             self._caches.domains.join(found.name, found.netbios)
         finish = await self._first_of(
-            found.controllers[:CONTROLLERS_TRIED], self._pool.ipc, lambda host: host, goes_on=lambda failure: True
+            found.controllers[:CONTROLLERS_TRIED],
+            self._pool.connect_ipc,
+            lambda host: host,
+            try_next=lambda failure: True,
         )
         for host, _ in finish.winners:
             return host
@@ -396,26 +401,26 @@ class ReferralClient:
     async def _request(self, host: str, path: UncPath | None) -> ReferralResponse:
         """Asks a server for a referral (MS-DFSC 3.1.4.2). Once more if an idle connection turned out to be dead."""
         try:
-            return await self._request_on(await self._pool.ipc(host), host, path)
+            return await self._request_on(await self._pool.connect_ipc(host), host, path)
         except DfsfsError as error:
             if error.disposition is not Disposition.RECONNECT:
                 raise
-        return await self._request_on(await self._pool.ipc(host), host, path)
+        return await self._request_on(await self._pool.connect_ipc(host), host, path)
 
     async def _request_on(self, tree: Tree, host: str, path: UncPath | None) -> ReferralResponse:
         wire, site = path.wire if path is not None else "", self._site
         if site is not None and fold_name(host) not in self._without_ex:
             request = encode_request_ex(wire, site, REFERRAL_LEVEL)
-            status, body = await self._growing(tree, CtlCode.FSCTL_DFS_GET_REFERRALS_EX, request, path)
+            status, body = await self._send_request(tree, CtlCode.FSCTL_DFS_GET_REFERRALS_EX, request, path)
             if status not in EX_REFUSED:
-                return self._decoded(status, body, host, path)
+                return self._decode(status, body, host, path)
             self._without_ex.add(fold_name(host))
-        status, body = await self._growing(
+        status, body = await self._send_request(
             tree, CtlCode.FSCTL_DFS_GET_REFERRALS, encode_request(wire, REFERRAL_LEVEL), path
         )
-        return self._decoded(status, body, host, path)
+        return self._decode(status, body, host, path)
 
-    async def _growing(self, tree: Tree, code: CtlCode, request: bytes, path: UncPath | None) -> tuple[int, bytes]:
+    async def _send_request(self, tree: Tree, code: CtlCode, request: bytes, path: UncPath | None) -> tuple[int, bytes]:
         """The status and the answer, with as much room for it as it takes."""
         status, body = int(NtStatus.BUFFER_OVERFLOW), b""
         for size in REFERRAL_SIZES:
@@ -428,7 +433,7 @@ class ReferralClient:
             self._telemetry.publish(ReferralOverflow(tree.share.host, str(path or ""), size))
         return status, body
 
-    def _decoded(self, status: int, body: bytes, host: str, path: UncPath | None) -> ReferralResponse:
+    def _decode(self, status: int, body: bytes, host: str, path: UncPath | None) -> ReferralResponse:
         if status != NtStatus.SUCCESS:
             raise SmbError(status, f"DFS referral for {path or 'domains'} from {host}")
         try:

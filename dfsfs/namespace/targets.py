@@ -3,7 +3,7 @@ there.
 
 The order is the referral's (MS-DFSC 3.1.5.4.3), with two exceptions: the target in use comes before the others, so
 that a connection that ends is not a reason to move; one that could not be reached lately comes after them.
-What the administrator has decided since comes before the referral's order, see choices.py.
+What the administrator has decided since comes before the referral's order, see overrides.py.
 
 Targets of one target set may be tried in a race, which keeps their order among those that answer in time. No race has
 targets of two sets, and none has both drained targets and others.
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from dfsfs.dfsc.walk import Resolution
     from dfsfs.errors import DfsfsError
-    from dfsfs.namespace.choices import Choices
     from dfsfs.namespace.junction import Junction
+    from dfsfs.namespace.overrides import TargetOverrides
     from dfsfs.namespace.reachability import Reachability
 
 
@@ -38,7 +38,7 @@ def targets_for(junction: Junction, resolution: Resolution) -> list[UncPath]:
     return list(dict.fromkeys(target.path.join(rest) for target in resolution.targets))
 
 
-def preferred_for(junction: Junction, resolution: Resolution) -> list[UncPath]:
+def failback_targets_for(junction: Junction, resolution: Resolution) -> list[UncPath]:
     """The paths that the junction should fail back to, in the referral's order; none without failback."""
     rest = below(junction, resolution)
     return [target.join(rest) for target in resolution.preferred]
@@ -55,7 +55,7 @@ def is_dfs(junction: Junction) -> bool:
     return junction.resolution is not None and junction.resolution.referral is not None
 
 
-def leads_back(junction: Junction, resolution: Resolution, target: UncPath) -> bool:
+def is_self_referral(junction: Junction, resolution: Resolution, target: UncPath) -> bool:
     """Whether the resolution has nothing new to say about a path below the junction that `target` does not cover."""
     return resolution.covered.is_prefix_of(junction.prefix) and target in targets_for(junction, resolution)
 
@@ -63,12 +63,14 @@ def leads_back(junction: Junction, resolution: Resolution, target: UncPath) -> b
 class TargetOrder:
     """Chooses the next target, and remembers for `memory` seconds which could not be reached. One per mount."""
 
-    def __init__(self, clock: Callable[[], float], memory: float, choices: Choices, reachability: Reachability) -> None:
+    def __init__(
+        self, clock: Callable[[], float], memory: float, overrides: TargetOverrides, reachability: Reachability
+    ) -> None:
         self._clock = clock
         self._reachability = reachability
         self._memory = memory
-        self._choices = choices
-        self._unreached: dict[UncPath, float] = {}
+        self._choices = overrides
+        self._unreachable_until: dict[UncPath, float] = {}
 
     def next_group(self, junction: Junction, tried: Container[UncPath]) -> list[UncPath]:
         """Those of the junction's targets that are to be tried next, in a race in this order; none if none is left."""
@@ -79,27 +81,27 @@ class TargetOrder:
         now = self._clock()
         left.sort(
             key=lambda target: (
-                self._is_unreached(target, now),
+                self._is_unreachable(target, now),
                 *self._choices.rank(junction.prefix, target),
                 target != junction.last_target,
             )
         )
-        return [target for target in left if self._heat(target, sets) == self._heat(left[0], sets)]
+        return [target for target in left if self._race_group(target, sets) == self._race_group(left[0], sets)]
 
-    def _heat(self, target: UncPath, sets: dict[UncPath, int]) -> tuple[bool, int]:
+    def _race_group(self, target: UncPath, sets: dict[UncPath, int]) -> tuple[bool, int]:
         """Targets with the same one may race each other."""
         return self._choices.is_drained(target), sets[target]
 
-    def note_unreached(self, target: UncPath, error: DfsfsError) -> None:
+    def mark_unreachable(self, target: UncPath, error: DfsfsError) -> None:
         """`target` could not be connected. If it was for its server, that goes for all other targets there."""
         now = self._clock()
-        for key in [key for key, until in self._unreached.items() if until <= now]:
-            del self._unreached[key]
-        self._unreached[target] = now + self._memory
-        self._reachability.failed(target.host, error)
+        for key in [key for key, until in self._unreachable_until.items() if until <= now]:
+            del self._unreachable_until[key]
+        self._unreachable_until[target] = now + self._memory
+        self._reachability.note_failure(target.host, error)
 
-    def _is_unreached(self, target: UncPath, now: float) -> bool:
-        return self._unreached.get(target, now) > now or self._reachability.is_doubtful(target.host)
+    def _is_unreachable(self, target: UncPath, now: float) -> bool:
+        return self._unreachable_until.get(target, now) > now or self._reachability.is_suspect(target.host)
 
 
 def _sets_of(junction: Junction, resolution: Resolution) -> dict[UncPath, int]:

@@ -32,25 +32,25 @@ from dfsfs.errors import (
     ConnectError,
     ConnectionLost,
     DfsfsError,
+    MutualAuthenticationRequired,
     SecurityError,
     SetupRefused,
     SmbError,
     TicketError,
-    UnprovenServer,
 )
 from dfsfs.ntstatus import NtStatus
 from dfsfs.smb.auth.credentials import Credentials, KerberosCredentials
-from dfsfs.smb.auth.gss import SERVICE, Authenticator, Prepared, make_authenticator
+from dfsfs.smb.auth.gss import SERVICE, Authenticator, PreparedAuthenticator, make_authenticator
 from dfsfs.smb.auth.hostnames import HostNames
 from dfsfs.smb.auth.kerberos import renew_if_due
-from dfsfs.smb.auth.loginturn import LoginTurn
+from dfsfs.smb.auth.loginlock import LoginLock
 from dfsfs.smb.connection.calls import Route
 from dfsfs.smb.connection.dialer import Dialer
 from dfsfs.smb.connection.handshake import (
     Session,
     decode_tree_connect,
     encode_tree_connect,
-    reauthentication,
+    session_renewal,
     session_setup,
 )
 from dfsfs.smb.connection.validation import validate_negotiate
@@ -79,14 +79,14 @@ WRONG_PASSWORD_STATUSES = frozenset(
     {NtStatus.LOGON_FAILURE, NtStatus.WRONG_PASSWORD, NtStatus.PASSWORD_EXPIRED, NtStatus.PASSWORD_MUST_CHANGE}
 )
 """What servers say to a password that has been changed."""
-TICKET_LOOK = 60.0
+TICKET_CHECK_INTERVAL = 60.0
 """Seconds between two looks whether a ticket is to be renewed."""
 RENEWAL_TRIES = 3
-RENEWAL_PAUSE = 1.0
+RENEWAL_RETRY_DELAY = 1.0
 """Seconds between two tries to renew a session: by a server's clock a ticket may have ended before it has by ours."""
-REFUSAL_MEMORY = 2.0
+REFUSAL_CACHE_TIME = 2.0
 """Seconds during which a renewal that has failed answers for the next ones."""
-GOODBYE_TIMEOUT = 1.0
+LOGOFF_TIMEOUT = 1.0
 """Seconds that an unmount gives its last requests (tree disconnect, logoff) to reach the servers."""
 
 OWN_LOGIN_THREADS = 16
@@ -173,7 +173,7 @@ class Pool:
         """What the next sessions log in with; those that are there stay."""
         self.names = names or HostNames(settings.hosts)
         """How names of servers become names in DNS and Kerberos."""
-        self._turn = LoginTurn()
+        self._login_lock = LoginLock()
         self._threads = threads or trio.CapacityLimiter(OWN_LOGIN_THREADS)
         self._servers: dict[str, _Server] = {}
         self._stack = contextlib.AsyncExitStack()
@@ -185,16 +185,16 @@ class Pool:
         self._tree_flights: SingleFlight[UncPath, Tree] = SingleFlight(self._nursery)
         self._renewals: SingleFlight[str, None] = SingleFlight(self._nursery)
         if isinstance(self.login, KerberosCredentials) and self.login.has_cache:
-            self._nursery.start_soon(keep_going, "tickets", partial(self._keep_ticket, self.login))
+            self._nursery.start_soon(keep_going, "tickets", partial(self._keep_ticket_renewed, self.login))
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        with trio.CancelScope(shield=True), trio.move_on_after(GOODBYE_TIMEOUT):
+        with trio.CancelScope(shield=True), trio.move_on_after(LOGOFF_TIMEOUT):
             for server in list(self._servers.values()):  # another one may just be connected
                 if server.connection.alive:
-                    await self._say_goodbye(server)
+                    await self._log_off(server)
         self._nursery.cancel_scope.cancel()
         await self._stack.aclose()
 
@@ -216,7 +216,7 @@ class Pool:
             tree = server.trees.get(share)
             if tree is not None and tree.alive:
                 return tree
-        return await self._tree_flights.do(share, lambda: self._new_tree(share))
+        return await self._tree_flights.do(share, lambda: self._connect_tree(share))
 
     def is_logged_in(self, host: str) -> bool:
         """Whether there is a session on a server, whose connection may have fallen silent."""
@@ -224,7 +224,7 @@ class Pool:
         return server is not None and server.connection.alive
 
     @asynccontextmanager
-    async def reached(self, host: str) -> AsyncIterator[None]:
+    async def hold_connection(self, host: str) -> AsyncIterator[None]:
         """Waits until a server has answered without being told who asks; at once if there is a session. Until the end
         of the block a session finds that connection; nothing is left of one that nobody has taken.
 
@@ -234,10 +234,10 @@ class Pool:
         if self.is_logged_in(host):
             yield
             return
-        async with self._dialer.reached(host):
+        async with self._dialer.hold_connection(host):
             yield
 
-    async def ipc(self, host: str) -> Tree:
+    async def connect_ipc(self, host: str) -> Tree:
         """The tree for requests to the server itself, such as referrals. Errors as in tree."""
         return await self.tree(UncPath((host, "IPC$")))
 
@@ -263,12 +263,12 @@ class Pool:
 
     # -- connecting -------------------------------------------------------------------------------------------------
 
-    async def _new_tree(self, share: UncPath) -> Tree:
-        server = await self._server(share.host)
+    async def _connect_tree(self, share: UncPath) -> Tree:
+        server = await self._get_server(share.host)
         if self._settings.hardened and not server.session.mutual and share.key[1] in HARDENED_SHARES:
-            raise UnprovenServer(share)
+            raise MutualAuthenticationRequired(share)
         body = encode_tree_connect(f"\\\\{share.host}\\{share.components[1]}")
-        route = self._route(server.session)
+        route = self._make_route(server.session)
         (response,) = await server.connection.call([Request(Command.SMB2_TREE_CONNECT, body)], route)
         if response.status != NtStatus.SUCCESS:
             raise SetupRefused(response.status, f"connecting to {share}")
@@ -281,18 +281,18 @@ class Pool:
         dfs = bool(connected.capabilities & SMB2_SHARE_CAP_DFS)
         session = server.session
         route = Route(session, session.session_id, response.header.tree_id, dfs, seal)
-        tree = Tree(server.connection, share, route, self._limits(server.connection))
+        tree = Tree(server.connection, share, route, self._make_limits(server.connection))
         tree.maximal_access = connected.maximal_access
-        tree.files_for_links = self._settings.files_for_links
+        tree.mfsymlinks = self._settings.mfsymlinks
         if not server.trees:
             await validate_negotiate(server.connection, route)
         server.trees[share] = tree
         return tree
 
-    def _route(self, session: Session) -> Route:
+    def _make_route(self, session: Session) -> Route:
         return Route(session, session.session_id, seal=session.encrypt)
 
-    def _limits(self, connection: Connection) -> IoLimits:
+    def _make_limits(self, connection: Connection) -> IoLimits:
         negotiated, settings = connection.negotiated, self._settings
         return IoLimits(
             read=min(negotiated.max_read, settings.read_size or negotiated.max_read),
@@ -300,19 +300,19 @@ class Pool:
             transact=negotiated.max_transact,
         )
 
-    async def _server(self, host: str) -> _Server:
+    async def _get_server(self, host: str) -> _Server:
         key = fold_name(host)
         server = self._servers.get(key)
         if server is not None and server.connection.alive:
             return server
-        server = await self._server_flights.do(key, lambda: self._new_server(host))
+        server = await self._server_flights.do(key, lambda: self._connect_server(host))
         return server
 
-    async def _new_server(self, host: str) -> _Server:
+    async def _connect_server(self, host: str) -> _Server:
         opened = await self._dialer.take(host)
         connection = opened.connection
         try:
-            server = await self._logged_in(host, opened.name, opened.address, connection)
+            server = await self._log_in(host, opened.name, opened.address, connection)
         except ConnectionLost as error:
             connection.close()
             raise ConnectError(host, error.status, f"during session setup: {error}") from error
@@ -324,32 +324,32 @@ class Pool:
 
     # -- logging in -------------------------------------------------------------------------------------------------
 
-    async def _logged_in(self, host: str, name: str, address: str, connection: Connection) -> _Server:
+    async def _log_in(self, host: str, name: str, address: str, connection: Connection) -> _Server:
         """Makes the session, with the second password if the first is not wanted any more. Errors as in `tree`."""
         other = self.login.other if isinstance(self.login, Credentials) else None
         try:
-            async with self._turn.taken(self.login):
-                return await self._logged_in_once(host, name, address, connection)
+            async with self._login_lock.hold(self.login):
+                return await self._log_in_once(host, name, address, connection)
         except SmbError as error:
             if other is None or error.status not in WRONG_PASSWORD_STATUSES:
                 raise
         self.login = other
-        async with self._turn.taken(other):
-            return await self._logged_in_once(host, name, address, connection)
+        async with self._login_lock.hold(other):
+            return await self._log_in_once(host, name, address, connection)
 
-    async def _logged_in_once(self, host: str, name: str, address: str, connection: Connection) -> _Server:
-        authenticator = await self._prepared(name)
+    async def _log_in_once(self, host: str, name: str, address: str, connection: Connection) -> _Server:
+        authenticator = await self._prepare_login(name)
         with trio.move_on_after(self._settings.login_timeout):
-            previous = self._lost_session(host, address, connection)
+            previous = self._get_lost_session_id(host, address, connection)
             steps = session_setup(
                 connection.negotiated, authenticator, sealing_wanted=self._settings.seal, previous=previous
             )
             server = _Server(host, name, address, connection, await connection.exchange(steps, self._threads))
             connection.add_session(server.session, lambda: self._renew(server))
             return server
-        raise self._dialer.silent(host, self._settings.login_timeout)
+        raise self._dialer.make_timeout_error(host, self._settings.login_timeout)
 
-    def _lost_session(self, host: str, address: str, connection: Connection) -> int:
+    def _get_lost_session_id(self, host: str, address: str, connection: Connection) -> int:
         """The id of the session that ended when the connection to this very server did; 0 if there was none.
 
         The server may think that it is there. Then its open files are in the way of ours, and their leases are broken
@@ -361,10 +361,10 @@ class Pool:
         same = lost.connection.negotiated.server_guid == connection.negotiated.server_guid
         return lost.session.session_id if same else 0
 
-    async def _keep_ticket(self, login: KerberosCredentials) -> None:
+    async def _keep_ticket_renewed(self, login: KerberosCredentials) -> None:
         """Renews the user's ticket for as long as that is possible, so that whoever has logged in once can go on."""
         while True:
-            await trio.sleep(TICKET_LOOK)
+            await trio.sleep(TICKET_CHECK_INTERVAL)
             try:
                 due = partial(renew_if_due, login, time.time())
                 if await trio.to_thread.run_sync(due, abandon_on_cancel=True, limiter=self._threads):
@@ -373,20 +373,20 @@ class Pool:
                 # Nobody asked for it: who needs a ticket and has none is told why.
                 log.debug("the ticket of %s is not renewed: %s", login.principal, error)
 
-    async def _prepared(self, name: str) -> Authenticator:
+    async def _prepare_login(self, name: str) -> Authenticator:
         """Our side of a login, with its first token made: a KDC may have been asked for that."""
         domain = self.names.domain_of(name)
         # A KDC's word that it knows no such controller is not signed, so hardened does not go on without.
         domains = (domain,) if self._settings.hardened else dict.fromkeys((domain, ""))
         authenticator = make_authenticator(self.login, name, tuple(domains))
-        prepared = Prepared(authenticator)
+        prepared = PreparedAuthenticator(authenticator)
         if isinstance(self.login, KerberosCredentials) and self.names.finder is not None:
-            await self.names.finder.look()
+            await self.names.finder.find_live_controller()
         with trio.move_on_after(self._settings.ticket_timeout):
-            await trio.to_thread.run_sync(prepared.begin, abandon_on_cancel=True, limiter=self._threads)
+            await trio.to_thread.run_sync(prepared.make_first_token, abandon_on_cancel=True, limiter=self._threads)
             return prepared
         reason = f"no answer within {self._settings.ticket_timeout:g} seconds"
-        raise TicketError(f"{SERVICE}/{name}", self.login.principal, reason, unreached=True)
+        raise TicketError(f"{SERVICE}/{name}", self.login.principal, reason, kdc_unreachable=True)
 
     async def _renew(self, server: _Server) -> None:
         """Logs in once more into a session that the server calls expired. Once for all who ask at the same time.
@@ -402,13 +402,13 @@ class Pool:
     async def _renew_now(self, server: _Server) -> None:
         for left in reversed(range(RENEWAL_TRIES)):
             try:
-                authenticator = await self._prepared(server.name)
+                authenticator = await self._prepare_login(server.name)
                 await self._reauthenticate(server, authenticator)
             except (TicketError, SmbError) as error:
-                server.refused = (trio.current_time() + REFUSAL_MEMORY, error)
+                server.refused = (trio.current_time() + REFUSAL_CACHE_TIME, error)
                 if not left or isinstance(error, TicketError):
                     raise
-                await trio.sleep(RENEWAL_PAUSE)
+                await trio.sleep(RENEWAL_RETRY_DELAY)
             else:
                 server.refused = None
                 log.info("%s: the session had expired, and was renewed", server.host)
@@ -416,16 +416,16 @@ class Pool:
 
     async def _reauthenticate(self, server: _Server, authenticator: Authenticator) -> None:
         timeout, connection = self._settings.login_timeout, server.connection
-        steps = reauthentication(connection.negotiated, authenticator, server.session)
+        steps = session_renewal(connection.negotiated, authenticator, server.session)
         with trio.move_on_after(timeout):
-            await connection.exchange(steps, self._threads, self._route(server.session))
+            await connection.exchange(steps, self._threads, self._make_route(server.session))
             return
         connection.close()
         raise ConnectionLost(server.host, NtStatus.IO_TIMEOUT, f"no renewal within {timeout:g} seconds")
 
-    async def _say_goodbye(self, server: _Server) -> None:
+    async def _log_off(self, server: _Server) -> None:
         for tree in server.trees.values():
             tree.disconnect()
         with contextlib.suppress(DfsfsError):
-            await server.connection.call([messages.encode_plain(Command.SMB2_LOGOFF)], self._route(server.session))
+            await server.connection.call([messages.encode_plain(Command.SMB2_LOGOFF)], self._make_route(server.session))
         server.connection.close()

@@ -1,6 +1,6 @@
 """UserPools: for a mount of many users (multiuser), a pool for each of them, with a login and sessions of their own.
 
-To the layers above it is one pool; which one a request goes to depends on who it is for (dfsfs/acting.py). Root has the
+To the layers above it is one pool; which one a request goes to depends on who it is for (dfsfs/caller.py). Root has the
 mount's own login, and so have questions to servers that are about no file: referrals. Everybody else logs in with what
 `find_login` finds for them, at the first request. A user without tickets or a login gets TicketError or PosixError, one
 line says so in the log, and the next request looks again, as kinit may have been run in the meantime.
@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING, Self
 
 import trio
 
-from dfsfs.acting import Caller, as_caller, caller
 from dfsfs.background import contain, keep_going
+from dfsfs.caller import Caller, current_caller, override_caller
 from dfsfs.errors import ConnectError, DfsfsError, ForeignCaller, PosixError
 from dfsfs.firstfew import FirstFew
 from dfsfs.ntstatus import NtStatus
@@ -46,21 +46,21 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("dfsfs.smb")
 
-IDLE = 600.0
+IDLE_TIMEOUT = 600.0
 """Seconds without a request after which a user's sessions end."""
-SWEEP = 30.0
+IDLE_CHECK_INTERVAL = 30.0
 """Seconds between two looks for idle users."""
-REFUSAL_MEMORY = 2.0
+REFUSAL_CACHE_TIME = 2.0
 """Seconds during which a user without a login is not looked for one again."""
-FIND_PATIENCE = 5.0
+FIND_LOGIN_TIMEOUT = 5.0
 """Seconds in which it has to be found what a user logs in with: files of the user's are read for it."""
-EACH, TOTAL = 4, 64
+THREADS_PER_USER, THREADS_TOTAL = 4, 64
 """Threads that may wait for what users log in with, and for KDCs: those of one user, and of all."""
-FOREIGN_MAX = 100
+MAX_WARNED_FOREIGN = 100
 """Users of whom the log says that a process of theirs in a container was refused."""
-NAMED = 1000
+MAX_WARNED_USERS = 1000
 """Users without a login of whom the log has said so, that are remembered: a person may have thousands of numbers."""
-LAST_WRITES = 5.0
+LOGOUT_WRITE_TIMEOUT = 5.0
 """Seconds that what a user has written gets to reach its server when they log out."""
 
 
@@ -70,19 +70,20 @@ class _User:
 
     who: Caller
     pool: Pool | None = None
-    used: float = 0.0
+    last_used: float = 0.0
     changed: trio.Event = field(default_factory=trio.Event)
     """Set when the pool has begun, and another one when it has ended."""
-    end: trio.Event = field(default_factory=trio.Event)
+    end_requested: trio.Event = field(default_factory=trio.Event)
 
-    def announce(self) -> None:
+    def notify_changed(self) -> None:
         """The pool has begun or ended."""
         self.changed.set()
         self.changed = trio.Event()
 
 
 class UserPools:
-    """See the module's text. `in_use` says whether a user has files open. Use as an asynchronous context manager."""
+    """See the module's text. `has_open_files` says whether a user has files open. Use as an asynchronous context
+    manager."""
 
     def __init__(
         self,
@@ -90,7 +91,7 @@ class UserPools:
         own: Pool,
         find_login: Callable[[Caller], Login],
         *,
-        idle: float = IDLE,
+        idle: float = IDLE_TIMEOUT,
     ) -> None:
         self._settings = settings
         self._own = own
@@ -98,26 +99,26 @@ class UserPools:
         self._idle = idle
         self._users: dict[int, _User] = {}
         self._refused: dict[int, tuple[float, DfsfsError]] = {}
-        self._named: dict[int, None] = {}
-        self._foreign = FirstFew[int](FOREIGN_MAX)
-        self._threads = Threads(EACH, TOTAL)
-        self.in_use: Callable[[int], bool] = lambda uid: False
-        self.settle: Callable[[int], Awaitable[None]] = _nothing_to_settle
+        self._warned_users: dict[int, None] = {}
+        self._warned_foreign = FirstFew[int](MAX_WARNED_FOREIGN)
+        self._threads = Threads(THREADS_PER_USER, THREADS_TOTAL)
+        self.has_open_files: Callable[[int], bool] = lambda uid: False
+        self.flush_writes: Callable[[int], Awaitable[None]] = _flush_nothing
         """Sends what a user has written."""
-        self.on_gone: Callable[[int], None] = lambda uid: None
+        self.on_user_gone: Callable[[int], None] = lambda uid: None
         """A user has no sessions, and no file open: nothing has to be kept for them."""
         self._stack = contextlib.AsyncExitStack()
 
     async def __aenter__(self) -> Self:
         self._nursery = await self._stack.enter_async_context(trio.open_nursery())
-        self._nursery.start_soon(keep_going, "users", self._sweep)
+        self._nursery.start_soon(keep_going, "users", self._end_idle_pools)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         for user in self._users.values():
-            user.end.set()
+            user.end_requested.set()
         with trio.CancelScope(shield=True), trio.move_on_after(2.0):
             while self._users:
                 await next(iter(self._users.values())).changed.wait()
@@ -135,7 +136,7 @@ class UserPools:
         Raises:
             DfsfsError: as `Pool.tree`; or there is nothing to log in with.
         """
-        who = caller()
+        who = current_caller()
         if who.uid == 0:
             return await self._own.tree(share)
         self._check_refused(who)
@@ -144,33 +145,33 @@ class UserPools:
             tree = await pool.tree(share)
         except DfsfsError as error:
             if error.is_about_login and not pool.statistics():  # else it is about that server alone
-                self._refuse(who, error)
-                self._end(who.uid, pool)  # the next request begins with the tickets that there are then
+                self._remember_refusal(who, error)
+                self._request_end(who.uid, pool)  # the next request begins with the tickets that there are then
             raise
-        self._named.pop(who.uid, None)
+        self._warned_users.pop(who.uid, None)
         return tree
 
     def is_logged_in(self, host: str) -> bool:
         """Whether the user that this task works for has a session on a server."""
-        who = caller()
+        who = current_caller()
         if who.uid == 0:
             return self._own.is_logged_in(host)
         user = self._users.get(who.uid)
         return user is not None and user.pool is not None and user.pool.is_logged_in(host)
 
     @asynccontextmanager
-    async def reached(self, host: str) -> AsyncIterator[None]:
+    async def hold_connection(self, host: str) -> AsyncIterator[None]:
         """Waits until a server has answered the user that this task works for. Errors as in tree."""
-        who = caller()
+        who = current_caller()
         if who.uid != 0:
             self._check_refused(who)
         pool = self._own if who.uid == 0 else await self._pool(who)
-        async with pool.reached(host):
+        async with pool.hold_connection(host):
             yield
 
-    async def ipc(self, host: str) -> Tree:
+    async def connect_ipc(self, host: str) -> Tree:
         """The tree for requests to the server itself; always with the mount's own login."""
-        return await self._own.ipc(host)
+        return await self._own.connect_ipc(host)
 
     async def log_out(self, who: Caller) -> bool:
         """Ends a user's sessions, also with files open, unless what they logged in with is still there to be found.
@@ -181,13 +182,13 @@ class UserPools:
             return False
         pool, login = user.pool, None
         with contextlib.suppress(DfsfsError, trio.TooSlowError):
-            login = await self._threads.run(who.uid, partial(self._find_login, who), FIND_PATIENCE)
+            login = await self._threads.run(who.uid, partial(self._find_login, who), FIND_LOGIN_TIMEOUT)
         if login == pool.login:
             return False
-        with trio.move_on_after(LAST_WRITES), contextlib.suppress(DfsfsError):
-            await self.settle(who.uid)
+        with trio.move_on_after(LOGOUT_WRITE_TIMEOUT), contextlib.suppress(DfsfsError):
+            await self.flush_writes(who.uid)
         log.info("user %d has logged out", who.uid)
-        user.end.set()
+        user.end_requested.set()
         while self._users.get(who.uid) is user:
             await user.changed.wait()
         return True
@@ -219,96 +220,96 @@ class UserPools:
         """The user's pool, made if need be."""
         while True:
             user = self._users.get(who.uid)
-            if user is None and who.unasked:
+            if user is None and who.is_background:
                 raise ConnectError("", NtStatus.CONNECTION_DISCONNECTED, f"user {who.uid} has no sessions any more")
             if user is None:
-                user = await self._begun(who)
-            if user.pool is not None and not user.end.is_set():
-                if not who.unasked:
-                    user.used = trio.current_time()
+                user = await self._start_pool(who)
+            if user.pool is not None and not user.end_requested.is_set():
+                if not who.is_background:
+                    user.last_used = trio.current_time()
                 return user.pool
             await user.changed.wait()
 
-    async def _begun(self, who: Caller) -> _User:
+    async def _start_pool(self, who: Caller) -> _User:
         try:
-            login = await self._threads.run(who.uid, partial(self._find_login, who), FIND_PATIENCE)
+            login = await self._threads.run(who.uid, partial(self._find_login, who), FIND_LOGIN_TIMEOUT)
         except trio.TooSlowError:
-            text = f"what user {who.uid} logs in with was not found within {FIND_PATIENCE:g} seconds"
+            text = f"what user {who.uid} logs in with was not found within {FIND_LOGIN_TIMEOUT:g} seconds"
             slow = PosixError(errno.ETIMEDOUT, text)
-            self._refuse(who, slow)
+            self._remember_refusal(who, slow)
             raise slow from None
         except ForeignCaller as error:
-            self._name_foreign(who, error)
-            self._forget(who.uid)
+            self._warn_foreign_once(who, error)
+            self._notify_gone(who.uid)
             raise
         except DfsfsError as error:
-            self._refuse(who, error)
+            self._remember_refusal(who, error)
             raise
         known = self._users.get(who.uid)  # another request may have been faster
         if known is not None:
             return known
-        user = self._users[who.uid] = _User(who, used=trio.current_time())
-        self._nursery.start_soon(contain, "sessions of a user", partial(self._live, user, login))
+        user = self._users[who.uid] = _User(who, last_used=trio.current_time())
+        self._nursery.start_soon(contain, "sessions of a user", partial(self._run_pool, user, login))
         return user
 
-    async def _live(self, user: _User, login: Login) -> None:
-        with as_caller(user.who):
+    async def _run_pool(self, user: _User, login: Login) -> None:
+        with override_caller(user.who):
             try:
                 threads = self._threads.of(user.who.uid)
                 async with Pool(self._settings, login, self._own.names, threads) as pool:
                     user.pool = pool
-                    user.announce()
-                    await user.end.wait()
+                    user.notify_changed()
+                    await user.end_requested.wait()
             finally:
                 user.pool = None
                 del self._users[user.who.uid]
-                user.announce()
-                self._forget(user.who.uid)
+                user.notify_changed()
+                self._notify_gone(user.who.uid)
 
-    async def _sweep(self) -> None:
+    async def _end_idle_pools(self) -> None:
         while True:
-            await trio.sleep(min(SWEEP, self._idle))
+            await trio.sleep(min(IDLE_CHECK_INTERVAL, self._idle))
             now = trio.current_time()
             for uid, user in self._users.items():
-                if now - user.used >= self._idle and not self.in_use(uid):
+                if now - user.last_used >= self._idle and not self.has_open_files(uid):
                     log.info("user %d: no request for %g seconds, logging off", uid, self._idle)
-                    user.end.set()
+                    user.end_requested.set()
 
-    def _end(self, uid: int, pool: Pool) -> None:
+    def _request_end(self, uid: int, pool: Pool) -> None:
         user = self._users.get(uid)
         if user is not None and user.pool is pool:
-            user.end.set()
+            user.end_requested.set()
 
     def _check_refused(self, who: Caller) -> None:
         known = self._refused.get(who.uid)
         if known is not None:
             if trio.current_time() < known[0]:
-                self._forget(who.uid)
+                self._notify_gone(who.uid)
                 raise known[1].with_traceback(None)
             del self._refused[who.uid]
 
-    def _name_foreign(self, who: Caller, error: ForeignCaller) -> None:
+    def _warn_foreign_once(self, who: Caller, error: ForeignCaller) -> None:
         # Not remembered: it says nothing of the user's other processes.
-        if self._foreign.take(who.uid):
+        if self._warned_foreign.take(who.uid):
             log.warning("%s; said once", error)
 
-    def _refuse(self, who: Caller, error: DfsfsError) -> None:
+    def _remember_refusal(self, who: Caller, error: DfsfsError) -> None:
         now = trio.current_time()
         self._refused.pop(who.uid, None)
-        self._refused[who.uid] = (now + REFUSAL_MEMORY, error)
+        self._refused[who.uid] = (now + REFUSAL_CACHE_TIME, error)
         while (oldest := next(iter(self._refused.items())))[1][0] <= now:
             del self._refused[oldest[0]]
-        if who.uid not in self._named:
-            self._named[who.uid] = None
+        if who.uid not in self._warned_users:
+            self._warned_users[who.uid] = None
             log.warning("user %d: %s; said once", who.uid, error)
-            if len(self._named) > NAMED:
-                del self._named[next(iter(self._named))]
-        self._forget(who.uid)
+            if len(self._warned_users) > MAX_WARNED_USERS:
+                del self._warned_users[next(iter(self._warned_users))]
+        self._notify_gone(who.uid)
 
-    def _forget(self, uid: int) -> None:
-        if uid not in self._users and not self.in_use(uid):
-            self.on_gone(uid)
+    def _notify_gone(self, uid: int) -> None:
+        if uid not in self._users and not self.has_open_files(uid):
+            self.on_user_gone(uid)
 
 
-async def _nothing_to_settle(uid: int) -> None:
-    """What `UserPools.settle` is where nothing writes."""
+async def _flush_nothing(uid: int) -> None:
+    """What `UserPools.flush_writes` is where nothing writes."""

@@ -30,15 +30,15 @@ from typing import TYPE_CHECKING, TypeVar
 
 import trio
 
-from dfsfs.acting import caller
+from dfsfs.caller import current_caller
 from dfsfs.errors import DfsfsError, Disposition, PosixError, SmbError
-from dfsfs.namespace.junction import Attempt, Covered
+from dfsfs.namespace.junction import Attempt, PathNotCovered
 from dfsfs.smb.wire.constants import Access, CreateDisposition, FileAttributes
 from dfsfs.smb.wire.fscc import FileStat, encode_attributes
-from dfsfs.vfs.data.open import raise_if_unknown
+from dfsfs.vfs.data.opener import raise_if_ambiguous
 from dfsfs.vfs.names.dircache import Origin
 from dfsfs.vfs.names.hiddennames import is_hidden_name
-from dfsfs.vfs.names.removals import is_there
+from dfsfs.vfs.names.removals import is_renamed
 from dfsfs.vfs.removal import Removal, names_in
 from dfsfs.vfs.sillyrename import Replacement
 
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from contextlib import AbstractAsyncContextManager
 
-    from dfsfs.smb.wire.reparse import Special
+    from dfsfs.smb.wire.reparse import SpecialFile
     from dfsfs.unc import UncPath
     from dfsfs.vfs.data.fileops import FileOperations
     from dfsfs.vfs.names.inodetable import Inode
@@ -68,12 +68,12 @@ RENAME_NOREPLACE = 1
 class DirectoryOperations(Removal):
     """See the module's text. Names are wire names.
 
-    `files_for_links`: symbolic links are made as files, also where the server has something better.
+    `mfsymlinks`: symbolic links are made as files, also where the server has something better.
     """
 
-    def __init__(self, lookup: Lookup, files: FileOperations, *, files_for_links: bool = False) -> None:
+    def __init__(self, lookup: Lookup, files: FileOperations, *, mfsymlinks: bool = False) -> None:
         super().__init__(lookup, files)
-        self._files_for_links = files_for_links
+        self._mfsymlinks = mfsymlinks
 
     # -- making -----------------------------------------------------------------------------------------------------
 
@@ -87,11 +87,11 @@ class DirectoryOperations(Removal):
 
         inode = await self._make(parent, name, lambda attempt: attempt.tree.make_directory(attempt.path))
         assert inode.share is not None
-        origin = Origin(inode.share, self._lookup.table.moment, self._lookup.clock(), caller().uid)
-        self._lookup.views.keep(inode, (), origin)
+        origin = Origin(inode.share, self._lookup.table.moment, self._lookup.clock(), current_caller().uid)
+        self._lookup.dircache.keep(inode, (), origin)
         return inode
 
-    async def make_special(self, parent: Inode, name: str, special: Special) -> Inode:
+    async def make_special(self, parent: Inode, name: str, special: SpecialFile) -> Inode:
         """Makes a symbolic link, device, fifo or socket. Counts no lookup.
 
         Raises:
@@ -100,7 +100,7 @@ class DirectoryOperations(Removal):
             DfsfsError: the server's answer.
         """
 
-        as_file = self._files_for_links and special.kind == posix.S_IFLNK
+        as_file = self._mfsymlinks and special.kind == posix.S_IFLNK
 
         def make(attempt: Attempt) -> Awaitable[FileStat]:
             tree = attempt.tree
@@ -113,21 +113,21 @@ class DirectoryOperations(Removal):
                 raise PosixError(errno.EPERM, f"{name}: the server has no form for that") from None
             raise
 
-    async def _make(self, parent: Inode, name: str, making: Callable[[Attempt], Awaitable[FileStat]]) -> Inode:
-        """The inode of what `making` makes under a name that nothing has."""
+    async def _make(self, parent: Inode, name: str, create: Callable[[Attempt], Awaitable[FileStat]]) -> Inode:
+        """The inode of what `creating_name` makes under a name that nothing has."""
 
         async def operation(attempt: Attempt) -> tuple[FileStat, UncPath]:
             try:
-                return await making(attempt), attempt.tree.volume
+                return await create(attempt), attempt.tree.volume
             except DfsfsError as error:
-                raise_if_unknown(attempt, error)
+                raise_if_ambiguous(attempt, error)
                 raise
 
         try:
-            with self._lookup.making(parent, name) as made:
+            with self._lookup.creating_name(parent, name) as made:
                 stat, share = await self._lookup.run_in(parent, name, operation)
                 made(stat)
-        except Covered as link:
+        except PathNotCovered as link:
             raise PosixError(errno.EEXIST, f"{link.prefix} is a DFS link") from None
         inode = self._lookup.table.observe(parent, name, stat, share, exact=True)
         self._lookup.note(inode, stat, self._lookup.table.moment)
@@ -145,28 +145,28 @@ class DirectoryOperations(Removal):
             raise PosixError(errno.EPERM, f"{inode.name} is a directory")
         if self._lookup.location(inode).junction is not self._lookup.location(parent).junction:
             raise PosixError(errno.EXDEV, f"{inode.name} can't have a name behind another DFS link")
-        await self._files.settle(inode)
+        await self._files.write_back(inode)
 
         async def operation(attempt: Attempt) -> tuple[FileStat, UncPath]:
-            target = self._hiding.destination(attempt, inode, parent, name)
+            target = self._silly.destination(attempt, inode, parent, name)
             link = attempt.tree.link_special if inode.is_reparse_point else attempt.tree.link
             try:
                 await link(attempt.path, target)
             except DfsfsError as error:
-                if not attempt.repeated or error.errno != errno.EEXIST or not await is_there(attempt, target, inode):
+                if not attempt.repeated or error.errno != errno.EEXIST or not await is_renamed(attempt, target, inode):
                     raise
             return await attempt.tree.stat(target), attempt.tree.volume
 
-        self._files.let_go(inode)
-        await self._lookup.make_sure(inode)
+        self._files.close_deferred(inode)
+        await self._lookup.revalidate_hard_link(inode)
         table = self._lookup.table
         begun, alone = table.begin(inode), False
         try:
-            with self._lookup.making(parent, name) as made:
-                async with self._lookup.moving.on_its_way(inode, parent):
+            with self._lookup.creating_name(parent, name) as made:
+                async with self._lookup.directory_renames.run_when_free(inode, parent):
                     stat, share = await self._lookup.run(inode, operation)
                 made(stat)
-        except Covered as link:
+        except PathNotCovered as link:
             raise PosixError(errno.EEXIST, f"{link.prefix} is a DFS link") from None
         except SmbError as error:
             if error.errno == errno.EOPNOTSUPP:
@@ -195,34 +195,34 @@ class DirectoryOperations(Removal):
             raise PosixError(errno.EINVAL, "an exchange of two names is not possible over SMB")
         if self._lookup.location(old_parent).junction is not self._lookup.location(new_parent).junction:
             raise PosixError(errno.EXDEV, f"{old_name} can't be renamed across a DFS link")
-        inode = await self._ordinary(old_parent, old_name)
+        inode = await self._find_ordinary(old_parent, old_name)
         try:
-            if inode in self._lookup.table.above(new_parent):
+            if inode in self._lookup.table.iter_ancestors(new_parent):
                 raise PosixError(errno.EINVAL, f"{old_name} can't be moved below itself")
-            step = _Step(old_parent, old_name, inode, new_parent, new_name)
+            step = _RenameStep(old_parent, old_name, inode, new_parent, new_name)
             if not await self._rename_over(step, flags, again=False):
                 await self._rename_over(step, flags, again=True)
         finally:
             self._lookup.table.release(inode)
 
-    async def _rename_over(self, step: _Step, flags: int, *, again: bool) -> bool:
+    async def _rename_over(self, step: _RenameStep, flags: int, *, again: bool) -> bool:
         """Renames over what has the new name. Whether that is done; if not, who has the name has to be asked `again`.
 
         A server may refuse it because another client has given the name to something that is open here, or to something
         at all, and we believe what was true before.
         """
         parent, name, table = step.new_parent, step.new_name, self._lookup.table
-        victim = await self._victim(parent, name)
+        victim = await self._find_victim(parent, name)
         try:
-            itself = (step.old_parent, table.name_of(step.old_parent, step.old_name)) == (
+            itself = (step.old_parent, table.get_exact_name(step.old_parent, step.old_name)) == (
                 parent,
-                table.name_of(parent, name),
+                table.get_exact_name(parent, name),
             )
             if victim is not None and not itself and flags & RENAME_NOREPLACE:
                 raise PosixError(errno.EEXIST, f"{name} exists")
             if victim is step.inode and not itself:
                 return True  # two names of one file: rename(2) leaves both
-            async with self._still(step.inode):
+            async with self._hold(step.inode):
                 with (
                     self._changing(step.old_parent, step.old_name, step.inode),
                     self._lookup.changing_name(parent, name),
@@ -242,36 +242,36 @@ class DirectoryOperations(Removal):
                 table.release(victim)
         return True
 
-    def _still(self, inode: Inode) -> AbstractAsyncContextManager[None]:
+    def _hold(self, inode: Inode) -> AbstractAsyncContextManager[None]:
         """While a file or folder gets another path, nothing is begun under the old one."""
-        return self._lookup.moving.held(inode) if inode.is_directory else self._files.barred(inode)
+        return self._lookup.directory_renames.hold(inode) if inode.is_directory else self._files.opens_blocked(inode)
 
-    async def _victim(self, parent: Inode, name: str) -> Inode | None:
+    async def _find_victim(self, parent: Inode, name: str) -> Inode | None:
         try:
-            return await self._ordinary(parent, name)
+            return await self._find_ordinary(parent, name)
         except DfsfsError as error:
             if error.errno == errno.ENOENT:
                 return None
             raise
 
-    async def _rename(self, step: _Step, victim: Inode | None) -> None:
+    async def _rename(self, step: _RenameStep, victim: Inode | None) -> None:
         """Makes way for the rename and sends it."""
         inode, name = step.inode, step.new_name
         if victim is None:
             await self._send(step, replace=False)
-            self._note(step)
+            self._apply(step)
         elif inode.is_directory:
             if not victim.is_directory:
                 raise PosixError(errno.ENOTDIR, f"{name} is not a directory")
-            await self._replace_folder(step, victim)
+            await self._replace_directory(step, victim)
         elif victim.is_directory:
             raise PosixError(errno.EISDIR, f"{name} is a directory")
         else:
-            async with self._files.barred(victim):
+            async with self._files.opens_blocked(victim):
                 with self._lookup.table.changing(victim):
                     await self._replace_file(step, victim)
 
-    async def _send(self, step: _Step, *, replace: bool) -> None:
+    async def _send(self, step: _RenameStep, *, replace: bool) -> None:
         """Sends the rename; of a folder that the server refuses because of open files in it, without them."""
         for tries in range(TRIES):
             try:
@@ -281,33 +281,33 @@ class DirectoryOperations(Removal):
                     raise
             if tries:  # what is just being opened, or was closed without waiting for the server
                 await trio.sleep(TRY_PAUSE * 2**tries)
-            await self._files.park_within(step.inode)
+            await self._files.close_within_on_server(step.inode)
         return await self._send_once(step, replace=replace)
 
-    async def _send_once(self, step: _Step, *, replace: bool) -> None:
+    async def _send_once(self, step: _RenameStep, *, replace: bool) -> None:
         old, new = (step.old_parent, step.old_name), (step.new_parent, step.new_name)
-        await self._hiding.send_rename(*old, step.inode, *new, replace=replace)
+        await self._silly.send_rename(*old, step.inode, *new, replace=replace)
 
-    def _note(self, step: _Step) -> None:
+    def _apply(self, step: _RenameStep) -> None:
         """Takes note of the rename."""
-        self._hiding.renamed(step.old_parent, step.old_name, step.inode, step.new_parent, step.new_name)
+        self._silly.apply_rename(step.old_parent, step.old_name, step.inode, step.new_parent, step.new_name)
 
-    def _replacement(self, step: _Step, victim: Inode) -> Replacement:
+    def _make_replacement(self, step: _RenameStep, victim: Inode) -> Replacement:
         async def undo() -> None:
             new, old = (step.new_parent, step.new_name), (step.old_parent, step.old_name)
-            await self._hiding.send_rename(*new, step.inode, *old, replace=False)
+            await self._silly.send_rename(*new, step.inode, *old, replace=False)
 
-        send, note = partial(self._send, step, replace=not victim.is_directory), partial(self._note, step)
+        send, note = partial(self._send, step, replace=not victim.is_directory), partial(self._apply, step)
         return Replacement(step.new_parent, step.new_name, victim, step.inode, send, note, undo)
 
-    async def _replace_folder(self, step: _Step, victim: Inode) -> None:
+    async def _replace_directory(self, step: _RenameStep, victim: Inode) -> None:
         """Gives a folder the name of an empty one."""
         found = await self._lookup.run(victim, names_in)
-        if found and not (all(map(is_hidden_name, found)) and await self._clear(step.new_parent, victim)):
+        if found and not (all(map(is_hidden_name, found)) and await self._clear_hidden(step.new_parent, victim)):
             raise PosixError(errno.ENOTEMPTY, f"{step.new_name} is not empty")
-        await self._hiding.replace_aside(self._replacement(step, victim))
+        await self._silly.replace_aside(self._make_replacement(step, victim))
 
-    async def _replace_file(self, step: _Step, victim: Inode) -> None:
+    async def _replace_file(self, step: _RenameStep, victim: Inode) -> None:
         """Gives a file the name of another one, whoever of this mount has that open."""
         stat = victim.stat
         read_only = stat is not None and bool(stat.attributes & FileAttributes.FILE_ATTRIBUTE_READONLY)
@@ -315,7 +315,7 @@ class DirectoryOperations(Removal):
             # Windows refuses to replace a read-only file; POSIX asks for write permission on the folder only.
             await self._set_attributes(victim, FileAttributes.FILE_ATTRIBUTE_NORMAL)
         try:
-            await self._replace_until_possible(self._replacement(step, victim))
+            await self._replace_until_possible(self._make_replacement(step, victim))
         except DfsfsError:
             if read_only and stat is not None:
                 await self._put_attributes_back(victim, stat.attributes)
@@ -330,7 +330,7 @@ class DirectoryOperations(Removal):
                 still_there = self._lookup.table.child(what.parent, what.name) is what.victim
                 if not _is_refusal(error) or is_last or not still_there:
                     raise
-                if not await self._files.clear_way(what.victim) and (tries or not await self._ask_others(what)):
+                if not await self._files.close_unused(what.victim) and (tries or not await self._ask_others(what)):
                     raise
             await trio.sleep(TRY_PAUSE * 2**tries)
         return None
@@ -341,14 +341,16 @@ class DirectoryOperations(Removal):
             await what.send()
             what.note()
         elif aside:
-            await self._hiding.replace_aside(what)
+            await self._silly.replace_aside(what)
         else:
-            await self._hiding.replace(what)
+            await self._silly.replace(what)
 
     async def _ask_others(self, what: Replacement) -> bool:
         """Has others who only keep a handle on a file close it. Whether it makes sense to try again."""
         try:
-            return await self._hiding.run_in(what.parent, what.name, lambda attempt: attempt.tree.ask_for(attempt.path))
+            return await self._silly.run_in(
+                what.parent, what.name, lambda attempt: attempt.tree.break_handle_leases(attempt.path)
+            )
         except DfsfsError:
             return False
 
@@ -379,7 +381,7 @@ class DirectoryOperations(Removal):
 
 
 @dataclass(frozen=True, slots=True)
-class _Step:
+class _RenameStep:
     """What is to be renamed, and to what."""
 
     old_parent: Inode

@@ -20,13 +20,13 @@ from typing import TYPE_CHECKING
 
 from dfsfs.errors import DfsfsError, PosixError
 from dfsfs.smb.wire.fscc import VolumeSize, encode_basic_information
-from dfsfs.smb.wire.reparse import Special
+from dfsfs.smb.wire.reparse import SpecialFile
 from dfsfs.vfs.data.caching import Caching, NoKernelCache
 from dfsfs.vfs.data.fileops import FileOperations, OpenResult
 from dfsfs.vfs.data.servercopy import COPY_XATTR, ServerCopy
 from dfsfs.vfs.dirops import DirectoryOperations
-from dfsfs.vfs.names.handlelimit import is_about_handles
-from dfsfs.vfs.names.inode import FileSystemStatistics, in_the_present, refuse_loop
+from dfsfs.vfs.names.handlelimit import is_handle_shortage
+from dfsfs.vfs.names.inode import FileSystemStatistics, refuse_loop, require_writable
 from dfsfs.vfs.names.lookup import Lookup
 from dfsfs.vfs.names.mapping import AttributeChanges, Attributes, NameMapping, Ownership, attributes_for_mode
 from dfsfs.vfs.names.opendir import Listing
@@ -39,7 +39,7 @@ from dfsfs.vfs.xattrs import Xattrs
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterable
 
-    from dfsfs.acting import Caller
+    from dfsfs.caller import Caller
     from dfsfs.namespace.client import Namespace
     from dfsfs.namespace.junction import Location
     from dfsfs.smb.wire.messages import Buffer
@@ -69,7 +69,7 @@ class FileSystem:
         follow_links: bool = True,
         caching: Caching | None = None,
         kernel: KernelCache | None = None,
-        files_for_links: bool = False,
+        mfsymlinks: bool = False,
         many_users: bool = False,
         server_numbers: bool = True,
     ) -> None:
@@ -88,10 +88,10 @@ class FileSystem:
         )
         self._files = FileOperations(self._lookup, kernel or NoKernelCache(), caching)
         self.has_open, self.give_back = self._files.has_open, self._files.give_back
-        self._entries = DirectoryOperations(self._lookup, self._files, files_for_links=files_for_links)
+        self._dirops = DirectoryOperations(self._lookup, self._files, mfsymlinks=mfsymlinks)
         self._xattrs = Xattrs(self._lookup, self._files)
         self._snapshots = Snapshots(self._lookup)
-        self._copying = ServerCopy(self._lookup, self._files)
+        self._server_copy = ServerCopy(self._lookup, self._files)
         self._listings: dict[int, Listing | SnapshotListing] = {}
         self._next_listing = 1
 
@@ -99,34 +99,31 @@ class FileSystem:
 
     async def lookup(self, parent: int, name: bytes) -> Attributes:
         """Finds a name in a folder. Counts a lookup."""
-        folder, wire_name = self._lookup.folder(parent), self._wire(name)
+        folder, wire_name = self._lookup.folder(parent), self._to_wire(name)
         refuse_loop(folder)
-        if folder.lists_snapshots:
-            return self._counted(await self._snapshots.look_up(folder, wire_name))
+        if folder.is_snapshot_dir:
+            return self._count_lookup(await self._snapshots.look_up(folder, wire_name))
         if wire_name == SNAPSHOTS:
             known = self._lookup.table.child(folder, wire_name)
-            if known is not None and known.lists_snapshots:
-                return self._counted(known)
-        await self._files.settle_name(folder, wire_name)
+            if known is not None and known.is_snapshot_dir:
+                return self._count_lookup(known)
+        await self._files.write_back_name(folder, wire_name)
         try:
-            return self._counted(await self._lookup.look_up(folder, wire_name))
+            return self._count_lookup(await self._lookup.look_up(folder, wire_name))
         except DfsfsError as error:
-            if (
-                error.errno != errno.ESTALE
-                and (shared := await self._lookup.others.shared(folder, wire_name)) is not None
-            ):
-                return self._counted(shared)
+            if error.errno != errno.ESTALE and (shared := await self._lookup.others.get(folder, wire_name)) is not None:
+                return self._count_lookup(shared)
             if wire_name != SNAPSHOTS or error.errno != errno.ENOENT:
                 raise
-        return self._counted(await self._snapshots.folder_in(folder))
+        return self._count_lookup(await self._snapshots.observe_directory(folder))
 
     def other_spelling(self, ino: int, parent: int, name: bytes) -> bytes | None:
         """How the name of an inode in a folder is spelled, if that differs from `name`, which leads to it, in case."""
         inode, folder = self._lookup.table.get(ino), self._lookup.table.get(parent)
         if inode is None or folder is None:
             return None
-        known = self._lookup.table.name_of(folder, self._wire(name))
-        if known == self._wire(name) or folder.children.get(known) is not inode:
+        known = self._lookup.table.get_exact_name(folder, self._to_wire(name))
+        if known == self._to_wire(name) or folder.children.get(known) is not inode:
             return None
         return self._lookup.names.from_wire(known)
 
@@ -134,13 +131,13 @@ class FileSystem:
         """The answer of `lookup` if it can be given at once, else None."""
         lookup = self._lookup
         folder = lookup.table.get(parent)
-        if folder is None or not folder.is_directory or folder.lists_snapshots or folder.loops:
+        if folder is None or not folder.is_directory or folder.is_snapshot_dir or folder.is_loop:
             return None
         wire_name = lookup.names.to_wire(name)
         if wire_name == SNAPSHOTS:
             return None
-        inode = lookup.known(folder, wire_name)
-        return None if inode is None else self._counted(inode)
+        inode = lookup.lookup_cached(folder, wire_name)
+        return None if inode is None else self._count_lookup(inode)
 
     def forget(self, ino: int, count: int) -> None:
         """Gives back `count` lookups."""
@@ -148,50 +145,52 @@ class FileSystem:
 
     async def getattr(self, ino: int) -> Attributes:
         inode = self._lookup.inode(ino)
-        if inode.forward is not None and self._files.is_open(inode.forward):
-            inode = inode.forward
+        if inode.forwarded is not None and self._files.is_open(inode.forwarded):
+            inode = inode.forwarded
         for _ in range(ASKS):
             if inode.changing:
-                await self._files.until_quiet(inode)
-            if self._lookup.is_fresh(inode) or self._is_past_asking(inode):
+                await self._files.wait_opens(inode)
+            if self._lookup.is_fresh(inode) or self._has_no_answer(inode):
                 break
-            await self._files.settle(inode)
+            await self._files.write_back(inode)
             believed = await self._ask(inode)
-            if believed or (inode.own is not None and inode.own.written and not inode.own.unsure):
+            if believed or (
+                inode.local_writes is not None and inode.local_writes.written and not inode.local_writes.is_size_unsure
+            ):
                 break  # size and times of what is written here are ours, however often the server's answer is overtaken
         return self._lookup.attributes(inode)
 
     async def _ask(self, inode: Inode) -> bool:
         """Asks for attributes, by name or through a handle. Whether no change made here has overtaken the answer."""
         if inode.hidden is not None or inode.location is None:
-            return self._is_listed(inode) or await self._files.query(inode)
+            return self._is_directory_open(inode) or await self._files.query(inode)
         try:
-            return await self._lookup.refresh(inode)
+            return await self._lookup.revalidate(inode)
         except DfsfsError as error:
-            if error.errno == errno.ESTALE and self._is_listed(inode):
+            if error.errno == errno.ESTALE and self._is_directory_open(inode):
                 return True  # a program has it open, and fstat of what is open never fails
-            if not (error.errno == errno.ESTALE or is_about_handles(error)) or not self._files.is_open(inode):
+            if not (error.errno == errno.ESTALE or is_handle_shortage(error)) or not self._files.is_open(inode):
                 raise
         return await self._files.query(inode)  # its name is another file's, or a name can't be asked for: this one is
 
-    def _is_past_asking(self, inode: Inode) -> bool:
+    def _has_no_answer(self, inode: Inode) -> bool:
         """Whether nobody can say more of an inode than what is known: a file that was removed here and is not open, or
         a folder that has no place any more, and that a program has open.
         """
         if inode.stat is None or self._files.is_open(inode):
             return False
-        return inode.removed or (inode.detached and self._is_listed(inode))
+        return inode.removed or (inode.detached and self._is_directory_open(inode))
 
-    def _is_listed(self, folder: Inode) -> bool:
+    def _is_directory_open(self, folder: Inode) -> bool:
         """Whether a program has a folder open."""
         return folder.is_directory and any(listing.inode is folder for listing in self._listings.values())
 
     def getattr_known(self, ino: int) -> Attributes | None:
         """The answer of `getattr` if it can be given at once, else None."""
         inode = self._lookup.table.get(ino)
-        if inode is None or not self._lookup.is_fresh(inode) or inode.forward is not None:
+        if inode is None or not self._lookup.is_fresh(inode) or inode.forwarded is not None:
             return None
-        if inode.changing and inode.own is not None:
+        if inode.changing and inode.local_writes is not None:
             return None  # it may just be closed, and then its server will say what it allocates
         return self._lookup.attributes(inode)
 
@@ -202,7 +201,7 @@ class FileSystem:
             PosixError: EBUSY, a DFS link that nobody has entered yet; EISDIR, the size of a folder.
             DfsfsError: the server's answer.
         """
-        inode = self._inode_to_change(ino)
+        inode = self._get_writable_inode(ino)
         if inode.is_link and not self._lookup.is_bound(inode) and (changes.sets_times or changes.mode is not None):
             raise PosixError(errno.EBUSY, f"{inode.name} is a DFS link")
         if changes.size is not None:
@@ -221,7 +220,7 @@ class FileSystem:
         if attributes is None and not changes.sets_times:
             return
         info = encode_basic_information(None, changes.atime_ns, changes.mtime_ns, None, attributes or 0)
-        await self._files.settle(inode)
+        await self._files.write_back(inode)
         table = self._lookup.table
         begun, alone = table.begin(inode), False
         try:
@@ -236,14 +235,14 @@ class FileSystem:
     def remaining(self, ino: int) -> tuple[float, float]:
         """For how many seconds the kernel may keep an inode's name and its attributes."""
         inode = self._lookup.table.get(ino)
-        if inode is None or self._lookup.proofs.needed:
+        if inode is None or self._lookup.access_cache.is_needed:
             return 0.0, 0.0  # the kernel would tell everybody
         return self._lookup.remaining(inode)
 
     def absence(self, parent: int) -> float:
         """For how many seconds the kernel may believe that a folder does not have a name that was just looked up."""
         folder = self._lookup.table.get(parent)
-        return 0.0 if folder is None or self._lookup.proofs.needed else self._lookup.absence(folder)
+        return 0.0 if folder is None or self._lookup.access_cache.is_needed else self._lookup.absence(folder)
 
     # -- directories ------------------------------------------------------------------------------------------------
 
@@ -257,7 +256,7 @@ class FileSystem:
             asked = self._lookup.table.moment
             stat, share = await self._lookup.run(inode, stat_of)
             await self._lookup.accept(inode, stat, share, asked)
-        listing = await self._snapshots.listing(inode) if inode.lists_snapshots else Listing(self._lookup, inode)
+        listing = await self._snapshots.open_listing(inode) if inode.is_snapshot_dir else Listing(self._lookup, inode)
         try:
             await listing.begin()
         except BaseException:
@@ -273,28 +272,28 @@ class FileSystem:
 
         Counts a lookup of each entry that it yields, but for `.` and `..`, which come first.
         """
-        listing = self._listing(handle)
+        listing = self._get_listing(handle)
         if offset == 0:
             await listing.rewind()
-        wanted = listing.answer(offset)
+        wanted = listing.limit_entries(offset)
         for name, inode in zip(
             DOTS[offset:], (listing.inode, listing.inode.parent or listing.inode)[offset:], strict=True
         ):
-            listing.handed_on(offset)
+            listing.set_position(offset)
             offset += 1
             yield name, self._lookup.attributes(inode), offset
         begun = False
-        while wanted > 0 and (not begun or listing.is_at_hand(offset - len(DOTS))):
+        while wanted > 0 and (not begun or listing.is_loaded(offset - len(DOTS))):
             item = await listing.entry(offset - len(DOTS))
             if item is None:
                 break
             posix_name, found = item
-            listing.handed_on(offset)
+            listing.set_position(offset)
             offset += 1
             if found is not None:
                 wanted, begun = wanted - 1, True
-                yield posix_name, self._counted(found), offset
-        listing.handed_on(offset)
+                yield posix_name, self._count_lookup(found), offset
+        listing.set_position(offset)
 
     async def releasedir(self, handle: int) -> None:
         listing = self._listings.pop(handle, None)
@@ -308,7 +307,7 @@ class FileSystem:
 
     async def mkdir(self, parent: int, name: bytes) -> Attributes:
         """Makes a folder; its mode is the mount's. Counts a lookup."""
-        return self._counted(await self._entries.mkdir(self._folder_to_change(parent), self._wire(name)))
+        return self._count_lookup(await self._dirops.mkdir(self._get_writable_directory(parent), self._to_wire(name)))
 
     async def mknod(self, parent: int, name: bytes, mode: int, device: tuple[int, int] = (0, 0)) -> Attributes:
         """Makes a file without opening it, or a device, fifo or socket; EEXIST if the name is taken. Counts a lookup.
@@ -319,7 +318,7 @@ class FileSystem:
         """
         kind = posix.S_IFMT(mode)
         if kind not in (0, posix.S_IFREG):
-            special = Special(kind, device=device if kind in (posix.S_IFCHR, posix.S_IFBLK) else (0, 0))
+            special = SpecialFile(kind, device=device if kind in (posix.S_IFCHR, posix.S_IFBLK) else (0, 0))
             return await self._make_special(parent, name, special)
         result, attributes = await self.create(parent, name, mode, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
         await self.release(result.handle)
@@ -329,9 +328,9 @@ class FileSystem:
         """Makes a symbolic link. Counts a lookup."""
         return await self._make_special(parent, name, self._lookup.names.link_to_wire(target))
 
-    async def _make_special(self, parent: int, name: bytes, special: Special) -> Attributes:
-        folder = self._folder_to_change(parent)
-        return self._counted(await self._entries.make_special(folder, self._wire(name), special))
+    async def _make_special(self, parent: int, name: bytes, special: SpecialFile) -> Attributes:
+        folder = self._get_writable_directory(parent)
+        return self._count_lookup(await self._dirops.make_special(folder, self._to_wire(name), special))
 
     async def readlink(self, ino: int) -> bytes:
         """The target of a symbolic link. Raises: PosixError: EINVAL, it is none."""
@@ -339,42 +338,42 @@ class FileSystem:
         stat = self._lookup.inode(ino).stat
         if stat is None or stat.kind != posix.S_IFLNK:
             raise PosixError(errno.EINVAL, f"inode {ino} is no symbolic link")
-        return self._lookup.target_of(stat)
+        return self._lookup.get_link_target(stat)
 
     async def link(self, ino: int, parent: int, name: bytes) -> Attributes:
         """Gives a file one more name. Counts a lookup."""
         inode = self._lookup.inode(ino)
-        await self._entries.link(inode, self._folder_to_change(parent), self._wire(name))
+        await self._dirops.link(inode, self._get_writable_directory(parent), self._to_wire(name))
         await self.getattr(ino)
-        return self._counted(inode)
+        return self._count_lookup(inode)
 
     def is_others(self, parent: int, name: bytes) -> bool:
         """Whether users other than the caller were told of what has a name in a folder."""
-        return self._lookup.others.are_told_of(self._lookup.table.get(parent), self._wire(name))
+        return self._lookup.others.have_seen(self._lookup.table.get(parent), self._to_wire(name))
 
     async def unlink(self, parent: int, name: bytes) -> None:
-        await self._entries.unlink(self._folder_to_change(parent), self._wire(name))
+        await self._dirops.unlink(self._get_writable_directory(parent), self._to_wire(name))
 
     async def rmdir(self, parent: int, name: bytes) -> None:
-        await self._entries.rmdir(self._folder_to_change(parent), self._wire(name))
+        await self._dirops.rmdir(self._get_writable_directory(parent), self._to_wire(name))
 
     async def rename(self, old_parent: int, old_name: bytes, new_parent: int, new_name: bytes, flags: int) -> None:
         """`flags` as in renameat2(2)."""
-        before, after = self._folder_to_change(old_parent), self._folder_to_change(new_parent)
-        await self._entries.rename(before, self._wire(old_name), after, self._wire(new_name), flags)
+        before, after = self._get_writable_directory(old_parent), self._get_writable_directory(new_parent)
+        await self._dirops.rename(before, self._to_wire(old_name), after, self._to_wire(new_name), flags)
 
     # -- files ------------------------------------------------------------------------------------------------------
 
     async def open(self, ino: int, flags: int, process: int = 0) -> OpenResult:
         """`flags` as in open(2); `process`: the number of who opens it, 0 if that is not known."""
         if flags & (os.O_WRONLY | os.O_RDWR | os.O_TRUNC):
-            self._inode_to_change(ino)
+            self._get_writable_inode(ino)
         return await self._files.open(ino, flags, process)
 
     async def create(self, parent: int, name: bytes, mode: int, flags: int) -> tuple[OpenResult, Attributes]:
         """Makes and opens a file. Counts a lookup."""
-        result, inode = await self._files.create(self._folder_to_change(parent), self._wire(name), mode, flags)
-        return result, self._counted(inode)
+        result, inode = await self._files.create(self._get_writable_directory(parent), self._to_wire(name), mode, flags)
+        return result, self._count_lookup(inode)
 
     async def read(self, handle: int, offset: int, size: int) -> Buffer:
         return await self._files.read(handle, offset, size)
@@ -407,15 +406,15 @@ class FileSystem:
         return await self._xattrs.get(self._lookup.inode(ino), name)
 
     async def setxattr(self, ino: int, name: bytes, value: bytes) -> None:
-        inode = self._inode_to_change(ino)
+        inode = self._get_writable_inode(ino)
         if name == COPY_XATTR:
-            await self._copying.copy(inode, value)
+            await self._server_copy.copy(inode, value)
             return
-        await self._files.settle(inode)
+        await self._files.write_back(inode)
         await self._xattrs.set(inode, name, value)
 
     async def removexattr(self, ino: int, name: bytes) -> None:
-        await self._xattrs.remove(self._inode_to_change(ino), name)
+        await self._xattrs.remove(self._get_writable_inode(ino), name)
 
     async def listxattr(self, ino: int) -> list[bytes]:
         return await self._xattrs.list(self._lookup.inode(ino))
@@ -434,15 +433,15 @@ class FileSystem:
 
     def wire_names(self, names: Iterable[str]) -> list[str]:
         """Names of files as they go on the wire. Raises PosixError: one can't."""
-        return [self._wire(os.fsencode(name)) for name in names]
+        return [self._to_wire(os.fsencode(name)) for name in names]
 
     def set_lifetimes(self, lifetimes: Lifetimes) -> None:
         """From now on attributes and names are believed for so long."""
         self._lookup.set_lifetimes(lifetimes)
 
-    async def settle_of(self, uid: int) -> None:
+    async def write_back_user(self, uid: int) -> None:
         """Waits until what a user has written is on its server; whoever closes the file hears what went wrong."""
-        await self._files.settle_of(uid)
+        await self._files.write_back_user(uid)
 
     def opener(self, ino: int) -> Caller | None:
         """A user who has a file or folder open; None if nobody has."""
@@ -478,22 +477,22 @@ class FileSystem:
 
     # -- pieces -----------------------------------------------------------------------------------------------------
 
-    def _inode_to_change(self, ino: int) -> Inode:
+    def _get_writable_inode(self, ino: int) -> Inode:
         """Raises: PosixError: EROFS, the inode is in a snapshot; ESTALE, there is none."""
-        return in_the_present(self._lookup.inode(ino))
+        return require_writable(self._lookup.inode(ino))
 
-    def _folder_to_change(self, ino: int) -> Inode:
+    def _get_writable_directory(self, ino: int) -> Inode:
         """Raises: PosixError: EROFS, the folder is in a snapshot; ESTALE, there is none; ENOTDIR, it is a file."""
-        return in_the_present(self._lookup.folder(ino))
+        return require_writable(self._lookup.folder(ino))
 
-    def _wire(self, name: bytes) -> str:
+    def _to_wire(self, name: bytes) -> str:
         return self._lookup.names.to_wire(name)
 
-    def _counted(self, inode: Inode) -> Attributes:
+    def _count_lookup(self, inode: Inode) -> Attributes:
         self._lookup.table.count_lookup(inode)
         return self._lookup.attributes(inode)
 
-    def _listing(self, handle: int) -> Listing | SnapshotListing:
+    def _get_listing(self, handle: int) -> Listing | SnapshotListing:
         listing = self._listings.get(handle)
         if listing is None:
             raise PosixError(errno.EBADF, f"there is no open directory {handle}")

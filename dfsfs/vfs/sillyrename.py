@@ -14,8 +14,8 @@ What follows is each request that changes something, in its order, and what the 
                                    RENAME K/B -> X, RMDIR K         X, to be removed
 
 X and K are names of hiddennames.py, as is what B is called in K. A server refuses to replace a file that is open, so
-our handles are closed for the one request that replaces it (`FileOperations.parked`) and opened again under X. Where
-the request fails, X is removed and they are opened again under B.
+our handles are closed for the one request that replaces it (`FileOperations.closed_on_server`) and opened again under
+X. Where the request fails, X is removed and they are opened again under B.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from dfsfs.acting import caller
+from dfsfs.caller import current_caller
 from dfsfs.errors import DfsfsError, Disposition, PosixError
-from dfsfs.namespace.junction import Covered
-from dfsfs.vfs.names.hiddennames import name_inside
-from dfsfs.vfs.names.removals import is_there, removal, remove_directory, remove_file
+from dfsfs.namespace.junction import PathNotCovered
+from dfsfs.vfs.names.hiddennames import get_aside_name
+from dfsfs.vfs.names.removals import allow_repeat, is_renamed, remove_directory, remove_file
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -74,9 +74,9 @@ class SillyRename:
 
     async def hide(self, parent: Inode, name: str, inode: Inode) -> bool:
         """Renames an open file out of the way. Whether that worked."""
-        hidden = self._lookup.hidden.new_deleted()
+        hidden = self._lookup.hidden.make_deleted_name()
         try:
-            await self._files.hold_open(inode)
+            await self._files.ensure_open_on_server(inode)
             await self.move(parent, name, inode, parent, hidden)
         except DfsfsError as error:
             self._lookup.hidden.ended(hidden)
@@ -85,14 +85,14 @@ class SillyRename:
         except BaseException:
             self._lookup.hidden.ended(hidden)
             raise
-        await self._is_hidden(inode, parent, hidden)
+        await self._mark_hidden(inode, parent, hidden)
         return True
 
-    async def _is_hidden(self, inode: Inode, parent: Inode, hidden: str) -> None:
+    async def _mark_hidden(self, inode: Inode, parent: Inode, hidden: str) -> None:
         """From now on the last close removes the file; it may have been on its way all the time."""
-        inode.hidden, inode.remover = (parent, hidden), caller()
+        inode.hidden, inode.remover = (parent, hidden), current_caller()
         try:
-            await self._files.remove_hidden(inode)
+            await self._files.remove_silly_renamed(inode)
         except DfsfsError as error:
             log.info("%s is left until its folder is listed: %s", hidden, error)
 
@@ -107,7 +107,7 @@ class SillyRename:
         parent, name, victim = what.parent, what.name, what.victim
         if victim.hidden is not None:
             # It has a name for those who have it open: that of another one that was removed here.
-            async with self._files.parked(victim):
+            async with self._files.closed_on_server(victim):
                 await what.send()
                 self._table.drop_name(parent, name)
                 what.note()
@@ -117,28 +117,28 @@ class SillyRename:
             await self.replace_aside(what)
             return
         try:
-            async with self._files.parked(victim):
+            async with self._files.closed_on_server(victim):
                 try:
                     await what.send()
                 except DfsfsError as error:
                     if error.disposition is Disposition.RETURN:
                         await self._remove_link(parent, hidden)
                     raise  # if it is another one, it was done perhaps, and then the old file has no other name
-                self._moved(victim, parent, name, hidden)
+                self._apply_move(victim, parent, name, hidden)
                 what.note()
         except BaseException:
             self._lookup.hidden.ended(hidden)
             raise
-        victim.hidden, victim.remover = (parent, hidden), caller()
+        victim.hidden, victim.remover = (parent, hidden), current_caller()
         try:
-            await self._files.hold_open(victim)
+            await self._files.ensure_open_on_server(victim)
         except DfsfsError as error:
             log.info("%s was replaced and can't be opened again under another name: %s", name, error)
-        await self._is_hidden(victim, parent, hidden)
+        await self._mark_hidden(victim, parent, hidden)
 
     async def _link(self, parent: Inode, name: str, victim: Inode) -> str | None:
         """Gives a file a hidden name besides its own; None if that can't be had here."""
-        hidden = self._lookup.hidden.new_deleted()
+        hidden = self._lookup.hidden.make_deleted_name()
 
         async def operation(attempt: Attempt) -> None:
             target = self.destination(attempt, parent, parent, hidden)
@@ -164,13 +164,13 @@ class SillyRename:
     async def _remove_link(self, parent: Inode, hidden: str) -> None:
         """After a failed replacement."""
         try:
-            await self._lookup.run_in(parent, hidden, removal(remove_file))
+            await self._lookup.run_in(parent, hidden, allow_repeat(remove_file))
         except DfsfsError as error:
             log.info("%s is left until its folder is listed: %s", hidden, error)
         finally:
             self._lookup.hidden.ended(hidden)
 
-    def _moved(self, victim: Inode, parent: Inode, name: str, hidden: str) -> None:
+    def _apply_move(self, victim: Inode, parent: Inode, name: str, hidden: str) -> None:
         """Takes note that the file is known by the hidden name only, while its handles still wait."""
         if self._table.child(parent, name) is victim:
             self._table.rename(parent, name, parent, hidden)
@@ -208,7 +208,9 @@ class SillyRename:
 
     async def _set_aside(self, parent: Inode, name: str, victim: Inode, inode: Inode) -> tuple[str, Inode]:
         """The hidden folder in which the file or folder is now."""
-        aside = self._lookup.hidden.new_kept(inode.file_id or (inode.stat.file_id if inode.stat is not None else 0))
+        aside = self._lookup.hidden.make_kept_name(
+            inode.file_id or (inode.stat.file_id if inode.stat is not None else 0)
+        )
 
         async def operation(attempt: Attempt) -> tuple[FileStat, UncPath]:
             try:
@@ -228,8 +230,8 @@ class SillyRename:
         folder.stat = stat
         self._table.hold(folder)
         try:
-            await self._files.hold_open(victim)
-            await self.move(parent, name, victim, folder, name_inside(aside, name))
+            await self._files.ensure_open_on_server(victim)
+            await self.move(parent, name, victim, folder, get_aside_name(aside, name))
         except BaseException:
             await self._end_aside(parent, aside, folder)
             raise
@@ -237,9 +239,9 @@ class SillyRename:
 
     async def _remove_aside(self, aside: str, folder: Inode, what: Replacement) -> None:
         """Removes a folder whose place another one has taken."""
-        inside = name_inside(aside, what.name)
+        inside = get_aside_name(aside, what.name)
         try:
-            await self._lookup.run_in(folder, inside, removal(remove_directory))
+            await self._lookup.run_in(folder, inside, allow_repeat(remove_directory))
         except DfsfsError:
             await what.undo()
             raise
@@ -247,9 +249,9 @@ class SillyRename:
 
     async def _release_aside(self, parent: Inode, name: str, victim: Inode, aside: str, folder: Inode) -> None:
         """Makes a file that was replaced one that its last close removes. If that fails, it stays for a listing."""
-        hidden = self._lookup.hidden.new_deleted()
+        hidden = self._lookup.hidden.make_deleted_name()
         try:
-            await self.move(folder, name_inside(aside, name), victim, parent, hidden)
+            await self.move(folder, get_aside_name(aside, name), victim, parent, hidden)
         except DfsfsError as error:
             self._lookup.hidden.ended(hidden)
             log.info("%s was replaced, and stays aside until its folder is listed: %s", name, error)
@@ -257,11 +259,11 @@ class SillyRename:
         except BaseException:
             self._lookup.hidden.ended(hidden)
             raise
-        await self._is_hidden(victim, parent, hidden)
+        await self._mark_hidden(victim, parent, hidden)
 
     async def _put_back(self, parent: Inode, name: str, victim: Inode, aside: str, folder: Inode) -> None:
         try:
-            await self.move(folder, name_inside(aside, name), victim, parent, name)
+            await self.move(folder, get_aside_name(aside, name), victim, parent, name)
         except DfsfsError as error:
             log.warning("%s could not be put back after a failed rename, and will be later: %s", name, error)
         finally:
@@ -272,7 +274,7 @@ class SillyRename:
         next listing finds it, also one of this mount.
         """
         try:
-            await self._lookup.run_in(parent, aside, removal(remove_directory))
+            await self._lookup.run_in(parent, aside, allow_repeat(remove_directory))
         except DfsfsError as error:
             log.info("%s is left until its folder is listed: %s", aside, error)
         else:
@@ -299,13 +301,13 @@ class SillyRename:
         """Raises: PosixError: EBUSY, the name is a DFS link."""
         try:
             return await self._lookup.run_in(parent, name, operation)
-        except Covered as link:
+        except PathNotCovered as link:
             raise PosixError(errno.EBUSY, f"{link.prefix} is a DFS link") from None
 
     async def move(self, old_parent: Inode, old_name: str, inode: Inode, parent: Inode, name: str) -> None:
         """Gives something another name that nothing has, and takes note of it. Errors as in run_in."""
         await self.send_rename(old_parent, old_name, inode, parent, name, replace=False)
-        self.renamed(old_parent, old_name, inode, parent, name)
+        self.apply_rename(old_parent, old_name, inode, parent, name)
 
     async def send_rename(
         self, old_parent: Inode, old_name: str, inode: Inode, parent: Inode, name: str, *, replace: bool
@@ -320,13 +322,13 @@ class SillyRename:
             except DfsfsError as error:
                 if not attempt.repeated or error.errno not in (errno.ENOENT, errno.EEXIST):
                     raise
-                if not await is_there(attempt, target, inode):
+                if not await is_renamed(attempt, target, inode):
                     raise
 
-        async with self._lookup.moving.on_its_way(old_parent, parent):
+        async with self._lookup.directory_renames.run_when_free(old_parent, parent):
             await self.run_in(old_parent, old_name, operation)
 
-    def renamed(self, old_parent: Inode, old_name: str, inode: Inode, parent: Inode, name: str) -> None:
+    def apply_rename(self, old_parent: Inode, old_name: str, inode: Inode, parent: Inode, name: str) -> None:
         """Takes note of a rename that was carried out."""
         table = self._table
         if table.child(old_parent, old_name) is inode:

@@ -33,7 +33,7 @@ from dfsfs.smb.wire.eas import NAME_MAX
 from dfsfs.smb.wire.eas import VALUE_MAX as EA_VALUE_MAX
 from dfsfs.smb.wire.fscc import encode_attributes
 from dfsfs.smb.wire.sddl import to_sddl
-from dfsfs.vfs.names.removals import removal
+from dfsfs.vfs.names.removals import allow_repeat
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -137,7 +137,7 @@ class Xattrs:
             if name.startswith(STREAM):
                 stream = _stream_name(name)
                 await self._lookup.change_by_name(
-                    inode, removal(lambda attempt: attempt.tree.remove_stream(attempt.path, stream))
+                    inode, allow_repeat(lambda attempt: attempt.tree.remove_stream(attempt.path, stream))
                 )
             else:
                 ea = name.removeprefix(USER)
@@ -152,12 +152,12 @@ class Xattrs:
             tree, path = attempt.tree, attempt.path
             eas = await tree.read_eas(path) if self._may_have_eas(inode) else {}
             names = [USER + name for name in eas]
-            if await tree.features() & FileSystemAttributes.FILE_NAMED_STREAMS:
+            if await tree.query_features() & FileSystemAttributes.FILE_NAMED_STREAMS:
                 names += [STREAM + stream.encode("utf-8", "surrogatepass") for stream in await tree.list_streams(path)]
             usable = [name for name in names if is_usable(name)]
             if len(usable) < len(names):
                 what = f"{len(names) - len(usable)} extended attributes or streams with names that no program can use"
-                tree.oddities.note(path, what, "they are left out")
+                tree.content_warnings.warn_once(path, what, "they are left out")
             return usable
 
         return await self._lookup.run(inode, operation)
@@ -193,7 +193,7 @@ class Xattrs:
     # -- what SMB knows of a file -----------------------------------------------------------------------------------
 
     async def _dos_attributes(self, inode: Inode) -> int:
-        await self._lookup.refresh(inode)
+        await self._lookup.revalidate(inode)
         if inode.stat is None:
             raise PosixError(errno.ENODATA, f"the attributes of {inode.name} are not known")
         return inode.stat.attributes
@@ -211,7 +211,7 @@ class Xattrs:
         return to_sddl(descriptor).encode()
 
     async def _btime(self, inode: Inode) -> bytes:
-        await self._lookup.refresh(inode)
+        await self._lookup.revalidate(inode)
         if inode.stat is None or not inode.stat.created:
             raise PosixError(errno.ENODATA, f"the server does not say when {inode.name} was made")
         seconds, rest = divmod(inode.stat.created, 10**9)

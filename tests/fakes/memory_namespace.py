@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import trio
 
 from dfsfs.errors import ConnectError, DfsfsError, Disposition
-from dfsfs.namespace.junction import Attempt, Covered, Junction, Location
+from dfsfs.namespace.junction import Attempt, Junction, Location, PathNotCovered
 from dfsfs.ntstatus import NtStatus
 from dfsfs.unc import UncPath
 from tests.fakes.memory_tree import MemoryStore, MemoryTree
@@ -98,7 +98,7 @@ class MemoryNamespace:
     def run(self, location: Location, operation: Callable[[Attempt], Awaitable[T]]) -> Coroutine[Any, Any, T]:
         return self._run(location, operation)
 
-    def ask_at(self, location: Location, operation: Callable[[Attempt], Awaitable[T]]) -> Coroutine[Any, Any, T]:
+    def run_hedged(self, location: Location, operation: Callable[[Attempt], Awaitable[T]]) -> Coroutine[Any, Any, T]:
         return self._run(location, operation)
 
     def refresh_if_due(self, junction: Junction) -> None:
@@ -117,7 +117,7 @@ class MemoryNamespace:
                 return await operation(attempt)
             except DfsfsError as error:
                 if error.disposition is Disposition.REFER and self.follow_links:
-                    raise Covered(self._link_on(location.unc)) from None
+                    raise PathNotCovered(self._link_on(location.unc)) from None
                 if error.disposition is not Disposition.RECONNECT:
                     raise
                 repeated = True

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from dfsfs.smb.connection.leases import LeaseRequest
     from dfsfs.smb.wire.messages import Buffer
-    from dfsfs.smb.wire.reparse import Special
+    from dfsfs.smb.wire.reparse import SpecialFile
 
 REPARSE_TAG_DFS = 0x8000000A
 BATCH = 50
@@ -256,7 +256,7 @@ class MemoryTree:
         self.done("stat", path)
         return stat
 
-    async def stat_itself(self, path: UncPath) -> FileStat:
+    async def lstat(self, path: UncPath) -> FileStat:
         return await self.stat(path)
 
     async def make_directory(self, path: UncPath) -> FileStat:
@@ -300,13 +300,13 @@ class MemoryTree:
     def volume(self) -> UncPath:
         return self.share
 
-    def at(self, moment: int | None) -> MemoryTree:
+    def at(self, snapshot_time: int | None) -> MemoryTree:
         return self
 
     def may_be_special(self, stat: FileStat) -> bool:
         return False
 
-    async def features(self) -> int:
+    async def query_features(self) -> int:
         """This file system keeps nothing beside the data of its files."""
         return 0
 
@@ -378,11 +378,11 @@ class MemoryTree:
         self.store.drop_name(path, what)
         self.done("unlink unused", path)
 
-    async def ask_for(self, path: UncPath) -> bool:
+    async def break_handle_leases(self, path: UncPath) -> bool:
         what = await self._enter("ask for", path)
         return not self.store.at(path, what).opens
 
-    async def remove_file_from(self, folder: UncPath, path: UncPath) -> FileStat:
+    async def remove_file_and_stat_parent(self, folder: UncPath, path: UncPath) -> FileStat:
         await self.remove_file(path)
         return self.store.at(folder, f"stat of {folder}").stat
 
@@ -433,7 +433,7 @@ class MemoryTree:
         node.links += 1
         self.done("link", path)
 
-    async def make_special(self, path: UncPath, special: Special) -> FileStat:
+    async def make_special(self, path: UncPath, special: SpecialFile) -> FileStat:
         """Nor has it anything else than files and folders."""
         raise SmbError(NtStatus.NOT_SUPPORTED, await self._enter("make_special", path))
 
@@ -477,14 +477,16 @@ class MemoryTree:
 class MemoryFile:
     """An open file of a store."""
 
-    def __init__(self, tree: MemoryTree, path: UncPath, node: MemoryNode, access: Access, head: bytes | None) -> None:
-        self.head = head
+    def __init__(
+        self, tree: MemoryTree, path: UncPath, node: MemoryNode, access: Access, inline_data: bytes | None
+    ) -> None:
+        self.inline_data = inline_data
         self.tree = tree
         self.path = path
         self.node = node
         self.stat = node.stat
         self.lease: Lease | None = None
-        self.head_is_locked = False
+        self.inline_data_is_locked = False
         self._access = access
         self._closed = False
         self.is_written = False
@@ -575,7 +577,7 @@ class MemoryFile:
 class MemoryRead:
     """A READ on its way: the data is as it was when it was asked for."""
 
-    is_settled = True
+    is_done = True
 
     def __init__(self, file: MemoryFile, offset: int, size: int) -> None:
         self.size = size

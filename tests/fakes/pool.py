@@ -115,7 +115,7 @@ class FakeServer:
     """How many it has refused."""
     login_time: float = 0.0
     """Seconds that a login takes."""
-    reached: int = 0
+    hold_connection: int = 0
     """How many have a connection to it that waits for a login."""
 
     def kill(self, status: int = NtStatus.CONNECTION_REFUSED) -> None:
@@ -205,7 +205,7 @@ class FakePool:
         return server is not None and any(tree.alive for tree in server.trees.values())
 
     @asynccontextmanager
-    async def reached(self, host: str) -> AsyncIterator[None]:
+    async def hold_connection(self, host: str) -> AsyncIterator[None]:
         """Takes the time of a connection; what comes of it shows at the tree connect."""
         await trio.lowlevel.checkpoint()
         server = self.servers.get(host.lower())
@@ -217,13 +217,13 @@ class FakePool:
             await trio.sleep(server.connect_time)
         finally:
             self.connecting[host] -= 1
-        server.reached += 1
+        server.hold_connection += 1
         try:
             yield
         finally:
-            server.reached -= 1
+            server.hold_connection -= 1
 
-    async def ipc(self, host: str) -> FakeTree:
+    async def connect_ipc(self, host: str) -> FakeTree:
         return await self.tree(UncPath((host, "IPC$")))
 
     async def tree(self, share: UncPath) -> FakeTree:
@@ -237,7 +237,7 @@ class FakePool:
         self.connects.append(str(share))
         self.connecting[share.host] += 1
         try:
-            await trio.sleep(0 if server.reached else server.connect_time)
+            await trio.sleep(0 if server.hold_connection else server.connect_time)
             if not self.is_logged_in(share.host):
                 await self._log_in(server)
         finally:

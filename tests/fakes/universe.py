@@ -26,7 +26,7 @@ from dfsfs.dfsc.actions import (
 from dfsfs.dfsc.cache import Caches
 from dfsfs.dfsc.domains import refresh_domains
 from dfsfs.dfsc.resolver import resolve
-from dfsfs.dfsc.walk import asks_next
+from dfsfs.dfsc.walk import should_ask_next
 from dfsfs.dfsc.wire import HeaderFlags, NameListEntry, ReferralEntry, ReferralResponse
 from dfsfs.errors import ConnectError, DfsfsError, SmbError
 from dfsfs.ntstatus import NtStatus
@@ -170,17 +170,17 @@ class Universe:
 
     def _first_referral(self, action: RequestReferral) -> ReferralReceived | Failed:
         """Nobody here is silent, so who is asked first has the answer unless they are down."""
-        missed: list[tuple[str, DfsfsError]] = []
+        failed: list[tuple[str, DfsfsError]] = []
         for host in (action.host, *action.others):
             request = replace(action, host=host, others=())
             self.asked.append(request)
             try:
-                return ReferralReceived(self.now, self._referral(request), host, tuple(missed))
+                return ReferralReceived(self.now, self._referral(request), host, tuple(failed))
             except DfsfsError as error:
-                missed.append((host, error))
-                if not asks_next(error):
+                failed.append((host, error))
+                if not should_ask_next(error):
                     break
-        *before, last = missed
+        *before, last = failed
         return Failed(self.now, last[1], last[0], tuple(before))
 
     def _first_alive(self, targets: Sequence[UncPath]) -> UncPath:

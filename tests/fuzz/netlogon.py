@@ -8,7 +8,7 @@ import atheris
 
 with atheris.instrument_imports(include=["dfsfs.namespace.cldap"]):
     from dfsfs.errors import WireError
-    from dfsfs.namespace.cldap import decode_netlogon, decode_pong
+    from dfsfs.namespace.cldap import decode_netlogon, decode_ping_reply
 
 
 def one_input(data: bytes) -> None:
@@ -17,7 +17,7 @@ def one_input(data: bytes) -> None:
         if data[:1] == b"\0":
             decode_netlogon(data[1:])
         else:
-            decode_pong(data[1:], 7)
+            decode_ping_reply(data[1:], 7)
     except WireError:
         pass
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from dfsfs.vfs.names.hiddennames import name_inside
+from dfsfs.vfs.names.hiddennames import get_aside_name
 from tests.integration.mounts import mounted, scratch, wait_until
 from tests.lab.topology import ALICE
 
@@ -261,7 +261,7 @@ def test_what_was_set_aside_by_a_mount_that_has_died(work: Path, lab: Lab, *, re
         (disk / "file").unlink()
     aside = disk / foreign("kept", 100, f"_{number:x}")
     aside.mkdir()
-    leave(aside, name_inside(aside.name, "file"))
+    leave(aside, get_aside_name(aside.name, "file"))
     shutil.chown(aside, ALICE.uid)
     assert os.listdir(work) in (["file"], []), "it may have been listed before it was put back"
     assert os.listdir(disk) == ["file"]
@@ -305,7 +305,7 @@ def test_what_was_set_aside_stays_if_another_file_has_its_name(work: Path, lab: 
     (work / "file").write_bytes(b"somebody else's")
     aside = disk / foreign("kept", 100, "_1234")
     aside.mkdir()
-    left = leave(aside, name_inside(aside.name, "file"))
+    left = leave(aside, get_aside_name(aside.name, "file"))
     shutil.chown(aside, ALICE.uid)
     assert os.listdir(work) == ["file"]
     assert left.read_bytes() == b"left"

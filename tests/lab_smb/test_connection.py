@@ -454,7 +454,7 @@ async def test_a_server_that_ends_closes_the_connection_of_an_idle_client(lab: L
             await eventually(lambda: not connection.alive)
             with pytest.raises(ConnectionLost):
                 connection.start([echo()], Route())
-            connection.post([echo()], Route())  # nobody wants to hear of it
+            connection.call_nowait([echo()], Route())  # nobody wants to hear of it
 
 
 @every_way
@@ -506,11 +506,11 @@ async def test_who_waits_for_a_call_that_another_gives_up_hears_of_it_at_once(la
         with paused(lab.host("fs1")):
             call = tree.connection.start([messages.encode_plain(Command.SMB2_ECHO)], Route())
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(call.settle)
+                nursery.start_soon(call.wait_done)
                 await trio.testing.wait_all_tasks_blocked()
                 with trio.fail_after(1):
                     call.abandon()
-                    await call.settle()
+                    await call.wait_done()
             with pytest.raises(SmbError) as caught:
                 call.result()
             assert caught.value.status == NtStatus.CANCELLED

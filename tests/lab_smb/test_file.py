@@ -14,7 +14,7 @@ import trio
 from dfsfs.errors import ConnectionLost, SmbError
 from dfsfs.ntstatus import NtStatus
 from dfsfs.smb.connection.settings import TransportSettings
-from dfsfs.smb.tree.file import PIECE, PIECES_IN_FLIGHT
+from dfsfs.smb.tree.file import MAX_TRANSFER_SIZE, MAX_TRANSFERS_IN_FLIGHT
 from dfsfs.smb.wire import fscc, messages
 from dfsfs.smb.wire.constants import Access, Command, CreateDisposition, CreateOptions, FileAttributes
 from dfsfs.unc import UncPath
@@ -79,7 +79,9 @@ async def test_what_is_written_lies_on_the_servers_disk(lab: Lab, spoken: str) -
     with scratch_folder(lab) as scratch:
         async with open_pool(lab, SPOKEN[spoken]) as pool:
             tree = await pool.tree(scratch.share)
-            for index, size in enumerate((1, unit - 1, unit, unit + 1, PIECE, PIECE + 1, 3 * PIECE + 7)):
+            for index, size in enumerate(
+                (1, unit - 1, unit, unit + 1, MAX_TRANSFER_SIZE, MAX_TRANSFER_SIZE + 1, 3 * MAX_TRANSFER_SIZE + 7)
+            ):
                 data = some_bytes(size, index)
                 file = await open_new(tree, scratch.path.join([f"f{index}"]))
                 await file.write(0, data)
@@ -91,14 +93,14 @@ async def test_what_is_written_lies_on_the_servers_disk(lab: Lab, spoken: str) -
 
 @every_way
 async def test_large_transfers_with_more_pieces_than_may_be_in_flight(lab: Lab, spoken: str) -> None:
-    size = (PIECES_IN_FLIGHT + 3) * PIECE + 12345
+    size = (MAX_TRANSFERS_IN_FLIGHT + 3) * MAX_TRANSFER_SIZE + 12345
     data = some_bytes(size)
     with scratch_folder(lab) as scratch:
         async with open_pool(lab, SPOKEN[spoken]) as pool:
             tree = await pool.tree(scratch.share)
             file = await open_new(tree, scratch.path.join(["large"]))
             await file.write(0, data)
-            assert bytes(await file.read(0, size + PIECE)) == data
+            assert bytes(await file.read(0, size + MAX_TRANSFER_SIZE)) == data
             await file.close()
         assert (scratch.local / "large").read_bytes() == data
 
@@ -133,11 +135,11 @@ async def test_reading_at_and_behind_the_end(lab: Lab) -> None:
         assert hello.stat.size == size
         assert bytes(await hello.read(size - 1, 100)) == content.HELLO[-1:]
         assert bytes(await hello.read(size, 100)) == b""
-        assert bytes(await hello.read(10 * size, 5 * PIECE)) == b""
+        assert bytes(await hello.read(10 * size, 5 * MAX_TRANSFER_SIZE)) == b""
         await hello.close()
         big = await open_to_read(tree, tree.share.join(["big.bin"]))
-        start = content.BIG_SIZE - PIECE - 10
-        assert bytes(await big.read(start, 8 * PIECE)) == content.big()[start:]
+        start = content.BIG_SIZE - MAX_TRANSFER_SIZE - 10
+        assert bytes(await big.read(start, 8 * MAX_TRANSFER_SIZE)) == content.big()[start:]
         await big.close()
 
 
@@ -146,10 +148,10 @@ async def test_writing_behind_the_end_leaves_zeros(lab: Lab) -> None:
         async with open_pool(lab) as pool:
             tree = await pool.tree(scratch.share)
             file = await open_new(tree, scratch.path.join(["sparse"]))
-            await file.write(5 * PIECE, b"end")
+            await file.write(5 * MAX_TRANSFER_SIZE, b"end")
             await file.write(10, memoryview(b"a view")[2:])
             assert bytes(await file.read(0, 20)) == bytes(10) + b"view" + bytes(6)
-            assert (await file.query()).size == 5 * PIECE + 3
+            assert (await file.query()).size == 5 * MAX_TRANSFER_SIZE + 3
             await file.close()
 
 
@@ -215,7 +217,7 @@ async def test_what_the_handle_does_not_permit(lab: Lab) -> None:
         file = await open_to_read(tree, tree.share.join(["hello.txt"]))
         for attempt in (
             partial(file.write, 0, b"x"),
-            partial(file.write, 0, bytes(3 * PIECE)),
+            partial(file.write, 0, bytes(3 * MAX_TRANSFER_SIZE)),
             partial(file.set_size, 0),
         ):
             with pytest.raises(SmbError, match=r"hello\.txt") as error:
@@ -323,7 +325,7 @@ async def test_an_open_given_up_while_the_server_is_frozen_leaves_no_handle(lab:
 async def test_a_transfer_given_up_with_pieces_in_flight_and_pieces_waiting(lab: Lab, direction: str) -> None:
     """The server is frozen, so that with few credits some pieces are sent and others are not."""
     with scratch_folder(lab) as scratch:
-        path = scratch.file("f", bytes(8 * PIECE))
+        path = scratch.file("f", bytes(8 * MAX_TRANSFER_SIZE))
         async with open_pool(lab, TransportSettings(max_credits=CREDITS)) as pool:
             tree = await pool.tree(scratch.share)
             file = await tree.open(path, access=READ_WRITE, disposition=CreateDisposition.FILE_OPEN)
@@ -332,16 +334,16 @@ async def test_a_transfer_given_up_with_pieces_in_flight_and_pieces_waiting(lab:
                 for _ in range(2):  # the second time no piece at all can be sent
                     async with trio.open_nursery() as nursery:
                         if direction == "read":
-                            nursery.start_soon(file.read, 0, 8 * PIECE)
+                            nursery.start_soon(file.read, 0, 8 * MAX_TRANSFER_SIZE)
                         else:
-                            nursery.start_soon(file.write, 0, bytes(8 * PIECE))
+                            nursery.start_soon(file.write, 0, bytes(8 * MAX_TRANSFER_SIZE))
                         await eventually(lambda: tree.connection.statistics().queued > 0)
                         assert tree.connection.statistics().in_flight > 0
                         nursery.cancel_scope.cancel()
                     assert tree.connection.statistics().queued == 0
             await idle(tree.connection)
             assert tree.connection.statistics().credits.outstanding == 0
-            assert (await file.query()).size == 8 * PIECE
+            assert (await file.query()).size == 8 * MAX_TRANSFER_SIZE
             await file.close()
             await eventually_closed(tree, path)
 
@@ -354,7 +356,7 @@ async def test_a_transfer_that_times_out(lab: Lab) -> None:
         with paused(lab.host("fs1")):
             for _ in range(2):
                 with trio.fail_after(PATIENCE), pytest.raises(ConnectionLost) as error:
-                    await file.read(0, 8 * PIECE)
+                    await file.read(0, 8 * MAX_TRANSFER_SIZE)
                 assert error.value.status == NtStatus.IO_TIMEOUT
         await idle(tree.connection)
         assert bytes(await file.read(0, 100)) == content.big()[:100]
@@ -372,7 +374,7 @@ async def test_a_write_that_a_killed_server_does_not_answer_fails(lab: Lab, spok
 
             async def write() -> None:
                 with pytest.raises(ConnectionLost):
-                    await file.write(0, bytes(10 * PIECE))
+                    await file.write(0, bytes(10 * MAX_TRANSFER_SIZE))
                 failed.set()
 
             host.pause()
@@ -407,7 +409,7 @@ async def test_a_share_that_is_closed_takes_its_tree_with_it(lab: Lab, use: str)
                     case "read":
                         await file.read(0, 1)
                     case "long read":
-                        await file.read(0, 3 * PIECE)
+                        await file.read(0, 3 * MAX_TRANSFER_SIZE)
                     case "write":
                         await file.write(0, b"x")
                     case "flush":
@@ -430,8 +432,12 @@ async def test_an_open_whose_beginning_somebody_has_locked(lab: Lab) -> None:
             async with locked_by_another(lab, path, (500, 1)):
                 for size, is_locked in ((1000, True), (500, False)):
                     file = await tree.open(path, access=Access.READ, disposition=CreateDisposition.FILE_OPEN, read=size)
-                    assert (file.head_is_locked, file.head is None, file.stat.size) == (is_locked, is_locked, 1000)
+                    assert (file.inline_data_is_locked, file.inline_data is None, file.stat.size) == (
+                        is_locked,
+                        is_locked,
+                        1000,
+                    )
                     await file.close()
                     fetched = await tree.start_fetch(path, size).outcome()
-                    assert (fetched.head_is_locked, fetched.head is None) == (is_locked, is_locked)
+                    assert (fetched.inline_data_is_locked, fetched.inline_data is None) == (is_locked, is_locked)
             await idle(tree.connection)

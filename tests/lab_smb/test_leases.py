@@ -9,7 +9,7 @@ import trio
 
 from dfsfs.ntstatus import NtStatus
 from dfsfs.smb.connection.leases import Lease, LeaseRequest
-from dfsfs.smb.tree.tree import ASKING
+from dfsfs.smb.tree.tree import HANDLE_BREAK_TIMEOUT
 from dfsfs.smb.wire.constants import Access, CreateDisposition, LeaseState
 from tests.lab_smb.clients import PATIENCE, PLAIN, SPOKEN, idle, open_pool, scratch_folder
 
@@ -38,7 +38,7 @@ class Client:
     def __init__(self, tree: Tree, path: UncPath) -> None:
         self.tree = tree
         self.path = path
-        self.broken: list[LeaseState] = []
+        self.apply_break: list[LeaseState] = []
         self._waiting: list[Acknowledge] = []
         self.event = trio.Event()
         lease = tree.make_lease(path)
@@ -47,7 +47,7 @@ class Client:
         self.lease.on_break = self._on_break
 
     def _on_break(self, before: LeaseState, acknowledge: Acknowledge) -> None:
-        self.broken.append(before)
+        self.apply_break.append(before)
         self._waiting.append(acknowledge)
         self.event.set()
 
@@ -82,11 +82,11 @@ async def test_who_is_alone_gets_everything_and_gives_back_what_others_need(lab:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(one.agree)
                 second = await two.open(ALL)
-            assert (one.broken, one.lease.state, two.lease.state) == ([ALL], SHARED, SHARED)
+            assert (one.apply_break, one.lease.state, two.lease.state) == ([ALL], SHARED, SHARED)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(one.agree)
                 await second.write(0, b"DATA")
-            assert one.lease.state == NONE and one.broken == [ALL, SHARED]
+            assert one.lease.state == NONE and one.apply_break == [ALL, SHARED]
             assert bytes(await first.read(0, 4)) == b"DATA"
             await idle(one.tree.connection)
             await one.tree.renew(path, Access.READ, LeaseRequest(one.lease, SHARED))
@@ -133,7 +133,7 @@ async def test_handles_under_one_lease_do_not_disturb_each_other(lab: Lab) -> No
             await writer.write(0, b"DATA")
             assert bytes(await reader.read(0, 4)) == b"DATA"
             await writer.close()
-            assert client.lease.state == ALL and client.broken == []
+            assert client.lease.state == ALL and client.apply_break == []
             await reader.close()
 
 
@@ -145,7 +145,7 @@ async def test_a_stat_of_others_costs_no_lease(lab: Lab) -> None:
             file = await client.open(ALL)
             assert (await (await other_pool.tree(path.share)).stat(path)).size == 4
             await idle(client.tree.connection)
-            assert client.broken == [] and client.lease.state == ALL
+            assert client.apply_break == [] and client.lease.state == ALL
             await file.close()
 
 
@@ -176,7 +176,7 @@ async def test_who_only_keeps_a_handle_does_not_hold_what_is_removed(lab: Lab) -
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(client.give_back, file)
                 await other.remove_file(path)
-            assert client.broken == [SHARED] and not (scratch.local / "file").exists()
+            assert client.apply_break == [SHARED] and not (scratch.local / "file").exists()
 
 
 async def test_who_does_not_answer_is_asked_for_a_moment_only(lab: Lab) -> None:
@@ -187,13 +187,13 @@ async def test_who_does_not_answer_is_asked_for_a_moment_only(lab: Lab) -> None:
             client, other = Client(await pool.tree(path.share), path), await other_pool.tree(path.share)
             file = await client.open(SHARED, Access.READ)
             started = trio.current_time()
-            assert not await other.ask_for(path)
-            assert ASKING <= trio.current_time() - started < 2 * ASKING
+            assert not await other.break_handle_leases(path)
+            assert HANDLE_BREAK_TIMEOUT <= trio.current_time() - started < 2 * HANDLE_BREAK_TIMEOUT
             await idle(other.connection)
             await file.close()
             scratch.file("file", b"another")
             assert (await other.stat(path)).size == 7
-            assert await other.ask_for(path)
+            assert await other.break_handle_leases(path)
 
 
 async def test_a_lease_ends_with_its_connection(lab: Lab) -> None:
@@ -204,7 +204,7 @@ async def test_a_lease_ends_with_its_connection(lab: Lab) -> None:
             file = await client.open(ALL)
             client.tree.connection.close()
             await client.agree()
-            assert client.broken == [ALL] and client.lease.state == NONE
+            assert client.apply_break == [ALL] and client.lease.state == NONE
             await file.close()
 
 

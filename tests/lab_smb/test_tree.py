@@ -201,11 +201,11 @@ async def test_the_head_of_a_file_comes_with_its_open(lab: Lab, spoken: str) -> 
             for size, path in paths.items():
                 content_of = (scratch.local / f"f{size}").read_bytes()
                 file = await tree.open(path, access=Access.READ, disposition=CreateDisposition.FILE_OPEN, read=1000)
-                assert (file.head, file.stat.size) == (content_of[:1000], size)
+                assert (file.inline_data, file.stat.size) == (content_of[:1000], size)
                 assert bytes(await file.read(0, size + 1)) == content_of
                 await file.close()
                 fetched = await tree.start_fetch(path, 1000).outcome()
-                assert (fetched.head, fetched.stat.size, fetched.alive) == (content_of[:1000], size, False)
+                assert (fetched.inline_data, fetched.stat.size, fetched.alive) == (content_of[:1000], size, False)
                 await fetched.close()
             await idle(tree.connection)
             for path in paths.values():
@@ -218,7 +218,7 @@ async def test_a_file_of_which_nothing_can_be_read_is_opened_all_the_same(lab: L
         async with open_pool(lab) as pool:
             tree = await pool.tree(scratch.share)
             file = await tree.open(path, access=Access.WRITE, disposition=CreateDisposition.FILE_OPEN, read=10)
-            assert file.head is None
+            assert file.inline_data is None
             await file.write(0, b"D")
             await file.close()
         assert (scratch.local / "f").read_bytes() == b"Data"
@@ -384,7 +384,7 @@ async def test_a_file_in_a_dfs_root_is_like_any_other(lab: Lab, spoken: str) -> 
 async def test_c002_referrals_come_as_answers_to_an_ioctl(lab: Lab, spoken: str) -> None:
     link = share_of(lab, "ns1", "dfs").join(["link-multi", "folder"])
     async with open_pool(lab, SPOKEN[spoken]) as pool:
-        ipc = await pool.ipc(link.host)
+        ipc = await pool.connect_ipc(link.host)
         status, body = await ipc.referral(CtlCode.FSCTL_DFS_GET_REFERRALS, dfsc_wire.encode_request(link.wire), 4096)
     assert status == NtStatus.SUCCESS
     response = dfsc_wire.decode_response(body, link)
@@ -395,7 +395,7 @@ async def test_c002_referrals_come_as_answers_to_an_ioctl(lab: Lab, spoken: str)
 async def test_c064_c074_what_the_server_says_instead_of_a_referral_comes_up_unchanged(lab: Lab) -> None:
     link = share_of(lab, "ns1", "dfs").join(["link-multi"])
     async with open_pool(lab) as pool:
-        ipc = await pool.ipc(link.host)
+        ipc = await pool.connect_ipc(link.host)
         question = dfsc_wire.encode_request(link.wire)
         for room in (0, 4, 100):
             assert await ipc.referral(CtlCode.FSCTL_DFS_GET_REFERRALS, question, room) == (
@@ -468,11 +468,11 @@ async def test_a_file_is_removed_and_its_folder_looked_at_in_one_round_trip(lab:
         async with open_pool(lab) as pool:
             tree = await pool.tree(scratch.share)
             before = await tree.stat(scratch.path)
-            now = await tree.remove_file_from(scratch.path, path)
+            now = await tree.remove_file_and_stat_parent(scratch.path, path)
             assert now is not None and now.written > before.written and now == await tree.stat(scratch.path)
-            await tree.remove_file_from(scratch.path, read_only)
+            await tree.remove_file_and_stat_parent(scratch.path, read_only)
             with pytest.raises(SmbError) as caught:
-                await tree.remove_file_from(scratch.path, path)
+                await tree.remove_file_and_stat_parent(scratch.path, path)
             assert caught.value.status == NtStatus.OBJECT_NAME_NOT_FOUND
             await idle(tree.connection)
         assert list(scratch.local.iterdir()) == []

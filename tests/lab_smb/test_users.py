@@ -10,12 +10,12 @@ import pytest
 import trio
 import trio.testing
 
-from dfsfs.acting import Caller, as_caller
+from dfsfs.caller import Caller, override_caller
 from dfsfs.errors import ConnectError, DfsfsError, ForeignCaller, PosixError, SmbError
 from dfsfs.ntstatus import NtStatus
 from dfsfs.smb.auth.credentials import Credentials, Login, Secret
 from dfsfs.smb.connection.settings import TransportSettings
-from dfsfs.smb.userpools import FIND_PATIENCE, UserPools
+from dfsfs.smb.userpools import FIND_LOGIN_TIMEOUT, UserPools
 from dfsfs.unc import UncPath
 from tests.lab.topology import ALICE, BOB
 from tests.lab_smb.clients import open_pool
@@ -62,13 +62,13 @@ async def until(condition: object, users: UserPools) -> None:
 async def test_each_user_has_sessions_of_their_own(lab: Lab) -> None:
     only_bob = UncPath((lab.address("fs1"), "bobonly"))
     async with open_pool(lab) as own, UserPools(TransportSettings(), own, Logins()) as users:
-        with as_caller(HIS):
+        with override_caller(HIS):
             his = await users.tree(only_bob)
             assert await users.tree(only_bob) is his
-        with as_caller(HERS), pytest.raises(SmbError, match="ACCESS_DENIED"):
+        with override_caller(HERS), pytest.raises(SmbError, match="ACCESS_DENIED"):
             await users.tree(only_bob)
         assert set(users.users) == {HERS.uid, HIS.uid}
-        assert (await users.ipc(lab.address("fs1"))).connection is not his.connection
+        assert (await users.connect_ipc(lab.address("fs1"))).connection is not his.connection
         assert f"{lab.address('fs1')} ({HIS.uid})" in users.statistics()
     assert users.users == ()
 
@@ -77,28 +77,28 @@ async def test_idle_users_are_logged_off_unless_they_have_files_open(lab: Lab) -
     share, server = UncPath((lab.address("fs2"), "data")), lab.host("fs2")
     before = server.connections()
     async with open_pool(lab) as own, UserPools(TransportSettings(), own, Logins(), idle=0.1) as users:
-        users.in_use = {HERS.uid}.__contains__
+        users.has_open_files = {HERS.uid}.__contains__
         for who in (HERS, HIS):
-            with as_caller(who):
+            with override_caller(who):
                 tree = await users.tree(share)
         await until((HERS.uid,), users)
         assert not tree.alive
-        users.in_use = set[int]().__contains__
+        users.has_open_files = set[int]().__contains__
         await until((), users)
         with trio.fail_after(10):
             while server.connections() > before:  # noqa: ASYNC110 - the server's side
                 await trio.sleep(0.01)
-        with as_caller(HIS):
+        with override_caller(HIS):
             assert (await users.tree(share)).alive, "and comes again"
 
 
 async def test_what_nobody_asked_for_keeps_nobody_logged_in(lab: Lab) -> None:
     share = UncPath((lab.address("fs2"), "data"))
     async with open_pool(lab) as own, UserPools(TransportSettings(), own, Logins(), idle=0.2) as users:
-        with as_caller(HIS._replace(unasked=True)):
+        with override_caller(HIS._replace(is_background=True)):
             with pytest.raises(ConnectError, match="no sessions"):
                 await users.tree(share)
-            with as_caller(HIS):
+            with override_caller(HIS):
                 await users.tree(share)
             with trio.fail_after(10):
                 while users.users:
@@ -113,7 +113,7 @@ async def test_who_has_no_login_is_not_looked_for_again_at_once(lab: Lab) -> Non
     share = UncPath((lab.address("fs2"), "data"))
     logins = Logins()
     async with open_pool(lab) as own, UserPools(TransportSettings(), own, logins) as users:
-        with as_caller(NOBODYS):
+        with override_caller(NOBODYS):
             for _ in range(5):
                 with pytest.raises(DfsfsError, match="no login"):
                     await users.tree(share)
@@ -133,7 +133,7 @@ async def test_a_wrong_password_is_asked_for_again_later(lab: Lab) -> None:
     logins = Logins()
     logins.known[HERS.uid] = Credentials(ALICE.name, Secret("wrong"))
     async with open_pool(lab) as own, UserPools(TransportSettings(), own, logins) as users:
-        with as_caller(HERS):
+        with override_caller(HERS):
             with pytest.raises(SmbError, match="LOGON_FAILURE"):
                 await users.tree(share)
         await until((), users)
@@ -145,7 +145,7 @@ async def test_many_requests_of_a_new_user_make_one_pool(lab: Lab) -> None:
     async with open_pool(lab) as own, UserPools(TransportSettings(), own, Logins()) as users:
 
         async def ask() -> None:
-            with as_caller(HIS):
+            with override_caller(HIS):
                 trees.append(await users.tree(share))
 
         async with trio.open_nursery() as nursery:
@@ -165,7 +165,7 @@ async def test_users_whose_logins_are_stuck_keep_nobody_from_logging_in(lab: Lab
     async with open_pool(lab) as own, UserPools(TransportSettings(), own, logins) as users:
 
         async def ask(uid: int) -> None:
-            with as_caller(Caller(uid, 1)):
+            with override_caller(Caller(uid, 1)):
                 await users.tree(share)
 
         async with trio.open_nursery() as nursery:
@@ -173,10 +173,10 @@ async def test_users_whose_logins_are_stuck_keep_nobody_from_logging_in(lab: Lab
                 nursery.start_soon(ask, uids[number % crowd])
             await trio.testing.wait_all_tasks_blocked(0.1)
             try:
-                with trio.fail_after(FIND_PATIENCE / 2):
-                    assert (await users.ipc(lab.address("fs2"))).alive
+                with trio.fail_after(FIND_LOGIN_TIMEOUT / 2):
+                    assert (await users.connect_ipc(lab.address("fs2"))).alive
                     if crowd == 1:
-                        with as_caller(HIS):
+                        with override_caller(HIS):
                             assert (await users.tree(share)).alive
             finally:
                 nursery.cancel_scope.cancel()
@@ -189,9 +189,9 @@ async def test_what_a_user_logs_in_with_has_to_be_found_in_time(lab: Lab) -> Non
     async with open_pool(lab) as own, UserPools(TransportSettings(), own, logins) as users:
         try:
             started = trio.current_time()
-            with as_caller(HERS), pytest.raises(PosixError, match="not found within 5 seconds"):
+            with override_caller(HERS), pytest.raises(PosixError, match="not found within 5 seconds"):
                 await users.tree(share)
-            assert trio.current_time() - started < 2 * FIND_PATIENCE
+            assert trio.current_time() - started < 2 * FIND_LOGIN_TIMEOUT
         finally:
             logins.answers.set()
 
@@ -202,7 +202,7 @@ async def test_stuck_threads_keep_no_mount_from_ending(lab: Lab) -> None:
     try:
         with trio.move_on_after(0.5):
             async with open_pool(lab) as own, UserPools(TransportSettings(), own, logins) as users:
-                with as_caller(HERS):
+                with override_caller(HERS):
                     await users.tree(share)
         assert logins.asked == [HERS.uid] and not logins.answers.is_set()
     finally:
@@ -213,8 +213,8 @@ async def test_a_container_is_refused_and_the_user_of_that_number_is_not(lab: La
     share, logins = UncPath((lab.address("fs2"), "data")), Logins()
     logins.foreign = {17}
     async with open_pool(lab) as own, UserPools(TransportSettings(), own, logins) as users:
-        with as_caller(HERS._replace(pid=17)), pytest.raises(ForeignCaller) as caught:
+        with override_caller(HERS._replace(pid=17)), pytest.raises(ForeignCaller) as caught:
             await users.tree(share)
         assert caught.value.errno == errno.EACCES
-        with as_caller(HERS._replace(pid=18)):
+        with override_caller(HERS._replace(pid=18)):
             assert (await users.tree(share)).alive

@@ -151,7 +151,7 @@ class InodeCache:
             async with inode.page_lock.held():
                 inode.page = None
 
-    async def forget_attributes(self, ino: int) -> None:
+    async def invalidate_attributes(self, ino: int) -> None:
         inode = self._inodes.get(ino)
         if inode is not None:
             self._expire(inode)

@@ -99,7 +99,7 @@ class OneShare:
                     raise
                 repeated = True
 
-    async def ask_at(self, location: Location, operation: Callable[[Attempt], Awaitable[Any]]) -> Any:
+    async def run_hedged(self, location: Location, operation: Callable[[Attempt], Awaitable[Any]]) -> Any:
         return await self.run(location, operation)
 
     def refresh_if_due(self, junction: Junction) -> None:
@@ -121,10 +121,10 @@ class _Cache:
         if self.kernel is not None:
             await self.kernel.forget(ino)
 
-    async def forget_attributes(self, ino: int) -> None:
+    async def invalidate_attributes(self, ino: int) -> None:
         await trio.lowlevel.checkpoint()
         if self.kernel is not None:
-            await self.kernel.forget_attributes(ino)
+            await self.kernel.invalidate_attributes(ino)
 
 
 class OtherClient:
@@ -194,7 +194,7 @@ class Scene:
             clock=trio.current_time,
             caching=Caching(mode),
             kernel=cache,
-            files_for_links=True,
+            mfsymlinks=True,
         )
         self.kernel = cache.kernel = Kernel(self.fs, trio.current_time, nursery.start_soon)
         self.pause: Callable[[str], Awaitable[None]] = _go_on

@@ -138,21 +138,21 @@ GOES_WITH_ITS_CALLER = {
     "fuse.waiters look",  # whose caller waits for the nursery, and is such a task or a request
     "namespace.explain one",
     "namespace.health one",
-    "namespace.survey folder_at",
-    "namespace.survey link_at",
+    "namespace.enumeration folder_at",
+    "namespace.enumeration link_at",
     "vfs.names.specialentries look",
 }
 LASTS = {
-    "mount.assembly _lose_patience",  # before there is a mount
-    "fuse.kernel _announce",  # a mount that programs can't use had better end
-    "fuse.kernel mount.end",  # the same
-    "namespace.upkeep one",  # has `contain` inside
+    "mount.assembly _cancel_without_answer",  # before there is a mount
+    "fuse.session _announce",  # a mount that programs can't use had better end
+    "fuse.session mount.end",  # the same
+    "namespace.maintenance one",  # has `contain` inside
     "control.metrics _attend",  # the others catch all that is an Exception
     "control.server _attend",
     "smb.connection.connection self._guard",
     "smb.connection.dialer self._dial",
     "smb.pool self._run",
-    "vfs.names.offline self._find_out",
+    "vfs.names.offline self._ask_in_background",
 }
 
 

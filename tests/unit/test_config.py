@@ -114,7 +114,7 @@ def test_every_option_says_what_it_does() -> None:
         ("noperm,default_permissions", {}),
         ("nomapposix", {"name_style": "none"}),
         ("mapchars", {"name_style": "sfu"}),
-        ("mfsymlinks", {"files_for_links": True}),
+        ("mfsymlinks", {"mfsymlinks": True}),
         ("nouser_xattr", {"xattrs": False}),
         ("snapshot=@GMT-1970.01.01-00.00.01", {"snapshot": 116_444_736_010_000_000}),
         ("snapshot=131234567890000000", {"snapshot": 131234567890000000}),

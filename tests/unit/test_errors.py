@@ -10,7 +10,7 @@ from dfsfs.errors import (
     DISPOSITIONS,
     LOGIN_STATUSES,
     NEXT_TARGET_STATUSES,
-    UNABLE_STATUSES,
+    SERVER_FAULT_STATUSES,
     ConnectError,
     ConnectionLost,
     Disposition,
@@ -21,7 +21,7 @@ from dfsfs.errors import (
     TicketError,
     WireError,
 )
-from dfsfs.ntstatus import NtStatus, errno_of, is_failure, is_known, status_name
+from dfsfs.ntstatus import NtStatus, errno_of, has_errno, is_failure, status_name
 
 WINDOWS_MOVES_ON = """
 BAD_NETWORK_NAME BAD_NETWORK_PATH CONNECTION_DISCONNECTED CONNECTION_REFUSED CONNECTION_RESET DEVICE_OFF_LINE
@@ -60,22 +60,22 @@ def test_a_server_that_can_not_let_anybody_in_leaves_it_to_the_next(kind: type[S
     error = kind(status, "logging in to fs1")
     moves = status.name in UNABLE.split() or DISPOSITIONS.get(status) is Disposition.NEXT_TARGET
     assert (error.disposition is Disposition.NEXT_TARGET) is moves
-    assert error.is_unable is (status.name in UNABLE.split())
+    assert error.is_server_fault is (status.name in UNABLE.split())
     assert not (moves and error.is_about_login), "else the user would be taken for one who has no login"
     if status not in DISPOSITIONS:
         assert SmbError(status, "open of a file").disposition is Disposition.RETURN
 
 
 def test_the_table_of_servers_that_can_not_has_no_answer_about_the_user() -> None:
-    assert set(UNABLE.split()) == {status.name for status in UNABLE_STATUSES}
+    assert set(UNABLE.split()) == {status.name for status in SERVER_FAULT_STATUSES}
     about_users = {*LOGIN_STATUSES, NtStatus.ACCESS_DENIED, NtStatus.NETWORK_ACCESS_DENIED, NtStatus.ACCOUNT_EXPIRED}
     about_users |= {NtStatus.INVALID_LOGON_HOURS, NtStatus.INVALID_WORKSTATION, NtStatus.LOGON_TYPE_NOT_GRANTED}
-    assert UNABLE_STATUSES & about_users == {NtStatus.NO_LOGON_SERVERS}
-    assert {errno_of(status) for status in UNABLE_STATUSES} & {errno.EACCES, errno.EPERM, errno.ENOENT} == set()
+    assert SERVER_FAULT_STATUSES & about_users == {NtStatus.NO_LOGON_SERVERS}
+    assert {errno_of(status) for status in SERVER_FAULT_STATUSES} & {errno.EACCES, errno.EPERM, errno.ENOENT} == set()
 
 
 def test_that_no_kdc_answers_is_not_the_servers_fault() -> None:
-    error = TicketError("cifs/fs1", "a cache", "no KDC", unreached=True)
+    error = TicketError("cifs/fs1", "a cache", "no KDC", kdc_unreachable=True)
     assert error.disposition is Disposition.RETURN and error.is_about_login
 
 
@@ -102,7 +102,7 @@ def test_every_status_has_a_name_and_an_errno(status: NtStatus) -> None:
 
 @pytest.mark.parametrize("status", [status for status in NtStatus if is_failure(status)])
 def test_somebody_has_decided_on_the_errno_of_every_failure(status: NtStatus) -> None:
-    assert is_known(status)
+    assert has_errno(status)
 
 
 PROGRAMS_KNOW = {

@@ -1,4 +1,4 @@
-"""heat.py and racing.py: whose turn it is, who wins, and that nothing is left of those that lose."""
+"""happyeyeballs.py and racing.py: whose turn it is, who wins, and that nothing is left of those that lose."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dfsfs.errors import ConnectError, DfsfsError, SmbError
-from dfsfs.heat import AT_ONCE, HEAD_START, Heat
+from dfsfs.happyeyeballs import ATTEMPT_DELAY, MAX_CONCURRENT, AttemptSchedule
 from dfsfs.ntstatus import NtStatus
-from dfsfs.racing import Finish, race
+from dfsfs.racing import RaceResult, race
 from tests.fakes.pool import virtual
 
 
@@ -20,35 +20,35 @@ def silent(host: str) -> ConnectError:
 
 class TestHeat:
     def test_the_next_one_starts_when_the_head_start_is_over(self) -> None:
-        heat = Heat("ab")
-        assert heat.start(10.0) == "a" and heat.next_start == 10.0 + HEAD_START
-        assert heat.start(10.0 + HEAD_START) == "b"
+        heat = AttemptSchedule("ab")
+        assert heat.start(10.0) == "a" and heat.next_start == 10.0 + ATTEMPT_DELAY
+        assert heat.start(10.0 + ATTEMPT_DELAY) == "b"
         assert heat.running == ["a", "b"] and heat.next_start is None
 
     def test_or_at_once_when_one_has_failed(self) -> None:
-        heat = Heat("abc")
+        heat = AttemptSchedule("abc")
         heat.start(10.0)
         heat.start(10.3)
-        heat.ended("a")
+        heat.remove("a")
         assert heat.next_start is not None and heat.next_start < 10.0 and heat.running == ["b"]
 
     def test_so_many_and_no_more(self) -> None:
-        heat = Heat(range(100))
-        for number in range(AT_ONCE):
+        heat = AttemptSchedule(range(100))
+        for number in range(MAX_CONCURRENT):
             heat.start(float(number))
-        assert heat.next_start is None and not heat.is_over
-        heat.ended(3)
+        assert heat.next_start is None and not heat.is_exhausted
+        heat.remove(3)
         assert heat.next_start is not None
 
     @given(st.permutations(range(12)), st.data())
     def test_each_starts_once_in_order_and_the_race_ends(self, order: list[int], data: st.DataObject) -> None:
-        heat, begun, now = Heat(order), [], 0.0
-        while not heat.is_over:
+        heat, begun, now = AttemptSchedule(order), [], 0.0
+        while not heat.is_exhausted:
             if heat.next_start is not None and (not heat.running or data.draw(st.booleans())):
                 now = max(now, heat.next_start)
                 begun.append(heat.start(now))
             elif heat.running:
-                heat.ended(data.draw(st.sampled_from(heat.running)))
+                heat.remove(data.draw(st.sampled_from(heat.running)))
         assert begun == order
 
 
@@ -73,7 +73,7 @@ class Track:
             raise error
         return name.upper()
 
-    async def run(self) -> Finish[str, str]:
+    async def run(self) -> RaceResult[str, str]:
         return await race(
             self.runners,
             self.attempt,
@@ -85,7 +85,7 @@ class Track:
 class TestRace:
     @virtual
     async def test_who_answers_in_time_is_alone(self) -> None:
-        track = Track(a=(HEAD_START - 0.01, None), b=(0.0, None))
+        track = Track(a=(ATTEMPT_DELAY - 0.01, None), b=(0.0, None))
         finish = await track.run()
         assert finish.winners == [("a", "A")] and track.begun == [("a", 0.0)] and finish.late == []
 
@@ -94,12 +94,12 @@ class TestRace:
         track = Track(a=(8.0, silent("a")), b=(0.05, None), c=(0.0, None))
         finish = await track.run()
         assert finish.winners == [("b", "B")] and finish.late == ["a"] and finish.failures == []
-        assert trio.current_time() == pytest.approx(HEAD_START + 0.05)
+        assert trio.current_time() == pytest.approx(ATTEMPT_DELAY + 0.05)
         assert track.cancelled == ["a"], "and is gone when the race is over"
 
     @virtual
     async def test_who_was_asked_first_may_still_win(self) -> None:
-        track = Track(a=(HEAD_START + 0.1, None), b=(1.0, None))
+        track = Track(a=(ATTEMPT_DELAY + 0.1, None), b=(1.0, None))
         finish = await track.run()
         assert finish.winners == [("a", "A")] and finish.late == ["b"] and track.cancelled == ["b"]
 
@@ -115,19 +115,19 @@ class TestRace:
         no = SmbError(NtStatus.LOGON_FAILURE, "test")
         track = Track(a=(5.0, None), b=(0.1, no), c=(0.0, None))
         finish = await track.run()
-        assert finish.is_answer and finish.failures == [("b", no)] and not finish.winners
+        assert finish.is_final and finish.failures == [("b", no)] and not finish.winners
         assert track.cancelled == ["a"] and [name for name, _ in track.begun] == ["a", "b"]
 
     @virtual
     async def test_nobody_is_left(self) -> None:
         track = Track(a=(8.0, silent("a")), b=(8.0, silent("b")))
         finish = await track.run()
-        assert [name for name, _ in finish.failures] == ["a", "b"] and not finish.is_answer
-        assert trio.current_time() == pytest.approx(8.0 + HEAD_START)
+        assert [name for name, _ in finish.failures] == ["a", "b"] and not finish.is_final
+        assert trio.current_time() == pytest.approx(8.0 + ATTEMPT_DELAY)
 
     @virtual
     async def test_two_at_the_same_moment(self) -> None:
-        track = Track(a=(HEAD_START + 1.0, None), b=(1.0, None))
+        track = Track(a=(ATTEMPT_DELAY + 1.0, None), b=(1.0, None))
         finish = await track.run()
         assert len(finish.winners) == 1 and len(track.discarded) + len(track.cancelled) == 1
         assert {finish.winners[0][1], *track.discarded, *map(str.upper, track.cancelled)} == {"A", "B"}

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from dfsfs import telemetry
-from dfsfs.telemetry import KEPT_EVENTS, CacheHit, CacheMiss, Event, FailedOver, Telemetry
+from dfsfs.telemetry import MAX_RECENT_EVENTS, CacheHit, CacheMiss, Event, FailedOver, Telemetry
 from dfsfs.unc import UncPath
 
 PATH = UncPath.parse("//srv/ns/link")
@@ -53,7 +53,7 @@ def test_what_is_published_is_counted_kept_logged_and_handed_on(caplog: pytest.L
 
 def test_only_the_last_events_are_kept() -> None:
     stream = Telemetry()
-    for _ in range(KEPT_EVENTS + 5):
+    for _ in range(MAX_RECENT_EVENTS + 5):
         stream.publish(CacheMiss(PATH))
-    assert len(stream.recent) == KEPT_EVENTS
-    assert stream.statistics()["CacheMiss"] == KEPT_EVENTS + 5
+    assert len(stream.recent) == MAX_RECENT_EVENTS
+    assert stream.statistics()["CacheMiss"] == MAX_RECENT_EVENTS + 5

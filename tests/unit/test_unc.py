@@ -24,7 +24,7 @@ def test_prefix_rest_and_join_belong_together(path: UncPath, rest: list[str]) ->
     longer = path.join(rest)
     assert path.is_prefix_of(longer)
     assert path.rest_of(longer) == tuple(rest)
-    assert longer.moved(path, UncPath(("x", "y"))).components == ("x", "y", *rest)
+    assert longer.replace_prefix(path, UncPath(("x", "y"))).components == ("x", "y", *rest)
 
 
 def test_prefixes_are_whole_components() -> None:

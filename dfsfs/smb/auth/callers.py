@@ -22,17 +22,17 @@ from typing import TYPE_CHECKING
 
 from dfsfs.errors import ForeignCaller, SmbError
 from dfsfs.ntstatus import NtStatus
-from dfsfs.smb.auth.ticketcaches import RootFolder
+from dfsfs.smb.auth.ticketcaches import RootDirectory
 
 if TYPE_CHECKING:
-    from dfsfs.acting import Caller
+    from dfsfs.caller import Caller
 
 ENVIRONMENT_MAX = 256 * 1024
 """Bytes of an environment that are looked at."""
 _FILES = re.compile(r"(FILE:|DIR::?)(/.*)", re.DOTALL)
 
 
-def root_seen_by(who: Caller) -> RootFolder | None:
+def root_seen_by(who: Caller) -> RootDirectory | None:
     """Where the caller's paths begin, if they may lead elsewhere than ours; None if not, or if the process has ended.
 
     Raises:
@@ -45,7 +45,7 @@ def root_seen_by(who: Caller) -> RootFolder | None:
             raise ForeignCaller(who.pid, who.uid, "it has a user namespace of its own")
         if not _shares(who.pid, "root"):
             raise ForeignCaller(who.pid, who.uid, "it has a root folder of its own")
-        return None if _shares(who.pid, "ns/mnt") else RootFolder(f"/proc/{who.pid}/root")
+        return None if _shares(who.pid, "ns/mnt") else RootDirectory(f"/proc/{who.pid}/root")
     except (FileNotFoundError, ProcessLookupError):
         return None
     except OSError as error:
@@ -68,11 +68,11 @@ def named_cache(who: Caller) -> str:
         return ""
     for setting in environment.split(b"\0"):
         if setting.startswith(b"KRB5CCNAME="):
-            return usable_cache(setting.partition(b"=")[2].decode("utf-8", "surrogateescape"), who.uid)
+            return check_cache_name(setting.partition(b"=")[2].decode("utf-8", "surrogateescape"), who.uid)
     return ""
 
 
-def usable_cache(name: str, uid: int) -> str:
+def check_cache_name(name: str, uid: int) -> str:
     """A cache as a user names it, with its kind, if it is of a kind that belongs to somebody.
 
     MEMORY is this very process's, and has the tickets of others. Of the keyrings only the persistent one is the user's:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from dfsfs.smb.auth.identity import Account
-    from dfsfs.smb.auth.ticketcaches import RootFolder
+    from dfsfs.smb.auth.ticketcaches import RootDirectory
 
 
 class Secret:
@@ -85,7 +85,7 @@ class KerberosCredentials:
     keytab: str = ""
     password: Secret = field(default_factory=lambda: Secret(""))
     account: Account | None = None
-    root: RootFolder | None = None
+    root: RootDirectory | None = None
 
     @property
     def principal(self) -> str:

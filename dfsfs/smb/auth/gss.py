@@ -59,7 +59,7 @@ class NtlmAuthenticator:
 
     def __init__(self, credentials: Credentials, host: str) -> None:
         self._what = f"logging in to {host} as {credentials.principal}"
-        self._begun = False
+        self._is_begun = False
         try:
             self._context: Any = spnego.client(
                 credentials.principal,
@@ -70,15 +70,15 @@ class NtlmAuthenticator:
                 options=spnego.NegotiateOptions.use_ntlm,
             )
         except SpnegoError as error:
-            raise self._refused(error) from None
+            raise self._make_refusal(error) from None
 
     def step(self, token: bytes | None) -> bytes | None:
         # What the server says first is which mechanisms it knows; NTLM begins without it.
-        incoming, self._begun = (token if self._begun else None), True
+        incoming, self._is_begun = (token if self._is_begun else None), True
         try:
             answer: bytes | None = self._context.step(incoming)
         except SpnegoError as error:
-            raise self._refused(error) from None
+            raise self._make_refusal(error) from None
         except Exception as error:
             # pyspnego checks little of what a server sends: KeyError, OverflowError, struct.error and more were seen.
             raise WireError(f"{self._what}: the server's token makes no sense ({type(error).__name__})") from None
@@ -88,7 +88,7 @@ class NtlmAuthenticator:
     def session_key(self) -> bytes:
         return bytes(self._context.session_key)
 
-    def _refused(self, error: Exception) -> SmbError:
+    def _make_refusal(self, error: Exception) -> SmbError:
         # The text of the original error is left out: it may quote tokens.
         return SmbError(NtStatus.LOGON_FAILURE, f"{self._what} ({type(error).__name__})")
 
@@ -106,7 +106,7 @@ class KerberosAuthenticator:
         self._host = host
         self._domains = domains
         self._context: Any = None
-        self._copy: ticketcaches.Copy | None = None
+        self._copy: ticketcaches.CacheCopy | None = None
         """What the context has its tickets from, which must not go before it does."""
 
     @property
@@ -128,10 +128,10 @@ class KerberosAuthenticator:
                 # It refuses the ticket, which by its clock may have ended before it has by ours, or proves nothing.
                 what = f"logging in to {self._host} with Kerberos ({_reason(error)})"
                 raise SmbError(NtStatus.LOGON_FAILURE, what) from None
-            raise self._no_ticket(_reason(error)) from None
+            raise self._make_ticket_error(_reason(error)) from None
         except Exception as error:
             # The Kerberos libraries have exceptions of their own, and they are not part of pyspnego's interface.
-            raise self._no_ticket(_reason(error)) from None
+            raise self._make_ticket_error(_reason(error)) from None
         return answer
 
     def _first(self) -> bytes | None:
@@ -139,7 +139,7 @@ class KerberosAuthenticator:
         context = self._begin()
         for last, domain in zip(range(len(self._domains))[::-1], self._domains, strict=True):
             try:
-                _name_server(context, self._host, domain)
+                _set_server_name(context, self._host, domain)
                 token: bytes | None = context.step(None)
             except SpnegoError as error:
                 if not last or not re.search(_UNKNOWN_SERVER, _reason(error)):
@@ -171,13 +171,13 @@ class KerberosAuthenticator:
         with as_user(self._credentials.account):
             return bytes(self._context.session_key)
 
-    def _no_ticket(self, reason: str) -> TicketError:
-        unreached = re.search(_NO_KDC, reason) is not None
+    def _make_ticket_error(self, reason: str) -> TicketError:
+        kdc_unreachable = re.search(_NO_KDC, reason) is not None
         spn = "/".join(filter(None, (SERVICE, self._host, self._domains[-1])))
-        return TicketError(spn, self._credentials.source, reason, unreached=unreached)
+        return TicketError(spn, self._credentials.source, reason, kdc_unreachable=kdc_unreachable)
 
 
-def _name_server(context: Any, host: str, domain: str) -> None:
+def _set_server_name(context: Any, host: str, domain: str) -> None:
     """Has a context that has not begun ask for a ticket for cifs/HOST/DOMAIN.
 
     pyspnego makes names of two parts only, and no other context than the one it finds in itself. The realm of a domain
@@ -194,14 +194,14 @@ def _name_server(context: Any, host: str, domain: str) -> None:
         )
 
 
-class Prepared:
+class PreparedAuthenticator:
     """An authenticator whose first token has been made ahead of the exchange that it is for."""
 
     def __init__(self, inner: Authenticator) -> None:
         self._inner = inner
         self._first: list[bytes | None] = []
 
-    def begin(self) -> None:
+    def make_first_token(self) -> None:
         """Makes the first token. Errors as in `step`."""
         self._first.append(self._inner.step(None))
 

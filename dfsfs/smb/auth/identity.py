@@ -23,7 +23,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_CALLS = {"x86_64": (117, 119, 116), "aarch64": (147, 149, 159), "riscv64": (147, 149, 159), "s390x": (208, 210, 206)}
+_SYSCALLS = {
+    "x86_64": (117, 119, 116),
+    "aarch64": (147, 149, 159),
+    "riscv64": (147, 149, 159),
+    "s390x": (208, 210, 206),
+}
 """setresuid, setresgid and setgroups by machine."""
 _UNCHANGED = ctypes.c_uint32(-1)
 NOBODY_HAS = 0x7FFFFFF0
@@ -56,7 +61,7 @@ def as_user(account: Account | None) -> Iterator[None]:
         yield
         return
     with _itself_again():
-        _become(account.uid, account.gid, [account.gid])
+        _set_thread_ids(account.uid, account.gid, [account.gid])
         yield
 
 
@@ -96,7 +101,7 @@ def _restore(before: _Ids) -> None:
     (real, user, _), (_, group, _), groups = before
     try:
         _set_user(real, user)
-        _become(user, group, groups)
+        _set_thread_ids(user, group, groups)
     except OSError as error:
         log.critical("a thread that acted as user %d can't be itself again (%s): dfsfs ends", os.geteuid(), error)
         os._exit(os.EX_SOFTWARE)
@@ -112,10 +117,10 @@ def forbid_core_dumps() -> None:
     global _undumpable
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     _undumpable = os.geteuid() == 0
-    _stay_undumpable()
+    _restore_undumpable()
 
 
-def _stay_undumpable() -> None:
+def _restore_undumpable() -> None:
     """The kernel makes of PR_SET_DUMPABLE what fs.suid_dumpable says whenever a thread's ids change."""
     if _undumpable:
         _libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
@@ -124,14 +129,14 @@ def _stay_undumpable() -> None:
 _undumpable = False
 
 
-def _numbers() -> tuple[int, int, int]:
-    calls = _CALLS.get(platform.machine())
+def _syscall_numbers() -> tuple[int, int, int]:
+    calls = _SYSCALLS.get(platform.machine())
     if calls is None:
         raise OSError(errno.ENOSYS, f"acting as another user is not known for {platform.machine()}")
     return calls
 
 
-def _call(number: int, *arguments: Any) -> None:
+def _syscall(number: int, *arguments: Any) -> None:
     if _libc.syscall(ctypes.c_long(number), *arguments) != 0:
         failure = ctypes.get_errno()
         raise OSError(failure, f"acting as another user: {os.strerror(failure)}")
@@ -139,15 +144,15 @@ def _call(number: int, *arguments: Any) -> None:
 
 def _set_user(real: int, effective: int) -> None:
     try:
-        setresuid, _, _ = _numbers()
-        _call(setresuid, ctypes.c_uint32(real), ctypes.c_uint32(effective), _UNCHANGED)
+        setresuid, _, _ = _syscall_numbers()
+        _syscall(setresuid, ctypes.c_uint32(real), ctypes.c_uint32(effective), _UNCHANGED)
     finally:
-        _stay_undumpable()
+        _restore_undumpable()
 
 
-def _become(uid: int, gid: int, groups: list[int]) -> None:
+def _set_thread_ids(uid: int, gid: int, groups: list[int]) -> None:
     """The user last on the way down and first on the way up: only root may change groups."""
-    setresuid, setresgid, setgroups = _numbers()
+    setresuid, setresgid, setgroups = _syscall_numbers()
     array = (ctypes.c_uint32 * len(groups))(*groups)
     steps: list[tuple[int, tuple[Any, ...]]] = [
         (setgroups, (ctypes.c_size_t(len(groups)), array)),
@@ -156,6 +161,6 @@ def _become(uid: int, gid: int, groups: list[int]) -> None:
     user: tuple[int, tuple[Any, ...]] = (setresuid, (_UNCHANGED, ctypes.c_uint32(uid), _UNCHANGED))
     try:
         for number, arguments in [*steps, user] if uid != 0 else [user, *steps]:
-            _call(number, *arguments)
+            _syscall(number, *arguments)
     finally:
-        _stay_undumpable()
+        _restore_undumpable()

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from dfsfs.smb.auth.credentials import KerberosCredentials
 
 _HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9.:-]*")
-USUAL_CACHE = "FILE:/tmp/krb5cc_{uid}"
+FALLBACK_CACHE = "FILE:/tmp/krb5cc_{uid}"
 """The default of the library, where its configuration can't be told."""
 
 
@@ -68,7 +68,7 @@ class KdcPreference:
         os.pwrite(self._file, text.encode().ljust(size, b"\n"), 0)
 
 
-def default_realm() -> str:
+def get_default_realm() -> str:
     """The realm of krb5.conf; empty if there is none."""
     try:
         context = krb5.init_context()
@@ -79,21 +79,21 @@ def default_realm() -> str:
 
 
 @functools.cache
-def _pattern() -> str:
+def _find_cache_pattern() -> str:
     """The default cache with `{uid}` for the user's number. Only root can find out about others."""
     if os.geteuid() != 0:
-        return USUAL_CACHE
+        return FALLBACK_CACHE
     try:
         with really_as(NOBODY_HAS):
             name: bytes = krb5.cc_default_name(krb5.init_context())
     except (krb5.Krb5Error, OSError):
-        return USUAL_CACHE
+        return FALLBACK_CACHE
     return name.decode("utf-8", "surrogateescape").replace(str(NOBODY_HAS), "{uid}")
 
 
-def default_cache(uid: int) -> str:
+def get_default_cache(uid: int) -> str:
     """The cache that a user's programs use unless told otherwise."""
-    return _pattern().replace("{uid}", str(uid))
+    return _find_cache_pattern().replace("{uid}", str(uid))
 
 
 def renew_if_due(credentials: KerberosCredentials, now: float) -> bool:
@@ -142,7 +142,7 @@ def has_tickets() -> bool:
     return True
 
 
-def machine_keytab() -> str:
+def find_machine_keytab() -> str:
     """The keytab of this computer, if there is one that can be read; else empty."""
     try:
         context = krb5.init_context()

@@ -37,9 +37,9 @@ def store(domain: str, credentials: Credentials) -> None:
     payload = json.dumps(
         {"username": credentials.username, "password": credentials.password.reveal(), "domain": credentials.domain}
     ).encode()
-    with _keyring() as keyring:
-        if _library().add_key(b"user", _description(domain), payload, len(payload), keyring) < 0:
-            raise _failed("storing the login")
+    with _open_keyring() as keyring:
+        if _load_library().add_key(b"user", _description(domain), payload, len(payload), keyring) < 0:
+            raise _make_error("storing the login")
 
 
 def load(domain: str) -> Credentials | None:
@@ -48,14 +48,14 @@ def load(domain: str) -> Credentials | None:
     Raises:
         PosixError: the kernel does not give it, or it makes no sense.
     """
-    with _keyring() as keyring:
+    with _open_keyring() as keyring:
         key = _find(domain, keyring)
         if key is None:
             return None
         buffer = ctypes.create_string_buffer(_MAX_PAYLOAD)
-        size = _library().keyctl_read(key, buffer, _MAX_PAYLOAD)
+        size = _load_library().keyctl_read(key, buffer, _MAX_PAYLOAD)
         if size < 0:
-            raise _failed("reading the stored login")
+            raise _make_error("reading the stored login")
     try:
         found = json.loads(buffer.raw[:size])
         return Credentials(str(found["username"]), Secret(str(found["password"])), str(found["domain"]))
@@ -65,12 +65,12 @@ def load(domain: str) -> Credentials | None:
 
 def remove(domain: str) -> bool:
     """Forgets a login; whether there was one. Raises: PosixError: the kernel refuses."""
-    with _keyring() as keyring:
+    with _open_keyring() as keyring:
         key = _find(domain, keyring)
         if key is None:
             return False
-        if _library().keyctl_unlink(key, keyring) < 0:
-            raise _failed("removing the stored login")
+        if _load_library().keyctl_unlink(key, keyring) < 0:
+            raise _make_error("removing the stored login")
     return True
 
 
@@ -79,18 +79,18 @@ def _description(domain: str) -> bytes:
 
 
 def _find(domain: str, keyring: int) -> int | None:
-    key: int = _library().keyctl_search(keyring, b"user", _description(domain), 0)
+    key: int = _load_library().keyctl_search(keyring, b"user", _description(domain), 0)
     if key >= 0:
         return key
     if ctypes.get_errno() in _MISSING:
         return None
-    raise _failed("looking for a stored login")
+    raise _make_error("looking for a stored login")
 
 
 @contextmanager
-def _keyring() -> Iterator[int]:
+def _open_keyring() -> Iterator[int]:
     """The keyring of the user that this thread acts as. What is in it may be used for the length of the block."""
-    library = _library()
+    library = _load_library()
     keyring: int = library.keyctl_get_persistent(os.geteuid(), _THREAD_KEYRING)
     if keyring < 0:
         if os.geteuid() != os.getuid():
@@ -104,7 +104,7 @@ def _keyring() -> Iterator[int]:
         library.keyctl_unlink(keyring, _THREAD_KEYRING)
 
 
-def _library() -> ctypes.CDLL:
+def _load_library() -> ctypes.CDLL:
     global _loaded
     if _loaded is None:
         try:
@@ -130,6 +130,6 @@ def _library() -> ctypes.CDLL:
 _loaded: ctypes.CDLL | None = None
 
 
-def _failed(what: str) -> PosixError:
+def _make_error(what: str) -> PosixError:
     number = ctypes.get_errno()
     return PosixError(number or errno.EIO, f"{what}: {os.strerror(number)}")

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 CACHE_MAX = 1024 * 1024
 """Bytes of a cache. One with a hundred tickets has 200 KiB."""
-_FIRST = "tkt"
+_DEFAULT_CACHE_FILE = "tkt"
 """The cache of a DIR collection that is used unless its file `primary` names another."""
 
 
@@ -28,7 +28,7 @@ class CacheError(Exception):
     """A ticket cache can't be used. The text says which and why."""
 
 
-class RootFolder:
+class RootDirectory:
     """The root of the paths of a process that has a mount namespace of its own, held open.
 
     Closed when nobody has it any more: a thread that is stuck may use its number after everybody else has gone.
@@ -50,7 +50,7 @@ class RootFolder:
             os.close(self._fd)
 
 
-class Copy:
+class CacheCopy:
     """A copy of a cache, in memory. `name` is what the Kerberos library calls it, for as long as this object is there;
     `original` what it calls the file that was copied.
     """
@@ -72,7 +72,7 @@ class Copy:
             os.close(self._fd)
 
 
-def copied(credentials: KerberosCredentials) -> Copy | None:
+def copied(credentials: KerberosCredentials) -> CacheCopy | None:
     """A copy of the cache of a user of this computer, as whom this thread acts; None if it is in no file, or if it is
     that of whoever runs this process, who has named it to himself.
 
@@ -83,24 +83,24 @@ def copied(credentials: KerberosCredentials) -> Copy | None:
     if credentials.account is None or kind not in ("FILE", "DIR"):
         return None
     root = credentials.root.path if credentials.root else ""
-    path = place if kind == "FILE" else _chosen(root, place)
-    return Copy(_content(root, path), f"FILE:{root}{path}")
+    path = place if kind == "FILE" else _find_cache_file(root, place)
+    return CacheCopy(_read_cache(root, path), f"FILE:{root}{path}")
 
 
-def _chosen(root: str, place: str) -> str:
+def _find_cache_file(root: str, place: str) -> str:
     """The file that a DIR cache is about: the primary one of a collection (`/folder`), or what is named (`:/file`)."""
     if place.startswith(":"):
         return place[1:]
     try:
-        name = _content(root, f"{place}/primary").decode("ascii", "replace").split("\n")[0]
+        name = _read_cache(root, f"{place}/primary").decode("ascii", "replace").split("\n")[0]
     except CacheError:
-        name = _FIRST
-    if not re.fullmatch(rf"{_FIRST}[^/\0]*", name):
+        name = _DEFAULT_CACHE_FILE
+    if not re.fullmatch(rf"{_DEFAULT_CACHE_FILE}[^/\0]*", name):
         raise CacheError(f"{place}/primary names no ticket cache")
     return f"{place}/{name}"
 
 
-def _content(root: str, path: str) -> bytes:
+def _read_cache(root: str, path: str) -> bytes:
     """The content of a regular file of the user that this thread acts as.
 
     It is looked at before it is opened: to open a device does something, and to open a pipe waits.
@@ -113,7 +113,7 @@ def _content(root: str, path: str) -> bytes:
                 raise CacheError(f"the ticket cache {path} is no regular file")
             if known.st_uid != os.geteuid():
                 raise CacheError(f"the ticket cache {path} belongs to another user")
-            with open(f"/proc/self/fd/{found}", "rb", opener=_without_waiting) as file:
+            with open(f"/proc/self/fd/{found}", "rb", opener=_open_nonblocking) as file:
                 content = file.read(CACHE_MAX + 1)
         finally:
             os.close(found)
@@ -126,5 +126,5 @@ def _content(root: str, path: str) -> bytes:
     return content
 
 
-def _without_waiting(path: str, flags: int) -> int:
+def _open_nonblocking(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NONBLOCK)

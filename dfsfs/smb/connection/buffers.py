@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import sys
 
-POOLED = 16
+MAX_POOLED = 16
 """Buffers that are kept: as many READs as are under way with a fast server."""
-POOLED_BYTES = 17 * 1024 * 1024
+MAX_POOLED_BYTES = 17 * 1024 * 1024
 """Their bytes altogether, at most: a READ asks for 1 MiB."""
 _UNUSED = 2
 """References to a buffer that only the pool's list knows: that one, and the argument of getrefcount."""
@@ -25,7 +25,7 @@ class BufferPool:
         self._is_used = False
 
     @property
-    def kept(self) -> int:
+    def pooled_bytes(self) -> int:
         """Bytes of the buffers that are kept, lent out or not."""
         return self._size
 
@@ -39,11 +39,11 @@ class BufferPool:
         buffer = bytearray(length)
         buffers.append(buffer)
         self._size += length
-        while len(buffers) > POOLED or self._size > POOLED_BYTES:
+        while len(buffers) > MAX_POOLED or self._size > MAX_POOLED_BYTES:
             self._size -= len(buffers.pop(0))
         return memoryview(buffer)
 
-    def give_back_idle(self) -> None:
+    def release_idle(self) -> None:
         """Lets go of all buffers if none was asked for since this was called last. Whoever has a view keeps that."""
         if not self._is_used:
             self.clear()

@@ -59,7 +59,7 @@ class Connection:
         self._negotiated: Negotiated | None = None
         self._negotiated_at = 0.0
         self.leases = LeaseTable()
-        protocol.on_break = self._broken
+        protocol.on_break = self._on_lease_break
         self._writable = trio.Event()
         self._closed = trio.Event()
         self._renew: Callable[[], Awaitable[None]] | None = None
@@ -112,7 +112,7 @@ class Connection:
         while True:
             # Requests that go out move the deadline nearer: a long sleep is no good, nor is a wake-up for each of them.
             await trio.sleep_until(min(self._protocol.next_deadline(), trio.current_time() + self._watch_interval))
-            self._protocol.timer(trio.current_time())
+            self._protocol.handle_timer(trio.current_time())
             if self._protocol.wants_to_send:
                 self._writable.set()
 
@@ -125,10 +125,10 @@ class Connection:
         if self._protocol.error is not None:
             return
         log.log(level, "%s: connection ended: %s", self.host, error)
-        self._protocol.lost(error)
+        self._protocol.connection_lost(error)
         self._transport.close()
         self._closed.set()
-        for lease, before in self.leases.lost():
+        for lease, before in self.leases.connection_lost():
             lease.on_break(before, no_acknowledgement)
 
     @property
@@ -149,16 +149,16 @@ class Connection:
             ConnectionLost, SecurityError, WireError: the connection has ended, by this error.
         """
         event = trio.Event()
-        return PendingCall(self, self._submitted(requests, route, received, event), event, received)
+        return PendingCall(self, self._submit(requests, route, received, event), event, received)
 
-    def _submitted(
+    def _submit(
         self,
         requests: Sequence[Request],
         route: Route,
         received: Callable[[Response], None] | None,
         event: trio.Event,
     ) -> Call:
-        done = event.set if received is None else lambda: _take_in(call, received, event)
+        done = event.set if received is None else lambda: _deliver_response(call, received, event)
         call: Call = self._protocol.submit(requests, route, done)
         if self._protocol.wants_to_send:
             self._writable.set()
@@ -173,41 +173,45 @@ class Connection:
         """
         return await self.start(requests, route).wait()
 
-    def post(self, requests: Sequence[Request], route: Route, answered: Callable[[], None] = lambda: None) -> None:
+    def call_nowait(
+        self, requests: Sequence[Request], route: Route, on_answer: Callable[[], None] = lambda: None
+    ) -> None:
         """Sends a call whose outcome nobody needs, such as the CLOSE of a handle that was only read. Never waits, never
         fails: where the connection has ended, its handles have ended with it. Sent again if the session had expired.
-        `answered` is called when the server has answered it, whatever it says.
+        `on_answer` is called when the server has answered it, whatever it says.
         """
         if self.alive:
-            self._submitted(requests, route, partial(self._posted, requests, route, answered), trio.Event())
+            self._submit(requests, route, partial(self._on_nowait_answer, requests, route, on_answer), trio.Event())
 
-    def _posted(
-        self, requests: Sequence[Request], route: Route, answered: Callable[[], None], response: Response
+    def _on_nowait_answer(
+        self, requests: Sequence[Request], route: Route, on_answer: Callable[[], None], response: Response
     ) -> None:
         if response.status == NtStatus.NETWORK_SESSION_EXPIRED:
-            self._refused.append((requests, route, answered))
+            self._refused.append((requests, route, on_answer))
         else:
-            answered()
+            on_answer()
 
-    def renewed(self) -> None:
+    def resend_refused(self) -> None:
         """The session has been renewed: what was refused until now, and nobody waits for, goes out again. Once: else a
         session that expires at every request would have them sent for ever."""
         refused, self._refused = self._refused, []
-        for requests, route, answered in refused:
+        for requests, route, on_answer in refused:
             if self.alive:
-                self._submitted(requests, route, partial(_hear, answered), trio.Event())
+                self._submit(requests, route, partial(_ignore_response, on_answer), trio.Event())
 
-    def _broken(self, notification: LeaseBreak) -> None:
+    def _on_lease_break(self, notification: LeaseBreak) -> None:
         lease = self.leases.get(notification.key)
         if lease is None:
             return  # its last handle was closed in the meantime, and with that the server has what it wants
-        before = lease.broken(notification)
+        before = lease.apply_break(notification)
         if notification.acknowledge or before != lease.state:
-            lease.on_break(before, lambda: self._acknowledge(lease, lease.given_up()))
+            lease.on_break(before, lambda: self._acknowledge(lease, lease.finish_break()))
 
     def _acknowledge(self, lease: Lease, acknowledgement: Request | None) -> None:
         if acknowledgement is not None:
-            self.post([acknowledgement], lease.route, lambda: self._acknowledge(lease, lease.acknowledged()))
+            self.call_nowait(
+                [acknowledgement], lease.route, lambda: self._acknowledge(lease, lease.finish_acknowledgement())
+            )
 
     def abandon(self, call: Call) -> None:
         """Gives up a call; what it opens or has opened on the server is closed again."""
@@ -285,45 +289,45 @@ class PendingCall:
     async def wait(self) -> list[Response]:
         """The answers, in the order of the requests. Errors as in Connection.call; abandons the call when cancelled."""
         try:
-            await self.settle()
+            await self.wait_done()
         except trio.Cancelled:
             self.abandon()  # also when the answer has just come: it may have opened a file
             raise
         return self.result()
 
-    async def settle(self) -> None:
+    async def wait_done(self) -> None:
         """Waits until the call has its answers or an error, as long as a call may take; then it is given up.
 
         A call that was refused because its session had expired is sent again as soon as that is renewed. Several tasks
         may wait. Cancelling one of them gives up nothing.
         """
-        await self._settle_once()
+        await self._wait_done_once()
         for _ in range(RENEWALS):
             if not self._has_expired():
                 return
-            await self._renewed()
-            await self._settle_once()
+            await self._renew_and_resend()
+            await self._wait_done_once()
 
     def _has_expired(self) -> bool:
         first = self._call.responses[0]
         return self._call.error is None and first is not None and first.status == NtStatus.NETWORK_SESSION_EXPIRED
 
-    async def _renewed(self) -> None:
+    async def _renew_and_resend(self) -> None:
         """Has the session renewed and the call sent again; what goes wrong with that is the call's error."""
         connection, call, renew = self._connection, self._call, self._connection._renew
         if renew is None or call.requests[0].command in (Command.SMB2_SESSION_SETUP, Command.SMB2_LOGOFF):
             return
         try:
             await renew()
-            connection.renewed()
+            connection.resend_refused()
             if self._call is call:  # else another task that waits for it was faster
                 event = trio.Event()
-                self._call = connection._submitted(call.requests, call.route, self._received, event)
+                self._call = connection._submit(call.requests, call.route, self._received, event)
                 self._event = event
         except DfsfsError as error:
             call.error = error
 
-    async def _settle_once(self) -> None:
+    async def _wait_done_once(self) -> None:
         connection, call = self._connection, self._call
         with trio.move_on_after(connection._request_timeout):
             await self._event.wait()
@@ -335,7 +339,7 @@ class PendingCall:
             self._event.set()
 
     @property
-    def is_settled(self) -> bool:
+    def is_done(self) -> bool:
         """Whether the call has its answers, or an error, and is not to be sent again."""
         return self._event.is_set() and not (self._has_expired() and self._connection._renew is not None)
 
@@ -371,12 +375,12 @@ def _advance(steps: Generator[Exchange, Reply, T], resume: Reply | None) -> Exch
         return _Finished(stop.value)
 
 
-def _hear(answered: Callable[[], None], response: Response) -> None:
+def _ignore_response(on_answer: Callable[[], None], response: Response) -> None:
     """The server has answered, whatever it says."""
-    answered()
+    on_answer()
 
 
-def _take_in(call: Call, received: Callable[[Response], None], event: trio.Event) -> None:
+def _deliver_response(call: Call, received: Callable[[Response], None], event: trio.Event) -> None:
     response = call.responses[0]
     try:
         if call.error is None and response is not None:

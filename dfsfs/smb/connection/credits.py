@@ -61,7 +61,7 @@ class CreditWindow:
         self._outstanding += charge
         return message_id
 
-    def wanted(self, charge: int) -> int:
+    def credits_to_request(self, charge: int) -> int:
         """The CreditRequest to send with a request of this charge: what leads back to the target, and at least one.
 
         Above the target it is less than the charge: Samba takes all but the first credit asked for as one more than
@@ -69,7 +69,7 @@ class CreditWindow:
         """
         return min(max(1, charge + self._target - self.total), MAX_GRANTED)
 
-    def settle(self, charge: int) -> None:
+    def complete(self, charge: int) -> None:
         """The final answer to a request of this charge has come."""
         self._outstanding -= charge
 

@@ -48,7 +48,7 @@ lies, and in 960 with the copies to a string that ends with its tag and to a new
 _GMAC_JOIN_LIMIT = 128 * 1024  # bytes; see AesGmacSigner
 _FROM_SERVER = 1
 _IS_CANCEL = 2
-KEPT_SIGNATURES = 4096
+MAX_SIGNATURES = 4096
 """Signatures that a signer remembers of each kind that is not made in the order of MessageIds: those of CANCELs. A
 connection has fewer requests in flight."""
 
@@ -122,11 +122,11 @@ class AesGmacSigner:
         elif message_id > self._newest:
             self._newest, self._newest_signature = message_id, signature
         elif message_id < self._newest or signature != self._newest_signature:
-            raise _used(message_id)
+            raise _make_reuse_error(message_id)
         return signature
 
     @property
-    def remembered(self) -> int:
+    def signature_count(self) -> int:
         """Signatures that are kept, of the kind of which there are most."""
         return max(map(len, self._others.values()), default=0)
 
@@ -162,14 +162,14 @@ class _Signatures:
     def add(self, message_id: int, signature: bytes) -> None:
         """Raises: SecurityError: this MessageId has, or may have, another signature."""
         if message_id < self._lowest or self._by_id.setdefault(message_id, signature) != signature:
-            raise _used(message_id)
-        if len(self._by_id) > KEPT_SIGNATURES:
-            kept = sorted(self._by_id)[KEPT_SIGNATURES // 2 :]
+            raise _make_reuse_error(message_id)
+        if len(self._by_id) > MAX_SIGNATURES:
+            kept = sorted(self._by_id)[MAX_SIGNATURES // 2 :]
             self._by_id = {known: self._by_id[known] for known in kept}
             self._lowest = kept[0]
 
 
-def _used(message_id: int) -> SecurityError:
+def _make_reuse_error(message_id: int) -> SecurityError:
     return SecurityError(
         f"a second message was to be signed under MessageId {message_id}: this would give the key away"
     )

@@ -1,7 +1,7 @@
 """Dialer: connects to servers and negotiates, which is all that can be had without a login (MS-SMB2 3.2.4.2.1, .2).
 
-`reached(host)` holds a negotiated connection for as long as its block lasts, `take(host)` is how a session gets it.
-Whoever asks for the same host at the same time shares one attempt. When nobody holds it any more, the attempt is
+`hold_connection(host)` holds a negotiated connection for as long as its block lasts, `take(host)` is how a session gets
+it. Whoever asks for the same host at the same time shares one attempt. When nobody holds it any more, the attempt is
 cancelled, and a connection that nobody has taken is closed: so several servers can be tried at once, and nothing is
 left of those that were not needed.
 
@@ -23,10 +23,10 @@ from typing import TYPE_CHECKING
 import trio
 
 from dfsfs.background import contain
-from dfsfs.errors import UNREACHED, ConnectError, ConnectionLost, DfsfsError, LoginNotAllowed
+from dfsfs.errors import SERVER_FAULTS, ConnectError, ConnectionLost, DfsfsError, LoginNotAllowed
 from dfsfs.ntstatus import NtStatus
 from dfsfs.racing import race
-from dfsfs.smb.auth.hostnames import HostNames, listed
+from dfsfs.smb.auth.hostnames import HostNames, select_allowed
 from dfsfs.smb.connection.connection import Connection
 from dfsfs.smb.connection.handshake import Offer, negotiate
 from dfsfs.smb.connection.protocol import SmbProtocol
@@ -42,12 +42,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("dfsfs.smb")
 
-TAKES = 4
+MAX_TAKE_ATTEMPTS = 4
 """Connections that are made for one session: a server may close one that waits for its turn."""
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
+class DialedConnection:
     """A negotiated connection. `name`: the full name of the server, `address` the one that it has."""
 
     name: str
@@ -56,13 +56,13 @@ class Opened:
 
 
 @dataclass(slots=True, eq=False)
-class _Call:
+class _Attempt:
     """An attempt under way, or what it has come to."""
 
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
-    landed: trio.Event = field(default_factory=trio.Event)
+    done: trio.Event = field(default_factory=trio.Event)
     holders: int = 0
-    opened: Opened | None = None
+    opened: DialedConnection | None = None
     error: DfsfsError | None = None
 
 
@@ -77,14 +77,14 @@ class Dialer:
         self._threads = threads
         self._nursery = nursery
         self._client_guid = uuid.uuid4().bytes
-        self._calls: dict[str, _Call] = {}
+        self._attempts: dict[str, _Attempt] = {}
 
     def __len__(self) -> int:
         """How many attempts are under way, or have come to a connection that was not taken."""
-        return len(self._calls)
+        return len(self._attempts)
 
     @asynccontextmanager
-    async def reached(self, host: str) -> AsyncIterator[None]:
+    async def hold_connection(self, host: str) -> AsyncIterator[None]:
         """Waits until the server has answered; it is kept for `take` until the end of the block.
 
         Raises:
@@ -92,20 +92,20 @@ class Dialer:
             LoginNotAllowed: the server is none of `login_hosts`; nothing was sent to it.
             SetupRefused, SecurityError, WireError: it answers, and it is of no use.
         """
-        async with self._held(host):
+        async with self._hold(host):
             yield
 
-    async def take(self, host: str) -> Opened:
-        """The connection to a server; whoever asks for the next one makes another. Raises as `reached`."""
-        for _ in range(TAKES):
-            async with self._held(host) as call:
-                opened, call.opened = call.opened, None
-                self._forget(host, call)
+    async def take(self, host: str) -> DialedConnection:
+        """The connection to a server; whoever asks for the next one makes another. Raises as `hold_connection`."""
+        for _ in range(MAX_TAKE_ATTEMPTS):
+            async with self._hold(host) as attempt:
+                opened, attempt.opened = attempt.opened, None
+                self._forget(host, attempt)
                 if opened is not None and opened.connection.alive:
                     return opened  # else another one was faster, or the server has closed it since
         raise ConnectError(host, NtStatus.CONNECTION_RESET, "it closes connections as soon as they are made")
 
-    def silent(self, host: str, seconds: float) -> ConnectError:
+    def make_timeout_error(self, host: str, seconds: float) -> ConnectError:
         """What it is called when a server says nothing for so long."""
         detail = f"no answer within {seconds:g} seconds (port {self._settings.port})"
         return ConnectError(host, NtStatus.IO_TIMEOUT, detail)
@@ -113,65 +113,65 @@ class Dialer:
     # -- attempts ---------------------------------------------------------------------------------------------------
 
     @asynccontextmanager
-    async def _held(self, host: str) -> AsyncIterator[_Call]:
-        call = self._calls.get(fold_name(host))
-        if call is None:
-            call = self._calls[fold_name(host)] = _Call()
-            self._nursery.start_soon(self._dial, host, call)
-        call.holders += 1
+    async def _hold(self, host: str) -> AsyncIterator[_Attempt]:
+        attempt = self._attempts.get(fold_name(host))
+        if attempt is None:
+            attempt = self._attempts[fold_name(host)] = _Attempt()
+            self._nursery.start_soon(self._dial, host, attempt)
+        attempt.holders += 1
         try:
-            await call.landed.wait()
-            if call.error is not None:
-                raise call.error.with_traceback(None)
-            yield call
+            await attempt.done.wait()
+            if attempt.error is not None:
+                raise attempt.error.with_traceback(None)
+            yield attempt
         finally:
-            call.holders -= 1
-            if not call.holders:
-                self._forget(host, call)
-                call.scope.cancel()
-                if call.opened is not None:
-                    call.opened.connection.close()
+            attempt.holders -= 1
+            if not attempt.holders:
+                self._forget(host, attempt)
+                attempt.scope.cancel()
+                if attempt.opened is not None:
+                    attempt.opened.connection.close()
 
-    def _forget(self, host: str, call: _Call) -> None:
-        if self._calls.get(fold_name(host)) is call:
-            del self._calls[fold_name(host)]
+    def _forget(self, host: str, attempt: _Attempt) -> None:
+        if self._attempts.get(fold_name(host)) is attempt:
+            del self._attempts[fold_name(host)]
 
-    async def _dial(self, host: str, call: _Call) -> None:
+    async def _dial(self, host: str, attempt: _Attempt) -> None:
         try:
-            with call.scope:
+            with attempt.scope:
                 with trio.move_on_after(self._settings.connect_timeout):
-                    call.opened = await self._open(host)
-                if call.opened is None:
-                    call.error = self.silent(host, self._settings.connect_timeout)
+                    attempt.opened = await self._open(host)
+                if attempt.opened is None:
+                    attempt.error = self.make_timeout_error(host, self._settings.connect_timeout)
         except DfsfsError as error:
-            call.error = error
+            attempt.error = error
         except Exception as error:
             # A mistake of ours in here must cost those who wait for it, and not the whole mount.
             log.exception("connecting to %s failed in an unexpected way", host)
-            call.error = DfsfsError(f"connecting to {host} failed in an unexpected way: {error!r}")
+            attempt.error = DfsfsError(f"connecting to {host} failed in an unexpected way: {error!r}")
         finally:
-            if call.opened is None:
-                self._forget(host, call)
-                call.error = call.error or ConnectError(host, NtStatus.CONNECTION_DISCONNECTED, "it was given up")
-            elif not call.holders:
-                call.opened.connection.close()
-            call.landed.set()
+            if attempt.opened is None:
+                self._forget(host, attempt)
+                attempt.error = attempt.error or ConnectError(host, NtStatus.CONNECTION_DISCONNECTED, "it was given up")
+            elif not attempt.holders:
+                attempt.opened.connection.close()
+            attempt.done.set()
 
-    async def _open(self, host: str) -> Opened:
-        hosts = [listed(self._settings.login_hosts, host, each) for each in self._names.stand_ins_for(host)]
+    async def _open(self, host: str) -> DialedConnection:
+        hosts = [select_allowed(self._settings.login_hosts, host, each) for each in self._names.find_servers(host)]
         if not any(hosts):
             raise LoginNotAllowed(host)
         finish = await race(
             filter(None, hosts),
             partial(self._open_one, host),
-            lambda error: error.disposition in UNREACHED,
+            lambda error: error.disposition in SERVER_FAULTS,
             discard=lambda opened: opened.connection.close(),
         )
         if finish.winners:
             return finish.winners[0][1]
-        raise finish.failures[-1 if finish.is_answer else 0][1]
+        raise finish.failures[-1 if finish.is_final else 0][1]
 
-    async def _open_one(self, host: str, names: Sequence[tuple[str, str]]) -> Opened:
+    async def _open_one(self, host: str, names: Sequence[tuple[str, str]]) -> DialedConnection:
         """`names`: those that one server may have, each with what to look up. They are guesses, and may be those of
         several servers, so the next one is not tried before one has failed.
         """
@@ -184,10 +184,10 @@ class Dialer:
                 if failure.status == NtStatus.BAD_NETWORK_PATH:
                     failure = error  # that a server refuses says more than that another name has no address
             else:
-                return Opened(name, transport.address, await self._negotiated(host, name, transport))
+                return DialedConnection(name, transport.address, await self._negotiate(host, name, transport))
         raise failure
 
-    async def _negotiated(self, host: str, name: str, transport: TcpTransport) -> Connection:
+    async def _negotiate(self, host: str, name: str, transport: TcpTransport) -> Connection:
         settings = self._settings
         protocol = SmbProtocol(
             host,

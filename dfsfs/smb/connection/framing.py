@@ -43,13 +43,13 @@ class FrameReader:
         self._filled = 0  # bytes of it that are there
 
     @property
-    def kept(self) -> int:
+    def pooled_bytes(self) -> int:
         """Bytes of buffers that are kept to be used again."""
-        return self._pool.kept
+        return self._pool.pooled_bytes
 
-    def give_back_idle(self) -> None:
+    def release_idle(self) -> None:
         """Lets go of buffers for large frames if none has come since this was called last."""
-        self._pool.give_back_idle()
+        self._pool.release_idle()
 
     def close(self) -> None:
         """Nothing more will come: lets go of all buffers."""

@@ -169,7 +169,7 @@ def _encode_negotiate(offer: Offer) -> bytes:
     offset = count = 0
     contexts = b""
     if Dialect.SMB_3_1_1 in offer.dialects:
-        items = _offered_contexts(offer)
+        items = _encode_contexts(offer)
         count = len(items)
         padding = -(_HEADER_SIZE + _NEGOTIATE_REQUEST.size + len(dialects)) % 8
         offset = _HEADER_SIZE + _NEGOTIATE_REQUEST.size + len(dialects) + padding
@@ -184,7 +184,7 @@ def _encode_negotiate(offer: Offer) -> bytes:
     return fixed + dialects + contexts
 
 
-def _offered_contexts(offer: Offer) -> list[tuple[int, bytes]]:
+def _encode_contexts(offer: Offer) -> list[tuple[int, bytes]]:
     """The negotiate contexts of 3.1.1 (MS-SMB2 2.2.3.1)."""
     ciphers = b"".join(struct.pack("<H", cipher) for cipher in offer.ciphers)
     signing = b"".join(struct.pack("<H", algorithm) for algorithm in offer.signing)
@@ -204,7 +204,7 @@ def _decode_negotiate(offer: Offer, message: memoryview, preauth_hash: bytes) ->
         raise WireError(f"{offer.host} chose dialect {revision:#06x}, which was not offered")
     dialect = Dialect(revision)
     token = bytes(_slice(message, offset, length, "NEGOTIATE")) if length else b""
-    signing, cipher = _chosen(offer, dialect, capabilities, message, contexts, context_count)
+    signing, cipher = _decode_algorithms(offer, dialect, capabilities, message, contexts, context_count)
     if min(transact, read, write) < _SMALL_SIZE:
         raise WireError(
             f"{offer.host} takes payloads of {min(transact, read, write)} bytes; 65536 is the least there is"
@@ -228,7 +228,7 @@ def _decode_negotiate(offer: Offer, message: memoryview, preauth_hash: bytes) ->
     )
 
 
-def _chosen(
+def _decode_algorithms(
     offer: Offer, dialect: Dialect, capabilities: int, message: memoryview, offset: int, count: int
 ) -> tuple[SigningAlgorithm, Cipher | None]:
     """Signing algorithm and cipher: by contexts in 3.1.1, by dialect and capability before."""
@@ -240,8 +240,8 @@ def _chosen(
     preauth = contexts.get(SMB2_PREAUTH_INTEGRITY_CAPABILITIES)
     if preauth is None or len(preauth) < 6 or struct.unpack_from("<HxxH", preauth) != (1, SHA_512):
         raise WireError(f"{offer.host} does not choose SHA-512 for the pre-authentication hash")
-    cipher = _one_choice(contexts.get(SMB2_ENCRYPTION_CAPABILITIES), "cipher")
-    signing = _one_choice(contexts.get(SMB2_SIGNING_CAPABILITIES), "signing algorithm")
+    cipher = _decode_choice(contexts.get(SMB2_ENCRYPTION_CAPABILITIES), "cipher")
+    signing = _decode_choice(contexts.get(SMB2_SIGNING_CAPABILITIES), "signing algorithm")
     if cipher and cipher not in offer.ciphers:
         raise WireError(f"{offer.host} chose cipher {cipher}, which was not offered")
     if signing is not None and signing not in offer.signing:
@@ -252,7 +252,7 @@ def _chosen(
     )
 
 
-def _one_choice(context: memoryview | None, what: str) -> int | None:
+def _decode_choice(context: memoryview | None, what: str) -> int | None:
     if context is None:
         return None
     if len(context) < 4 or int.from_bytes(context[:2], "little") != 1:
@@ -305,13 +305,13 @@ def session_setup(
         if reply.status == NtStatus.SUCCESS:
             if answer:
                 authenticator.step(answer)
-            return _established(negotiated, authenticator, reply, flags, preauth_hash, sealing_wanted)
+            return _make_session(negotiated, authenticator, reply, flags, preauth_hash, sealing_wanted)
         preauth_hash = preauth_update(preauth_hash, reply.received)
         token = authenticator.step(answer)
     raise WireError(f"{host} wants more than {_MAX_STEPS} rounds of authentication")
 
 
-def _established(
+def _make_session(
     negotiated: Negotiated,
     authenticator: Authenticator,
     reply: Reply,
@@ -352,7 +352,7 @@ def _established(
     return Session(reply.session_id, keys, encrypt, authenticator.mutual)
 
 
-def reauthentication(
+def session_renewal(
     negotiated: Negotiated, authenticator: Authenticator, session: Session
 ) -> Generator[Exchange, Reply, None]:
     """SESSION_SETUP for a session that is there and has expired. Its keys stay; they sign this exchange, too.

@@ -81,7 +81,7 @@ class Lease:
         self.version = version
         self.path = path
         self.route = route
-        self.on_break: Callable[[LeaseState, Acknowledge], None] = agree
+        self.on_break: Callable[[LeaseState, Acknowledge], None] = acknowledge_at_once
         self.state = LeaseState.SMB2_LEASE_NONE
         self.opens = 0
         """Handles under the lease, those included that are just being opened."""
@@ -97,7 +97,7 @@ class Lease:
         """Whether it has ended with its connection."""
         self._epoch = 0
         self._owed: LeaseState | None = None
-        self._is_given_up = True
+        self._is_released = True
         self._is_acknowledging = False
 
     @property
@@ -127,7 +127,7 @@ class Lease:
             + data
         )
 
-    def granted(self, message: memoryview) -> None:
+    def apply_grant(self, message: memoryview) -> None:
         """Takes in what the answer to a CREATE says of the lease; nothing if the server gave none.
 
         Raises:
@@ -152,7 +152,7 @@ class Lease:
         if rest:
             self._epoch = rest[1]
 
-    def broken(self, notification: LeaseBreak) -> LeaseState:
+    def apply_break(self, notification: LeaseBreak) -> LeaseState:
         """Takes in a break; returns what the lease was before."""
         before = self.state
         self.state &= notification.state
@@ -161,23 +161,23 @@ class Lease:
             self.is_breaking = True
             self._owed = notification.state if self._owed is None else self._owed & notification.state
         if notification.acknowledge or before != self.state:
-            self._is_given_up = False
+            self._is_released = False
         return before
 
-    def given_up(self) -> Request | None:
+    def finish_break(self) -> Request | None:
         """Nothing depends any more on what was lost. The acknowledgement to send now, if the server waits for one;
-        whoever sends it calls `acknowledged` once it is answered.
+        whoever sends it calls `finish_acknowledgement` once it is answered.
         """
-        self._is_given_up = True
+        self._is_released = True
         return self._acknowledgement()
 
-    def acknowledged(self) -> Request | None:
-        """The server has answered an acknowledgement. The next one to send now, as in `given_up`."""
+    def finish_acknowledgement(self) -> Request | None:
+        """The server has answered an acknowledgement. The next one to send now, as in `finish_break`."""
         self._is_acknowledging = False
         return self._acknowledgement()
 
     def _acknowledgement(self) -> Request | None:
-        if self._is_acknowledging or not self._is_given_up:
+        if self._is_acknowledging or not self._is_released:
             return None
         owed, self._owed, self.is_breaking = self._owed, None, False
         if owed is None or not self.opens:
@@ -214,7 +214,7 @@ class LeaseTable:
             lease.state = LeaseState.SMB2_LEASE_NONE
             self._leases.pop(lease.key, None)
 
-    def lost(self) -> list[tuple[Lease, LeaseState]]:
+    def connection_lost(self) -> list[tuple[Lease, LeaseState]]:
         """The connection has ended: no lease is left. Returns what they were."""
         were = [(lease, lease.state) for lease in self._leases.values() if lease.state]
         for lease in self._leases.values():
@@ -227,7 +227,7 @@ def no_acknowledgement() -> None:
     """The acknowledgement of a loss that no server waits for."""
 
 
-def agree(before: LeaseState, acknowledge: Acknowledge) -> None:
+def acknowledge_at_once(before: LeaseState, acknowledge: Acknowledge) -> None:
     """What becomes of a break of a lease under which nothing is kept yet."""
     acknowledge()
 

@@ -1,8 +1,8 @@
 """SmbProtocol: one SMB2 connection as an object without I/O (MS-SMB2 3.2.4, 3.2.5.1).
 
-Inputs: `submit` a call (one request, or several as a related compound), `abandon` it, `received` bytes, `timer`,
-`lost`. Outputs: `data_to_send`, the `done` callback of each call, `next_deadline`. The shell in `connection.py` moves
-the bytes.
+Inputs: `submit` a call (one request, or several as a related compound), `abandon` it, `received` bytes, `handle_timer`,
+`connection_lost`. Outputs: `data_to_send`, the `done` callback of each call, `next_deadline`. The shell in
+`connection.py` moves the bytes.
 
 What it holds to:
 
@@ -85,13 +85,13 @@ class SmbProtocol:
         self._credits = CreditWindow(max_credits)
         self.silence = silence
         self._echo_interval = echo_interval
-        self._heard = now
+        self._last_received = now
         self._queue: deque[Call] = deque()
         self._urgent: list[Buffer] = []  # CANCELs: outside the order and the credits
         self._in_flight: dict[int, tuple[Call, int]] = {}  # MessageId -> call, index in it
         self._sessions: dict[int, SecuredSession] = {}
         self._echoes = 0
-        self._lost: DfsfsError | None = None
+        self._error: DfsfsError | None = None
         self._requests_sent = self._bytes_sent = self._bytes_received = 0
         self.on_break: Callable[[LeaseBreak], None] = lambda notification: None
         """Called for each lease break, in the order of what was received."""
@@ -110,8 +110,8 @@ class SmbProtocol:
         Raises:
             ConnectionLost, SecurityError, WireError: the connection has already ended, by this error.
         """
-        if self._lost is not None:
-            raise self._lost.with_traceback(None)  # else it would hold the frames of all who ever got it
+        if self._error is not None:
+            raise self._error.with_traceback(None)  # else it would hold the frames of all who ever got it
         call = Call(tuple(requests), route, done, [None] * len(requests), len(requests))
         self._queue.append(call)
         return call
@@ -143,7 +143,7 @@ class SmbProtocol:
 
     @property
     def wants_to_send(self) -> bool:
-        return bool(self._urgent) or (bool(self._queue) and (self._affordable(self._queue[0]) or not self._in_flight))
+        return bool(self._urgent) or (bool(self._queue) and (self._can_afford(self._queue[0]) or not self._in_flight))
 
     def data_to_send(self, now: float) -> list[Buffer]:
         """The frames that may go out now, as buffers for one gathering send; empty if there is nothing to send.
@@ -154,20 +154,20 @@ class SmbProtocol:
         """
         buffers, self._urgent = self._urgent, []
         while self._queue and len(buffers) < MAX_BATCH_BUFFERS:
-            if not self._affordable(self._queue[0]):
+            if not self._can_afford(self._queue[0]):
                 if self._in_flight:
                     break
                 self._ask_for_credits()
                 continue
             call = self._queue.popleft()
             call.sent_at = now
-            if not self._answer_due():
-                self._heard = now  # silence only counts while an answer is due
-            self._append_frame(buffers, self._messages(call), call.route)
+            if not self._is_answer_due():
+                self._last_received = now  # silence only counts while an answer is due
+            self._append_frame(buffers, self._encode_call(call), call.route)
         self._bytes_sent += sum(map(len, buffers))
         return buffers
 
-    def _affordable(self, call: Call) -> bool:
+    def _can_afford(self, call: Call) -> bool:
         return self._credits.can_take(call.charge if self.multi_credit else len(call.requests))
 
     def _ask_for_credits(self) -> None:
@@ -184,7 +184,7 @@ class SmbProtocol:
         what = f"{call.requests[0].command.word} of {call.charge} credits to {self.host}, which grants {available}"
         self._fail(call, SmbError(NtStatus.INSUFFICIENT_RESOURCES, what))
 
-    def _messages(self, call: Call) -> list[list[Buffer]]:
+    def _encode_call(self, call: Call) -> list[list[Buffer]]:
         """Each message of the call as buffers: header, body and padding in one, and a WRITE's payload where it lies."""
         messages: list[list[Buffer]] = []
         last = len(call.requests) - 1
@@ -198,7 +198,7 @@ class SmbProtocol:
             length = HEADER_SIZE + len(request.body) + len(request.payload)
             padding = 0 if index == last else -length % 8
             flags = signed | SMB2_FLAGS_RELATED_OPERATIONS if index else signed
-            head = self._header(call, request, charge, message_id, flags, 0 if index == last else length + padding)
+            head = self._pack_header(call, request, charge, message_id, flags, 0 if index == last else length + padding)
             if request.payload:
                 message: list[Buffer] = [head + request.body, request.payload]
                 if padding:
@@ -213,7 +213,7 @@ class SmbProtocol:
             call.sent = b"".join(messages[0])
         return messages
 
-    def _header(
+    def _pack_header(
         self, call: Call, request: Request, charge: int, message_id: int, flags: int, next_command: int
     ) -> bytearray:
         route = call.route
@@ -226,7 +226,7 @@ class SmbProtocol:
                 charge if self.multi_credit else 0,
                 0,
                 request.command,
-                self._credits.wanted(charge),
+                self._credits.credits_to_request(charge),
                 flags,
                 next_command,
                 message_id,
@@ -296,12 +296,12 @@ class SmbProtocol:
         """`count` bytes have come into `space()`.
 
         Raises:
-            WireError, SecurityError: the peer broke the protocol; the shell must call `lost` with it.
+            WireError, SecurityError: the peer broke the protocol; the shell must call `connection_lost` with it.
         """
-        self._heard = now
+        self._last_received = now
         self._bytes_received += count
         for frame in self._frames.received(count):
-            self._frame(frame)
+            self._handle_frame(frame)
 
     def _expects(self, length: int) -> bool:
         """Whether a frame of so many bytes can come: the first call in flight tells, where large ones are usual."""
@@ -310,9 +310,9 @@ class SmbProtocol:
             return True
         return any(length <= call.largest_answer for call, _ in self._in_flight.values())
 
-    def _frame(self, frame: memoryview) -> None:
+    def _handle_frame(self, frame: memoryview) -> None:
         if frame[:4] != messages.TRANSFORM_MAGIC:
-            self._messages_received(frame, None)
+            self._handle_messages(frame, None)
             return
         if len(frame) < TRANSFORM_SIZE:
             raise WireError(f"an encrypted frame of {len(frame)} bytes")
@@ -320,24 +320,24 @@ class SmbProtocol:
         session = self._sessions.get(session_id)
         if session is None or session.keys is None or session.keys.sealer is None:
             raise WireError(f"{self.host} sent an encrypted frame for session {session_id:#x}, which has no keys")
-        self._messages_received(memoryview(session.keys.sealer.open(frame)), session_id)
+        self._handle_messages(memoryview(session.keys.sealer.open(frame)), session_id)
 
-    def _messages_received(self, frame: memoryview, sealed_by: int | None) -> None:
+    def _handle_messages(self, frame: memoryview, sealed_by: int | None) -> None:
         while True:
             header = messages.decode_header(frame)
             length = header.next_command or len(frame)
             if length < HEADER_SIZE or length > len(frame) or (header.next_command and length % 8):
                 raise WireError(f"{self.host} sent a compound with NextCommand {header.next_command}")
-            self._message(header, frame[:length], sealed_by)
+            self._handle_message(header, frame[:length], sealed_by)
             if not header.next_command:
                 return
             frame = frame[length:]
 
-    def _message(self, header: Header, message: memoryview, sealed_by: int | None) -> None:
+    def _handle_message(self, header: Header, message: memoryview, sealed_by: int | None) -> None:
         if not header.flags & SMB2_FLAGS_SERVER_TO_REDIR:
             raise WireError(f"{self.host} sent a request")
         if header.message_id == UNSOLICITED:
-            self._break(header, message)
+            self._handle_break(header, message)
             return
         entry = self._in_flight.get(header.message_id)
         if entry is None:
@@ -350,17 +350,17 @@ class SmbProtocol:
             self._check_security(header, message, call.route, sealed_by, interim)
         self._credits.grant(header.credits)
         if interim:
-            self._pending(call, header)
+            self._handle_pending(call, header)
             return
         del self._in_flight[header.message_id]
-        self._credits.settle(call.requests[index].charge if self.multi_credit else 1)
+        self._credits.complete(call.requests[index].charge if self.multi_credit else 1)
         call.async_ids.pop(header.message_id, None)
         call.responses[index] = Response(header, message)
         call.remaining -= 1
         if call.remaining == 0:
-            self._finished(call)
+            self._finish(call)
 
-    def _break(self, header: Header, message: memoryview) -> None:
+    def _handle_break(self, header: Header, message: memoryview) -> None:
         """Nothing signs these (MS-SMB2 3.2.5.1.3). All that a forger gains is that less is kept here."""
         if not self._sessions:
             raise WireError(f"{self.host} sent a break notification before there was a session")
@@ -399,23 +399,23 @@ class SmbProtocol:
             is_cancel=False,
         )
 
-    def _pending(self, call: Call, header: Header) -> None:
+    def _handle_pending(self, call: Call, header: Header) -> None:
         if header.message_id in call.async_ids:
             return  # a server says it once (MS-SMB2 3.3.4.2), and the request may be cancelled already
         call.async_ids[header.message_id] = header.async_id
         if call.abandoned:
             self._cancel(call, header.message_id, header.async_id)
 
-    def _finished(self, call: Call) -> None:
+    def _finish(self, call: Call) -> None:
         if call.requests[0].command is not _ECHO:
             self._echoes = 0
         if call.abandoned:
             self._close_orphan(call)
         else:
-            self._tell(call)
+            self._notify_done(call)
 
     @staticmethod
-    def _tell(call: Call) -> None:
+    def _notify_done(call: Call) -> None:
         """Calls `done`, and lets go of it: it knows the call, and only the collector would free the two."""
         done, call.done = call.done, _ignore
         done()
@@ -426,7 +426,7 @@ class SmbProtocol:
         commands = [request.command for request in call.requests]
         if commands[0] is not _CREATE or Command.SMB2_CLOSE in commands or first is None or first.status:
             return
-        if self._lost is not None:
+        if self._error is not None:
             return
         created = messages.decode_create(first.message)
         self.submit([messages.encode_close(created.file_id)], call.route, _ignore)
@@ -434,33 +434,33 @@ class SmbProtocol:
     # -- time and the end -------------------------------------------------------------------------------------------
 
     def next_deadline(self) -> float:
-        """When `timer` has to be called at the latest."""
-        return self._heard + (self.silence if self._answer_due() else self._echo_interval)
+        """When `handle_timer` has to be called at the latest."""
+        return self._last_received + (self.silence if self._is_answer_due() else self._echo_interval)
 
-    def timer(self, now: float) -> None:
+    def handle_timer(self, now: float) -> None:
         """Looks at the time: an idle connection gets an ECHO, and gives its buffers back. To be called now and then,
         some seconds apart.
 
         Raises:
             ConnectionLost: answers are due and the server has said nothing for too long.
         """
-        self._frames.give_back_idle()
+        self._frames.release_idle()
         if now < self.next_deadline():
             return
-        if self._answer_due():
+        if self._is_answer_due():
             raise ConnectionLost(self.host, NtStatus.IO_TIMEOUT, f"no answer for {self.silence:g} seconds")
-        self._heard = now
+        self._last_received = now
         self.submit([messages.encode_plain(_ECHO)], Route(), _ignore)
 
-    def _answer_due(self) -> bool:
+    def _is_answer_due(self) -> bool:
         """What comes behind a request that the server holds pending, in its compound, is not due either."""
         return any(not call.async_ids for call, _ in self._in_flight.values())
 
-    def lost(self, error: DfsfsError) -> None:
+    def connection_lost(self, error: DfsfsError) -> None:
         """The connection has ended: every call fails with this error, now and later. The first error stays."""
-        if self._lost is not None:
+        if self._error is not None:
             return
-        self._lost = error
+        self._error = error
         self._frames.close()
         calls = {id(call): call for call, _ in self._in_flight.values()}
         calls.update((id(call), call) for call in self._queue)
@@ -473,12 +473,12 @@ class SmbProtocol:
     @property
     def error(self) -> DfsfsError | None:
         """What ended the connection; None while it lives."""
-        return self._lost
+        return self._error
 
     def _fail(self, call: Call, error: DfsfsError) -> None:
         call.error = error
         if not call.abandoned:
-            self._tell(call)
+            self._notify_done(call)
 
     def statistics(self) -> ProtocolStatistics:
         return ProtocolStatistics(
@@ -493,7 +493,7 @@ class SmbProtocol:
     def check_invariants(self) -> None:
         self._credits.check_invariants()
         charges = (call.requests[index].charge if self.multi_credit else 1 for call, index in self._in_flight.values())
-        assert sum(charges) == self._credits.statistics().outstanding or self._lost is not None
+        assert sum(charges) == self._credits.statistics().outstanding or self._error is not None
 
 
 def _ignore() -> None:

@@ -36,5 +36,5 @@ class TransportSettings:
     max_credits: int = 1024
     read_size: int | None = None
     write_size: int | None = None
-    files_for_links: bool = False
+    mfsymlinks: bool = False
     """Every file with the form of a symbolic link is one: the option mfsymlinks."""

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 import trio
 
 from dfsfs.errors import ConnectError, ConnectionLost
-from dfsfs.heat import HEAD_START
+from dfsfs.happyeyeballs import ATTEMPT_DELAY
 from dfsfs.ntstatus import NtStatus
 from dfsfs.racing import race
 
@@ -30,7 +30,7 @@ SOCKET_BUFFER = 4 * 1024 * 1024
 """Send and receive buffer asked of the kernel, in bytes: several large READs in flight, so that a late reader does
 not stop the server. The kernel caps it at net.core.[rw]mem_max."""
 
-HOSTS_FILE = 0.05
+HOSTS_FILE_DELAY = 0.05
 """Seconds for a name that the computer knows by itself: what /etc/hosts says goes before everything else."""
 
 _STATUSES = {
@@ -70,7 +70,7 @@ class TcpTransport:
         try:
             return await self._socket.recv_into(buffer)
         except (OSError, trio.ClosedResourceError) as error:
-            raise self._lost(error) from error
+            raise self._make_lost_error(error) from error
 
     async def send(self, buffers: Sequence[Buffer]) -> None:
         try:
@@ -82,12 +82,12 @@ class TcpTransport:
                 if sent:
                     pending[0] = pending[0][sent:]
         except (OSError, trio.ClosedResourceError) as error:
-            raise self._lost(error) from error
+            raise self._make_lost_error(error) from error
 
     def close(self) -> None:
         self._socket.close()
 
-    def _lost(self, error: OSError | trio.ClosedResourceError) -> ConnectionLost:
+    def _make_lost_error(self, error: OSError | trio.ClosedResourceError) -> ConnectionLost:
         code = error.errno if isinstance(error, OSError) else errno.EPIPE
         status = _STATUSES.get(code or 0, NtStatus.CONNECTION_DISCONNECTED)
         return ConnectionLost(self._host, status, f"the connection ended: {_reason(error)}")
@@ -105,9 +105,12 @@ async def connect(
     Raises:
         ConnectError: the name has no address, or none of them accepts; the last failure is the one reported.
     """
-    places = await _addresses(host, address, port, finder)
+    places = await _find_addresses(host, address, port, finder)
     finish = await race(
-        places, partial(_connected, host, port, source), lambda error: True, discard=lambda transport: transport.close()
+        places,
+        partial(_connect_one, host, port, source),
+        lambda error: True,
+        discard=lambda transport: transport.close(),
     )
     if finish.winners:
         return finish.winners[0][1]
@@ -116,11 +119,11 @@ async def connect(
     raise ConnectError(host, NtStatus.BAD_NETWORK_PATH, f"no address is known for {address}")
 
 
-async def _connected(host: str, port: int, source: str | None, place: AddressInfo) -> TcpTransport:
+async def _connect_one(host: str, port: int, source: str | None, place: AddressInfo) -> TcpTransport:
     family, kind, protocol, _, target = place
     sock = trio.socket.socket(family, kind, protocol)
     try:
-        _tune(sock)
+        _set_socket_options(sock)
         if source is not None:
             await sock.bind((source, 0))
         await sock.connect(target)
@@ -137,15 +140,17 @@ async def _connected(host: str, port: int, source: str | None, place: AddressInf
 AddressInfo = tuple[socket.AddressFamily, socket.SocketKind, int, str, tuple[str | int, ...]]
 
 
-async def _addresses(host: str, address: str, port: int, finder: HostFinder | None) -> Sequence[AddressInfo]:
+async def _find_addresses(host: str, address: str, port: int, finder: HostFinder | None) -> Sequence[AddressInfo]:
     """The system's word for where a host is, or the finder's if the system's resolver says nothing for a while."""
 
     async def by_system() -> Sequence[AddressInfo]:
-        return await _resolved(host, address, port)
+        return await _resolve(host, address, port)
 
     async def by_finder() -> Sequence[AddressInfo]:
         found = (
-            [] if finder is None else [await _resolved(host, each, port) for each in await finder.addresses(address)]
+            []
+            if finder is None
+            else [await _resolve(host, each, port) for each in await finder.find_addresses(address)]
         )
         if not found:
             raise ConnectError(host, NtStatus.BAD_NETWORK_PATH, f"can't find an address for {address}")
@@ -157,14 +162,14 @@ async def _addresses(host: str, address: str, port: int, finder: HostFinder | No
         (by_system, by_finder),
         lambda ask: ask(),
         lambda error: True,
-        head_start=HOSTS_FILE if finder.is_ahead else HEAD_START,
+        attempt_delay=HOSTS_FILE_DELAY if finder.expects_slow_resolver else ATTEMPT_DELAY,
     )
     if finish.winners:
         return finish.winners[0][1]
     raise next(error for ask, error in finish.failures if ask is by_system)
 
 
-async def _resolved(host: str, address: str, port: int) -> Sequence[AddressInfo]:
+async def _resolve(host: str, address: str, port: int) -> Sequence[AddressInfo]:
     try:
         return await trio.socket.getaddrinfo(address, port, type=socket.SOCK_STREAM)  # type: ignore[return-value]
     except (OSError, UnicodeError) as error:
@@ -172,7 +177,7 @@ async def _resolved(host: str, address: str, port: int) -> Sequence[AddressInfo]
         raise ConnectError(host, NtStatus.BAD_NETWORK_PATH, detail) from error
 
 
-def _tune(sock: trio.socket.SocketType) -> None:
+def _set_socket_options(sock: trio.socket.SocketType) -> None:
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BUFFER)

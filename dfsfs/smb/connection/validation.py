@@ -32,7 +32,7 @@ UNKNOWN_FSCTL = frozenset(
     }
 )
 """What servers say to an FSCTL that they don't know; FILE_CLOSED if they look for its file first, and it has none."""
-_ROOM = 64
+_MAX_OUTPUT = 64
 """Bytes of output that are asked for; an answer has 24."""
 
 
@@ -49,7 +49,7 @@ async def validate_negotiate(connection: Connection, route: Route) -> None:
     if negotiated.dialect is Dialect.SMB_3_1_1:
         return
     question = messages.encode_ioctl(
-        CtlCode.FSCTL_VALIDATE_NEGOTIATE_INFO, encode_validate_negotiate(negotiated), _ROOM
+        CtlCode.FSCTL_VALIDATE_NEGOTIATE_INFO, encode_validate_negotiate(negotiated), _MAX_OUTPUT
     )
     try:
         (response,) = await connection.call([question], route)
@@ -70,6 +70,6 @@ async def validate_negotiate(connection: Connection, route: Route) -> None:
 def check_confirmation(negotiated: Negotiated, response: Response) -> None:
     """`response` is the server's answer, whose signature is valid. Errors as in `validate_negotiate`."""
     if response.status == NtStatus.SUCCESS:
-        check_validate_negotiate(negotiated, bytes(messages.decode_ioctl(response.message, _ROOM)))
+        check_validate_negotiate(negotiated, bytes(messages.decode_ioctl(response.message, _MAX_OUTPUT)))
     elif negotiated.dialect is not Dialect.SMB_2_1 or response.status not in UNKNOWN_FSCTL:
         raise SecurityError(f"{negotiated.offer.host} does not confirm how the connection was negotiated")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from dfsfs.errors import SmbError
 from dfsfs.ntstatus import NtStatus, is_failure
-from dfsfs.smb.tree.oddities import Oddities
+from dfsfs.smb.tree.content_warnings import ContentWarnings
 from dfsfs.smb.wire import fscc, messages
 from dfsfs.smb.wire.constants import Command
 
@@ -47,7 +47,7 @@ class Channel:
         self.share = share
         self.route = route
         self.limits = limits
-        self.oddities = Oddities()
+        self.content_warnings = ContentWarnings()
         self._deleted = False
 
     @property
@@ -66,17 +66,17 @@ class Channel:
 
     async def call(self, requests: Sequence[Request]) -> list[Response]:
         """Connection.call on this tree; takes note when the server says that tree or session are gone."""
-        return self.noted(await self.connection.call(requests, self.route))
+        return self.update_state(await self.connection.call(requests, self.route))
 
     def start(self, requests: Sequence[Request], received: Callable[[Response], None] | None = None) -> PendingCall:
-        """Connection.start on this tree. What comes of the call has to go through `noted`."""
+        """Connection.start on this tree. What comes of the call has to go through `update_state`."""
         return self.connection.start(requests, self.route, received)
 
-    def post(self, requests: Sequence[Request]) -> None:
+    def call_nowait(self, requests: Sequence[Request]) -> None:
         """Connection.post on this tree."""
-        self.connection.post(requests, self.route)
+        self.connection.call_nowait(requests, self.route)
 
-    def noted(self, responses: list[Response]) -> list[Response]:
+    def update_state(self, responses: list[Response]) -> list[Response]:
         """The answers to a call that was begun with `start`, after taking note as `call` does."""
         status = responses[0].status
         if status in _TREE_IS_GONE:
@@ -108,5 +108,5 @@ class Channel:
     def disconnect(self) -> None:
         """Tells the server that the tree is not used any more; does not wait for it."""
         if self.alive:
-            self.post([messages.encode_plain(Command.SMB2_TREE_DISCONNECT)])
+            self.call_nowait([messages.encode_plain(Command.SMB2_TREE_DISCONNECT)])
         self._deleted = True

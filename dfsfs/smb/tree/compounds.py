@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 class PathChannel(Channel):
     """See the module's text."""
 
-    moment: int | None = None
+    snapshot_time: int | None = None
     """The time at which files are looked at, in 100 ns since 1601; None: now."""
 
     def wire_name(self, path: UncPath) -> str:
@@ -65,7 +65,7 @@ class PathChannel(Channel):
             attributes=attributes,
             share_access=share_access,
             lease=lease.lease.request(lease.wanted) if lease is not None else b"",
-            moment=self.moment,
+            snapshot_time=self.snapshot_time,
         )
 
     def _asking(

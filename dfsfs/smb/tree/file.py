@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     from dfsfs.smb.wire.fscc import FileStat
     from dfsfs.unc import UncPath
 
-PIECE = 1024 * 1024
+MAX_TRANSFER_SIZE = 1024 * 1024
 """The largest READ or WRITE in bytes. Larger ones gain nothing on a fast line and block the connection on a slow
 one.
 """
-PIECES_IN_FLIGHT = 8
+MAX_TRANSFERS_IN_FLIGHT = 8
 _END_OF_FILE: Final = int(NtStatus.END_OF_FILE)  # bound once: each READ looks at it
 
 
@@ -46,10 +46,10 @@ class PendingWrite:
     async def outcome(self) -> DfsfsError | None:
         """Waits for the answers; None if everything was written. Cancelling this wait gives up nothing."""
         for call, size in self._calls:
-            await call.settle()
+            await call.wait_done()
             try:
-                (response,) = self._file.tree.noted(call.result())
-                self._file.check_written(response, size)
+                (response,) = self._file.tree.update_state(call.result())
+                self._file.check_write_response(response, size)
             except DfsfsError as error:
                 return error
         return None
@@ -66,17 +66,17 @@ class PendingRead:
         self._call = call
 
     @property
-    def is_settled(self) -> bool:
+    def is_done(self) -> bool:
         """Whether there is nothing to wait for any more."""
-        return self._call.is_settled
+        return self._call.is_done
 
     async def outcome(self) -> Buffer:
         """Waits for the data, fewer bytes than were asked for only at the end of the file. Errors as in
         RemoteFile.read. Cancelling this wait gives up nothing.
         """
-        await self._call.settle()
-        (response,) = self._file.tree.noted(self._call.result())
-        return self._file.read_data(response, self.size)
+        await self._call.wait_done()
+        (response,) = self._file.tree.update_state(self._call.result())
+        return self._file.decode_read_response(response, self.size)
 
     def abandon(self) -> None:
         """Nobody wants the data any more."""
@@ -86,8 +86,8 @@ class PendingRead:
 class RemoteFile:
     """An open handle. `stat` is what the server said when it was opened.
 
-    `head` is the beginning of the file if it was read along, all of it if it is as long as the file. `is_written`:
-    whether something was changed through it, so that its close counts.
+    `inline_data` is the beginning of the file if it was read along, all of it if it is as long as the file.
+    `is_written`: whether something was changed through it, so that its close counts.
     """
 
     def __init__(
@@ -96,24 +96,24 @@ class RemoteFile:
         path: UncPath,
         file_id: bytes,
         stat: FileStat,
-        head: Buffer | None = None,
+        inline_data: Buffer | None = None,
         lease: Lease | None = None,
     ) -> None:
         self.tree = tree
         self.path = path
         self.stat = stat
-        self.head = head
+        self.inline_data = inline_data
         self.lease = lease
-        self.head_is_locked = False
+        self.inline_data_is_locked = False
         """The beginning was to be read along, and another client has locked some of it."""
         self._file_id = file_id
         self.is_written = False
         self._closed = False
 
     @classmethod
-    def closed(cls, tree: Channel, path: UncPath, stat: FileStat, head: Buffer | None) -> RemoteFile:
+    def closed(cls, tree: Channel, path: UncPath, stat: FileStat, inline_data: Buffer | None) -> RemoteFile:
         """A file of which only the head is known: it was opened and is closed again."""
-        file = cls(tree, path, b"", stat, head)
+        file = cls(tree, path, b"", stat, inline_data)
         file._closed = True
         return file
 
@@ -128,15 +128,15 @@ class RemoteFile:
             SmbError: the server's answer.
             ConnectionLost, SecurityError, WireError: the connection ended.
         """
-        limit = self._piece(self.tree.limits.read)
+        limit = self._transfer_size(self.tree.limits.read)
         if size <= limit:
             (response,) = await self.tree.call([messages.encode_read(self._file_id, offset, size)])
-            return self.read_data(response, size)
+            return self.decode_read_response(response, size)
         pieces = [(start, min(limit, offset + size - start)) for start in range(offset, offset + size, limit)]
         requests = (messages.encode_read(self._file_id, start, length) for start, length in pieces)
         result = bytearray()
         for (_, length), response in zip(pieces, await self._pipeline(requests), strict=True):
-            data = self.read_data(response, length)
+            data = self.decode_read_response(response, length)
             result += data
             if len(data) < length:
                 break
@@ -148,10 +148,10 @@ class RemoteFile:
         Raises:
             ConnectionLost, SecurityError, WireError: the connection has ended.
         """
-        size = min(size, self._piece(self.tree.limits.read))
+        size = min(size, self._transfer_size(self.tree.limits.read))
         return PendingRead(self, self.tree.start([messages.encode_read(self._file_id, offset, size)]), size)
 
-    def read_data(self, response: Response, size: int) -> Buffer:
+    def decode_read_response(self, response: Response, size: int) -> Buffer:
         """What the answer to a READ of `size` bytes has brought. Errors as in read."""
         if response.status == _END_OF_FILE:
             return b""
@@ -164,10 +164,10 @@ class RemoteFile:
         Raises: as read does.
         """
         self.is_written = True
-        pieces = self._pieces(data)
+        pieces = self._split(data)
         requests = (messages.encode_write(self._file_id, offset + start, piece) for start, piece in pieces)
         for (_, piece), response in zip(pieces, await self._pipeline(requests), strict=True):
-            self.check_written(response, len(piece))
+            self.check_write_response(response, len(piece))
 
     def start_write(self, offset: int, data: Buffer) -> PendingWrite:
         """Sends all of `data` without waiting for the answer; it must not change until that has come.
@@ -180,19 +180,19 @@ class RemoteFile:
             self,
             [
                 (self.tree.start([messages.encode_write(self._file_id, offset + start, piece)]), len(piece))
-                for start, piece in self._pieces(data)
+                for start, piece in self._split(data)
             ],
         )
 
-    def _pieces(self, data: Buffer) -> list[tuple[int, Buffer]]:
+    def _split(self, data: Buffer) -> list[tuple[int, Buffer]]:
         """The payloads of the WRITEs for `data`, and where each begins in it."""
-        limit = self._piece(self.tree.limits.write)
+        limit = self._transfer_size(self.tree.limits.write)
         if len(data) <= limit:
             return [(0, data)]
         view = memoryview(data)
         return [(start, view[start : start + limit]) for start in range(0, len(view), limit)]
 
-    def check_written(self, response: Response, size: int) -> None:
+    def check_write_response(self, response: Response, size: int) -> None:
         """Raises: SmbError: the answer to a WRITE of `size` bytes does not say that they were written."""
         self.tree.check(response, f"write to {self.path}")
         if messages.decode_write(response.message, size) != size:
@@ -251,7 +251,7 @@ class RemoteFile:
             [messages.encode_ioctl(CtlCode.FSCTL_SRV_COPYCHUNK_WRITE, request, size, self._file_id)]
         )
         self.tree.check(response, what)
-        if copychunk.decode_copied(messages.decode_ioctl(response.message, size)) != wanted.length:
+        if copychunk.decode_copychunk(messages.decode_ioctl(response.message, size)) != wanted.length:
             raise SmbError(NtStatus.END_OF_FILE, f"{what} stopped short")
 
     async def close(self, written: int | None = None) -> FileStat | None:
@@ -270,7 +270,7 @@ class RemoteFile:
         if not self.is_written:
             self.discard()
             return None
-        if not self._is_to_close():
+        if not self._mark_closed():
             return None
         change: list[Request] = []
         if written is not None:
@@ -281,17 +281,17 @@ class RemoteFile:
             # If it can't be set, the time is the server's.
             *_, response = await self.tree.call([*change, messages.encode_close(file_id, query=True)])
         except BaseException:
-            self.tree.post([messages.encode_close(self._file_id)])  # what is given up may not have been sent
+            self.tree.call_nowait([messages.encode_close(self._file_id)])  # what is given up may not have been sent
             raise
         self.tree.check(response, f"close of {self.path}")
         return messages.decode_close(response.message)
 
     def discard(self) -> None:
         """Closes the handle without waiting for the server; a second close does nothing."""
-        if self._is_to_close():
-            self.tree.post([messages.encode_close(self._file_id)])
+        if self._mark_closed():
+            self.tree.call_nowait([messages.encode_close(self._file_id)])
 
-    def _is_to_close(self) -> bool:
+    def _mark_closed(self) -> bool:
         if self._closed:
             return False
         self._closed = True
@@ -299,10 +299,10 @@ class RemoteFile:
             self.tree.connection.leases.closed(self.lease)
         return self.tree.alive
 
-    def _piece(self, limit: int) -> int:
+    def _transfer_size(self, limit: int) -> int:
         """The bytes of one READ or WRITE where no more than `limit` are wanted; io_size may name more than it was asked
         for, since a credit pays for 64 KiB."""
-        largest = min(PIECE, limit)
+        largest = min(MAX_TRANSFER_SIZE, limit)
         return min(largest, self.tree.connection.io_size(largest))
 
     async def _pipeline(self, requests: Iterable[Request]) -> list[Response]:
@@ -311,17 +311,17 @@ class RemoteFile:
         responses: list[Response] = []
         try:
             for request in requests:
-                if len(waiting) == PIECES_IN_FLIGHT:
-                    responses += await self._answer(waiting)
+                if len(waiting) == MAX_TRANSFERS_IN_FLIGHT:
+                    responses += await self._wait_first(waiting)
                 waiting.append(self.tree.start([request]))
             while waiting:
-                responses += await self._answer(waiting)
+                responses += await self._wait_first(waiting)
         finally:
             for call in waiting:
                 call.abandon()
         return responses
 
-    async def _answer(self, waiting: deque[PendingCall]) -> list[Response]:
+    async def _wait_first(self, waiting: deque[PendingCall]) -> list[Response]:
         responses = await waiting[0].wait()
         waiting.popleft()
-        return self.tree.noted(responses)
+        return self.tree.update_state(responses)

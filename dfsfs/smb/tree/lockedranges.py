@@ -24,12 +24,12 @@ class ReadableFile(Protocol):
     async def query(self) -> FileStat: ...
 
 
-def is_conflict(error: SmbError) -> bool:
+def is_lock_conflict(error: SmbError) -> bool:
     """Whether a READ or WRITE was refused because of a lock of another client."""
     return error.status in (NtStatus.FILE_LOCK_CONFLICT, NtStatus.LOCK_NOT_GRANTED)
 
 
-async def read_beside_locks(file: ReadableFile, offset: int, size: int) -> Buffer:
+async def read_around_locks(file: ReadableFile, offset: int, size: int) -> Buffer:
     """Up to `size` bytes at `offset`: fewer only at the end of the file, none at or behind it.
 
     The kernel asks up to the end of a page, and programs of Windows agree with each other by locks behind the end of a
@@ -42,7 +42,7 @@ async def read_beside_locks(file: ReadableFile, offset: int, size: int) -> Buffe
     try:
         return await file.read(offset, size)
     except SmbError as error:
-        if not is_conflict(error):
+        if not is_lock_conflict(error):
             raise
         end = (await file.query()).size
         if end >= offset + size:

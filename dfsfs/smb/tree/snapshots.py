@@ -10,7 +10,7 @@ import struct
 from typing import TYPE_CHECKING
 
 from dfsfs.errors import EndlessAnswer, WireError
-from dfsfs.filetime import parse_token
+from dfsfs.filetime import parse_gmt_token
 from dfsfs.smb.tree.bounds import SNAPSHOT_ROUNDS
 from dfsfs.smb.tree.compounds import PathChannel
 from dfsfs.smb.wire import messages
@@ -35,7 +35,7 @@ def decode_snapshots(buffer: messages.Buffer) -> tuple[list[str], int]:
         raise WireError(f"a list of snapshots of {len(buffer)} bytes")
     _, returned, size = _COUNTS.unpack_from(buffer)
     names = str(memoryview(buffer)[_COUNTS.size :], "utf-16-le", "replace").split("\0") if returned else []
-    tokens = [name for name in names[:returned] if parse_token(name) is not None]
+    tokens = [name for name in names[:returned] if parse_gmt_token(name) is not None]
     return tokens, _COUNTS.size + size
 
 

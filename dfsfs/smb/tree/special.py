@@ -34,7 +34,7 @@ from dfsfs.smb.wire.reparse import (
     LINK_MARK,
     MFSYMLINK_SIZE,
     SPECIAL_TAGS,
-    Special,
+    SpecialFile,
     decode_mfsymlink,
     decode_reparse,
     encode_mfsymlink,
@@ -65,7 +65,7 @@ AS_FILE = "it is shown as a plain file"
 class SpecialFiles(PathChannel):
     """See the module's text."""
 
-    files_for_links = False
+    mfsymlinks = False
     """Whether every file with the form of a symbolic link is one, whoever made it: the option mfsymlinks."""
     _lacks_reparse_points = False
     """Whether the server has said that it can't make one here."""
@@ -81,21 +81,21 @@ class SpecialFiles(PathChannel):
         """
         responses = await self.call(self._asking(path))
         if responses[0].status in _NOT_FOLLOWED:
-            return await self._look_at_reparse_point(path)
-        return await self._look_into(path, self._asked(responses, f"stat of {path}"))
+            return await self._stat_reparse_point(path)
+        return await self._read_mfsymlink(path, self._asked(responses, f"stat of {path}"))
 
-    async def stat_itself(self, path: UncPath) -> FileStat:
+    async def lstat(self, path: UncPath) -> FileStat:
         """What has a name, without following it where that leads elsewhere. One round trip. Errors as in stat.
 
         Samba before 4.22 can't be asked that: it follows links that are in its own file system.
         """
-        return await self._look_at_reparse_point(path)
+        return await self._stat_reparse_point(path)
 
-    async def look_at(self, path: UncPath, listed: FileStat) -> FileStat:
+    async def stat_listed_entry(self, path: UncPath, listed: FileStat) -> FileStat:
         """What a listed entry is that may be special. One round trip. Errors as in stat."""
         if listed.reparse_tag in SPECIAL_TAGS:
-            return await self._look_at_reparse_point(path)
-        return await self._look_into(path, listed)
+            return await self._stat_reparse_point(path)
+        return await self._read_mfsymlink(path, listed)
 
     def may_be_special(self, stat: FileStat) -> bool:
         """Whether a listed entry has to be looked at to know what it is."""
@@ -105,9 +105,9 @@ class SpecialFiles(PathChannel):
         """Whether it may be a file that is a symbolic link: without the option that takes dfsfs's mark, an EA."""
         if stat.size != MFSYMLINK_SIZE or stat.is_directory:
             return False
-        return self.files_for_links or stat.ea_size != 0
+        return self.mfsymlinks or stat.ea_size != 0
 
-    async def _look_into(self, path: UncPath, stat: FileStat) -> FileStat:
+    async def _read_mfsymlink(self, path: UncPath, stat: FileStat) -> FileStat:
         """Reads a file that may be a symbolic link."""
         if not self._may_be_link(stat):
             return stat
@@ -120,19 +120,19 @@ class SpecialFiles(PathChannel):
             return stat  # whoever opens it will hear why it can't be read
         content = messages.decode_read(answer.message, MFSYMLINK_SIZE)
         special = decode_mfsymlink(content)
-        if special is not None and not self.files_for_links and not self._is_marked(path, content, eas):
+        if special is not None and not self.mfsymlinks and not self._has_link_mark(path, content, eas):
             special = None
         return replace(self.decode_stat(queried, f"stat of {path}"), special=special)
 
-    def _is_marked(self, path: UncPath, content: messages.Buffer, eas: Response) -> bool:
+    def _has_link_mark(self, path: UncPath, content: messages.Buffer, eas: Response) -> bool:
         """Whether dfsfs has made a file with this content, by its EAs."""
         try:
-            return _eas_of(eas).get(LINK_MARK) == link_mark(content)
+            return _decode_eas_answer(eas).get(LINK_MARK) == link_mark(content)
         except ContentError as error:
-            self.oddities.note(path, str(error), AS_FILE)
+            self.content_warnings.warn_once(path, str(error), AS_FILE)
             return False
 
-    async def _look_at_reparse_point(self, path: UncPath) -> FileStat:
+    async def _stat_reparse_point(self, path: UncPath) -> FileStat:
         what = f"stat of {path}"
         requests = [
             self._create_reparse_point(path, Access.FILE_READ_ATTRIBUTES | Access.FILE_READ_EA),
@@ -149,16 +149,16 @@ class SpecialFiles(PathChannel):
         self.check(got, what)
         data = messages.decode_ioctl(got.message, _REPARSE_SIZE)
         try:
-            special = decode_reparse(data, _device_of(eas) if _has_device_ea(data) else None)
+            special = decode_reparse(data, _decode_device_ea(eas) if _has_device_ea(data) else None)
         except ContentError as error:
-            self.oddities.note(path, str(error), AS_FILE)
+            self.content_warnings.warn_once(path, str(error), AS_FILE)
             return replace(stat, reparse_tag=tag_of(data) if len(data) >= 8 else 0)
         _refuse_dfs_link(special, what)
         return replace(stat, reparse_tag=tag_of(data), special=special)
 
     # -- making -----------------------------------------------------------------------------------------------------
 
-    async def make_special(self, path: UncPath, special: Special) -> FileStat:
+    async def make_special(self, path: UncPath, special: SpecialFile) -> FileStat:
         """Makes a symbolic link, device, fifo or socket; OBJECT_NAME_COLLISION if the name is taken.
 
         A symbolic link becomes a file with the target in it where the server has no reparse points, or would take it
@@ -174,7 +174,7 @@ class SpecialFiles(PathChannel):
             return await self.make_mfsymlink(path, special)
         return await self.stat(path)
 
-    async def make_mfsymlink(self, path: UncPath, special: Special) -> FileStat:
+    async def make_mfsymlink(self, path: UncPath, special: SpecialFile) -> FileStat:
         """Makes a symbolic link as a file with the target in it. Errors as in make_special.
 
         Without the option that takes every such file for a link, it gets the mark of dfsfs; NOT_SUPPORTED if it can't.
@@ -184,7 +184,7 @@ class SpecialFiles(PathChannel):
             reason = NtStatus.NAME_TOO_LONG if special.kind == posix.S_IFLNK else NtStatus.NOT_SUPPORTED
             raise SmbError(reason, f"making {path}, for which the server has no form")
         changes = [messages.encode_write(RELATED_FILE_ID, 0, content)]
-        if not self.files_for_links:
+        if not self.mfsymlinks:
             mark = encode_ea(LINK_MARK, link_mark(content))
             changes.append(
                 messages.encode_set_info(RELATED_FILE_ID, FileInformationClass.FILE_FULL_EA_INFORMATION, mark)
@@ -209,12 +209,12 @@ class SpecialFiles(PathChannel):
             disposition=CreateDisposition.FILE_CREATE,
             options=CreateOptions.FILE_NON_DIRECTORY_FILE | FILE_OPEN_REPARSE_POINT,
         )
-        made, marked, *answers = await self.call([create, _disposing(RELATED_FILE_ID, delete=True), *then])
+        made, marked, *answers = await self.call([create, _encode_set_disposition(RELATED_FILE_ID, delete=True), *then])
         self.check(made, what)
         file_id = messages.decode_create(made.message).file_id
         status = next((answer.status for answer in answers if is_failure(answer.status)), answers[-1].status)
         failed = is_failure(status)
-        changes = [_disposing(file_id, delete=failed)] if failed or not is_failure(marked.status) else []
+        changes = [_encode_set_disposition(file_id, delete=failed)] if failed or not is_failure(marked.status) else []
         await self._end(file_id, changes, what)
         return status
 
@@ -223,7 +223,7 @@ class SpecialFiles(PathChannel):
         try:
             responses = await self.call([*changes, messages.encode_close(file_id)])
         except BaseException:
-            self.post([messages.encode_close(file_id)])
+            self.call_nowait([messages.encode_close(file_id)])
             raise
         for response in responses:
             self.check(response, what)
@@ -253,7 +253,7 @@ class SpecialFiles(PathChannel):
             if not self.decode_stat(looked, what).attributes & FileAttributes.FILE_ATTRIBUTE_REPARSE_POINT:
                 self.check(repaired, what)
         finally:
-            self.post([messages.encode_close(file_id)])
+            self.call_nowait([messages.encode_close(file_id)])
 
     async def link_special(self, path: UncPath, new: UncPath) -> None:
         """Gives a reparse point one more name on the same share. Errors as in remove_special."""
@@ -298,7 +298,7 @@ class SpecialFiles(PathChannel):
             if tag_of(data) not in SPECIAL_TAGS:
                 raise SmbError(NtStatus.OBJECT_TYPE_MISMATCH, f"{what}, whose tag is {tag_of(data):#x}")
         except BaseException:
-            self.post([messages.encode_close(file_id)])
+            self.call_nowait([messages.encode_close(file_id)])
             raise
         return file_id, bytes(data)
 
@@ -317,13 +317,13 @@ _UNSUPPORTED = (
 )
 
 
-def _disposing(file_id: bytes, *, delete: bool) -> messages.Request:
+def _encode_set_disposition(file_id: bytes, *, delete: bool) -> messages.Request:
     return messages.encode_set_info(
         file_id, FileInformationClass.FILE_DISPOSITION_INFORMATION, fscc.encode_disposition(delete=delete)
     )
 
 
-def _refuse_dfs_link(special: Special | None, what: str) -> None:
+def _refuse_dfs_link(special: SpecialFile | None, what: str) -> None:
     """Raises: SmbError: PATH_NOT_COVERED, it is how Samba keeps a DFS link."""
     if special is not None and special.is_dfs_link:
         raise SmbError(NtStatus.PATH_NOT_COVERED, what)
@@ -333,15 +333,15 @@ def _has_device_ea(data: messages.Buffer) -> bool:
     return len(data) >= 8 and tag_of(data) in (ReparseTag.IO_REPARSE_TAG_LX_CHR, ReparseTag.IO_REPARSE_TAG_LX_BLK)
 
 
-def _device_of(eas: Response) -> tuple[int, int] | None:
+def _decode_device_ea(eas: Response) -> tuple[int, int] | None:
     """The numbers of a device of the Linux subsystem, if it has some. Raises: ContentError: its EAs make no sense."""
-    value = _eas_of(eas).get(_DEVICE_EA)
+    value = _decode_eas_answer(eas).get(_DEVICE_EA)
     if value is None or len(value) != 8:
         return None
     return int.from_bytes(value[:4], "little"), int.from_bytes(value[4:], "little")
 
 
-def _eas_of(answer: Response) -> dict[bytes, bytes]:
+def _decode_eas_answer(answer: Response) -> dict[bytes, bytes]:
     """What the answer to _QUERY_EAS says, by names in upper case. Raises: ContentError: it makes no sense."""
     if is_failure(answer.status):
         return {}

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from dfsfs.errors import DfsfsError, Disposition, PosixError, SmbError, WireError
-from dfsfs.filetime import token_of
+from dfsfs.filetime import gmt_token
 from dfsfs.ntstatus import NtStatus, is_failure
 from dfsfs.smb.connection.leases import KEY_SIZE, Lease, LeaseRequest
 from dfsfs.smb.tree.bounds import ListingBounds
@@ -52,9 +52,9 @@ _DISPOSITION = FileInformationClass.FILE_DISPOSITION_INFORMATION
 FIRST_LISTING_SIZE = 128 * 1024
 """Enough for about 800 names: most folders are listed by the compound that opens them."""
 LISTING_SIZE = 1024 * 1024
-ASKING = 2.0
+HANDLE_BREAK_TIMEOUT = 2.0
 """Seconds that a removal waits for other clients to close a handle that they only keep."""
-ASKINGS = 18
+REMOVAL_ATTEMPTS = 18
 """How often a removal is sent that a server does not answer because another client does not answer it."""
 PAST_MAX = 512
 """Snapshots of a share that are kept in mind, those used last: as many as Windows has. A server can name more."""
@@ -64,33 +64,33 @@ class Tree(SpecialFiles, ExtendedAttributes, Snapshots):
     """See the module's text. `maximal_access`: what the share lets the user do at all (MS-SMB2 2.2.10)."""
 
     def __init__(
-        self, connection: Connection, share: UncPath, route: Route, limits: IoLimits, moment: int | None = None
+        self, connection: Connection, share: UncPath, route: Route, limits: IoLimits, snapshot_time: int | None = None
     ) -> None:
         super().__init__(connection, share, route, limits)
-        self.moment = moment
+        self.snapshot_time = snapshot_time
         self.maximal_access = 0xFFFFFFFF
         self._past: dict[int, Tree] = {}
-        self._has_moment = False
+        self._has_snapshot = False
 
     @property
     def volume(self) -> UncPath:
         """What the ids of files are unique in: the share, as it is or as it was at one time."""
-        return self.share if self.moment is None else self.share.join([token_of(self.moment)])
+        return self.share if self.snapshot_time is None else self.share.join([gmt_token(self.snapshot_time)])
 
-    def at(self, moment: int | None) -> Tree:
+    def at(self, snapshot_time: int | None) -> Tree:
         """The share as it was at a time, in 100 ns since 1601. A namespace's share has no past: it is as it is."""
-        if moment is None or self.is_dfs:
+        if snapshot_time is None or self.is_dfs:
             return self
-        past = self._past.pop(moment, None)
+        past = self._past.pop(snapshot_time, None)
         if past is None:
-            past = Tree(self.connection, self.share, self.route, self.limits, moment)
-            past.files_for_links, past.oddities = self.files_for_links, self.oddities
+            past = Tree(self.connection, self.share, self.route, self.limits, snapshot_time)
+            past.mfsymlinks, past.content_warnings = self.mfsymlinks, self.content_warnings
             if len(self._past) >= PAST_MAX:
                 del self._past[next(iter(self._past))]
-        self._past[moment] = past
+        self._past[snapshot_time] = past
         return past
 
-    async def check_moment(self) -> None:
+    async def check_snapshot(self) -> None:
         """Makes sure that the server has a snapshot of the time that the share is looked at. One round trip, once.
 
         A server that has none may not say so: Samba shows the present then.
@@ -98,9 +98,9 @@ class Tree(SpecialFiles, ExtendedAttributes, Snapshots):
         Raises:
             SmbError: OBJECT_NAME_NOT_FOUND, it has none; or the server's answer.
         """
-        if self.moment is None or self._has_moment:
+        if self.snapshot_time is None or self._has_snapshot:
             return
-        name = token_of(self.moment)
+        name = gmt_token(self.snapshot_time)
         present = Tree(self.connection, self.share, self.route, self.limits)
         try:
             found = name in await present.list_snapshots(self.share)
@@ -110,7 +110,7 @@ class Tree(SpecialFiles, ExtendedAttributes, Snapshots):
             found = False
         if not found:
             raise SmbError(NtStatus.OBJECT_NAME_NOT_FOUND, f"snapshot {name} of {self.share}")
-        self._has_moment = True
+        self._has_snapshot = True
 
     # -- operations on paths ----------------------------------------------------------------------------------------
 
@@ -132,8 +132,8 @@ class Tree(SpecialFiles, ExtendedAttributes, Snapshots):
     ) -> RemoteFile:
         """Opens or creates a file, with all sharing allowed. One round trip. Errors as in stat.
 
-        `read` bytes of its beginning come along as the file's `head`, if they can be read. The handle is under the
-        lease, whatever that turns out to be.
+        `read` bytes of its beginning come along as the file's `inline_data`, if they can be read. The handle is under
+        the lease, whatever that turns out to be.
         """
         create = self._create(
             path, access=access, disposition=disposition, options=options, attributes=attributes, lease=lease
@@ -144,7 +144,7 @@ class Tree(SpecialFiles, ExtendedAttributes, Snapshots):
         leases = self.connection.leases
         leases.opened(lease.lease)
         try:
-            return self._file(await self._call_for(lease.lease, requests), path, read, lease.lease)
+            return self._file(await self._call_with_lease(lease.lease, requests), path, read, lease.lease)
         except BaseException:
             leases.closed(lease.lease)
             raise
@@ -152,7 +152,7 @@ class Tree(SpecialFiles, ExtendedAttributes, Snapshots):
     def make_lease(self, path: UncPath) -> Lease | None:
         """A lease for a file, with nothing open under it yet; None if the server has none to give."""
         negotiated = self.connection.negotiated
-        if not negotiated.capabilities & SMB2_GLOBAL_CAP_LEASING or self.moment is not None:
+        if not negotiated.capabilities & SMB2_GLOBAL_CAP_LEASING or self.snapshot_time is not None:
             return None
         version = 2 if negotiated.dialect >= Dialect.SMB_3_0 else 1
         return Lease(os.urandom(KEY_SIZE), version, path, self.route)
@@ -164,28 +164,28 @@ class Tree(SpecialFiles, ExtendedAttributes, Snapshots):
         """
         create = self._create(path, access=access, disposition=CreateDisposition.FILE_OPEN, lease=lease)
         requests = [create, messages.encode_close(RELATED_FILE_ID)]
-        self.check((await self._call_for(lease.lease, requests))[0], f"open of {path}")
+        self.check((await self._call_with_lease(lease.lease, requests))[0], f"open of {path}")
 
-    async def _call_for(self, lease: Lease, requests: Sequence[Request]) -> list[Response]:
+    async def _call_with_lease(self, lease: Lease, requests: Sequence[Request]) -> list[Response]:
         """A call whose CREATE asks for a lease: what is granted counts from the moment at which the answer comes."""
 
         def received(response: Response) -> None:
             if not is_failure(response.status):
-                lease.granted(response.message)
+                lease.apply_grant(response.message)
 
-        return self.noted(await self.start(requests, received).wait())
+        return self.update_state(await self.start(requests, received).wait())
 
     def _file(self, responses: Sequence[Response], path: UncPath, read: int, lease: Lease | None = None) -> RemoteFile:
         """The file that CREATE, QUERY_INFO and perhaps READ have opened. Errors as in stat."""
         self.check(responses[0], f"open of {path}")
         file_id = messages.decode_create(responses[0].message).file_id
         try:
-            stat, head = self._opened(responses, path, read)
+            stat, inline_data = self._decode_open(responses, path, read)
         except DfsfsError:
-            self.post([messages.encode_close(file_id)])
+            self.call_nowait([messages.encode_close(file_id)])
             raise
-        file = RemoteFile(self, path, file_id, stat, head, lease)
-        file.head_is_locked = _is_locked(responses, read)
+        file = RemoteFile(self, path, file_id, stat, inline_data, lease)
+        file.inline_data_is_locked = _is_locked(responses, read)
         return file
 
     def start_fetch(self, path: UncPath, size: int) -> PendingFetch:
@@ -199,15 +199,15 @@ class Tree(SpecialFiles, ExtendedAttributes, Snapshots):
         requests = [create, messages.encode_query_all(), *_reading(size), messages.encode_close(RELATED_FILE_ID)]
         return PendingFetch(self, path, self.start(requests), size)
 
-    def fetched(self, responses: Sequence[Response], path: UncPath, size: int) -> RemoteFile:
+    def make_fetched_file(self, responses: Sequence[Response], path: UncPath, size: int) -> RemoteFile:
         """What a fetch has brought, as a file that is closed already. Errors as in stat."""
         self.check(responses[0], f"open of {path}")
-        stat, head = self._opened(responses, path, size)
-        file = RemoteFile.closed(self, path, stat, head)
-        file.head_is_locked = _is_locked(responses, size)
+        stat, inline_data = self._decode_open(responses, path, size)
+        file = RemoteFile.closed(self, path, stat, inline_data)
+        file.inline_data_is_locked = _is_locked(responses, size)
         return file
 
-    def _opened(self, responses: Sequence[Response], path: UncPath, size: int) -> tuple[FileStat, Buffer | None]:
+    def _decode_open(self, responses: Sequence[Response], path: UncPath, size: int) -> tuple[FileStat, Buffer | None]:
         """What QUERY_INFO and READ in the compound of an open have said."""
         stat = self.decode_stat(responses[1], f"open of {path}")
         if not size:
@@ -220,26 +220,26 @@ class Tree(SpecialFiles, ExtendedAttributes, Snapshots):
     async def remove_file(self, path: UncPath) -> None:
         """Deletes a file. One round trip, two more for one that is read-only: SMB refuses to delete it, POSIX does not.
 
-        A client that only keeps a handle, under a lease, is asked for it first: see `_alone`. If somebody really has
-        the file open, here or at any other client, the name goes when the last handle is closed; that is one round trip
-        more. Errors as in stat.
+        A client that only keeps a handle, under a lease, is asked for it first: see `_wait_exclusive`. If somebody
+        really has the file open, here or at any other client, the name goes when the last handle is closed; that is one
+        round trip more. Errors as in stat.
         """
-        responses = await self._alone(self.start(self._removing(path, ShareAccess.NONE)))
+        responses = await self._wait_exclusive(self.start(self._encode_removal(path, ShareAccess.NONE)))
         await self._finish_removal(path, responses)
 
-    async def remove_file_from(self, folder: UncPath, path: UncPath) -> FileStat | None:
+    async def remove_file_and_stat_parent(self, folder: UncPath, path: UncPath) -> FileStat | None:
         """Deletes a file as remove_file does, and says what the server knows of its folder then, if it tells.
 
         Both are sent at once, so that it takes one round trip. A server that works on several requests at a time may
         give the folder's times as they were just before; if the removal had to wait, nothing is told.
         """
-        removal, looking = self.start(self._removing(path, ShareAccess.NONE)), self.start(self._asking(folder))
+        removal, looking = self.start(self._encode_removal(path, ShareAccess.NONE)), self.start(self._asking(folder))
         try:
-            responses = await self._alone(removal)
+            responses = await self._wait_exclusive(removal)
             if await self._finish_removal(path, responses):
                 return None
             try:
-                return self._asked(self.noted(await looking.wait()), f"stat of {folder}")
+                return self._asked(self.update_state(await looking.wait()), f"stat of {folder}")
             except DfsfsError:
                 return None  # the file is gone all the same
         finally:
@@ -247,46 +247,46 @@ class Tree(SpecialFiles, ExtendedAttributes, Snapshots):
 
     async def _finish_removal(self, path: UncPath, responses: Sequence[Response] | None) -> bool:
         """Does what is left to do after the first try of a removal. Whether there was anything."""
-        if responses is not None and self._removed(path, responses):
+        if responses is not None and self._check_removed(path, responses):
             return False
         if responses is None:
-            responses = await self._patiently(path)
+            responses = await self._retry_removal(path)
             if responses[0].status == NtStatus.OBJECT_NAME_NOT_FOUND:
                 return True  # it was there a moment ago, and whoever had it open is done with it
-        if not self._removed(path, responses):
+        if not self._check_removed(path, responses):
             await self._remove_read_only(path)
         return True
 
-    async def _alone(self, call: PendingCall) -> Sequence[Response] | None:
+    async def _wait_exclusive(self, call: PendingCall) -> Sequence[Response] | None:
         """The answers to a compound whose CREATE shares nothing; None if that can't be had.
 
         A server asks whoever has the file open under a HANDLE lease to let go of it before it refuses such an open
         (MS-SMB2 3.3.4.7, MS-FSA 2.1.5.1.2): a handle that a client only keeps is closed then, and one that a program
         uses is not. Samba 4.17 does not ask for anything less.
         """
-        responses = await self._within_asking(call)
+        responses = await self._wait_briefly(call)
         return None if responses is None or responses[0].status == NtStatus.SHARING_VIOLATION else responses
 
-    async def _within_asking(self, call: PendingCall) -> Sequence[Response] | None:
+    async def _wait_briefly(self, call: PendingCall) -> Sequence[Response] | None:
         """The answers to a call; None if they take longer than ASKING seconds, then it is cancelled.
 
         Samba 4.17 and 4.22 were seen to honour that at once, and the answer to it shows that they live: while they wait
         for another client they say nothing to a compound.
         """
-        with trio.move_on_after(ASKING):
-            return self.noted(await call.wait())
+        with trio.move_on_after(HANDLE_BREAK_TIMEOUT):
+            return self.update_state(await call.wait())
         return None
 
-    async def _patiently(self, path: UncPath) -> Sequence[Response]:
+    async def _retry_removal(self, path: UncPath) -> Sequence[Response]:
         """The answers to a removal with all sharing. A client that is dead, but not yet for the server, holds it until
         the server has waited long enough for that one: 35 seconds with Samba.
         """
-        for _ in range(ASKINGS):
-            if (responses := await self._within_asking(self.start(self._removing(path)))) is not None:
+        for _ in range(REMOVAL_ATTEMPTS):
+            if (responses := await self._wait_briefly(self.start(self._encode_removal(path)))) is not None:
                 return responses
-        return await self.call(self._removing(path))
+        return await self.call(self._encode_removal(path))
 
-    async def ask_for(self, path: UncPath) -> bool:
+    async def break_handle_leases(self, path: UncPath) -> bool:
         """Has clients that only keep a handle on a file close it. Whether nobody has it open then. One round trip.
 
         Errors as in stat.
@@ -294,17 +294,17 @@ class Tree(SpecialFiles, ExtendedAttributes, Snapshots):
         create = self._create(
             path, access=Access.DELETE, disposition=CreateDisposition.FILE_OPEN, share_access=ShareAccess.NONE
         )
-        responses = await self._alone(self.start([create, messages.encode_close(RELATED_FILE_ID)]))
+        responses = await self._wait_exclusive(self.start([create, messages.encode_close(RELATED_FILE_ID)]))
         if responses is None:
             return False
         self.check(responses[0], f"open of {path}")
         return True
 
-    def _removing(self, path: UncPath, share: ShareAccess = ShareAccess.ALL) -> Sequence[Request]:
+    def _encode_removal(self, path: UncPath, share: ShareAccess = ShareAccess.ALL) -> Sequence[Request]:
         return self._setting(path, Access.DELETE, _DISPOSITION, fscc.encode_disposition(), share_access=share)
 
-    def _removed(self, path: UncPath, responses: Sequence[Response]) -> bool:
-        """Whether the answers to `_removing` say that the file is removed; False if it is read-only.
+    def _check_removed(self, path: UncPath, responses: Sequence[Response]) -> bool:
+        """Whether the answers to `_encode_removal` say that the file is removed; False if it is read-only.
 
         Raises:
             SmbError: the server's answer, if it is another one.
@@ -334,7 +334,7 @@ class Tree(SpecialFiles, ExtendedAttributes, Snapshots):
 
     async def remove_unused(self, path: UncPath) -> None:
         """Deletes a file that nobody has open; SHARING_VIOLATION if somebody has. One round trip. Errors as in stat."""
-        responses = await self._alone(self.start(self._removing(path, ShareAccess.NONE)))
+        responses = await self._wait_exclusive(self.start(self._encode_removal(path, ShareAccess.NONE)))
         if responses is None:
             raise SmbError(NtStatus.SHARING_VIOLATION, f"unlink of {path}")
         for response in responses:
@@ -431,14 +431,14 @@ class Tree(SpecialFiles, ExtendedAttributes, Snapshots):
                     self.check(answer, what)
                     entries, left_out = fscc.decode_directory(messages.decode_output(answer.message))
                     for oddity in left_out:
-                        self.oddities.note(path, oddity, "it is left out of the listing")
+                        self.content_warnings.warn_once(path, oddity, "it is left out of the listing")
                     names = [entry for entry in entries if entry.name not in (".", "..")]
                     bounds.take(len(names), len(answer.message))
                     yield names
                 size = self.connection.io_size(min(LISTING_SIZE, self.limits.transact))
                 answers = await self.call([messages.encode_query_directory(file_id, size)])
         finally:
-            self.post([messages.encode_close(file_id)])
+            self.call_nowait([messages.encode_close(file_id)])
 
     async def volume_size(self) -> VolumeSize:
         """Size and free space of the volume below the share. One round trip. Errors as in stat, and:
@@ -482,8 +482,8 @@ class PendingFetch:
 
     async def outcome(self) -> RemoteFile:
         """Waits for the file, which is closed already. Errors as in Tree.stat."""
-        await self._call.settle()
-        return self._tree.fetched(self._tree.noted(self._call.result()), self._path, self._size)
+        await self._call.wait_done()
+        return self._tree.make_fetched_file(self._tree.update_state(self._call.result()), self._path, self._size)
 
     def abandon(self) -> None:
         """Nobody wants it any more."""

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
 VALUE_MAX = 65536
 """Bytes of the longest value that Linux passes on (xattr(7)); of a longer stream no more is read."""
-_SIZE = 65536
-_NONE = (NtStatus.NO_EAS_ON_FILE, NtStatus.EAS_NOT_SUPPORTED, NtStatus.NONEXISTENT_EA_ENTRY)
+_MAX_OUTPUT = 65536
+_NO_EAS = (NtStatus.NO_EAS_ON_FILE, NtStatus.EAS_NOT_SUPPORTED, NtStatus.NONEXISTENT_EA_ENTRY)
 _STREAM = struct.Struct("<IIqq")  # next entry, length of the name, size, allocated
 _DATA = ":$DATA"
 
@@ -43,7 +43,7 @@ class ExtendedAttributes(PathChannel):
 
     _features: FileSystemAttributes | None = None
 
-    async def features(self) -> FileSystemAttributes:
+    async def query_features(self) -> FileSystemAttributes:
         """What the file system below the share can do; asked for once. One round trip."""
         if self._features is None:
             what = f"features of {self.share}"
@@ -65,10 +65,10 @@ class ExtendedAttributes(PathChannel):
         """
         what = f"reading extended attributes of {path}"
         query = messages.encode_query_info(
-            RELATED_FILE_ID, InfoType.SMB2_0_INFO_FILE, FileInformationClass.FILE_FULL_EA_INFORMATION, _SIZE
+            RELATED_FILE_ID, InfoType.SMB2_0_INFO_FILE, FileInformationClass.FILE_FULL_EA_INFORMATION, _MAX_OUTPUT
         )
-        queried = await self._query(path, Access.FILE_READ_EA, query, what, *_NONE)
-        if queried.status in _NONE:
+        queried = await self._query(path, Access.FILE_READ_EA, query, what, *_NO_EAS)
+        if queried.status in _NO_EAS:
             return {}
         eas = decode_eas(messages.decode_output(queried.message))
         return {name: value for name, value in eas.items() if name.upper() != LINK_MARK}
@@ -89,7 +89,7 @@ class ExtendedAttributes(PathChannel):
     async def list_streams(self, path: UncPath) -> dict[str, int]:
         """The alternate data streams of a file or folder, with their sizes in bytes. One round trip."""
         query = messages.encode_query_info(
-            RELATED_FILE_ID, InfoType.SMB2_0_INFO_FILE, FileInformationClass.FILE_STREAM_INFORMATION, _SIZE
+            RELATED_FILE_ID, InfoType.SMB2_0_INFO_FILE, FileInformationClass.FILE_STREAM_INFORMATION, _MAX_OUTPUT
         )
         queried = await self._query(path, Access.FILE_READ_ATTRIBUTES, query, f"listing streams of {path}")
         return decode_streams(messages.decode_output(queried.message))
@@ -98,7 +98,7 @@ class ExtendedAttributes(PathChannel):
         """The data of a stream, VALUE_MAX + 1 bytes of it at most. One round trip."""
         what = f"reading stream {name} of {path}"
         create = self._create(
-            _stream(path, name), access=Access.FILE_READ_DATA, disposition=CreateDisposition.FILE_OPEN
+            _stream_path(path, name), access=Access.FILE_READ_DATA, disposition=CreateDisposition.FILE_OPEN
         )
         read = messages.encode_read(RELATED_FILE_ID, 0, VALUE_MAX + 1)
         opened, answer, _ = await self.call([create, read, messages.encode_close(RELATED_FILE_ID)])
@@ -111,7 +111,7 @@ class ExtendedAttributes(PathChannel):
     async def write_stream(self, path: UncPath, name: str, data: bytes) -> None:
         """Replaces the data of a stream, which is made if need be. One round trip."""
         create = self._create(
-            _stream(path, name),
+            _stream_path(path, name),
             access=Access.FILE_WRITE_DATA,
             disposition=CreateDisposition.FILE_OVERWRITE_IF,
             options=CreateOptions.FILE_NON_DIRECTORY_FILE,
@@ -122,7 +122,7 @@ class ExtendedAttributes(PathChannel):
 
     async def remove_stream(self, path: UncPath, name: str) -> None:
         """Deletes a stream. One round trip."""
-        create = self._create(_stream(path, name), access=Access.DELETE, disposition=CreateDisposition.FILE_OPEN)
+        create = self._create(_stream_path(path, name), access=Access.DELETE, disposition=CreateDisposition.FILE_OPEN)
         removal = messages.encode_set_info(
             RELATED_FILE_ID, FileInformationClass.FILE_DISPOSITION_INFORMATION, fscc.encode_disposition()
         )
@@ -139,7 +139,7 @@ class ExtendedAttributes(PathChannel):
             | SecurityInformation.GROUP_SECURITY_INFORMATION
             | SecurityInformation.DACL_SECURITY_INFORMATION
         )
-        query = messages.encode_query_security(RELATED_FILE_ID, parts, _SIZE)
+        query = messages.encode_query_security(RELATED_FILE_ID, parts, _MAX_OUTPUT)
         queried = await self._query(path, Access.READ_CONTROL, query, what)
         return bytes(messages.decode_output(queried.message))
 
@@ -177,6 +177,6 @@ def decode_streams(buffer: Buffer) -> dict[str, int]:
     return found
 
 
-def _stream(path: UncPath, name: str) -> UncPath:
+def _stream_path(path: UncPath, name: str) -> UncPath:
     *folders, last = path.components
     return type(path)((*folders, f"{last}:{name}"))

@@ -57,7 +57,7 @@ def encode_copychunk(key: bytes, chunks: Sequence[Range]) -> bytes:
     return _HEAD.pack(key, len(chunks), 0) + packed
 
 
-def decode_copied(buffer: Buffer) -> int:
+def decode_copychunk(buffer: Buffer) -> int:
     """How many bytes were written (MS-SMB2 2.2.32.1). Raises: WireError: the answer is too short."""
     if len(buffer) < _RESPONSE.size:
         raise WireError(f"the answer to a server-side copy has {len(buffer)} bytes")

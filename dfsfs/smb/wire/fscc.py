@@ -16,7 +16,7 @@ from dfsfs.filetime import filetime_to_ns, ns_to_filetime
 from dfsfs.smb.wire.constants import FileAttributes, ReparseTag
 
 if TYPE_CHECKING:
-    from dfsfs.smb.wire.reparse import Special
+    from dfsfs.smb.wire.reparse import SpecialFile
 
 Buffer = bytes | bytearray | memoryview
 
@@ -58,7 +58,7 @@ class FileStat:
     """0 for what is no reparse point, or where the answer has no room for the tag."""
     ea_size: int = -1
     """0 if the file has no extended attributes, negative where the answer does not say; any other value: perhaps."""
-    special: Special | None = None
+    special: SpecialFile | None = None
     """What it is if it is neither file nor folder, as far as somebody has looked."""
 
     @property
@@ -150,7 +150,7 @@ def decode_directory(buffer: Buffer) -> tuple[list[DirEntry], list[str]]:
         if start + name_length > end or name_length % 2 or (step and step < fixed + name_length):
             raise WireError(f"a name of {name_length} bytes at {start} does not fit into {end} bytes")
         if size > MAX_SIZE or allocated > MAX_SIZE or not 0 < name_length <= _NAME_BYTES_MAX:
-            left_out.append(_oddity(view[start : start + min(name_length, _NAME_BYTES_MAX)], name_length))
+            left_out.append(_describe_bad_entry(view[start : start + min(name_length, _NAME_BYTES_MAX)], name_length))
         else:
             # For a reparse point EaSize holds its tag (MS-FSCC 2.4.17).
             tag = ea_size if attributes & _REPARSE_POINT else 0
@@ -168,7 +168,7 @@ def decode_directory(buffer: Buffer) -> tuple[list[DirEntry], list[str]]:
     return entries, left_out
 
 
-def _oddity(name: memoryview, length: int) -> str:
+def _describe_bad_entry(name: memoryview, length: int) -> str:
     """What is wrong with an entry of a directory."""
     if not 0 < length <= _NAME_BYTES_MAX:
         return f"an entry with a name of {length // 2} characters"

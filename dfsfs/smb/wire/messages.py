@@ -157,16 +157,16 @@ def encode_create(
     attributes: int = 0,
     share_access: int = ShareAccess.ALL,
     lease: bytes = b"",
-    moment: int | None = None,
+    snapshot_time: int | None = None,
 ) -> Request:
     """CREATE (MS-SMB2 2.2.13). `name` is relative to the share, or host\\share\\name on DFS. `lease` is the context
-    that asks for one, as Lease.request packs it. `moment`: the file as it was then, in 100 ns since 1601.
+    that asks for one, as Lease.request packs it. `snapshot_time`: the file as it was then, in 100 ns since 1601.
     """
     encoded = _utf16(name)
     # An odd StructureSize asks for at least one byte behind the fixed part, also for the root's empty name.
     tail = encoded or b"\0"
-    assert moment is None or not lease, "the past does not change"
-    contexts = lease if moment is None else _TIMEWARP + moment.to_bytes(8, "little")
+    assert snapshot_time is None or not lease, "the past does not change"
+    contexts = lease if snapshot_time is None else _TIMEWARP + snapshot_time.to_bytes(8, "little")
     contexts_at = 0
     if contexts:
         tail += bytes(-len(tail) % 8)

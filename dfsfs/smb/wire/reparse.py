@@ -37,7 +37,7 @@ Buffer = bytes | bytearray | memoryview
 
 
 @dataclass(frozen=True, slots=True)
-class Special:
+class SpecialFile:
     """Something that is neither file nor folder."""
 
     kind: int
@@ -96,7 +96,7 @@ _WSL_KINDS = {
 # -- reading ----------------------------------------------------------------------------------------------------------
 
 
-def decode_reparse(buffer: Buffer, devices: tuple[int, int] | None = None) -> Special | None:
+def decode_reparse(buffer: Buffer, devices: tuple[int, int] | None = None) -> SpecialFile | None:
     """What the answer to FSCTL_GET_REPARSE_POINT stands for (MS-FSCC 2.1.2.2); None for a tag that stands for nothing
     special. `devices` is what the EA $LXDEV says, where a device of the Linux subsystem has its numbers.
 
@@ -111,15 +111,15 @@ def decode_reparse(buffer: Buffer, devices: tuple[int, int] | None = None) -> Sp
         raise ContentError(f"a reparse point with {length} bytes of data, of which {len(view) - _HEADER.size} came")
     data = view[_HEADER.size : _HEADER.size + length]
     if tag == ReparseTag.IO_REPARSE_TAG_SYMLINK:
-        return _windows_link(data)
+        return _decode_symlink(data)
     if tag == ReparseTag.IO_REPARSE_TAG_NFS:
-        return _nfs(data)
+        return _decode_nfs(data)
     if tag == ReparseTag.IO_REPARSE_TAG_LX_SYMLINK:
         if len(data) < 4:
             raise ContentError(f"a symbolic link of the Linux subsystem with {len(data)} bytes")
-        return Special(posix.S_IFLNK, _checked(str(data[4:], "utf-8", "surrogateescape")))
+        return SpecialFile(posix.S_IFLNK, _check_target(str(data[4:], "utf-8", "surrogateescape")))
     kind = _WSL_KINDS.get(tag)
-    return None if kind is None else _device(kind, *(devices or (0, 0)))
+    return None if kind is None else _make_device(kind, *(devices or (0, 0)))
 
 
 def tag_of(buffer: Buffer) -> int:
@@ -130,7 +130,7 @@ def tag_of(buffer: Buffer) -> int:
     return tag
 
 
-def _windows_link(data: memoryview) -> Special:
+def _decode_symlink(data: memoryview) -> SpecialFile:
     if len(data) < _SYMLINK.size:
         raise ContentError(f"a symbolic link with {len(data)} bytes")
     offset, length, _, _, flags = _SYMLINK.unpack_from(data)
@@ -143,10 +143,10 @@ def _windows_link(data: memoryview) -> Special:
     _check_length(target, target.encode("utf-8", "surrogatepass"))
     if not flags & SYMLINK_FLAG_RELATIVE and target.startswith("/??/UNC/"):
         target = "//" + target.removeprefix("/??/UNC/")
-    return Special(posix.S_IFLNK, wire_target=target)
+    return SpecialFile(posix.S_IFLNK, wire_target=target)
 
 
-def _nfs(data: memoryview) -> Special | None:
+def _decode_nfs(data: memoryview) -> SpecialFile | None:
     if len(data) < 8:
         raise ContentError(f"a special file of an NFS server with {len(data)} bytes")
     kind = _NFS_KINDS.get(int.from_bytes(data[:8], "little"))
@@ -155,23 +155,23 @@ def _nfs(data: memoryview) -> Special | None:
         if len(rest) % 2:
             raise ContentError(f"a symbolic link of an NFS server with a target of {len(rest)} bytes")
         try:
-            return Special(kind, _checked(str(rest, "utf-16-le").rstrip("\0")))
+            return SpecialFile(kind, _check_target(str(rest, "utf-16-le").rstrip("\0")))
         except UnicodeDecodeError:
             raise ContentError("a symbolic link of an NFS server with a target that is no UTF-16") from None
     if kind in (posix.S_IFCHR, posix.S_IFBLK):
         if len(rest) < 8:
             raise ContentError("a device of an NFS server without its numbers")
-        return _device(kind, *struct.unpack_from("<II", rest))
-    return None if kind is None else Special(kind)
+        return _make_device(kind, *struct.unpack_from("<II", rest))
+    return None if kind is None else SpecialFile(kind)
 
 
-def _device(kind: int, major: int, minor: int) -> Special:
+def _make_device(kind: int, major: int, minor: int) -> SpecialFile:
     if major > MAJOR_MAX or minor > MINOR_MAX:
         raise ContentError(f"a device with the numbers {major} and {minor}")
-    return Special(kind, device=(major, minor))
+    return SpecialFile(kind, device=(major, minor))
 
 
-def _checked(target: str) -> str:
+def _check_target(target: str) -> str:
     """The target of a symbolic link, if programs can be given it."""
     _check_length(target, target.encode("utf-8", "surrogateescape"))
     return target
@@ -184,7 +184,7 @@ def _check_length(target: str, encoded: bytes) -> None:
         )
 
 
-def decode_mfsymlink(content: Buffer) -> Special | None:
+def decode_mfsymlink(content: Buffer) -> SpecialFile | None:
     """What a file of MFSYMLINK_SIZE bytes stands for: a symbolic link, or None if it is just a file of that size."""
     head, _, rest = bytes(content).partition(b"\n")
     size, _, rest = rest.partition(b"\n")
@@ -198,13 +198,13 @@ def decode_mfsymlink(content: Buffer) -> Special | None:
         or hashlib.md5(target, usedforsecurity=False).hexdigest().encode() != digest
     ):
         return None
-    return Special(posix.S_IFLNK, target.decode("utf-8", "surrogateescape"))
+    return SpecialFile(posix.S_IFLNK, target.decode("utf-8", "surrogateescape"))
 
 
 # -- writing ----------------------------------------------------------------------------------------------------------
 
 
-def encode_reparse(special: Special) -> bytes:
+def encode_reparse(special: SpecialFile) -> bytes:
     """What FSCTL_SET_REPARSE_POINT makes of an empty file (MS-FSCC 2.1.2.2): a symbolic link of Windows, to a relative
     target, if there is a form of it for that, else what NFS servers keep.
     """

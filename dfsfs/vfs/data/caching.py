@@ -32,7 +32,7 @@ import trio
 
 from dfsfs.background import contain, keep_going
 from dfsfs.errors import DfsfsError
-from dfsfs.smb.connection.leases import LeaseRequest, agree, no_acknowledgement
+from dfsfs.smb.connection.leases import LeaseRequest, acknowledge_at_once, no_acknowledgement
 from dfsfs.smb.wire.constants import Access, LeaseState
 from dfsfs.vfs.data.deferredclose import DeferredCloses
 from dfsfs.vfs.data.readahead_policy import LIMIT
@@ -51,7 +51,7 @@ log = logging.getLogger("dfsfs.vfs")
 
 CLOSE_TIME = 1.0
 """Seconds that a handle stays open after its program has closed it: mount.cifs's default."""
-YOUNG = 3 * 10**9
+RACY_AGE = 3 * 10**9
 """Nanoseconds after a write during which another one may leave the last write time as it is: file systems count in
 milliseconds, and Samba sets the time up to two seconds late."""
 RENEWAL_PAUSE = 1.0
@@ -88,7 +88,7 @@ class KernelCache(Protocol):
     async def forget(self, ino: int) -> None:
         """Returns when it has forgotten a file's data and attributes. Never fails."""
 
-    async def forget_attributes(self, ino: int) -> None:
+    async def invalidate_attributes(self, ino: int) -> None:
         """Returns when it has forgotten a file's attributes. Never fails."""
 
 
@@ -98,7 +98,7 @@ class NoKernelCache:
     async def forget(self, ino: int) -> None:
         """Nothing to forget."""
 
-    async def forget_attributes(self, ino: int) -> None:
+    async def invalidate_attributes(self, ino: int) -> None:
         """Nothing to forget."""
 
 
@@ -119,27 +119,27 @@ class _Break:
         return lost
 
 
-class LeaseCaching:
-    """See the module's text. `settle` returns when the server has everything that was written to a file."""
+class FileLeases:
+    """See the module's text. `write_back` returns when the server has everything that was written to a file."""
 
     def __init__(
-        self, lookup: Lookup, kernel: KernelCache, caching: Caching, settle: Callable[[Inode], Awaitable[None]]
+        self, lookup: Lookup, kernel: KernelCache, caching: Caching, write_back: Callable[[Inode], Awaitable[None]]
     ) -> None:
         self.kernel = kernel
-        self.kept = DeferredCloses(caching.close_time, lookup.clock, self.ended)
+        self.deferred = DeferredCloses(caching.close_time, lookup.clock, self.ended)
         self._lookup = lookup
         self._caching = caching
-        self._settle = settle
+        self._write_back = write_back
         self._pending: dict[Lease | Inode, _Break] = {}
         """Breaks that are not answered: one for a lease, and one for a file that the kernel has to forget."""
-        self._breaks, self._broken = trio.open_memory_channel[_Break](math.inf)  # each of them once
+        self._breaks, self._breaks_to_answer = trio.open_memory_channel[_Break](math.inf)  # each of them once
 
     async def serve(self) -> None:
         """Answers breaks and closes kept handles in time. Runs until it is cancelled."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(keep_going, "kept handles", self.kept.serve)
-            async for item in self._broken:
-                nursery.start_soon(contain, "lease breaks", partial(self._answer, item))
+            nursery.start_soon(keep_going, "kept handles", self.deferred.serve)
+            async for item in self._breaks_to_answer:
+                nursery.start_soon(contain, "lease breaks", partial(self._answer_break, item))
 
     @property
     def mode(self) -> CacheMode:
@@ -149,9 +149,9 @@ class LeaseCaching:
 
     def request(self, attempt: Attempt, inode: Inode | None, access: Access) -> LeaseRequest | None:
         """The lease to open a file with, or None. `inode` is None if the file is not known yet: `adopt` follows."""
-        if self._caching.mode is CacheMode.NONE or self._lookup.proofs.needed:
+        if self._caching.mode is CacheMode.NONE or self._lookup.access_cache.is_needed:
             return None  # a lease belongs to one session, and each user has another one
-        lease = (inode.lease or self.kept.lease_of(inode)) if inode is not None else None
+        lease = (inode.lease or self.deferred.lease_of(inode)) if inode is not None else None
         if lease is not None and inode is not None and lease is not inode.lease:
             self.adopt(inode, lease)
         if lease is None or lease.route is not attempt.tree.route or lease.path != attempt.path:
@@ -177,26 +177,26 @@ class LeaseCaching:
         """
         lease, stamp = inode.lease, (stat.size, stat.written)
         covered = lease is not None and bool(lease.state & LeaseState.SMB2_LEASE_READ_CACHING)
-        keep = inode.cached == stamp or (covered and inode.covered_data is lease)
-        inode.covered_data = lease if covered else None
-        is_young = self._caching.mode is CacheMode.STRICT and server_time - stat.written < YOUNG
-        inode.cached = None if is_young else stamp
+        keep = inode.page_cache_stamp == stamp or (covered and inode.page_cache_lease is lease)
+        inode.page_cache_lease = lease if covered else None
+        is_young = self._caching.mode is CacheMode.STRICT and server_time - stat.written < RACY_AGE
+        inode.page_cache_stamp = None if is_young else stamp
         return keep
 
     def has_data(self, inode: Inode) -> bool:
         """Whether the kernel probably has the data of a file that is about to be opened."""
         if inode.stat is None:
             return False
-        if inode.covered_data is not None and inode.covered_data is inode.lease:
+        if inode.page_cache_lease is not None and inode.page_cache_lease is inode.lease:
             return True
-        return inode.cached == (inode.stat.size, inode.stat.written)
+        return inode.page_cache_stamp == (inode.stat.size, inode.stat.written)
 
     def ended(self, inode: Inode, lease: Lease | None) -> None:
         """A handle was closed: if it was the last one under the lease, what that has covered is good for actimeo."""
         if lease is None or lease.opens or inode.lease is not lease:
             return
-        lease.on_break = agree  # else it would know the inode, and itself, until the collector comes
-        inode.lease = inode.covered_data = None
+        lease.on_break = acknowledge_at_once  # else it would know the inode, and itself, until the collector comes
+        inode.lease = inode.page_cache_lease = None
         if inode.expires == math.inf:
             inode.expires = self._lookup.clock() + self._lookup.lifetimes.files
 
@@ -207,15 +207,15 @@ class LeaseCaching:
         if lost & LeaseState.SHARED:
             self._lookup.table.doubt(inode)
         if lost & LeaseState.SMB2_LEASE_READ_CACHING:
-            inode.breaks += 1
-            inode.covered_data = None
+            inode.lease_breaks += 1
+            inode.page_cache_lease = None
         if lease.is_lost:
             # What the kernel has is all that programs have until there is a server again, so it stays until then.
-            inode.uncovered = True
+            inode.read_without_lease = True
             lost &= ~LeaseState.SMB2_LEASE_READ_CACHING
-        self._give_up_soon(lease, inode, lost, acknowledge)
+        self._queue_break(lease, inode, lost, acknowledge)
 
-    def _give_up_soon(self, cause: Lease | Inode, inode: Inode, lost: LeaseState, acknowledge: Acknowledge) -> None:
+    def _queue_break(self, cause: Lease | Inode, inode: Inode, lost: LeaseState, acknowledge: Acknowledge) -> None:
         """A server may take back as often as it likes: what is pending for a lease takes the rest in."""
         pending = self._pending.get(cause)
         if pending is None:
@@ -228,7 +228,7 @@ class LeaseCaching:
         """Breaks that are not answered yet."""
         return len(self._pending)
 
-    async def _answer(self, item: _Break) -> None:
+    async def _answer_break(self, item: _Break) -> None:
         lost: dict[Inode, LeaseState] = {}
         try:
             while news := item.take():
@@ -239,32 +239,32 @@ class LeaseCaching:
                     continue
                 item.acknowledge()
                 for inode, parts in lost.items():
-                    await self._forget_uncovered(inode, parts)
+                    await self._invalidate_unleased(inode, parts)
         finally:
             del self._pending[item.cause]  # also if it failed: else nobody would answer the next one
 
     async def _give_up(self, inode: Inode, lost: LeaseState) -> None:
         log.debug("%s: the server takes %r back", inode.name, lost)
         if lost & LeaseState.SMB2_LEASE_WRITE_CACHING:
-            await self._settle(inode)
+            await self._write_back(inode)
         if lost & LeaseState.SMB2_LEASE_HANDLE_CACHING:
-            self.kept.drop(inode)
+            self.deferred.drop(inode)
         if lost & LeaseState.SMB2_LEASE_READ_CACHING:
             await self.kernel.forget(inode.ino)
 
-    async def _forget_uncovered(self, inode: Inode, lost: LeaseState) -> None:
-        while inode.uncovered and lost & LeaseState.SMB2_LEASE_READ_CACHING:
+    async def _invalidate_unleased(self, inode: Inode, lost: LeaseState) -> None:
+        while inode.read_without_lease and lost & LeaseState.SMB2_LEASE_READ_CACHING:
             # Read while the server was waiting: nobody would say when that becomes wrong.
-            inode.uncovered = False
+            inode.read_without_lease = False
             await self.kernel.forget(inode.ino)
 
-    def forget_soon(self, inode: Inode) -> None:
+    def invalidate_soon(self, inode: Inode) -> None:
         """What the kernel has of a file is wrong; it can't be told before the request that it waits for is answered."""
-        self._give_up_soon(inode, inode, LeaseState.SMB2_LEASE_READ_CACHING, no_acknowledgement)
+        self._queue_break(inode, inode, LeaseState.SMB2_LEASE_READ_CACHING, no_acknowledgement)
 
     # -- having it back ---------------------------------------------------------------------------------------------
 
-    def is_due(self, inode: Inode, part: LeaseState) -> bool:
+    def needs_renewal(self, inode: Inode, part: LeaseState) -> bool:
         """Whether a part of a file's lease was lost and should be asked for again: READ or WRITE."""
         lease = inode.lease
         if lease is None or not lease.opens or lease.is_breaking or part & lease.state or not lease.was_granted:
@@ -297,8 +297,8 @@ class LeaseCaching:
         if lease is None:
             return
         if not lease.state & LeaseState.SMB2_LEASE_READ_CACHING:
-            inode.uncovered = True
-        elif inode.uncovered:
+            inode.read_without_lease = True
+        elif inode.read_without_lease:
             # What the kernel got without a lease goes. That waits for reads under way, so they must not wait for it.
-            inode.uncovered = False
-            self.forget_soon(inode)
+            inode.read_without_lease = False
+            self.invalidate_soon(inode)

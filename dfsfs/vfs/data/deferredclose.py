@@ -34,7 +34,7 @@ LIMIT = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class _Kept:
+class _DeferredClose:
     inode: Inode
     """The file's, when it was closed. It may be out of the table by now."""
     remote: RemoteFile
@@ -43,20 +43,20 @@ class _Kept:
 
 
 class DeferredCloses:
-    """See the module's text. `ended` is called for each handle that was closed, with its file and its lease."""
+    """See the module's text. `on_close` is called for each handle that was closed, with its file and its lease."""
 
     def __init__(
         self,
         close_time: float,
         clock: Callable[[], float],
-        ended: Callable[[Inode, Lease | None], None],
+        on_close: Callable[[Inode, Lease | None], None],
         limit: int = LIMIT,
     ) -> None:
         self._close_time = close_time
         self._clock = clock
-        self._ended = ended
+        self._on_close = on_close
         self._limit = limit
-        self._handles: OrderedDict[_Key, _Kept] = OrderedDict()
+        self._handles: OrderedDict[_Key, _DeferredClose] = OrderedDict()
         self._filled = trio.Event()
 
     @property
@@ -81,7 +81,7 @@ class DeferredCloses:
         key = (binding.tree.volume, remote.stat.file_id or remote.path, access)
         if not self._close_time or key in self._handles:
             return False
-        self._handles[key] = _Kept(inode, remote, binding, self._clock() + self._close_time)
+        self._handles[key] = _DeferredClose(inode, remote, binding, self._clock() + self._close_time)
         if len(self._handles) > self._limit:
             self._close(next(iter(self._handles)))
         self._filled.set()
@@ -144,7 +144,7 @@ class DeferredCloses:
     def _close(self, key: _Key) -> None:
         kept = self._handles.pop(key)
         kept.remote.discard()
-        self._ended(kept.inode, kept.remote.lease)
+        self._on_close(kept.inode, kept.remote.lease)
 
 
 def _path_of(inode: Inode, binding: TargetBinding | None) -> UncPath | None:
@@ -155,7 +155,7 @@ def _path_of(inode: Inode, binding: TargetBinding | None) -> UncPath | None:
     return binding.target.join(location.components)
 
 
-def _is_of(inode: Inode, path: UncPath | None, key: _Key, kept: _Kept) -> bool:
+def _is_of(inode: Inode, path: UncPath | None, key: _Key, kept: _DeferredClose) -> bool:
     """Whether a kept handle is one on the inode's file, or on something in that folder or below."""
     if kept.inode is inode:
         return True

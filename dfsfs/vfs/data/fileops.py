@@ -1,4 +1,4 @@
-"""FileOperations: the verbs on open files. How a file is opened is in open.py, what a handle does when its connection
+"""FileOperations: the verbs on open files. How a file is opened is in opener.py, what a handle does when its connection
 is lost in openfile.py, and what is kept of a file, when and for how long, in caching.py.
 
 A write returns as soon as its data is taken; it is sent in larger pieces, several at once, see writeback.py. flush,
@@ -22,20 +22,20 @@ from typing import TYPE_CHECKING, TypeVar
 
 import trio
 
-from dfsfs.acting import as_caller
 from dfsfs.background import contain, keep_going
+from dfsfs.caller import override_caller
 from dfsfs.errors import DfsfsError, PosixError, SmbError
 from dfsfs.ntstatus import NtStatus
-from dfsfs.smb.tree.lockedranges import is_conflict
+from dfsfs.smb.tree.lockedranges import is_lock_conflict
 from dfsfs.smb.wire.constants import Access, LeaseState
 from dfsfs.vfs.data.caching import CacheMode
-from dfsfs.vfs.data.filetable import FileTable, raise_kept
+from dfsfs.vfs.data.filetable import FileTable, raise_writeback_error
 from dfsfs.vfs.data.lockedfiles import LockedFiles
-from dfsfs.vfs.data.open import Opener
+from dfsfs.vfs.data.opener import Opener
 from dfsfs.vfs.data.staleopens import StaleOpens
 from dfsfs.vfs.data.writeback import Budget
 from dfsfs.vfs.names.ordering import ASKS
-from dfsfs.vfs.names.removals import removal, remove_file
+from dfsfs.vfs.names.removals import allow_repeat, remove_file
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -55,7 +55,7 @@ log = logging.getLogger("dfsfs.vfs")
 _READ_CACHING, _WRITE_CACHING = LeaseState.SMB2_LEASE_READ_CACHING, LeaseState.SMB2_LEASE_WRITE_CACHING
 T = TypeVar("T")
 
-FORGETTING = 0.2
+INVALIDATE_TIMEOUT = 0.2
 """Seconds for which a write waits for the kernel to forget what readers have got meanwhile. If writes fill the queue of
 requests that the kernel does not wait for, reads are behind them, and what is to be forgotten waits for those reads.
 """
@@ -90,7 +90,7 @@ class FileOperations(FileTable):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(keep_going, "leases", self._leases.serve)
             nursery.start_soon(keep_going, "prefetch", self._prefetch.serve)
-            nursery.start_soon(keep_going, "folders on the way", self._lookup.unreached.serve)
+            nursery.start_soon(keep_going, "folders on the way", self._lookup.offline.serve)
             await keep_going("writes", partial(self._send_unsent, nursery))
 
     async def _send_unsent(self, nursery: trio.Nursery) -> None:
@@ -99,7 +99,7 @@ class FileOperations(FileTable):
             await trio.sleep(LINGER)
             self._written = trio.Event()
             for file in self._handles.values():
-                if file.behind.pending:
+                if file.writeback.pending:
                     nursery.start_soon(contain, "writes", partial(self._drain, file))
 
     # -- opening and closing ----------------------------------------------------------------------------------------
@@ -109,7 +109,7 @@ class FileOperations(FileTable):
 
         A program that opens a name while somebody replaces its file again and again is told ESTALE once, upon which the
         kernel looks the name up again, and tries once more. If the file has been replaced by then, it gets the one that
-        has its name now: all that can be asked of an open that comes at the same time. `Inode.forward` is that file,
+        has its name now: all that can be asked of an open that comes at the same time. `Inode.forwarded` is that file,
         and nothing of its data is kept under the number of the other one.
 
         Raises:
@@ -119,22 +119,24 @@ class FileOperations(FileTable):
         inode = self._lookup.inode(ino)
         if inode.is_directory:
             raise PosixError(errno.EISDIR, f"{inode.name} is a directory")
-        place = (inode.parent, inode.name) if inode.parent is not None else inode.was
-        await self.settle(inode)
+        place = (inode.parent, inode.name) if inode.parent is not None else inode.detached_from
+        await self.write_back(inode)
         try:
             result = await self._open(inode, flags)
             self._stale.opened(process, place)
             return result
         except DfsfsError as error:
-            await self.remove_hidden(inode)  # if it was removed meanwhile, for whom this would have been the last close
-            if error.errno != errno.ESTALE or place is None or not self._stale.again(process, place):
+            await self.remove_silly_renamed(
+                inode
+            )  # if it was removed meanwhile, for whom this would have been the last close
+            if error.errno != errno.ESTALE or place is None or not self._stale.note_stale(process, place):
                 raise
             if self.is_open(inode):
                 raise  # what is shown of it belongs to those who have it open
         return await self._open_instead(inode, place, flags)
 
     async def _open(self, inode: Inode, flags: int) -> OpenResult:
-        async with self._under_way.opening(inode), self._lookup.moving.on_its_way(inode):
+        async with self._pending.opening(inode), self._lookup.directory_renames.run_when_free(inode):
             if not flags & os.O_TRUNC:
                 return await self._register(await self._opener.open(inode, flags))
             async with self._resizing(inode):
@@ -143,8 +145,8 @@ class FileOperations(FileTable):
     @asynccontextmanager
     async def _resizing(self, inode: Inode) -> AsyncIterator[None]:
         """While a file is cut or extended, what is to be written to it waits, and what was written is on the server."""
-        with self._under_way.resizing(inode):
-            await self.settle(inode)
+        with self._pending.resizing(inode):
+            await self.write_back(inode)
             yield
 
     async def _open_instead(self, inode: Inode, place: tuple[Inode | None, str], flags: int) -> OpenResult:
@@ -159,13 +161,13 @@ class FileOperations(FileTable):
             try:
                 result = await self._open(found, flags)
             except DfsfsError as error:
-                await self.remove_hidden(found)
+                await self.remove_silly_renamed(found)
                 if error.errno != errno.ESTALE:
                     raise
             else:
                 if found is not inode:
-                    inode.forward = found
-                    self._handles[result.handle].stands_for = inode
+                    inode.forwarded = found
+                    self._handles[result.handle].opened_instead_of = inode
                 return replace(result, keep_cache=False, direct=True)
             finally:
                 self._lookup.table.release(found)
@@ -175,15 +177,15 @@ class FileOperations(FileTable):
         """Makes and opens a file, or opens the one that is there unless O_EXCL is given. Counts no lookup.
 
         Raises:
-            PosixError: EEXIST or EISDIR, the name is a DFS link; EIO, see open.py.
+            PosixError: EEXIST or EISDIR, the name is a DFS link; EIO, see opener.py.
             DfsfsError: the server's answer.
         """
-        await self.settle_name(parent, name)
+        await self.write_back_name(parent, name)
         known = self._lookup.table.child(parent, name)
         async with AsyncExitStack() as stack:
             if known is not None:
-                await stack.enter_async_context(self._under_way.opening(known))
-            await stack.enter_async_context(self._lookup.moving.on_its_way(parent))
+                await stack.enter_async_context(self._pending.opening(known))
+            await stack.enter_async_context(self._lookup.directory_renames.run_when_free(parent))
             file = await self._opener.create(parent, name, mode, flags)
             return await self._register(file), file.inode
 
@@ -196,7 +198,7 @@ class FileOperations(FileTable):
         inode.writers += file.writable
         if file.writable:
             try:
-                await self._take_over(file)
+                await self._begin_local_writes(file)
             except BaseException:
                 with trio.CancelScope(shield=True):
                     await self.release(handle)
@@ -211,42 +213,42 @@ class FileOperations(FileTable):
         file = self._handles.pop(handle, None)
         if file is None:
             return
-        if file.ahead is not None:
-            file.ahead.clear()
-        if file.stands_for is not None:
-            file.stands_for.forward = None
+        if file.read_streams is not None:
+            file.read_streams.clear()
+        if file.opened_instead_of is not None:
+            file.opened_instead_of.forwarded = None
         inode, table = file.inode, self._lookup.table
-        begun = table.begin_closing(inode) if file.times_moved else None
+        begun = table.begin_closing(inode) if file.close_moves_times else None
         stat: FileStat | None = None
         written: int | None = None
         kept = False
         try:
             try:
-                with self._under_way.closing(inode):
+                with self._pending.closing(inode):
                     await self._drain(file)
-                    async with self._lookup.moving.on_its_way(inode):
-                        self._is_closing(file)
-                        if not (kept := self._keep(file)):
-                            written = await self._time_to_leave(file)
-                            if written is None and file.times_moved:
-                                self._leave_time_to_server(inode)
+                    async with self._lookup.directory_renames.run_when_free(inode):
+                        self._remove(file)
+                        if not (kept := self._defer_close(file)):
+                            written = await self._find_close_time(file)
+                            if written is None and file.close_moves_times:
+                                self._forget_write_time(inode)
                             stat = await file.close(written)
             finally:
-                self._is_closing(file)
+                self._remove(file)
                 if not kept:
                     file.discard()  # if it was given up before it was closed
-                await self.remove_hidden(inode)
+                await self.remove_silly_renamed(inode)
         except DfsfsError as error:
             log.warning("closing %s: %s", inode.name, error)
         finally:
             inode.writers -= file.writable
             alone = begun is not None and table.end(inode, begun, keeps_known=True)
             if file.writable and not inode.writers:
-                self._give_back(inode, stat if alone and written is not None else None)
+                self._end_local_writes(inode, stat if alone and written is not None else None)
             self._leases.ended(inode, file.lease)
             table.release(inode)
 
-    async def remove_hidden(self, inode: Inode) -> None:
+    async def remove_silly_renamed(self, inode: Inode) -> None:
         """Removes a file, or the one of its names, that was removed here while it was open, if it is not any more.
 
         Raises:
@@ -255,52 +257,56 @@ class FileOperations(FileTable):
         if inode.hidden is None or self.in_use(inode):
             return
         (folder, name), inode.hidden = inode.hidden, None
-        self.let_go(inode)
+        self.close_deferred(inode)
         try:
-            with as_caller(inode.remover), self._lookup.changing_name(folder, name), self._lookup.table.changing(inode):
-                await self._lookup.run_in(folder, name, removal(remove_file))
+            with (
+                override_caller(inode.remover),
+                self._lookup.changing_name(folder, name),
+                self._lookup.table.changing(inode),
+            ):
+                await self._lookup.run_in(folder, name, allow_repeat(remove_file))
         finally:
             self._lookup.hidden.ended(name)
             self._lookup.table.remove_name(folder, name)
 
-    def _keep(self, file: OpenFile) -> bool:
+    def _defer_close(self, file: OpenFile) -> bool:
         """Whether the handle stays open for the next program that opens the file."""
         inode = file.inode
         if file.writable or inode.hidden is not None or not file.is_current or inode.location is None:
             return False
-        if self._under_way.is_barred(inode):
+        if self._pending.are_opens_blocked(inode):
             return False
-        if inode.lease is not file.lease or not inode.is_covered:
+        if inode.lease is not file.lease or not inode.has_read_lease:
             return False
-        return self._leases.kept.put(inode, file.access, *file.remote)
+        return self._leases.deferred.put(inode, file.access, *file.remote)
 
     async def close_all(self) -> None:
         """Closes everything that is still open, at the end of the mount."""
         self._prefetch.clear()
-        self._leases.kept.clear()
+        self._leases.deferred.clear()
         for handle in list(self._handles):
             await self.release(handle)
-        self._leases.kept.clear()
+        self._leases.deferred.clear()
 
     # -- data -------------------------------------------------------------------------------------------------------
 
     async def read(self, handle: int, offset: int, size: int) -> Buffer:
         """Up to `size` bytes; fewer only at the end of the file. Raises DfsfsError."""
         file = self._file(handle)
-        if (known := file.in_head(offset, size, self._lookup.clock())) is not None:
+        if (known := file.read_inline(offset, size, self._lookup.clock())) is not None:
             return known
-        await self.settle(file.inode)
-        if self._leases.is_due(file.inode, _READ_CACHING):
-            await self._on(file, lambda attempt: self._leases.renew(file.inode, attempt, _READ_CACHING))
+        await self.write_back(file.inode)
+        if self._leases.needs_renewal(file.inode, _READ_CACHING):
+            await self._run(file, lambda attempt: self._leases.renew(file.inode, attempt, _READ_CACHING))
         self._leases.reads(file.inode)
-        found = file.read_ahead(self._ahead, offset, size) if file.reads_ahead else None
+        found = file.read_ahead(self._read_ahead, offset, size) if file.reads_ahead else None
         if found is not None and (data := await found.data()) is not None:
             return data
         try:
-            return await self._on(file, lambda attempt: file.read(attempt, offset, size))
+            return await self._run(file, lambda attempt: file.read(attempt, offset, size))
         except SmbError as error:
-            if is_conflict(error):
-                self._locks.met(file.inode)
+            if is_lock_conflict(error):
+                self._locks.note_conflict(file.inode)
             raise
 
     async def write(self, handle: int, offset: int, data: Buffer) -> int:
@@ -308,112 +314,112 @@ class FileOperations(FileTable):
         file = self._file(handle)
         inode = file.inode
         for other in tuple(self._by_inode[inode]):
-            if other is not file and other.behind.pending:
+            if other is not file and other.writeback.pending:
                 await self._drain(other)
-        own = inode.own
+        own = inode.local_writes
         if not file.writable or own is None:
             raise PosixError(errno.EBADF, f"{inode.name} is not open to be written")
-        await self._under_way.until_sized(inode)
+        await self._pending.wait_resizes(inode)
         # While others have the file open, they may have appended to it.
         is_shared = not inode.is_exclusive and self._leases.mode is not CacheMode.LOOSE
-        if own.unsure or (file.appends and is_shared):
-            await self._make_sure(file, own)
-        believed = max(inode.told, offset + len(data))
+        if own.is_size_unsure or (file.appends and is_shared):
+            await self._refresh_size(file, own)
+        believed = max(inode.kernel_size, offset + len(data))
         if file.appends and offset != own.end and not file.is_of_a_map(offset, len(data)):
             offset = own.end
-            self._leases.forget_soon(inode)  # the kernel has put the data where it believes the end to be
-        inode.told = believed
+            self._leases.invalidate_soon(inode)  # the kernel has put the data where it believes the end to be
+        inode.kernel_size = believed
         begun = self._lookup.table.begin(inode, keeps_known=True)
         own.reserved = max(own.reserved, offset + len(data))  # at once: what somebody else appends goes behind it
         try:
-            if file.synchronous or await self._writes_through(file) or not await self._taken(file, offset, data):
+            if file.synchronous or await self._writes_through(file) or not await self._buffer(file, offset, data):
                 await self._write_now(file, offset, data)
         except BaseException:
-            self._lost(inode)
+            self._note_lost_write(inode)
             raise
         finally:
             self._lookup.table.end(inode, begun, keeps_known=True)
-        own.size, own.taken = max(own.size, offset + len(data)), own.taken + len(data)
-        self._moved_times(file, own)
+        own.size, own.bytes_written = max(own.size, offset + len(data)), own.bytes_written + len(data)
+        self._note_write_time(file, own)
         return len(data)
 
     async def _write_now(self, file: OpenFile, offset: int, data: Buffer) -> None:
         """Has the server write data, and waits for it."""
         # The kernel drops what it has of that part before the write, but not what readers put there during one that is
         # asynchronous.
-        forgets = file.bypasses and any(not other.bypasses for other in self._by_inode.get(file.inode, ()))
+        forgets = file.is_direct and any(not other.is_direct for other in self._by_inode.get(file.inode, ()))
         try:
-            await self._on(file, lambda attempt: file.write(attempt, offset, data))
+            await self._run(file, lambda attempt: file.write(attempt, offset, data))
             if forgets:
-                with trio.move_on_after(FORGETTING):
+                with trio.move_on_after(INVALIDATE_TIMEOUT):
                     await self._leases.kernel.forget(file.inode.ino)
         except BaseException:
             if forgets:
-                self._leases.forget_soon(file.inode)  # perhaps it was written
+                self._leases.invalidate_soon(file.inode)  # perhaps it was written
             raise
 
     async def _writes_through(self, file: OpenFile) -> bool:
         """Whether others have the file open and must see what is written at once."""
         if not self._leases.writes_through(file.inode):
             return False
-        if self._leases.is_due(file.inode, _WRITE_CACHING):
-            await self._on(file, lambda attempt: self._leases.renew(file.inode, attempt, _WRITE_CACHING))
+        if self._leases.needs_renewal(file.inode, _WRITE_CACHING):
+            await self._run(file, lambda attempt: self._leases.renew(file.inode, attempt, _WRITE_CACHING))
             if not self._leases.writes_through(file.inode):
                 return False
-        await self._drained(file)
+        await self._drain_or_raise(file)
         return True
 
-    async def _taken(self, file: OpenFile, offset: int, data: Buffer) -> bool:
+    async def _buffer(self, file: OpenFile, offset: int, data: Buffer) -> bool:
         """Whether data was taken to be written behind the program's back, perhaps after waiting for room."""
         while True:
-            raise_kept(file)
-            if file.write_behind(offset, data):
-                if file.begun is None:
-                    file.begun = self._lookup.table.begin(file.inode, keeps_known=True)
+            raise_writeback_error(file)
+            if file.buffer_write(offset, data):
+                if file.dirty_since is None:
+                    file.dirty_since = self._lookup.table.begin(file.inode, keeps_known=True)
                 self._written.set()
                 return True
-            if not file.behind.pending:
+            if not file.writeback.pending:
                 return False
-            await file.land_one(self._rewrite(file))
-            self._landed(file)
+            await file.wait_oldest(self._rewrite(file))
+            self._note_answered_write(file)
 
     async def flush(self, handle: int) -> None:
         """Says whether what was written has reached the server and is not lost. Raises DfsfsError if not."""
         file = self._file(handle)
-        await self._drained(file)
-        if file.times_moved and file.access & Access.FILE_READ_DATA:
+        await self._drain_or_raise(file)
+        if file.close_moves_times and file.access & Access.FILE_READ_DATA:
             # It may have been mapped, and the kernel does not drop attributes for what it writes back of a map.
-            await self._leases.kernel.forget_attributes(file.inode.ino)
+            await self._leases.kernel.invalidate_attributes(file.inode.ino)
         if (file.unsynced or file.poisoned) and not file.is_current:
-            await self._on(file, file.check)
+            await self._run(file, file.check_target)
 
     async def fsync(self, handle: int) -> None:
         """Has the server write the file to its disk. Raises DfsfsError."""
         file: OpenFile | None = self._file(handle)
         assert file is not None
-        await self.settle(file.inode)
-        raise_kept(file)
+        await self.write_back(file.inode)
+        raise_writeback_error(file)
         if not file.writable:
             # A server refuses FLUSH on such a handle (MS-SMB2 3.3.5.11); what else this mount wrote still counts.
             file = self.writable(file.inode)
         if file is not None:
-            await self._on(file, file.flush)
+            await self._run(file, file.flush)
 
     async def copy(self, reader: OpenFile, writer: OpenFile, wanted: Range) -> None:
         """Has the server copy a part of one open file into another one. Raises DfsfsError, EXDEV on two servers."""
-        await self._on(reader, reader.check)
+        await self._run(reader, reader.check_target)
         source, inode = reader.remote[0], writer.inode
         try:
             with self._lookup.table.changing(inode):
-                await self._on(writer, lambda attempt: writer.copy_from(attempt, source, wanted))
+                await self._run(writer, lambda attempt: writer.copy_from(attempt, source, wanted))
             await self._leases.kernel.forget(inode.ino)
         except BaseException:
-            self._lost(inode)
-            self._leases.forget_soon(inode)  # a part may have been copied, and who is cancelled waits for nothing
+            self._note_lost_write(inode)
+            self._leases.invalidate_soon(inode)  # a part may have been copied, and who is cancelled waits for nothing
             raise
-        if inode.own is not None:
-            inode.own.size = max(inode.own.size, wanted.target + wanted.length)
-            self._moved_times(writer, inode.own)
+        if inode.local_writes is not None:
+            inode.local_writes.size = max(inode.local_writes.size, wanted.target + wanted.length)
+            self._note_write_time(writer, inode.local_writes)
 
     async def set_size(self, inode: Inode, handle: int | None, size: int) -> None:
         """Cuts or extends a file, through a handle if one may write. Raises DfsfsError."""
@@ -421,33 +427,33 @@ class FileOperations(FileTable):
             file = self._handles.get(handle) if handle is not None else None
             if file is None or not file.writable:
                 file = self.writable(inode)
-            await (self._cut_by_name(inode, size) if file is None else self._cut_through(file, size, handle))
-        inode.told = size
+            await (self._truncate_by_name(inode, size) if file is None else self._truncate_handle(file, size, handle))
+        inode.kernel_size = size
 
-    async def _cut_through(self, file: OpenFile, size: int, handle: int | None) -> None:
+    async def _truncate_handle(self, file: OpenFile, size: int, handle: int | None) -> None:
         """Sets the size through a handle; `handle` None: it is another program's, and may be closed meanwhile."""
         inode, table = file.inode, self._lookup.table
         begun = table.begin(inode, keeps_known=True)
         try:
-            await self._on(file, lambda attempt: file.set_size(attempt, size))
+            await self._run(file, lambda attempt: file.set_size(attempt, size))
         except SmbError as error:
             if error.status != NtStatus.FILE_CLOSED or handle is not None:
                 raise
-            await self._cut_by_name(inode, size)
+            await self._truncate_by_name(inode, size)
         finally:
             table.end(inode, begun, keeps_known=True)
-        if inode.own is not None:
-            inode.own.cut(size)
-            self._moved_times(file, inode.own)
+        if inode.local_writes is not None:
+            inode.local_writes.set_size(size)
+            self._note_write_time(file, inode.local_writes)
 
-    async def _cut_by_name(self, inode: Inode, size: int) -> None:
-        moves_time = inode.stat is None or inode.stat.size != size or inode.own is not None
+    async def _truncate_by_name(self, inode: Inode, size: int) -> None:
+        moves_time = inode.stat is None or inode.stat.size != size or inode.local_writes is not None
 
         async def operation(attempt: Attempt) -> FileStat:
             written = attempt.tree.server_time() if moves_time else None
             return await attempt.tree.set_size(attempt.path, size, written)
 
-        self.let_go(inode)
+        self.close_deferred(inode)
         table = self._lookup.table
         begun, alone = table.begin(inode), False
         try:
@@ -455,9 +461,9 @@ class FileOperations(FileTable):
         finally:
             alone = table.end(inode, begun)
         inode.time_was_set |= moves_time
-        if inode.own is not None:  # whoever had it open for writing is just closing it
-            inode.own.cut(size)
-            inode.own.written = stat.written
+        if inode.local_writes is not None:  # whoever had it open for writing is just closing it
+            inode.local_writes.set_size(size)
+            inode.local_writes.written = stat.written
         if alone:
             self._lookup.note(inode, stat, table.moment)
 
@@ -466,8 +472,8 @@ class FileOperations(FileTable):
 
         `sets_time`: the last write time is among them. Returns what the server knows of the file then, if it was asked.
         """
-        await self.settle(inode)
-        written = [file for file in self._own(inode) if file.written]
+        await self.write_back(inode)
+        written = [file for file in self._handles_of_caller(inode) if file.written]
         stat: FileStat | None = None
         for file in written:
             stat = await self._set_basic_on(file, info)
@@ -475,14 +481,14 @@ class FileOperations(FileTable):
             stat = await self._lookup.change_by_name(inode, lambda attempt: _set_basic(attempt, inode, info))
         if sets_time:
             inode.time_was_set = True
-            if inode.own is not None:
-                inode.own.written = 0
+            if inode.local_writes is not None:
+                inode.local_writes.written = 0
             for file in self._by_inode.get(inode, ()):
-                file.times_moved = False
+                file.close_moves_times = False
         return stat
 
     async def _set_basic_on(self, file: OpenFile, info: bytes) -> FileStat:
-        return await self._on(file, lambda attempt: file.set_basic(attempt, info))
+        return await self._run(file, lambda attempt: file.set_basic(attempt, info))
 
 
 async def _set_basic(attempt: Attempt, inode: Inode, info: bytes) -> FileStat | None:

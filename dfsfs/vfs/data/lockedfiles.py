@@ -34,29 +34,29 @@ class LockedFiles:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._met: OrderedDict[Inode, float] = OrderedDict()
+        self._conflicts: OrderedDict[Inode, float] = OrderedDict()
         """Until when each is believed to have locks; the one met last at the end."""
-        self._leasing: set[UncPath] = set()
+        self._leasing_shares: set[UncPath] = set()
 
-    def met(self, inode: Inode) -> None:
+    def note_conflict(self, inode: Inode) -> None:
         """A READ or WRITE was refused because of a lock."""
         now = self._clock()
-        self._met[inode] = now + REMEMBERED
-        self._met.move_to_end(inode)
-        while next(iter(self._met.values())) <= now:
-            self._met.popitem(last=False)
+        self._conflicts[inode] = now + REMEMBERED
+        self._conflicts.move_to_end(inode)
+        while next(iter(self._conflicts.values())) <= now:
+            self._conflicts.popitem(last=False)
 
     def opened(self, inode: Inode, remote: RemoteFile) -> bool:
         """A file was opened. Whether somebody probably has locks on it."""
-        if remote.head_is_locked:
-            self.met(inode)
+        if remote.inline_data_is_locked:
+            self.note_conflict(inode)
             return True
         # What was given, and not what is left of it by now: somebody who writes takes that back, too.
         given, share = remote.lease.given if remote.lease is not None else None, remote.tree.volume
         if given is not None and given & LeaseState.SMB2_LEASE_READ_CACHING:
-            self._leasing.add(share)
-            self._met.pop(inode, None)
+            self._leasing_shares.add(share)
+            self._conflicts.pop(inode, None)
             return False
-        if given is not None and share in self._leasing:
+        if given is not None and share in self._leasing_shares:
             return True
-        return self._met.get(inode, 0.0) > self._clock()
+        return self._conflicts.get(inode, 0.0) > self._clock()

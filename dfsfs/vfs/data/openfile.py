@@ -6,7 +6,7 @@ attempt it is part of, and one of these happens:
     the handle is alive, its target is the attempt's    it is used
     same target, handle lost (reconnect)                opened again by path; another file id there means ESTALE.
                                                         Positioned writes may be sent again: the result is the same
-    another target, handle alive (failback)             it is used where it is: see `stays_behind`
+    another target, handle alive (failback)             it is used where it is: see `is_on_former_target`
     another target (failover), written through it       POISONED: what this server acknowledged may not be on that one.
                                                         write, flush, fsync and so close(2) say EIO from now on
     another target, nothing written through it          opened again by path if size and last write time are those of
@@ -40,12 +40,12 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from dfsfs.acting import caller
+from dfsfs.caller import current_caller
 from dfsfs.errors import DfsfsError, Disposition, PosixError
-from dfsfs.smb.tree.lockedranges import read_beside_locks
+from dfsfs.smb.tree.lockedranges import read_around_locks
 from dfsfs.smb.wire.constants import Access, CreateDisposition, CreateOptions
-from dfsfs.vfs.data.readahead import AheadReader
-from dfsfs.vfs.names.handlelimit import is_about_handles
+from dfsfs.vfs.data.readahead import ReadStreams
+from dfsfs.vfs.names.handlelimit import is_handle_shortage
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from dfsfs.smb.wire.copychunk import Range
     from dfsfs.smb.wire.fscc import FileStat
     from dfsfs.smb.wire.messages import Buffer
-    from dfsfs.vfs.data.readahead import Found, ReadAhead
+    from dfsfs.vfs.data.readahead import AheadData, ReadAhead
     from dfsfs.vfs.data.writeback import Rewrite, Writeback
     from dfsfs.vfs.names.inodetable import Inode
 
@@ -67,7 +67,7 @@ log = logging.getLogger("dfsfs.vfs")
 
 PAGE = mmap.PAGESIZE
 """Bytes of the kernel's pages."""
-COPIED = 16 * 1024
+COPY_MAX = 16 * 1024
 """Bytes of a file's beginning that are copied from the answer that they came in, which shares a buffer of 64 KiB with
 others. Larger ones have most of a buffer."""
 
@@ -81,32 +81,32 @@ class OpenFile:
     __slots__ = (
         "_ask_lease",
         "_binding",
-        "_breaks",
-        "_changes",
+        "_breaks_at_open",
+        "_changes_at_open",
         "_closed",
         "_discarded",
-        "_head",
-        "_head_expires",
-        "_left",
+        "_has_left_target",
+        "_inline",
+        "_inline_expires",
         "_lock",
         "_opened",
         "_poison",
         "_remote",
-        "_whole",
+        "_whole_file",
         "access",
-        "ahead",
         "appends",
         "asked",
-        "begun",
-        "behind",
-        "bypasses",
+        "close_moves_times",
+        "dirty_since",
         "inode",
+        "is_direct",
+        "opened_instead_of",
+        "read_streams",
         "reads_ahead",
-        "stands_for",
         "synchronous",
-        "times_moved",
         "unsynced",
         "user",
+        "writeback",
         "written",
     )
 
@@ -116,29 +116,29 @@ class OpenFile:
         access: Access,
         remote: RemoteFile,
         binding: TargetBinding,
-        behind: Writeback,
+        writeback: Writeback,
         *,
         asked: int,
         appends: bool = False,
         synchronous: bool = False,
         reads_ahead: bool = False,
-        bypasses: bool = False,
-        head_expires: float = 0.0,
+        is_direct: bool = False,
+        inline_expires: float = 0.0,
         ask_lease: LeaseSource,
     ) -> None:
         self.inode = inode
-        self.user = caller()
+        self.user = current_caller()
         """Who has opened it: everything that is done with the handle is done for them."""
         self.access = access
         self.asked = asked
         """The moment at which `opened`, and the data that came along, was asked for: see ordering.py."""
-        self.begun: int | None = None
+        self.dirty_since: int | None = None
         """The moment since which something that was written waits to be acknowledged."""
-        self.times_moved = False
+        self.close_moves_times = False
         """Whether the server will move the file's times when the handle is closed."""
-        self.behind = behind
+        self.writeback = writeback
         """What was written and the server has not acknowledged yet."""
-        self.ahead: AheadReader | None = None
+        self.read_streams: ReadStreams | None = None
         """What is read ahead, if anything was read that calls for it."""
         self.appends = appends
         """Opened with O_APPEND."""
@@ -146,9 +146,9 @@ class OpenFile:
         """Opened with O_SYNC, O_DSYNC or O_DIRECT: each write waits for the server."""
         self.reads_ahead = reads_ahead
         """Whether what the program may read next is asked for before it does."""
-        self.bypasses = bypasses
+        self.is_direct = is_direct
         """Opened with O_DIRECT: what is written does not go through the kernel's page cache."""
-        self.stands_for: Inode | None = None
+        self.opened_instead_of: Inode | None = None
         """The file that the program had asked for, if that had lost its name: see Files.open."""
         self.written = False
         """Whether a change through this handle was acknowledged to the program."""
@@ -157,15 +157,15 @@ class OpenFile:
         self._remote = remote
         self._binding = binding
         self._opened: FileStat = remote.stat
-        self._changes = inode.changes
-        self._breaks = inode.breaks
+        self._changes_at_open = inode.change_count
+        self._breaks_at_open = inode.lease_breaks
         self._ask_lease = ask_lease
-        self._head, remote.head = _own(remote.head), None
-        is_all = self._head is not None and len(self._head) >= remote.stat.size
-        self._whole = self._head if is_all and not remote.alive else None
-        self._head_expires = head_expires
+        self._inline, remote.inline_data = _copy_if_small(remote.inline_data), None
+        is_all = self._inline is not None and len(self._inline) >= remote.stat.size
+        self._whole_file = self._inline if is_all and not remote.alive else None
+        self._inline_expires = inline_expires
         self._poison: PosixError | None = None
-        self._left = False
+        self._has_left_target = False
         self._closed = self._discarded = False
         self._lock = trio.Lock()
 
@@ -207,109 +207,123 @@ class OpenFile:
         return binding is None or binding.target == self._binding.target
 
     @property
-    def stays_behind(self) -> bool:
+    def is_on_former_target(self) -> bool:
         """Whether the handle lives on a target that its junction has left for a better one. It stays good there."""
         location = self.inode.location
-        if location is None or self._left or not self._remote.alive:
+        if location is None or self._has_left_target or not self._remote.alive:
             return False
         binding = location.junction.binding
         return binding is not None and binding.target != self._binding.target
 
-    def leave(self) -> None:
+    def leave_target(self) -> None:
         """The target that the handle is on does not serve it any more: the next operation opens it on another one."""
-        self._left = True
+        self._has_left_target = True
 
     # -- operations -------------------------------------------------------------------------------------------------
 
     async def read(self, attempt: Attempt | None, offset: int, size: int) -> Buffer:
         """Up to `size` bytes at `offset`; fewer only at the end of the file."""
         try:
-            remote = self._usable(attempt) or await self._reopened(attempt)
+            remote = self._usable_for(attempt) or await self._reopen(attempt)
         except DfsfsError as error:
-            if self._whole is None or not _leaves_what_was_opened(error):
+            if self._whole_file is None or not _leaves_inline_data(error):
                 raise
-            return memoryview(self._whole)[offset : offset + size]
-        return await read_beside_locks(remote, offset, size)
+            return memoryview(self._whole_file)[offset : offset + size]
+        return await read_around_locks(remote, offset, size)
 
     async def write(self, attempt: Attempt | None, offset: int, data: Buffer) -> None:
         """Writes all of `data`; it is on the server when this returns."""
-        remote = self._usable(attempt) or await self._reopened(attempt)
+        remote = self._usable_for(attempt) or await self._reopen(attempt)
         await remote.write(offset, data)
-        self.changed_data()
+        self.note_write()
 
     def is_of_a_map(self, offset: int, size: int) -> bool:
         """Whether data that comes by way of a file opened with O_APPEND was written to a memory map of it.
 
         That belongs where it says. The kernel writes maps back in whole pages, through a handle that may read and
-        write, inside of the size that it believes in (`Inode.told`); and it has appended data begin at that size.
+        write, inside of the size that it believes in (`Inode.kernel_size`); and it has appended data begin at that
+        size.
         """
-        own = self.inode.own
-        if own is None or not (self.access & Access.FILE_READ_DATA) or offset % PAGE or offset == self.inode.told:
+        own = self.inode.local_writes
+        if (
+            own is None
+            or not (self.access & Access.FILE_READ_DATA)
+            or offset % PAGE
+            or offset == self.inode.kernel_size
+        ):
             return False
         return offset + size <= own.size and (size % PAGE == 0 or offset + size == own.size)
 
-    def changed_data(self) -> None:
+    def note_write(self) -> None:
         """Data of the file was changed through this handle."""
-        self.written = self.unsynced = self.times_moved = True
+        self.written = self.unsynced = self.close_moves_times = True
 
-    def in_head(self, offset: int, size: int, now: float) -> Buffer | None:
+    def read_inline(self, offset: int, size: int, now: float) -> Buffer | None:
         """What a read would give, if that came along with the open and is still to be believed."""
-        head = self._head
+        head = self._inline
         if head is None:
             return None
-        overtaken = self.inode.overtakes(self.asked) or self.inode.breaks != self._breaks
-        if now >= self._head_expires or overtaken or self._poison is not None:
-            self._head = None
+        overtaken = self.inode.has_changed_since(self.asked) or self.inode.lease_breaks != self._breaks_at_open
+        if now >= self._inline_expires or overtaken or self._poison is not None:
+            self._inline = None
             return None
         if offset + size > len(head) and len(head) < self._opened.size:
             return None
         return memoryview(head)[offset : offset + size]
 
-    def drop_old_head(self, now: float) -> None:
+    def drop_old_inline(self, now: float) -> None:
         """Lets go of what came along with the open, if it is not to be believed any more."""
-        if now >= self._head_expires:
-            self._head = None
+        if now >= self._inline_expires:
+            self._inline = None
 
-    def read_ahead(self, ahead: ReadAhead, offset: int, size: int) -> Found | None:
+    def read_ahead(self, ahead: ReadAhead, offset: int, size: int) -> AheadData | None:
         """Takes note of a read, starts what may be read next, and returns the way to the data if that is coming."""
         if not self.is_current:
             return None
-        if self.ahead is None:
-            self.ahead = AheadReader(ahead)
+        if self.read_streams is None:
+            self.read_streams = ReadStreams(ahead)
         inode = self.inode
-        end = inode.own.size if inode.own is not None else inode.stat.size if inode.stat is not None else 0
-        return self.ahead.find(self._remote, (self._remote, inode.changed, inode.breaks), offset, size, end)
+        end = (
+            inode.local_writes.size
+            if inode.local_writes is not None
+            else inode.stat.size
+            if inode.stat is not None
+            else 0
+        )
+        return self.read_streams.find(
+            self._remote, (self._remote, inode.changed, inode.lease_breaks), offset, size, end
+        )
 
-    def write_behind(self, offset: int, data: Buffer) -> bool:
+    def buffer_write(self, offset: int, data: Buffer) -> bool:
         """Takes data to be written without waiting, if there is room and the handle is the right one for it."""
-        if not (self.writable and self.is_current and self.behind.add(self._remote, offset, data)):
+        if not (self.writable and self.is_current and self.writeback.add(self._remote, offset, data)):
             return False
-        self.changed_data()
+        self.note_write()
         return True
 
     async def drain(self, rewrite: Rewrite) -> None:
-        """Returns when nothing is outstanding; an error is kept in `behind`."""
-        await self.behind.drain(self._remote, rewrite)
+        """Returns when nothing is outstanding; an error is kept in `writeback`."""
+        await self.writeback.drain(self._remote, rewrite)
 
-    async def land_one(self, rewrite: Rewrite) -> None:
-        """Returns when the oldest of what is outstanding is on the server, or its error is kept in `behind`."""
-        await self.behind.land_one(self._remote, rewrite)
+    async def wait_oldest(self, rewrite: Rewrite) -> None:
+        """Returns when the oldest of what is outstanding is on the server, or its error is kept in `writeback`."""
+        await self.writeback.wait_oldest(self._remote, rewrite)
 
     async def set_size(self, attempt: Attempt | None, size: int) -> None:
-        remote = self._usable(attempt) or await self._reopened(attempt)
+        remote = self._usable_for(attempt) or await self._reopen(attempt)
         await remote.set_size(size)
-        self.changed_data()
+        self.note_write()
 
     async def set_basic(self, attempt: Attempt | None, info: bytes) -> FileStat:
         """Sets times and attributes. On a handle that has written, so that its close does not set the times again."""
-        remote = self._usable(attempt) or await self._reopened(attempt)
+        remote = self._usable_for(attempt) or await self._reopen(attempt)
         return await remote.set_basic(info)
 
     async def query(self, attempt: Attempt | None) -> FileStat:
         try:
-            remote = self._usable(attempt) or await self._reopened(attempt)
+            remote = self._usable_for(attempt) or await self._reopen(attempt)
         except DfsfsError as error:
-            if self._whole is None or not _leaves_what_was_opened(error):
+            if self._whole_file is None or not _leaves_inline_data(error):
                 raise
             return self._opened
         return await remote.query()
@@ -320,22 +334,22 @@ class OpenFile:
         Raises:
             PosixError: EXDEV, the other file is on another server.
         """
-        remote = self._usable(attempt) or await self._reopened(attempt)
+        remote = self._usable_for(attempt) or await self._reopen(attempt)
         if remote.tree.connection is not source.tree.connection:
             raise PosixError(errno.EXDEV, f"{source.path} and {remote.path} are not on one server")
         await remote.copy_from(source, wanted)
-        self.changed_data()
+        self.note_write()
 
     async def flush(self, attempt: Attempt | None) -> None:
         """Returns when what was written is on the server's disk."""
-        remote = self._usable(attempt) or await self._reopened(attempt)
+        remote = self._usable_for(attempt) or await self._reopen(attempt)
         await remote.flush()
         self.unsynced = False
 
-    async def check(self, attempt: Attempt | None) -> None:
+    async def check_target(self, attempt: Attempt | None) -> None:
         """Makes sure that what was written has not been left behind on another target; sends nothing if it is here."""
-        if self._usable(attempt) is None:
-            await self._reopened(attempt)
+        if self._usable_for(attempt) is None:
+            await self._reopen(attempt)
 
     async def close(self, written: int | None = None) -> FileStat | None:
         """Closes the handle on the server, if it is still open there; nothing opens it again.
@@ -354,15 +368,15 @@ class OpenFile:
         self._closed = self._discarded = True
         self._remote.discard()
 
-    async def park(self) -> None:
+    async def close_on_server(self) -> None:
         """Closes the handle on the server for now; the next operation opens the file again, wherever it is then."""
-        if self.ahead is not None:
-            self.ahead.clear()
+        if self.read_streams is not None:
+            self.read_streams.clear()
         async with self._lock:
             await self._remote.close()
 
     @asynccontextmanager
-    async def parked(self, drain: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
+    async def closed_on_server(self, drain: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
         """Closes the handle on the server, and lets nobody open it again before this ends: by its inode's name of then.
 
         `drain` returns when nothing is outstanding.
@@ -370,17 +384,17 @@ class OpenFile:
         while True:
             await drain()
             async with self._lock:
-                if self.behind.pending and self._remote.alive:
+                if self.writeback.pending and self._remote.alive:
                     continue
-                if self.ahead is not None:
-                    self.ahead.clear()
+                if self.read_streams is not None:
+                    self.read_streams.clear()
                 await self._remote.close()
                 yield
                 return
 
     # -- which handle -----------------------------------------------------------------------------------------------
 
-    def _usable(self, attempt: Attempt | None) -> RemoteFile | None:
+    def _usable_for(self, attempt: Attempt | None) -> RemoteFile | None:
         """The handle if it is fit for this attempt.
 
         Raises:
@@ -395,30 +409,32 @@ class OpenFile:
     def _is_on(self, attempt: Attempt) -> bool:
         return attempt.binding is self._binding or attempt.binding.target == self._binding.target
 
-    async def _reopened(self, attempt: Attempt | None) -> RemoteFile:
+    async def _reopen(self, attempt: Attempt | None) -> RemoteFile:
         """A new handle in place of one that was lost or is on another target."""
         if attempt is None:
             raise PosixError(errno.ESTALE, f"{self._remote.path} is gone, and so is the connection that it was open on")
         async with self._lock:
-            remote = self._usable(attempt)
+            remote = self._usable_for(attempt)
             if remote is not None:
                 return remote
             if self._closed:
                 raise PosixError(errno.EBADF, f"{self.inode.name} was closed in the meantime")
-            attempt = self._placed(attempt)
+            attempt = self._at_current_path(attempt)
             if self._is_on(attempt):
                 remote = await self._open(attempt)
                 if self.inode.file_id and _differs(remote.stat.file_id, self._opened.file_id):
-                    raise await _refused(remote, f"{attempt.path} is another file since the connection was lost")
+                    raise await _close_and_refuse(
+                        remote, f"{attempt.path} is another file since the connection was lost"
+                    )
             else:
-                remote = await self._moved(attempt)
+                remote = await self._open_on_other_target(attempt)
             if self._discarded:
-                raise await _refused(remote, f"{self.inode.name} was closed in the meantime")
+                raise await _close_and_refuse(remote, f"{self.inode.name} was closed in the meantime")
             self._remote.discard()
-            self._remote, self._binding, self._left = remote, attempt.binding, False
+            self._remote, self._binding, self._has_left_target = remote, attempt.binding, False
             return remote
 
-    async def _moved(self, attempt: Attempt) -> RemoteFile:
+    async def _open_on_other_target(self, attempt: Attempt) -> RemoteFile:
         """A handle on another target, if nothing can have been lost or changed on the way there."""
         before = self._binding.target
         if self.written:
@@ -426,16 +442,16 @@ class OpenFile:
             log.error("%s: this open file reports an error until it is closed", text)
             self._poison = PosixError(errno.EIO, text)
             raise self._poison
-        if self.inode.changes != self._changes:
+        if self.inode.change_count != self._changes_at_open:
             raise PosixError(errno.ESTALE, f"{attempt.path} was changed on {before} while it was open")
         remote = await self._open(attempt)
         now, then = remote.stat, self._opened
         if (now.size, now.written) != (then.size, then.written):
-            raise await _refused(remote, f"{attempt.path} is not the same as on {before}, where it was opened")
+            raise await _close_and_refuse(remote, f"{attempt.path} is not the same as on {before}, where it was opened")
         self._opened = now
         return remote
 
-    def _placed(self, attempt: Attempt) -> Attempt:
+    def _at_current_path(self, attempt: Attempt) -> Attempt:
         """The attempt at where the file is now: it may have been given another name while this waited."""
         location = self.inode.location
         if location is None:
@@ -457,16 +473,16 @@ class OpenFile:
             raise
 
 
-def _leaves_what_was_opened(error: DfsfsError) -> bool:
+def _leaves_inline_data(error: DfsfsError) -> bool:
     """Whether a file that can't be opened again is still what came along with its open: it has been replaced, or the
     server has no handle for it.
     """
-    return (isinstance(error, PosixError) and error.errno == errno.ESTALE) or is_about_handles(error)
+    return (isinstance(error, PosixError) and error.errno == errno.ESTALE) or is_handle_shortage(error)
 
 
-def _own(head: Buffer | None) -> Buffer | None:
+def _copy_if_small(head: Buffer | None) -> Buffer | None:
     """The beginning of a file, apart from the buffer that it came in: while a view of that is left, all of it stays."""
-    return bytes(head) if head is not None and len(head) <= COPIED else head
+    return bytes(head) if head is not None and len(head) <= COPY_MAX else head
 
 
 def _differs(one: int, other: int) -> bool:
@@ -474,7 +490,7 @@ def _differs(one: int, other: int) -> bool:
     return bool(one and other and one != other)
 
 
-async def _refused(remote: RemoteFile, text: str) -> PosixError:
+async def _close_and_refuse(remote: RemoteFile, text: str) -> PosixError:
     try:
         await remote.close()
     except DfsfsError:

@@ -31,23 +31,23 @@ class PendingOperations:
 
     def __init__(self) -> None:
         self._busy: dict[Inode, int] = {}
-        self._bars: dict[Inode, int] = {}
-        self._resized: dict[Inode, int] = {}
-        self._moved = trio.Event()
+        self._blocked: dict[Inode, int] = {}
+        self._resizes: dict[Inode, int] = {}
+        self._changed = trio.Event()
         """Set, and replaced, whenever a count falls to 0."""
 
     def is_busy(self, inode: Inode) -> bool:
         """Whether the file is just being opened or closed."""
         return inode in self._busy
 
-    def is_barred(self, inode: Inode) -> bool:
-        return inode in self._bars
+    def are_opens_blocked(self, inode: Inode) -> bool:
+        return inode in self._blocked
 
     @asynccontextmanager
     async def opening(self, inode: Inode) -> AsyncIterator[None]:
         """Around an open: waits while the file is barred."""
-        while inode in self._bars:
-            await self._moved.wait()
+        while inode in self._blocked:
+            await self._changed.wait()
         with self._counted(self._busy, inode):
             yield
 
@@ -60,26 +60,26 @@ class PendingOperations:
     @contextmanager
     def resizing(self, inode: Inode) -> Iterator[None]:
         """Around a change of a file's size."""
-        with self._counted(self._resized, inode):
+        with self._counted(self._resizes, inode):
             yield
 
-    async def until_sized(self, inode: Inode) -> None:
+    async def wait_resizes(self, inode: Inode) -> None:
         """Returns when nothing is changing the file's size."""
-        while inode in self._resized:
-            await self._moved.wait()
+        while inode in self._resizes:
+            await self._changed.wait()
 
     @asynccontextmanager
-    async def barred(self, inode: Inode) -> AsyncIterator[None]:
+    async def opens_blocked(self, inode: Inode) -> AsyncIterator[None]:
         """Nobody begins to open the file, and whoever had begun is done, or takes longer than PATIENCE."""
-        with self._counted(self._bars, inode):
-            await self.quiet(inode)
+        with self._counted(self._blocked, inode):
+            await self.wait_opens(inode)
             yield
 
-    async def quiet(self, inode: Inode) -> None:
+    async def wait_opens(self, inode: Inode) -> None:
         """Returns when nothing is under way on the file, at once if so, or after PATIENCE."""
         with trio.move_on_after(PATIENCE):
             while inode in self._busy:
-                await self._moved.wait()
+                await self._changed.wait()
 
     @contextmanager
     def _counted(self, counts: dict[Inode, int], inode: Inode) -> Iterator[None]:
@@ -90,5 +90,5 @@ class PendingOperations:
             counts[inode] -= 1
             if not counts[inode]:
                 del counts[inode]
-                moved, self._moved = self._moved, trio.Event()
+                moved, self._changed = self._changed, trio.Event()
                 moved.set()

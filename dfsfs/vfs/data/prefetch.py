@@ -29,10 +29,10 @@ if TYPE_CHECKING:
     from dfsfs.vfs.names.inodetable import Inode
     from dfsfs.vfs.names.lookup import Lookup
 
-HEAD = 65536
+INLINE_SIZE = 65536
 """Bytes of a file that come along with its open: what one credit pays for."""
 BUDGET = 16 * 1024 * 1024
-WALKS = 16
+WALKS_MAX = 16
 """Folders whose programs are followed at the same time."""
 
 
@@ -62,7 +62,7 @@ class Prefetch:
             await self._filled.wait()
             while self._fetches:
                 await trio.sleep(self._lookup.lifetimes.files)
-                self._give_up_old()
+                self._abandon_old()
             self._filled = trio.Event()
 
     async def take(self, inode: Inode) -> tuple[RemoteFile, TargetBinding, float, int] | None:
@@ -72,14 +72,14 @@ class Prefetch:
         fetch = self._pop((inode.parent, inode.name)) if inode.parent is not None else None
         if fetch is None:
             return None
-        if not self._is_good(fetch, inode):
+        if not self._is_valid(fetch, inode):
             fetch.pending.abandon()
             return None
         try:
             remote = await fetch.pending.outcome()
         except DfsfsError:
             return None
-        return (remote, fetch.binding, fetch.asked, fetch.moment) if self._is_good(fetch, inode) else None
+        return (remote, fetch.binding, fetch.asked, fetch.moment) if self._is_valid(fetch, inode) else None
 
     def drop(self, inode: Inode) -> bool:
         """Gives up what is on its way under a file's name. Whether there was any: it is open there for a moment."""
@@ -100,18 +100,18 @@ class Prefetch:
         folder = inode.parent
         if folder is None:
             return
-        self._give_up_old()
-        walk = self._walk(folder)
+        self._abandon_old()
+        walk = self._get_walk(folder)
         if walk is None:
             return
         for entry in walk.opened(inode.name):
-            if not self._start(folder, entry.name, entry.stat.size):
+            if not self._start_fetch(folder, entry.name, entry.stat.size):
                 return
 
     def drop_old(self) -> None:
         """Gives up what was not opened in time, and the guesses that are about a listing which is not kept any more."""
-        self._give_up_old()
-        for folder in [folder for folder, (view, _) in self._walks.items() if folder.view is not view]:
+        self._abandon_old()
+        for folder in [folder for folder, (view, _) in self._walks.items() if folder.cached_directory is not view]:
             del self._walks[folder]
 
     def clear(self) -> None:
@@ -122,38 +122,40 @@ class Prefetch:
                 fetch.pending.abandon()
         self._walks.clear()
 
-    def _walk(self, folder: Inode) -> Walk | None:
+    def _get_walk(self, folder: Inode) -> Walk | None:
         known = self._walks.get(folder)
-        view = folder.view
+        view = folder.cached_directory
         if known is not None and (view is None or known[0] is view):
             return known[1]
         if view is None:
             return None
         small = [
-            entry for entry in view.entries.values() if entry.stat.kind == posix.S_IFREG and entry.stat.size <= HEAD
+            entry
+            for entry in view.entries.values()
+            if entry.stat.kind == posix.S_IFREG and entry.stat.size <= INLINE_SIZE
         ]
         walk = Walk(small)
         if known is not None:
             walk.resume(known[1])
         self._walks[folder] = view, walk
         self._walks.move_to_end(folder)
-        if len(self._walks) > WALKS:
+        if len(self._walks) > WALKS_MAX:
             self._walks.popitem(last=False)
         return walk
 
-    def _start(self, folder: Inode, name: str, size: int) -> bool:
+    def _start_fetch(self, folder: Inode, name: str, size: int) -> bool:
         """Whether a file is on its way now."""
         location, key = folder.location, (folder, name)
         known = self._lookup.table.child(folder, name)
         if location is None or (binding := location.junction.binding) is None or not binding.tree.alive:
             return False
-        if key in self._fetches or (known is not None and known.handles):
+        if key in self._fetches or (known is not None and known.open_count):
             return True
-        if self._size + size > BUDGET or self._lookup.moving.is_held(folder):
+        if self._size + size > BUDGET or self._lookup.directory_renames.is_held(folder):
             return False
         path = binding.target.join((*location.components, name))
         try:
-            pending = binding.tree.at(location.moment).start_fetch(path, HEAD)
+            pending = binding.tree.at(location.moment).start_fetch(path, INLINE_SIZE)
         except DfsfsError:
             return False
         self._fetches[key] = _Fetch(pending, binding, size, self._lookup.clock(), self._lookup.table.moment)
@@ -167,19 +169,21 @@ class Prefetch:
             self._size -= fetch.size
         return fetch
 
-    def _is_good(self, fetch: _Fetch, inode: Inode) -> bool:
+    def _is_valid(self, fetch: _Fetch, inode: Inode) -> bool:
         """Whether a program that opens the file may be given what was fetched."""
         location = inode.location
         leads_there = location is not None and location.junction.binding is fetch.binding
         if not leads_there or inode.parent is None or self._is_old(fetch):
             return False
         table = self._lookup.table
-        return not inode.overtakes(fetch.moment) and not table.name_overtaken(inode.parent, inode.name, fetch.moment)
+        return not inode.has_changed_since(fetch.moment) and not table.has_name_changed_since(
+            inode.parent, inode.name, fetch.moment
+        )
 
     def _is_old(self, fetch: _Fetch) -> bool:
         return self._lookup.clock() - fetch.asked >= self._lookup.lifetimes.files
 
-    def _give_up_old(self) -> None:
+    def _abandon_old(self) -> None:
         """What was asked for first is the oldest."""
         while self._fetches:
             key, fetch = next(iter(self._fetches.items()))

@@ -1,6 +1,6 @@
 """Reading ahead: what readahead_policy.py expects is on its way before a program asks for it.
 
-An `AheadReader` belongs to an open file. `find` is called for each read, before anything is waited for: it starts the
+An `ReadStreams` belongs to an open file. `find` is called for each read, before anything is waited for: it starts the
 READs that the policy wants, and says whether the data of this read was asked for before. What comes is handed on as
 views of the buffers that it was received into.
 
@@ -39,7 +39,7 @@ class PendingRead(Protocol):
     @property
     def size(self) -> int: ...
     @property
-    def is_settled(self) -> bool: ...
+    def is_done(self) -> bool: ...
 
     async def outcome(self) -> Buffer:
         """Waits for the data. Raises DfsfsError. Cancelling this wait gives up nothing."""
@@ -73,7 +73,7 @@ class _Segment:
     def end(self) -> int:
         return self.offset + self.size
 
-    def give_up(self) -> None:
+    def abandon(self) -> None:
         """Nobody will want what has not been read of it. Whoever waits for his part gets it all the same."""
         if not self.waiting:
             self.pending.abandon()
@@ -137,12 +137,12 @@ class ReadAhead:
     def drop(self, stream: Stream) -> None:
         """Gives up everything that was asked for ahead for a stream, which has to ask again."""
         for segment in tuple(self.segments(stream)):
-            segment.give_up()
+            segment.abandon()
             self.remove(stream, segment)
         stream.ahead = stream.position
 
 
-class AheadReader:
+class ReadStreams:
     """The streams of one open file."""
 
     __slots__ = ("_ahead", "_streams")
@@ -151,7 +151,7 @@ class AheadReader:
         self._ahead = ahead
         self._streams = Streams()
 
-    def find(self, remote: ReadableFile, stamp: object, offset: int, size: int, end: int) -> Found | None:
+    def find(self, remote: ReadableFile, stamp: object, offset: int, size: int, end: int) -> AheadData | None:
         """Takes note of a read, starts others ahead of it, and returns the way to its data if it was asked for before.
 
         `stamp` is equal as long as data that was asked for is good. `end` is the size that the file probably has.
@@ -161,14 +161,14 @@ class AheadReader:
             stream, given_up = self._streams.begin(offset, size, self._ahead.limit)
             if given_up is not None:
                 self._ahead.drop(given_up)
-            found: Found | None = None
+            found: AheadData | None = None
         else:
             self._streams.used(stream)
-            found = self._found(stream, stamp, offset, offset + size)
+            found = self._find_segments(stream, stamp, offset, offset + size)
             stream.read(offset, size, self._ahead.limit)
-        for left in self._streams.left():
+        for left in self._streams.forget_left():
             self._ahead.drop(left)
-        self._forget_passed(stream)
+        self._drop_passed(stream)
         self._start(remote, stamp, stream, end)
         return found
 
@@ -177,7 +177,7 @@ class AheadReader:
         for stream in self._streams.streams:
             self._ahead.drop(stream)
 
-    def _found(self, stream: Stream, stamp: object, offset: int, end: int) -> Found | None:
+    def _find_segments(self, stream: Stream, stamp: object, offset: int, end: int) -> AheadData | None:
         """The segments that cover a range, if there are such without a gap."""
         parts: list[tuple[_Segment, int, int]] = []
         at = offset
@@ -191,18 +191,18 @@ class AheadReader:
                 at = upto
         if at < end or not parts:
             return None
-        return Found(self._ahead, stream, parts)
+        return AheadData(self._ahead, stream, parts)
 
-    def _forget_passed(self, stream: Stream) -> None:
+    def _drop_passed(self, stream: Stream) -> None:
         """Gives up what lies so far behind that nobody will ask for it."""
         for segment in tuple(self._ahead.segments(stream)):
             if segment.end > stream.position - DISORDER:
                 return
-            segment.give_up()
+            segment.abandon()
             self._ahead.remove(stream, segment)
 
     def _start(self, remote: ReadableFile, stamp: object, stream: Stream, end: int) -> None:
-        while (wanted := stream.wants(end)) is not None:
+        while (wanted := stream.next_range(end)) is not None:
             offset, size = wanted
             if not self._ahead.has_room(stream, size):
                 return
@@ -214,7 +214,7 @@ class AheadReader:
             stream.ahead = offset + pending.size
 
 
-class Found:
+class AheadData:
     """Data that was asked for before it was wanted."""
 
     __slots__ = ("_ahead", "_parts", "_stream")
@@ -240,13 +240,13 @@ class Found:
     async def _data(self) -> Buffer | None:
         pieces: list[Buffer] = []
         for segment, begin, end in self._parts:
-            waits = not segment.pending.is_settled
+            waits = not segment.pending.is_done
             try:
                 data = await segment.pending.outcome()
             except DfsfsError:
                 return None
             if waits:
-                self._stream.waited(segment.asked, self._ahead.clock(), self._ahead.limit)
+                self._stream.note_wait(segment.asked, self._ahead.clock(), self._ahead.limit)
             pieces.append(memoryview(data)[begin:end])
             if len(data) < end:
                 break

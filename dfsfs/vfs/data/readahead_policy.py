@@ -87,7 +87,7 @@ class Stream:
             self.complete = self.position
             self._early.clear()
 
-    def waited(self, asked: float, came: float, limit: int) -> None:
+    def note_wait(self, asked: float, came: float, limit: int) -> None:
         """The program had to wait for what came at a time, in seconds, and had been asked for at another."""
         self.fastest = min(self.fastest, came - asked)
         if self.window < FULL or asked < self.grown + self.fastest / 2:
@@ -95,7 +95,7 @@ class Stream:
         if came - asked <= SLOWER * self.fastest and self.window < limit:
             self.window, self.grown = min(2 * self.window, limit), came
 
-    def wants(self, end: int) -> tuple[int, int] | None:
+    def next_range(self, end: int) -> tuple[int, int] | None:
         """Offset and size of what should be asked for next in a file of `end` bytes, if anything.
 
         A whole number of reads of the size that the last one had, so that each finds its data in one piece. The last
@@ -133,7 +133,7 @@ class Streams:
         self.streams.append(stream)
         return stream, self.streams.pop(0) if len(self.streams) > STREAMS else None
 
-    def left(self) -> list[Stream]:
+    def forget_left(self) -> list[Stream]:
         """The streams that the program has left; they are forgotten."""
         left = [stream for stream in self.streams if self.reads - stream.last > LEFT]
         for stream in left:

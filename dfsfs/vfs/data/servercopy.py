@@ -47,7 +47,7 @@ class ServerCopy:
         if reader is None or writer is None:
             raise PosixError(errno.EBADF, f"{source.name} is not open to be read, or {target.name} to be written")
         for inode in (source, target):
-            await self._files.settle(inode)
+            await self._files.write_back(inode)
         try:
             await self._files.copy(reader, writer, wanted)
         except DfsfsError as error:

@@ -22,19 +22,19 @@ class StaleOpens:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._told: OrderedDict[Hashable, float] = OrderedDict()
+        self._answered_stale: OrderedDict[Hashable, float] = OrderedDict()
 
-    def again(self, process: int, place: Hashable) -> bool:
+    def note_stale(self, process: int, place: Hashable) -> bool:
         """Takes note that a process is to be told that what had a name is gone. Whether it was told so just before."""
         key, now = (process, place), self._clock()
-        before = self._told.pop(key, None)
+        before = self._answered_stale.pop(key, None)
         if before is not None and now - before < MEMORY:
             return True
-        self._told[key] = now
-        if len(self._told) > LIMIT:
-            self._told.popitem(last=False)
+        self._answered_stale[key] = now
+        if len(self._answered_stale) > LIMIT:
+            self._answered_stale.popitem(last=False)
         return False
 
     def opened(self, process: int, place: Hashable) -> None:
         """Takes note that the process has opened what has the name."""
-        self._told.pop((process, place), None)
+        self._answered_stale.pop((process, place), None)

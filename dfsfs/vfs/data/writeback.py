@@ -14,7 +14,7 @@ program, and each error once. What overlaps data under way waits for it, as a se
 Data is kept until its answer has come, and so nothing is lost with a connection. What can't be sent again, because the
 target is another one now, is the error of `rewrite`: see openfile.py.
 
-Concurrency: `add` and `send` never wait; `land_one` and `drain` take turns under a lock.
+Concurrency: `add` and `send` never wait; `wait_oldest` and `drain` take turns under a lock.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ class Writeback:
     # -- taking data ------------------------------------------------------------------------------------------------
 
     def add(self, remote: WritableFile, offset: int, data: Buffer) -> bool:
-        """Takes data if there is room for it and nothing has failed. False: `land_one` first."""
+        """Takes data if there is room for it and nothing has failed. False: `wait_oldest` first."""
         size, end = len(data), offset + len(data)
         if self._gathered and offset < self._start + self._size and self._start < end:
             self.send(remote)
@@ -156,10 +156,10 @@ class Writeback:
         """Returns when nothing is outstanding any more."""
         self.send(remote)
         while self._sent:
-            await self.land_one(remote, rewrite)
+            await self.wait_oldest(remote, rewrite)
             self.send(remote)
 
-    async def land_one(self, remote: WritableFile, rewrite: Rewrite) -> None:
+    async def wait_oldest(self, remote: WritableFile, rewrite: Rewrite) -> None:
         """Returns when the oldest data is on the server, or its error is kept."""
         async with self._lock:
             if not self._sent:
@@ -170,7 +170,7 @@ class Writeback:
             error = await extent.write.outcome() if extent.write is not None else None
             if extent.write is None or (error is not None and error.disposition is not Disposition.RETURN):
                 extent.write = None
-                error = await _error_of(rewrite(extent.offset, extent.data))
+                error = await _catch_error(rewrite(extent.offset, extent.data))
             if error is not None and self._error is None:
                 self._error = error
             self._sent.popleft()
@@ -178,7 +178,7 @@ class Writeback:
             self._budget.give_back(len(extent.data))
 
 
-async def _error_of(action: Awaitable[None]) -> DfsfsError | None:
+async def _catch_error(action: Awaitable[None]) -> DfsfsError | None:
     try:
         await action
     except DfsfsError as error:

@@ -1,9 +1,10 @@
 """AttributeCache: what is known of the inodes of a mount, and for how long it is believed, without asking anybody.
 
 Everything that a server says goes through `note`, which holds to the rule of ordering.py. Changes of names that are
-made here go through `changing_name` and `making`, so that whoever asks for such a name can wait until it is decided.
+made here go through `changing_name` and `creating_name`, so that whoever asks for such a name can wait until it is
+decided.
 
-Concurrency: nothing here waits, but for `_until_unchanging`.
+Concurrency: nothing here waits, but for `_wait_for_name_change`.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from dfsfs.acting import caller
+from dfsfs.caller import current_caller
 from dfsfs.errors import PosixError
-from dfsfs.vfs.names.access import AccessProofs
+from dfsfs.vfs.names.access import AccessCache
 from dfsfs.vfs.names.dircache import CachedDirectory, DirCache
 from dfsfs.vfs.names.handlelimit import HandleLimit
 from dfsfs.vfs.names.inodetable import NEVER, ROOT, Inode, InodeTable
@@ -55,14 +56,14 @@ class AttributeCache:
         many_users: bool,
         trust_leases: bool,
     ) -> None:
-        self.proofs = AccessProofs(many_users, clock, self.lifetime)
+        self.access_cache = AccessCache(many_users, clock, self.lifetime)
         self.table = InodeTable(root)
-        self.views = DirCache(lifetimes.folders)
+        self.dircache = DirCache(lifetimes.folders)
         self.names = names
         self.ownership = ownership
         self.lifetimes = lifetimes
         self.clock = clock
-        self.handles = HandleLimit()
+        self.handle_limit = HandleLimit()
         self._trust_leases = trust_leases
         self._change_ended = trio.Event()
 
@@ -76,28 +77,28 @@ class AttributeCache:
             self._change_ended.set()
             self._change_ended = trio.Event()
 
-    async def _until_unchanging(self, folder: Inode, name: str) -> None:
-        while self.table.is_being_changed(folder, name):
+    async def _wait_for_name_change(self, folder: Inode, name: str) -> None:
+        while self.table.is_name_changing(folder, name):
             await self._change_ended.wait()
 
     def set_lifetimes(self, lifetimes: Lifetimes) -> None:
         """From now on attributes and names are believed for so long."""
         self.lifetimes = lifetimes
-        self.views.lifetime = lifetimes.folders
+        self.dircache.lifetime = lifetimes.folders
 
     def is_valid(self, inode: Inode) -> bool:
         """Whether the inode can be answered for without asking: for a link, that it is there and where it leads."""
         if inode.is_link and self._is_live(inode):
             return True
         return (
-            self._named_until(inode) > self.clock()
+            self._get_name_expiry(inode) > self.clock()
             and (inode.stat is not None or inode.is_link)
-            and self.proofs.has(inode)
+            and self.access_cache.has(inode)
         )
 
-    def _named_until(self, inode: Inode) -> float:
+    def _get_name_expiry(self, inode: Inode) -> float:
         """Until when the inode's first name may be believed."""
-        return min(inode.expires, inode.seen + self.lifetime(inode))
+        return min(inode.expires, inode.name_revalidated + self.lifetime(inode))
 
     def _is_live(self, link: Inode) -> bool:
         """Whether a link is bound to a living target."""
@@ -111,16 +112,16 @@ class AttributeCache:
 
     def is_fresh(self, inode: Inode) -> bool:
         """Whether what is known of an inode's attributes may be believed."""
-        return inode.stat is not None and inode.expires > self.clock() and self.proofs.has(inode)
+        return inode.stat is not None and inode.expires > self.clock() and self.access_cache.has(inode)
 
-    def _view(self, folder: Inode) -> CachedDirectory | None:
+    def _get_cached_directory(self, folder: Inode) -> CachedDirectory | None:
         """What a listing of the caller's own said of a folder not long ago."""
-        return self.views.current(folder, self.clock(), caller().uid)
+        return self.dircache.get(folder, self.clock(), current_caller().uid)
 
-    def _missed(self, folder: Inode, name: str) -> None:
+    def _drop_missing(self, folder: Inode, name: str) -> None:
         """A server says that there is no such name. To others it may say something else; if not, they will find out."""
         inode = self.table.child(folder, name)
-        if inode is not None and not self.proofs.refute(inode):
+        if inode is not None and not self.access_cache.revoke(inode):
             self.table.drop_name(folder, name)
 
     def note(
@@ -132,41 +133,41 @@ class AttributeCache:
         was asked for by the inode's first name, and not by another one or through a handle, so that the name is there.
         Returns whether no change has overtaken it.
         """
-        self.proofs.note(inode)
+        self.access_cache.note(inode)
         now = self.clock() if time is None else time
         if by_name:
-            inode.seen = max(inode.seen, now)
-        overtaken = inode.overtakes(asked)
+            inode.name_revalidated = max(inode.name_revalidated, now)
+        overtaken = inode.has_changed_since(asked)
         if inode.stat is not None and asked < inode.asked:
             return not overtaken
-        if not overtaken and inode.own is not None:
-            self._adopt(inode, inode.own, stat)
-        self._notice_others(inode, stat)
+        if not overtaken and inode.local_writes is not None:
+            self._adopt(inode, inode.local_writes, stat)
+        self._detect_remote_change(inode, stat)
         inode.stat, inode.asked = stat, asked
         if overtaken:
             inode.expires = NEVER
         else:
-            inode.expires = math.inf if inode.is_covered and self._trust_leases else now + self.lifetime(inode)
+            inode.expires = math.inf if inode.has_read_lease and self._trust_leases else now + self.lifetime(inode)
         return not overtaken
 
     def _adopt(self, inode: Inode, own: LocalWrites, stat: FileStat) -> None:
         """Takes over what a server knows of a file that is being written here, and knows better."""
-        own.cut(stat.size)
+        own.set_size(stat.size)
         if own.is_later(stat.written) and not inode.is_exclusive:
             own.written = 0
 
-    def _notice_others(self, inode: Inode, stat: FileStat) -> None:
+    def _detect_remote_change(self, inode: Inode, stat: FileStat) -> None:
         """A lease does not cover what processes of the server itself do: what it has covered may be wrong then."""
         known = inode.stat
         if known is None:
             return
         if known.created != stat.created:  # perhaps the server has given the id of a file that is gone to another one
-            inode.cached = None
-        if inode.covered_data is None or inode.changed > inode.asked:
+            inode.page_cache_stamp = None
+        if inode.page_cache_lease is None or inode.changed > inode.asked:
             return
         if (known.size, known.written, known.created) != (stat.size, stat.written, stat.created):
-            inode.breaks += 1
-            inode.covered_data = None
+            inode.lease_breaks += 1
+            inode.page_cache_lease = None
 
     def attributes(self, inode: Inode) -> Attributes:
         """What is known of the inode, however old.
@@ -175,24 +176,24 @@ class AttributeCache:
             PosixError: EIO, the mount's root is no folder. Not even for a moment: the kernel never again believes in an
                 inode whose type has changed, and has no other root.
         """
-        stat, own = inode.stat, inode.own
+        stat, own = inode.stat, inode.local_writes
         if inode.ino == ROOT and stat is not None and not stat.is_directory:
             raise PosixError(errno.EIO, "the server says that the mount's root is no folder")
-        if stat is not None and inode.is_link and self.proofs.needed and not self.is_bound(inode):
+        if stat is not None and inode.is_link and self.access_cache.is_needed and not self.is_bound(inode):
             stat = stat if stat.is_dfs_link else None  # what others have seen who have entered it
         if stat is None or stat.is_dfs_link:
             return self.ownership.link_attributes(inode.ino, stat)
         if own is not None:
-            stat = written_here(stat, own)
+            stat = apply_local_writes(stat, own)
         attributes = self.ownership.attributes(inode.ino, stat)
-        inode.told = stat.size
+        inode.kernel_size = stat.size
         if stat.kind == posix.S_IFLNK:
-            attributes = replace(attributes, size=len(self.target_of(stat)))
+            attributes = replace(attributes, size=len(self.get_link_target(stat)))
         if inode.removed:
             return replace(attributes, nlink=0)
         return attributes if inode.hidden is None else replace(attributes, nlink=attributes.nlink - 1)
 
-    def target_of(self, stat: FileStat) -> bytes:
+    def get_link_target(self, stat: FileStat) -> bytes:
         """The target of a symbolic link."""
         return b"" if stat.special is None else self.names.link_from_wire(stat.special)
 
@@ -200,12 +201,12 @@ class AttributeCache:
         """For how many seconds the inode's name and its attributes may be believed."""
         now, lifetime = self.clock(), self.lifetime(inode)
         attributes = max(0.0, min(lifetime, inode.expires - now))
-        name = lifetime if inode.is_link else max(0.0, min(lifetime, self._named_until(inode) - now))
+        name = lifetime if inode.is_link else max(0.0, min(lifetime, self._get_name_expiry(inode) - now))
         return name, attributes
 
     def absence(self, folder: Inode) -> float:
         """For how many seconds it may be believed that a name, just looked up, is not in a folder."""
-        view = self._view(folder)
+        view = self._get_cached_directory(folder)
         asked = self.clock() if view is None else view.origin.time
         return max(0.0, asked + self.lifetimes.folders - self.clock())
 
@@ -217,11 +218,11 @@ class AttributeCache:
         """Whether an answer about an inode's name is of another name now, or overtaken by a change of that."""
         folder = inode.parent
         return (folder, inode.name) != name or (
-            folder is not None and self.table.name_overtaken(folder, inode.name, asked)
+            folder is not None and self.table.has_name_changed_since(folder, inode.name, asked)
         )
 
     @contextmanager
-    def making(self, folder: Inode, name: str) -> Iterator[Callable[[FileStat], None]]:
+    def creating_name(self, folder: Inode, name: str) -> Iterator[Callable[[FileStat], None]]:
         """`changing_name` for a name that is made. The block calls what it gets with what the server said of the new
         file at once.
 
@@ -241,10 +242,10 @@ class AttributeCache:
             folder.expires, folder.asked = expires, self.table.moment
 
 
-def written_here(stat: FileStat, own: LocalWrites) -> FileStat:
+def apply_local_writes(stat: FileStat, own: LocalWrites) -> FileStat:
     """What is known of a file that is being written here: what a server said, and what was written since."""
     written = own.written or stat.written
     own.shown = written
-    allocated = max(stat.allocated, min(own.size, stat.allocated + own.taken))
+    allocated = max(stat.allocated, min(own.size, stat.allocated + own.bytes_written))
     changed = own.written or stat.changed
     return replace(stat, size=own.size, allocated=allocated, written=written, changed=changed)

@@ -3,7 +3,7 @@
 A view answers for a name until it is too old: with its entry, or that there is none. Of a name that is not in it, but
 another spelling of it, it knows nothing: only the server can say whether the two are one. What was changed here since
 the listing was asked for has overtaken it (ordering.py), name by name. A folder in which many names are asked for one
-after the other is worth a listing of its own: see `Demand`.
+after the other is worth a listing of its own: see `LookupRate`.
 
 Pure: the time is an argument. Views hold at most MAX_ENTRIES entries together; the oldest go first.
 """
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 MAX_ENTRIES = 100_000
 """Entries of all views together; some 500 bytes each."""
-DEMAND = 3
+LOOKUPS_MIN = 3
 """Names asked for within the lifetime of a view that make a listing worth its while, in a folder of unknown size."""
-WORTH = 50
+ENTRIES_PER_LOOKUP = 50
 """Entries of a folder for which one more of them has to be asked for: a listing takes longer, the more there are."""
 
 
@@ -53,7 +53,7 @@ class CachedDirectory:
     entries: Mapping[str, DirEntry]
     _folded: set[str] | None = None
 
-    def may_spell(self, name: str) -> bool:
+    def has_other_case(self, name: str) -> bool:
         """Whether a name that is not in the view may be another spelling of one that is."""
         if self._folded is None:
             self._folded = {fold_name(known) for known in self.entries}
@@ -61,16 +61,16 @@ class CachedDirectory:
 
 
 @dataclass(slots=True)
-class Demand:
+class LookupRate:
     """How much names of a folder are asked for."""
 
     size: int = 0
     """Entries at the last listing."""
     since: float = float("-inf")
     count: int = 0
-    busy: bool = False
+    is_listing: bool = False
     """Whether somebody lists the folder."""
-    hopeless: bool = False
+    is_too_large: bool = False
     """Whether it is too large for that."""
 
     def asked(self, now: float, lifetime: float) -> bool:
@@ -78,15 +78,15 @@ class Demand:
         if now - self.since >= lifetime:
             self.since, self.count = now, 0
         self.count += 1
-        worth = self.count > max(DEMAND, self.size // WORTH)
-        return worth and lifetime > 0 and not self.busy and not self.hopeless
+        worth = self.count > max(LOOKUPS_MIN, self.size // ENTRIES_PER_LOOKUP)
+        return worth and lifetime > 0 and not self.is_listing and not self.is_too_large
 
 
-class Folder(Protocol):
+class DirectoryInode(Protocol):
     """What a folder's inode has for its view."""
 
-    view: CachedDirectory | None
-    demand: Demand | None
+    cached_directory: CachedDirectory | None
+    lookup_rate: LookupRate | None
 
     @property
     def detached(self) -> bool: ...
@@ -98,53 +98,53 @@ class DirCache:
     def __init__(self, lifetime: float, limit: int = MAX_ENTRIES) -> None:
         self.lifetime = lifetime
         self._limit = limit
-        self._folders: OrderedDict[Folder, CachedDirectory] = OrderedDict()
+        self._directories: OrderedDict[DirectoryInode, CachedDirectory] = OrderedDict()
         self._size = 0
 
-    def keep(self, folder: Folder, entries: Iterable[DirEntry], origin: Origin) -> None:
+    def keep(self, folder: DirectoryInode, entries: Iterable[DirEntry], origin: Origin) -> None:
         """Takes a complete listing."""
         self.keep_named(folder, {entry.name: entry for entry in entries}, origin)
 
-    def keep_named(self, folder: Folder, entries: Mapping[str, DirEntry], origin: Origin) -> None:
+    def keep_named(self, folder: DirectoryInode, entries: Mapping[str, DirEntry], origin: Origin) -> None:
         """Takes a complete listing, by its names."""
         self.supersede(folder, len(entries))
         view = CachedDirectory(origin, entries)
         if len(view.entries) > self._limit or folder.detached:
             return
-        folder.view = self._folders[folder] = view
+        folder.cached_directory = self._directories[folder] = view
         self._size += len(view.entries)
         while self._size > self._limit:
-            self.drop(next(iter(self._folders)))
+            self.drop(next(iter(self._directories)))
         self.drop_old(origin.time)
 
-    def supersede(self, folder: Folder, count: int) -> None:
+    def supersede(self, folder: DirectoryInode, count: int) -> None:
         """There is a newer listing of a folder, with so many entries."""
         self.drop(folder)
-        if folder.demand is not None:
-            folder.demand.size = count
+        if folder.lookup_rate is not None:
+            folder.lookup_rate.size = count
 
-    def is_worth(self, count: int, origin: Origin, now: float) -> bool:
+    def is_worth_caching(self, count: int, origin: Origin, now: float) -> bool:
         """Whether a listing with so many entries is to be kept: a long one is too old when its end has come."""
         return count <= self._limit and now - origin.time < self.lifetime
 
     def drop_old(self, now: float) -> None:
         """Forgets what is not believed any more."""
         while self._oldest() <= now - self.lifetime:
-            self.drop(next(iter(self._folders)))
+            self.drop(next(iter(self._directories)))
 
     def _oldest(self) -> float:
-        return next(iter(self._folders.values())).origin.time if self._folders else math.inf
+        return next(iter(self._directories.values())).origin.time if self._directories else math.inf
 
-    def drop(self, folder: Folder) -> None:
+    def drop(self, folder: DirectoryInode) -> None:
         """Forgets a folder's view."""
-        view = self._folders.pop(folder, None)
+        view = self._directories.pop(folder, None)
         if view is not None:
             self._size -= len(view.entries)
-        folder.view = None
+        folder.cached_directory = None
 
-    def current(self, folder: Folder, now: float, user: int = 0) -> CachedDirectory | None:
+    def get(self, folder: DirectoryInode, now: float, user: int = 0) -> CachedDirectory | None:
         """The folder's view, unless it is too old, or another user's."""
-        view = folder.view
+        view = folder.cached_directory
         if view is not None and view.origin.user != user:
             return None
         if view is not None and now - view.origin.time >= self.lifetime:

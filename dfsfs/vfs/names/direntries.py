@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
     from dfsfs.vfs.names.dircache import Origin
 
-OPEN = 4096
+UNPACKED_MAX = 4096
 """Entries, or names, that are kept as they came: all of most folders."""
-PACKED = 1024
+NAMES_PER_PACK = 1024
 """Names that are packed at once."""
 _FIELDS = "qqqqIqqQIIq"
 _STAT = struct.Struct("<" + _FIELDS)
@@ -37,20 +37,20 @@ _HASH = (1 << 64) - 1
 class _Batch:
     """Entries that came together."""
 
-    __slots__ = ("_entries", "_names", "_odd", "_stats", "origin")
+    __slots__ = ("_entries", "_names", "_stats", "_unpackable", "origin")
 
     def __init__(self, entries: Sequence[DirEntry], origin: Origin) -> None:
         self.origin = origin
         self._entries: Sequence[DirEntry] | None = entries
         self._stats = b""
         self._names = _NameList(())
-        self._odd: dict[int, DirEntry] = {}
+        self._unpackable: dict[int, DirEntry] = {}
 
     def pack(self) -> None:
         """From now on the entries take less memory, and longer to get at."""
         entries, self._entries = self._entries or (), None
-        self._odd = {index: entry for index, entry in enumerate(entries) if not _is_plain(entry.stat)}
-        stats = [_NOTHING if index in self._odd else entry.stat for index, entry in enumerate(entries)]
+        self._unpackable = {index: entry for index, entry in enumerate(entries) if not _is_plain(entry.stat)}
+        stats = [_EMPTY_STAT if index in self._unpackable else entry.stat for index, entry in enumerate(entries)]
         values = [
             value
             for stat in stats
@@ -74,7 +74,7 @@ class _Batch:
     def entry(self, index: int) -> DirEntry:
         if self._entries is not None:
             return self._entries[index]
-        if (odd := self._odd.get(index)) is not None:
+        if (odd := self._unpackable.get(index)) is not None:
             return odd
         return DirEntry(self._names[index], FileStat(*_STAT.unpack_from(self._stats, index * _STAT.size)))
 
@@ -95,7 +95,7 @@ class _NameList:
         return self._text[self._ends[index - 1] if index else 0 : self._ends[index]]
 
 
-_NOTHING = FileStat(0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
+_EMPTY_STAT = FileStat(0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
 
 
 def _is_plain(stat: FileStat) -> bool:
@@ -125,7 +125,7 @@ class DirEntries:
         self._batches.append(_Batch(entries, origin))
         self._starts.append(self.end)
         self.end += len(entries)
-        while self._packed < len(self._batches) - 1 and self.end - self._starts[self._packed + 1] >= OPEN:
+        while self._packed < len(self._batches) - 1 and self.end - self._starts[self._packed + 1] >= UNPACKED_MAX:
             self._batches[self._packed].pack()
             self._packed += 1
 
@@ -175,24 +175,24 @@ class _ByName(Mapping[str, DirEntry]):
         return len(self._indexes)
 
 
-class Names:
+class NameSet:
     """A set of names that can only grow."""
 
     def __init__(self) -> None:
-        self._open: set[str] = set()
+        self._unpacked: set[str] = set()
         self._packed: list[_NameList] = []
         """PACKED names in each."""
         self._index = RowIndex()
 
     def __len__(self) -> int:
-        return len(self._open) + PACKED * len(self._packed)
+        return len(self._unpacked) + NAMES_PER_PACK * len(self._packed)
 
     def add(self, name: str) -> bool:
         """Whether the name is a new one."""
-        if name in self._open or (self._packed and self._is_packed(name)):
+        if name in self._unpacked or (self._packed and self._is_packed(name)):
             return False
-        self._open.add(name)
-        if len(self._open) == PACKED:
+        self._unpacked.add(name)
+        if len(self._unpacked) == NAMES_PER_PACK:
             self._pack()
         return True
 
@@ -200,11 +200,11 @@ class Names:
         return self._index.find(hash(name) & _HASH, lambda row: self._at(row) == name) is not None
 
     def _pack(self) -> None:
-        names, start = list(self._open), PACKED * len(self._packed)
-        self._open.clear()
+        names, start = list(self._unpacked), NAMES_PER_PACK * len(self._packed)
+        self._unpacked.clear()
         self._packed.append(_NameList(names))
         for row, name in enumerate(names, start):
             self._index.add(hash(name) & _HASH, row)
 
     def _at(self, row: int) -> str:
-        return self._packed[row // PACKED][row % PACKED]
+        return self._packed[row // NAMES_PER_PACK][row % NAMES_PER_PACK]

@@ -25,7 +25,7 @@ PATIENCE = 2.0
 """Seconds that what was sent before may keep a rename waiting: its server may be waiting for somebody else."""
 
 
-_inside: ContextVar[bool] = ContextVar("inside", default=False)
+_is_inside: ContextVar[bool] = ContextVar("inside", default=False)
 """Whether this task is in `running` already: an open, for one, is more than one request."""
 
 
@@ -43,64 +43,64 @@ class DirectoryRenames:
     """See the module's text."""
 
     def __init__(self) -> None:
-        self.directories: set[OpenDirectory] = set()
+        self.open_directories: set[OpenDirectory] = set()
         """Those that are being read."""
         self._held: dict[Inode, int] = {}
         self._running: dict[Inode, int] = {}
-        self._moved = trio.Event()
+        self._ended = trio.Event()
         """Set, and replaced, whenever something that may be waited for has ended."""
 
     def is_held(self, inode: Inode) -> bool:
         """Whether the inode or a folder above it is held."""
         return bool(self._held) and is_within(inode, self._held)
 
-    async def free(self, *inodes: Inode) -> None:
+    async def wait_until_free(self, *inodes: Inode) -> None:
         """Returns when none of the inodes is held, and no folder above one."""
-        while any(map(self.is_held, inodes)) and not _inside.get():
-            await self._moved.wait()
+        while any(map(self.is_held, inodes)) and not _is_inside.get():
+            await self._ended.wait()
 
     @contextmanager
     def running(self, inode: Inode) -> Iterator[None]:
-        """Around what is sent for an inode, or for something in a folder. Comes after `free`, with nothing in
-        between."""
+        """Around what is sent for an inode, or for something in a folder. Comes after `wait_until_free`, with nothing
+        in between."""
         self._running[inode] = self._running.get(inode, 0) + 1
-        token = _inside.set(True)
+        token = _is_inside.set(True)
         try:
             yield
         finally:
-            _inside.reset(token)
-            self._one_less(self._running, inode)
+            _is_inside.reset(token)
+            self._decrement(self._running, inode)
 
     @asynccontextmanager
-    async def on_its_way(self, *inodes: Inode) -> AsyncIterator[None]:
+    async def run_when_free(self, *inodes: Inode) -> AsyncIterator[None]:
         """Both: around something that may run when the folders are free."""
-        await self.free(*inodes)
+        await self.wait_until_free(*inodes)
         with ExitStack() as stack:
             for inode in inodes:
                 stack.enter_context(self.running(inode))
             yield
 
     @asynccontextmanager
-    async def held(self, folder: Inode) -> AsyncIterator[None]:
+    async def hold(self, folder: Inode) -> AsyncIterator[None]:
         """Nothing is sent for the folder and what is in it, and what was sent before is done, or takes too long."""
         self._held[folder] = self._held.get(folder, 0) + 1
         try:
             with trio.move_on_after(PATIENCE):
                 while any(is_within(inode, (folder,)) for inode in self._running):
-                    await self._moved.wait()
-            for directory in list(self.directories):
+                    await self._ended.wait()
+            for directory in list(self.open_directories):
                 if is_within(directory.inode.parent, (folder,)):
                     await directory.close()
             yield
         finally:
-            self._one_less(self._held, folder)
+            self._decrement(self._held, folder)
 
-    def _one_less(self, counts: dict[Inode, int], inode: Inode) -> None:
+    def _decrement(self, counts: dict[Inode, int], inode: Inode) -> None:
         counts[inode] -= 1
         if not counts[inode]:
             del counts[inode]
         if self._held or counts is self._held:
-            moved, self._moved = self._moved, trio.Event()
+            moved, self._ended = self._ended, trio.Event()
             moved.set()
 
 

@@ -25,7 +25,7 @@ NO_HANDLES = frozenset(
 """Windows says the first one or the last, Samba the second."""
 
 
-def is_about_handles(error: Exception) -> bool:
+def is_handle_shortage(error: Exception) -> bool:
     """Whether a server says that it has no more handles."""
     return isinstance(error, SmbError) and error.status in NO_HANDLES
 
@@ -37,7 +37,9 @@ class HandleLimit:
         self.give_back: Callable[[Attempt], bool] = lambda attempt: False
         """Closes handles that nobody uses, on the server of an attempt. Whether there were any."""
 
-    def within(self, operation: Callable[[Attempt], Awaitable[T]]) -> Callable[[Attempt], Awaitable[T]]:
+    def retry_with_fewer_handles(
+        self, operation: Callable[[Attempt], Awaitable[T]]
+    ) -> Callable[[Attempt], Awaitable[T]]:
         """An operation that is tried once more if the server has no handle for it, and has now got some back."""
 
         async def tried_twice(attempt: Attempt) -> T:

@@ -40,7 +40,7 @@ from typing import TYPE_CHECKING
 
 from dfsfs.errors import DfsfsError
 from dfsfs.firstfew import FirstFew
-from dfsfs.namespace.junction import Covered
+from dfsfs.namespace.junction import PathNotCovered
 from dfsfs.smb.wire.fscc import NAME_UNITS_MAX
 from dfsfs.vfs.names.inodenumbers import FILE_ID_MASK
 
@@ -55,20 +55,20 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("dfsfs.vfs")
 
-DAY = 86400
+FOREIGN_AGE_MAX = 86400
 """Seconds after which nobody is expected to come back for a hidden file of another computer."""
-MOMENT = 60
+ASIDE_AGE_MAX = 60
 """Seconds that an operation of another computer may take which has set something aside."""
-SET_ASIDE = 16
+ASIDE_ENTRIES_MAX = 16
 """Things that are put right at once, of those that were set aside in one folder."""
-SAID = 100
+LOGGED_MAX = 100
 """Names that the log says something about."""
-PAUSE = 30.0
+OPEN_RETRY = 30.0
 """Seconds until a hidden file is looked at again that was found to be open."""
 
 _DELETED = ".dfsfs_deleted_"
 _KEPT = ".dfsfs_kept_"
-_INSIDE = ".dfsfs_aside_"
+_ASIDE = ".dfsfs_aside_"
 _MACHINE_ID = "/etc/machine-id"
 _NAME = re.compile(
     rf"(?P<kind>{re.escape(_DELETED)}|{re.escape(_KEPT)})"
@@ -78,7 +78,7 @@ _OLD_NAME = re.compile(re.escape(_DELETED) + "[0-9a-f]{16}")
 
 
 @dataclass(frozen=True, slots=True)
-class Maker:
+class NameOwner:
     """The process that made a name: `tag` is its computer, or container; it began at `start`, in the kernel's ticks."""
 
     tag: str
@@ -86,7 +86,7 @@ class Maker:
     start: int
 
 
-def this_process() -> Maker:
+def this_process() -> NameOwner:
     """The maker of the names that are made here."""
     try:
         with open(_MACHINE_ID, "rb") as file:
@@ -95,7 +95,7 @@ def this_process() -> Maker:
         machine = os.uname().nodename.encode()
     # Numbers of processes mean something in one namespace only.
     digest = hashlib.sha256(machine + os.readlink("/proc/self/ns/pid").encode()).hexdigest()
-    return Maker(digest[:8], os.getpid(), start_of(os.getpid()) or 0)
+    return NameOwner(digest[:8], os.getpid(), start_of(os.getpid()) or 0)
 
 
 def start_of(pid: int) -> int | None:
@@ -111,32 +111,32 @@ class HiddenNames:
     """The hidden names of a mount that are in use, and the decision about those that are found."""
 
     def __init__(
-        self, maker: Callable[[], Maker] = this_process, start_of: Callable[[int], int | None] = start_of
+        self, maker: Callable[[], NameOwner] = this_process, start_of: Callable[[int], int | None] = start_of
     ) -> None:
         self._maker = maker
         self._start_of = start_of
-        self._known: Maker | None = None
+        self._known: NameOwner | None = None
         self._in_use: set[str] = set()
         self._open: OrderedDict[str, float] = OrderedDict()
         """When each was found to be open; the last one at the end."""
-        self._said = FirstFew[str](SAID)
+        self._logged = FirstFew[str](LOGGED_MAX)
 
-    def new_deleted(self) -> str:
+    def make_deleted_name(self) -> str:
         """A name that no file has, for one that is removed. It is in use until `ended`."""
         return self._new(_DELETED, "")
 
-    def new_kept(self, file_id: int) -> str:
+    def make_kept_name(self, file_id: int) -> str:
         """The same for a folder that something is set aside in, for what has a file id."""
         return self._new(_KEPT, f"_{file_id & FILE_ID_MASK:x}")
 
     def _new(self, kind: str, end: str) -> str:
-        who = self._me
+        who = self._this_process
         name = f"{kind}{who.tag}-{who.pid:x}-{who.start:x}_{int(time.time()):08x}_{secrets.token_hex(4)}{end}"
         self._in_use.add(name)
         return name
 
     @property
-    def _me(self) -> Maker:
+    def _this_process(self) -> NameOwner:
         if self._known is None or self._known.pid != os.getpid():
             self._known = self._maker()
         return self._known
@@ -145,33 +145,33 @@ class HiddenNames:
         """Nobody here needs a name any more: if it is still there, the next listing may deal with it."""
         self._in_use.discard(name)
 
-    def is_over(self, name: str, now: float, patience: float) -> bool:
+    def is_abandoned(self, name: str, now: float, patience: float) -> bool:
         """Whether nobody will come back for what has the name. `now` in seconds since 1970, `patience` in seconds:
         how long one of another computer may be away.
         """
         found = _NAME.fullmatch(name)
         if found is None or name in self._in_use:
             return False
-        maker = Maker(found["tag"], int(found["pid"], 16), int(found["start"], 16))
-        if maker == self._me:
+        maker = NameOwner(found["tag"], int(found["pid"], 16), int(found["start"], 16))
+        if maker == self._this_process:
             return True
-        if maker.tag == self._me.tag:
+        if maker.tag == self._this_process.tag:
             return self._start_of(maker.pid) != maker.start
         return now - int(found["time"], 16) > patience
 
     def is_due(self, name: str, now: float) -> bool:
         """Whether a hidden file has not been found to be open a moment ago."""
-        return now - self._open.get(name, -PAUSE) >= PAUSE
+        return now - self._open.get(name, -OPEN_RETRY) >= OPEN_RETRY
 
-    def found_open(self, name: str, now: float) -> None:
+    def mark_open(self, name: str, now: float) -> None:
         self._open[name] = now
         self._open.move_to_end(name)
-        while now - next(iter(self._open.values())) >= PAUSE:
+        while now - next(iter(self._open.values())) >= OPEN_RETRY:
             self._open.popitem(last=False)
 
-    def say_once(self, name: str, text: str) -> None:
+    def log_once(self, name: str, text: str) -> None:
         """Puts into the log what is odd about a name, the first time. There may be many, so some are not named."""
-        if self._said.take(name):
+        if self._logged.take(name):
             log.warning("%s %s", name, text)
 
 
@@ -187,70 +187,70 @@ def is_kept_name(name: str) -> bool:
     return name.startswith(_KEPT) and _NAME.fullmatch(name) is not None
 
 
-def name_inside(aside: str, name: str) -> str:
+def get_aside_name(aside: str, name: str) -> str:
     """What something is called while it is set aside in a folder of a kept name. It keeps its own name where that is
     too long for more; then nobody puts it back by himself, if it comes to that.
     """
-    inside = _prefix(aside) + name
+    inside = _get_aside_prefix(aside) + name
     return inside if len(inside.encode("utf-8", "surrogatepass")) <= NAME_UNITS_MAX else name
 
 
-def _prefix(aside: str) -> str:
-    return f"{_INSIDE}{hashlib.sha256(aside.encode()).hexdigest()[:8]}_"
+def _get_aside_prefix(aside: str) -> str:
+    return f"{_ASIDE}{hashlib.sha256(aside.encode()).hexdigest()[:8]}_"
 
 
-async def remove_leftover(lookup: Lookup, folder: Inode, name: str) -> None:
+async def clean_up_hidden_name(lookup: Lookup, folder: Inode, name: str) -> None:
     """Deals with a hidden name that was found in a folder, if nobody needs it: see the module's text."""
     known = lookup.table.child(folder, name)
-    if known is not None and known.is_hidden_as(folder, name):
+    if known is not None and known.is_silly_name(folder, name):
         return
     try:
         if is_kept_name(name):
-            await _put_right(lookup, folder, name)
-        elif await _is_left(lookup, folder, name):
-            await _remove(lookup, folder, name)
+            await _restore_aside(lookup, folder, name)
+        elif await _is_abandoned(lookup, folder, name):
+            await _remove_abandoned(lookup, folder, name)
     except DfsfsError as error:
         log.debug("%s stays: %s", name, error)
 
 
-async def _is_left(lookup: Lookup, folder: Inode, name: str) -> bool:
+async def _is_abandoned(lookup: Lookup, folder: Inode, name: str) -> bool:
     if not lookup.hidden.is_due(name, lookup.clock()):
         return False
     if _OLD_NAME.fullmatch(name) is None:
-        return lookup.hidden.is_over(name, time.time(), DAY)
+        return lookup.hidden.is_abandoned(name, time.time(), FOREIGN_AGE_MAX)
 
     async def age(attempt: Attempt) -> int:
         stat = await attempt.tree.stat(attempt.path)
         return attempt.tree.server_time() - max(stat.written, stat.changed)
 
-    return await lookup.run_in(folder, name, age) > DAY * 10**9
+    return await lookup.run_in(folder, name, age) > FOREIGN_AGE_MAX * 10**9
 
 
-async def _remove(lookup: Lookup, folder: Inode, name: str) -> None:
+async def _remove_abandoned(lookup: Lookup, folder: Inode, name: str) -> None:
     try:
         await lookup.run_in(folder, name, lambda attempt: attempt.tree.remove_unused(attempt.path))
     except DfsfsError:
-        lookup.hidden.found_open(name, lookup.clock())
+        lookup.hidden.mark_open(name, lookup.clock())
         raise
     log.info("%s was left behind by a mount that has ended; it is removed", name)
 
 
-async def _put_right(lookup: Lookup, folder: Inode, name: str) -> None:
+async def _restore_aside(lookup: Lookup, folder: Inode, name: str) -> None:
     """Puts back what an operation that has ended halfway had set aside, or removes it if that was done."""
-    if not lookup.hidden.is_over(name, time.time(), MOMENT):
+    if not lookup.hidden.is_abandoned(name, time.time(), ASIDE_AGE_MAX):
         return
 
     async def operation(attempt: Attempt) -> list[str]:
         """The names that were put back."""
         tree = attempt.tree
         back: list[str] = []
-        if not (await tree.stat_itself(attempt.path)).is_plain_directory:
-            lookup.hidden.say_once(name, "is not what a mount leaves behind; it is left alone")
+        if not (await tree.lstat(attempt.path)).is_plain_directory:
+            lookup.hidden.log_once(name, "is not what a mount leaves behind; it is left alone")
             return back
         for entry in await _first_entries(attempt):
-            own = entry.name.removeprefix(_prefix(name))
+            own = entry.name.removeprefix(_get_aside_prefix(name))
             if not own or own == entry.name:
-                lookup.hidden.say_once(name, f"has {entry.name}, which is not known to belong there; it is left alone")
+                lookup.hidden.log_once(name, f"has {entry.name}, which is not known to belong there; it is left alone")
                 return back
             aside, place = attempt.path.join([entry.name]), attempt.path.parent.join([own])
             there = await _stat_or_none(attempt, place)
@@ -258,8 +258,8 @@ async def _put_right(lookup: Lookup, folder: Inode, name: str) -> None:
                 await tree.rename(aside, place, replace=False)
                 back.append(own)
                 log.warning("%s had been set aside by a mount that has ended; it is put back", place)
-            elif there.file_id & FILE_ID_MASK != _replacement_of(name):
-                lookup.hidden.say_once(name, f"has what was {own} once; another file has that name now")
+            elif there.file_id & FILE_ID_MASK != _get_replacement_id(name):
+                lookup.hidden.log_once(name, f"has what was {own} once; another file has that name now")
                 return back
             elif entry.stat.is_directory:
                 await tree.remove_directory(aside)
@@ -270,13 +270,13 @@ async def _put_right(lookup: Lookup, folder: Inode, name: str) -> None:
 
     try:
         back = await lookup.run_in(folder, name, operation)
-    except Covered:
+    except PathNotCovered:
         return  # nothing of ours is a link
     table, aside = lookup.table, lookup.table.child(folder, name)
     with lookup.changing_name(folder, *back):
         pass  # which names these are is known by now only
     for other in back:
-        if aside is not None and table.child(aside, inside := _prefix(name) + other) is not None:
+        if aside is not None and table.child(aside, inside := _get_aside_prefix(name) + other) is not None:
             table.rename(aside, inside, folder, other)
 
 
@@ -285,7 +285,7 @@ async def _first_entries(attempt: Attempt) -> list[DirEntry]:
     async with aclosing(attempt.tree.list(attempt.path)) as listing:
         async for batch in listing:
             if batch:
-                return batch[:SET_ASIDE]
+                return batch[:ASIDE_ENTRIES_MAX]
     return []
 
 
@@ -299,7 +299,7 @@ async def _stat_or_none(attempt: Attempt, place: UncPath) -> FileStat | None:
         return None
 
 
-def _replacement_of(name: str) -> int:
+def _get_replacement_id(name: str) -> int:
     found = _NAME.fullmatch(name)
     assert found is not None and found["id"] is not None
     return int(found["id"], 16)

@@ -47,27 +47,27 @@ class InodeNumbers:
         """That of `_last`."""
         self._exceptions: OrderedDict[tuple[UncPath, UncPath, int], int] = OrderedDict()
 
-    def expected(self, root: UncPath, share: UncPath, file_id: int) -> int:
+    def get(self, root: UncPath, share: UncPath, file_id: int) -> int:
         """The number that a file has if it is known. `root`: the DFS root or link that it is seen through."""
         known = self._exceptions.get((root, share, file_id)) if self._exceptions else None
-        return self._canonical(root, share, file_id) if known is None else known
+        return self._compute(root, share, file_id) if known is None else known
 
-    def of_file(self, root: UncPath, share: UncPath, file_id: int) -> int:
+    def make_for_file(self, root: UncPath, share: UncPath, file_id: int) -> int:
         """A number for a file that is not known."""
-        number = self.expected(root, share, file_id)
+        number = self.get(root, share, file_id)
         if self._is_taken(number):
-            number = self._free(number)
+            number = self._find_free(number)
             self._exceptions[root, share, file_id] = number
             self._exceptions.move_to_end((root, share, file_id))
             if len(self._exceptions) > EXCEPTIONS:
                 self._exceptions.popitem(last=False)
         return number
 
-    def of_name(self, directory: int, name: str) -> int:
+    def make_for_name(self, directory: int, name: str) -> int:
         """A number for something that has only a name, in the directory of that number."""
-        return self._free(_hashed(_seed((name,)), directory))
+        return self._find_free(_hashed(_seed((name,)), directory))
 
-    def _canonical(self, root: UncPath, share: UncPath, file_id: int) -> int:
+    def _compute(self, root: UncPath, share: UncPath, file_id: int) -> int:
         last_root, last_share, last_id, number = self._last
         if root is last_root and share is last_share and file_id == last_id:
             return number
@@ -82,7 +82,7 @@ class InodeNumbers:
         self._last = root, share, file_id, number
         return number
 
-    def _free(self, number: int) -> int:
+    def _find_free(self, number: int) -> int:
         while self._is_taken(number):
             number = max(FIRST_NUMBER, (number + 1) & NUMBER_MASK)
         return number

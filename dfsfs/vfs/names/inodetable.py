@@ -12,9 +12,10 @@ is guessed for what costs nothing but a question.
 Numbers are made by inodenumbers.py; an inode keeps its number for as long as it is known.
 
 Hard links. A file may have several names; they are the same inode, as the kernel expects. One of them, `parent` and
-`name`, is the one that the file is asked for by; `more` has the others. Names are of the same file if the server gives
-the same file id on the same share, and the same time of creation, as ids may not be unique where a share has several
-volumes. A file that turns up under another name, and has only one, was renamed by somebody else: its inode moves.
+`name`, is the one that the file is asked for by; `hard_links` has the others. Names are of the same file if the server
+gives the same file id on the same share, and the same time of creation, as ids may not be unique where a share has
+several volumes. A file that turns up under another name, and has only one, was renamed by somebody else: its inode
+moves.
 
 Identity. The same name is the same inode as long as the server answers with the same file id on the same share. With
 another id it is another file: the old inode is detached and a new one takes its place. Answers from another share,
@@ -24,8 +25,8 @@ name is all.
 Changes made here are noted as ordering.py wants it: `begin` and `end` for what is in a file and its attributes,
 `changing_name` for what has a name. An inode that leaves memory leaves a trace of when it was changed.
 
-Loops. A directory that is found again below itself (a symbolic link that the server follows) `loops`: it is shown, and
-can't be entered.
+Loops. A directory that is found again below itself (a symbolic link that the server follows) `is_loop`: it is shown,
+and can't be entered.
 
 Life. The kernel counts how often it was told of an inode (lookups) and gives them back (forget). An inode stays while
 it has lookups, children or handles. A detached inode has no place any more: it can't be reached or asked for by path,
@@ -86,9 +87,9 @@ class InodeTable(InodeStore):
         for inode in self._inodes.values():
             if share is None or inode.share == share:
                 inode.file_id = 0
-        self._sleepers.forget_ids(share)
+        self._packed.forget_ids(share)
 
-    def id_of(self, stat: FileStat, share: UncPath) -> int:
+    def get_file_id(self, stat: FileStat, share: UncPath) -> int:
         """The file id in an answer, 0 if it does not say which file it is."""
         return 0 if self._without_ids is None or share in self._without_ids else stat.file_id
 
@@ -97,33 +98,35 @@ class InodeTable(InodeStore):
 
         `exact`: the name is as the server has it, and no other spelling: it was listed, or made here.
         """
-        file_id = self.id_of(stat, share)
-        inode = self._exact(parent, name)
+        file_id = self.get_file_id(stat, share)
+        inode = self._get_exact(parent, name)
         if inode is not None and not self.same_file(inode, stat, share):
             self._drop(parent, name)
             inode = None
         if inode is None and not exact:
-            inode = self._spelled(parent, name, stat, share)
+            inode = self._find_spelling(parent, name, stat, share)
         if inode is None:
-            inode = self._known_elsewhere(parent, name, stat, share)
+            inode = self._find_under_other_name(parent, name, stat, share)
         if inode is None:
-            inode = self._add(Inode(self._number(parent, name, share, file_id), name, stat.is_directory, parent))
-            inode.changed = self._traces.of((share, file_id) if file_id else None)
-            inode.time_was_set = self._traces.time_was_set((share, file_id))
-            inode.had_several_names = self._traces.had_several_names((share, file_id))
+            inode = self._add(Inode(self._make_number(parent, name, share, file_id), name, stat.is_directory, parent))
+            inode.changed = self._evicted.get_version((share, file_id) if file_id else None)
+            inode.time_was_set = self._evicted.time_was_set((share, file_id))
+            inode.had_hard_links = self._evicted.had_hard_links((share, file_id))
             if stat.is_directory and file_id:
-                inode.loops = any((above.share, above.file_id) == (share, file_id) for above in self.above(parent))
+                inode.is_loop = any(
+                    (above.share, above.file_id) == (share, file_id) for above in self.iter_ancestors(parent)
+                )
         inode.share, inode.file_id = share, file_id
         return inode
 
-    def _spelled(self, parent: Inode, name: str, stat: FileStat, share: UncPath) -> Inode | None:
+    def _find_spelling(self, parent: Inode, name: str, stat: FileStat, share: UncPath) -> Inode | None:
         """The inode that a name leads to which is another spelling of its name."""
-        file_id, folded = self.id_of(stat, share), fold_name(name)
+        file_id, folded = self.get_file_id(stat, share), fold_name(name)
         if file_id:
-            inode = self._numbered(parent, share, file_id)
-            known: Iterable[str] = () if inode is None else (name for at, name in inode.lookup if at is parent)
+            inode = self._find_by_file_id(parent, share, file_id)
+            known: Iterable[str] = () if inode is None else (name for at, name in inode.dentries if at is parent)
         else:
-            self._wake_all(parent)
+            self._unpack_children(parent)
             known = parent.children
         for other in known:
             inode = parent.children[other]
@@ -134,29 +137,29 @@ class InodeTable(InodeStore):
                 return inode
         return None
 
-    def _known_elsewhere(self, parent: Inode, name: str, stat: FileStat, share: UncPath) -> Inode | None:
+    def _find_under_other_name(self, parent: Inode, name: str, stat: FileStat, share: UncPath) -> Inode | None:
         """The inode of a file that was known under other names only; it has this one, too, from now on."""
-        file_id = self.id_of(stat, share)
+        file_id = self.get_file_id(stat, share)
         if not file_id:
             return None
-        inode = self._numbered(parent, share, file_id)
+        inode = self._find_by_file_id(parent, share, file_id)
         if inode is None or inode.stat is None or not self.same_file(inode, stat, share):
             return None
-        if inode.is_directory and (not inode.detached or inode in self.above(parent)):
+        if inode.is_directory and (not inode.detached or inode in self.iter_ancestors(parent)):
             return None
         if inode.share != share or inode.file_id != file_id or inode.stat.created != stat.created:
             return None
         if inode.parent is None:
             if not inode.detached:
                 return None
-            inode.parent, inode.name, inode.detached, inode.removed, inode.forward = parent, name, False, False, None
+            inode.parent, inode.name, inode.detached, inode.removed, inode.forwarded = parent, name, False, False, None
         elif _anchor_above(inode) is not _anchor_above(parent):
             return None
         else:
-            inode.more = (*inode.more, (parent, name))
+            inode.hard_links = (*inode.hard_links, (parent, name))
         parent.children[name] = inode
         if stat.links == 1:
-            for folder, other in inode.lookup:
+            for folder, other in inode.dentries:
                 if (folder, other) != (parent, name):
                     self.drop_name(folder, other)
         return inode
@@ -166,38 +169,38 @@ class InodeTable(InodeStore):
 
         A folder that is known under that name becomes the link, in place. What was known below it is detached.
         """
-        inode = self._exact(parent, name)
+        inode = self._get_exact(parent, name)
         if inode is not None and not inode.is_directory:
             self._drop(parent, name)
             inode = None
         if inode is None:
             prefix = anchor.junction.prefix
-            inode = self._add(Inode(self._number(parent, name, prefix, 0), name, True, parent, anchor=anchor))
+            inode = self._add(Inode(self._make_number(parent, name, prefix, 0), name, True, parent, anchor=anchor))
         elif inode.anchor is not anchor and inode.anchor != anchor:
             self.move_anchor(inode, anchor)
         return inode
 
     def observe_snapshots(self, folder: Inode, name: str) -> Inode:
         """The inode of the folder with the snapshots of a folder."""
-        inode = self._made_up(folder, name, None)
-        inode.lists_snapshots, inode.stat, inode.expires = True, folder.stat, math.inf
+        inode = self._observe_virtual(folder, name, None)
+        inode.is_snapshot_dir, inode.stat, inode.expires = True, folder.stat, math.inf
         return inode
 
     def observe_snapshot(self, snapshots: Inode, name: str, anchor: Location) -> Inode:
         """The inode of a snapshot. To programs it is like a DFS link: it leads to another place."""
-        return self._made_up(snapshots, name, anchor)
+        return self._observe_virtual(snapshots, name, anchor)
 
-    def _made_up(self, parent: Inode, name: str, anchor: Location | None) -> Inode:
-        inode = self._exact(parent, name)
-        if inode is None or inode.anchor != anchor or not (anchor or inode.lists_snapshots):
+    def _observe_virtual(self, parent: Inode, name: str, anchor: Location | None) -> Inode:
+        inode = self._get_exact(parent, name)
+        if inode is None or inode.anchor != anchor or not (anchor or inode.is_snapshot_dir):
             if inode is not None:
                 self._drop(parent, name)
-            inode = self._add(Inode(self._numbers.of_name(parent.ino, name), name, True, parent, anchor=anchor))
+            inode = self._add(Inode(self._numbers.make_for_name(parent.ino, name), name, True, parent, anchor=anchor))
         return inode
 
     def move_anchor(self, inode: Inode, anchor: Location) -> None:
         """Makes a folder stand for another location. What was known below it is detached."""
-        self._wake_all(inode)
+        self._unpack_children(inode)
         for name in list(inode.children):
             self._drop(inode, name)
         inode.anchor = anchor
@@ -213,7 +216,7 @@ class InodeTable(InodeStore):
             return False
         if inode.share is None or inode.share != share:
             return True
-        file_id = self.id_of(stat, share)
+        file_id = self.get_file_id(stat, share)
         return not inode.file_id or not file_id or inode.file_id == file_id
 
     # -- what is done here ------------------------------------------------------------------------------------------
@@ -221,14 +224,14 @@ class InodeTable(InodeStore):
     def begin(self, inode: Inode, *, keeps_known: bool = False) -> int:
         """A change of what is in a file, or of its attributes, begins. The moment, to be given to `end`.
 
-        `keeps_known`: what is known of it stays as true as it is, since `own` follows the change.
+        `keeps_known`: what is known of it stays as true as it is, since `local_writes` follows the change.
         """
-        inode.changes += 1
+        inode.change_count += 1
         return self.begin_closing(inode, keeps_known=keeps_known)
 
     def begin_closing(self, inode: Inode, *, keeps_known: bool = True) -> int:
         """Like `begin`, for the close of a handle that was written through: it changes nothing but times."""
-        self._mark(inode)
+        self._touch(inode)
         inode.changing += 1
         if not keeps_known:
             inode.expires = NEVER
@@ -238,7 +241,7 @@ class InodeTable(InodeStore):
         """The change that began at that moment has ended. Whether no other one was under way in the meantime."""
         alone = inode.changing == 1 and inode.changed == begun
         inode.changing -= 1
-        self._mark(inode)
+        self._touch(inode)
         if not keeps_known:
             inode.expires = NEVER
         return alone
@@ -270,17 +273,17 @@ class InodeTable(InodeStore):
             for name in names:
                 self._forget_spellings(folder, name)
 
-    def name_overtaken(self, folder: Inode, name: str, asked: int) -> bool:
+    def has_name_changed_since(self, folder: Inode, name: str, asked: int) -> bool:
         """Node.overtakes for an answer that says what has a name in a folder."""
         if folder.names is None:
-            return self._traces.of(key_of(folder)) > asked
-        return folder.names.overtaken(fold_name(name), asked)
+            return self._evicted.get_version(key_of(folder)) > asked
+        return folder.names.has_changed_since(fold_name(name), asked)
 
-    def is_being_changed(self, folder: Inode, name: str) -> bool:
+    def is_name_changing(self, folder: Inode, name: str) -> bool:
         """Whether a change of what has a name is under way."""
         return folder.names is not None and folder.names.is_under_way(fold_name(name))
 
-    def was_just_changed(self, folder: Inode, name: str) -> bool:
+    def has_name_just_changed(self, folder: Inode, name: str) -> bool:
         """Whether one of the last changes made here was one of what has a name."""
         return folder.names is not None and folder.names.is_recent(fold_name(name), self.moment)
 
@@ -291,59 +294,59 @@ class InodeTable(InodeStore):
 
     def doubt(self, inode: Inode) -> None:
         """Somebody else may have changed the file: what is known of it, or was asked for already, is not good."""
-        self._mark(inode)
+        self._touch(inode)
         inode.expires = NEVER
 
-    def _mark(self, inode: Inode) -> None:
+    def _touch(self, inode: Inode) -> None:
         self.moment += 1
         inode.changed = self.moment
 
     def _names(self, folder: Inode) -> ChangedNames:
         if folder.names is None:
-            folder.names = ChangedNames(self._traces.of(key_of(folder)))
+            folder.names = ChangedNames(self._evicted.get_version(key_of(folder)))
         return folder.names
 
     def detach(self, inode: Inode) -> None:
         """Takes an inode off its place: its names are gone or belong to something else now. The root can't go."""
-        for folder, name in inode.lookup:
+        for folder, name in inode.dentries:
             self.drop_name(folder, name)
 
     def drop_name(self, folder: Inode, name: str) -> None:
         """Takes note that a name is gone. What had it is detached, unless it is known under another one."""
-        name = self.name_of(folder, name)
-        if self._exact(folder, name) is not None:
+        name = self.get_exact_name(folder, name)
+        if self._get_exact(folder, name) is not None:
             self._drop(folder, name)
-            self._free(folder)
+            self._drop_unused(folder)
 
     def remove_name(self, folder: Inode, name: str) -> None:
         """Like `drop_name`, for a name that a program of this computer has removed or given to something else."""
         inode = self.child(folder, name)
         if inode is not None:
-            inode.removed = len(inode.lookup) == 1
+            inode.removed = len(inode.dentries) == 1
             self.drop_name(folder, name)
 
     def rename(self, folder: Inode, old_name: str, parent: Inode, name: str) -> None:
         """Moves what has one name, and with it everything below, to another. What was there is detached."""
-        old_name = self.name_of(folder, old_name)
-        inode = self._exact(folder, old_name)
-        assert inode is not None and inode not in self.above(parent)
+        old_name = self.get_exact_name(folder, old_name)
+        inode = self._get_exact(folder, old_name)
+        assert inode is not None and inode not in self.iter_ancestors(parent)
         if (folder, old_name) == (parent, name):
             return
-        if self._exact(parent, name) is not None:
+        if self._get_exact(parent, name) is not None:
             self.hold(parent)  # else what had the name was perhaps all that held it
             self.remove_name(parent, name)
-            parent.handles -= 1
+            parent.open_count -= 1
         del folder.children[old_name]
         parent.children[name] = inode
-        if inode.is_hidden_as(folder, old_name):
+        if inode.is_silly_name(folder, old_name):
             inode.hidden = (parent, name)
         if (inode.parent, inode.name) == (folder, old_name):
             inode.parent, inode.name = parent, name
         else:
-            inode.more = (*(other for other in inode.more if other != (folder, old_name)), (parent, name))
+            inode.hard_links = (*(other for other in inode.hard_links if other != (folder, old_name)), (parent, name))
         self._forget_spellings(folder, old_name)
         self._forget_spellings(parent, name)
-        self._free(folder)
+        self._drop_unused(folder)
 
     # -- pieces -----------------------------------------------------------------------------------------------------
 
@@ -352,26 +355,26 @@ class InodeTable(InodeStore):
         inode = folder.children.pop(name)
         self._forget_spellings(folder, name)
         if (inode.parent, inode.name) == (folder, name):
-            if inode.more:
-                (inode.parent, inode.name), *rest = inode.more
-                inode.more = tuple(rest)
+            if inode.hard_links:
+                (inode.parent, inode.name), *rest = inode.hard_links
+                inode.hard_links = tuple(rest)
             else:
-                inode.detached, inode.parent, inode.was = True, None, (folder, name)
+                inode.detached, inode.parent, inode.detached_from = True, None, (folder, name)
         else:
-            inode.more = tuple(other for other in inode.more if other != (folder, name))
+            inode.hard_links = tuple(other for other in inode.hard_links if other != (folder, name))
         self.doubt(inode)
-        self._free(inode)
+        self._drop_unused(inode)
 
-    def _number(self, parent: Inode, name: str, share: UncPath, file_id: int) -> int:
+    def _make_number(self, parent: Inode, name: str, share: UncPath, file_id: int) -> int:
         root = _root_above(parent)
         if not file_id or root is None:
-            return self._numbers.of_name(parent.ino, name)
-        return self._numbers.of_file(root, share, file_id)
+            return self._numbers.make_for_name(parent.ino, name)
+        return self._numbers.make_for_file(root, share, file_id)
 
-    def _numbered(self, parent: Inode, share: UncPath, file_id: int) -> Inode | None:
+    def _find_by_file_id(self, parent: Inode, share: UncPath, file_id: int) -> Inode | None:
         """The inode that has the number which a file in a folder would have."""
         root = _root_above(parent)
-        return None if root is None else self.get(self._numbers.expected(root, share, file_id))
+        return None if root is None else self.get(self._numbers.get(root, share, file_id))
 
     # -- for people and tests ---------------------------------------------------------------------------------------
 
@@ -384,19 +387,19 @@ class InodeTable(InodeStore):
             if inode.parent is not None:
                 assert inode.parent.children[inode.name] is inode
                 assert self._inodes.get(inode.parent.ino) is inode.parent
-            for folder, name in inode.lookup:
+            for folder, name in inode.dentries:
                 assert folder.children[name] is inode
             if not inode.asleep:
                 assert all(known in inode.children for known in (inode.spellings or {}).values())
             assert not set(inode.spellings or ()) & set(inode.children)
-            assert not inode.more or not inode.is_directory
+            assert not inode.hard_links or not inode.is_directory
             for name, child in inode.children.items():
-                assert (inode, name) in child.lookup
+                assert (inode, name) in child.dentries
                 assert self._inodes.get(child.ino) is child
-            assert inode is self.root or inode.lookups or inode.children or inode.asleep or inode.handles
-            assert len(list(self.above(inode))) <= len(self._inodes)
+            assert inode is self.root or inode.lookups or inode.children or inode.asleep or inode.open_count
+            assert len(list(self.iter_ancestors(inode))) <= len(self._inodes)
         asleep: dict[int, int] = {}
-        for ino, parent, name in self._sleepers.lookup():
+        for ino, parent, name in self._packed.dentries():
             assert ino not in self._inodes and name not in self._inodes[parent].children
             asleep[parent] = asleep.get(parent, 0) + 1
         assert asleep == {ino: inode.asleep for ino, inode in self._inodes.items() if inode.asleep}

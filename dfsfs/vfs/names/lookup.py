@@ -25,11 +25,11 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from dfsfs.acting import caller
+from dfsfs.caller import current_caller
 from dfsfs.errors import DfsfsError, EndlessAnswer, PosixError
-from dfsfs.namespace.junction import Covered, Location
+from dfsfs.namespace.junction import Location, PathNotCovered
 from dfsfs.vfs.names.attrcache import AttributeCache, Lifetimes
-from dfsfs.vfs.names.dircache import Demand, Origin
+from dfsfs.vfs.names.dircache import LookupRate, Origin
 from dfsfs.vfs.names.dirrenames import DirectoryRenames
 from dfsfs.vfs.names.hiddennames import HiddenNames
 from dfsfs.vfs.names.inodetable import NEVER, Inode
@@ -89,10 +89,10 @@ class Lookup(AttributeCache):
         self._namespace = namespace
         if not server_numbers:
             self.table.forget_ids()
-        self.unreached = OfflineDirectories(self.table, clock, self._is_live)
+        self.offline = OfflineDirectories(self.table, clock, self._is_live)
         self.hidden = HiddenNames()
-        self.moving = DirectoryRenames()
-        self.others = OtherUsers(self.table, self.proofs, self.refresh)
+        self.directory_renames = DirectoryRenames()
+        self.others = OtherUsers(self.table, self.access_cache, self.revalidate)
 
     # -- inodes by number --------------------------------------------------------------------------------------------
 
@@ -128,26 +128,26 @@ class Lookup(AttributeCache):
         """
         try:
             return await self._run_here(inode, operation)
-        except Covered:
+        except PathNotCovered:
             pass
         try:
             return await self._run_here(inode, operation)
-        except Covered as link:
-            raise self._turned(link) from None
+        except PathNotCovered as link:
+            raise self._make_link_error(link) from None
 
     async def _run_here(self, inode: Inode, operation: Callable[[Attempt], Awaitable[T]]) -> T:
         """Like `run`, but raises Covered when the inode has just turned into a link, and goes no further."""
-        await self.moving.free(inode)
+        await self.directory_renames.wait_until_free(inode)
         try:
-            with self.moving.running(inode):
-                result = await self._sent(self.location(inode), operation)
+            with self.directory_renames.running(inode):
+                result = await self._send(self.location(inode), operation)
             if inode.is_link:
-                self.unreached.keep(inode)
+                self.offline.keep(inode)
             return result
-        except Covered as link:
-            if self._uncover(inode, link.prefix):
+        except PathNotCovered as link:
+            if self._convert_to_link(inode, link.prefix):
                 raise
-            raise self._turned(link) from None
+            raise self._make_link_error(link) from None
 
     async def run_by_name(self, inode: Inode, operation: Callable[[Attempt], Awaitable[T]]) -> T:
         """Like `run`, for what the kernel has found by a name: if nothing is where the inode is thought to be, that is
@@ -161,24 +161,24 @@ class Lookup(AttributeCache):
                 raise
             if self.is_moved(inode, place, asked):
                 raise PosixError(errno.ESTALE, f"{place[1]} has just been changed") from error
-            if await self.others.still_have(inode, *place):
+            if await self.others.still_see(inode, *place):
                 raise
-            raise self.gone(inode, place) from error
+            raise self.drop_stale(inode, place) from error
 
     async def change_by_name(self, inode: Inode, operation: Callable[[Attempt], Awaitable[T]]) -> T:
-        """Like `run_by_name`, for a change. Raises as that and `make_sure`."""
-        await self.make_sure(inode)
+        """Like `run_by_name`, for a change. Raises as that and `revalidate_hard_link`."""
+        await self.revalidate_hard_link(inode)
         return await self.run_by_name(inode, operation)
 
-    async def make_sure(self, inode: Inode) -> None:
+    async def revalidate_hard_link(self, inode: Inode) -> None:
         """Before a file that has several names is changed by the first of them: asks whether that is still its own, and
         not one that others gave to another file.
 
-        Raises: as `refresh`.
+        Raises: as `revalidate`.
         """
-        if inode.more:
+        if inode.hard_links:
             inode.expires = NEVER
-            await self.refresh(inode)
+            await self.revalidate(inode)
 
     async def run_in(self, folder: Inode, name: str, operation: Callable[[Attempt], Awaitable[T]]) -> T:
         """Awaits `operation` at the (wire) name in a folder.
@@ -188,26 +188,26 @@ class Lookup(AttributeCache):
             PosixError: ESTALE, the folder has no place any more.
             DfsfsError: what the operation or the way to a target came to.
         """
-        await self.moving.free(folder)
+        await self.directory_renames.wait_until_free(folder)
         location = self.location(folder).child(name)
         try:
-            with self.moving.running(folder):
-                result = await self._sent(location, operation)
+            with self.directory_renames.running(folder):
+                result = await self._send(location, operation)
             if folder.is_link:
-                self.unreached.keep(folder)
+                self.offline.keep(folder)
             return result
-        except Covered as link:
+        except PathNotCovered as link:
             if link.prefix == location.unc:
                 if self.table.child(folder, name) is not None:
-                    self.table.prune(self.link_inode(folder, name, link.prefix))
+                    self.table.prune(self.get_link_inode(folder, name, link.prefix))
                 raise
-            self._uncover(folder, link.prefix)
-            raise self._turned(link) from None
+            self._convert_to_link(folder, link.prefix)
+            raise self._make_link_error(link) from None
 
-    def _sent(self, location: Location, operation: Callable[[Attempt], Awaitable[T]]) -> Awaitable[T]:
+    def _send(self, location: Location, operation: Callable[[Attempt], Awaitable[T]]) -> Awaitable[T]:
         """A question may be asked of more than one server."""
-        send = self._namespace.ask_at if operation is stat_of else self._namespace.run
-        return send(location, self.handles.within(operation))
+        send = self._namespace.run_hedged if operation is stat_of else self._namespace.run
+        return send(location, self.handle_limit.retry_with_fewer_handles(operation))
 
     def _is_live(self, link: Inode) -> bool:
         """Whether a link is bound to a living target. That it should be asked for again is left to the background."""
@@ -217,9 +217,9 @@ class Lookup(AttributeCache):
         self._namespace.refresh_if_due(link.anchor.junction)
         return True
 
-    def _uncover(self, inode: Inode, prefix: UncPath) -> bool:
+    def _convert_to_link(self, inode: Inode, prefix: UncPath) -> bool:
         """Turns what lies at `prefix`, the inode or one above it, into a link. Whether that was the inode itself."""
-        for above in self.table.above(inode):
+        for above in self.table.iter_ancestors(inode):
             if above.parent is None:
                 anchor = above.location
                 if anchor is not None and prefix.is_prefix_of(anchor.unc):
@@ -227,19 +227,19 @@ class Lookup(AttributeCache):
                     self.table.move_anchor(above, Location(self._namespace.junction(prefix), rest, anchor.moment))
                     return above is inode
                 return False
-            place = above.place
+            place = above.name_location
             if place is not None and place.unc == prefix:
-                self.link_inode(above.parent, above.name, prefix)
+                self.get_link_inode(above.parent, above.name, prefix)
                 if above is inode:
                     return True
                 self.table.prune(above)
                 return False
         return False
 
-    def _turned(self, link: Covered) -> PosixError:
+    def _make_link_error(self, link: PathNotCovered) -> PosixError:
         return PosixError(errno.ESTALE, f"{link.prefix} has become a DFS link")
 
-    def link_inode(self, parent: Inode, name: str, prefix: UncPath) -> Inode:
+    def get_link_inode(self, parent: Inode, name: str, prefix: UncPath) -> Inode:
         """The inode of the link `name` in a folder; `prefix` is its namespace path."""
         location = parent.location
         moment = location.moment if location is not None else None
@@ -254,19 +254,19 @@ class Lookup(AttributeCache):
             DfsfsError: the server's answer, ENOENT if there is no such name.
         """
         while True:
-            if (found := self.known(parent, name)) is not None:
+            if (found := self.lookup_cached(parent, name)) is not None:
                 return found
             # A name that is being renamed back and forth is asked for alone: it would overtake the listing of the rest.
-            looks_around = not self.table.was_just_changed(parent, name) and await self._look_around(parent)
-            if looks_around and (found := self.known(parent, name)) is not None:
+            looks_around = not self.table.has_name_just_changed(parent, name) and await self._list_for_lookups(parent)
+            if looks_around and (found := self.lookup_cached(parent, name)) is not None:
                 return found
-            await self._until_unchanging(parent, name)
+            await self._wait_for_name_change(parent, name)
             asked = self.table.moment
             known = self.table.child(parent, name)
             try:
-                answer = await self.unreached.in_time(known, partial(self._ask_for_name, parent, name, asked))
+                answer = await self.offline.ask_briefly(known, partial(self._query_name, parent, name, asked))
             except DfsfsError:
-                if self.table.name_overtaken(parent, name, asked):
+                if self.table.has_name_changed_since(parent, name, asked):
                     continue
                 raise
             if not answer:
@@ -274,44 +274,44 @@ class Lookup(AttributeCache):
             if answer[0] is not None:
                 return answer[0]
 
-    async def _ask_for_name(self, parent: Inode, name: str, asked: int) -> Inode | None:
+    async def _query_name(self, parent: Inode, name: str, asked: int) -> Inode | None:
         """The inode that a server says has a name; None if a change has overtaken the answer. Raises as look_up."""
         known = self.table.child(parent, name)
         try:
             stat, share = await self.run_in(parent, name, stat_of)
-            if known is not None and await self._changes_ids(known, stat, share):
+            if known is not None and await self._has_unstable_id(known, stat, share):
                 self.distrust_ids(share)
-        except Covered as link:
-            inode = self.link_inode(parent, name, link.prefix)
+        except PathNotCovered as link:
+            inode = self.get_link_inode(parent, name, link.prefix)
             # What a bound link shows is its target's root, and that was not asked yet.
             inode.expires = NEVER if self._is_live(inode) else self.clock() + self.lifetime(inode)
-            self.proofs.note(inode)
+            self.access_cache.note(inode)
             return inode
         except DfsfsError as error:
             if known is not None and known is self.table.child(parent, name):
                 if error.errno == errno.ENOENT:
-                    is_others = await self.others.still_have(known, parent, name)
-                    if not is_others and not self.table.name_overtaken(parent, name, asked):
-                        self._missed(parent, name)
-                elif self.unreached.note(known, error):
+                    is_others = await self.others.still_see(known, parent, name)
+                    if not is_others and not self.table.has_name_changed_since(parent, name, asked):
+                        self._drop_missing(parent, name)
+                elif self.offline.note(known, error):
                     return known
             raise
-        if self.table.name_overtaken(parent, name, asked):
+        if self.table.has_name_changed_since(parent, name, asked):
             return None
         inode = self.table.observe(parent, name, stat, share)
         self.note(inode, stat, asked, by_name=self._is_first_name(inode, parent, name))
         return inode
 
     def _is_first_name(self, inode: Inode, parent: Inode, name: str) -> bool:
-        return inode.parent is parent and inode.name == self.table.name_of(parent, name)
+        return inode.parent is parent and inode.name == self.table.get_exact_name(parent, name)
 
     async def check_ids(self, folder: Inode, entry: DirEntry, origin: Origin) -> None:
         """Makes sure that what a listing says is not of the file that is known but for its id. Raises as run_in."""
         known = self.table.child(folder, entry.name)
-        if known is not None and await self._changes_ids(known, entry.stat, origin.share):
+        if known is not None and await self._has_unstable_id(known, entry.stat, origin.share):
             self.distrust_ids(origin.share)
 
-    async def _changes_ids(self, inode: Inode, stat: FileStat, share: UncPath) -> bool:
+    async def _has_unstable_id(self, inode: Inode, stat: FileStat, share: UncPath) -> bool:
         """Whether a server gives another file id for the same file in each answer; `stat` is one of them."""
         if not is_same_but_for_id(inode, stat, share) or inode.parent is None:
             return False
@@ -323,35 +323,35 @@ class Lookup(AttributeCache):
         log.warning("%s: its server gives other file ids for the same files; numbers of our own are used", share)
         self.table.forget_ids(share)
 
-    def known(self, folder: Inode, name: str) -> Inode | None:
+    def lookup_cached(self, folder: Inode, name: str) -> Inode | None:
         """The inode of a (wire) name, if that can be said without asking. Counts no lookup.
 
         Raises:
             PosixError: ENOENT, there is no such name.
         """
-        if self.table.is_being_changed(folder, name):
+        if self.table.is_name_changing(folder, name):
             return None
         known = self.table.child(folder, name)
         if known is not None:
-            if known.is_hidden_as(folder, name):
+            if known.is_silly_name(folder, name):
                 raise PosixError(errno.ENOENT, f"{name} was removed")
-            is_first = not known.more or (known.parent, known.name) == (folder, name)
-            if (is_first and self.is_valid(known)) or self.unreached.covers(known):
+            is_first = not known.hard_links or (known.parent, known.name) == (folder, name)
+            if (is_first and self.is_valid(known)) or self.offline.may_show_cached(known):
                 return known
-        view = self._view(folder)
-        if view is None or self.table.name_overtaken(folder, name, view.origin.asked):
+        view = self._get_cached_directory(folder)
+        if view is None or self.table.has_name_changed_since(folder, name, view.origin.asked):
             return None
         entry = view.entries.get(name)
         if entry is not None and known is not None and is_same_but_for_id(known, entry.stat, view.origin.share):
             return None
         if entry is None:
-            if view.may_spell(name) or self._is_static_link(folder, name):
+            if view.has_other_case(name) or self._is_static_link(folder, name):
                 return None
-            if known is not None and self.proofs.others(known):
+            if known is not None and self.access_cache.others(known):
                 return None  # whether it is gone for those who have it, too, has to be asked
-            self._missed(folder, name)
+            self._drop_missing(folder, name)
             raise PosixError(errno.ENOENT, f"{name} is not in the folder")
-        inode = self.listed(folder, entry, view.origin)
+        inode = self.update_from_listing(folder, entry, view.origin)
         if inode.is_link and inode.stat is entry.stat and self._is_live(inode):
             inode.expires = NEVER  # what a bound link shows is its target's root, and that was not asked yet
         return inode if self.is_valid(inode) else None
@@ -360,61 +360,61 @@ class Lookup(AttributeCache):
         """Whether a name is a link of dfs_static=: what lists the folder knows nothing of it."""
         return self._namespace.has_static_links and bool(self._namespace.static_link(self.location(folder).child(name)))
 
-    async def _look_around(self, folder: Inode) -> bool:
+    async def _list_for_lookups(self, folder: Inode) -> bool:
         """Lists a folder for its view if so many of its names are asked for. Whether it did; if not, it is no harm."""
-        if self._view(folder) is not None:
+        if self._get_cached_directory(folder) is not None:
             return False
-        demand = folder.demand = folder.demand or Demand()
-        if not demand.asked(self.clock(), self.lifetimes.folders):
+        rate = folder.lookup_rate = folder.lookup_rate or LookupRate()
+        if not rate.asked(self.clock(), self.lifetimes.folders):
             return False
         asked = self.table.moment
         begun = self.clock()
 
-        demand.busy = True
+        rate.is_listing = True
         try:
             found, share = await self.run(folder, partial(entries_of, self.table, folder, LOOK_AROUND))
         except DfsfsError as error:
-            demand.hopeless = demand.hopeless or isinstance(error, EndlessAnswer)
+            rate.is_too_large = rate.is_too_large or isinstance(error, EndlessAnswer)
             return False
         finally:
-            demand.busy = False
+            rate.is_listing = False
         if len(found) > LOOK_AROUND:
-            demand.hopeless = True
+            rate.is_too_large = True
             return False
-        self.views.keep(folder, found, Origin(share, asked, begun, caller().uid))
+        self.dircache.keep(folder, found, Origin(share, asked, begun, current_caller().uid))
         return True
 
-    def listed(self, folder: Inode, entry: DirEntry, origin: Origin) -> Inode:
+    def update_from_listing(self, folder: Inode, entry: DirEntry, origin: Origin) -> Inode:
         """The inode of a listed entry. What has its name must not have been changed here since."""
         known = self.table.child(folder, entry.name)
-        is_hidden = known is not None and known.is_hidden_as(folder, entry.name)
+        is_hidden = known is not None and known.is_silly_name(folder, entry.name)
         if known is not None and (known.is_link or is_hidden) and entry.stat.is_directory == known.is_directory:
             if known.stat is None or known.stat.is_dfs_link:  # else it shows what is behind it
                 known.stat = entry.stat
                 if known.is_link:
                     known.expires = origin.time + self.lifetime(known)
-            self.proofs.note(known)
+            self.access_cache.note(known)
             return known
         if self.follow_links and entry.stat.is_marked_link:
-            inode = self.link_inode(folder, entry.name, self.location(folder).child(entry.name).unc)
+            inode = self.get_link_inode(folder, entry.name, self.location(folder).child(entry.name).unc)
             inode.stat, inode.expires = entry.stat, origin.time + self.lifetime(inode)
-            self.proofs.note(inode)
+            self.access_cache.note(inode)
             return inode
         inode = self.table.observe(folder, entry.name, entry.stat, origin.share, exact=True)
-        if inode.own is None:  # of a file that is being written, a listing may say what was true before
+        if inode.local_writes is None:  # of a file that is being written, a listing may say what was true before
             before, stat = inode.stat, entry.stat
             if before is not None and before.links > 1:
                 stat = replace(stat, links=before.links)
             is_first = self._is_first_name(inode, folder, entry.name)
             self.note(inode, stat, origin.asked, origin.time, by_name=is_first)
-            if stat is not entry.stat or inode.more or inode.had_several_names:
+            if stat is not entry.stat or inode.hard_links or inode.had_hard_links:
                 inode.expires = NEVER  # a listing does not say how many names a file has, and that may have changed
-        self.proofs.note(inode)
+        self.access_cache.note(inode)
         return inode
 
     # -- attributes -------------------------------------------------------------------------------------------------
 
-    async def refresh(self, inode: Inode) -> bool:
+    async def revalidate(self, inode: Inode) -> bool:
         """Asks for the inode's attributes if they are too old. Whether no change made here has overtaken the answer.
 
         Of a link nothing is asked unless it is bound, and then once; if its target fails, it shows what it did before.
@@ -426,31 +426,31 @@ class Lookup(AttributeCache):
         if self.is_fresh(inode):
             return True
         if inode.is_link:
-            await self._refresh_link(inode)
+            await self._revalidate_link(inode)
             return True
-        if self.unreached.covers(inode):
+        if self.offline.may_show_cached(inode):
             return True
-        return (await self.unreached.in_time(inode, partial(self._refresh, inode)) or [True])[0]
+        return (await self.offline.ask_briefly(inode, partial(self._revalidate, inode)) or [True])[0]
 
-    async def _refresh(self, inode: Inode) -> bool:
+    async def _revalidate(self, inode: Inode) -> bool:
         asked, name = self.table.moment, (inode.parent, inode.name)
         try:
             stat, share = await self._run_here(inode, stat_of)
-        except Covered:
+        except PathNotCovered:
             if inode is not self.table.root:
-                await self._refresh_link(inode)
+                await self._revalidate_link(inode)
                 return True
             stat, share = await self.run(inode, stat_of)
         except DfsfsError as error:
             if error.errno == errno.ENOENT:
                 if self.is_moved(inode, name, asked):
                     return False
-                if await self.others.still_have(inode, *name):
+                if await self.others.still_see(inode, *name):
                     raise
                 if self.is_moved(inode, name, asked):
                     return False
-                raise self.gone(inode, name) from error
-            if self.unreached.note(inode, error):
+                raise self.drop_stale(inode, name) from error
+            if self.offline.note(inode, error):
                 return True
             raise
         return not self.is_moved(inode, name, asked) and await self.accept(inode, stat, share, asked)
@@ -464,13 +464,13 @@ class Lookup(AttributeCache):
         """
         if inode.parent is not None and not inode.is_link:
             if not self.table.same_file(inode, stat, share):
-                if not await self._changes_ids(inode, stat, share):
-                    raise self.gone(inode, (inode.parent, inode.name))
+                if not await self._has_unstable_id(inode, stat, share):
+                    raise self.drop_stale(inode, (inode.parent, inode.name))
                 self.distrust_ids(share)
-            inode.share, inode.file_id = share, self.table.id_of(stat, share)
+            inode.share, inode.file_id = share, self.table.get_file_id(stat, share)
         return self.note(inode, stat, asked)
 
-    def gone(self, inode: Inode, place: tuple[Inode | None, str]) -> PosixError:
+    def drop_stale(self, inode: Inode, place: tuple[Inode | None, str]) -> PosixError:
         """Takes an inode off the folder and name by which it was asked for, as that has turned out to be gone or
         another file's.
         """
@@ -478,17 +478,17 @@ class Lookup(AttributeCache):
         if folder is not None:
             self.table.doubt_name(folder, name)
             if folder.children.get(name) is inode:
-                self._missed(folder, name)
+                self._drop_missing(folder, name)
         return PosixError(errno.ESTALE, f"{inode.name} is gone, or is another file now")
 
-    async def _refresh_link(self, link: Inode) -> None:
+    async def _revalidate_link(self, link: Inode) -> None:
         assert link.anchor is not None and link.parent is not None
         binding = link.anchor.junction.binding
-        if binding is None and not self.proofs.has(link):
+        if binding is None and not self.access_cache.has(link):
             try:
                 await self.run_in(link.parent, link.name, stat_of)
-            except Covered:
-                self.proofs.note(link)
+            except PathNotCovered:
+                self.access_cache.note(link)
         asked = self.table.moment
         if binding is not None and binding.tree.alive:
             try:

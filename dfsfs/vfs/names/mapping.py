@@ -28,11 +28,11 @@ from dataclasses import dataclass, replace
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
-from dfsfs.acting import caller
+from dfsfs.caller import current_caller
 from dfsfs.errors import PosixError
 from dfsfs.smb.wire.constants import FileAttributes
 from dfsfs.smb.wire.fscc import NAME_UNITS_MAX, FileStat
-from dfsfs.smb.wire.reparse import Special
+from dfsfs.smb.wire.reparse import SpecialFile
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -118,7 +118,7 @@ class NameMapping:
             return None
         return name.encode("utf-8", "surrogatepass")
 
-    def link_to_wire(self, target: bytes) -> Special:
+    def link_to_wire(self, target: bytes) -> SpecialFile:
         """A symbolic link to a target. It gets a form that Windows understands if it is relative and has one.
 
         Raises:
@@ -129,14 +129,14 @@ class NameMapping:
         except UnicodeDecodeError:
             raise PosixError(errno.EILSEQ, f"the target {target!r} is not UTF-8") from None
         if target.startswith(b"/"):
-            return Special(posix.S_IFLNK, text)
+            return SpecialFile(posix.S_IFLNK, text)
         try:
             wire = [part.decode() if part in _STEPS else self.to_wire(part) for part in target.split(b"/")]
         except PosixError:
-            return Special(posix.S_IFLNK, text)
-        return Special(posix.S_IFLNK, text, "/".join(wire))
+            return SpecialFile(posix.S_IFLNK, text)
+        return SpecialFile(posix.S_IFLNK, text, "/".join(wire))
 
-    def link_from_wire(self, link: Special) -> bytes:
+    def link_from_wire(self, link: SpecialFile) -> bytes:
         """The target of a symbolic link, as readlink(2) shows it."""
         if not link.wire_target:
             return link.target.encode("utf-8", "surrogateescape")
@@ -211,7 +211,7 @@ class Ownership:
             mode = special.kind | (_LINK_MODE if special.kind == posix.S_IFLNK else self.file_mode)
         elif not directory and stat.attributes & _READONLY:
             mode &= ~WRITE_BITS
-        uid, gid = caller()[:2] if self.of_caller else (self.uid, self.gid)
+        uid, gid = current_caller()[:2] if self.of_caller else (self.uid, self.gid)
         return Attributes(
             ino=ino,
             mode=mode,

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import trio
 
-from dfsfs.acting import caller
-from dfsfs.errors import UNREACHED, DfsfsError
+from dfsfs.caller import current_caller
+from dfsfs.errors import SERVER_FAULTS, DfsfsError
 from dfsfs.vfs.names.inodetable import NEVER
 
 if TYPE_CHECKING:
@@ -30,13 +30,13 @@ T = TypeVar("T")
 
 log = logging.getLogger("dfsfs.vfs")
 
-MEMORY = 30.0
+OFFLINE_SECONDS = 30.0
 """Seconds during which such folders are not asked for again at servers that can't be reached."""
 PATIENCE = 0.3
 """Seconds that a server has to say what such a folder is like before it is shown as it was."""
-KEPT_MAX = 10_000
+LINKS_MAX = 10_000
 """Links that are kept. Those that were entered first are given up."""
-SWEEP = 30.0
+SWEEP_INTERVAL = 30.0
 """Seconds between two looks for links that need not be kept any more."""
 
 
@@ -56,11 +56,11 @@ class OfflineDirectories:
         self._table = table
         self._clock = clock
         self._is_live = is_live
-        self._until: dict[object, float] = {}
-        self._silent: set[object] = set()
-        self._kept: dict[Inode, tuple[Inode, ...]] = {}
+        self._offline_until: dict[object, float] = {}
+        self._slow: set[object] = set()
+        self._links: dict[Inode, tuple[Inode, ...]] = {}
         """The links, each with the folders on the way to it."""
-        self._ways: dict[Inode, dict[Inode, None]] = {}
+        self._links_below: dict[Inode, dict[Inode, None]] = {}
         """The folders, each with the links behind it."""
         self._sweep_at = NEVER
         self._questions: dict[tuple[Inode, int], _Question] = {}
@@ -78,86 +78,86 @@ class OfflineDirectories:
 
     def keep(self, link: Inode) -> None:
         """Somebody has entered a link."""
-        if link in self._kept or link.detached:
+        if link in self._links or link.detached:
             return
         if self._clock() >= self._sweep_at:
             self._sweep()
-        while len(self._kept) >= KEPT_MAX:
-            self._give_up(next(iter(self._kept)))
+        while len(self._links) >= LINKS_MAX:
+            self._drop_link(next(iter(self._links)))
         self._table.hold(link)
         link.expires = NEVER  # what it shows from now on is its target's root, and that was not asked yet
-        _, *ways = self._table.above(link)
-        self._kept[link] = tuple(ways)
+        _, *ways = self._table.iter_ancestors(link)
+        self._links[link] = tuple(ways)
         for folder in ways:
-            self._ways.setdefault(folder, {})[link] = None
+            self._links_below.setdefault(folder, {})[link] = None
 
     def _sweep(self) -> None:
-        self._sweep_at = self._clock() + SWEEP
-        for link in [link for link in self._kept if link.detached or not self._is_live(link)]:
-            self._give_up(link)
+        self._sweep_at = self._clock() + SWEEP_INTERVAL
+        for link in [link for link in self._links if link.detached or not self._is_live(link)]:
+            self._drop_link(link)
 
-    def _give_up(self, link: Inode) -> None:
-        for folder in self._kept.pop(link):
-            self._ways[folder].pop(link)
-            if not self._ways[folder]:
-                del self._ways[folder]
+    def _drop_link(self, link: Inode) -> None:
+        for folder in self._links.pop(link):
+            self._links_below[folder].pop(link)
+            if not self._links_below[folder]:
+                del self._links_below[folder]
         self._table.release(link)
 
-    def _serves(self, inode: Inode) -> bool:
+    def _has_live_link(self, inode: Inode) -> bool:
         """Whether a living link is known below the inode."""
-        return any(map(self._is_live, self._ways.get(inode, ())))
+        return any(map(self._is_live, self._links_below.get(inode, ())))
 
     # -- folders on the way -----------------------------------------------------------------------------------------
 
-    def covers(self, inode: Inode) -> bool:
+    def may_show_cached(self, inode: Inode) -> bool:
         """Whether the inode is to be shown as it was last, without asking."""
-        place = _place(inode)
-        if place is None or inode.stat is None or self._clock() >= self._until.get(place, NEVER):
+        place = _get_junction(inode)
+        if place is None or inode.stat is None or self._clock() >= self._offline_until.get(place, NEVER):
             return False
-        return self._serves(inode)
+        return self._has_live_link(inode)
 
     def note(self, inode: Inode, error: DfsfsError) -> bool:
         """Whether the inode is to be shown as it was last, as its server is down and something below it is not."""
-        if error.disposition not in UNREACHED or inode.stat is None or not self._serves(inode):
+        if error.disposition not in SERVER_FAULTS or inode.stat is None or not self._has_live_link(inode):
             return False
-        self._until[_place(inode)] = self._clock() + MEMORY
+        self._offline_until[_get_junction(inode)] = self._clock() + OFFLINE_SECONDS
         return True
 
-    async def in_time(self, inode: Inode | None, ask: Callable[[], Awaitable[T]]) -> list[T]:
+    async def ask_briefly(self, inode: Inode | None, ask: Callable[[], Awaitable[T]]) -> list[T]:
         """What `ask` gives; nothing if the inode is on the way to a link in use, and the answer takes too long. Then it
         goes on in the background, and whoever asks does so for all.
 
         Raises:
             DfsfsError: what `ask` raises in time.
         """
-        if self._nursery is None or inode is None or inode.stat is None or not self._serves(inode):
+        if self._nursery is None or inode is None or inode.stat is None or not self._has_live_link(inode):
             return [await ask()]
-        key, place = (inode, caller().uid), _place(inode)
+        key, place = (inode, current_caller().uid), _get_junction(inode)
         question = self._questions.get(key)
         if question is None:
             question = self._questions[key] = _Question()
-            self._nursery.start_soon(self._find_out, key, question, ask)
-        if place not in self._silent:
+            self._nursery.start_soon(self._ask_in_background, key, question, ask)
+        if place not in self._slow:
             with trio.move_on_after(PATIENCE):
                 await question.done.wait()
         if not question.done.is_set():
-            self._silent.add(place)
+            self._slow.add(place)
             return []
         if question.error is not None:
             raise question.error.with_traceback(None)
         return list(question.answers)
 
-    async def _find_out(
+    async def _ask_in_background(
         self, key: tuple[Inode, int], question: _Question, ask: Callable[[], Awaitable[object]]
     ) -> None:
-        inode, place = key[0], _place(key[0])
+        inode, place = key[0], _get_junction(key[0])
         try:
             question.answers.append(await ask())
-            self._silent.discard(place)
+            self._slow.discard(place)
         except DfsfsError as error:
             question.error = error
             if not self.note(inode, error):
-                self._silent.discard(place)
+                self._slow.discard(place)
         except Exception as error:
             # A mistake of ours in here must cost those who wait for it, and not the whole mount.
             log.exception("asking for %s in the background failed in an unexpected way", inode.name)
@@ -167,7 +167,7 @@ class OfflineDirectories:
             question.done.set()
 
 
-def _place(inode: Inode) -> object:
+def _get_junction(inode: Inode) -> object:
     """What tells whose servers say what an inode is like: the junction that its name is below."""
     place = inode.parent.location if inode.parent is not None else inode.location
     return None if place is None else place.junction

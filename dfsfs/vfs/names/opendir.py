@@ -17,7 +17,7 @@ is handed on.
 
 A program that jumps about (seekdir, or a removal that makes it start again) wants few entries from where it has gone
 to, and the kernel asks for as many as fit into its buffer. So an answer that does not go on where the last one has
-ended is a short one, and those that go on from there are twice as long each: see `answer`.
+ended is a short one, and those that go on from there are twice as long each: see `limit_entries`.
 
 Concurrency: one task at a time reads from the server, under `_lock`. The stream of batches is begun and continued in
 different tasks; it holds no scope across a batch.
@@ -32,15 +32,15 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from dfsfs.acting import caller
+from dfsfs.caller import current_caller
 from dfsfs.errors import DfsfsError, EndlessAnswer
-from dfsfs.smb.tree.bounds import MAX_ENTRIES, Novelty
+from dfsfs.smb.tree.bounds import MAX_ENTRIES, ListingProgress
 from dfsfs.vfs.names.dircache import Origin
-from dfsfs.vfs.names.direntries import DirEntries, Names
-from dfsfs.vfs.names.hiddennames import is_hidden_name, remove_leftover
+from dfsfs.vfs.names.direntries import DirEntries, NameSet
+from dfsfs.vfs.names.hiddennames import clean_up_hidden_name, is_hidden_name
 from dfsfs.vfs.names.inodetable import NEVER
 from dfsfs.vfs.names.ordering import ASKS
-from dfsfs.vfs.names.specialentries import looked_at
+from dfsfs.vfs.names.specialentries import resolve_special_entries
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -52,15 +52,15 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("dfsfs.vfs")
 
-SHORT = 16
+ENTRIES_AFTER_SEEK = 16
 """Entries of an answer after a jump."""
-HELD = 32_768
+ENTRIES_HELD = 32_768
 """Entries that are kept of one listing: as many as come in the second for which views are believed, unless `actimeo=`
 makes that longer."""
-SLICE = 1024
+ENTRIES_PER_SLICE = 1024
 """Entries of an answer that are looked at and handed on at once: each of them may take a request of its own."""
 
-TIDYING = 3.0
+CLEAN_UP_MAX = 3.0
 """Seconds of a listing in which what others have left behind is put right. The next listing goes on."""
 
 
@@ -69,7 +69,7 @@ class Listing:
 
     def __init__(self, lookup: Lookup, inode: Inode) -> None:
         self.inode = inode
-        self.user = caller()
+        self.user = current_caller()
         """Who has opened it: it is read for them."""
         self._lookup = lookup
         self._lock = trio.Lock()
@@ -79,16 +79,16 @@ class Listing:
         self._received = 0.0
         self._rest: list[DirEntry] = []
         """What has come from the server and was not looked at yet."""
-        self._novelty = Novelty(f"the listing of {inode.name}")
+        self._novelty = ListingProgress(f"the listing of {inode.name}")
         self._entries = DirEntries()
-        self._seen = Names()
+        self._names = NameSet()
         self._complete = False
-        self._endless: EndlessAnswer | None = None
+        self._error: EndlessAnswer | None = None
         """What has ended it, if the server did not."""
         self._next = 0
         self._length = math.inf
         self._begun = NEVER
-        self._tidied = 0.0
+        self._cleaned_up = 0.0
         """Seconds that went into what others have left here."""
 
     async def begin(self) -> None:
@@ -98,37 +98,39 @@ class Listing:
         Raises:
             DfsfsError: the directory can't be read.
         """
-        if self._lookup.proofs.needed and not self.inode.detached:
+        if self._lookup.access_cache.is_needed and not self.inode.detached:
             self._begun = self._lookup.clock()
             async with self._lock:
-                await self._read_on()
+                await self._read_batch()
 
-    def answer(self, offset: int) -> float:
+    def limit_entries(self, offset: int) -> float:
         """How many entries to hand on at most from an offset on."""
         if offset == 0:
             self._length = math.inf
         else:
-            self._length = self._length * 2 if offset == self._next else SHORT
+            self._length = self._length * 2 if offset == self._next else ENTRIES_AFTER_SEEK
         return self._length
 
-    def handed_on(self, offset: int) -> None:
+    def set_position(self, offset: int) -> None:
         """Everything before an offset has been handed on."""
         self._next = offset
 
     async def rewind(self) -> None:
         """Forgets what was read, so that it will be read again."""
         begun, self._begun = self._begun, NEVER
-        if self._lookup.clock() - begun < self._lookup.lifetimes.folders and not self.inode.overtakes(self._asked):
+        if self._lookup.clock() - begun < self._lookup.lifetimes.folders and not self.inode.has_changed_since(
+            self._asked
+        ):
             return
         async with self._lock:
             await self._forget()
 
     async def _forget(self) -> None:
         await self._stop()
-        self._entries, self._seen, self._complete = DirEntries(), Names(), False
-        self._endless = None
+        self._entries, self._names, self._complete = DirEntries(), NameSet(), False
+        self._error = None
 
-    def is_at_hand(self, index: int) -> bool:
+    def is_loaded(self, index: int) -> bool:
         """Whether what is at an index can be said without asking the server."""
         return self._complete or self._entries.begin <= index < self._entries.end
 
@@ -146,51 +148,51 @@ class Listing:
                 if index < self._entries.begin:
                     await self._forget()
                 while index >= self._entries.end and not self._complete:
-                    await self._read_on()
+                    await self._read_batch()
         if not self._entries.begin <= index < self._entries.end:
             return None
         entry, origin = self._entries[index]
         name = self._lookup.names.from_wire(entry.name)
         if name is None:
             return b"", None
-        return name, await self._current(entry, origin)
+        return name, await self._get_current_inode(entry, origin)
 
-    async def _read_on(self) -> None:
+    async def _read_batch(self) -> None:
         """Takes one answer of the server, or a part of it. Raises as `entry`."""
-        if self._endless is not None:
-            raise self._endless.with_traceback(None)
+        if self._error is not None:
+            raise self._error.with_traceback(None)
         try:
             batch, origin = await self._lookup.run(self.inode, self._next_batch)
-            self._keep(batch, origin)
+            self._add_batch(batch, origin)
         except EndlessAnswer as error:
             log.warning("%s; it is given up", error)
-            self._endless = error
+            self._error = error
             await self._stop()
             raise
         for entry in batch or ():
             if is_hidden_name(entry.name):
-                await self._tidy(entry.name)
+                await self._clean_up(entry.name)
 
-    async def _tidy(self, name: str) -> None:
+    async def _clean_up(self, name: str) -> None:
         """Deals with a hidden name, unless that has taken long enough: whoever may write here can make many, and have
         the server wait for each.
         """
         begun = self._lookup.clock()
-        if self._tidied < TIDYING:
-            await remove_leftover(self._lookup, self.inode, name)
-            self._tidied += self._lookup.clock() - begun
+        if self._cleaned_up < CLEAN_UP_MAX:
+            await clean_up_hidden_name(self._lookup, self.inode, name)
+            self._cleaned_up += self._lookup.clock() - begun
 
-    async def _current(self, entry: DirEntry, origin: Origin) -> Inode | None:
+    async def _get_current_inode(self, entry: DirEntry, origin: Origin) -> Inode | None:
         """The inode of an entry, with attributes that are true now; None if it is gone."""
         lookup, table, folder = self._lookup, self._lookup.table, self.inode
         try:
-            if table.name_overtaken(folder, entry.name, origin.asked):
+            if table.has_name_changed_since(folder, entry.name, origin.asked):
                 return await lookup.look_up(folder, entry.name)
             await lookup.check_ids(folder, entry, origin)
-            inode = lookup.listed(folder, entry, origin)
-            if inode.own is None and not inode.is_link and inode.overtakes(origin.asked):
+            inode = lookup.update_from_listing(folder, entry, origin)
+            if inode.local_writes is None and not inode.is_link and inode.has_changed_since(origin.asked):
                 for _ in range(ASKS):
-                    if await lookup.refresh(inode):
+                    if await lookup.revalidate(inode):
                         break
         except DfsfsError as error:
             if error.errno in (errno.ENOENT, errno.ESTALE):
@@ -205,25 +207,25 @@ class Listing:
         if not getattr(self._stream, "ag_running", False):
             await self._stop()
 
-    def _keep(self, batch: list[DirEntry] | None, origin: Origin) -> None:
+    def _add_batch(self, batch: list[DirEntry] | None, origin: Origin) -> None:
         if batch is None:
             self._complete = True
             self._forget_stream()
-            self._keep_view(self._entries.origin or origin)
+            self._cache_listing(self._entries.origin or origin)
             return
-        found = [entry for entry in batch if not is_hidden_name(entry.name) and self._seen.add(entry.name)]
+        found = [entry for entry in batch if not is_hidden_name(entry.name) and self._names.add(entry.name)]
         self._entries.add(found, origin)
         new = len(found)
         self._novelty.take(new, len(batch) - new, self._lookup.clock())
-        if len(self._seen) > MAX_ENTRIES:
-            raise EndlessAnswer(f"the listing of {self.inode.name} does not end: {len(self._seen)} names so far")
-        if self._entries.end - self._entries.begin > HELD:
-            self._entries.drop_before(self._entries.end - HELD // 2)
+        if len(self._names) > MAX_ENTRIES:
+            raise EndlessAnswer(f"the listing of {self.inode.name} does not end: {len(self._names)} names so far")
+        if self._entries.end - self._entries.begin > ENTRIES_HELD:
+            self._entries.drop_before(self._entries.end - ENTRIES_HELD // 2)
 
-    def _keep_view(self, origin: Origin) -> None:
+    def _cache_listing(self, origin: Origin) -> None:
         """The directory has been read: what came with its first entries is the oldest of it."""
-        views, entries = self._lookup.views, self._entries
-        if entries.begin or not views.is_worth(entries.end, origin, self._lookup.clock()):
+        views, entries = self._lookup.dircache, self._entries
+        if entries.begin or not views.is_worth_caching(entries.end, origin, self._lookup.clock()):
             views.supersede(self.inode, entries.end)
         else:
             views.keep_named(self.inode, entries.by_name(), origin)
@@ -234,8 +236,8 @@ class Listing:
             await self._stop()
             self._asked = self._lookup.table.moment
             self._stream, self._attempt = aiter(attempt.tree.list(attempt.path)), attempt
-            self._lookup.moving.directories.add(self)
-            self._novelty.restart(len(self._seen))
+            self._lookup.directory_renames.open_directories.add(self)
+            self._novelty.restart(len(self._names))
         batch: list[DirEntry] | None = None
         try:
             if not self._rest:
@@ -244,14 +246,16 @@ class Listing:
                 self._rest = answer or []
                 batch = None if answer is None else []
             if self._rest:
-                batch = await looked_at(self._lookup.table, attempt, self.inode, self._rest[:SLICE])
-                del self._rest[:SLICE]
+                batch = await resolve_special_entries(
+                    self._lookup.table, attempt, self.inode, self._rest[:ENTRIES_PER_SLICE]
+                )
+                del self._rest[:ENTRIES_PER_SLICE]
         except BaseException:
             await (
                 self._stop()
             )  # a stream that has raised is at its end, and one whose entries were not looked at is not
             raise
-        return batch, Origin(attempt.tree.volume, self._asked, self._received, caller().uid)
+        return batch, Origin(attempt.tree.volume, self._asked, self._received, current_caller().uid)
 
     async def _stop(self) -> None:
         stream = self._forget_stream()
@@ -260,6 +264,6 @@ class Listing:
             await close()
 
     def _forget_stream(self) -> AsyncIterator[list[DirEntry]] | None:
-        self._lookup.moving.directories.discard(self)
+        self._lookup.directory_renames.open_directories.discard(self)
         stream, self._stream, self._rest = self._stream, None, []
         return stream

@@ -35,11 +35,11 @@ if TYPE_CHECKING:
 
 ASKS = 10
 """How often something is asked for that changes made here overtake again and again; then the last answer has to do."""
-NAMES_KEPT = 16384
+NAMES_MAX = 16384
 """Names of one directory whose last change is remembered."""
-RECENT = 64
+RECENT_CHANGES = 64
 """Moments after a change of a name within which it is likely to be changed again."""
-TRACES_KEPT = 16384
+EVICTED_MAX = 16384
 """Inodes that are not in memory any more whose last change is remembered."""
 
 
@@ -72,20 +72,20 @@ class ChangedNames:
         """What has this name was changed at this moment."""
         self._ended[folded] = moment
         self._ended.move_to_end(folded)
-        if len(self._ended) > NAMES_KEPT:
+        if len(self._ended) > NAMES_MAX:
             self._horizon = max(self._horizon, self._ended.popitem(last=False)[1])
 
     def is_under_way(self, folded: str) -> bool:
         """Whether a change of this name has begun and not ended."""
         return folded in self._under_way
 
-    def overtaken(self, folded: str, asked: int) -> bool:
+    def has_changed_since(self, folded: str, asked: int) -> bool:
         """Whether what was asked at that moment may not know of a change of this name."""
         return folded in self._under_way or self._ended.get(folded, self._horizon) > asked
 
     def is_recent(self, folded: str, moment: int) -> bool:
         """Whether a name was changed by one of the last few changes."""
-        return moment - self._ended.get(folded, -RECENT) < RECENT
+        return moment - self._ended.get(folded, -RECENT_CHANGES) < RECENT_CHANGES
 
     @property
     def last(self) -> int:
@@ -94,7 +94,7 @@ class ChangedNames:
         return max(newest, self._horizon)
 
 
-class Traces:
+class EvictedInodes:
     """When inodes that are not in memory any more were changed last, whose times this mount has set, and which had
     several names, by what they are on their server.
     """
@@ -105,7 +105,7 @@ class Traces:
         self._times_set: OrderedDict[Hashable, None] = OrderedDict()
         self._several_names: OrderedDict[Hashable, None] = OrderedDict()
 
-    def leave(self, key: Hashable | None, moment: int) -> None:
+    def add(self, key: Hashable | None, moment: int) -> None:
         """An inode that was changed at this moment leaves memory. `key` None: nobody could tell that it is back."""
         if not moment:
             return
@@ -114,10 +114,10 @@ class Traces:
             return
         self._moments[key] = max(moment, self._moments.get(key, 0))
         self._moments.move_to_end(key)
-        if len(self._moments) > TRACES_KEPT:
+        if len(self._moments) > EVICTED_MAX:
             self._horizon = max(self._horizon, self._moments.popitem(last=False)[1])
 
-    def leave_facts(self, key: Hashable, *, time_was_set: bool, links: int) -> None:
+    def add_facts(self, key: Hashable, *, time_was_set: bool, links: int) -> None:
         """An inode leaves memory: whether this mount has set its times, and how many names it has, 0 if nobody said."""
         if time_was_set:
             _remember(self._times_set, key)
@@ -130,11 +130,11 @@ class Traces:
         """Whether this mount has set the times of an inode that comes into memory: see `Inode.time_was_set`."""
         return bool(self._times_set) and key in self._times_set
 
-    def had_several_names(self, key: Hashable) -> bool:
-        """Whether an inode that comes into memory had several names when it left: see `Inode.had_several_names`."""
+    def had_hard_links(self, key: Hashable) -> bool:
+        """Whether an inode that comes into memory had several names when it left: see `Inode.had_hard_links`."""
         return bool(self._several_names) and key in self._several_names
 
-    def of(self, key: Hashable | None) -> int:
+    def get_version(self, key: Hashable | None) -> int:
         """The moment before which nothing said of an inode that comes into memory may be believed."""
         if key is None or not self._moments:
             return self._horizon
@@ -144,7 +144,7 @@ class Traces:
 def _remember(traces: OrderedDict[Hashable, None], key: Hashable) -> None:
     traces[key] = None
     traces.move_to_end(key)
-    if len(traces) > TRACES_KEPT:
+    if len(traces) > EVICTED_MAX:
         traces.popitem(last=False)
 
 
@@ -164,7 +164,7 @@ class LocalWrites:
         unsure: something that was to be written has perhaps not been, so the size has to be asked for.
     """
 
-    __slots__ = ("before", "reserved", "shown", "size", "taken", "unsure", "written")
+    __slots__ = ("before", "bytes_written", "is_size_unsure", "reserved", "shown", "size", "written")
 
     def __init__(self, size: int) -> None:
         self.size = size
@@ -172,19 +172,19 @@ class LocalWrites:
         self.written = 0
         self.before = 0
         self.shown = 0
-        self.taken = 0
-        self.unsure = False
+        self.bytes_written = 0
+        self.is_size_unsure = False
 
     @property
     def end(self) -> int:
         """Where what is appended goes."""
         return max(self.size, self.reserved)
 
-    def cut(self, size: int) -> None:
+    def set_size(self, size: int) -> None:
         """The file has `size` bytes, and nothing is being written."""
-        self.size, self.reserved, self.unsure = size, 0, False
+        self.size, self.reserved, self.is_size_unsure = size, 0, False
 
-    def wrote(self, now: int, before: int) -> None:
+    def add_write(self, now: int, before: int) -> None:
         """Something was written at `now` by the server's clock; `before`: the last write time until then. In ns.
 
         The clock is known to some milliseconds only, and the time must move.

@@ -10,7 +10,7 @@ or by "there is no such name", it drops the entry for everybody: whoever stands 
     is no such name               the server says something else, the absence is that user's; else the name is gone
 
 The kernel also drops what it has of a name if the removal or rename of it ends with "there is no such name"; who is
-told that by a server is refused instead (`are_told_of`).
+told that by a server is refused instead (`have_seen`).
 
 A witness who has no session any more can't be asked, and nobody is logged in for that. Such a one counts on a share
 that has been seen to hide things (Samba's `veto files`, access based enumeration), and not on others: what was removed
@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from dfsfs.acting import Caller, as_caller
+from dfsfs.caller import Caller, override_caller
 from dfsfs.errors import DfsfsError, Disposition
 from dfsfs.vfs.names.inodetable import NEVER
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from dfsfs.namespace.junction import Location, TargetBinding
     from dfsfs.smb.wire.fscc import FileStat
     from dfsfs.unc import UncPath
-    from dfsfs.vfs.names.access import AccessProofs
+    from dfsfs.vfs.names.access import AccessCache
     from dfsfs.vfs.names.inodetable import Inode, InodeTable
 
 PATIENCE = 2.0
@@ -45,57 +45,59 @@ PATIENCE = 2.0
 
 
 class OtherUsers:
-    """See the module's text. `refresh` asks for an inode's attributes."""
+    """See the module's text. `revalidate` asks for an inode's attributes."""
 
-    def __init__(self, table: InodeTable, proofs: AccessProofs, refresh: Callable[[Inode], Awaitable[bool]]) -> None:
+    def __init__(
+        self, table: InodeTable, access_cache: AccessCache, revalidate: Callable[[Inode], Awaitable[bool]]
+    ) -> None:
         self._table = table
-        self._proofs = proofs
-        self._refresh = refresh
-        self._hiding: set[UncPath] = set()
+        self._access_cache = access_cache
+        self._revalidate = revalidate
+        self._hiding_shares: set[UncPath] = set()
         """Shares that have been seen to show a name to one user and to hide it from another."""
 
-    async def shared(self, folder: Inode, name: str) -> Inode | None:
+    async def get(self, folder: Inode, name: str) -> Inode | None:
         """The inode that the kernel is told of when a server refuses a name to the caller; None if nobody else was told
         of it.
 
         The kernel takes its attributes, too, and cuts what it has of the file to its size. So they must be true.
         """
-        inode = self._known(folder, name)
-        if inode is None or inode.is_directory or inode.own is not None or inode.expires > NEVER:
+        inode = self._get_shared(folder, name)
+        if inode is None or inode.is_directory or inode.local_writes is not None or inode.expires > NEVER:
             return inode
-        witness = Caller(self._proofs.others(inode)[0], 0, unasked=True)
-        with as_caller(witness), trio.move_on_after(PATIENCE), suppress(DfsfsError):
-            await self._refresh(inode)
-        return self._known(folder, name)
+        witness = Caller(self._access_cache.others(inode)[0], 0, is_background=True)
+        with override_caller(witness), trio.move_on_after(PATIENCE), suppress(DfsfsError):
+            await self._revalidate(inode)
+        return self._get_shared(folder, name)
 
-    def _known(self, folder: Inode, name: str) -> Inode | None:
+    def _get_shared(self, folder: Inode, name: str) -> Inode | None:
         inode = self._table.child(folder, name)
-        if inode is None or inode.is_hidden_as(folder, name) or not self._proofs.others(inode):
+        if inode is None or inode.is_silly_name(folder, name) or not self._access_cache.others(inode):
             return None
         return inode
 
-    def are_told_of(self, folder: Inode | None, name: str) -> bool:
+    def have_seen(self, folder: Inode | None, name: str) -> bool:
         """Whether others were told of what has a name."""
-        return folder is not None and self._known(folder, name) is not None
+        return folder is not None and self._get_shared(folder, name) is not None
 
-    async def still_have(self, inode: Inode, folder: Inode | None, name: str) -> bool:
+    async def still_see(self, inode: Inode, folder: Inode | None, name: str) -> bool:
         """Whether others have the inode under its name, of which a server has just told the caller that there is no
         such thing. Those whom it tells the same are witnesses no more.
         """
-        if folder is None or not self._proofs.needed:
+        if folder is None or not self._access_cache.is_needed:
             return False
-        self._proofs.refute(inode)
-        for uid in self._proofs.others(inode):
-            with as_caller(Caller(uid, 0, unasked=True)):
+        self._access_cache.revoke(inode)
+        for uid in self._access_cache.others(inode):
+            with override_caller(Caller(uid, 0, is_background=True)):
                 is_there = await self._ask(inode, folder, name)
                 if is_there:
-                    self._proofs.note(inode)
+                    self._access_cache.note(inode)
                     if inode.share is not None:
-                        self._hiding.add(inode.share)
+                        self._hiding_shares.add(inode.share)
                     return True
-                if is_there is None and inode.share in self._hiding:
+                if is_there is None and inode.share in self._hiding_shares:
                     return True
-                self._proofs.refute(inode)
+                self._access_cache.revoke(inode)
         return False
 
     async def _ask(self, inode: Inode, folder: Inode, name: str) -> bool | None:
@@ -103,7 +105,7 @@ class OtherUsers:
         location = folder.location
         if location is None:
             return False
-        location = location.child(self._table.name_of(folder, name))
+        location = location.child(self._table.get_exact_name(folder, name))
         binding = location.junction.binding
         if binding is None or not binding.tree.alive:
             return None

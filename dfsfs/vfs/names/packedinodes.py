@@ -7,7 +7,7 @@ is made anew, the same in all that counts, as soon as anybody asks for it.
 
 Rows are kept in pages; a page without any is given back. Names are in one piece for each page.
 
-Only what is like most files and folders can sleep: `put` says no to the rest, and InodeTable to what is in use.
+Only what is like most files and folders can sleep: `pack` says no to the rest, and InodeTable to what is in use.
 
 Pure.
 """
@@ -19,7 +19,7 @@ import struct
 from array import array
 from typing import TYPE_CHECKING, NamedTuple
 
-from dfsfs.acting import ROOT as ROOT_USER
+from dfsfs.caller import ROOT as ROOT_USER
 from dfsfs.smb.wire.fscc import FileStat
 from dfsfs.vfs.names.inode import Inode
 from dfsfs.vfs.names.rowindex import RowIndex
@@ -46,7 +46,7 @@ _ROW = struct.Struct(_FORMAT)
 _LOOKUPS = struct.Struct("<I")
 _LOOKUPS_AT = 16
 _FILE_ID_AT = struct.calcsize("<QQIIHHBIIIq")
-_DIRECTORY, _TIME_WAS_SET, _TOLD, _UNCOVERED, _SEVERAL_NAMES = 1, 2, 4, 8, 16
+_DIRECTORY, _TIME_WAS_SET, _KERNEL_SIZE, _READ_WITHOUT_LEASE, _HARD_LINKS = 1, 2, 4, 8, 16
 
 
 class Forgotten(NamedTuple):
@@ -77,7 +77,7 @@ class PackedInodes:
 
     def __init__(self) -> None:
         self._pages: list[_Page | None] = []
-        self._roomy: dict[int, None] = {}
+        self._pages_with_room: dict[int, None] = {}
         """Pages with a free row; the last one is used first."""
         self._by_number = RowIndex()
         self._by_name = RowIndex()
@@ -98,13 +98,13 @@ class PackedInodes:
 
     # -- putting to sleep and waking --------------------------------------------------------------------------------
 
-    def put(self, inode: Inode) -> bool:
+    def pack(self, inode: Inode) -> bool:
         """Takes an inode in, that nobody else may hold; False if it is none that can be packed."""
         stat, parent = inode.stat, inode.parent
         if stat is None or parent is None or inode.share is None or not _is_plain(inode, stat):
             return False
         name = inode.name.encode("utf-8", "surrogatepass")
-        row = self._free_row()
+        row = self._take_row()
         page = self._page(row)
         try:
             _ROW.pack_into(
@@ -131,38 +131,38 @@ class PackedInodes:
                 inode.asked,
                 inode.changed,
                 inode.expires,
-                inode.seen,
+                inode.name_revalidated,
             )
         except struct.error:  # a server that says numbers which no file has
-            self._give_back(row)
+            self._free_row(row)
             return False
         page.names += name
         self._by_number.add(_number_hash(inode.ino), row)
         self._by_name.add(hash((parent.ino, inode.name)) & _HASH, row)
-        if inode.proofs:
-            self._proofs[inode.ino] = inode.proofs
-        if inode.cached is not None:
-            self._cached[inode.ino] = inode.cached
+        if inode.access_cache:
+            self._proofs[inode.ino] = inode.access_cache
+        if inode.page_cache_stamp is not None:
+            self._cached[inode.ino] = inode.page_cache_stamp
         parent.asleep += 1
         self._count += 1
         self.lookups += inode.lookups
         return True
 
-    def wake(self, ino: int, inodes: dict[int, Inode]) -> Inode | None:
+    def unpack(self, ino: int, inodes: dict[int, Inode]) -> Inode | None:
         """The inode with a number, which sleeps no more; `inodes` has its parent."""
         row = self._row_of(ino)
-        return None if row is None else self._woken(row, inodes)
+        return None if row is None else self._unpack_row(row, inodes)
 
-    def wake_name(self, parent: Inode, name: str, inodes: dict[int, Inode]) -> Inode | None:
+    def unpack_name(self, parent: Inode, name: str, inodes: dict[int, Inode]) -> Inode | None:
         """The inode that has a name in a folder, which sleeps no more."""
         place = (parent.ino, name)
         row = self._by_name.find(hash(place) & _HASH, lambda row: self._place_of(row) == place)
-        return None if row is None else self._woken(row, inodes)
+        return None if row is None else self._unpack_row(row, inodes)
 
-    def wake_all(self, parent: Inode, inodes: dict[int, Inode]) -> list[Inode]:
+    def unpack_children(self, parent: Inode, inodes: dict[int, Inode]) -> list[Inode]:
         """All inodes in a folder. Looks at every row: for what is rare."""
         rows = [row for row in self._rows() if self._head(row)[1] == parent.ino]
-        return [self._woken(row, inodes) for row in rows]
+        return [self._unpack_row(row, inodes) for row in rows]
 
     def has(self, ino: int) -> bool:
         """Whether a number is that of a sleeping inode."""
@@ -194,14 +194,14 @@ class PackedInodes:
             if wanted is None or _ROW.unpack_from(page.rows, at)[5] == wanted:
                 struct.pack_into("<Q", page.rows, at + _FILE_ID_AT, 0)
 
-    def lookup(self) -> Iterator[tuple[int, int, str]]:
+    def dentries(self) -> Iterator[tuple[int, int, str]]:
         """For tests: number, the parent's number, and name of each."""
         for row in self._rows():
             yield self._number_of(row), *self._place_of(row)
 
     # -- rows -------------------------------------------------------------------------------------------------------
 
-    def _woken(self, row: int, inodes: dict[int, Inode]) -> Inode:
+    def _unpack_row(self, row: int, inodes: dict[int, Inode]) -> Inode:
         page = self._page(row)
         values = _ROW.unpack_from(page.rows, row % PAGE * _ROW.size)
         ino, parent, lookups, start, length, share, flags, attributes, links, tag, ea_size, file_id, *rest = values
@@ -212,12 +212,12 @@ class PackedInodes:
         inode.stat = FileStat(
             *(created, accessed, written, changed, attributes, size, allocated, file_id, links, tag, ea_size)
         )
-        inode.asked, inode.changed, inode.expires, inode.seen = asked, moment, expires, seen
-        inode.told = size if flags & _TOLD else -1
-        inode.time_was_set, inode.uncovered = bool(flags & _TIME_WAS_SET), bool(flags & _UNCOVERED)
-        inode.had_several_names = bool(flags & _SEVERAL_NAMES)
-        inode.cached = self._cached.pop(ino, None)
-        inode.proofs = self._proofs.pop(ino, None)
+        inode.asked, inode.changed, inode.expires, inode.name_revalidated = asked, moment, expires, seen
+        inode.kernel_size = size if flags & _KERNEL_SIZE else -1
+        inode.time_was_set, inode.read_without_lease = bool(flags & _TIME_WAS_SET), bool(flags & _READ_WITHOUT_LEASE)
+        inode.had_hard_links = bool(flags & _HARD_LINKS)
+        inode.page_cache_stamp = self._cached.pop(ino, None)
+        inode.access_cache = self._proofs.pop(ino, None)
         self.lookups -= lookups
         self._remove(row)
         inodes[parent].asleep -= 1
@@ -229,11 +229,11 @@ class PackedInodes:
         self._by_name.remove(hash(self._place_of(row)) & _HASH, row)
         page.wasted += self._name_at(row)[1]
         self._count -= 1
-        self._give_back(row)
+        self._free_row(row)
         if page.wasted > max(SLACK, len(page.names) // 2):
-            self._write_names_anew(row // PAGE)
+            self._compact_names(row // PAGE)
 
-    def _write_names_anew(self, number: int) -> None:
+    def _compact_names(self, number: int) -> None:
         page, names = self._pages[number], bytearray()
         if page is None:
             return
@@ -243,27 +243,27 @@ class PackedInodes:
             names += page.names[start : start + length]
         page.names, page.wasted = names, 0
 
-    def _free_row(self) -> int:
-        if not self._roomy:
+    def _take_row(self) -> int:
+        if not self._pages_with_room:
             number = next((index for index, page in enumerate(self._pages) if page is None), len(self._pages))
             self._pages[number : number + 1] = [_Page()]
-            self._roomy[number] = None
-        number = next(reversed(self._roomy))
+            self._pages_with_room[number] = None
+        number = next(reversed(self._pages_with_room))
         page = self._pages[number]
         assert page is not None
         index = page.free.pop()
         if not page.free:
-            del self._roomy[number]
+            del self._pages_with_room[number]
         return number * PAGE + index
 
-    def _give_back(self, row: int) -> None:
+    def _free_row(self, row: int) -> None:
         number = row // PAGE
         page = self._page(row)
         page.free.append(row % PAGE)
-        self._roomy.setdefault(number)
+        self._pages_with_room.setdefault(number)
         if len(page.free) == PAGE:
             self._pages[number] = None
-            del self._roomy[number]
+            del self._pages_with_room[number]
 
     def _rows(self) -> Iterator[int]:
         for number, page in enumerate(self._pages):
@@ -318,9 +318,9 @@ def _flags_of(inode: Inode) -> int:
     return (
         (_DIRECTORY if inode.is_directory else 0)
         | (_TIME_WAS_SET if inode.time_was_set else 0)
-        | (_TOLD if inode.told >= 0 else 0)
-        | (_UNCOVERED if inode.uncovered else 0)
-        | (_SEVERAL_NAMES if inode.had_several_names else 0)
+        | (_KERNEL_SIZE if inode.kernel_size >= 0 else 0)
+        | (_READ_WITHOUT_LEASE if inode.read_without_lease else 0)
+        | (_HARD_LINKS if inode.had_hard_links else 0)
     )
 
 
@@ -329,14 +329,21 @@ def _is_plain(inode: Inode, stat: FileStat) -> bool:
 
     How often it was changed, and its lease broken, only counts while somebody has it open.
     """
-    in_use = inode.handles or inode.children or inode.asleep or inode.writers or inode.changing
+    in_use = inode.open_count or inode.children or inode.asleep or inode.writers or inode.changing
     placed = (
-        inode.more or inode.detached or inode.was or inode.forward or inode.hidden or inode.remover is not ROOT_USER
+        inode.hard_links
+        or inode.detached
+        or inode.detached_from
+        or inode.forwarded
+        or inode.hidden
+        or inode.remover is not ROOT_USER
     )
-    folder = inode.anchor or inode.spellings or inode.names or inode.view or inode.demand or inode.loops
-    held = inode.lease or inode.covered_data or inode.own or inode.removed or inode.lists_snapshots
+    folder = (
+        inode.anchor or inode.spellings or inode.names or inode.cached_directory or inode.lookup_rate or inode.is_loop
+    )
+    held = inode.lease or inode.page_cache_lease or inode.local_writes or inode.removed or inode.is_snapshot_dir
     if in_use or placed or folder or held or not inode.lookups:
         return False
-    if stat.special is not None or inode.told not in (-1, stat.size):
+    if stat.special is not None or inode.kernel_size not in (-1, stat.size):
         return False
     return bool(inode.file_id) and stat.file_id == inode.file_id

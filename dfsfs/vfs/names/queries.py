@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
-from dfsfs.vfs.names.specialentries import looked_at
+from dfsfs.vfs.names.specialentries import resolve_special_entries
 
 if TYPE_CHECKING:
     from dfsfs.namespace.junction import Attempt
@@ -24,7 +24,7 @@ async def entries_of(table: InodeTable, folder: Inode, limit: int, attempt: Atte
     found: list[DirEntry] = []
     async with aclosing(attempt.tree.list(attempt.path)) as listing:
         async for batch in listing:
-            found += await looked_at(table, attempt, folder, batch)
+            found += await resolve_special_entries(table, attempt, folder, batch)
             if len(found) > limit:
                 break
     return found, attempt.tree.volume

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-def removal(operation: Callable[[Attempt], Awaitable[T]]) -> Callable[[Attempt], Awaitable[T | None]]:
+def allow_repeat(operation: Callable[[Attempt], Awaitable[T]]) -> Callable[[Attempt], Awaitable[T | None]]:
     """An operation that removes something; with None if that had been done by a request whose answer was lost."""
 
     async def removing(attempt: Attempt) -> T | None:
@@ -41,7 +41,7 @@ async def remove_file(attempt: Attempt) -> None:
     await attempt.tree.remove_file(attempt.path)
 
 
-async def is_there(attempt: Attempt, target: UncPath, inode: Inode) -> bool:
+async def is_renamed(attempt: Attempt, target: UncPath, inode: Inode) -> bool:
     """Whether a lost rename has been carried out: the file is at its new name, by the id that the server gave it."""
     try:
         stat = await attempt.tree.stat(target)

@@ -11,9 +11,9 @@ import errno
 import math
 from typing import TYPE_CHECKING
 
-from dfsfs.acting import caller
+from dfsfs.caller import current_caller
 from dfsfs.errors import DfsfsError, PosixError
-from dfsfs.filetime import parse_token
+from dfsfs.filetime import parse_gmt_token
 
 if TYPE_CHECKING:
     from dfsfs.namespace.junction import Attempt
@@ -29,13 +29,13 @@ class Snapshots:
     def __init__(self, lookup: Lookup) -> None:
         self._lookup = lookup
 
-    async def folder_in(self, folder: Inode) -> Inode:
+    async def observe_directory(self, folder: Inode) -> Inode:
         """The folder `.snapshots` in a folder. Counts no lookup.
 
         Raises:
             PosixError: ENOENT, the server has no snapshots of it.
         """
-        if folder.is_past or not await self._names(folder):
+        if folder.is_in_snapshot or not await self._names(folder):
             raise PosixError(errno.ENOENT, f"there are no snapshots of {folder.name}")
         return self._lookup.table.observe_snapshots(folder, NAME)
 
@@ -49,7 +49,7 @@ class Snapshots:
             raise PosixError(errno.ENOENT, f"there is no snapshot {name}")
         return self._observe(snapshots, name)
 
-    async def listing(self, snapshots: Inode) -> SnapshotListing:
+    async def open_listing(self, snapshots: Inode) -> SnapshotListing:
         """All snapshots in `.snapshots`."""
         names = await self._names(self._parent(snapshots))
         return SnapshotListing(snapshots, [(name.encode(), self._observe(snapshots, name)) for name in names])
@@ -60,7 +60,7 @@ class Snapshots:
         return snapshots.parent
 
     def _observe(self, snapshots: Inode, name: str) -> Inode:
-        location, moment = self._lookup.location(self._parent(snapshots)), parse_token(name)
+        location, moment = self._lookup.location(self._parent(snapshots)), parse_gmt_token(name)
         assert moment is not None, "only such names come from servers"
         return self._lookup.table.observe_snapshot(snapshots, name, location.at(moment))
 
@@ -81,23 +81,23 @@ class SnapshotListing:
 
     def __init__(self, inode: Inode, entries: list[tuple[bytes, Inode]]) -> None:
         self.inode = inode
-        self.user = caller()
+        self.user = current_caller()
         self._entries = entries
 
     async def begin(self) -> None:
         """They were asked for already."""
 
-    def answer(self, offset: int) -> float:
+    def limit_entries(self, offset: int) -> float:
         """All that are wanted."""
         return math.inf
 
-    def handed_on(self, offset: int) -> None:
+    def set_position(self, offset: int) -> None:
         """They are all here."""
 
     async def rewind(self) -> None:
         """The same snapshots for as long as the folder is open."""
 
-    def is_at_hand(self, index: int) -> bool:
+    def is_loaded(self, index: int) -> bool:
         """All are."""
         return True
 

@@ -20,11 +20,13 @@ if TYPE_CHECKING:
     from dfsfs.smb.wire.fscc import FileStat
     from dfsfs.vfs.names.inodetable import Inode, InodeTable
 
-LOOKS = 32
+QUERIES_MAX = 32
 """Entries of one listing that are asked for at the same time."""
 
 
-async def looked_at(table: InodeTable, attempt: Attempt, folder: Inode, batch: list[DirEntry]) -> list[DirEntry]:
+async def resolve_special_entries(
+    table: InodeTable, attempt: Attempt, folder: Inode, batch: list[DirEntry]
+) -> list[DirEntry]:
     """The entries of a listing of a folder, each with what it is.
 
     Raises:
@@ -34,13 +36,13 @@ async def looked_at(table: InodeTable, attempt: Attempt, folder: Inode, batch: l
     if not unclear:
         return batch
     found = list(batch)
-    limiter = trio.CapacityLimiter(LOOKS)
+    limiter = trio.CapacityLimiter(QUERIES_MAX)
     lost: list[DfsfsError] = []
 
     async def look(index: int, entry: DirEntry) -> None:
         async with limiter:
             try:
-                found[index] = DirEntry(entry.name, await _look_at(attempt, entry))
+                found[index] = DirEntry(entry.name, await _query_special(attempt, entry))
             except DfsfsError as error:
                 lost.append(error)
 
@@ -57,9 +59,9 @@ async def looked_at(table: InodeTable, attempt: Attempt, folder: Inode, batch: l
     return found
 
 
-async def _look_at(attempt: Attempt, entry: DirEntry) -> FileStat:
+async def _query_special(attempt: Attempt, entry: DirEntry) -> FileStat:
     try:
-        return await attempt.tree.look_at(attempt.path.join([entry.name]), entry.stat)
+        return await attempt.tree.stat_listed_entry(attempt.path.join([entry.name]), entry.stat)
     except DfsfsError as error:
         if error.disposition in (Disposition.RETURN, Disposition.REFER, Disposition.NEXT_TARGET):
             return entry.stat  # whoever does something with it will hear of it

@@ -40,18 +40,18 @@ class Leases:
     """The leases of all clients. `given` are the parts that this server gives at all."""
 
     given: LeaseState = LeaseState.ALL
-    granted: dict[tuple[object, bytes], ServerLease] = field(default_factory=dict)
+    apply_grant: dict[tuple[object, bytes], ServerLease] = field(default_factory=dict)
 
     def find(self, client: object, key: bytes, inode: Inode | None) -> ServerLease | None:
         """The lease under a key. Raises: Refused: INVALID_PARAMETER, it is another file's."""
-        lease = self.granted.get((client, key))
+        lease = self.apply_grant.get((client, key))
         if lease is not None and lease.inode is not inode:
             raise Refused(NtStatus.INVALID_PARAMETER)
         return lease
 
     def grant(self, lease: ServerLease, opened: Open, wanted: LeaseState) -> None:
         """Puts a new handle under its lease, which gets of what is `wanted` what no other handle stands against."""
-        self.granted[lease.client, lease.key] = lease
+        self.apply_grant[lease.client, lease.key] = lease
         lease.opens += 1
         opened.lease = lease
         if lease.breaking_to is not None:
@@ -74,7 +74,7 @@ class Leases:
         if not lease.opens:
             lease.breaking_to = None
             lease.state = LeaseState.SMB2_LEASE_NONE
-            self.granted.pop((lease.client, lease.key), None)
+            self.apply_grant.pop((lease.client, lease.key), None)
 
     def take_back(self, inode: Inode, own: ServerLease | None, parts: LeaseState, waits_for: LeaseState) -> None:
         """Breaks `parts` of all leases on a file but one's own.
@@ -102,7 +102,7 @@ class Leases:
 
     def acknowledge(self, client: object, key: bytes, state: LeaseState) -> None:
         """Raises: Refused: there is no such lease or break, or the client keeps more than it may."""
-        lease = self.granted.get((client, key))
+        lease = self.apply_grant.get((client, key))
         if lease is None:
             raise Refused(NtStatus.OBJECT_NAME_NOT_FOUND)
         if lease.breaking_to is None:

@@ -46,7 +46,7 @@ class Session:
         self._tell = tell
         self._last = RELATED_FILE_ID
         self._failed: int | None = None
-        self.granted: bytes | None = None
+        self.apply_grant: bytes | None = None
         """The key of the lease that the last request was granted."""
         self._handlers: dict[Command, Callable[[bytes], bytes]] = {
             Command.SMB2_CREATE: self._create,
@@ -65,7 +65,7 @@ class Session:
 
     def carry_out(self, part: Part) -> Answer:
         """One request. Raises: MustWait: not before somebody acknowledges a break; nothing was done."""
-        self.granted = None
+        self.apply_grant = None
         if not part.is_related:
             self._last, self._failed = RELATED_FILE_ID, None
         if self._failed is not None:
@@ -117,7 +117,7 @@ class Session:
         held = opened.lease
         granted = None
         if held is not None:
-            self.granted = held.key
+            self.apply_grant = held.key
             granted = (held.key, held.state, held.version, held.epoch, held.breaking_to is not None)
         return messages.create_body(opened.handle, opened.inode, action, granted)
 

@@ -211,8 +211,8 @@ class ServerConnection:
                 held.waits = True
                 self._promise(held, part)
                 return
-            if self.session.granted is not None:
-                held.leases.append(self.session.granted)
+            if self.session.apply_grant is not None:
+                held.leases.append(self.session.apply_grant)
             if part.command in (Command.SMB2_OPLOCK_BREAK, Command.SMB2_CLOSE, Command.SMB2_TREE_DISCONNECT):
                 self.server.acknowledged()
         self.server.requests.remove(held)

@@ -33,7 +33,7 @@ def login(text: str, **environ: str) -> KerberosCredentials:
 def nothing_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """No tickets, and no keytab of the computer."""
     monkeypatch.setattr(kerberos, "has_tickets", lambda: False)
-    monkeypatch.setattr(kerberos, "machine_keytab", lambda: "")
+    monkeypatch.setattr(kerberos, "find_machine_keytab", lambda: "")
 
 
 @pytest.mark.parametrize(
@@ -73,11 +73,11 @@ def test_a_keytab(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may use what others have")
 def test_root_has_the_computers_keytab_and_the_caches_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kerberos, "default_cache", "FILE:/tmp/krb5cc_{}".format)
+    monkeypatch.setattr(kerberos, "get_default_cache", "FILE:/tmp/krb5cc_{}".format)
     assert login("cruid=4711") == KerberosCredentials(ccache="FILE:/tmp/krb5cc_4711", account=Account(4711, 4711))
     with pytest.raises(ConfigError, match="no user of that name"):
         login("cruid=nobody-of-that-name")
-    monkeypatch.setattr(kerberos, "machine_keytab", lambda: "FILE:/etc/krb5.keytab")
+    monkeypatch.setattr(kerberos, "find_machine_keytab", lambda: "FILE:/etc/krb5.keytab")
     assert login("rw") == KerberosCredentials(keytab="FILE:/etc/krb5.keytab")
     monkeypatch.setattr(kerberos, "has_tickets", lambda: True)
     assert login("rw") == KerberosCredentials()

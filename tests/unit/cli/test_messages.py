@@ -15,12 +15,12 @@ from dfsfs.errors import (
     ConnectionLost,
     DfsfsError,
     LoginNotAllowed,
+    MutualAuthenticationRequired,
     NamespaceLoop,
     PosixError,
     SecurityError,
     SmbError,
     TicketError,
-    UnprovenServer,
     WireError,
 )
 from dfsfs.ntstatus import NtStatus
@@ -82,7 +82,7 @@ CONFIG = make_config(
         (TicketError("cifs/fs1", "keytab /k", "Server not found in Kerberos database"), 32, ("check the name",)),
         (TicketError("cifs/fs1", "keytab /k", "something new"), 32, ("something new; see klist",)),
         (LoginNotAllowed("fs9"), 32, ("fs9 gets no login", "login_hosts=")),
-        (UnprovenServer("//srv/SYSVOL"), 32, ("//srv/SYSVOL", "sec=krb5", "nohardened")),
+        (MutualAuthenticationRequired("//srv/SYSVOL"), 32, ("//srv/SYSVOL", "sec=krb5", "nohardened")),
         (SmbError(0xC0001234, "stat of //srv/ns"), 32, ("the server refuses with NTSTATUS 0xc0001234",)),
         (
             ConnectError("srv", NtStatus.BAD_NETWORK_PATH, "can't find an address for srv: unknown"),

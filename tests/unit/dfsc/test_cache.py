@@ -93,8 +93,8 @@ def test_a_share_that_becomes_a_root_is_no_more_known_as_none() -> None:
 
 def test_f16_c033_two_timeouts() -> None:
     known = entry(UncPath.parse("//s/n"), ttl=300, received=1000.0)
-    assert [known.expired(now) for now in (1299.9, 1300.0)] == [False, True]
-    assert [known.too_old(now) for now in (2199.9, 2200.0)] == [False, True]
+    assert [known.is_expired(now) for now in (1299.9, 1300.0)] == [False, True]
+    assert [known.is_hard_expired(now) for now in (2199.9, 2200.0)] == [False, True]
 
 
 def test_the_order_begins_with_the_hint() -> None:
@@ -102,7 +102,7 @@ def test_the_order_begins_with_the_hint() -> None:
     known.set_hint(UncPath.parse("//B/X"))
     assert [str(target.path) for target in known.ordered] == ["//b/x", "//c/x", "//a/x"]
     known.set_hint(UncPath.parse("//nowhere/x"))
-    assert str(known.hinted.path) == "//b/x"
+    assert str(known.hinted_target.path) == "//b/x"
 
 
 def test_controllers_begin_with_the_hint() -> None:

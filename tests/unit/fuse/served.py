@@ -24,8 +24,8 @@ import trio
 
 from dfsfs.cli.logs import log_to_stderr
 from dfsfs.errors import SmbError
-from dfsfs.fuse.kernel import serve
 from dfsfs.fuse.operations import DfsOperations
+from dfsfs.fuse.session import serve
 from dfsfs.ntstatus import NtStatus
 from dfsfs.unc import UncPath
 from dfsfs.vfs.filesystem import FileSystem

@@ -158,7 +158,7 @@ async def test_one_person_with_many_numbers_takes_no_more_threads_than_another(
         return True
 
     monkeypatch.setattr(caserename._Look, "see", see)
-    looked = caserename.Callers()
+    looked = caserename.RenameDetector()
     try:
         for number in range(caserename.TOTAL):
             with contextlib.suppress(PosixError):

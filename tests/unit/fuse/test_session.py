@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, cast
 import pytest
 import trio
 
-from dfsfs.acting import Caller
+from dfsfs.caller import Caller
 from dfsfs.config import Mounter, make_config, parse_options, parse_unc
 from dfsfs.control.places import TYPE, MountEntry
 from dfsfs.errors import ConnectError, PosixError, SmbError
 from dfsfs.mount import assembly
 from dfsfs.mount.assembly import (
-    escaped,
+    escape_option,
     find_root,
     fuse_options,
     given_names,
@@ -105,11 +105,11 @@ def test_what_was_mounted_during_the_login_is_not_hidden(monkeypatch: pytest.Mon
     other = MountEntry("0:51", "/mnt", TYPE, "//other/ns", 0)
     monkeypatch.setattr(assembly, "mount_on", lambda path: (path, other))
     with pytest.raises(PosixError, match=r"//other/ns has been mounted on /mnt meanwhile") as caught:
-        assembly.hide_nothing(config(), "/mnt")
+        assembly.refuse_to_hide_mount(config(), "/mnt")
     assert caught.value.errno == errno.EBUSY
-    assembly.hide_nothing(config("nonempty"), "/mnt")
+    assembly.refuse_to_hide_mount(config("nonempty"), "/mnt")
     monkeypatch.setattr(assembly, "mount_on", lambda path: (path, replace(other, kind="ext4")))
-    assembly.hide_nothing(config(), "/mnt")
+    assembly.refuse_to_hide_mount(config(), "/mnt")
 
 
 def test_options_for_the_transport() -> None:
@@ -128,7 +128,7 @@ def test_options_for_the_kernel() -> None:
 
 
 def test_names_that_an_option_can_not_hold_are_escaped() -> None:
-    assert escaped("//srv/ü\\") == "//srv/\\303\\274\\134"
+    assert escape_option("//srv/ü\\") == "//srv/\\303\\274\\134"
 
 
 async def test_options_for_the_file_system(autojump_clock: object) -> None:
@@ -158,9 +158,9 @@ async def test_options_for_the_file_system(autojump_clock: object) -> None:
 def test_names_for_stored_logins_are_those_that_were_given(
     options: str, unc: str, expected: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(assembly, "default_realm", lambda: "")
+    monkeypatch.setattr(assembly, "get_default_realm", lambda: "")
     assert given_names(config(options, unc)) == expected
-    monkeypatch.setattr(assembly, "default_realm", lambda: "REALM.TEST")
+    monkeypatch.setattr(assembly, "get_default_realm", lambda: "REALM.TEST")
     assert given_names(config(options, unc)) == (*expected, "realm.test")
 
 
@@ -169,16 +169,16 @@ def test_no_login_is_looked_for_under_a_name_that_was_only_heard_of() -> None:
     place = f"heard-of-{os.getpid()}.test"
     asked = config("multiuser")
     pool = Pool(transport_settings(asked), asked.credentials)
-    find = make_user_pools(asked, pool)._find_login
-    pool.names.suffixes, pool.names.stand_ins = (place,), {place.upper(): ("dc1.contoso.test",)}
+    find_mount = make_user_pools(asked, pool)._find_login
+    pool.names.suffixes, pool.names.controllers_of = (place,), {place.upper(): ("dc1.contoso.test",)}
     who = Caller(os.geteuid(), os.getegid(), os.getpid())
     keyring.store(place, Credentials("me", Secret("pw")))
     try:
         with pytest.raises(SmbError, match="dfsfs login //srv"):
-            find(who)
+            find_mount(who)
         keyring.store("srv", Credentials("me too", Secret("pw")))
         try:
-            assert find(who).principal == "me too"
+            assert find_mount(who).principal == "me too"
         finally:
             keyring.remove("srv")
     finally:

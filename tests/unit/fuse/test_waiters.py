@@ -8,7 +8,7 @@ import pytest
 import trio
 import trio.testing
 
-from dfsfs.acting import Caller
+from dfsfs.caller import Caller
 from dfsfs.fuse import waiters
 from dfsfs.fuse.threadstates import Fate
 from dfsfs.fuse.waiters import PAUSE, SHARE, Waiter, Waiters

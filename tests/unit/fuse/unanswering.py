@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from dfsfs.fuse.kernel import serve
 from dfsfs.fuse.operations import DfsOperations
+from dfsfs.fuse.session import serve
 
 if TYPE_CHECKING:
     from pyfuse3 import EntryAttributes, RequestContext

@@ -69,7 +69,7 @@ class FakeResolver:
         prefixes = [prefix for prefix in self.known if prefix.is_prefix_of(path)]
         return self.known[max(prefixes, key=len)] if prefixes else None
 
-    def confirm(self, resolution: Resolution, target: UncPath) -> None:
+    def set_hint(self, resolution: Resolution, target: UncPath) -> None:
         assert target in {entry.path for entry in resolution.targets}
         self.confirmed.append(str(target))
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dfsfs.errors import WireError
-from dfsfs.namespace.cldap import Netlogon, decode_netlogon, decode_pong, encode_ping
+from dfsfs.namespace.cldap import Netlogon, decode_netlogon, decode_ping_reply, encode_ping
 
 ANSWER = bytes.fromhex(
     "306d020107646804003064306204086e65746c6f676f6e31560454170000003c11000010d77ab06c24b146a0ddd0c6c5d7514c"
@@ -22,7 +22,7 @@ NETLOGON = ANSWER[ANSWER.index(b"\x17\0\0\0") :][:84]
 
 
 def test_an_answer_of_a_controller_in_another_site() -> None:
-    assert decode_pong(ANSWER, 7) == Netlogon(
+    assert decode_ping_reply(ANSWER, 7) == Netlogon(
         forest="contoso.test",
         domain="contoso.test",
         host="dc2.contoso.test",
@@ -47,7 +47,7 @@ def test_the_question() -> None:
 
 def test_an_answer_to_another_question() -> None:
     with pytest.raises(WireError, match="another question"):
-        decode_pong(ANSWER, 8)
+        decode_ping_reply(ANSWER, 8)
 
 
 def test_no_prefix_of_an_answer_is_one() -> None:
@@ -77,12 +77,12 @@ def test_other_kinds_of_answers() -> None:
     with pytest.raises(WireError, match="kind 19"):
         decode_netlogon(b"\x13\0" + NETLOGON[2:])
     with pytest.raises(WireError, match="no domain controller"):
-        decode_pong(ANSWER.replace(b"netlogon", b"other___"), 7)
+        decode_ping_reply(ANSWER.replace(b"netlogon", b"other___"), 7)
 
 
 @given(st.binary(max_size=200))
 def test_whatever_comes_is_an_answer_or_an_error(data: bytes) -> None:
-    for decode in (partial(decode_pong, data, 7), partial(decode_netlogon, data)):
+    for decode in (partial(decode_ping_reply, data, 7), partial(decode_netlogon, data)):
         try:
             decode()
         except WireError:
@@ -95,6 +95,6 @@ def test_so_is_an_answer_with_some_bytes_changed(data: st.DataObject) -> None:
     for _ in range(data.draw(st.integers(1, 4))):
         changed[data.draw(st.integers(0, len(changed) - 1))] = data.draw(st.integers(0, 255))
     try:
-        decode_pong(bytes(changed), 7)
+        decode_ping_reply(bytes(changed), 7)
     except WireError:
         pass

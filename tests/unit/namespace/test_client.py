@@ -22,8 +22,8 @@ from dfsfs.dfsc.actions import (
 from dfsfs.dfsc.cache import Caches
 from dfsfs.errors import ConnectError, ConnectionLost, DfsfsError, NamespaceLoop, PosixError, SmbError
 from dfsfs.namespace import referrals
-from dfsfs.namespace.client import KEPT_JUNCTIONS, Namespace
-from dfsfs.namespace.junction import Attempt, Covered, Location
+from dfsfs.namespace.client import MAX_RECENT_JUNCTIONS, Namespace
+from dfsfs.namespace.junction import Attempt, Location, PathNotCovered
 from dfsfs.namespace.referrals import REFERRAL_SIZES, ReferralClient, ReferralSettings
 from dfsfs.ntstatus import NtStatus
 from dfsfs.telemetry import Telemetry
@@ -258,7 +258,7 @@ class World:
         for _ in range(5):
             try:
                 return await self.namespace.run(location, where)
-            except Covered as link:
+            except PathNotCovered as link:
                 location = Location(self.namespace.junction(link.prefix), link.prefix.rest_of(unc(path)))
         raise AssertionError("links without end")
 
@@ -510,18 +510,18 @@ async def test_what_somebody_types_is_found_in_any_case() -> None:
     await world.find("//ns1/dfs/single/x")
     await world.find("//ns1/dfs/Case/x")
 
-    def nearest(path: str) -> str | None:
-        found = world.namespace.nearest(unc(path))
+    def find_known(path: str) -> str | None:
+        found = world.namespace.find_known(unc(path))
         return None if found is None else str(found.unc)
 
-    assert nearest("//NS1/DFS/SINGLE/A/b") == "//ns1/dfs/single/A/b"
-    assert nearest("//ns1/dfs/CASE") == "//ns1/dfs/Case"
+    assert find_known("//NS1/DFS/SINGLE/A/b") == "//ns1/dfs/single/A/b"
+    assert find_known("//ns1/dfs/CASE") == "//ns1/dfs/Case"
     await world.find("//ns1/dfs/case/x")
-    assert nearest("//ns1/dfs/case") == "//ns1/dfs/case"
-    assert nearest("//ns1/dfs/Case") == "//ns1/dfs/Case"
-    assert nearest("//ns1/dfs/CASE") is None
-    assert nearest("//ns1/dfs/else") == "//ns1/dfs/else"
-    assert nearest("//ns9/dfs/Case") is None
+    assert find_known("//ns1/dfs/case") == "//ns1/dfs/case"
+    assert find_known("//ns1/dfs/Case") == "//ns1/dfs/Case"
+    assert find_known("//ns1/dfs/CASE") is None
+    assert find_known("//ns1/dfs/else") == "//ns1/dfs/else"
+    assert find_known("//ns9/dfs/Case") is None
 
 
 @virtual
@@ -543,10 +543,10 @@ async def test_junctions_that_nobody_is_at_do_not_pile_up() -> None:
     world = World()
     held = world.namespace.junction(unc("//ns1/dfs/first"))
     away = world.namespace.junction(unc("//ns1/dfs/away"))
-    world.namespace._failover.upkeep._away[away] = None
+    world.namespace._failover.maintenance._failback_candidates[away] = None
     del away
-    for number in range(3 * KEPT_JUNCTIONS):
+    for number in range(3 * MAX_RECENT_JUNCTIONS):
         world.namespace.junction(unc(f"//ns1/dfs/{number}"))
-        assert len(world.namespace.junctions()) <= KEPT_JUNCTIONS + 1
+        assert len(world.namespace.junctions()) <= MAX_RECENT_JUNCTIONS + 1
     assert world.namespace.junction(unc("//ns1/dfs/first")) is held
-    assert not world.namespace._failover.upkeep._away
+    assert not world.namespace._failover.maintenance._failback_candidates

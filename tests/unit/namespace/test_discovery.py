@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from dfsfs.namespace.cldap import Netlogon
-    from dfsfs.namespace.hearsay import FoundDomain
+    from dfsfs.namespace.domaininfo import DomainInfo
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ async def test_controllers_that_answer_no_ping_are_used_in_their_order() -> None
     discovery = Discovery(DomainSettings(controllers=("dc1", "dc2")), names, Telemetry())
     found = await discovery.find()
     assert found.controllers == ("dc1", "dc2") and found.name == ""
-    assert names.stand_ins == {}
+    assert names.controllers_of == {}
 
 
 def test_suffixes_are_known_before_any_domain_is() -> None:
@@ -98,7 +98,7 @@ async def test_an_answer_brings_in_no_host_and_no_name_of_the_attackers(
         found = await Discovery(settings, names, Telemetry()).find()
     assert found.name == "contoso.test" and found.controllers == ("dc1.contoso.test",)
     assert names.candidates("contoso.test") == (("dc1.contoso.test", "127.0.0.1"),)
-    assert set(names.stand_ins) == {"CONTOSO.TEST", *(["CONTOSO"] if netbios == "CONTOSO" else [])}
+    assert set(names.controllers_of) == {"CONTOSO.TEST", *(["CONTOSO"] if netbios == "CONTOSO" else [])}
     assert names.candidates("bank.example") == (("bank.example", "bank.example"),)
 
 
@@ -108,7 +108,7 @@ async def test_an_answer_makes_no_domain_ours(domain: str, monkeypatch: pytest.M
     names = HostNames(HERE)
     async with forger(Lie(domain, "dc1.contoso.test", "CONTOSO"), monkeypatch):
         found = await Discovery(DomainSettings(controllers=("dc1.contoso.test",)), names, Telemetry()).find()
-    assert found.name == "" and names.suffixes == () and set(names.stand_ins) == {"CONTOSO"}
+    assert found.name == "" and names.suffixes == () and set(names.controllers_of) == {"CONTOSO"}
 
 
 async def test_a_short_name_of_dc_is_one_in_our_domain_and_in_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,15 +134,15 @@ async def test_who_asks_for_a_ticket_begins_with_a_controller_that_answers(monke
     names = HostNames({"DC1.CONTOSO.TEST": "127.0.0.1", "DC2.CONTOSO.TEST": "127.0.0.2"})
     reachability = Reachability(trio.current_time)
     looker = Discovery(DomainSettings(host="contoso.test", controllers=hosts), names, Telemetry(), reachability)
-    told: list[FoundDomain] = []
+    told: list[DomainInfo] = []
     looker.on_found = told.append
     async with forger(Lie("contoso.test", "dc1.contoso.test", "CONTOSO"), monkeypatch):
         assert (await looker.find()).controllers == hosts
         silent.add("127.0.0.1")
-        await looker.look()
+        await looker.find_live_controller()
         assert looker.found is not None and looker.found.controllers == hosts[::-1]
         assert [found.controllers for found in told] == [hosts, hosts[::-1]] and names.finder is looker
-        assert reachability.is_doubtful(hosts[0]) and not reachability.is_doubtful(hosts[1])
+        assert reachability.is_suspect(hosts[0]) and not reachability.is_suspect(hosts[1])
         silent.add("127.0.0.2")
-        await looker.look()
+        await looker.find_live_controller()
         assert looker.found.controllers == hosts[::-1], "nobody answers, so nothing is known"

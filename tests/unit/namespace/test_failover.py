@@ -18,7 +18,7 @@ from dfsfs.errors import (
     SmbError,
     WireError,
 )
-from dfsfs.heat import HEAD_START
+from dfsfs.happyeyeballs import ATTEMPT_DELAY
 from dfsfs.namespace.failover import FAILURE_MEMORY, RETRY_LIMIT, RETRY_PAUSE
 from dfsfs.namespace.junction import Junction, Location
 from dfsfs.ntstatus import NtStatus
@@ -376,7 +376,7 @@ class TestCrowds:
         async with trio.open_nursery() as nursery:
             for _ in range(50):
                 nursery.start_soon(call)
-        assert trio.current_time() - started == pytest.approx(8.0 + HEAD_START)
+        assert trio.current_time() - started == pytest.approx(8.0 + ATTEMPT_DELAY)
         assert {error.host for error in errors} == {"b"}
         assert lab.pool.connects == [A, B]
         assert lab.failover.statistics().refused_at_once == 49
@@ -397,7 +397,7 @@ class TestCrowds:
         async with trio.open_nursery() as nursery:
             for _ in range(50):
                 nursery.start_soon(call)
-        assert trio.current_time() - started == pytest.approx(8.0 + HEAD_START)
+        assert trio.current_time() - started == pytest.approx(8.0 + ATTEMPT_DELAY)
 
     @virtual
     async def test_the_memory_of_a_failure_ends(self) -> None:

@@ -61,7 +61,7 @@ async def _fail_over(lab: Lab) -> None:
 
 
 async def _refresh(lab: Lab) -> None:
-    lab.junction.refresh_at = lab.junction.too_old_at = -math.inf
+    lab.junction.refresh_at = lab.junction.hard_expires_at = -math.inf
     await lab.run()
 
 

@@ -10,8 +10,8 @@ import pytest
 import trio
 
 from dfsfs.errors import ConnectError, DfsfsError, NamespaceLoop, SecurityError, SmbError
-from dfsfs.namespace.junction import REFRESH_FLOOR, Covered
-from dfsfs.namespace.upkeep import PATIENCE, RETRY_AFTER
+from dfsfs.namespace.junction import REFRESH_FLOOR, PathNotCovered
+from dfsfs.namespace.maintenance import REFRESH_TIMEOUT, RETRY_AFTER
 from dfsfs.ntstatus import NtStatus
 from tests.fakes.pool import unc, virtual
 from tests.unit.namespace.script import PREFIX, Lab, Operation, resolution
@@ -36,7 +36,7 @@ class TestPathNotCovered:
         link = PREFIX.join(["dir"])
         lab.resolver.uncovered[lab.location.unc] = resolution(lab.location.unc, [B], covered=link)
         operation = Operation({A: [not_covered()]})
-        with pytest.raises(Covered) as caught:
+        with pytest.raises(PathNotCovered) as caught:
             await lab.run(operation)
         assert caught.value.prefix == link
         assert caught.value.errno == errno.EREMOTE
@@ -151,7 +151,7 @@ class TestPathNotCovered:
         await lab.run()
         link = PREFIX.join(["dir"])
         lab.resolver.known[link] = resolution(link, [B])
-        with pytest.raises(Covered) as caught:
+        with pytest.raises(PathNotCovered) as caught:
             await lab.run(Operation({A: [not_covered()]}))
         assert caught.value.prefix == link
         assert True not in [uncovered for _, uncovered in lab.resolver.asked]
@@ -242,7 +242,7 @@ class TestRefresh:
     async def refreshed(lab: Lab) -> str:
         """An operation that notices that the time is up, what is done in the background, and the next operation."""
         await lab.run()
-        await lab.failover.upkeep.refresh_due()
+        await lab.failover.maintenance.refresh_due()
         return await lab.run()
 
     @virtual
@@ -250,12 +250,12 @@ class TestRefresh:
         lab = await self.expired([A])
         assert len(lab.resolver.asked) == 1
         await lab.run()
-        await lab.failover.upkeep.refresh_due()
+        await lab.failover.maintenance.refresh_due()
         assert len(lab.resolver.asked) == 2
         for _ in range(3):
             await trio.sleep(199)
             await lab.run()
-            await lab.failover.upkeep.refresh_due()
+            await lab.failover.maintenance.refresh_due()
         assert len(lab.resolver.asked) == 2
 
     @virtual
@@ -264,7 +264,7 @@ class TestRefresh:
         lab.resolver.delay = math.inf
         started = trio.current_time()
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(lab.failover.upkeep.serve)
+            nursery.start_soon(lab.failover.maintenance.serve)
             for _ in range(5):
                 assert await lab.run() == "//a/data/dir/file"
             assert trio.current_time() == started
@@ -291,7 +291,7 @@ class TestRefresh:
         async with trio.open_nursery() as nursery:
             for _ in range(5):
                 nursery.start_soon(call)
-        assert sorted(times) == pytest.approx([0, 0, 0, 0, PATIENCE])
+        assert sorted(times) == pytest.approx([0, 0, 0, 0, REFRESH_TIMEOUT])
         assert len(lab.resolver.asked) == asked + 1
 
     @virtual
@@ -300,7 +300,7 @@ class TestRefresh:
         lab.resolver.delay = math.inf
         waited = []
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(lab.failover.upkeep.serve)
+            nursery.start_soon(lab.failover.maintenance.serve)
             for _ in range(400):  # beyond the hard timeout, which is 1800 s away
                 begun = trio.current_time()
                 assert await lab.run() == "//a/data/dir/file"
@@ -358,7 +358,7 @@ class TestRefresh:
     async def test_a_link_that_is_gone_is_an_error_until_it_comes_back(self) -> None:
         lab = await self.expired(SmbError(NtStatus.OBJECT_PATH_NOT_FOUND, "test"))
         assert await lab.run() == "//a/data/dir/file"
-        await lab.failover.upkeep.refresh_due()
+        await lab.failover.maintenance.refresh_due()
         assert lab.junction.binding is None
         for _ in range(2):
             with pytest.raises(SmbError) as caught:

@@ -6,7 +6,7 @@ import errno
 from typing import TYPE_CHECKING, cast
 
 from dfsfs.errors import Disposition
-from dfsfs.namespace.junction import Attempt, Covered, Junction, Location
+from dfsfs.namespace.junction import Attempt, Junction, Location, PathNotCovered
 from dfsfs.ntstatus import NtStatus
 from tests.fakes.pool import unc
 from tests.unit.namespace.script import PREFIX, resolution
@@ -59,7 +59,7 @@ def test_an_attempt_knows_its_tree() -> None:
 
 
 def test_covered_names_the_link() -> None:
-    error = Covered(PREFIX)
+    error = PathNotCovered(PREFIX)
     assert error.prefix is PREFIX
     assert error.errno == errno.EREMOTE
     assert error.status == NtStatus.PATH_NOT_COVERED

@@ -10,12 +10,12 @@ import trio
 
 from dfsfs.dfsc.referral import Referral, Target
 from dfsfs.errors import ConnectError, DfsfsError, LoginRefused, SmbError
-from dfsfs.heat import HEAD_START
+from dfsfs.happyeyeballs import ATTEMPT_DELAY
 from dfsfs.namespace.client import Namespace
-from dfsfs.namespace.junction import Attempt, Covered, Junction, Location
-from dfsfs.namespace.reachability import BRIEFLY, LONG, Reachability
+from dfsfs.namespace.junction import Attempt, Junction, Location, PathNotCovered
+from dfsfs.namespace.reachability import REFUSED_SECONDS, SILENT_SECONDS, Reachability
 from dfsfs.ntstatus import NtStatus
-from dfsfs.telemetry import TargetSkipped, collecting
+from dfsfs.telemetry import TargetSkipped, collect_events
 from tests.fakes.pool import FakeLink, FakePool, FakeServer, unc, virtual
 from tests.unit.namespace.script import PREFIX, Lab, Operation, resolution
 
@@ -46,7 +46,7 @@ async def test_a_silent_first_target_costs_the_head_start() -> None:
     hang(lab, "a")
     operation = Operation()
     await lab.run(operation)
-    assert operation.targets == [B] and trio.current_time() == pytest.approx(HEAD_START)
+    assert operation.targets == [B] and trio.current_time() == pytest.approx(ATTEMPT_DELAY)
     lab.check_idle()
 
 
@@ -63,7 +63,7 @@ async def test_the_next_ones_do_not_pay_again() -> None:
     assert trio.current_time() == begun
     lab.pool.servers["a"].revive()
     lab.pool.servers["a"].connect_time = 0.0
-    await trio.sleep(LONG)
+    await trio.sleep(SILENT_SECONDS)
     other = Junction(unc("//srv/ns/last"))
     lab.resolver.known[other.prefix] = resolution(other.prefix, [A, B])
     operation = Operation()
@@ -74,7 +74,7 @@ async def test_the_next_ones_do_not_pay_again() -> None:
 @virtual
 async def test_who_answers_in_time_keeps_its_place() -> None:
     lab = Lab.build()
-    lab.pool.servers["a"].connect_time = HEAD_START - 0.01
+    lab.pool.servers["a"].connect_time = ATTEMPT_DELAY - 0.01
     operation = Operation()
     await lab.run(operation)
     assert operation.targets == [A] and lab.pool.connects == [A]
@@ -88,13 +88,13 @@ async def test_no_target_of_the_next_set_before_all_of_this_one_have_failed() ->
     hang(lab, "b")
     operation = Operation()
     await lab.run(operation)
-    assert operation.targets == [C] and trio.current_time() == pytest.approx(8.0 + HEAD_START)
+    assert operation.targets == [C] and trio.current_time() == pytest.approx(8.0 + ATTEMPT_DELAY)
 
 
 @virtual
 async def test_a_drained_server_is_no_faster_than_the_others() -> None:
     lab = Lab.build("ab")
-    lab.failover.choices.drained["A"] = "a"
+    lab.failover.overrides.drained["A"] = "a"
     lab.pool.servers["b"].connect_time = 3.0
     operation = Operation()
     await lab.run(operation)
@@ -118,7 +118,7 @@ async def test_a_member_that_finds_no_controller_leaves_it_to_the_next() -> None
     lab = Lab.build("ab")
     lab.pool.servers["a"].login_status = NtStatus.NO_LOGON_SERVERS
     operation = Operation()
-    with collecting(trio.current_time) as events:
+    with collect_events(trio.current_time) as events:
         await lab.run(operation)
     assert operation.targets == [B]
     (skipped,) = (event for _, event in events if isinstance(event, TargetSkipped))
@@ -140,18 +140,18 @@ class TestReachability:
     @virtual
     async def test_what_is_held_against_a_server(self) -> None:
         known = Reachability(trio.current_time)
-        known.failed("a", ConnectError("a", NtStatus.CONNECTION_REFUSED, "x"))
-        known.failed("B", ConnectError("b", NtStatus.IO_TIMEOUT, "x"))
-        known.failed("c", SmbError(NtStatus.BAD_NETWORK_NAME, "x"))
-        known.failed("d", LoginRefused(NtStatus.LOGON_FAILURE, "x"))
+        known.note_failure("a", ConnectError("a", NtStatus.CONNECTION_REFUSED, "x"))
+        known.note_failure("B", ConnectError("b", NtStatus.IO_TIMEOUT, "x"))
+        known.note_failure("c", SmbError(NtStatus.BAD_NETWORK_NAME, "x"))
+        known.note_failure("d", LoginRefused(NtStatus.LOGON_FAILURE, "x"))
         known.late("e")
-        assert known.ordered("abcde") == ["c", "d", "a", "b", "e"]
-        await trio.sleep(BRIEFLY)
-        assert known.ordered("abcde") == ["a", "c", "d", "b", "e"]
-        known.answered("b")
-        assert known.ordered("abcde") == ["a", "b", "c", "d", "e"]
-        await trio.sleep(LONG)
-        assert not known.is_doubtful("e")
+        assert known.order_hosts("abcde") == ["c", "d", "a", "b", "e"]
+        await trio.sleep(REFUSED_SECONDS)
+        assert known.order_hosts("abcde") == ["a", "c", "d", "b", "e"]
+        known.note_answer("b")
+        assert known.order_hosts("abcde") == ["a", "b", "c", "d", "e"]
+        await trio.sleep(SILENT_SECONDS)
+        assert not known.is_suspect("e")
 
 
 class Roots:
@@ -176,7 +176,7 @@ async def test_a_root_server_that_hangs_with_a_session_costs_the_head_start() ->
     begun = trio.current_time()
     found = await world.namespace.resolve_link(unc("//ns1/dfs/link"))
     assert [str(target.path) for target in found.targets] == ["//fs1/data"]
-    assert trio.current_time() - begun == pytest.approx(HEAD_START)
+    assert trio.current_time() - begun == pytest.approx(ATTEMPT_DELAY)
     assert [str(event) for event in found.trail if "ns1: it is silent" in str(event)]
 
 
@@ -187,7 +187,7 @@ class TestHedge:
         """What a question comes to, and after how many seconds."""
         begun = trio.current_time()
         try:
-            return await world.namespace.ask_at(location, stat_of), trio.current_time() - begun
+            return await world.namespace.run_hedged(location, stat_of), trio.current_time() - begun
         except DfsfsError as error:
             return error, trio.current_time() - begun
 
@@ -197,8 +197,8 @@ class TestHedge:
         root = await world.namespace.mount_root(unc("//ns1/dfs"))
         binding = root.junction.binding
         world.servers["ns1"].silent = True
-        for name, kind in (("link", Covered), ("missing", SmbError), ("folder", tuple)):
-            for wait in (HEAD_START, 0.0):
+        for name, kind in (("link", PathNotCovered), ("missing", SmbError), ("folder", tuple)):
+            for wait in (ATTEMPT_DELAY, 0.0):
                 found, seconds = await self.asked(world, root.child(name))
                 assert isinstance(found, kind) and seconds == pytest.approx(wait if name == "link" else 0.0)
         assert root.junction.binding is binding, "whatever is open there stays open"
@@ -212,7 +212,7 @@ class TestHedge:
         world.servers["ns1"].silent = False
         found, _ = await self.asked(world, root.child("folder"))
         assert isinstance(found, tuple) and found[1].host in ("ns1", "ns2")
-        await trio.sleep(LONG)
+        await trio.sleep(SILENT_SECONDS)
         world.servers["ns2"].silent = True
         found, seconds = await self.asked(world, root.child("folder"))
         assert isinstance(found, tuple) and found[1].host == "ns1" and seconds == 0.0

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dfsfs.errors import ContentError, WireError
-from dfsfs.filetime import filetime_to_ns, parse_token, token_of
+from dfsfs.filetime import filetime_to_ns, gmt_token, parse_gmt_token
 from dfsfs.smb.tree.snapshots import decode_snapshots
 from dfsfs.smb.tree.xattrs import decode_streams
-from dfsfs.smb.wire.copychunk import CHUNK, Range, decode_copied, decode_resume_key, encode_copychunk
+from dfsfs.smb.wire.copychunk import CHUNK, Range, decode_copychunk, decode_resume_key, encode_copychunk
 from dfsfs.smb.wire.eas import decode_eas, encode_ea
 from dfsfs.smb.wire.sddl import to_sddl
 
@@ -127,20 +127,20 @@ def test_names_that_are_none_are_left_out() -> None:
 @given(st.datetimes().map(lambda moment: moment.replace(microsecond=0)))
 def test_times_of_snapshots_come_back(moment: object) -> None:
     token = f"@GMT-{moment:%Y.%m.%d-%H.%M.%S}"
-    found = parse_token(token)
+    found = parse_gmt_token(token)
     if found is not None and found > 1:
-        assert token_of(found) == token
+        assert gmt_token(found) == token
 
 
 @pytest.mark.parametrize(
     "token", ["", "@GMT-", "@GMT-2023.02.30-12.00.00", "@gmt-2023.02.20-12.00.00", "@GMT-2023.02.20-12.00.00x"]
 )
 def test_what_is_no_time(token: str) -> None:
-    assert parse_token(token) is None
+    assert parse_gmt_token(token) is None
 
 
 def test_the_time_of_a_snapshot_is_utc() -> None:
-    moment = parse_token("@GMT-1970.01.02-00.00.00")
+    moment = parse_gmt_token("@GMT-1970.01.02-00.00.00")
     assert moment is not None and filetime_to_ns(moment) == 86400 * 10**9
 
 
@@ -161,10 +161,10 @@ def test_a_copy_in_chunks() -> None:
 
 def test_answers_to_a_copy() -> None:
     assert decode_resume_key(b"k" * 24 + bytes(8)) == b"k" * 24
-    assert decode_copied(struct.pack("<III", 3, 0, 77)) == 77
+    assert decode_copychunk(struct.pack("<III", 3, 0, 77)) == 77
 
 
-@pytest.mark.parametrize("decode", [decode_resume_key, decode_copied])
+@pytest.mark.parametrize("decode", [decode_resume_key, decode_copychunk])
 def test_answers_that_are_too_short(decode: Callable[[bytes], object]) -> None:
     with pytest.raises(WireError):
         decode(bytes(11))

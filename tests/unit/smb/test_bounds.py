@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 
 from dfsfs.errors import Disposition, EndlessAnswer
 from dfsfs.smb.tree.bounds import (
-    BARREN_SECONDS,
-    MAX_BARREN,
+    MAX_ANSWERS_WITHOUT_NEW_NAMES,
     MAX_BYTES,
     MAX_EMPTY,
     MAX_ENTRIES,
     MAX_REPEATED,
+    MAX_SECONDS_WITHOUT_NEW_NAMES,
     ListingBounds,
-    Novelty,
+    ListingProgress,
 )
 from tests.conftest import OFTEN
 
@@ -55,7 +55,7 @@ def test_no_listing_goes_beyond_its_bounds(answers: list[int], size: int) -> Non
 @OFTEN
 @given(st.lists(st.integers(1, 5000), min_size=1, max_size=50), st.floats(0, 1000))
 def test_a_listing_that_is_read_again_may_name_everything_again(answers: list[int], pause: float) -> None:
-    novelty = Novelty("it")
+    novelty = ListingProgress("it")
     for index, entries in enumerate(answers):
         novelty.take(entries, 0, index * pause)
     novelty.restart(sum(answers))
@@ -65,7 +65,7 @@ def test_a_listing_that_is_read_again_may_name_everything_again(answers: list[in
 
 
 def test_names_may_not_come_again_and_again() -> None:
-    novelty = Novelty("it")
+    novelty = ListingProgress("it")
     novelty.take(100, 0, 0.0)
     with pytest.raises(EndlessAnswer, match="come again"):
         for _ in range(MAX_REPEATED // 1000 + 1):
@@ -73,18 +73,18 @@ def test_names_may_not_come_again_and_again() -> None:
 
 
 def test_answers_without_a_new_name_are_counted() -> None:
-    novelty = Novelty("it")
+    novelty = ListingProgress("it")
     for _ in range(3):
         novelty.take(1, 0, 0.0)
-        for _ in range(MAX_BARREN):
+        for _ in range(MAX_ANSWERS_WITHOUT_NEW_NAMES):
             novelty.take(0, 1, 0.0)
     with pytest.raises(EndlessAnswer, match="no new name"):
         novelty.take(0, 1, 0.0)
 
 
 def test_a_slow_server_has_so_long_to_say_something_new() -> None:
-    novelty = Novelty("it")
+    novelty = ListingProgress("it")
     novelty.take(0, 1, 100.0)
-    novelty.take(0, 1, 100.0 + BARREN_SECONDS)
+    novelty.take(0, 1, 100.0 + MAX_SECONDS_WITHOUT_NEW_NAMES)
     with pytest.raises(EndlessAnswer):
-        novelty.take(0, 1, 100.1 + BARREN_SECONDS)
+        novelty.take(0, 1, 100.1 + MAX_SECONDS_WITHOUT_NEW_NAMES)

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from dfsfs.acting import Caller
+from dfsfs.caller import Caller
 from dfsfs.errors import ForeignCaller, SmbError
-from dfsfs.smb.auth.callers import named_cache, root_seen_by, usable_cache
+from dfsfs.smb.auth.callers import check_cache_name, named_cache, root_seen_by
 from dfsfs.smb.auth.credentials import KerberosCredentials
 from dfsfs.smb.auth.identity import Account, as_user
 from dfsfs.smb.auth.ticketcaches import copied
@@ -130,7 +130,7 @@ def test_the_cache_that_a_process_names() -> None:
     ],
 )
 def test_caches_that_a_user_may_name(name: str, used: str) -> None:
-    assert usable_cache(name, 20001) == used
+    assert check_cache_name(name, 20001) == used
 
 
 @pytest.mark.parametrize(
@@ -155,4 +155,4 @@ def test_caches_that_a_user_may_name(name: str, used: str) -> None:
 )
 def test_caches_that_a_user_may_not_name(name: str) -> None:
     with pytest.raises(SmbError, match="LOGON_FAILURE"):
-        usable_cache(name, 20001)
+        check_cache_name(name, 20001)

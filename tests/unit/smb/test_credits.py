@@ -26,11 +26,11 @@ def test_a_request_of_charge_n_takes_n_ids() -> None:
 
 def test_it_asks_for_its_target_and_no_more() -> None:
     window = CreditWindow(64)
-    assert window.wanted(1) == 64
+    assert window.credits_to_request(1) == 64
     window.take(1)
-    window.settle(1)
+    window.complete(1)
     window.grant(64)
-    assert window.wanted(4) == 4
+    assert window.credits_to_request(4) == 4
 
 
 def test_a_server_that_grants_for_ever_is_cut_off() -> None:
@@ -57,7 +57,7 @@ def test_ids_are_unique_and_charge_never_exceeds_what_was_granted(steps: list[tu
             used += number
             flight.append(number)
         elif step == "answer" and flight:
-            window.settle(flight.pop(0))
+            window.complete(flight.pop(0))
             window.grant(number)
             granted += number
         window.check_invariants()

@@ -110,7 +110,7 @@ async def test_a_server_that_says_nothing_is_given_up_in_time() -> None:
 
 async def test_the_controllers_that_a_domain_stands_for_are_tried_in_a_race() -> None:
     async with dialing(connect_timeout=5.0) as (dialer, server, names, nursery):
-        names.stand_ins["CONTOSO.TEST"] = ("dc1.contoso.test", "dc2.contoso.test")
+        names.controllers_of["CONTOSO.TEST"] = ("dc1.contoso.test", "dc2.contoso.test")
         async with trio.open_nursery() as crowd:
             crowd.start_soon(reach, dialer, "contoso.test")
             await server.until(2, 2)
@@ -136,22 +136,22 @@ async def test_who_gets_no_login_gets_no_connection() -> None:
 
 
 async def reach(dialer: Dialer, host: str) -> None:
-    async with dialer.reached(host):
+    async with dialer.hold_connection(host):
         pass
 
 
 class Finder:
     """Says where hosts are, or says nothing."""
 
-    def __init__(self, *found: str, is_ahead: bool = False) -> None:
+    def __init__(self, *found: str, expects_slow_resolver: bool = False) -> None:
         self.found = found
-        self.is_ahead = is_ahead
+        self.expects_slow_resolver = expects_slow_resolver
         self.asked = 0
 
-    async def look(self) -> None:
+    async def find_live_controller(self) -> None:
         """Nothing is asked for here."""
 
-    async def addresses(self, host: str) -> Sequence[str]:
+    async def find_addresses(self, host: str) -> Sequence[str]:
         self.asked += 1
         return self.found
 
@@ -167,7 +167,7 @@ async def test_addresses_come_from_elsewhere_when_the_systems_resolver_waits(mon
     monkeypatch.setattr(trio.socket, "getaddrinfo", slow)
     (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
     port = listener.socket.getsockname()[1]
-    for finder in (Finder("127.0.0.1"), Finder("127.0.0.1", is_ahead=True)):
+    for finder in (Finder("127.0.0.1"), Finder("127.0.0.1", expects_slow_resolver=True)):
         with trio.fail_after(PATIENCE):
             (await connect("fs1", "fs1.contoso.test", port, finder=finder)).close()
         assert finder.asked == 1
@@ -179,4 +179,4 @@ async def test_addresses_come_from_elsewhere_when_the_systems_resolver_waits(mon
 
 async def test_who_finds_nothing_leaves_the_word_to_the_system() -> None:
     with pytest.raises(ConnectError, match="can't find an address"):
-        await connect("x", "no-such-host.invalid", 1, finder=Finder(is_ahead=True))
+        await connect("x", "no-such-host.invalid", 1, finder=Finder(expects_slow_resolver=True))

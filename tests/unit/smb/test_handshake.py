@@ -164,7 +164,7 @@ class Server:
         sent = message(1, asked.body, session_id=asked.session_id, flags=0)
         self.preauth_hash = preauth_update(self.preauth_hash, sent)
         try:
-            token = self.acceptor.step(token_of(asked)) or b""
+            token = self.acceptor.step(gmt_token(asked)) or b""
         except spnego.exceptions.SpnegoError:
             return reply(sent, message(1, b"\x09\x00" + bytes(7), status=NtStatus.LOGON_FAILURE))
         if not self.acceptor.complete:
@@ -199,7 +199,7 @@ def setup_message(token: bytes, *, status: int = 0, session_flags: int = 0, sess
     return message(1, body, status=status, session_id=session_id)
 
 
-def token_of(asked: Exchange) -> bytes:
+def gmt_token(asked: Exchange) -> bytes:
     structure: Any = SMB2SessionSetupRequest()
     structure.unpack(asked.body)
     assert structure["security_buffer_offset"].get_value() == 88
@@ -399,8 +399,8 @@ def test_kerberos_is_never_tried() -> None:
     server = Server(agreed(negotiated_message()))
     login(server)
     for asked in server.asked:
-        assert b"NTLMSSP\0" in token_of(asked)
-        assert bytes.fromhex("2a864886f712010202") not in token_of(asked)
+        assert b"NTLMSSP\0" in gmt_token(asked)
+        assert bytes.fromhex("2a864886f712010202") not in gmt_token(asked)
 
 
 @pytest.mark.usefixtures("accounts")
@@ -566,7 +566,7 @@ def test_a_challenge_with_any_wrong_byte() -> None:
     negotiated = agreed(negotiated_message())
     server = Server(negotiated)
     steps = session_setup(negotiated, make_authenticator(ALICE, "fs1"), sealing_wanted=False)
-    challenge = server.acceptor.step(token_of(next(steps)))
+    challenge = server.acceptor.step(gmt_token(next(steps)))
     assert challenge is not None
     for index in range(len(challenge)):
         for value in (0, 1, 2, 0x7F, 0xFF):

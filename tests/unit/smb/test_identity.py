@@ -127,8 +127,8 @@ def test_everything_is_as_before_after_a_failure() -> None:
 
 
 def failing_at(*numbers: int) -> Callable[..., None]:
-    """`identity._call`, of which the calls of these numbers, counted from 0, are refused."""
-    call, count = identity._call, itertools.count()
+    """`identity._syscall`, of which the calls of these numbers, counted from 0, are refused."""
+    call, count = identity._syscall, itertools.count()
 
     def refusing(number: int, *arguments: object) -> None:
         if next(count) in numbers:
@@ -142,14 +142,14 @@ def failing_at(*numbers: int) -> Callable[..., None]:
 @pytest.mark.parametrize("step", [0, 1, 2])
 def test_whoever_becomes_a_user_half_way_is_nobody_else_afterwards(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
     before = ids()
-    monkeypatch.setattr(identity, "_call", failing_at(step))
+    monkeypatch.setattr(identity, "_syscall", failing_at(step))
     try:
         with pytest.raises(OSError, match="no memory"), as_user(SOMEBODY):
             pass
         assert ids() == before
     finally:
         monkeypatch.undo()
-        identity._become(0, os.getgid(), before["Groups"])
+        identity._set_thread_ids(0, os.getgid(), before["Groups"])
 
 
 STUCK = """
@@ -158,7 +158,7 @@ from dfsfs.smb.auth import identity
 from tests.unit.smb.test_identity import SOMEBODY, failing_at
 refused = [int(number) for number in sys.argv[2:]]
 def act():
-    identity._call = failing_at(*refused)
+    identity._syscall = failing_at(*refused)
     try:
         with identity.as_user(SOMEBODY) if sys.argv[1] == "as_user" else identity.really_as(identity.NOBODY_HAS):
             print("as another", flush=True)
@@ -217,9 +217,9 @@ def test_the_default_cache_of_each_user(monkeypatch: pytest.MonkeyPatch, readabl
         ("default_ccache_name = KEYRING:persistent:%{uid}", "KEYRING:persistent:20001"),
     ):
         configuration.write_text(f"[libdefaults]\n{text}\n")
-        kerberos._pattern.cache_clear()
-        assert kerberos.default_cache(20001) == expected
-    kerberos._pattern.cache_clear()
+        kerberos._find_cache_pattern.cache_clear()
+        assert kerberos.get_default_cache(20001) == expected
+    kerberos._find_cache_pattern.cache_clear()
 
 
 @needs_root
@@ -244,7 +244,7 @@ def test_stored_logins_are_those_of_one_user() -> None:
 
 @needs_root
 def test_without_persistent_keyrings_nobody_gets_what_root_has_stored(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(keyring._library(), "keyctl_get_persistent", lambda uid, to: -1)
+    monkeypatch.setattr(keyring._load_library(), "keyctl_get_persistent", lambda uid, to: -1)
     keyring.store("unit.test", Credentials("root", Secret("x"), "CONTOSO"))
     try:
         assert keyring.load("unit.test") is not None

@@ -80,21 +80,21 @@ def test_the_request_has_the_size_of_its_version(version: int, size: int) -> Non
 
 def test_a_lease_is_not_asked_to_be_less_than_it_is() -> None:
     given_lease = lease()
-    given_lease.granted(grant(7))
+    given_lease.apply_grant(grant(7))
     assert struct.unpack_from("<I", given_lease.request(RH), 40) == (7,)
 
 
 @pytest.mark.parametrize("version", [1, 2])
 def test_what_is_granted(version: int) -> None:
     given_lease = lease(version)
-    given_lease.granted(grant(3, version=version))
+    given_lease.apply_grant(grant(3, version=version))
     assert given_lease.state == RH and given_lease.is_shared and given_lease.was_granted
 
 
 def test_no_context_is_no_lease() -> None:
     given_lease = lease()
-    given_lease.granted(created(b""))
-    given_lease.granted(created(context(b"MxAc", bytes(8))))
+    given_lease.apply_grant(created(b""))
+    given_lease.apply_grant(created(context(b"MxAc", bytes(8))))
     assert given_lease.state == LeaseState.SMB2_LEASE_NONE and not given_lease.was_granted
 
 
@@ -105,7 +105,7 @@ def test_the_lease_is_found_behind_other_contexts() -> None:
 
 def test_a_lease_that_was_not_asked_for_is_refused() -> None:
     with pytest.raises(WireError, match="not asked for"):
-        lease().granted(grant(7, key=bytes(16)))
+        lease().apply_grant(grant(7, key=bytes(16)))
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_a_lease_that_was_not_asked_for_is_refused() -> None:
 )
 def test_broken_contexts_are_refused(contexts: bytes) -> None:
     with pytest.raises(WireError):
-        lease().granted(created(contexts))
+        lease().apply_grant(created(contexts))
 
 
 def test_contexts_outside_of_the_message_are_refused() -> None:
@@ -167,23 +167,23 @@ def test_the_acknowledgement() -> None:
 
 def test_a_break_takes_away_and_never_gives() -> None:
     given_lease = lease()
-    given_lease.granted(grant(3))
-    before = given_lease.broken(LeaseBreak(KEY, RWH, acknowledge=False, epoch=2))
+    given_lease.apply_grant(grant(3))
+    before = given_lease.apply_break(LeaseBreak(KEY, RWH, acknowledge=False, epoch=2))
     assert (before, given_lease.state) == (RH, RH)
-    given_lease.broken(LeaseBreak(KEY, R, acknowledge=False, epoch=3))
+    given_lease.apply_break(LeaseBreak(KEY, R, acknowledge=False, epoch=3))
     assert given_lease.state == R
 
 
 def test_what_a_server_names_while_it_waits_for_an_acknowledgement_is_not_believed() -> None:
     given_lease = lease()
-    given_lease.granted(grant(3))
-    given_lease.broken(LeaseBreak(KEY, LeaseState.SMB2_LEASE_NONE, acknowledge=True, epoch=2))
-    given_lease.granted(grant(3))
+    given_lease.apply_grant(grant(3))
+    given_lease.apply_break(LeaseBreak(KEY, LeaseState.SMB2_LEASE_NONE, acknowledge=True, epoch=2))
+    given_lease.apply_grant(grant(3))
     assert given_lease.state == LeaseState.SMB2_LEASE_NONE and given_lease.given is None
     given_lease.is_breaking = False
-    given_lease.granted(grant(3, flags=2))
+    given_lease.apply_grant(grant(3, flags=2))
     assert given_lease.state == LeaseState.SMB2_LEASE_NONE and given_lease.given is None
-    given_lease.granted(grant(3))
+    given_lease.apply_grant(grant(3))
     assert given_lease.state == RH
 
 
@@ -191,9 +191,9 @@ def test_what_was_given_is_not_what_is_left() -> None:
     given_lease = lease()
     found = []
     for answer in (grant(3), created(b""), grant(0), grant(2), grant(3)):
-        given_lease.granted(answer)
+        given_lease.apply_grant(answer)
         found.append(given_lease.given)
-    given_lease.broken(LeaseBreak(KEY, LeaseState.SMB2_LEASE_NONE, acknowledge=False, epoch=2))
+    given_lease.apply_break(LeaseBreak(KEY, LeaseState.SMB2_LEASE_NONE, acknowledge=False, epoch=2))
     assert found == [
         RH,
         LeaseState.SMB2_LEASE_NONE,
@@ -208,7 +208,7 @@ def test_the_table_forgets_a_lease_with_its_last_handle() -> None:
     table, given_lease = LeaseTable(), lease()
     table.opened(given_lease)
     table.opened(given_lease)
-    given_lease.granted(grant(3))
+    given_lease.apply_grant(grant(3))
     table.closed(given_lease)
     assert table.get(KEY) is given_lease and given_lease.state == RH
     table.closed(given_lease)
@@ -218,6 +218,6 @@ def test_the_table_forgets_a_lease_with_its_last_handle() -> None:
 def test_all_leases_end_with_the_connection() -> None:
     table, given_lease = LeaseTable(), lease()
     table.opened(given_lease)
-    given_lease.granted(grant(7))
-    assert table.lost() == [(given_lease, RWH)]
-    assert given_lease.state == LeaseState.SMB2_LEASE_NONE and table.lost() == []
+    given_lease.apply_grant(grant(7))
+    assert table.connection_lost() == [(given_lease, RWH)]
+    assert given_lease.state == LeaseState.SMB2_LEASE_NONE and table.connection_lost() == []

@@ -15,7 +15,7 @@ from dfsfs.ntstatus import NtStatus
 from dfsfs.smb.wire.constants import Access, CreateDisposition, LeaseState
 from dfsfs.smb.wire.copychunk import Range
 from dfsfs.smb.wire.fscc import FileStat, encode_basic_information
-from dfsfs.smb.wire.reparse import Special
+from dfsfs.smb.wire.reparse import SpecialFile
 from tests.fakes.server.client import CREDITS, SHARE, connected, transport_of
 from tests.fakes.server.server import Server
 from tests.fakes.server.volume import Volume
@@ -305,13 +305,13 @@ async def test_what_else_the_file_system_asks() -> None:
     async with connected(server) as tree:
         size = await tree.volume_size()
         assert 0 < size.free < size.total
-        assert await tree.features() == 0
+        assert await tree.query_features() == 0
         assert await tree.read_eas(FILE) == {}
         await tree.set_ea(FILE, b"NAME", b"value")
         assert await tree.read_eas(FILE) == {b"NAME": b"value"}
         assert await tree.list_streams(FILE) == {}
-        link = await tree.make_special(SHARE.join(["link"]), Special(posix.S_IFLNK, "file"))
-        assert link.special == Special(posix.S_IFLNK, "file")
+        link = await tree.make_special(SHARE.join(["link"]), SpecialFile(posix.S_IFLNK, "file"))
+        assert link.special == SpecialFile(posix.S_IFLNK, "file")
         source = await tree.open(FILE, access=Access.READ, disposition=OPEN)
         target = await tree.open(SHARE.join(["empty"]), access=Access.READ | Access.WRITE, disposition=OPEN)
         await target.copy_from(source, Range(1, 0, 3))

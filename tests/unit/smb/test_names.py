@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from dfsfs.smb.auth.hostnames import HostNames, is_listed
+from dfsfs.smb.auth.hostnames import HostNames, matches_any
 
 NAMES = HostNames(
     {"FS9": "10.0.0.9", "FS8.CORP.TEST": "10.0.0.8", "2001:DB8::9": "10.0.0.6"},
     suffixes=("contoso.test", "corp.test"),
-    stand_ins={"CONTOSO": ("dc1.contoso.test", "dc2.x.test"), "CONTOSO.TEST": ("dc1.contoso.test",)},
-    learnt={"DC1.CONTOSO.TEST": "10.0.0.1"},
+    controllers_of={"CONTOSO": ("dc1.contoso.test", "dc2.x.test"), "CONTOSO.TEST": ("dc1.contoso.test",)},
+    found_addresses={"DC1.CONTOSO.TEST": "10.0.0.1"},
 )
 
 
@@ -52,4 +52,4 @@ def test_one_address_for_all() -> None:
     ],
 )
 def test_hosts_of_a_list(patterns: tuple[str, ...], names: tuple[str, ...], expected: bool) -> None:
-    assert is_listed(patterns, *names) is expected
+    assert matches_any(patterns, *names) is expected

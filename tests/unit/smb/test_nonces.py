@@ -17,7 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from dfsfs.errors import SecurityError
 from dfsfs.smb.connection.calls import Call, Route
-from dfsfs.smb.connection.crypto import KEPT_SIGNATURES, AesGmacSigner, SessionKeys, derive_session_keys
+from dfsfs.smb.connection.crypto import MAX_SIGNATURES, AesGmacSigner, SessionKeys, derive_session_keys
 from dfsfs.smb.connection.protocol import SmbProtocol
 from dfsfs.smb.wire import messages
 from dfsfs.smb.wire.constants import (
@@ -101,7 +101,7 @@ def test_requests_in_the_order_of_their_message_ids_are_all_signed(charges: list
 @pytest.mark.parametrize("newest_first", [False, True])
 def test_what_a_signer_remembers_of_cancels_is_bounded_and_forgets_none(newest_first: bool) -> None:
     """What it can't remember any more it refuses to sign."""
-    signer, ids = AesGmacSigner(KEY), list(range(3 * KEPT_SIGNATURES))
+    signer, ids = AesGmacSigner(KEY), list(range(3 * MAX_SIGNATURES))
     signed = []
     for message_id in reversed(ids) if newest_first else ids:
         try:
@@ -109,8 +109,8 @@ def test_what_a_signer_remembers_of_cancels_is_bounded_and_forgets_none(newest_f
             signed.append(message_id)
         except SecurityError:
             assert newest_first
-    assert len(signed) >= KEPT_SIGNATURES
-    assert signer.remembered <= KEPT_SIGNATURES
+    assert len(signed) >= MAX_SIGNATURES
+    assert signer.signature_count <= MAX_SIGNATURES
     for message_id in ids:
         with pytest.raises(SecurityError):
             sign(signer, b"two", message_id, from_server=False, is_cancel=True)
@@ -224,7 +224,7 @@ def test_a_cancel_that_can_not_be_signed_ends_nothing() -> None:
     link.flush()
     (request,) = link.waiting
     assert link.route.session is not None and link.route.session.keys is not None
-    for message_id in range(1000, 1000 + 2 * KEPT_SIGNATURES):
+    for message_id in range(1000, 1000 + 2 * MAX_SIGNATURES):
         link.route.session.keys.signer.sign([b"x"], message_id=message_id, from_server=False, is_cancel=True)
     link.pending(request, 0x1111)
     link.protocol.abandon(call)

@@ -378,16 +378,16 @@ def test_silence_while_an_answer_is_due_loses_the_connection() -> None:
     Asked(protocol, [echo()])
     peer.requests(now=100.0)
     assert protocol.next_deadline() == 110.0
-    protocol.timer(109.0)
+    protocol.handle_timer(109.0)
     with pytest.raises(ConnectionLost) as caught:
-        protocol.timer(110.0)
+        protocol.handle_timer(110.0)
     assert caught.value.status == NtStatus.IO_TIMEOUT
 
 
 def test_an_idle_connection_is_asked_for_an_echo() -> None:
     protocol, peer = connected()
     assert protocol.next_deadline() == 60
-    protocol.timer(60)
+    protocol.handle_timer(60)
     ((request,),) = peer.requests(now=60)
     assert request.command == Command.SMB2_ECHO
     assert protocol.next_deadline() == 70
@@ -398,7 +398,7 @@ def test_a_server_that_holds_a_request_pending_may_be_silent() -> None:
     Asked(protocol, [echo()])
     ((request,),) = peer.requests()
     peer.deliver([peer.pending(request)])
-    protocol.timer(30)
+    protocol.handle_timer(30)
 
 
 def test_what_is_sent_meanwhile_has_its_whole_time_from_then() -> None:
@@ -408,9 +408,9 @@ def test_what_is_sent_meanwhile_has_its_whole_time_from_then() -> None:
     peer.deliver([peer.pending(held)], now=1.0)
     Asked(protocol, [echo()])
     peer.requests(now=30.0)
-    protocol.timer(39.0)
+    protocol.handle_timer(39.0)
     with pytest.raises(ConnectionLost):
-        protocol.timer(40.0)
+        protocol.handle_timer(40.0)
 
 
 def test_so_may_one_that_holds_a_compound_pending() -> None:
@@ -419,10 +419,10 @@ def test_so_may_one_that_holds_a_compound_pending() -> None:
     asked = Asked(protocol, [echo(), echo(), echo()])
     ((first, second, third),) = peer.requests(now=1.0)
     peer.deliver([peer.pending(first)])
-    protocol.timer(30)
+    protocol.handle_timer(30)
     peer.deliver([peer.answer(first)], now=31.0)
     with pytest.raises(ConnectionLost):
-        protocol.timer(41.0)
+        protocol.handle_timer(41.0)
     assert asked.done == 0, (second, third)
 
 
@@ -433,8 +433,8 @@ def test_the_end_of_a_connection_fails_every_call_once() -> None:
     peer.requests()
     protocol.abandon(given_up.call)
     error = ConnectionLost("fs1", NtStatus.CONNECTION_RESET, "reset")
-    protocol.lost(error)
-    protocol.lost(ConnectionLost("fs1", NtStatus.IO_TIMEOUT, "later"))
+    protocol.connection_lost(error)
+    protocol.connection_lost(ConnectionLost("fs1", NtStatus.IO_TIMEOUT, "later"))
     assert (sent.done, queued.done, given_up.done) == (1, 1, 0)
     assert sent.call.error is queued.call.error is error
     with pytest.raises(ConnectionLost, match="reset"):

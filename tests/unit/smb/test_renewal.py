@@ -44,7 +44,7 @@ class Scripted(Connection):
         if self.failure is not None:
             raise self.failure
 
-    def _submitted(
+    def _submit(
         self,
         requests: Sequence[Request],
         route: Route,
@@ -74,12 +74,12 @@ async def test_a_refused_call_is_sent_again() -> None:
 async def test_all_who_wait_for_it_get_the_second_answer() -> None:
     connection = Scripted(expired=1)
     pending = connection.start([READ], Route())
-    refused = pending.is_settled
+    refused = pending.is_done
     assert not refused, "nobody may take the refusal for an answer"
     async with trio.open_nursery() as nursery:
         for _ in range(3):
-            nursery.start_soon(pending.settle)
-    assert pending.is_settled and pending.result()[0].status == NtStatus.SUCCESS
+            nursery.start_soon(pending.wait_done)
+    assert pending.is_done and pending.result()[0].status == NtStatus.SUCCESS
     assert connection.sent == [b"read", b"read"]
 
 
@@ -108,7 +108,7 @@ async def test_a_login_is_not_renewed_by_itself() -> None:
 
 async def test_what_nobody_waits_for_goes_out_after_the_renewal() -> None:
     connection = Scripted(expired=2)
-    connection.post([CLOSE], Route())
+    connection.call_nowait([CLOSE], Route())
     assert connection.sent == [b"close"]
     await connection.call([READ], Route())
     assert connection.sent == [b"close", b"read", b"close", b"read"]

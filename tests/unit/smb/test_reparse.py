@@ -16,7 +16,7 @@ from dfsfs.smb.wire.reparse import (
     MAJOR_MAX,
     MFSYMLINK_SIZE,
     MINOR_MAX,
-    Special,
+    SpecialFile,
     decode_mfsymlink,
     decode_reparse,
     encode_mfsymlink,
@@ -38,7 +38,7 @@ def reparse(tag: int, data: bytes) -> bytes:
 
 
 def test_a_link_as_samba_sends_it() -> None:
-    assert decode_reparse(SAMBA_LINK) == Special(posix.S_IFLNK, wire_target="target")
+    assert decode_reparse(SAMBA_LINK) == SpecialFile(posix.S_IFLNK, wire_target="target")
     assert tag_of(SAMBA_LINK) == ReparseTag.IO_REPARSE_TAG_SYMLINK
 
 
@@ -65,25 +65,25 @@ def test_targets_of_windows(target: str, flags: int, shown: str) -> None:
 @given(targets)
 def test_windows_links_come_back(target: str) -> None:
     wire_target = target.replace("\\", "/")
-    special = Special(posix.S_IFLNK, "whatever", wire_target)
-    assert decode_reparse(encode_reparse(special)) == Special(posix.S_IFLNK, wire_target=wire_target)
+    special = SpecialFile(posix.S_IFLNK, "whatever", wire_target)
+    assert decode_reparse(encode_reparse(special)) == SpecialFile(posix.S_IFLNK, wire_target=wire_target)
 
 
 @given(targets)
 def test_other_links_come_back(target: str) -> None:
-    special = Special(posix.S_IFLNK, target)
+    special = SpecialFile(posix.S_IFLNK, target)
     assert decode_reparse(encode_reparse(special)) == special
     assert tag_of(encode_reparse(special)) == ReparseTag.IO_REPARSE_TAG_NFS
 
 
 @pytest.mark.parametrize("kind", [posix.S_IFIFO, posix.S_IFSOCK])
 def test_fifos_and_sockets_come_back(kind: int) -> None:
-    assert decode_reparse(encode_reparse(Special(kind))) == Special(kind)
+    assert decode_reparse(encode_reparse(SpecialFile(kind))) == SpecialFile(kind)
 
 
 @given(st.integers(0, MAJOR_MAX), st.integers(0, MINOR_MAX), st.sampled_from([posix.S_IFCHR, posix.S_IFBLK]))
 def test_devices_come_back(major: int, minor: int, kind: int) -> None:
-    special = Special(kind, device=(major, minor))
+    special = SpecialFile(kind, device=(major, minor))
     assert decode_reparse(encode_reparse(special)) == special
 
 
@@ -97,13 +97,13 @@ def test_devices_come_back(major: int, minor: int, kind: int) -> None:
     ],
 )
 def test_what_the_linux_subsystem_keeps(tag: int, kind: int) -> None:
-    assert decode_reparse(reparse(tag, b""), (8, 1)) == Special(kind, device=(8, 1))
-    assert decode_reparse(reparse(tag, b"")) == Special(kind)
+    assert decode_reparse(reparse(tag, b""), (8, 1)) == SpecialFile(kind, device=(8, 1))
+    assert decode_reparse(reparse(tag, b"")) == SpecialFile(kind)
 
 
 def test_a_link_of_the_linux_subsystem() -> None:
     data = struct.pack("<I", 2) + "zür/ick".encode()
-    assert decode_reparse(reparse(ReparseTag.IO_REPARSE_TAG_LX_SYMLINK, data)) == Special(posix.S_IFLNK, "zür/ick")
+    assert decode_reparse(reparse(ReparseTag.IO_REPARSE_TAG_LX_SYMLINK, data)) == SpecialFile(posix.S_IFLNK, "zür/ick")
 
 
 @pytest.mark.parametrize(
@@ -170,7 +170,7 @@ def test_any_bytes_are_a_value_or_an_error(tag: ReparseTag, data: bytes) -> None
             check_it_can_be_shown(special)
 
 
-def check_it_can_be_shown(special: Special) -> None:
+def check_it_can_be_shown(special: SpecialFile) -> None:
     """What the kernel is told of it: nothing of that may fail."""
     os.makedev(*special.device)
     if special.kind == posix.S_IFLNK:
@@ -213,12 +213,12 @@ def test_links_in_files_come_back(target: str) -> None:
         assert len(target.encode()) > 1024
     else:
         assert len(content) == MFSYMLINK_SIZE
-        assert decode_mfsymlink(content) == Special(posix.S_IFLNK, target)
+        assert decode_mfsymlink(content) == SpecialFile(posix.S_IFLNK, target)
 
 
 def test_a_link_in_a_file_as_other_clients_write_it() -> None:
     content = b"XSym\n0003\nacbd18db4cc2f85cedef654fccc4a4d8\nfoo\n".ljust(MFSYMLINK_SIZE)
-    assert decode_mfsymlink(content) == Special(posix.S_IFLNK, "foo")
+    assert decode_mfsymlink(content) == SpecialFile(posix.S_IFLNK, "foo")
     assert encode_mfsymlink("foo") == content
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from dfsfs.errors import ConnectionLost, WireError
-from dfsfs.smb.connection.buffers import POOLED_BYTES, BufferPool
+from dfsfs.smb.connection.buffers import MAX_POOLED_BYTES, BufferPool
 from dfsfs.smb.connection.calls import Call, Route
 from dfsfs.smb.connection.connection import Connection
 from dfsfs.smb.connection.leases import Lease, LeaseBreak, decode_break
@@ -159,36 +159,39 @@ def test_the_pool_of_buffers_is_bounded_in_bytes(requests: list[tuple[int, bool]
         assert len(view) == length
         if keeps and length < MIB:
             held.append(view)
-        assert pool.kept <= POOLED_BYTES
-        assert pool.kept == sum(map(len, pool._buffers))
+        assert pool.pooled_bytes <= MAX_POOLED_BYTES
+        assert pool.pooled_bytes == sum(map(len, pool._buffers))
 
 
 def test_the_largest_answers_leave_no_more_than_the_pool_may_have() -> None:
     pool = BufferPool()
-    with memory(POOLED_BYTES + 17 * MIB):
+    with memory(MAX_POOLED_BYTES + 17 * MIB):
         for _ in range(40):
             pool.get(16 * MIB)
-    assert pool.kept <= POOLED_BYTES
+    assert pool.pooled_bytes <= MAX_POOLED_BYTES
 
 
 def test_buffers_that_nobody_asks_for_are_given_back() -> None:
     pool = BufferPool()
     view = pool.get(MIB)
-    pool.give_back_idle()
-    assert pool.kept == MIB
-    pool.give_back_idle()
-    assert pool.kept == 0
+    pool.release_idle()
+    assert pool.pooled_bytes == MIB
+    pool.release_idle()
+    assert pool.pooled_bytes == 0
     view[:4] = b"good"
     assert pool.get(MIB).obj is not view.obj
 
 
 def test_an_idle_connection_gives_its_buffers_back_and_so_does_one_that_has_ended() -> None:
-    for end in (lambda made: [made.timer(1), made.timer(2)], lambda made: made.lost(ConnectionLost("fs1", 0, "cut"))):
+    for end in (
+        lambda made: [made.handle_timer(1), made.handle_timer(2)],
+        lambda made: made.connection_lost(ConnectionLost("fs1", 0, "cut")),
+    ):
         made = protocol()
         made._frames._pool.get(MIB)
-        assert made._frames.kept == MIB
+        assert made._frames.pooled_bytes == MIB
         end(made)
-        assert made._frames.kept == 0
+        assert made._frames.pooled_bytes == 0
 
 
 def test_the_buffers_of_as_many_reads_as_usual_are_all_kept() -> None:
@@ -279,7 +282,7 @@ class AnyBreaks(RuleBasedStateMachine):
     @rule(state=st.integers(0, 7), acknowledge=st.booleans())
     def take_back(self, state: int, acknowledge: bool) -> None:
         left = LeaseState(state)
-        before = self.lease.broken(LeaseBreak(KEY, left, acknowledge, 1))
+        before = self.lease.apply_break(LeaseBreak(KEY, left, acknowledge, 1))
         assert self.lease.state == before & left
         if acknowledge:
             self.waiting.append(left)
@@ -295,13 +298,13 @@ class AnyBreaks(RuleBasedStateMachine):
     @rule()
     def give_up(self) -> None:
         self.is_given_up = True
-        self._sent(self.lease.given_up())
+        self._sent(self.lease.finish_break())
 
     @rule()
     def answer(self) -> None:
         if self.in_flight:
             self.in_flight.clear()
-            self._sent(self.lease.acknowledged())
+            self._sent(self.lease.finish_acknowledgement())
 
     def _sent(self, request: messages.Request | None) -> None:
         if request is None:

@@ -15,7 +15,7 @@ from dfsfs.smb.tree.channel import IoLimits
 from dfsfs.smb.tree.tree import Tree
 from dfsfs.smb.wire.constants import Command, ReparseTag
 from dfsfs.smb.wire.messages import HEADER_SIZE, Header, Request
-from dfsfs.smb.wire.reparse import Special, encode_reparse
+from dfsfs.smb.wire.reparse import SpecialFile, encode_reparse
 from dfsfs.unc import UncPath
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class OneName(Tree):
         ]
         return [self._answer(request) for request in requests]
 
-    def post(self, requests: Sequence[Request]) -> None:
+    def call_nowait(self, requests: Sequence[Request]) -> None:
         assert [request.command for request in requests] == [Command.SMB2_CLOSE]
 
     def _answer(self, request: Request) -> Response:
@@ -67,7 +67,7 @@ class _Status:
 
 def link(text: str) -> bytes:
     """As Samba 4.22 sends it."""
-    return encode_reparse(Special(posix.S_IFLNK, wire_target=text))
+    return encode_reparse(SpecialFile(posix.S_IFLNK, wire_target=text))
 
 
 CHANGES: list[Callable[[Tree], Awaitable[object]]] = [
@@ -79,7 +79,7 @@ CHANGES: list[Callable[[Tree], Awaitable[object]]] = [
 DFS_LINKS = {
     "as Samba 4.22 has it": link("msdfs:fs1/data"),
     "as Samba takes it as well": link("MsDfs:fs1/data,fs2/data"),
-    "as an NFS server has it": encode_reparse(Special(posix.S_IFLNK, "msdfs:fs1\\data")),
+    "as an NFS server has it": encode_reparse(SpecialFile(posix.S_IFLNK, "msdfs:fs1\\data")),
     "as Windows has it": struct.pack("<IHH", ReparseTag.IO_REPARSE_TAG_DFS, 4, 0) + b"data",
 }
 
@@ -96,12 +96,12 @@ async def test_a_dfs_link_is_not_changed_whatever_it_looks_like(data: bytes) -> 
 @pytest.mark.parametrize("name", [name for name in DFS_LINKS if name != "as Windows has it"])
 async def test_a_dfs_link_is_shown_as_none_of_ours(name: str) -> None:
     with pytest.raises(SmbError) as caught:
-        await OneName(DFS_LINKS[name]).stat_itself(PATH)
+        await OneName(DFS_LINKS[name]).lstat(PATH)
     assert caught.value.status == NtStatus.PATH_NOT_COVERED
 
 
 async def test_one_of_windows_is_shown_by_its_tag() -> None:
-    assert (await OneName(DFS_LINKS["as Windows has it"]).stat_itself(PATH)).is_marked_link
+    assert (await OneName(DFS_LINKS["as Windows has it"]).lstat(PATH)).is_marked_link
 
 
 @pytest.mark.parametrize("text", ["target", "to/msdfs:x", "msdfs"])
@@ -110,7 +110,7 @@ async def test_another_link_is_changed(text: str) -> None:
         tree = OneName(link(text))
         await change(tree)
         assert Command.SMB2_SET_INFO in tree.changes
-    stat = await OneName(link(text)).stat_itself(PATH)
+    stat = await OneName(link(text)).lstat(PATH)
     assert stat.special is not None and stat.special.wire_target == text
 
 
@@ -119,6 +119,6 @@ async def test_another_link_is_changed(text: str) -> None:
 async def test_nobody_makes_a_dfs_link(text: str, *, wire_target: bool) -> None:
     """Who makes a symbolic link with such a text gets one that only programs follow."""
     tree = OneName(b"")
-    special = Special(posix.S_IFLNK, text, text if wire_target else "")
+    special = SpecialFile(posix.S_IFLNK, text, text if wire_target else "")
     assert await tree.make_special(PATH, special) is not None
     assert Command.SMB2_WRITE in tree.changes, "it is a file with the text in it"

@@ -1,4 +1,4 @@
-"""loginturn.py: a password of which nobody knows whether it is right is tried at one server at a time."""
+"""loginlock.py: a password of which nobody knows whether it is right is tried at one server at a time."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import trio
 from dfsfs.errors import DfsfsError, LoginRefused
 from dfsfs.ntstatus import NtStatus
 from dfsfs.smb.auth.credentials import Credentials, Secret
-from dfsfs.smb.auth.loginturn import LoginTurn
+from dfsfs.smb.auth.loginlock import LoginLock
 from tests.fakes.pool import virtual
 
 RIGHT, WRONG = (Credentials(username=name, password=Secret(name)) for name in ("right", "wrong"))
@@ -18,13 +18,13 @@ class Servers:
 
     def __init__(self, status: int | None) -> None:
         self.status = status
-        self.turn = LoginTurn()
+        self.turn = LoginLock()
         self.tried = self.running = self.most = 0
         self.errors: list[DfsfsError] = []
 
     async def log_in(self, login: Credentials) -> None:
         try:
-            async with self.turn.taken(login):
+            async with self.turn.hold(login):
                 self.tried += 1
                 self.running += 1
                 self.most = max(self.most, self.running)

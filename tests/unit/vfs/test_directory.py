@@ -22,14 +22,14 @@ if TYPE_CHECKING:
     from dfsfs.unc import UncPath
 
 COUNT = 430
-HELD = 100
+ENTRIES_HELD = 100
 
 
 @pytest.fixture
 def crowd(monkeypatch: pytest.MonkeyPatch) -> World:
     """A folder with more than is kept of it, read in pieces that are no divisors of anything."""
-    monkeypatch.setattr(opendir, "HELD", HELD)
-    monkeypatch.setattr(opendir, "SLICE", 37)
+    monkeypatch.setattr(opendir, "ENTRIES_HELD", ENTRIES_HELD)
+    monkeypatch.setattr(opendir, "ENTRIES_PER_SLICE", 37)
     world = World()
     world.root.add_folder("d")
     for number in range(COUNT):
@@ -47,7 +47,7 @@ async def test_of_a_large_folder_the_last_entries_are_kept(crowd: World, autojum
     assert sorted(names[2:]) == [b"f%03d" % number for number in range(COUNT)]
     listing = crowd.fs._listings[handle]
     assert isinstance(listing, opendir.Listing)
-    assert listing._entries.end - listing._entries.begin <= HELD
+    assert listing._entries.end - listing._entries.begin <= ENTRIES_HELD
     assert listing._entries.end == COUNT
     await crowd.fs.releasedir(handle)
 
@@ -138,14 +138,14 @@ async def test_a_folder_whose_opening_was_given_up_is_closed(autojump_clock: obj
     """Where an open reads the first entries: while something that was left behind in it is removed."""
     world = World(many_users=True)
     world.root.add_folder("d")
-    name = HiddenNames().new_deleted()
+    name = HiddenNames().make_deleted_name()
     world.root.add_file(f"d/{name}")
     ino = await world.ino("d")
     with trio.CancelScope() as scope:
         world.root.before = lambda verb, path: scope.cancel() if verb == "list" else None
         await world.fs.opendir(ino)
     assert scope.cancelled_caught
-    assert world.fs.open_folders == 0 and not world.fs._lookup.moving.directories
+    assert world.fs.open_folders == 0 and not world.fs._lookup.directory_renames.open_directories
 
 
 async def test_what_others_have_left_does_not_hold_a_listing(
@@ -166,4 +166,4 @@ async def test_what_others_have_left_does_not_hold_a_listing(
     for _ in range(3):
         begun = trio.current_time()
         assert list(await world.listing("d")) == ["file"]
-        assert trio.current_time() - begun < opendir.TIDYING + 2.5
+        assert trio.current_time() - begun < opendir.CLEAN_UP_MAX + 2.5

@@ -8,14 +8,14 @@ import tracemalloc
 import pytest
 
 from dfsfs.smb.wire.fscc import DirEntry, FileStat
-from dfsfs.smb.wire.reparse import Special
+from dfsfs.smb.wire.reparse import SpecialFile
 from dfsfs.unc import UncPath
 from dfsfs.vfs.names import direntries
 from dfsfs.vfs.names.dircache import Origin
-from dfsfs.vfs.names.direntries import DirEntries, Names
+from dfsfs.vfs.names.direntries import DirEntries, NameSet
 
 SHARE = UncPath.parse("//fs1/data")
-LINK = Special(posix.S_IFLNK, "target")
+LINK = SpecialFile(posix.S_IFLNK, "target")
 
 
 def entry(number: int, **more: object) -> DirEntry:
@@ -31,7 +31,7 @@ def entries(count: int) -> list[DirEntry]:
 
 @pytest.mark.parametrize("size", [1, 5, 100])
 def test_entries_come_out_as_they_went_in(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(direntries, "OPEN", 10)
+    monkeypatch.setattr(direntries, "UNPACKED_MAX", 10)
     held, expected = DirEntries(), entries(500)
     for start in range(0, 500, size):
         held.add(expected[start : start + size], Origin(SHARE, start, 1.0))
@@ -53,8 +53,8 @@ def test_an_empty_list() -> None:
 
 
 def test_names_are_new_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(direntries, "PACKED", 10)
-    names, expected = Names(), [each.name for each in entries(500)]
+    monkeypatch.setattr(direntries, "NAMES_PER_PACK", 10)
+    names, expected = NameSet(), [each.name for each in entries(500)]
     assert all(map(names.add, expected))
     assert not any(map(names.add, expected))
     assert len(names) == 500
@@ -65,11 +65,11 @@ def test_what_a_large_listing_takes() -> None:
     tracemalloc.start()
     try:
         before = tracemalloc.get_traced_memory()[0]
-        held, names = DirEntries(), Names()
+        held, names = DirEntries(), NameSet()
         for start in range(0, count, 1000):
             batch = [entry(number) for number in range(start, start + 1000)]
             held.add([each for each in batch if names.add(each.name)], Origin(SHARE, 0, 1.0))
         taken = tracemalloc.get_traced_memory()[0] - before
     finally:
         tracemalloc.stop()
-    assert taken < 2 * direntries.OPEN * 700 + count * 160
+    assert taken < 2 * direntries.UNPACKED_MAX * 700 + count * 160

@@ -14,10 +14,10 @@ import trio
 from dfsfs.errors import SmbError
 from dfsfs.ntstatus import NtStatus
 from dfsfs.smb.wire.constants import FileAttributes
-from dfsfs.vfs.names.hiddennames import name_inside
+from dfsfs.vfs.names.hiddennames import get_aside_name
 from dfsfs.vfs.names.inodetable import ROOT
 from dfsfs.vfs.names.mapping import AttributeChanges
-from dfsfs.vfs.names.opendir import SHORT
+from dfsfs.vfs.names.opendir import ENTRIES_AFTER_SEEK
 from tests.fakes.memory_tree import MemoryNode, open_files
 from tests.unit.vfs.world import ACTIMEO, World, fails, refuse
 
@@ -103,7 +103,9 @@ async def test_listing_gives_attributes_and_fills_the_cache(autojump_clock: obje
         assert answer
         resumed += answer
         lengths.append(len(answer))
-    assert lengths == [SHORT, 2 * SHORT, len(names) - 61 - 3 * SHORT], "short after a jump, and longer from there on"
+    assert lengths == [ENTRIES_AFTER_SEEK, 2 * ENTRIES_AFTER_SEEK, len(names) - 61 - 3 * ENTRIES_AFTER_SEEK], (
+        "short after a jump, and longer from there on"
+    )
     world.root.add_file("d/later")
     assert b"later" not in [name async for name, _, _ in world.entries_of(handle, offsets[60])]
     assert b"later" in [name async for name, _, _ in world.entries_of(handle)], "rewinddir reads again"
@@ -410,7 +412,7 @@ async def test_a_file_that_can_not_be_put_back_is_put_back_by_the_next_listing(
     world.root.before = lambda verb, path: None
     assert bytes(await world.fs.read(opened.handle, 0, 10)) == b"old"
     await world.fs.release(opened.handle)
-    assert world.root.names(aside) == [name_inside(aside, "old")], (
+    assert world.root.names(aside) == [get_aside_name(aside, "old")], (
         "the last close removes nothing that is only set aside"
     )
     await world.listing()

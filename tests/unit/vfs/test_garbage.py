@@ -106,7 +106,7 @@ async def test_nothing_is_left_to_the_collector(
 def test_the_error_of_a_lost_connection_holds_nobody_who_got_it() -> None:
     lost = protocol()
     error = ConnectionLost("fs1", NtStatus.CONNECTION_RESET, "cut")
-    lost.lost(error)
+    lost.connection_lost(error)
     for _ in range(100):
         with pytest.raises(ConnectionLost):
             lost.submit([encode_plain(Command.SMB2_ECHO)], Route(session=PlainSession()), lambda: None)

@@ -16,13 +16,13 @@ from dfsfs.ntstatus import NtStatus
 from dfsfs.smb.wire.constants import FileAttributes
 from dfsfs.vfs.data.pending import PATIENCE, PendingOperations
 from dfsfs.vfs.names.hiddennames import (
-    DAY,
-    PAUSE,
+    FOREIGN_AGE_MAX,
+    OPEN_RETRY,
     HiddenNames,
-    Maker,
+    NameOwner,
+    get_aside_name,
     is_hidden_name,
     is_kept_name,
-    name_inside,
     this_process,
 )
 from dfsfs.vfs.names.inodetable import ROOT, Inode
@@ -31,7 +31,7 @@ from tests.unit.vfs.world import World, fails, refuse
 if TYPE_CHECKING:
     from dfsfs.unc import UncPath
 
-ME = Maker("11111111", os.getpid(), 5)
+ME = NameOwner("11111111", os.getpid(), 5)
 NOW = 0x7000_0000
 
 
@@ -40,16 +40,16 @@ def name_of(tag: str = ME.tag, pid: int = ME.pid, start: int = ME.start, made: i
 
 
 @pytest.mark.parametrize(
-    ("name", "is_over"),
+    ("name", "is_abandoned"),
     [
         (name_of(), True),
         (name_of(pid=7, start=70), False),
         (name_of(pid=7, start=71), True),
         (name_of(pid=8), True),
         (name_of("22222222"), False),
-        (name_of("22222222", made=NOW - DAY), False),
-        (name_of("22222222", made=NOW - DAY - 1), True),
-        (name_of("22222222", made=NOW + 5 * DAY), False),
+        (name_of("22222222", made=NOW - FOREIGN_AGE_MAX), False),
+        (name_of("22222222", made=NOW - FOREIGN_AGE_MAX - 1), True),
+        (name_of("22222222", made=NOW + 5 * FOREIGN_AGE_MAX), False),
         (".dfsfs_deleted_0123456789abcdef", False),
         (".dfsfs_deleted_by_me", False),
     ],
@@ -66,20 +66,20 @@ def name_of(tag: str = ME.tag, pid: int = ME.pid, start: int = ME.start, made: i
         "users",
     ],
 )
-def test_who_may_come_back_for_a_hidden_file(name: str, *, is_over: bool) -> None:
+def test_who_may_come_back_for_a_hidden_file(name: str, *, is_abandoned: bool) -> None:
     names = HiddenNames(lambda: ME, {7: 70}.get)
-    assert names.is_over(name, NOW, DAY) is is_over
+    assert names.is_abandoned(name, NOW, FOREIGN_AGE_MAX) is is_abandoned
 
 
 def test_a_name_is_in_use_until_its_maker_says_that_it_is_not() -> None:
     names = HiddenNames()
-    for name in (names.new_deleted(), names.new_kept(-1)):
+    for name in (names.make_deleted_name(), names.make_kept_name(-1)):
         assert is_hidden_name(name) and len(name) < 128
         assert is_kept_name(name) == ("kept" in name)
-        assert not names.is_over(name, NOW, DAY)
+        assert not names.is_abandoned(name, NOW, FOREIGN_AGE_MAX)
         names.ended(name)
-        assert names.is_over(name, NOW, DAY)
-        assert not HiddenNames(lambda: ME, {os.getpid(): this_process().start}.get).is_over(name, NOW, 10**10)
+        assert names.is_abandoned(name, NOW, FOREIGN_AGE_MAX)
+        assert not HiddenNames(lambda: ME, {os.getpid(): this_process().start}.get).is_abandoned(name, NOW, 10**10)
 
 
 class CountedTime(float):
@@ -95,11 +95,13 @@ class CountedTime(float):
 def test_open_files_are_looked_at_again_after_a_pause_however_many_there_are() -> None:
     names, count = HiddenNames(), 2000
     for number in range(count):
-        names.found_open(str(number), CountedTime(number * PAUSE / count))
+        names.mark_open(str(number), CountedTime(number * OPEN_RETRY / count))
     assert CountedTime.compared <= 3 * count
-    assert not names.is_due("0", PAUSE - 1) and names.is_due("0", PAUSE) and not names.is_due("1999", PAUSE)
-    names.found_open("0", PAUSE)  # again
-    names.found_open("x", 2 * PAUSE - 0.001)
+    assert (
+        not names.is_due("0", OPEN_RETRY - 1) and names.is_due("0", OPEN_RETRY) and not names.is_due("1999", OPEN_RETRY)
+    )
+    names.mark_open("0", OPEN_RETRY)  # again
+    names.mark_open("x", 2 * OPEN_RETRY - 0.001)
     assert list(names._open) == ["0", "x"], "nothing is kept for longer"
 
 
@@ -242,7 +244,7 @@ async def test_what_only_has_the_name_of_a_folder_of_what_was_set_aside_is_left_
     autojump_clock: object, caplog: pytest.LogCaptureFixture, inside: str, attributes: int
 ) -> None:
     world = World()
-    kept = f".dfsfs_kept_0badcafe-1-1_{int(time.time() - DAY):08x}_00000001_1"
+    kept = f".dfsfs_kept_0badcafe-1-1_{int(time.time() - FOREIGN_AGE_MAX):08x}_00000001_1"
     world.root.add_folder(kept).attributes = attributes
     if inside:
         world.root.add_file(f"{kept}/{inside}")
@@ -254,9 +256,9 @@ async def test_what_only_has_the_name_of_a_folder_of_what_was_set_aside_is_left_
 
 
 def test_a_name_that_is_too_long_for_more_is_set_aside_as_it_is() -> None:
-    assert name_inside("K", "x" * 233).endswith("_" + "x" * 233)
-    assert name_inside("K", "x" * 234) == "x" * 234
-    assert name_inside("K", "\udc80" * 80) == "\udc80" * 80
+    assert get_aside_name("K", "x" * 233).endswith("_" + "x" * 233)
+    assert get_aside_name("K", "x" * 234) == "x" * 234
+    assert get_aside_name("K", "\udc80" * 80) == "\udc80" * 80
 
 
 async def test_an_open_waits_while_its_file_is_barred_and_a_bar_for_those_before(autojump_clock: object) -> None:
@@ -269,9 +271,9 @@ async def test_an_open_waits_while_its_file_is_barred_and_a_bar_for_those_before
             await done.wait()
 
     async def bar() -> None:
-        async with under_way.barred(inode):
-            seen.append("barred")
-            assert under_way.is_barred(inode) and not under_way.is_busy(inode)
+        async with under_way.opens_blocked(inode):
+            seen.append("opens_blocked")
+            assert under_way.are_opens_blocked(inode) and not under_way.is_busy(inode)
             await trio.sleep(1)
         seen.append("free")
 
@@ -285,14 +287,14 @@ async def test_an_open_waits_while_its_file_is_barred_and_a_bar_for_those_before
             await wait_all_tasks_blocked()
         assert seen == ["first begins"]
         done.set()
-    assert seen == ["first begins", "barred", "free", "second begins"]
+    assert seen == ["first begins", "opens_blocked", "free", "second begins"]
 
 
 async def test_an_open_that_takes_for_ever_does_not_hold_a_removal_for_ever(autojump_clock: object) -> None:
     under_way, inode = PendingOperations(), Inode(5, "file", False)
     async with under_way.opening(inode):
         started = trio.current_time()
-        async with under_way.barred(inode):
+        async with under_way.opens_blocked(inode):
             assert trio.current_time() - started == PATIENCE
             assert under_way.is_busy(inode)
 

@@ -14,7 +14,7 @@ from dfsfs.smb.wire.fscc import FileStat
 from dfsfs.unc import UncPath
 from dfsfs.vfs.names import ordering
 from dfsfs.vfs.names.inodetable import Inode, InodeTable
-from dfsfs.vfs.names.ordering import SLACK_NS, TICK_NS, LocalWrites, Traces
+from dfsfs.vfs.names.ordering import SLACK_NS, TICK_NS, EvictedInodes, LocalWrites
 
 if TYPE_CHECKING:
     import pytest
@@ -66,7 +66,7 @@ def test_an_answer_is_overtaken_by_exactly_the_changes_that_overlap_it(steps: li
         elif what == "ask":
             asked.append((step, table.moment))
         for when, moment in asked:
-            assert inode.overtakes(moment) == history.overlaps("", when)
+            assert inode.has_changed_since(moment) == history.overlaps("", when)
     for moment, _ in under_way:
         table.end(inode, moment)
     assert inode.changing == 0
@@ -76,8 +76,8 @@ def test_an_answer_is_overtaken_by_exactly_the_changes_that_overlap_it(steps: li
 @settings(max_examples=200, deadline=None)
 def test_what_is_forgotten_to_have_changed_is_never_believed(steps: list[tuple[str, str]]) -> None:
     """Folders that leave memory, and more names than are remembered: an answer may be asked for once too often only."""
-    with_limit = ordering.NAMES_KEPT
-    ordering.NAMES_KEPT = 2
+    with_limit = ordering.NAMES_MAX
+    ordering.NAMES_MAX = 2
     try:
         table, folder = table_with_folder()
         history, asked, step = History(), [], 0
@@ -93,18 +93,18 @@ def test_what_is_forgotten_to_have_changed_is_never_believed(steps: list[tuple[s
                 table.count_lookup(folder)
             for when, about, moment in asked:
                 if history.overlaps(about, when):
-                    assert table.name_overtaken(folder, about, moment)
+                    assert table.has_name_changed_since(folder, about, moment)
     finally:
-        ordering.NAMES_KEPT = with_limit
+        ordering.NAMES_MAX = with_limit
 
 
 def test_a_change_of_one_spelling_overtakes_what_was_asked_of_another() -> None:
     table, folder = table_with_folder()
     asked = table.moment
     with table.changing_name(folder, "name"):
-        assert table.is_being_changed(folder, "NAME")
-    assert table.name_overtaken(folder, "Name", asked)
-    assert not table.name_overtaken(folder, "other", asked)
+        assert table.is_name_changing(folder, "NAME")
+    assert table.has_name_changed_since(folder, "Name", asked)
+    assert not table.has_name_changed_since(folder, "other", asked)
 
 
 def test_the_answer_of_a_change_is_good_if_no_other_was_under_way() -> None:
@@ -121,23 +121,28 @@ def test_the_answer_of_a_change_is_good_if_no_other_was_under_way() -> None:
 
 
 def test_traces_that_are_dropped_raise_the_horizon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ordering, "TRACES_KEPT", 2)
-    traces = Traces()
-    traces.leave("a", 5)
-    traces.leave("b", 7)
-    assert (traces.of("a"), traces.of("b"), traces.of("new"), traces.of(None)) == (5, 7, 0, 0)
-    traces.leave("c", 9)
-    assert (traces.of("a"), traces.of("b"), traces.of("new")) == (5, 7, 5)
-    traces.leave(None, 8)
-    assert (traces.of("b"), traces.of("c"), traces.of("new")) == (8, 9, 8)
+    monkeypatch.setattr(ordering, "EVICTED_MAX", 2)
+    traces = EvictedInodes()
+    traces.add("a", 5)
+    traces.add("b", 7)
+    assert (traces.get_version("a"), traces.get_version("b"), traces.get_version("new"), traces.get_version(None)) == (
+        5,
+        7,
+        0,
+        0,
+    )
+    traces.add("c", 9)
+    assert (traces.get_version("a"), traces.get_version("b"), traces.get_version("new")) == (5, 7, 5)
+    traces.add(None, 8)
+    assert (traces.get_version("b"), traces.get_version("c"), traces.get_version("new")) == (8, 9, 8)
 
 
 @given(st.integers(10**9, 2**62), st.integers(0, 2**62))
 def test_a_write_always_moves_the_time(now: int, before: int) -> None:
     own = LocalWrites(0)
-    own.wrote(now, before)
+    own.add_write(now, before)
     assert own.written != before or now - now % TICK_NS == before
     assert own.written % TICK_NS == 0 or 0 <= before - now < SLACK_NS
     first = own.written
-    own.wrote(first, before)
+    own.add_write(first, before)
     assert own.written > first

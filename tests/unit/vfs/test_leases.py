@@ -70,7 +70,7 @@ class Leased(World):
 
     def take_back(self, state: LeaseState) -> None:
         """The server breaks the lease to `state`."""
-        before = self.lease.broken(LeaseBreak(self.lease.key, state, acknowledge=True, epoch=1))
+        before = self.lease.apply_break(LeaseBreak(self.lease.key, state, acknowledge=True, epoch=1))
         self.lease.on_break(before, self._acknowledge)
 
     def _acknowledge(self) -> None:
@@ -364,7 +364,7 @@ async def test_a_new_file_has_a_lease_of_its_own(autojump_clock: object) -> None
         result, shown = await world.fs.create(await world.ino("link"), b"new", 0o644, os.O_RDWR | os.O_CREAT)
         await world.fs.write(result.handle, 0, b"data")
         lease = world.data.leases["new"]
-        lease.on_break(lease.broken(LeaseBreak(lease.key, NONE, acknowledge=True, epoch=1)), lambda: None)
+        lease.on_break(lease.apply_break(LeaseBreak(lease.key, NONE, acknowledge=True, epoch=1)), lambda: None)
         await wait_all_tasks_blocked()
         new = world.data.find("new")
         assert new is not None and new.data == b"data" and world.kernel.forgotten == [shown.ino]

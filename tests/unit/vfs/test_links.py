@@ -14,7 +14,7 @@ from dfsfs.ntstatus import NtStatus
 from dfsfs.unc import UncPath
 from dfsfs.vfs.names.inodetable import ROOT
 from dfsfs.vfs.names.mapping import AttributeChanges
-from dfsfs.vfs.names.offline import MEMORY, PATIENCE, SWEEP
+from dfsfs.vfs.names.offline import OFFLINE_SECONDS, PATIENCE, SWEEP_INTERVAL
 from tests.unit.vfs.world import ACTIMEO, World, fails
 
 CHANGING = ("unlink", "rmdir", "rename", "set_basic", "set_size", "open", "mkdir")
@@ -323,7 +323,7 @@ async def test_what_was_asked_in_the_background_counts_when_it_is_answered(autoj
         way.written = 10**18
         world.namespace.hung.clear()
         for _ in range(4):
-            await trio.sleep(MEMORY)
+            await trio.sleep(OFFLINE_SECONDS)
             after = await world.walk("way")
         assert (before.ino, after.mtime_ns) == (after.ino, 10**18) and before.mtime_ns != 10**18
         nursery.cancel_scope.cancel()
@@ -346,7 +346,7 @@ async def test_what_keeps_a_link_ends_with_its_target(autojump_clock: object) ->
     await way_to_a_link(world)
     assert world.fs.statistics().inodes.inodes > 1
     world.namespace.stop("//fs1/data")
-    await trio.sleep(SWEEP)
+    await trio.sleep(SWEEP_INTERVAL)
     world.namespace.add_share("//fs2/data")
     world.root.add_link("second")
     world.namespace.add_link("//dfs/ns/second", "//fs2/data")

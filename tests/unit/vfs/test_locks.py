@@ -16,7 +16,7 @@ from dfsfs.errors import SmbError
 from dfsfs.ntstatus import NtStatus
 from dfsfs.smb.connection.calls import Route
 from dfsfs.smb.connection.leases import Lease
-from dfsfs.smb.tree.lockedranges import is_conflict, read_beside_locks
+from dfsfs.smb.tree.lockedranges import is_lock_conflict, read_around_locks
 from dfsfs.smb.wire.constants import LeaseState
 from dfsfs.unc import UncPath
 from dfsfs.vfs.data.lockedfiles import REMEMBERED, LockedFiles
@@ -55,13 +55,13 @@ def test_many_locked_files_are_remembered_for_a_while() -> None:
     inodes = [cast("Inode", object()) for _ in range(count)]
     for number, inode in enumerate(inodes):
         now = CountedTime(number * REMEMBERED / count)
-        locks.met(inode)
+        locks.note_conflict(inode)
     assert CountedTime.compared <= 3 * count
     now = CountedTime(REMEMBERED)
-    locks.met(inodes[0])  # again
+    locks.note_conflict(inodes[0])  # again
     now = CountedTime(2 * REMEMBERED - 0.001)
-    locks.met(inodes[1])
-    assert list(locks._met) == inodes[:2], "nothing is kept for longer"
+    locks.note_conflict(inodes[1])
+    assert list(locks._conflicts) == inodes[:2], "nothing is kept for longer"
 
 
 class LockedFile:
@@ -93,9 +93,9 @@ def test_all_bytes_or_none(locked: list[range], offset: int, size: int) -> None:
 
     async def main() -> Buffer | None:
         try:
-            return await read_beside_locks(file, offset, size)
+            return await read_around_locks(file, offset, size)
         except SmbError as error:
-            if not is_conflict(error):
+            if not is_lock_conflict(error):
                 raise
             return None
 
@@ -113,7 +113,7 @@ async def test_another_answer_than_a_conflict_is_nothing_to_look_into() -> None:
 
     file = Gone(World().data.add_file("file", DATA), [])
     with pytest.raises(SmbError, match="FILE_CLOSED"):
-        await read_beside_locks(file, 0, 10)
+        await read_around_locks(file, 0, 10)
     assert file.requests == 1
 
 
@@ -158,7 +158,7 @@ async def test_a_share_that_gives_read_leases_and_not_for_this_file(autojump_clo
 async def test_a_lease_that_is_taken_back_after_the_answer_is_no_sign_of_locks() -> None:
     locks, inode = LockedFiles(trio.current_time), World().fs._lookup.table.root
     remote = SimpleNamespace(
-        head_is_locked=False,
+        inline_data_is_locked=False,
         lease=Lease(bytes(16), 2, UncPath(("fs1", "data", "f")), Route()),
         tree=SimpleNamespace(volume=UncPath(("fs1", "data"))),
     )

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from dfsfs.errors import PosixError
 from dfsfs.smb.wire.constants import FileAttributes
 from dfsfs.smb.wire.fscc import FileStat
-from dfsfs.smb.wire.reparse import Special
+from dfsfs.smb.wire.reparse import SpecialFile
 from dfsfs.vfs.names.mapping import (
     NameMapping,
     NameStyle,
@@ -98,10 +98,10 @@ def test_a_link_that_is_no_utf8() -> None:
 
 def test_what_is_neither_file_nor_folder() -> None:
     ownership = Ownership(file_mode=0o644)
-    link = replace(FILE, special=Special(posix.S_IFLNK, "x"), attributes=FileAttributes.FILE_ATTRIBUTE_DIRECTORY)
+    link = replace(FILE, special=SpecialFile(posix.S_IFLNK, "x"), attributes=FileAttributes.FILE_ATTRIBUTE_DIRECTORY)
     assert not link.is_directory
     assert ownership.attributes(1, link).mode == posix.S_IFLNK | 0o777
-    device = replace(FILE, special=Special(posix.S_IFCHR, device=(1, 3)))
+    device = replace(FILE, special=SpecialFile(posix.S_IFCHR, device=(1, 3)))
     shown = ownership.attributes(1, device)
     assert (shown.mode, shown.device) == (posix.S_IFCHR | 0o644, (1, 3))
     assert attributes_for_mode(device, 0o444) is None

@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from dfsfs.namespace.junction import Junction, Location
 from dfsfs.smb.wire.constants import FileAttributes
 from dfsfs.smb.wire.fscc import FileStat
-from dfsfs.smb.wire.reparse import Special
+from dfsfs.smb.wire.reparse import SpecialFile
 from dfsfs.unc import UncPath
 from dfsfs.vfs.names.inodetable import ROOT, Inode, InodeTable
 
@@ -73,7 +73,7 @@ def test_a_location_is_the_way_from_the_nearest_anchor() -> None:
     assert path(table.root) == "//dfs/ns/sub"
     assert path(folder) == "//dfs/ns/sub/a"
     assert below.location == Location(link.anchor.junction if link.anchor else Junction(SHARE), ("x",))
-    assert link.place == Location(
+    assert link.name_location == Location(
         table.root.anchor.junction if table.root.anchor else Junction(SHARE), ("sub", "a", "l")
     )
     assert (link.is_link, table.root.is_link, folder.is_link) == (True, False, False)
@@ -159,7 +159,7 @@ def test_a_detached_folder_takes_what_is_below_with_it() -> None:
     below = add(table, folder, "x", 2)
     table.detach(folder)
     table.detach(folder)
-    assert below.location is None and below.place is None
+    assert below.location is None and below.name_location is None
     table.forget(folder.ino, 1)
     assert table.get(folder.ino) is folder, "a child keeps it"
     table.forget(below.ino, 1)
@@ -206,7 +206,7 @@ class Model:
     folder: bool
     parent: Model | None
     lookups: int = 0
-    handles: int = 0
+    open_count: int = 0
     attached: bool = True
     inode: Inode | None = None
     children: dict[str, Model] = field(default_factory=dict)
@@ -218,7 +218,7 @@ class Model:
         return None if above is None or not self.attached else f"{above}/{self.name}"
 
     def held(self) -> bool:
-        return bool(self.lookups or self.handles) or any(child.held() for child in self.children.values())
+        return bool(self.lookups or self.open_count) or any(child.held() for child in self.children.values())
 
 
 NAMES = st.sampled_from(["a", "A", "b", "c"])
@@ -288,14 +288,14 @@ class Histories(RuleBasedStateMachine):
     def open(self, index: int) -> None:
         model = self._pick(index)
         if model is not None and model.inode is not None and model.lookups:
-            model.handles += 1
+            model.open_count += 1
             self.table.hold(model.inode)
 
     @rule(index=st.integers(0, 50))
     def close(self, index: int) -> None:
         model = self._pick(index)
-        if model is not None and model.inode is not None and model.handles:
-            model.handles -= 1
+        if model is not None and model.inode is not None and model.open_count:
+            model.open_count -= 1
             self.table.release(model.inode)
 
     @rule(index=st.integers(0, 50))
@@ -361,7 +361,7 @@ def test_names_of_one_file_are_one_inode() -> None:
     folder = known_folder(table)
     inode = known(table, table.root, "a", 1, links=2)
     assert known(table, folder, "b", 1) is inode
-    assert inode.lookup == ((table.root, "a"), (folder, "b"))
+    assert inode.dentries == ((table.root, "a"), (folder, "b"))
     table.drop_name(table.root, "a")
     assert (inode.parent, inode.name, inode.detached) == (folder, "b", False)
     table.drop_name(folder, "b")
@@ -379,9 +379,9 @@ def test_one_of_several_names_is_renamed() -> None:
     inode = known(table, table.root, "a", 1, links=2)
     known(table, folder, "b", 1)
     table.rename(folder, "b", table.root, "c")
-    assert inode.lookup == ((table.root, "a"), (table.root, "c"))
+    assert inode.dentries == ((table.root, "a"), (table.root, "c"))
     table.rename(table.root, "a", folder, "A")
-    assert inode.lookup == ((folder, "A"), (table.root, "c"))
+    assert inode.dentries == ((folder, "A"), (table.root, "c"))
     table.check_invariants()
 
 
@@ -389,7 +389,7 @@ def test_a_file_with_one_name_that_turns_up_under_another_was_renamed() -> None:
     table = table_at()
     inode = known(table, table.root, "a", 1, links=1)
     assert known(table, table.root, "b", 1, links=1) is inode
-    assert inode.lookup == ((table.root, "b"),)
+    assert inode.dentries == ((table.root, "b"),)
     assert table.child(table.root, "a") is None
 
 
@@ -425,7 +425,7 @@ def test_a_inode_with_several_names_goes_with_its_last_reference() -> None:
 def test_a_file_that_becomes_a_link_is_another_inode() -> None:
     table = table_at()
     inode = known(table, table.root, "a", 1)
-    link = replace(stat(1), special=Special(posix.S_IFLNK, "x"))
+    link = replace(stat(1), special=SpecialFile(posix.S_IFLNK, "x"))
     assert table.observe(table.root, "a", link, SHARE) is not inode
 
 
@@ -435,11 +435,11 @@ def test_snapshots_are_inodes_of_their_own() -> None:
     snapshots = table.observe_snapshots(folder, ".snapshots")
     table.count_lookup(snapshots)
     location = folder.location
-    assert location is not None and snapshots.is_past and not folder.is_past
+    assert location is not None and snapshots.is_in_snapshot and not folder.is_in_snapshot
     one = table.observe_snapshot(snapshots, "@GMT-1", location.at(1))
     table.count_lookup(one)
     assert table.observe_snapshot(snapshots, "@GMT-1", location.at(1)) is one
-    assert one.is_past and one.location == location.at(1)
+    assert one.is_in_snapshot and one.location == location.at(1)
     inside = add(table, one, "x", 5)
     assert inside.location == location.at(1).child("x")
     assert table.observe_snapshots(folder, ".snapshots") is snapshots

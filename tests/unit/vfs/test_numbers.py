@@ -21,36 +21,38 @@ def test_a_number_that_is_held_is_given_to_nobody_else_and_comes_back(steps: lis
     for file_id, forgets in steps:
         if file_id in current and forgets:
             held.discard(current[file_id])
-            assert numbers.of_file(ROOT, SHARE, file_id) == current[file_id], "what was forgotten keeps its number"
+            assert numbers.make_for_file(ROOT, SHARE, file_id) == current[file_id], (
+                "what was forgotten keeps its number"
+            )
             held.add(current[file_id])
         else:
-            number = numbers.of_file(ROOT, SHARE, file_id)
+            number = numbers.make_for_file(ROOT, SHARE, file_id)
             assert number not in held and FIRST_NUMBER <= number <= NUMBER_MASK
             held.add(number)
             current[file_id] = number
-            assert numbers.expected(ROOT, SHARE, file_id) == number
+            assert numbers.get(ROOT, SHARE, file_id) == number
 
 
 def test_a_file_has_the_same_number_after_a_remount_and_another_one_through_each_link() -> None:
     one, two = InodeNumbers(lambda number: False), InodeNumbers(lambda number: False)
-    assert one.of_file(ROOT, SHARE, 7) == two.of_file(ROOT, SHARE, 7)
-    assert len({two.of_file(root, SHARE, 7) for root in (ROOT, LINK)} | {two.of_file(ROOT, LINK, 7)}) == 3
+    assert one.make_for_file(ROOT, SHARE, 7) == two.make_for_file(ROOT, SHARE, 7)
+    assert len({two.make_for_file(root, SHARE, 7) for root in (ROOT, LINK)} | {two.make_for_file(ROOT, LINK, 7)}) == 3
 
 
 def test_what_has_only_a_name_has_a_number_of_its_own() -> None:
     taken: set[int] = set()
     numbers = InodeNumbers(taken.__contains__)
-    first = numbers.of_name(1, "name")
-    assert first == numbers.of_name(1, "name") != numbers.of_name(1, "Name")
+    first = numbers.make_for_name(1, "name")
+    assert first == numbers.make_for_name(1, "name") != numbers.make_for_name(1, "Name")
     taken.add(first)
-    assert numbers.of_name(1, "name") != first
+    assert numbers.make_for_name(1, "name") != first
 
 
 def test_what_is_kept_for_each_spelling_of_a_link_is_bounded() -> None:
     numbers = InodeNumbers(lambda number: False)
     share = UncPath(("fs1", "data"))
     roots = [UncPath(("ns1", "dfs", f"link{number}")) for number in range(3 * SEEDS)]
-    found = [numbers.of_file(root, share, 7) for root in roots]
+    found = [numbers.make_for_file(root, share, 7) for root in roots]
     assert len(numbers._seeds) <= SEEDS
-    assert found == [numbers.of_file(root, share, 7) for root in roots]
+    assert found == [numbers.make_for_file(root, share, 7) for root in roots]
     assert len(set(found)) == len(found)

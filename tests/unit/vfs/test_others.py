@@ -11,7 +11,7 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dfsfs.acting import Caller, as_caller, caller
+from dfsfs.caller import Caller, current_caller, override_caller
 from dfsfs.errors import DfsfsError, SmbError
 from dfsfs.ntstatus import NtStatus
 from dfsfs.vfs.names.inodetable import ROOT
@@ -38,13 +38,13 @@ class Company:
 
     def answer(self, verb: str, path: UncPath) -> None:
         if "hers" in path.components:
-            self.asked.append(caller().uid)
-            if caller().uid in self.told:
-                raise SmbError(self.told[caller().uid], f"{verb} as the test wants it")
+            self.asked.append(current_caller().uid)
+            if current_caller().uid in self.told:
+                raise SmbError(self.told[current_caller().uid], f"{verb} as the test wants it")
 
     async def look(self, who: Caller, path: str = "hers") -> int:
         """The number of what has a path."""
-        with as_caller(who):
+        with override_caller(who):
             return await self.world.ino(path)
 
 
@@ -52,12 +52,12 @@ async def test_who_is_refused_leaves_the_name_to_those_who_have_it(autojump_cloc
     for status in (DENIED, NtStatus.LOGON_FAILURE, NtStatus.SHARING_VIOLATION, NtStatus.IO_TIMEOUT):
         company = Company()
         company.told = {BOB.uid: status}
-        with as_caller(BOB):
+        with override_caller(BOB):
             await fails(SmbError(status, "").errno, company.fs.lookup(ROOT, b"hers"))
         ino = await company.look(ALICE)
         assert await company.look(BOB) == ino, "the kernel has one entry for all"
         assert company.world.fs.lookup_known(ROOT, b"hers") is None
-        with as_caller(BOB):
+        with override_caller(BOB):
             assert company.fs.is_others(ROOT, b"hers")
             await fails(SmbError(status, "").errno, company.fs.getattr(ino))
             await fails(SmbError(status, "").errno, company.fs.opendir(ino))
@@ -70,7 +70,7 @@ async def test_who_is_alone_hears_the_truth(autojump_clock: object) -> None:
     await trio.sleep(2)
     for status in (DENIED, MISSING):
         company.told = {BOB.uid: status}
-        with as_caller(BOB):
+        with override_caller(BOB):
             await fails(SmbError(status, "").errno, company.fs.lookup(ROOT, b"hers"))
             assert not company.fs.is_others(ROOT, b"hers")
 
@@ -81,12 +81,12 @@ async def test_absence_is_of_who_was_told_so(autojump_clock: object) -> None:
     await trio.sleep(1000)
     company.told = {BOB.uid: MISSING}
     assert await company.look(BOB) == ino
-    with as_caller(BOB):
+    with override_caller(BOB):
         await fails(errno.ENOENT, company.fs.getattr(ino))
         await fails(errno.ENOENT, company.fs.opendir(ino))
         await fails(errno.ENOENT, company.fs.rmdir(ROOT, b"hers"))
     assert company.asked.count(ALICE.uid) > 1
-    with as_caller(ALICE):
+    with override_caller(ALICE):
         assert (await company.fs.getattr(ino)).ino == ino
         assert await company.look(ALICE, "hers/file")
     company.fs.check_invariants()
@@ -97,11 +97,11 @@ async def test_what_nobody_is_told_of_any_more_is_gone(autojump_clock: object) -
     for who in (ALICE, CAROL):
         ino = await company.look(who)
     company.told = dict.fromkeys((ALICE.uid, BOB.uid, CAROL.uid), MISSING)
-    with as_caller(BOB):
+    with override_caller(BOB):
         await fails(errno.ENOENT, company.fs.lookup(ROOT, b"hers"))
         assert not company.fs.is_others(ROOT, b"hers")
     assert {ALICE.uid, CAROL.uid} <= set(company.asked), "within actimeo as well: bob may want to make it"
-    with as_caller(ALICE):
+    with override_caller(ALICE):
         await fails(errno.ESTALE, company.fs.getattr(ino))
 
 
@@ -114,17 +114,17 @@ async def test_a_witness_who_cannot_be_asked(autojump_clock: object) -> None:
             await company.look(ALICE)
             company.told = {BOB.uid: MISSING}
             await company.look(BOB)
-        with as_caller(ALICE):
+        with override_caller(ALICE):
             ino = (await company.fs.lookup(ROOT, b"more")).ino
 
         def without_alice(verb: str, path: UncPath, answer: NtStatus = answer) -> None:
-            if "more" in path.components and caller().uid == BOB.uid:
+            if "more" in path.components and current_caller().uid == BOB.uid:
                 raise SmbError(answer, "")
-            if caller().uid == ALICE.uid:
+            if current_caller().uid == ALICE.uid:
                 raise SmbError(NtStatus.CONNECTION_DISCONNECTED, "has no session")
 
         company.world.root.before = without_alice
-        with as_caller(BOB):
+        with override_caller(BOB):
             if hides or answer == DENIED:
                 assert (await company.fs.lookup(ROOT, b"more")).ino == ino
             else:
@@ -138,7 +138,7 @@ async def test_a_change_overtakes_an_absence_also_while_a_witness_is_asked(autoj
     lookup = company.fs._lookup
 
     def answer(verb: str, path: UncPath) -> None:
-        if caller().uid == ALICE.uid and company.told:
+        if current_caller().uid == ALICE.uid and company.told:
             company.told.clear()
             with lookup.changing_name(lookup.table.root, "hers"):
                 pass  # somebody here has made it again in the meantime
@@ -162,7 +162,7 @@ async def test_the_kernel_is_told_a_size_that_is_true(autojump_clock: object) ->
     company.told = {BOB.uid: DENIED}
     folder = inode.parent
     assert folder is not None
-    with as_caller(BOB):
+    with override_caller(BOB):
         assert (await company.fs.lookup(folder.ino, b"file")).size == len(b"hers, and longer")
         await fails(errno.EACCES, company.fs.getattr(ino))
 
@@ -193,7 +193,7 @@ def test_nobody_takes_away_what_another_one_may_see(steps: list[tuple[Caller, ob
                     has[who.uid] = ino
             assert len(set(has.values())) <= 1
             for uid, ino in has.items():
-                with as_caller(Caller(uid, 1)):
+                with override_caller(Caller(uid, 1)):
                     assert (await company.fs.getattr(ino)).ino == ino
             company.fs.check_invariants()
 

@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from dfsfs.unc import UncPath
-from dfsfs.vfs.data.prefetch import HEAD
+from dfsfs.vfs.data.prefetch import INLINE_SIZE
 from dfsfs.vfs.names.attrcache import Lifetimes
 from tests.unit.vfs.world import ACTIMEO, World, fails
 
@@ -77,7 +77,7 @@ async def test_what_came_with_the_open_is_believed_for_actimeo_and_while_nothing
 
 async def test_of_a_large_file_nothing_comes_along(autojump_clock: object) -> None:
     world = Library()
-    world.inodes["file07"].data[:] = bytes(HEAD + 1)
+    world.inodes["file07"].data[:] = bytes(INLINE_SIZE + 1)
     await world.read("file07")
     assert "read file07" in world.sent()
 

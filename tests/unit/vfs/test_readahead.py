@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from dfsfs.errors import ConnectionLost, DfsfsError
 from dfsfs.ntstatus import NtStatus
-from dfsfs.vfs.data.readahead import AheadReader, ReadAhead
+from dfsfs.vfs.data.readahead import ReadAhead, ReadStreams
 from dfsfs.vfs.data.readahead_policy import FULL, LEFT, LIMIT, SEGMENT, SMALL, STREAMS, Stream, Streams
 
 KIB, MIB = 1024, 1024 * 1024
@@ -26,12 +26,12 @@ class Pending:
     data: bytes
     size: int
     failure: DfsfsError | None = None
-    is_settled: bool = False
+    is_done: bool = False
     abandoned: bool = False
 
     async def outcome(self) -> bytes:
         await trio.lowlevel.checkpoint()
-        self.is_settled = True
+        self.is_done = True
         if self.failure is not None:
             raise self.failure
         return self.data
@@ -64,7 +64,7 @@ def lost() -> ConnectionLost:
     return ConnectionLost("fs1", NtStatus.CONNECTION_RESET, "the connection was killed by the test")
 
 
-async def read(reader: AheadReader, file: File, offset: int, size: int, stamp: object = None) -> bytes | None:
+async def read(reader: ReadStreams, file: File, offset: int, size: int, stamp: object = None) -> bytes | None:
     """What reading ahead has of a range."""
     found = reader.find(file, stamp, offset, size, len(file.content))
     data = None if found is None else await found.data()
@@ -76,7 +76,7 @@ async def read(reader: AheadReader, file: File, offset: int, size: int, stamp: o
 
 def test_the_window_doubles_with_each_read_that_goes_on() -> None:
     stream, _ = Streams().begin(4096, 128 * KIB, LIMIT)
-    assert stream.window == 0 and stream.wants(1 << 40) is None
+    assert stream.window == 0 and stream.next_range(1 << 40) is None
     windows = []
     for _ in range(8):
         stream.read(stream.position, 128 * KIB, LIMIT)
@@ -86,24 +86,24 @@ def test_the_window_doubles_with_each_read_that_goes_on() -> None:
 
 def test_beyond_that_it_grows_when_the_program_waits_for_a_long_line() -> None:
     stream = Stream(0, 0, FULL)
-    stream.waited(0.0, 0.1, LIMIT)
+    stream.note_wait(0.0, 0.1, LIMIT)
     assert stream.window == 2 * FULL
     stream.read(0, MIB, LIMIT)
-    stream.waited(0.05, 0.15, LIMIT)
+    stream.note_wait(0.05, 0.15, LIMIT)
     assert stream.window == 2 * FULL
     for second in range(1, 6):
-        stream.waited(second, second + 0.11, LIMIT)
+        stream.note_wait(second, second + 0.11, LIMIT)
     assert stream.window == LIMIT
     small = Stream(0, 0, SMALL)
-    small.waited(0.0, 0.1, LIMIT)
+    small.note_wait(0.0, 0.1, LIMIT)
     assert small.window == SMALL
 
 
 def test_it_does_not_grow_when_answers_wait_for_each_other() -> None:
     stream = Stream(0, 0, FULL)
-    stream.waited(0.0, 0.01, LIMIT)
+    stream.note_wait(0.0, 0.01, LIMIT)
     for second in range(1, 6):
-        stream.waited(second, second + 0.03, LIMIT)
+        stream.note_wait(second, second + 0.03, LIMIT)
     assert stream.window == 2 * FULL
 
 
@@ -122,34 +122,34 @@ def test_the_window_is_what_a_line_of_1_gbit_holds(round_trip: float, least: int
         asked, comes = waiting.popleft()
         if comes > now:
             now = comes
-            stream.waited(asked, now, LIMIT)
+            stream.note_wait(asked, now, LIMIT)
     assert least <= stream.window <= most
 
 
 def test_who_begins_at_the_beginning_is_expected_to_go_on() -> None:
     stream, _ = Streams().begin(0, 128 * KIB, LIMIT)
-    assert stream.wants(MIB) == (128 * KIB, 256 * KIB)
+    assert stream.next_range(MIB) == (128 * KIB, 256 * KIB)
     stream, _ = Streams().begin(0, 128 * KIB, 0)
-    assert stream.wants(MIB) is None
+    assert stream.next_range(MIB) is None
 
 
 def test_nothing_is_asked_for_beyond_the_end() -> None:
     stream = Stream(MIB, MIB, FULL)
-    assert stream.wants(MIB) is None
-    assert stream.wants(MIB + 1) == (MIB, SEGMENT)
+    assert stream.next_range(MIB) is None
+    assert stream.next_range(MIB + 1) == (MIB, SEGMENT)
 
 
 @pytest.mark.parametrize("size", [4 * KIB, 128 * KIB, 384 * KIB, MIB, 3 * MIB])
 def test_what_is_asked_for_holds_a_whole_number_of_reads(size: int) -> None:
     stream = Stream(size, size, FULL, size)
-    wanted = stream.wants(1 << 40)
+    wanted = stream.next_range(1 << 40)
     assert wanted is not None
     assert wanted[1] % size == 0 or wanted[1] == SEGMENT
     assert wanted[1] <= SEGMENT
 
 
 def test_random_reads_start_nothing() -> None:
-    rng, reader, file = random.Random(3), AheadReader(ReadAhead()), File(b"")
+    rng, reader, file = random.Random(3), ReadStreams(ReadAhead()), File(b"")
     for _ in range(500):
         assert reader.find(file, None, rng.randrange(1, 1 << 30), 4096, 1 << 30) is None
     assert file.asked == []
@@ -176,14 +176,14 @@ def test_no_more_streams_are_followed_than_there_is_room_for() -> None:
 def test_a_file_read_in_order_comes_out_as_it_is(size: int, largest: int, end: int) -> None:
     content = CONTENT[:end]
     file, ahead = File(content, largest), ReadAhead()
-    reader = AheadReader(ahead)
+    reader = ReadStreams(ahead)
     hits = trio.run(partial(_read_through, reader, file, size))
     assert hits >= min(len(content) // size - 3, 0)
     reader.clear()
     assert ahead.used == 0
 
 
-async def _read_through(reader: AheadReader, file: File, size: int) -> int:
+async def _read_through(reader: ReadStreams, file: File, size: int) -> int:
     hits = 0
     for offset in range(0, len(file.content), size):
         data = await read(reader, file, offset, size)
@@ -193,7 +193,7 @@ async def _read_through(reader: AheadReader, file: File, size: int) -> int:
 
 
 async def test_after_the_first_read_a_program_only_takes_what_is_on_its_way() -> None:
-    file, reader = File(), AheadReader(ReadAhead())
+    file, reader = File(), ReadStreams(ReadAhead())
     missed = [
         offset for offset in range(0, len(CONTENT), 128 * KIB) if await read(reader, file, offset, 128 * KIB) is None
     ]
@@ -207,7 +207,7 @@ async def test_after_the_first_read_a_program_only_takes_what_is_on_its_way() ->
 def test_any_reads_get_the_right_data_within_the_budget(reads: list[tuple[int, int]], budget: int) -> None:
     async def check() -> None:
         file, ahead = File(), ReadAhead(budget=budget)
-        reader = AheadReader(ahead)
+        reader = ReadStreams(ahead)
         for offset, size in reads + [(offset, size) for offset, size in reads[:5]]:
             for at in (offset, offset + size, offset + 2 * size):
                 data = await read(reader, file, at, size)
@@ -221,7 +221,7 @@ def test_any_reads_get_the_right_data_within_the_budget(reads: list[tuple[int, i
 
 async def test_interleaved_streams_have_a_window_each() -> None:
     content = bytes(64 * MIB)
-    file, reader = File(content), AheadReader(ReadAhead())
+    file, reader = File(content), ReadStreams(ReadAhead())
     missed = 0
     for step in range(20):
         for begin in (0, 20 * MIB, 40 * MIB):
@@ -230,7 +230,7 @@ async def test_interleaved_streams_have_a_window_each() -> None:
 
 
 async def test_pieces_of_one_read_may_come_in_any_order() -> None:
-    file, reader = File(bytes(64 * MIB)), AheadReader(ReadAhead())
+    file, reader = File(bytes(64 * MIB)), ReadStreams(ReadAhead())
     await read(reader, file, 0, MIB)
     await read(reader, file, MIB, MIB)
     missed = 0
@@ -242,7 +242,7 @@ async def test_pieces_of_one_read_may_come_in_any_order() -> None:
 
 async def test_who_waits_for_a_part_gets_it_though_the_rest_is_given_up() -> None:
     file, ahead = File(), ReadAhead()
-    reader = AheadReader(ahead)
+    reader = ReadStreams(ahead)
     await read(reader, file, 0, 128 * KIB)
     found = reader.find(file, None, 128 * KIB, 128 * KIB, len(CONTENT))
     assert found is not None
@@ -255,7 +255,7 @@ async def test_who_waits_for_a_part_gets_it_though_the_rest_is_given_up() -> Non
 async def test_a_seek_gives_up_what_lies_behind_the_budget() -> None:
     content = bytes(64 * MIB)
     file, ahead = File(content), ReadAhead(budget=4 * MIB)
-    reader = AheadReader(ahead)
+    reader = ReadStreams(ahead)
     for offset in range(0, 4 * MIB, MIB):
         await read(reader, file, offset, MIB)
     before = len(file.pending)
@@ -267,7 +267,7 @@ async def test_a_seek_gives_up_what_lies_behind_the_budget() -> None:
 
 async def test_a_stream_that_the_program_has_left_is_given_up() -> None:
     file, ahead = File(bytes(64 * MIB)), ReadAhead()
-    reader = AheadReader(ahead)
+    reader = ReadStreams(ahead)
     for offset in range(0, 4 * MIB, MIB):
         await read(reader, file, offset, MIB)
     on_their_way = file.pending[4:]
@@ -286,7 +286,7 @@ def test_a_gap_that_nobody_fills_does_not_hold_the_window_for_ever() -> None:
 
 async def test_what_was_changed_since_is_asked_for_again() -> None:
     file, ahead = File(), ReadAhead()
-    reader = AheadReader(ahead)
+    reader = ReadStreams(ahead)
     assert await read(reader, file, 0, 128 * KIB, 1) is None
     assert await read(reader, file, 128 * KIB, 128 * KIB, 2) is None
     assert file.pending[0].abandoned
@@ -294,7 +294,7 @@ async def test_what_was_changed_since_is_asked_for_again() -> None:
 
 
 async def test_a_failure_is_left_to_the_programs_own_read() -> None:
-    file, reader = File(failure=lost()), AheadReader(ReadAhead())
+    file, reader = File(failure=lost()), ReadStreams(ReadAhead())
     await read(reader, file, 0, 128 * KIB)
     assert await read(reader, file, 128 * KIB, 128 * KIB) is None
     file.refuses = True
@@ -302,7 +302,7 @@ async def test_a_failure_is_left_to_the_programs_own_read() -> None:
 
 
 async def test_a_file_that_shrank_ends_where_the_server_says() -> None:
-    file, reader = File(CONTENT[: 200 * KIB]), AheadReader(ReadAhead())
+    file, reader = File(CONTENT[: 200 * KIB]), ReadStreams(ReadAhead())
     assert reader.find(file, None, 0, 128 * KIB, MIB) is None
     found = reader.find(file, None, 128 * KIB, 128 * KIB, MIB)
     assert found is not None
@@ -311,7 +311,7 @@ async def test_a_file_that_shrank_ends_where_the_server_says() -> None:
 
 
 async def test_a_window_of_nothing_reads_nothing_ahead() -> None:
-    file, reader = File(), AheadReader(ReadAhead(window=0))
+    file, reader = File(), ReadStreams(ReadAhead(window=0))
     for offset in range(0, MIB, 128 * KIB):
         assert await read(reader, file, offset, 128 * KIB) is None
     assert file.asked == []
@@ -320,7 +320,7 @@ async def test_a_window_of_nothing_reads_nothing_ahead() -> None:
 async def test_files_share_the_budget() -> None:
     ahead = ReadAhead(budget=8 * MIB)
     files = [File(bytes(64 * MIB)) for _ in range(8)]
-    readers = [AheadReader(ahead) for _ in files]
+    readers = [ReadStreams(ahead) for _ in files]
     for step in range(12):
         for file, reader in zip(files, readers, strict=True):
             await read(reader, file, step * MIB, MIB)

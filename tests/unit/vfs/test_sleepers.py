@@ -20,13 +20,23 @@ from dfsfs.vfs.names.inodetable import InodeTable
 from dfsfs.vfs.names.rowindex import RowIndex
 
 SHARE = UncPath.parse("//fs1/data")
-NOT_KEPT = {"parent", "anchor", "children", "asleep", "changes", "breaks", "names", "was", "proofs"}
+NOT_KEPT = {
+    "parent",
+    "anchor",
+    "children",
+    "asleep",
+    "change_count",
+    "lease_breaks",
+    "names",
+    "detached_from",
+    "access_cache",
+}
 """Fields that are compared in another way, or that count for nobody who has no handle."""
 
 
 def make_table(awake: int) -> InodeTable:
     table = InodeTable(Location(Junction(UncPath.parse("//dfs/ns"))))
-    table.awake = awake
+    table.unpacked_max = awake
     return table
 
 
@@ -39,7 +49,13 @@ def add(table: InodeTable, parent: Inode, name: str, file_id: int, *, folder: bo
     """What a lookup does; the number of the inode."""
     stat = stat_of(file_id, folder=folder)
     inode = table.observe(parent, name, stat, SHARE, exact=True)
-    inode.stat, inode.asked, inode.expires, inode.seen, inode.told = stat, table.moment, 5.0 + file_id, 5.0, stat.size
+    inode.stat, inode.asked, inode.expires, inode.name_revalidated, inode.kernel_size = (
+        stat,
+        table.moment,
+        5.0 + file_id,
+        5.0,
+        stat.size,
+    )
     inode.lookups += lookups
     return inode.ino
 
@@ -50,7 +66,7 @@ def shown(inode: Inode | None) -> object:
     values = {each.name: getattr(inode, each.name) for each in fields(inode) if each.name not in NOT_KEPT}
     if inode.stat is not None:
         values["stat"] = replace(inode.stat, file_id=inode.file_id)  # where ids do not count, they are gone
-    values["more"] = [(folder.ino, name) for folder, name in inode.more]
+    values["hard_links"] = [(folder.ino, name) for folder, name in inode.hard_links]
     return values, inode.parent.ino if inode.parent is not None else 0, bool(inode.children or inode.asleep)
 
 
@@ -110,7 +126,7 @@ class Sleep(RuleBasedStateMachine):
         for table in self.tables:
             if (inode := table.get(self._pick(pick))) is not None:
                 with table.changing(inode):
-                    inode.time_was_set, inode.cached = True, (1, 2)
+                    inode.time_was_set, inode.page_cache_stamp = True, (1, 2)
 
     @rule(pick=PICKS)
     def remove(self, pick: int) -> None:
@@ -124,7 +140,7 @@ class Sleep(RuleBasedStateMachine):
         folder = self._folder(to)
         for table in self.tables:
             inode, target = table.get(self._pick(pick)), table.get(folder or ROOT)
-            if inode is None or target is None or inode.parent is None or inode in table.above(target):
+            if inode is None or target is None or inode.parent is None or inode in table.iter_ancestors(target):
                 return
             table.rename(inode.parent, inode.name, target, name)
 
@@ -136,7 +152,7 @@ class Sleep(RuleBasedStateMachine):
     @rule()
     def sleep(self) -> None:
         for _ in range(3):
-            self.tables[1]._doze()
+            self.tables[1]._pack_oldest()
 
     @invariant()
     def agrees(self) -> None:
@@ -164,7 +180,7 @@ def test_what_nobody_holds_sleeps_and_what_somebody_holds_does_not() -> None:
     assert table.statistics().asleep > 9_900
     assert table.get(numbers[17]) is held
     inode = table.get(opened)
-    assert inode is not None and inode.handles == 1
+    assert inode is not None and inode.open_count == 1
     table.check_invariants()
 
 

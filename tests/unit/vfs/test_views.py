@@ -10,7 +10,7 @@ import trio
 
 from dfsfs.smb.wire.fscc import DirEntry, FileStat
 from dfsfs.unc import UncPath
-from dfsfs.vfs.names.dircache import DEMAND, WORTH, Demand, DirCache, Origin
+from dfsfs.vfs.names.dircache import ENTRIES_PER_LOOKUP, LOOKUPS_MIN, DirCache, LookupRate, Origin
 from dfsfs.vfs.names.inodetable import ROOT, Inode
 from dfsfs.vfs.names.mapping import AttributeChanges
 from tests.unit.vfs.world import ACTIMEO, World, fails
@@ -52,11 +52,11 @@ async def test_a_folder_is_listed_when_many_of_its_names_are_asked_for(autojump_
     world = full(World())
     for name in NAMES:
         await seen(world, name)
-    assert world.sent() == [*(f"stat {name}" for name in NAMES[:DEMAND]), "list "]
+    assert world.sent() == [*(f"stat {name}" for name in NAMES[:LOOKUPS_MIN]), "list "]
     await trio.sleep(ACTIMEO)
     world.clear()
-    for name in NAMES[:DEMAND]:
-        await trio.sleep(ACTIMEO / DEMAND)
+    for name in NAMES[:LOOKUPS_MIN]:
+        await trio.sleep(ACTIMEO / LOOKUPS_MIN)
         await seen(world, name)
     assert "list " not in world.sent(), "not so many at once"
 
@@ -111,11 +111,11 @@ async def test_a_folder_that_can_not_be_listed_is_asked_name_by_name(autojump_cl
 
 
 async def test_without_lifetimes_nothing_is_listed_for_the_sake_of_names(autojump_clock: object) -> None:
-    assert not any(Demand().asked(0, 0) for _ in range(100))
+    assert not any(LookupRate().asked(0, 0) for _ in range(100))
 
 
 def test_a_larger_folder_has_to_be_asked_more() -> None:
-    demand = Demand(size=100 * WORTH)
+    demand = LookupRate(size=100 * ENTRIES_PER_LOOKUP)
     assert [demand.asked(0.5, 1) for _ in range(101)] == [False] * 100 + [True]
     assert not demand.asked(2, 1)
 
@@ -126,12 +126,12 @@ def test_views_are_bounded_and_the_oldest_goes_first() -> None:
     folders = [Inode(ino, f"folder{ino}", is_directory=True) for ino in range(4)]
     for folder in folders:
         views.keep(folder, [DirEntry(f"{index}", stat) for index in range(4)], origin)
-    assert [folder.view is not None for folder in folders] == [False, False, True, True]
-    assert views.current(folders[3], 0.9) is folders[3].view
-    assert views.current(folders[3], 1.0) is None
-    assert folders[3].view is None
+    assert [folder.cached_directory is not None for folder in folders] == [False, False, True, True]
+    assert views.get(folders[3], 0.9) is folders[3].cached_directory
+    assert views.get(folders[3], 1.0) is None
+    assert folders[3].cached_directory is None
     views.keep(folders[0], [DirEntry(f"{index}", stat) for index in range(11)], origin)
-    assert folders[0].view is None
+    assert folders[0].cached_directory is None
 
 
 def test_views_that_are_too_old_go_when_others_come() -> None:
@@ -139,7 +139,7 @@ def test_views_that_are_too_old_go_when_others_come() -> None:
     folders = [Inode(ino, f"folder{ino}", is_directory=True) for ino in range(3)]
     for folder, time in zip(folders, (0.0, 0.5, 1.2), strict=True):
         views.keep(folder, (), Origin(share, 0, time))
-    assert [folder.view is not None for folder in folders] == [False, True, True]
+    assert [folder.cached_directory is not None for folder in folders] == [False, True, True]
 
 
 async def test_that_a_name_is_not_there_is_believed_as_long_as_the_listing_that_says_so(autojump_clock: object) -> None:
@@ -163,7 +163,7 @@ async def test_a_listing_is_kept_though_names_are_made_meanwhile_but_for_those(a
                 pass
 
     world.root.before = make_one
-    for name in NAMES[: DEMAND + 2]:
+    for name in NAMES[: LOOKUPS_MIN + 2]:
         await seen(world, name)
     world.clear()
     for name in NAMES:

@@ -96,7 +96,7 @@ async def test_what_overlaps_data_under_way_has_to_wait() -> None:
     assert not written.add(disk, GATHER - 1, b"xx")
     assert written.add(disk, GATHER + 10, b"x")
     disk.sent[0].answer()
-    await written.land_one(disk, disk.rewrite)
+    await written.wait_oldest(disk, disk.rewrite)
     assert written.add(disk, GATHER - 1, b"xx")
 
 
@@ -138,7 +138,7 @@ async def test_after_an_error_nothing_more_is_taken_until_it_was_told() -> None:
     written, disk = behind()
     assert written.add(disk, 0, bytes(GATHER))
     disk.sent[0].answer(SmbError(NtStatus.DISK_FULL, "as the test wants it"))
-    await written.land_one(disk, disk.rewrite)
+    await written.wait_oldest(disk, disk.rewrite)
     assert not written.add(disk, GATHER, b"x")
     assert written.take_error() is not None
     assert written.add(disk, GATHER, b"x")
@@ -197,7 +197,7 @@ def test_the_file_is_what_the_program_wrote(writes: list[tuple[int, int]], dice:
             while not written.add(disk, start * unit, data):
                 while any(not one.done for one in disk.sent):
                     answer_some()
-                await written.land_one(disk, disk.rewrite)
+                await written.wait_oldest(disk, disk.rewrite)
             answer_some()
         written.send(disk)
         for one in disk.sent:

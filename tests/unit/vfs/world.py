@@ -39,7 +39,7 @@ class RecordingKernel:
         await self.may_forget.wait()
         self.forgotten.append(ino)
 
-    async def forget_attributes(self, ino: int) -> None:
+    async def invalidate_attributes(self, ino: int) -> None:
         await trio.lowlevel.checkpoint()
         self.attributes_forgotten.append(ino)
 

@@ -30,7 +30,7 @@ _MAX_LABEL = 63
 
 
 @dataclass(frozen=True, slots=True)
-class FoundDomain:
+class DomainInfo:
     """A domain. `controllers` by their names, in the order to ask them; the rest may be empty."""
 
     name: str
@@ -43,49 +43,49 @@ class FoundDomain:
 
 
 @dataclass(frozen=True, slots=True)
-class Pong:
+class PingReply:
     """An answer: the host that was asked, by the name that it was known by, and what came."""
 
-    asked: str
-    said: Netlogon
+    host: str
+    netlogon: Netlogon
 
 
-def domain_of(pong: Pong, asked_for: str, known: Iterable[str]) -> str:
+def domain_of(reply: PingReply, asked_for: str, known: Iterable[str]) -> str:
     """The name of the domain in DNS, as far as the answer's word counts; else empty.
 
     `asked_for`: the domain in the question, empty if it had none. `known`: names that were given as domains.
     """
     if asked_for:
         return asked_for
-    said = fold_name(pong.said.domain)
-    parent = "" if is_address(pong.asked) else pong.asked.partition(".")[2]
+    said = fold_name(reply.netlogon.domain)
+    parent = "" if is_address(reply.host) else reply.host.partition(".")[2]
     return next((name for name in (*known, parent) if name and fold_name(name) == said), "")
 
 
-def netbios_of(pong: Pong) -> str:
+def netbios_of(reply: PingReply) -> str:
     """The NetBIOS name of the domain; empty if what was said can be none."""
-    said = pong.said.netbios_domain
+    said = reply.netlogon.netbios_domain
     return said if _NETBIOS.fullmatch(said) else ""
 
 
-def site_of(pong: Pong) -> str:
+def site_of(reply: PingReply) -> str:
     """The site of this computer; empty if what was said is no label in DNS."""
-    said = pong.said.client_site
+    said = reply.netlogon.client_site
     return said if said.isprintable() and "." not in said and len(said.encode()) <= _MAX_LABEL else ""
 
 
-def controllers_of(pongs: Sequence[Pong], named: Sequence[str]) -> tuple[str, ...]:
+def controllers_of(replies: Sequence[PingReply], named: Sequence[str]) -> tuple[str, ...]:
     """The controllers in the order to ask them: those that have answered come before those that were only named.
 
     One that was asked by its address goes by the name that it gives itself if that is among `named`.
     """
     known = {fold_name(host): host for host in reversed(named)}
     first: dict[str, str] = {}
-    for pong in pongs:
-        asked, said = fold_name(pong.asked), fold_name(pong.said.host)
-        if is_address(pong.asked) and said in known and said != asked:
+    for reply in replies:
+        asked, said = fold_name(reply.host), fold_name(reply.netlogon.host)
+        if is_address(reply.host) and said in known and said != asked:
             first[said] = known.pop(said)
             known.pop(asked, None)
         else:
-            first[asked] = known.pop(asked, pong.asked)
+            first[asked] = known.pop(asked, reply.host)
     return (*first.values(), *(host for host in named if known.pop(fold_name(host), None) is not None))

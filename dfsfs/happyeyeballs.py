@@ -16,39 +16,39 @@ if TYPE_CHECKING:
 
 K = TypeVar("K")
 
-HEAD_START = 0.3
+ATTEMPT_DELAY = 0.3
 """Seconds that a server has before the next one is asked as well (RFC 8305 section 5 takes 0.25)."""
-AT_ONCE = 8
+MAX_CONCURRENT = 8
 
 
-class Heat(Generic[K]):
-    """One race. `runners` in the order in which they are to be preferred. Times in seconds of the caller's clock."""
+class AttemptSchedule(Generic[K]):
+    """One race. `candidates` in the order in which they are to be preferred. Times in seconds of the caller's clock."""
 
-    def __init__(self, runners: Iterable[K], head_start: float = HEAD_START) -> None:
-        self._waiting = list(runners)
-        self._head_start = head_start
+    def __init__(self, candidates: Iterable[K], attempt_delay: float = ATTEMPT_DELAY) -> None:
+        self._waiting = list(candidates)
+        self._head_start = attempt_delay
         self._next = float("-inf")
         self.running: list[K] = []
         """Those that have begun and are not done, in the order in which they began."""
 
     @property
-    def is_over(self) -> bool:
+    def is_exhausted(self) -> bool:
         """Whether all have failed."""
         return not self._waiting and not self.running
 
     @property
     def next_start(self) -> float | None:
         """When the next one begins, perhaps in the past; None: only after another one has failed, or never."""
-        return self._next if self._waiting and len(self.running) < AT_ONCE else None
+        return self._next if self._waiting and len(self.running) < MAX_CONCURRENT else None
 
     def start(self, now: float) -> K:
         """The one that begins now."""
-        runner = self._waiting.pop(0)
-        self.running.append(runner)
+        candidate = self._waiting.pop(0)
+        self.running.append(candidate)
         self._next = now + self._head_start
-        return runner
+        return candidate
 
-    def ended(self, runner: K) -> None:
+    def remove(self, candidate: K) -> None:
         """One that had begun is done: if it has failed, nothing is gained by waiting any longer."""
-        self.running.remove(runner)
+        self.running.remove(candidate)
         self._next = float("-inf")

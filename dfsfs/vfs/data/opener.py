@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING
 import trio
 
 from dfsfs.errors import DfsfsError, PosixError, SmbError
-from dfsfs.namespace.junction import Attempt, Covered, TargetBinding
+from dfsfs.namespace.junction import Attempt, PathNotCovered, TargetBinding
 from dfsfs.ntstatus import NtStatus
 from dfsfs.smb.wire.constants import Access, CreateDisposition, FileAttributes
 from dfsfs.vfs.data.caching import CacheMode
 from dfsfs.vfs.data.openfile import OpenFile
 from dfsfs.vfs.data.openflags import access_of, disposition_of, is_synchronous, only_reads, options_of
-from dfsfs.vfs.data.prefetch import HEAD
+from dfsfs.vfs.data.prefetch import INLINE_SIZE
 from dfsfs.vfs.data.writeback import Writeback
 
 if TYPE_CHECKING:
@@ -31,20 +31,20 @@ if TYPE_CHECKING:
 
     from dfsfs.smb.tree.file import RemoteFile
     from dfsfs.smb.wire.fscc import FileStat
-    from dfsfs.vfs.data.caching import LeaseCaching
+    from dfsfs.vfs.data.caching import FileLeases
     from dfsfs.vfs.data.prefetch import Prefetch
     from dfsfs.vfs.data.writeback import Budget
     from dfsfs.vfs.names.inodetable import Inode
     from dfsfs.vfs.names.lookup import Lookup
 
-_KEPT = FileAttributes.FILE_ATTRIBUTE_HIDDEN | FileAttributes.FILE_ATTRIBUTE_SYSTEM
+_OVERWRITE_ATTRIBUTES = FileAttributes.FILE_ATTRIBUTE_HIDDEN | FileAttributes.FILE_ATTRIBUTE_SYSTEM
 """Attributes that an overwriting open has to repeat, or else it is refused (MS-FSA 2.1.5.1.2.1)."""
 
 
 class Opener:
     """See the module's text. `budget` is shared by what all files have to write."""
 
-    def __init__(self, lookup: Lookup, leases: LeaseCaching, prefetch: Prefetch, budget: Budget) -> None:
+    def __init__(self, lookup: Lookup, leases: FileLeases, prefetch: Prefetch, budget: Budget) -> None:
         self._lookup = lookup
         self._leases = leases
         self._prefetch = prefetch
@@ -58,16 +58,20 @@ class Opener:
             DfsfsError: the server's answer.
         """
         reads = only_reads(flags) and self._leases.mode is not CacheMode.NONE
-        before = inode.stat if inode.own is None else None  # of what is written here, the kernel knows as much as we do
-        file = (await self._kept(inode, flags) if reads else None) or await self._opened(inode, flags, reads=reads)
-        if reads and self._lookup.lifetimes.files > 0 and not self._lookup.proofs.needed:
+        before = (
+            inode.stat if inode.local_writes is None else None
+        )  # of what is written here, the kernel knows as much as we do
+        file = (await self._open_deferred(inode, flags) if reads else None) or await self._open_by_name(
+            inode, flags, reads=reads
+        )
+        if reads and self._lookup.lifetimes.files > 0 and not self._lookup.access_cache.is_needed:
             self._prefetch.opened(inode)  # what it fetches is given to whoever opens it
         stat = file.opened
-        if before is not None and _shown(before) != _shown(stat):
+        if before is not None and _visible(before) != _visible(stat):
             # The kernel would go on to believe the old size for a while, and cut reads there. Or it has the one name
             # that a listing gives a file that has several.
             try:
-                await self._leases.kernel.forget_attributes(inode.ino)
+                await self._leases.kernel.invalidate_attributes(inode.ino)
             except trio.Cancelled:
                 self._discard(inode, file.remote[0])
                 raise
@@ -86,7 +90,7 @@ class Opener:
 
         async def operation(attempt: Attempt) -> tuple[RemoteFile, TargetBinding]:
             try:
-                remote = await self._leased(
+                remote = await self._open_leased(
                     attempt,
                     known,
                     access,
@@ -100,7 +104,7 @@ class Opener:
                     ),
                 )
             except DfsfsError as error:
-                raise_if_unknown(attempt, error)
+                raise_if_ambiguous(attempt, error)
                 raise
             return remote, attempt.binding
 
@@ -108,10 +112,10 @@ class Opener:
         started = table.moment
         begun = table.begin(known) if known is not None else 0
         try:
-            with self._lookup.making(parent, name) as made:
+            with self._lookup.creating_name(parent, name) as made:
                 remote, binding = await self._lookup.run_in(parent, name, operation)
                 made(remote.stat)
-        except Covered as link:
+        except PathNotCovered as link:
             code = errno.EEXIST if flags & os.O_EXCL else errno.EISDIR
             raise PosixError(code, f"{link.prefix} is a DFS link") from None
         finally:
@@ -120,26 +124,26 @@ class Opener:
         inode = table.observe(parent, name, remote.stat, remote.tree.volume)
         if inode is not known:
             self._leases.adopt(inode, remote.lease)
-            alone = not inode.overtakes(started)
+            alone = not inode.has_changed_since(started)
         asked = table.moment if alone else started
         self._lookup.note(inode, remote.stat, asked)
         return self._file_of(inode, remote, binding, flags, self._lookup.clock(), asked)
 
-    async def _kept(self, inode: Inode, flags: int) -> OpenFile | None:
+    async def _open_deferred(self, inode: Inode, flags: int) -> OpenFile | None:
         """The file with a handle that was kept when a program closed it."""
         location = inode.location
         binding = location.junction.binding if location is not None else None
-        remote = self._leases.kept.take(inode, access_of(flags), binding)
+        remote = self._leases.deferred.take(inode, access_of(flags), binding)
         if remote is None or binding is None:
             return None
         if inode.lease is not remote.lease:
             self._leases.adopt(inode, remote.lease)  # the kernel had forgotten the file in the meantime
         asked = inode.asked
-        if inode.expires <= self._lookup.clock() or inode.stat is None or inode.overtakes(asked):
-            asked, seen = self._lookup.table.moment, inode.seen
+        if inode.expires <= self._lookup.clock() or inode.stat is None or inode.has_changed_since(asked):
+            asked, seen = self._lookup.table.moment, inode.name_revalidated
             try:
                 await self._lookup.accept(inode, await remote.query(), remote.tree.volume, asked)
-                inode.seen = seen  # that was the file, and not its name
+                inode.name_revalidated = seen  # that was the file, and not its name
             except (DfsfsError, trio.Cancelled) as error:
                 self._discard(inode, remote)
                 if isinstance(error, DfsfsError):
@@ -149,13 +153,13 @@ class Opener:
         remote.stat = inode.stat
         return self._file_of(inode, remote, binding, flags, self._lookup.clock(), asked)
 
-    async def _opened(self, inode: Inode, flags: int, *, reads: bool) -> OpenFile:
+    async def _open_by_name(self, inode: Inode, flags: int, *, reads: bool) -> OpenFile:
         """The file, opened on the server or fetched from there already. `reads`: data may come along."""
         access, known = access_of(flags), inode.stat
         truncate = bool(flags & os.O_TRUNC)
 
         async def operation(attempt: Attempt) -> tuple[RemoteFile, TargetBinding]:
-            remote = await self._leased(
+            remote = await self._open_leased(
                 attempt,
                 inode,
                 access,
@@ -165,17 +169,19 @@ class Opener:
                     access=access,
                     disposition=CreateDisposition.FILE_OVERWRITE if truncate else CreateDisposition.FILE_OPEN,
                     options=options_of(flags),
-                    attributes=known.attributes & _KEPT if truncate and known is not None else 0,
+                    attributes=known.attributes & _OVERWRITE_ATTRIBUTES if truncate and known is not None else 0,
                     read=head,
                 ),
             )
             return remote, attempt.binding
 
         if truncate:
-            await self._lookup.make_sure(inode)  # what has the name would be empty before we see which file it is
+            await self._lookup.revalidate_hard_link(
+                inode
+            )  # what has the name would be empty before we see which file it is
         reads = reads and self._lookup.lifetimes.files > 0
-        is_small = known is not None and known.size <= HEAD
-        head = HEAD if reads and is_small and not self._leases.has_data(inode) else 0
+        is_small = known is not None and known.size <= INLINE_SIZE
+        head = INLINE_SIZE if reads and is_small and not self._leases.has_data(inode) else 0
         time, table = self._lookup.clock(), self._lookup.table
         asked = begun = table.begin(inode) if truncate else table.moment
         try:
@@ -199,10 +205,10 @@ class Opener:
         file = self._file_of(inode, remote, binding, flags, time, asked)
         if truncate:
             remote.is_written = True
-            file.changed_data()
+            file.note_write()
         return file
 
-    async def _leased(
+    async def _open_leased(
         self,
         attempt: Attempt,
         inode: Inode | None,
@@ -235,8 +241,8 @@ class Opener:
             appends=bool(flags & os.O_APPEND),
             synchronous=is_synchronous(flags) or self._leases.mode is CacheMode.NONE,
             reads_ahead=not flags & os.O_DIRECT and self._leases.mode is not CacheMode.NONE,
-            bypasses=bool(flags & os.O_DIRECT) and self._leases.mode is not CacheMode.NONE,
-            head_expires=time + self._lookup.lifetimes.files,
+            is_direct=bool(flags & os.O_DIRECT) and self._leases.mode is not CacheMode.NONE,
+            inline_expires=time + self._lookup.lifetimes.files,
             ask_lease=self._leases.request,
         )
 
@@ -245,12 +251,12 @@ class Opener:
         self._leases.ended(inode, remote.lease)
 
 
-def _shown(stat: FileStat) -> tuple[int, int, int]:
+def _visible(stat: FileStat) -> tuple[int, int, int]:
     """What programs see of a file that an open may find to be something else. A listing counts no names."""
     return stat.size, stat.written, stat.links or 1
 
 
-def raise_if_unknown(attempt: Attempt, error: DfsfsError) -> None:
+def raise_if_ambiguous(attempt: Attempt, error: DfsfsError) -> None:
     """Makes EIO of the "exists already" that follows a lost request: nobody can know whether that one had made it.
 
     Raises:

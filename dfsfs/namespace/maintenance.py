@@ -1,7 +1,7 @@
 """What happens to junctions behind the backs of their users: new referrals, and the way back to a preferred target.
 
 A referral's soft time-out (its TTL) costs no operation any time: whoever notices it says so here, and the task of the
-mount asks for a new one. Only after the hard time-out (four times the TTL) an operation waits for it, `PATIENCE`
+mount asks for a new one. Only after the hard time-out (four times the TTL) an operation waits for it, `REFRESH_TIMEOUT`
 seconds at most. A namespace that can't be asked is no reason to leave a target that works, so what is known stays in
 use; the next try is RETRY_AFTER seconds later.
 
@@ -23,25 +23,25 @@ from weakref import WeakKeyDictionary
 
 import trio
 
-from dfsfs.acting import as_caller
 from dfsfs.background import contain, keep_going
+from dfsfs.caller import override_caller
 from dfsfs.errors import DfsfsError, Disposition
-from dfsfs.namespace.targets import entry_for, preferred_for, targets_for
+from dfsfs.namespace.targets import entry_for, failback_targets_for, targets_for
 from dfsfs.telemetry import FailedBack, MovedOnRequest, Refreshed
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from dfsfs.dfsc.walk import Resolution
-    from dfsfs.namespace.choices import Choices
     from dfsfs.namespace.junction import Junction, TargetBinding
+    from dfsfs.namespace.overrides import TargetOverrides
     from dfsfs.smb.pool import Pool
     from dfsfs.smb.tree.tree import Tree
     from dfsfs.smb.userpools import UserPools
     from dfsfs.telemetry import Telemetry
     from dfsfs.unc import UncPath
 
-PATIENCE = 5.0
+REFRESH_TIMEOUT = 5.0
 """Seconds that an operation waits for the refresh of a referral while its target is alive."""
 RETRY_AFTER = 30.0
 """Seconds until the next try after a refresh that could not be done."""
@@ -49,11 +49,11 @@ PROBE_INTERVAL = 15.0
 """Seconds between two looks at the first target set of junctions that are not on it."""
 PROBE_TIMEOUT = 8.0
 """Seconds for one such look."""
-HOLD = 30.0
+MIN_STAY = 30.0
 """Seconds that a junction stays on a target before it fails back."""
 JITTER = 0.25
 """By what part of it a pause is made longer or shorter at random."""
-AT_ONCE = 8
+MAX_CONCURRENT = 8
 """Junctions that are refreshed or probed at the same time."""
 
 
@@ -62,38 +62,38 @@ class PathResolver(Protocol):
 
     async def resolve(self, path: UncPath, *, uncovered: bool = False, fresh: bool = False) -> Resolution: ...
 
-    def confirm(self, resolution: Resolution, target: UncPath) -> None:
+    def set_hint(self, resolution: Resolution, target: UncPath) -> None:
         """Takes note that `target`, one of `resolution`, was used with success."""
         ...
 
 
-class Upkeep:
+class Maintenance:
     """The upkeep of one mount's junctions."""
 
     def __init__(
         self,
         pool: Pool | UserPools,
         resolver: PathResolver,
-        choices: Choices,
+        overrides: TargetOverrides,
         *,
         clock: Callable[[], float],
         telemetry: Telemetry,
-        hold: float = HOLD,
+        min_stay: float = MIN_STAY,
     ) -> None:
         self._pool = pool
         self._resolver = resolver
-        self._choices = choices
+        self._choices = overrides
         self._clock = clock
         self._telemetry = telemetry
-        self._hold = hold
+        self._hold = min_stay
         self._due: dict[Junction, None] = {}
-        self._away: WeakKeyDictionary[Junction, None] = WeakKeyDictionary()
+        self._failback_candidates: WeakKeyDictionary[Junction, None] = WeakKeyDictionary()
         self._wake = trio.Event()
         self.refreshes = 0
 
     # -- what the users of junctions say --------------------------------------------------------------------------
 
-    def refresh_soon(self, junction: Junction) -> None:
+    def schedule_refresh(self, junction: Junction) -> None:
         """The junction's referral is past its soft time-out, and it is in use."""
         junction.refresh_at = self._clock() + RETRY_AFTER
         self._due[junction] = None
@@ -102,31 +102,31 @@ class Upkeep:
     def forget(self, junction: Junction) -> None:
         """Nobody uses the junction any more."""
         self._due.pop(junction, None)
-        self._away.pop(junction, None)
+        self._failback_candidates.pop(junction, None)
 
     def bound(self, junction: Junction) -> None:
         """The junction has a new target: looks whether it should be on another one some time."""
         if self._preferred(junction):
-            self._away[junction] = None
+            self._failback_candidates[junction] = None
             self._wake.set()
         else:
-            self._away.pop(junction, None)
+            self._failback_candidates.pop(junction, None)
 
     # -- the tasks ------------------------------------------------------------------------------------------------
 
     async def serve(self) -> None:
         """Refreshes and fails back what needs it, until cancelled."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(keep_going, "referrals", self._keep_fresh)
-            nursery.start_soon(keep_going, "failback", self._keep_home)
+            nursery.start_soon(keep_going, "referrals", self._refresh_loop)
+            nursery.start_soon(keep_going, "failback", self._failback_loop)
 
-    async def _keep_fresh(self) -> None:
+    async def _refresh_loop(self) -> None:
         while True:
             await self._wake.wait()
             self._wake = trio.Event()
             await self.refresh_due()
 
-    async def _keep_home(self) -> None:
+    async def _failback_loop(self) -> None:
         while True:
             await trio.sleep(PROBE_INTERVAL * random.uniform(1 - JITTER, 1 + JITTER))
             await self.fail_back_all()
@@ -134,15 +134,15 @@ class Upkeep:
     async def refresh_due(self) -> None:
         """Refreshes the junctions that asked for it."""
         due, self._due = list(self._due), {}
-        await _each(due, self._refresh_quietly)
+        await _for_each(due, self._refresh_in_background)
 
     async def fail_back_all(self) -> None:
         """Goes back to preferred targets where that is possible now."""
-        await _each(list(self._away), self.fail_back)
+        await _for_each(list(self._failback_candidates), self.fail_back)
 
     # -- refresh --------------------------------------------------------------------------------------------------
 
-    async def _refresh_quietly(self, junction: Junction) -> None:
+    async def _refresh_in_background(self, junction: Junction) -> None:
         """In the background nobody wants to hear that the link is gone: the next operation finds that out."""
         try:
             await self.refresh(junction)
@@ -159,18 +159,18 @@ class Upkeep:
         claimed_at = self._clock()
         junction.refresh_at = claimed_at + RETRY_AFTER
         try:
-            with trio.move_on_after(PATIENCE) as scope:
+            with trio.move_on_after(REFRESH_TIMEOUT) as scope:
                 resolution = await self._resolver.resolve(junction.prefix, uncovered=False, fresh=True)
             if scope.cancelled_caught:
-                self._unanswered(junction)
-                self._telemetry.publish(Refreshed(junction.prefix, f"no answer within {PATIENCE:g} s"))
+                self._keep_old_referral(junction)
+                self._telemetry.publish(Refreshed(junction.prefix, f"no answer within {REFRESH_TIMEOUT:g} s"))
                 return
         except trio.Cancelled:
             junction.refresh_at = claimed_at
             raise
         except DfsfsError as error:
             if error.disposition is not Disposition.RETURN:
-                self._unanswered(junction)
+                self._keep_old_referral(junction)
                 self._telemetry.publish(Refreshed(junction.prefix, str(error)))
                 return
             async with junction.lock:
@@ -183,14 +183,14 @@ class Upkeep:
             if junction.binding is not None and junction.binding.target not in targets_for(junction, resolution):
                 junction.binding = None
         self.bound(junction)
-        if junction in self._away:
+        if junction in self._failback_candidates:
             await self.fail_back(junction)
 
-    def _unanswered(self, junction: Junction) -> None:
+    def _keep_old_referral(self, junction: Junction) -> None:
         """Nobody could be asked. Whoever uses the junction before the next try need not wait for that to be found out
         again.
         """
-        junction.too_old_at = max(junction.too_old_at, self._clock() + 2 * RETRY_AFTER)
+        junction.hard_expires_at = max(junction.hard_expires_at, self._clock() + 2 * RETRY_AFTER)
 
     # -- failback -------------------------------------------------------------------------------------------------
 
@@ -199,7 +199,7 @@ class Upkeep:
         resolution, binding = junction.resolution, junction.binding
         if resolution is None or binding is None:
             return []
-        targets, preferred = targets_for(junction, resolution), preferred_for(junction, resolution)
+        targets, preferred = targets_for(junction, resolution), failback_targets_for(junction, resolution)
         preferred = self._choices.preferred(junction.prefix, targets, preferred)
         return [] if binding.target in preferred else preferred
 
@@ -208,17 +208,17 @@ class Upkeep:
         binding = junction.binding
         candidates = self._preferred(junction)
         if not candidates or binding is None:
-            self._away.pop(junction, None)
+            self._failback_candidates.pop(junction, None)
             return
         if self._clock() < junction.bound_at + self._hold:
             return
         for target in candidates:
-            tree = await self._answers(target)
+            tree = await self._probe(target)
             if tree is not None:
-                await self._go_to(junction, binding, target, tree, FailedBack)
+                await self._rebind(junction, binding, target, tree, FailedBack)
                 return
 
-    async def _answers(self, target: UncPath) -> Tree | None:
+    async def _probe(self, target: UncPath) -> Tree | None:
         """A tree connect to the target if it is there and shows its folder."""
         try:
             with trio.move_on_after(PROBE_TIMEOUT):
@@ -237,12 +237,12 @@ class Upkeep:
         binding = junction.binding
         if binding is None or binding.target == target:
             return True
-        tree = await self._answers(target)
+        tree = await self._probe(target)
         if tree is not None:
-            await self._go_to(junction, binding, target, tree, MovedOnRequest)
+            await self._rebind(junction, binding, target, tree, MovedOnRequest)
         return tree is not None
 
-    async def _go_to(
+    async def _rebind(
         self,
         junction: Junction,
         old: TargetBinding,
@@ -256,18 +256,18 @@ class Upkeep:
             junction.bind(target, tree, self._clock())
             entry = entry_for(junction, junction.resolution, target)
             if entry is not None:
-                self._resolver.confirm(junction.resolution, entry)
-        self._away.pop(junction, None)
+                self._resolver.set_hint(junction.resolution, entry)
+        self._failback_candidates.pop(junction, None)
         self._telemetry.publish(kind(junction.prefix, old.target, target))
 
 
-async def _each(junctions: list[Junction], work: Callable[[Junction], Awaitable[None]]) -> None:
+async def _for_each(junctions: list[Junction], work: Callable[[Junction], Awaitable[None]]) -> None:
     """Awaits `work` for all of them, a few at a time. What is wrong with one is nothing to the others."""
-    limit = trio.CapacityLimiter(AT_ONCE)
+    limit = trio.CapacityLimiter(MAX_CONCURRENT)
 
     async def one(junction: Junction) -> None:
         async with limit:
-            with as_caller(junction.owner._replace(unasked=True)):
+            with override_caller(junction.owner._replace(is_background=True)):
                 await contain("upkeep of a link", partial(work, junction))
 
     async with trio.open_nursery() as nursery:

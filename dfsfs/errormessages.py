@@ -14,15 +14,15 @@ from dfsfs.errors import (
     ConnectionLost,
     DfsfsError,
     LoginNotAllowed,
+    MutualAuthenticationRequired,
     NamespaceLoop,
     SecurityError,
     SmbError,
     TicketError,
-    UnprovenServer,
     WireError,
 )
-from dfsfs.meanings import MEANINGS
 from dfsfs.ntstatus import NtStatus, status_name
+from dfsfs.statusmessages import STATUS_MESSAGES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,7 +39,7 @@ _CONNECTING: Mapping[int, str] = {
 }
 
 
-def explained(error: DfsfsError, config: MountConfig) -> str:
+def describe_error(error: DfsfsError, config: MountConfig) -> str:
     """The line for an error that somebody gets who asks servers with such a configuration."""
     match error:
         case SmbError():
@@ -54,7 +54,7 @@ def explained(error: DfsfsError, config: MountConfig) -> str:
             return f"the connection was lost: {error}; check the network and the server, and try again"
         case TicketError():
             return f"logging in with Kerberos: {error}; {_ticket_advice(error)}"
-        case UnprovenServer():
+        case MutualAuthenticationRequired():
             return f"{error}; use sec=krb5, or the option nohardened if you trust the network"
         case LoginNotAllowed():
             return f"{error}; add the host to login_hosts= if it may have what you log in with"
@@ -88,9 +88,9 @@ def _ticket_advice(error: TicketError) -> str:
 
 def _answer(error: SmbError, config: MountConfig) -> str:
     name = status_name(error.status)
-    if error.status not in MEANINGS:
+    if error.status not in STATUS_MESSAGES:
         return f"{error.what}: the server refuses with {name}"
-    meaning, advice = MEANINGS[error.status]
+    meaning, advice = STATUS_MESSAGES[error.status]
     if error.status == NtStatus.PATH_NOT_COVERED and config.use_dfs:
         advice = "its administrator has to look at that link"
     user = f"'{config.credentials.principal}'" if config.credentials.is_named else f"of {config.credentials.principal}"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from dfsfs.errors import DfsfsError
-from dfsfs.namespace.junction import Covered
+from dfsfs.namespace.junction import PathNotCovered
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from dfsfs.smb.wire.fscc import DirEntry
     from dfsfs.unc import UncPath
 
-AT_ONCE = 16
+MAX_CONCURRENT = 16
 """Folders that are listed, and links that are resolved, at the same time."""
 
 
@@ -36,7 +36,7 @@ class FoundLink:
 
 
 @dataclass(slots=True)
-class Survey:
+class NamespaceLinks:
     """What is in a namespace, in no order."""
 
     root: UncPath
@@ -46,15 +46,17 @@ class Survey:
     """Folders that can't be listed."""
 
 
-async def survey(namespace: Namespace, top: Location, found: Callable[[FoundLink], None] = lambda link: None) -> Survey:
+async def enumerate_links(
+    namespace: Namespace, top: Location, found: Callable[[FoundLink], None] = lambda link: None
+) -> NamespaceLinks:
     """Walks through the folders at and below a place of a namespace; if that is a link itself, it is one of those that
     are found. `found` is called with each link at once.
 
     Raises:
         DfsfsError: the place itself can't be listed.
     """
-    result = Survey(top.unc)
-    limit = trio.CapacityLimiter(AT_ONCE)
+    result = NamespaceLinks(top.unc)
+    limit = trio.CapacityLimiter(MAX_CONCURRENT)
 
     async def link_at(place: Location) -> None:
         async with limit:
@@ -72,7 +74,7 @@ async def survey(namespace: Namespace, top: Location, found: Callable[[FoundLink
         try:
             async with limit:
                 entries = await namespace.entries(place)
-        except Covered:
+        except PathNotCovered:
             result.folders.remove(place.unc)
             nursery.start_soon(link_at, place)
             return

@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 _MNT_DETACH = 2
 
 
-def find(mountpoint: str) -> MountEntry | None:
+def find_mount(mountpoint: str) -> MountEntry | None:
     """What has just been mounted on a mount point."""
     return next((entry for entry in reversed(mounts()) if entry.mountpoint == mountpoint), None)
 
 
-def where(mount: MountEntry) -> MountEntry | None:
+def locate_mount(mount: MountEntry) -> MountEntry | None:
     """The mount as the kernel lists it now, at its old place if it is there; None if it is gone."""
     same = (mount.device, mount.kind, mount.source)
     found = [entry for entry in mounts() if (entry.device, entry.kind, entry.source) == same]
@@ -36,14 +36,14 @@ def where(mount: MountEntry) -> MountEntry | None:
 
 
 @contextmanager
-def root_of(mount: MountEntry) -> Iterator[int]:
+def open_root(mount: MountEntry) -> Iterator[int]:
     """A descriptor of the mount's root.
 
     Raises:
         LookupError: it is gone, or is just being moved.
         OSError: it can't be opened.
     """
-    entry = where(mount)
+    entry = locate_mount(mount)
     if entry is None:
         raise LookupError(f"the mount on {mount.mountpoint} is gone")
     descriptor = os.open(entry.mountpoint, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -63,13 +63,13 @@ def _device_under(descriptor: int) -> str:
     return next((fields[2].decode("ascii") for fields in lines if fields[0] == number), "")
 
 
-def detach(mount: MountEntry) -> bool:
+def detach_mount(mount: MountEntry) -> bool:
     """Takes a mount away, also if it is in use (umount2(2), MNT_DETACH), which takes root. Whether it is gone."""
     libc = ctypes.CDLL(None, use_errno=True)
     try:
-        with root_of(mount) as root:
+        with open_root(mount) as root:
             return bool(libc.umount2(f"/proc/self/fd/{root}".encode(), ctypes.c_int(_MNT_DETACH)) == 0)
     except LookupError:
-        return where(mount) is None
+        return locate_mount(mount) is None
     except OSError:
         return False

@@ -7,14 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dfsfs.namespace.cldap import Netlogon
-from dfsfs.namespace.hearsay import Pong, controllers_of, domain_of, netbios_of, site_of
+from dfsfs.namespace.domaininfo import PingReply, controllers_of, domain_of, netbios_of, site_of
 from dfsfs.smb.auth.hostnames import is_address
 
 NAMED = ("dc1.contoso.test", "DC2.contoso.test")
 
 
-def pong(asked: str, host: str = "", domain: str = "", netbios: str = "CONTOSO", site: str = "Berlin") -> Pong:
-    return Pong(asked, Netlogon(domain, domain, host, netbios, "DC", "Berlin", site, is_closest=True))
+def reply(asked: str, host: str = "", domain: str = "", netbios: str = "CONTOSO", site: str = "Berlin") -> PingReply:
+    return PingReply(asked, Netlogon(domain, domain, host, netbios, "DC", "Berlin", site, is_closest=True))
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,7 @@ def pong(asked: str, host: str = "", domain: str = "", netbios: str = "CONTOSO",
 )
 def test_no_controller_comes_from_an_answer(asked: str, says: str, expected: list[str]) -> None:
     named = (asked, *NAMED) if is_address(asked) else NAMED
-    assert [host.lower() for host in controllers_of([pong(asked, says)], named)] == expected
+    assert [host.lower() for host in controllers_of([reply(asked, says)], named)] == expected
 
 
 names = st.sampled_from([*NAMED, "dc1", "evil.contoso.test", "10.0.0.1", "10.0.0.2", "", "Dc1.Contoso.Test", "fe80::1"])
@@ -39,8 +39,8 @@ names = st.sampled_from([*NAMED, "dc1", "evil.contoso.test", "10.0.0.1", "10.0.0
 @given(st.lists(names.filter(bool), unique_by=str.lower, min_size=1), st.data())
 def test_only_what_was_named_is_ever_a_controller(named: list[str], data: st.DataObject) -> None:
     asked = data.draw(st.lists(st.sampled_from(named), max_size=3))
-    pongs = [pong(host, data.draw(names)) for host in asked]
-    found = controllers_of(pongs, named)
+    replies = [reply(host, data.draw(names)) for host in asked]
+    found = controllers_of(replies, named)
     assert set(found) <= set(named), "nothing new"
     assert {host for host in named if not is_address(host)} <= set(found), "and no name is lost"
     assert len(set(found)) == len(found)
@@ -64,17 +64,17 @@ def test_only_what_was_named_is_ever_a_controller(named: list[str], data: st.Dat
 def test_a_domain_has_a_name_that_was_given(
     asked: str, asked_for: str, known: tuple[str, ...], says: str, expected: str
 ) -> None:
-    assert domain_of(pong(asked, domain=says), asked_for, known) == expected
+    assert domain_of(reply(asked, domain=says), asked_for, known) == expected
 
 
 @pytest.mark.parametrize("name", ["bank.example", "CONTOSO.TEST", ".", "", "A" * 16, "A B", "a\x1b[2J", "a\\b", "1:2"])
 def test_what_is_no_netbios_name_of_a_domain(name: str) -> None:
-    assert netbios_of(pong("dc1.contoso.test", netbios=name)) == ""
+    assert netbios_of(reply("dc1.contoso.test", netbios=name)) == ""
 
 
 @pytest.mark.parametrize("name", ["CONTOSO", "A", "X-1_y", "MÜNCHEN"])
 def test_netbios_names(name: str) -> None:
-    assert netbios_of(pong("dc1.contoso.test", netbios=name)) == name
+    assert netbios_of(reply("dc1.contoso.test", netbios=name)) == name
 
 
 @pytest.mark.parametrize(
@@ -82,4 +82,4 @@ def test_netbios_names(name: str) -> None:
     [("Berlin", "Berlin"), ("", ""), ("x\n", ""), ("a.b", ""), ("ä" * 40, ""), ("B" * 63, "B" * 63)],
 )
 def test_sites(said: str, expected: str) -> None:
-    assert site_of(pong("dc1.contoso.test", site=said)) == expected
+    assert site_of(reply("dc1.contoso.test", site=said)) == expected

@@ -46,7 +46,7 @@ class _MountTable:
         self._file.close()
 
 
-async def tell_when_taken_away(mount: Mount, device: str) -> None:
+async def warn_when_unmounted(mount: Mount, device: str) -> None:
     """Returns when it has told."""
     try:
         table = _MountTable()

@@ -21,23 +21,23 @@ if TYPE_CHECKING:
     from dfsfs.smb.auth.credentials import Login
 
 
-class LoginTurn:
+class LoginLock:
     """Of the logins of one pool."""
 
     def __init__(self) -> None:
         self._lock = trio.Lock()
-        self._right: Login | None = None
+        self._accepted: Login | None = None
         self._refusals = 0
         self._refused: tuple[Login, LoginRefused] | None = None
 
     @asynccontextmanager
-    async def taken(self, login: Login) -> AsyncIterator[None]:
+    async def hold(self, login: Login) -> AsyncIterator[None]:
         """The block is the login.
 
         Raises:
             LoginRefused: a server has refused the same login while this one waited.
         """
-        if not isinstance(login, Credentials) or login is self._right:
+        if not isinstance(login, Credentials) or login is self._accepted:
             yield
             return
         known = self._refusals
@@ -51,4 +51,4 @@ class LoginTurn:
                     self._refusals += 1
                     self._refused = (login, error)
                 raise
-            self._right = login
+            self._accepted = login

@@ -32,7 +32,7 @@ import trio
 from dfsfs.background import contain, keep_going
 from dfsfs.control.places import device_of
 from dfsfs.errors import PosixError
-from dfsfs.fuse.place import detach, find, root_of
+from dfsfs.fuse.mountplace import detach_mount, find_mount, open_root
 from dfsfs.fuse.stacks import describe_stacks
 from dfsfs.fuse.symfollow import follow_no_symlinks
 from dfsfs.fuse.waiters import Waiters
@@ -60,7 +60,7 @@ READ_AHEAD_KB = 4096
 gains nothing."""
 
 
-class FuseCache:
+class FuseKernelCache:
     """What the kernel keeps of the files of the mount, as a KernelCache.
 
     The kernel waits for reads of the file that are under way, which the loop has to answer: so a thread waits for it.
@@ -73,7 +73,7 @@ class FuseCache:
     async def forget(self, ino: int) -> None:
         await self._notify(ino, attributes_only=False)
 
-    async def forget_attributes(self, ino: int) -> None:
+    async def invalidate_attributes(self, ino: int) -> None:
         await self._notify(ino, attributes_only=True)
 
     async def _notify(self, ino: int, *, attributes_only: bool) -> None:
@@ -107,11 +107,11 @@ async def serve(
         raise PosixError(getattr(error, "errno", None) or 5, f"FUSE can't mount on {mountpoint}: {error}") from error
     mount = _Mount(mountpoint)
     try:
-        mount.entry = await trio.to_thread.run_sync(find, mountpoint)
+        mount.entry = await trio.to_thread.run_sync(find_mount, mountpoint)
         if not follow_symlinks:
             await trio.to_thread.run_sync(mount.follow_no_symlinks)  # before the first answer, see symfollow.py
         async with trio.open_nursery() as nursery:
-            await nursery.start(_obey_signals, mount)
+            await nursery.start(_handle_signals, mount)
             waiters = Waiters(operations, mount.entry.device if mount.entry else None)
             nursery.start_soon(keep_going, "waiters", waiters.serve)
             nursery.start_soon(_announce, operations, mountpoint, read_ahead_kb, on_ready)
@@ -130,7 +130,7 @@ async def _announce(
     operations: DfsOperations, mountpoint: str, read_ahead_kb: int, on_ready: Callable[[], None]
 ) -> None:
     """Waits until the kernel has what it asks first, tunes the mount and says that it is ready."""
-    await operations.begun.wait()  # the kernel lowers the read-ahead when it gets the answer to FUSE_INIT
+    await operations.initialized.wait()  # the kernel lowers the read-ahead when it gets the answer to FUSE_INIT
     await trio.to_thread.run_sync(raise_read_ahead, mountpoint, read_ahead_kb, abandon_on_cancel=True)
     on_ready()
 
@@ -146,7 +146,7 @@ def raise_read_ahead(mountpoint: str, read_ahead_kb: int) -> None:
         log.debug("the read-ahead of %s stays as it is: %s", mountpoint, error)
 
 
-async def _obey_signals(mount: _Mount, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+async def _handle_signals(mount: _Mount, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
     async with trio.open_nursery() as nursery:
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGUSR1) as signals:
             task_status.started()
@@ -181,16 +181,16 @@ class _Mount:
     async def end(self) -> None:
         """Takes the mount down, step by step."""
         await self._detach()
-        if await self._ends():
+        if await self._wait_ended():
             return
         log.info("%s is busy: the programs that use it will get errors", self.mountpoint)
         pyfuse3.terminate()
-        if await self._ends():
+        if await self._wait_ended():
             return
         log.warning("%s: requests that still wait for a server are given up", self.mountpoint)
         self.loop.cancel()
 
-    async def _ends(self) -> bool:
+    async def _wait_ended(self) -> bool:
         with trio.move_on_after(GRACE):
             await self.ended.wait()
         return self.ended.is_set()
@@ -198,7 +198,7 @@ class _Mount:
     def is_in_place(self) -> bool:
         """Whether the mount is on its mount point, as far as is known."""
         try:
-            return self.entry is not None and find(self.mountpoint) == self.entry
+            return self.entry is not None and find_mount(self.mountpoint) == self.entry
         except OSError:
             return False
 
@@ -207,7 +207,7 @@ class _Mount:
         try:
             if self.entry is None:
                 raise LookupError
-            with root_of(self.entry) as root:
+            with open_root(self.entry) as root:
                 follow_no_symlinks(root)
         except (LookupError, OSError):
             raise PosixError(errno.EIO, f"option 'nosymfollow': the mount is not on {self.mountpoint}") from None
@@ -216,7 +216,7 @@ class _Mount:
         with trio.move_on_after(GRACE):
             if os.geteuid() == 0:
                 if self.entry is not None:
-                    self.detached = await trio.to_thread.run_sync(detach, self.entry, abandon_on_cancel=True)
+                    self.detached = await trio.to_thread.run_sync(detach_mount, self.entry, abandon_on_cancel=True)
                 return
             try:
                 words = ["fusermount3", "-u", "-z", self.mountpoint]

@@ -16,18 +16,18 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("dfsfs.smb")
 
-LIMIT = 100
+MAX_WARNINGS = 100
 """Things that are said of one share."""
 
 
-class Oddities:
+class ContentWarnings:
     """What has been said of one share."""
 
     def __init__(self) -> None:
-        self._said: FirstFew[tuple[UncPath, str]] = FirstFew(LIMIT)
+        self._said: FirstFew[tuple[UncPath, str]] = FirstFew(MAX_WARNINGS)
         self._more = False
 
-    def note(self, path: UncPath, what: str, consequence: str) -> None:
+    def warn_once(self, path: UncPath, what: str, consequence: str) -> None:
         """Says what is wrong with something at a path, and what is done about it, unless that was said before."""
         if self._said.take((path, what)):
             log.warning("%s: %s; %s", path, what, consequence)

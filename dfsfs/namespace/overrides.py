@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(slots=True)
-class Choices:
+class TargetOverrides:
     """See the module's text."""
 
     chosen: dict[UncPath, UncPath] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""upkeep.py: failback, in virtual time."""
+"""maintenance.py: failback, in virtual time."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import trio
 
 from dfsfs import background
 from dfsfs.namespace.junction import Junction
-from dfsfs.namespace.upkeep import AT_ONCE, HOLD, JITTER, PROBE_INTERVAL, RETRY_AFTER
+from dfsfs.namespace.maintenance import JITTER, MAX_CONCURRENT, MIN_STAY, PROBE_INTERVAL, RETRY_AFTER
 from dfsfs.ntstatus import NtStatus
 from dfsfs.telemetry import FailedBack, FailedOver
 from dfsfs.unc import UncPath
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 A, B, C = "//a/data", "//b/data", "//c/data"
-LONGEST = HOLD + PROBE_INTERVAL * (1 + JITTER) + 1
+LONGEST = MIN_STAY + PROBE_INTERVAL * (1 + JITTER) + 1
 """Seconds after which a junction has failed back if it can."""
 
 
@@ -42,7 +42,7 @@ def kept(test: Callable[[Lab], object]) -> Callable[[], None]:
     async def run() -> None:
         lab = await away_from_home()
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(lab.failover.upkeep.serve)
+            nursery.start_soon(lab.failover.maintenance.serve)
             await test(lab)  # type: ignore[misc]
             nursery.cancel_scope.cancel()
         lab.check_idle()
@@ -72,7 +72,7 @@ async def test_stays_while_the_first_set_is_dead(lab: Lab) -> None:
 @kept
 async def test_stays_for_the_hold_time(lab: Lab) -> None:
     lab.pool.servers["a"].revive()
-    await trio.sleep(HOLD - 0.1)
+    await trio.sleep(MIN_STAY - 0.1)
     assert await lab.run() == "//b/data/dir/file"
 
 
@@ -99,7 +99,7 @@ async def test_a_hanging_server_holds_nobody_up(lab: Lab) -> None:
 async def test_a_mistake_about_one_junction_is_nothing_to_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(background, "failures", Counter())
     lab = await away_from_home()
-    upkeep, odd = lab.failover.upkeep, Junction(UncPath.parse("//odd/dfs/link"))
+    upkeep, odd = lab.failover.maintenance, Junction(UncPath.parse("//odd/dfs/link"))
     refresh = upkeep.refresh
 
     async def failing(junction: Junction) -> None:
@@ -111,8 +111,8 @@ async def test_a_mistake_about_one_junction_is_nothing_to_the_others(monkeypatch
     async with trio.open_nursery() as nursery:
         nursery.start_soon(upkeep.serve)
         for count in range(1, 4):
-            upkeep.refresh_soon(odd)
-            upkeep.refresh_soon(lab.junction)
+            upkeep.schedule_refresh(odd)
+            upkeep.schedule_refresh(lab.junction)
             await trio.sleep(RETRY_AFTER)
             assert upkeep.refreshes == count
         nursery.cancel_scope.cancel()
@@ -124,7 +124,7 @@ async def test_without_failback_it_stays() -> None:
     lab = await away_from_home(preferred=())
     lab.pool.servers["a"].revive()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(lab.failover.upkeep.serve)
+        nursery.start_soon(lab.failover.maintenance.serve)
         await trio.sleep(10 * LONGEST)
         assert await lab.run() == "//b/data/dir/file"
         nursery.cancel_scope.cancel()
@@ -135,7 +135,7 @@ async def test_inside_the_first_set_it_stays() -> None:
     lab = await away_from_home(preferred=(A, B))
     lab.pool.servers["a"].revive()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(lab.failover.upkeep.serve)
+        nursery.start_soon(lab.failover.maintenance.serve)
         await trio.sleep(10 * LONGEST)
         assert await lab.run() == "//b/data/dir/file"
         nursery.cancel_scope.cancel()
@@ -145,14 +145,14 @@ async def test_inside_the_first_set_it_stays() -> None:
 async def test_c097_a_refresh_brings_it_back_at_once_if_it_was_away_long_enough() -> None:
     lab = await away_from_home()
     lab.pool.servers["a"].revive()
-    await trio.sleep(HOLD)
+    await trio.sleep(MIN_STAY)
     lab.junction.refresh_at = 0.0
     await lab.run()
-    await lab.failover.upkeep.refresh_due()
+    await lab.failover.maintenance.refresh_due()
     assert await lab.run() == "//a/data/dir/file"
 
 
-@pytest.mark.parametrize("count", [1, 3 * AT_ONCE])
+@pytest.mark.parametrize("count", [1, 3 * MAX_CONCURRENT])
 def test_refreshes_are_done_a_few_at_a_time(count: int) -> None:
     @virtual
     async def run() -> None:
@@ -163,10 +163,10 @@ def test_refreshes_are_done_a_few_at_a_time(count: int) -> None:
             prefix = PREFIX.join([str(number)])
             lab.resolver.known[prefix] = resolution(prefix, [A])
             junctions.append(type(lab.junction)(prefix))
-            lab.failover.upkeep.refresh_soon(junctions[-1])
+            lab.failover.maintenance.schedule_refresh(junctions[-1])
         started = trio.current_time()
-        await lab.failover.upkeep.refresh_due()
-        assert trio.current_time() - started == pytest.approx(-(-count // AT_ONCE))
+        await lab.failover.maintenance.refresh_due()
+        assert trio.current_time() - started == pytest.approx(-(-count // MAX_CONCURRENT))
         assert all(junction.resolution is not None for junction in junctions)
 
     run()

@@ -1,6 +1,7 @@
 """What a status of a server means, in words, and what to do about it: the one table for logs, messages and reports.
 
-An error says it by itself (`SmbError`), without names; wording.py puts in who asked whom, and adds the advice. Pure.
+An error says it by itself (`SmbError`), without names; errormessages.py puts in who asked whom, and adds the advice.
+Pure.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ _NO_NAMESPACE = (
     "check the spelling, or use the option nodfs if it is a plain share",
 )
 
-MEANINGS: Mapping[int, tuple[str, str]] = {
+STATUS_MESSAGES: Mapping[int, tuple[str, str]] = {
     **_LOGIN,
     NtStatus.ACCESS_DENIED: ("user {user} has no permission", "log in as another user, or have the permission granted"),
     NtStatus.NETWORK_ACCESS_DENIED: ("user {user} has no permission", "log in as another user"),
@@ -99,10 +100,10 @@ MEANINGS: Mapping[int, tuple[str, str]] = {
 
 _SAID: Mapping[int, str] = {
     status: f"{meaning.replace('user {user}', 'the user')} ({status_name(status)})"
-    for status, (meaning, _) in MEANINGS.items()
+    for status, (meaning, _) in STATUS_MESSAGES.items()
 }
 
 
-def said(status: int) -> str:
+def describe_status(status: int) -> str:
     """A status in words, with its name behind them: `there is no such file or folder (STATUS_NO_SUCH_FILE)`."""
     return _SAID.get(status) or f"the server refuses ({status_name(status)})"
