@@ -174,7 +174,7 @@ def layer(module: str) -> str:
 
 
 def storey(module: str) -> tuple[str, int] | None:
-    """Which wing of its layer a module is in, and how far down that is; None outside of WINGS, and for the layer itself.
+    """Which wing of its layer a module is in, and how far down that is; None outside WINGS, and for the layer itself.
 
     Raises:
         AssertionError: the module has no place in its layer.
