@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from dfsfs.cli.command import PROBLEMS, Command, Parser, add_json, add_options, counted, shown_time, table
+from dfsfs.cli.command import PROBLEMS, Command, Parser, add_json, add_options, shown_time, table
 from dfsfs.cli.messages import SUCCESS
 from dfsfs.cli.namespaces import survey_of
 from dfsfs.cli.output import is_watched, show, show_json
 from dfsfs.cli.remote import Remote, config_for, options_hidden, run
 from dfsfs.errors import UNREACHED
+from dfsfs.printable import counted
 from dfsfs.wording import explained
 
 if TYPE_CHECKING:
@@ -99,6 +100,7 @@ async def _each(links: list[FoundLink], work: Callable[[FoundLink], Awaitable[Ch
 
 def check_report(found: Survey, tested: Sequence[CheckedLink], config: MountConfig) -> dict[str, Any]:
     """What --json shows. A problem of a server of the namespace itself is said once, and not for each link."""
+
     rows = [_row(link, config) for link in tested]
     servers = [
         f"{found.root.share}: namespace server {answer.host}: {explained(answer.problem, config)}"
@@ -134,6 +136,7 @@ def _row(link: CheckedLink, config: MountConfig) -> dict[str, Any]:
 
 def _differences(link: CheckedLink, config: MountConfig) -> list[str]:
     """What the servers of the namespace do not agree on."""
+
     if link.uncompared is not None:
         return [f"the servers of the namespace can't be compared: {explained(link.uncompared, config)}"]
     problems = [

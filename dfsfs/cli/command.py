@@ -129,11 +129,6 @@ def shown_time(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min" if whole < 172_800 else f"{whole // 86_400} days"
 
 
-def counted(count: int, what: str) -> str:
-    """A number of things: `1 link`, `2 links`."""
-    return f"{count} {what}" if count == 1 else f"{count} {what}s"
-
-
 def shown_left(seconds: float) -> str:
     """How long something is still good, for people."""
     return shown_time(seconds) if seconds > 0 else "expired"

@@ -15,7 +15,6 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dfsfs.cli import transfer
 from dfsfs.cli.command import Command, Parser, add_options, fail
 from dfsfs.cli.messages import INTERRUPTED, SUCCESS
 from dfsfs.cli.parts import STEP, CopyError, Options, endings_interrupt, open_part, part_name, shown
@@ -89,6 +88,8 @@ def _run(arguments: argparse.Namespace, words: Sequence[str]) -> int:
 
 def _run_remote(arguments: argparse.Namespace, words: Sequence[str]) -> int:
     """Copies between here and a namespace, or two of them; all are reached with the login for the first one."""
+    from dfsfs.cli import transfer
+
     if len(arguments.files) < 2:
         raise ConfigError("a file and a target are needed; see dfsfs cp --help")
     options_hidden(arguments, ["cp", *words])

@@ -20,8 +20,6 @@ from dfsfs.cli.secrets import Surroundings, obtain_credentials
 from dfsfs.config import ConfigError, split_username
 from dfsfs.config.model import ParsedOptions
 from dfsfs.control.places import LOGOUT_XATTR, our_mounts
-from dfsfs.errors import DfsfsError
-from dfsfs.smb.auth import keyring
 
 if TYPE_CHECKING:
     import argparse
@@ -47,6 +45,9 @@ def _login_parser() -> Parser:
 
 
 def _login(arguments: argparse.Namespace, _: Sequence[str]) -> int:
+    from dfsfs.errors import DfsfsError
+    from dfsfs.smb.auth import keyring
+
     place = _place(arguments.place)
     domain, user = split_username(arguments.user) if arguments.user is not None else (None, None)
     options = ParsedOptions(username=user, domain=domain if domain is not None else _as_domain(place))
@@ -72,6 +73,9 @@ def _logout_parser() -> Parser:
 
 
 def _logout(arguments: argparse.Namespace, _: Sequence[str]) -> int:
+    from dfsfs.errors import DfsfsError
+    from dfsfs.smb.auth import keyring
+
     place = _place(arguments.place)
     try:
         if not keyring.remove(place):

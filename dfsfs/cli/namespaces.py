@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from dfsfs.cli.command import Command, Parser, add_json, add_options, counted
+from dfsfs.cli.command import Command, Parser, add_json, add_options
 from dfsfs.cli.messages import SUCCESS
 from dfsfs.cli.output import show, show_json
 from dfsfs.cli.remote import Remote, config_for, options_hidden, run
+from dfsfs.printable import counted
 from dfsfs.wording import explained
 
 if TYPE_CHECKING:

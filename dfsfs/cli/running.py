@@ -11,7 +11,6 @@ from dfsfs.cli.command import (
     add_json,
     add_mount,
     code_of,
-    counted,
     shown_left,
     shown_size,
     shown_time,
@@ -24,6 +23,7 @@ from dfsfs.control.answers import Status, Targets
 from dfsfs.control.client import AT_ONCE, Patience, ask, ask_each, ask_with, is_trusted, mount_at
 from dfsfs.control.places import our_mounts
 from dfsfs.control.protocol import WRONG, ControlError, DeadMount
+from dfsfs.printable import counted, how_often
 from dfsfs.unc import is_unc
 
 if TYPE_CHECKING:
@@ -122,9 +122,10 @@ def status_lines(entry: MountEntry, found: Status) -> list[str]:
         lines += ["", "errors: " + ", ".join(f"{name} {count}" for name, count in sorted(found.errors.items()))]
     moves = {name: found.events.get(name, 0) for name in ("FailedOver", "FailedBack", "Reconnected")}
     if any(moves.values()):
+        often = {name: how_often(count) for name, count in moves.items()}
         lines += [
             "",
-            "failed over {FailedOver} times, back {FailedBack}; connected again {Reconnected}".format(**moves),
+            "failed over {FailedOver}, back {FailedBack}; connected again {Reconnected}".format(**often),
         ]
     return lines
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from dfsfs.control.places import mounts
 from dfsfs.control.process import figures
 from dfsfs.namespace.targets import preferred_for, targets_for
+from dfsfs.printable import counted
 from dfsfs.unc import UncPath
 from dfsfs.wording import explained
 
@@ -68,7 +69,7 @@ def summary(mount: Mount) -> str:
     """The mount in a line, for `systemctl status`: `3 targets, 1 failed over`."""
     rows = link_rows(mount)
     down, away = sum(not row["connected"] for row in rows), sum(row["failed_over"] for row in rows)
-    parts = [f"{len(rows)} target{'' if len(rows) == 1 else 's'}"]
+    parts = [counted(len(rows), "target")]
     parts += [f"{away} failed over"] if away else []
     parts += [f"{down} not connected"] if down else []
     return f"{mount.config.unc} on {mount.mountpoint}: {', '.join(parts)}"

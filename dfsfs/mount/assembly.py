@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 import trio
 
 import dfsfs
+from dfsfs.background import keep_going
 from dfsfs.config import ConfigError
 from dfsfs.control.places import TYPE, device_of, mount_on
 from dfsfs.control.report import Mount
@@ -40,10 +41,10 @@ from dfsfs.namespace.referrals import ReferralSettings
 from dfsfs.ntstatus import NtStatus
 from dfsfs.smb.auth.credentials import KerberosCredentials
 from dfsfs.smb.auth.kerberos import KdcPreference, default_realm
-from dfsfs.smb.connection.crypto import Dialect
 from dfsfs.smb.connection.settings import TransportSettings
 from dfsfs.smb.pool import Pool
 from dfsfs.smb.userpools import UserPools
+from dfsfs.smb.wire.constants import Dialect
 from dfsfs.unc import fold_name
 from dfsfs.vfs.data.caching import CacheMode, Caching
 from dfsfs.vfs.data.readahead_policy import LIMIT as LARGEST_WINDOW
@@ -137,9 +138,7 @@ async def _run(
             apply=partial(apply_config, pool, namespace, filesystem),
         )
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(namespace.serve)
-            nursery.start_soon(filesystem.serve)
-            nursery.start_soon(idle.serve, lambda: operations.meters.requests, filesystem.give_back)
+            _begin_background(nursery, mount)
 
             def ready() -> None:
                 service.begin(mount, nursery)
@@ -158,6 +157,14 @@ async def _run(
             )
             service.notifier.stopping()
             nursery.cancel_scope.cancel()
+
+
+def _begin_background(nursery: trio.Nursery, mount: Mount) -> None:
+    """Begins what goes on beside the requests of programs."""
+    filesystem, meters = mount.filesystem, mount.meters
+    nursery.start_soon(keep_going, "namespace", mount.namespace.serve)
+    nursery.start_soon(keep_going, "files", filesystem.serve)
+    nursery.start_soon(keep_going, "memory", partial(idle.serve, lambda: meters.requests, filesystem.give_back))
 
 
 def hide_nothing(config: MountConfig, mountpoint: str) -> None:
@@ -340,7 +347,7 @@ def transport_settings(config: MountConfig) -> TransportSettings:
         port=options.port,
         hosts=options.hosts,
         source=options.source,
-        dialects=tuple(Dialect(number) for number in options.dialects),
+        dialects=tuple(Dialect[name] for name in options.dialects),
         seal=options.seal,
         hardened=options.hardened,
         login_hosts=options.login_hosts,

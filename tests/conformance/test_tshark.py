@@ -82,7 +82,7 @@ def _knock(process: subprocess.Popen[bytes], address: str) -> None:
 
 @cache
 def writes_backslashes_twice() -> bool:
-    """Newer releases do (4.4 of Debian 13), unless they are asked not to; older ones (4.0) do not know the option."""
+    """Releases that know the option `escape` do (4.4 of Debian 13), also if it says no; older ones (4.0) do not."""
     command = ["tshark", "-T", "fields", "-E", "escape=n", "-h"]
     tried = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE)
     return "not a valid" not in tried.stderr
@@ -91,11 +91,11 @@ def writes_backslashes_twice() -> bool:
 def tshark(file: Path, filter_: str, *fields: str) -> list[list[list[str]]]:
     """The packets that a filter lets through: for each of the fields its values."""
     command = ["tshark", "-r", str(file), "-Y", filter_, "-T", "fields", "-E", "occurrence=a", "-E", "aggregator=|"]
-    if writes_backslashes_twice():
-        command += ["-E", "escape=n"]
     for field in fields:
         command += ["-e", field]
     printed = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+    if writes_backslashes_twice():
+        printed = printed.replace("\\\\", "\\")
     return [[cell.split("|") if cell else [] for cell in line.split("\t")] for line in printed.splitlines()]
 
 

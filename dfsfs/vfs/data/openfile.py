@@ -33,6 +33,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import mmap
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -42,7 +43,7 @@ import trio
 from dfsfs.acting import caller
 from dfsfs.errors import DfsfsError, Disposition, PosixError
 from dfsfs.smb.tree.lockedranges import read_beside_locks
-from dfsfs.smb.wire.messages import Access, Buffer, CreateDisposition, CreateOptions
+from dfsfs.smb.wire.constants import Access, CreateDisposition, CreateOptions
 from dfsfs.vfs.data.readahead import AheadReader
 from dfsfs.vfs.names.handlelimit import is_about_handles
 
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
     from dfsfs.smb.tree.file import RemoteFile
     from dfsfs.smb.wire.copychunk import Range
     from dfsfs.smb.wire.fscc import FileStat
+    from dfsfs.smb.wire.messages import Buffer
     from dfsfs.vfs.data.readahead import Found, ReadAhead
     from dfsfs.vfs.data.writeback import Rewrite, Writeback
     from dfsfs.vfs.names.inodetable import Inode
@@ -63,6 +65,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("dfsfs.vfs")
 
+PAGE = mmap.PAGESIZE
+"""Bytes of the kernel's pages."""
 COPIED = 16 * 1024
 """Bytes of a file's beginning that are copied from the answer that they came in, which shares a buffer of 64 KiB with
 others. Larger ones have most of a buffer."""
@@ -167,7 +171,7 @@ class OpenFile:
 
     @property
     def writable(self) -> bool:
-        return bool(self.access & Access.WRITE_DATA)
+        return bool(self.access & Access.FILE_WRITE_DATA)
 
     @property
     def alive(self) -> bool:
@@ -232,6 +236,17 @@ class OpenFile:
         remote = self._usable(attempt) or await self._reopened(attempt)
         await remote.write(offset, data)
         self.changed_data()
+
+    def is_of_a_map(self, offset: int, size: int) -> bool:
+        """Whether data that comes by way of a file opened with O_APPEND was written to a memory map of it.
+
+        That belongs where it says. The kernel writes maps back in whole pages, through a handle that may read and
+        write, inside of the size that it believes in (`Inode.told`); and it has appended data begin at that size.
+        """
+        own = self.inode.own
+        if own is None or not (self.access & Access.FILE_READ_DATA) or offset % PAGE or offset == self.inode.told:
+            return False
+        return offset + size <= own.size and (size % PAGE == 0 or offset + size == own.size)
 
     def changed_data(self) -> None:
         """Data of the file was changed through this handle."""
@@ -432,8 +447,8 @@ class OpenFile:
             return await attempt.tree.open(
                 attempt.path,
                 access=self.access,
-                disposition=CreateDisposition.OPEN,
-                options=CreateOptions.NON_DIRECTORY_FILE,
+                disposition=CreateDisposition.FILE_OPEN,
+                options=CreateOptions.FILE_NON_DIRECTORY_FILE,
                 lease=self._ask_lease(attempt, self.inode, self.access),
             )
         except DfsfsError as error:

@@ -8,18 +8,21 @@ import stat as posix
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import pytest
 import trio
 
-from dfsfs.smb.wire.fscc import FileAttributes
+from dfsfs.errors import SmbError
+from dfsfs.ntstatus import NtStatus
+from dfsfs.smb.wire.constants import FileAttributes
 from dfsfs.vfs.names.hiddennames import name_inside
 from dfsfs.vfs.names.inodetable import ROOT
 from dfsfs.vfs.names.mapping import AttributeChanges
 from dfsfs.vfs.names.opendir import SHORT
-from tests.fakes.memory_tree import open_files
+from tests.fakes.memory_tree import MemoryNode, open_files
 from tests.unit.vfs.world import ACTIMEO, World, fails, refuse
 
 if TYPE_CHECKING:
-    import pytest
+    from dfsfs.unc import UncPath
 
 NO_SUCH_NODE = 12345
 
@@ -138,7 +141,7 @@ async def test_files_are_written_and_read(autojump_clock: object) -> None:
 
 async def test_the_flags_of_open(autojump_clock: object) -> None:
     world = World()
-    world.root.add_file("f", b"content").attributes = FileAttributes.HIDDEN
+    world.root.add_file("f", b"content").attributes = FileAttributes.FILE_ATTRIBUTE_HIDDEN
     world.root.add_folder("d")
     ino = await world.ino("f")
     reader = await world.fs.open(ino, os.O_RDONLY)
@@ -212,7 +215,7 @@ async def test_setattr(autojump_clock: object) -> None:
     assert world.sent() == ["stat f", "set_basic f"], "what was set is known"
     shown = await world.fs.setattr(ino, AttributeChanges(mode=0o444, uid=0, gid=0))
     assert posix.S_IMODE(shown.mode) == 0o444
-    assert inode.attributes & FileAttributes.READONLY
+    assert inode.attributes & FileAttributes.FILE_ATTRIBUTE_READONLY
     world.clear()
     shown = await world.fs.setattr(ino, AttributeChanges(mode=0o555, uid=99))
     assert (posix.S_IMODE(shown.mode), shown.uid, world.sent()) == (0o444, 7, []), "SMB has no such bits and owners"
@@ -309,14 +312,51 @@ async def test_rename_replaces_a_read_only_file(autojump_clock: object) -> None:
     world = World()
     world.root.add_file("new", b"new")
     old = world.root.add_file("old", b"old")
-    old.attributes = FileAttributes.READONLY
+    old.attributes = FileAttributes.FILE_ATTRIBUTE_READONLY
     world.root.before = lambda verb, path: refuse(verb, "rename")
     await fails(errno.EACCES, world.fs.rename(ROOT, b"new", ROOT, b"old", 0))
-    assert old.attributes & FileAttributes.READONLY, "put back after the failure"
+    assert old.attributes & FileAttributes.FILE_ATTRIBUTE_READONLY, "put back after the failure"
     world.root.before = lambda verb, path: None
     await world.fs.rename(ROOT, b"new", ROOT, b"old", 0)
     found = world.root.find("old")
     assert found is not None and bytes(found.data) == b"new"
+
+
+async def test_a_rename_that_fails_makes_nobody_elses_file_read_only(autojump_clock: object) -> None:
+    """Perhaps it was done, and only the answer lost: then something else has the name."""
+    world = World()
+    world.root.add_file("new", b"new")
+    world.root.add_file("old", b"old").attributes = FileAttributes.FILE_ATTRIBUTE_READONLY
+    others: list[MemoryNode] = []
+
+    def replaced(verb: str, path: UncPath) -> None:
+        if verb == "rename" and not others:
+            world.root.remove("old")
+            others.append(world.root.add_file("old", b"another's"))
+        refuse(verb, "rename")
+
+    world.root.before = replaced
+    await fails(errno.EACCES, world.fs.rename(ROOT, b"new", ROOT, b"old", 0))
+    assert others and not others[0].attributes & FileAttributes.FILE_ATTRIBUTE_READONLY and not others[0].opens
+
+
+@pytest.mark.parametrize("verb", ["open", "set_basic on handle"])
+async def test_a_rename_that_fails_says_why_and_not_what_became_of_the_attribute(
+    autojump_clock: object, verb: str
+) -> None:
+    world = World()
+    world.root.add_file("new", b"new")
+    world.root.add_file("old", b"old").attributes = FileAttributes.FILE_ATTRIBUTE_READONLY
+
+    def failing(found: str, path: UncPath) -> None:
+        refuse(found, "rename")
+        if found == verb:
+            raise SmbError(NtStatus.DISK_FULL, "putting the attribute back")
+
+    world.root.before = failing
+    await fails(errno.EACCES, world.fs.rename(ROOT, b"new", ROOT, b"old", 0))
+    found = world.root.find("old")
+    assert found is not None and not found.opens
 
 
 async def test_a_removed_file_stays_readable_until_it_is_closed(autojump_clock: object) -> None:

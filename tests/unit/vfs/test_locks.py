@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from types import SimpleNamespace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import pytest
 import trio
@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from dfsfs.errors import SmbError
 from dfsfs.ntstatus import NtStatus
 from dfsfs.smb.connection.calls import Route
-from dfsfs.smb.connection.leases import Lease, LeaseState
+from dfsfs.smb.connection.leases import Lease
 from dfsfs.smb.tree.lockedranges import is_conflict, read_beside_locks
+from dfsfs.smb.wire.constants import LeaseState
 from dfsfs.unc import UncPath
 from dfsfs.vfs.data.lockedfiles import REMEMBERED, LockedFiles
 from tests.unit.vfs.test_leases import leased
@@ -25,9 +26,42 @@ from tests.unit.vfs.world import World, fails
 if TYPE_CHECKING:
     from dfsfs.smb.wire.fscc import FileStat
     from dfsfs.smb.wire.messages import Buffer
+    from dfsfs.vfs.names.inode import Inode
     from tests.fakes.memory_tree import MemoryNode
 
 DATA = bytes(range(100)) * 100
+
+
+class CountedTime(float):
+    """A time that counts how often one is compared with it."""
+
+    compared = 0
+
+    def __gt__(self, other: float) -> bool:
+        CountedTime.compared += 1
+        return float(self) > other
+
+    def __le__(self, other: float) -> bool:
+        CountedTime.compared += 1
+        return float(self) <= other
+
+    def __add__(self, other: float) -> CountedTime:
+        return CountedTime(float(self) + other)
+
+
+def test_many_locked_files_are_remembered_for_a_while() -> None:
+    now, count = CountedTime(0.0), 2000
+    locks = LockedFiles(lambda: now)
+    inodes = [cast("Inode", object()) for _ in range(count)]
+    for number, inode in enumerate(inodes):
+        now = CountedTime(number * REMEMBERED / count)
+        locks.met(inode)
+    assert CountedTime.compared <= 3 * count
+    now = CountedTime(REMEMBERED)
+    locks.met(inodes[0])  # again
+    now = CountedTime(2 * REMEMBERED - 0.001)
+    locks.met(inodes[1])
+    assert list(locks._met) == inodes[:2], "nothing is kept for longer"
 
 
 class LockedFile:
@@ -105,16 +139,16 @@ async def test_a_lock_that_was_met_is_remembered_for_a_while(autojump_clock: obj
 async def test_a_share_that_gives_read_leases_and_not_for_this_file(autojump_clock: object) -> None:
     async with leased(close_time=0) as world:
         world.data.add_file("other", DATA)
-        world.data.refuses = LeaseState.READ
+        world.data.refuses = LeaseState.SMB2_LEASE_READ_CACHING
         before = await world.fs.open(await world.ino("link/other"), os.O_RDONLY)
         assert not before.direct, "perhaps it never gives any"
-        world.data.refuses = LeaseState.NONE
+        world.data.refuses = LeaseState.SMB2_LEASE_NONE
         await world.cat()
-        world.data.refuses = LeaseState.READ
+        world.data.refuses = LeaseState.SMB2_LEASE_READ_CACHING
         result = await world.fs.open(await world.ino("link/file"), os.O_RDWR)
         assert result.direct
         await world.fs.release(result.handle)
-        world.data.refuses = LeaseState.NONE
+        world.data.refuses = LeaseState.SMB2_LEASE_NONE
         again = await world.fs.open(await world.ino("link/file"), os.O_RDWR)
         assert not again.direct
         for handle in (before.handle, again.handle):
