@@ -111,6 +111,9 @@ def test_the_debian_package(source: Path, strange: Path, tmp_path: Path) -> None
         "usr/sbin/mount.dfsfs",
         "usr/sbin/mount.fuse.dfsfs",
         "lib/systemd/system/dfsfs@.service",
+        "usr/share/doc/dfsfs/README.md",
+        "usr/share/doc/dfsfs/docs/mounting.md",
+        "usr/share/doc/dfsfs/docs/design/failover.md",
     ):
         assert (tmp_path / path).is_file()
     assert (tmp_path / "usr/share/man/man8/mount.dfsfs.8.gz").is_file()

@@ -1,4 +1,4 @@
-"""Nothing that belongs to a caller is touched in the loop (ARCHITECTURE.md): who may touch what, read from the source.
+"""Nothing that belongs to a caller is touched in the loop (docs/design/multiuser.md): the source is looked through.
 
 tests/unit/fuse/served.py watches what is opened while a real mount is in use.
 """
