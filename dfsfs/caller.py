@@ -1,10 +1,11 @@
-"""Who a piece of work is done for: the user of this computer whose program asked for it.
+"""The caller of a task: the user and the process of this computer for which it works.
 
-A mount for many users (multiuser) does everything under the login of whoever asks, many layers below the place where
-that is known. So it is kept like the kernel keeps it, beside the call and not in it: each task has a caller, and tasks
-that it starts begin with the same one. Work for somebody else, such as sending what another user wrote, is done
-`override_caller`.
-Other mounts have one login; there it is always ROOT and nobody looks.
+A mount for many users (multiuser) does everything under the login of the user whose program sent the request, many
+layers below the place where that is known. So the caller is kept as the kernel keeps credentials (current_cred(),
+override_creds()), beside the call and not in it: each task has one, and tasks that it starts begin with the same one.
+Work for another user, such as sending what that user wrote, is done in `override_caller`.
+
+Other mounts have one login; there the caller is always ROOT, and nothing depends on it.
 """
 
 from __future__ import annotations
@@ -18,9 +19,10 @@ if TYPE_CHECKING:
 
 
 class Caller(NamedTuple):
-    """A user of this computer. `pid` is the process that asked, 0 if there is none or it can't be seen from here.
+    """A user of this computer. `pid` is the process that sent the request, 0 if there is none or it can't be seen from
+    here.
 
-    `is_background`: it is something that this mount does by itself, for which nobody is to be logged in.
+    `is_background`: the mount works for the user by itself, and does not log the user in for that.
     """
 
     uid: int
@@ -35,18 +37,18 @@ _caller: ContextVar[Caller] = ContextVar("current_caller", default=ROOT)
 
 
 def current_caller() -> Caller:
-    """Who this task works for."""
+    """The caller of this task."""
     return _caller.get()
 
 
 def set_current_caller(who: Caller) -> None:
-    """This task works for `who` from now on."""
+    """Makes `who` the caller of this task, from now on."""
     _caller.set(who)
 
 
 @contextmanager
 def override_caller(who: Caller) -> Iterator[None]:
-    """This task works for `who` for the length of the block."""
+    """Makes `who` the caller of this task for the length of the block."""
     token = _caller.set(who)
     try:
         yield

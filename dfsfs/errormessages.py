@@ -1,4 +1,4 @@
-"""What an error means for whoever wanted something of a server, and what to do about it: one line.
+"""One line for users about an error: what it means, and what to do about it.
 
 Mounts, commands and reports all take their sentences from here, so that `dfsfs check` says of a server what mount.dfsfs
 would say. The exceptions of the layers below say what a server answered and in which step. Pure.
@@ -40,7 +40,7 @@ _CONNECTING: Mapping[int, str] = {
 
 
 def describe_error(error: DfsfsError, config: MountConfig) -> str:
-    """The line for an error that somebody gets who asks servers with such a configuration."""
+    """The line for an error of requests that were made with such a configuration."""
     match error:
         case SmbError():
             return _answer(error, config)

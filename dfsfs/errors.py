@@ -1,8 +1,9 @@
-"""What can go wrong, said once: the exceptions, and the table that says what may be done about a status.
+"""The exceptions of dfsfs, and the tables that say what may be done about a status.
 
 An exception says *what* happened: a status that a server sent, a connection that failed, bytes that make no sense. Its
-`disposition` says what may be done about it, and only `namespace/failover.py` acts on that. Its `errno` is what a
-program sees, and only `fuse/boundary.py` hands it out.
+`disposition` says what may be done about it. `namespace/failover.py` has operations run again accordingly, and lists
+all else that is tried again; other code only asks it whether an error is an answer. Its `errno` is what a program sees,
+and only `fuse/boundary.py` hands it out.
 
 The statuses that move a client on to the next target are those that MS-DFSC section 6 names for Windows (footnotes on
 3.1.4.1 and 3.1.5.2). ACCESS_DENIED or LOGON_FAILURE from one replica is an answer, not an outage, and never moves it.
@@ -37,7 +38,7 @@ class Disposition(Enum):
 
 
 SERVER_FAULTS = frozenset({Disposition.RETRY, Disposition.RECONNECT, Disposition.NEXT_TARGET})
-"""The dispositions that say something of a server's state and nothing of the path: another one may know better."""
+"""The dispositions of failures that say something of a server's state and nothing of the path: others may do."""
 
 
 NEXT_TARGET_STATUSES = frozenset(
@@ -87,7 +88,7 @@ DISPOSITIONS: dict[int, Disposition] = {
 
 SERVER_FAULT_STATUSES = frozenset(
     {
-        # It finds nobody who can check the user, or its own place in the domain is broken.
+        # It finds no controller that can check the user, or its own account in the domain is broken.
         NtStatus.CANT_ACCESS_DOMAIN_INFO,
         NtStatus.DOMAIN_CONTROLLER_NOT_FOUND,
         NtStatus.DOMAIN_TRUST_INCONSISTENT,
@@ -133,8 +134,8 @@ SERVER_FAULT_STATUSES = frozenset(
         NtStatus.VOLUME_DISMOUNTED,
     }
 )
-"""Answers to a session setup or tree connect that are about the server and not about the user: it can't, while another
-one perhaps can. As answers to anything else they are about a file, and some of these mean something else there."""
+"""Answers to a session setup or tree connect that are about the server and not about the user: it can't serve, while
+another one perhaps can. As answers to other requests they are about a file, and some mean something else there."""
 
 LOGIN_STATUSES = frozenset(
     {
@@ -178,8 +179,8 @@ class DfsfsError(Exception):
 
 
 class WireError(DfsfsError):
-    """A peer's bytes don't follow the protocol. The one error that a decoder of messages raises, whatever the bytes;
-    what is stored in files has ContentError.
+    """A peer's bytes don't follow the protocol. The one error that the decoders of messages raise; those of what is
+    stored in files raise ContentError.
     """
 
     def __init__(self, message: str) -> None:
@@ -187,9 +188,9 @@ class WireError(DfsfsError):
 
 
 class ContentError(DfsfsError):
-    """What somebody has stored on a server makes no sense: the data of a reparse point, an extended attribute, a
-    security descriptor, a size. It says something of that one file and nothing of the server, so it is the answer, and
-    no other target is asked.
+    """What is stored on a server makes no sense: the data of a reparse point, an extended attribute, a security
+    descriptor, a size. It says something of that one file and nothing of the server, so it is the answer, and no other
+    target is asked.
     """
 
     def __init__(self, message: str) -> None:
@@ -214,11 +215,11 @@ class SmbError(DfsfsError):
 
 
 class SetupRefused(SmbError):
-    """A server refuses a session setup or a tree connect; see UNABLE_STATUSES."""
+    """A server refuses a session setup or a tree connect; see SERVER_FAULT_STATUSES."""
 
     @property
     def is_server_fault(self) -> bool:
-        """Whether the server can't, and not the user may not."""
+        """Whether it is about the server, and not about the user."""
         return self.status in SERVER_FAULT_STATUSES
 
     @property
@@ -227,7 +228,7 @@ class SetupRefused(SmbError):
 
 
 class LoginRefused(SetupRefused):
-    """A server refuses a session, whatever share it was for."""
+    """A server refuses a session: the same for all its shares."""
 
 
 class TicketError(DfsfsError):
@@ -309,7 +310,9 @@ class PosixError(DfsfsError):
 
 
 class MutualAuthenticationRequired(PosixError):
-    """A share that is only to be had from a server that has proved who it is, and this one has not."""
+    """A share that is only used from a server that has proved its identity, and this one has not (the mutual
+    authentication of hardened UNC paths).
+    """
 
     def __init__(self, share: object) -> None:
         text = f"{share} is only used if its server proves who it is, which takes Kerberos"
@@ -317,7 +320,7 @@ class MutualAuthenticationRequired(PosixError):
 
 
 class LoginNotAllowed(PosixError):
-    """A server that none of the hosts that logins may go to is: the option login_hosts=. Nothing was sent to it."""
+    """A server that is none of the hosts that logins may go to (option login_hosts=). Nothing was sent to it."""
 
     def __init__(self, host: str) -> None:
         super().__init__(_errno.EACCES, f"{host} gets no login, as login_hosts= does not list it")
@@ -329,8 +332,8 @@ class LoginNotAllowed(PosixError):
 
 
 class ForeignCaller(PosixError):
-    """A process that does not live on this computer as we know it, so that the number of its user says nothing. It is
-    about the process: others with that number may log in.
+    """A process whose uid says nothing here, as in a container with uids of its own. The error is about the process:
+    others with that uid may log in.
     """
 
     def __init__(self, pid: int, uid: int, reason: str) -> None:

@@ -1,10 +1,10 @@
-"""In which order the servers of one set are tried, and when the next one's turn comes: the rule of RFC 8305. Pure.
+"""The schedule of a race among servers: their order, and when the next one's turn comes (RFC 8305). Pure.
 
-Whoever comes first has HEAD_START seconds for itself; then, or as soon as one that is under way has failed, the next
-one begins as well. So servers that answer in time are used in their order, and one that is silent costs HEAD_START and
-not its whole time-out. AT_ONCE bounds how many are tried at the same time, as a company may have hundreds.
+The first candidate has ATTEMPT_DELAY seconds for itself; then, or as soon as one that is under way has failed, the next
+one starts as well. So servers that answer in time are used in their order, and one that is silent costs ATTEMPT_DELAY
+and not its whole time-out.
 
-What this does not do: it connects to nothing and knows no clock. That is racing.py's.
+The attempts themselves, and the clock, are those of racing.py.
 """
 
 from __future__ import annotations
@@ -17,38 +17,42 @@ if TYPE_CHECKING:
 K = TypeVar("K")
 
 ATTEMPT_DELAY = 0.3
-"""Seconds that a server has before the next one is asked as well (RFC 8305 section 5 takes 0.25)."""
+"""Seconds that a server has before the next one is asked as well: the Connection Attempt Delay of RFC 8305 section 5,
+which recommends 0.25."""
 MAX_CONCURRENT = 8
+"""How many candidates are tried at the same time: a company may have hundreds of servers."""
 
 
 class AttemptSchedule(Generic[K]):
-    """One race. `candidates` in the order in which they are to be preferred. Times in seconds of the caller's clock."""
+    """The schedule of one race. `candidates` in the order in which they are to be preferred. Times are in seconds of
+    the clock that gives `now`.
+    """
 
     def __init__(self, candidates: Iterable[K], attempt_delay: float = ATTEMPT_DELAY) -> None:
         self._waiting = list(candidates)
-        self._head_start = attempt_delay
+        self._attempt_delay = attempt_delay
         self._next = float("-inf")
         self.running: list[K] = []
-        """Those that have begun and are not done, in the order in which they began."""
+        """Those that have started and are not done, in the order in which they started."""
 
     @property
     def is_exhausted(self) -> bool:
-        """Whether all have failed."""
+        """Whether all have started and are done."""
         return not self._waiting and not self.running
 
     @property
     def next_start(self) -> float | None:
-        """When the next one begins, perhaps in the past; None: only after another one has failed, or never."""
+        """When the next one starts, perhaps in the past; None: only after another one is done, or never."""
         return self._next if self._waiting and len(self.running) < MAX_CONCURRENT else None
 
     def start(self, now: float) -> K:
-        """The one that begins now."""
+        """Takes the next candidate, which starts now."""
         candidate = self._waiting.pop(0)
         self.running.append(candidate)
-        self._next = now + self._head_start
+        self._next = now + self._attempt_delay
         return candidate
 
     def remove(self, candidate: K) -> None:
-        """One that had begun is done: if it has failed, nothing is gained by waiting any longer."""
+        """A candidate that had started is done. If it has failed, the next one's turn has come."""
         self.running.remove(candidate)
         self._next = float("-inf")

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _FINE = 2
-"""The bits of a number of microseconds, after its first one, that tell buckets apart."""
+"""How many bits of a number of microseconds, after its first one, select the bucket within a power of two."""
 _BUCKETS = 160
-"""The last one ends at 18 hours."""
+"""How many buckets there are. The last one begins at 22 days."""
 
 
 def _bucket(microseconds: int) -> int:
@@ -39,16 +39,16 @@ def _end(bucket: int) -> int:
 
 @dataclass(slots=True, eq=False)
 class Latencies:
-    """How long one kind of request took, in seconds."""
+    """How long the requests of one kind took. Times in seconds."""
 
     count: int = 0
     total: float = 0.0
     longest: float = 0.0
-    failed: int = 0
+    failures: int = 0
     _buckets: list[int] = field(default_factory=lambda: [0] * _BUCKETS)
 
-    def note(self, seconds: float) -> None:
-        """Takes note of one request."""
+    def record(self, seconds: float) -> None:
+        """Counts one request."""
         self.count += 1
         self.total += seconds
         if seconds > self.longest:
@@ -57,21 +57,21 @@ class Latencies:
 
     def percentile(self, percent: float) -> float:
         """How long so many percent of the requests took at most, in seconds; 0 if there was none."""
-        wanted, seen = self.count * percent / 100, 0
+        wanted, counted = self.count * percent / 100, 0
         for bucket, count in enumerate(self._buckets):
-            seen += count
-            if count and seen >= wanted:
+            counted += count
+            if count and counted >= wanted:
                 return min(_end(bucket) / 1e6, self.longest)
         return 0.0
 
     def cumulative(self, bounds: tuple[float, ...]) -> Iterator[tuple[float, int]]:
         """For each of the bounds, in seconds and rising, how many requests took no longer, as far as buckets tell."""
-        bucket, seen = 0, 0
+        bucket, counted = 0, 0
         for bound in bounds:
             while bucket < _BUCKETS and _end(bucket) <= bound * 1e6 + 1:
-                seen += self._buckets[bucket]
+                counted += self._buckets[bucket]
                 bucket += 1
-            yield bound, seen
+            yield bound, counted
 
 
 @dataclass(slots=True, eq=False)
@@ -81,7 +81,7 @@ class Meters:
     latencies: dict[str, Latencies] = field(default_factory=dict)
     """By the name of the request, as FUSE has it."""
     errors: Counter[str] = field(default_factory=Counter)
-    """What programs were told, by the names of errno."""
+    """How often a request ended with an error, by the error's name in errno(3)."""
     bytes_read: int = 0
     bytes_written: int = 0
 
@@ -90,13 +90,13 @@ class Meters:
         """How many requests have been answered."""
         return sum(each.count for each in self.latencies.values())
 
-    def failed(self, request: str, number: int) -> None:
-        """Takes note that a request ended with an error number of errno(3)."""
-        self.of(request).failed += 1
+    def record_error(self, request: str, number: int) -> None:
+        """Counts a request that ended with an error number of errno(3)."""
+        self.get_latencies(request).failures += 1
         self.errors[errno.errorcode.get(number, str(number))] += 1
 
-    def of(self, request: str) -> Latencies:
-        """The latencies of one kind of request."""
+    def get_latencies(self, request: str) -> Latencies:
+        """The latencies of one kind of request, by its name in FUSE."""
         known = self.latencies.get(request)
         if known is None:
             known = self.latencies[request] = Latencies()

@@ -429,12 +429,12 @@ _ERRNOS: dict[int, int] = {
 
 
 def errno_of(status: int) -> int:
-    """The errno that stands for an NTSTATUS; EIO for any that is not known here: see is_known."""
+    """The errno that stands for an NTSTATUS; EIO for any that is not in the table: see has_errno."""
     return _ERRNOS.get(status, _errno.EIO)
 
 
 def has_errno(status: int) -> bool:
-    """Whether somebody has decided which errno stands for an NTSTATUS."""
+    """Whether the table has an NTSTATUS, so that its errno was chosen and is not just EIO."""
     return status in _ERRNOS
 
 

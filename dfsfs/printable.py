@@ -1,6 +1,6 @@
 """Texts from elsewhere, made fit to be shown in one line: on a terminal, in a log, in the status of a service.
 
-Names of files, links and servers, and whatever another program says, may hold characters that move a terminal's cursor
+Names of files, links and servers, and the output of other programs, may hold characters that move a terminal's cursor
 or set its title (ECMA-48), end a line, turn the order of what is shown around them (Unicode's UAX #9), or can't be
 encoded at all. Each of them becomes a backslash and its number, as in Python: `\\x1b`, `\\n`, `\\u202e`, `\\udc80`.
 
@@ -23,7 +23,7 @@ _SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
 def printable(text: str) -> str:
-    """The text in one line, with what does not stand for itself as escapes. What it gives it leaves as it is."""
+    """The text in one line, with escapes for the characters above. Its own result it leaves as it is."""
     return _SPOILS.sub(lambda found: _SHORT.get(found[0]) or _number(found[0]), text)
 
 
@@ -38,7 +38,7 @@ def how_often(count: int) -> str:
 
 
 def printable_name(name: str) -> str:
-    """The same for a name that somebody may want back: its backslashes are doubled, as `ls -b` has them."""
+    """The same for a name, which can be had back from it: its backslashes are doubled, as by `ls -b`."""
     return printable(name.replace("\\", "\\\\"))
 
 

@@ -1,10 +1,10 @@
-"""Tries several servers that stand for the same thing until one of them answers: the edge to happyeyeballs.py.
+"""Tries several servers that stand for the same thing until one of them answers, by the schedule of happyeyeballs.py.
 
-The race runs in a nursery of its own. When it is decided the others are cancelled, and `race` returns when they have
-put away what they had: nothing of them is left. So an attempt has to close what it holds when it is cancelled, and must
-not do what can't be taken back. A login is such a thing: each may count against an account, and a race of logins would
-lock it. Attempts that have to log in do so with a lock of the race in their hands, one after the other, in the order in
-which their servers have answered.
+The race runs in a nursery of its own. When it is decided the other attempts are cancelled, and `race` returns when they
+have ended. So an attempt has to close what it holds when it is cancelled, and must not do what can't be taken back. A
+login is such a thing: each may count against an account, and a race of logins would lock it. Attempts that have to log
+in hold a lock of their race for that, so that they log in one after the other, in the order in which their servers have
+answered.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class RaceResult(Generic[K, T]):
-    """How a race has ended: with a winner, or with an error that is an answer, or with nobody left."""
+    """How a race has ended: with a winner, with a failure that is final, or with the failures of all."""
 
     winners: list[tuple[K, T]] = field(default_factory=list)
-    """One, or none."""
+    """The candidate that has won and its result; empty if there is none. Never more than one."""
     failures: list[tuple[K, DfsfsError]] = field(default_factory=list)
-    """Who has failed, in the order in which it came out."""
+    """The candidates that have failed, in the order in which they did."""
     is_final: bool = False
-    """Whether the last failure has ended the race, as others would say the same."""
+    """Whether the last failure has ended the race, as the others would say the same."""
     late: list[K] = field(default_factory=list)
-    """Who had begun and said nothing when the race was decided."""
+    """The candidates that had started and were not done when the race was decided."""
 
     @property
     def is_decided(self) -> bool:
@@ -50,12 +50,12 @@ async def race(
     discard: Callable[[T], None] = lambda result: None,
     attempt_delay: float = ATTEMPT_DELAY,
 ) -> RaceResult[K, T]:
-    """The first result of `attempt`, which is begun for one of the runners after the other.
+    """Runs `attempt` for one candidate after the other, as the schedule says, until there is a result.
 
-    `try_next` says whether a failure leaves it to the others. `discard` takes back a result that came at the same
-    moment as another one. Raises nothing of DfsfsError.
+    `try_next` says of a failure whether the race goes on. `discard` is called with a result that comes when the race is
+    decided already. `attempt_delay` in seconds. Raises no DfsfsError; other exceptions of an attempt end the race.
     """
-    heat, finish = AttemptSchedule(candidates, attempt_delay), RaceResult[K, T]()
+    schedule, outcome = AttemptSchedule(candidates, attempt_delay), RaceResult[K, T]()
     changed = trio.Event()
 
     async def run(candidate: K) -> None:
@@ -63,26 +63,26 @@ async def race(
         try:
             result = await attempt(candidate)
         except DfsfsError as error:
-            if not finish.is_decided:
-                finish.failures.append((candidate, error))
-                finish.is_final = not try_next(error)
+            if not outcome.is_decided:
+                outcome.failures.append((candidate, error))
+                outcome.is_final = not try_next(error)
         else:
-            if finish.is_decided:
+            if outcome.is_decided:
                 discard(result)
             else:
-                finish.winners.append((candidate, result))
-        heat.remove(candidate)
+                outcome.winners.append((candidate, result))
+        schedule.remove(candidate)
         changed.set()
         changed = trio.Event()
 
     async with trio.open_nursery() as nursery:
-        while not finish.is_decided and not heat.is_exhausted:
-            start = heat.next_start
+        while not outcome.is_decided and not schedule.is_exhausted:
+            start = schedule.next_start
             if start is not None and start <= trio.current_time():
-                nursery.start_soon(run, heat.start(trio.current_time()))
+                nursery.start_soon(run, schedule.start(trio.current_time()))
                 continue
             with trio.move_on_at(float("inf") if start is None else start):
                 await changed.wait()
-        finish.late += heat.running
+        outcome.late += schedule.running
         nursery.cancel_scope.cancel()
-    return finish
+    return outcome

@@ -1,7 +1,7 @@
 """What a status of a server means, in words, and what to do about it: the one table for logs, messages and reports.
 
-An error says it by itself (`SmbError`), without names; errormessages.py puts in who asked whom, and adds the advice.
-Pure.
+The text of an error has the meaning without names (`SmbError`); errormessages.py fills in user and server, and adds the
+advice. Pure.
 """
 
 from __future__ import annotations
@@ -96,9 +96,9 @@ STATUS_MESSAGES: Mapping[int, tuple[str, str]] = {
     NtStatus.USER_SESSION_DELETED: ("the server ended the session", _LATER),
     NtStatus.NETWORK_SESSION_EXPIRED: ("the session has expired", _LATER),
 }
-"""What a status means in the step in which it came, and what to do. `{user}` and `{host}` are who asked whom."""
+"""What a status means, and the advice for it. `{user}` stands for the login, `{host}` for the server."""
 
-_SAID: Mapping[int, str] = {
+_DESCRIPTIONS: Mapping[int, str] = {
     status: f"{meaning.replace('user {user}', 'the user')} ({status_name(status)})"
     for status, (meaning, _) in STATUS_MESSAGES.items()
 }
@@ -106,4 +106,4 @@ _SAID: Mapping[int, str] = {
 
 def describe_status(status: int) -> str:
     """A status in words, with its name behind them: `there is no such file or folder (STATUS_NO_SUCH_FILE)`."""
-    return _SAID.get(status) or f"the server refuses ({status_name(status)})"
+    return _DESCRIPTIONS.get(status) or f"the server refuses ({status_name(status)})"

@@ -1,8 +1,8 @@
 """What dfsfs decides about targets, as typed events: one stream for the debug log, the counters and `dfsfs explain`.
 
-Pure. Whoever decides makes an event; the resolver collects its own in the Resolution's trail, and everything reaches
-`Telemetry.publish` once, which counts it by its type, keeps the last ones, and hands it to whoever listens. `str()` of
-an event is one line for people.
+Pure. The code that decides makes an event; the resolver collects its own in the Resolution's trail, and every event
+reaches `Telemetry.publish` once, which counts it by its type, keeps the last ones, and passes it to the listeners.
+`str()` of an event is one line for people.
 
 Secrets and contents of files are in no event; the paths of links, shares and servers are.
 """
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("dfsfs.events")
 
 MAX_RECENT_EVENTS = 1000
-"""How many of the last events can be looked at: some minutes of a busy mount, less than a megabyte."""
+"""How many of the last events are kept: some minutes of a busy mount, less than a megabyte."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -340,7 +340,7 @@ def collect_events(clock: Callable[[], float]) -> Iterator[list[tuple[float, Eve
         _collector.reset(token)
 
 
-def _about(event: Event) -> dict[str, object]:
+def _log_fields(event: Event) -> dict[str, object]:
     """What a log can be searched for: the path that an event is about, and the target that counts from then on."""
     path = getattr(event, "prefix", None) or getattr(event, "path", None)
     target = getattr(event, "new", None) or getattr(event, "target", None)
@@ -363,7 +363,7 @@ class Telemetry:
             collector.events.append((collector.clock(), event))
         level = LEVELS.get(type(event), logging.DEBUG)
         if log.isEnabledFor(level):
-            log.log(level, "%s", event, extra=_about(event))
+            log.log(level, "%s", event, extra=_log_fields(event))
         for listener in self._listeners:
             listener(event)
 

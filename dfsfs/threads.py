@@ -1,10 +1,10 @@
-"""Worker threads for what may wait for somebody else: the memory, environment, files and ticket caches of callers.
+"""Worker threads for what may block on others: the memory, environment, files and ticket caches of callers.
 
-A page of a caller's memory may be one of a file on this mount, which only the loop can deliver; a ticket cache may be a
-pipe, or on a server that is gone. Whoever looks at such a thing waits for as long as its owner likes. So nothing that
-belongs to a caller is touched in the loop, and a user has few threads, whatever he does: those that are stuck are his,
-count as his until they come free, and leave the others theirs. The work of a thread that is given up goes on by itself;
-nobody waits for it, and the end of the mount does not either.
+A page of a caller's memory may be one of a file on this mount, which only the event loop can deliver; a ticket cache
+may be a pipe, or on a server that is gone. To read such a thing may take as long as its owner likes. So the event loop
+touches nothing that belongs to a caller, and each user has few threads: those that are stuck count as that user's until
+they end, and the other users' threads are left. The work of a thread that is given up goes on by itself; no task waits
+for it, and neither does the end of the mount.
 """
 
 from __future__ import annotations
@@ -21,31 +21,31 @@ T = TypeVar("T")
 
 
 class Threads:
-    """At most `each` threads for a user, and `total` for all of them."""
+    """At most `per_user` threads for a user, and `total` for all of them."""
 
-    def __init__(self, each: int, total: int) -> None:
-        self._each = each
+    def __init__(self, per_user: int, total: int) -> None:
+        self._per_user = per_user
         self._total = trio.CapacityLimiter(total)
-        self._shares: WeakValueDictionary[int, _Share] = WeakValueDictionary()
-        """Each is kept by who uses or waits for it, and by the thread that runs."""
+        self._limiters: WeakValueDictionary[int, _UserLimiter] = WeakValueDictionary()
+        """By uid. Each is kept alive by the tasks that use or wait for it, and by the threads that run."""
 
-    def of(self, uid: int) -> trio.CapacityLimiter:
-        """The limiter of a user's threads, for `trio.to_thread.run_sync`, which takes whatever acquires and releases
-        like one.
+    def get_limiter(self, uid: int) -> trio.CapacityLimiter:
+        """The limiter of a user's threads, for `trio.to_thread.run_sync`, which takes any object with the methods of
+        one.
         """
-        share = self._shares.get(uid)
-        if share is None:
-            share = self._shares[uid] = _Share(trio.CapacityLimiter(self._each), self._total)
-        return cast("trio.CapacityLimiter", share)
+        limiter = self._limiters.get(uid)
+        if limiter is None:
+            limiter = self._limiters[uid] = _UserLimiter(trio.CapacityLimiter(self._per_user), self._total)
+        return cast("trio.CapacityLimiter", limiter)
 
-    async def run(self, uid: int, work: Callable[[], T], patience: float) -> T:
-        """What `work` gives, done in a thread of the user's within `patience` seconds, in which one has to come free.
+    async def run(self, uid: int, work: Callable[[], T], timeout: float) -> T:
+        """The result of `work` in a thread of the user's; in `timeout` seconds one has to come free, and do it.
 
         Raises:
-            trio.TooSlowError: it was not; or it is not done, and goes on.
+            trio.TooSlowError: none came free; or the work is not done, and goes on.
         """
-        with trio.fail_after(patience):
-            return await trio.to_thread.run_sync(work, abandon_on_cancel=True, limiter=self.of(uid))
+        with trio.fail_after(timeout):
+            return await trio.to_thread.run_sync(work, abandon_on_cancel=True, limiter=self.get_limiter(uid))
 
     @property
     def busy(self) -> int:
@@ -54,12 +54,14 @@ class Threads:
 
     @property
     def users(self) -> int:
-        """How many users something is kept of."""
-        return len(self._shares)
+        """How many users have threads, or tasks that wait for one."""
+        return len(self._limiters)
 
 
-class _Share:
-    """What one user may take of the threads. Acquired in this order by everybody, so nobody waits in a circle."""
+class _UserLimiter:
+    """The limiter of one user's threads: it takes a token of the user's own limiter and then one of the total. All
+    tasks do so in this order, and can't wait for each other.
+    """
 
     def __init__(self, own: trio.CapacityLimiter, total: trio.CapacityLimiter) -> None:
         self._own = own

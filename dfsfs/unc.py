@@ -145,7 +145,7 @@ class UncPath:
         return other.key[: len(self.key)] == self.key
 
     def is_prefix_in_any_case_of(self, other: UncPath) -> bool:
-        """The same without regard to case below the share. Only for what somebody has typed."""
+        """The same without regard to case below the share. Only for paths that users have typed."""
         length = len(self.components)
         if length > len(other.components) or len(self.components[-1]) != len(other.components[length - 1]):
             return False  # folding keeps lengths: most of 50,000 links are told apart by that
@@ -186,7 +186,7 @@ class UncPath:
         """
         return target.join(prefix.rest_of(self))
 
-    def consumed(self, byte_count: int) -> UncPath | None:
+    def consumed_prefix(self, byte_count: int) -> UncPath | None:
         """The leading components that PathConsumed covers, counted in UTF-16 bytes of the wire form (MS-DFSC 2.2.4).
 
         None if the count does not end at a component's end within the path. A count that includes the backslash after

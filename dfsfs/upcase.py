@@ -1,4 +1,4 @@
-"""The table by which SMB servers make upper case of a name: one UTF-16 code unit to one, whatever Unicode says of it.
+"""The table by which SMB servers make upper case of a name: one UTF-16 code unit to one, not those of Unicode.
 
 Servers do not compare names as Python's `str.upper` does. They have one table of simple mappings that does not grow
 with Unicode (NTFS keeps it on the volume, as $UpCase). `ı` and `i`, `µ` and `μ`, `ſ` and `s`, `ș` and `Ș` are different

@@ -64,7 +64,7 @@ async def _list(remote: Remote) -> list[dict[str, Any]]:
     location, stat = await remote.namespace.find(remote.path(remote.config.unc))
     if not stat.is_directory:
         return [_row(remote, location.components[-1] if location.components else "", stat)]
-    rows = [_row(remote, entry.name, entry.stat) for entry in await remote.namespace.entries(location)]
+    rows = [_row(remote, entry.name, entry.stat) for entry in await remote.namespace.list_directory(location)]
     return sorted(rows, key=lambda row: str(row["name"]).casefold())
 
 

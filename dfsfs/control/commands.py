@@ -256,10 +256,10 @@ async def _link(mount: Mount, arguments: Arguments) -> tuple[UncPath, list[Junct
         location, _ = await mount.namespace.find(path)
     except DfsfsError:
         known = mount.namespace.find_known(path)
-        if known is None or known.junction.resolution is None:
+        if known is None or known.junction.for_caller().resolution is None:
             raise
         location = known
-    prefix = location.shared.prefix
+    prefix = location.junction.prefix
     return prefix, [junction for junction in mount.namespace.junctions() if junction.prefix == prefix]
 
 

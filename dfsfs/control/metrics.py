@@ -155,7 +155,7 @@ class _Snapshot(Collector):
         for name, latencies in meters.latencies.items():
             bounds = [(f"{bound:g}", float(count)) for bound, count in latencies.cumulative(LATENCIES)]
             times.add_metric([name], [*bounds, ("+Inf", float(latencies.count))], sum_value=latencies.total)
-            failed.add_metric([name], latencies.failed)
+            failed.add_metric([name], latencies.failures)
         yield times
         yield failed
         broken = CounterMetricFamily("dfsfs_background_failures", "Mistakes of dfsfs in its tasks.", labels=["task"])

@@ -115,7 +115,7 @@ def _requests(meters: Meters) -> dict[str, dict[str, float]]:
     return {
         name: {
             "count": latencies.count,
-            "failed": latencies.failed,
+            "failed": latencies.failures,
             **{f"p{percent}": round(latencies.percentile(percent), 6) for percent in PERCENTILES},
             "longest": round(latencies.longest, 6),
         }
@@ -138,10 +138,10 @@ def _link_row(mount: Mount, junction: Junction) -> dict[str, Any]:
     return {
         "path": str(junction.prefix),
         "target": str(target) if target is not None else None,
-        "connected": binding is not None and binding.tree.alive and not junction.loops,
+        "connected": binding is not None and binding.tree.alive and not junction.is_loop,
         "failed_over": target is not None and bool(first) and target not in first,
         "chosen": chosen is not None and chosen == target,
-        "loops": junction.loops,
+        "loops": junction.is_loop,
         "targets": [str(one) for one in targets],
         "generation": junction.generation,
         "seconds_left": _left(junction.resolution.expires if junction.resolution else None, mount.clock()),
@@ -275,7 +275,7 @@ def _root_row(answer: RootAnswer, config: MountConfig) -> dict[str, Any]:
         "host": answer.host,
         "asked": str(answer.asked),
         "problem": _explained(answer.problem, config),
-        "covered": str(found.covered) if found is not None and found.covered is not None else None,
+        "covered": str(found.path_consumed) if found is not None and found.path_consumed is not None else None,
         "ttl": found.ttl if found is not None else None,
         "targets": [str(entry.network_address) for entry in found.entries] if found is not None else [],
     }

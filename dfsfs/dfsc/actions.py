@@ -1,4 +1,5 @@
-"""What a resolution wants to know and what came of it: the seam between the resolver and who does its I/O. Pure."""
+"""Actions, which a resolution yields, and their outcomes, which it is sent: the seam between the resolver and its I/O.
+Pure."""
 
 from __future__ import annotations
 
@@ -27,8 +28,8 @@ class RequestReferral:
     """Ask `host` for a referral for `path`, which is None to ask for domains.
 
     `others` can be asked as well, all of one target set or all controllers of one domain. They are to be preferred in
-    this order, `host` before them, as far as they answer in time: how long that is, and who has been silent lately, is
-    known to who asks.
+    this order, `host` before them, as far as they answer in time: the driver decides how long that is, and knows which
+    of them were silent lately.
     """
 
     host: str
@@ -53,13 +54,13 @@ class DiscoverDc:
 
 
 FailedRequest = tuple[str, "DfsfsError"]
-"""A host that was asked in vain, and why."""
+"""A host whose request failed, and the error."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReferralReceived:
-    """The answer to RequestReferral, by `host`. `now` in seconds, as in all outcomes. `failed`: who was asked besides,
-    and why that came to nothing.
+    """The answer to RequestReferral, by `host`. `now` in seconds, as in all outcomes. `failed`: the requests to other
+    hosts, which failed.
     """
 
     now: float
@@ -87,7 +88,7 @@ class DcFound:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """Any action that came to nothing, by what `host` said or did not say last."""
+    """The outcome of an action that failed. `host` was asked last, `failed` before it."""
 
     now: float
     error: DfsfsError

@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from dfsfs.dfsc.referral import Referral
 
 MAX_ENTRIES = 50_000
-"""The largest stand-alone namespace that is recommended has as many links."""
+"""How many referrals are kept: the largest stand-alone namespace that is recommended has as many links."""
 NOT_DFS_SECONDS = 15 * 60
-"""How long Windows remembers that a share is no DFS root."""
+"""Seconds for which a share is remembered to be no DFS root, as on Windows."""
 UNAVAILABLE_SECONDS = 5
-"""The same for a server whose DFS service is only starting: a few seconds, so that a mount finds it soon."""
+"""The same, in seconds, for a server whose DFS service is only starting: few, so that a mount finds it soon."""
 
 
 class ReferralCache:
@@ -67,7 +67,7 @@ class ReferralCache:
         self._entries.pop(prefix.key, None)
 
     def flush(self, prefix: UncPath | None = None) -> int:
-        """Removes the entries at and below a prefix, all of them if there is none. How many that were."""
+        """Removes the entries at and below a prefix, or all without one. Returns how many that were."""
         if prefix is None:
             count = len(self._entries)
             self._entries.clear()
@@ -82,7 +82,7 @@ class ReferralCache:
         return len(gone)
 
     def below(self, prefix: UncPath) -> list[Referral]:
-        """The entries at and below a prefix that somebody has typed: if none is spelled so, those in any case."""
+        """The entries at and below a prefix that a user has typed: if none is spelled so, those in any case."""
         return prefix.below(self._entries.values(), lambda entry: entry.prefix)
 
     def set_hint(self, referral: Referral, target: UncPath) -> None:
@@ -173,7 +173,7 @@ class DomainCache:
         self._domains[self._key(name)] = Domain(self[name].name)
 
     def flush(self) -> int:
-        """Forgets all domains and controllers. How many domains that were."""
+        """Forgets all domains and controllers. Returns how many domains that were."""
         count = len(self._domains)
         self._domains.clear()
         self._full_names.clear()

@@ -81,7 +81,7 @@ def refresh_domains(caches: Caches, trail: list[Event], *, now: float) -> Genera
     if isinstance(outcome, DfsfsError):
         raise outcome
     if outcome.version < MIN_VERSION or not outcome.name_lists:
-        raise _dropped(walk, host, f"a domain referral of version {outcome.version} without names")
+        raise _drop_answer(walk, host, f"a domain referral of version {outcome.version} without names")
     caches.domains.add(entry.special_name for entry in outcome.name_lists)
 
 
@@ -105,6 +105,6 @@ def _controllers(outcome: ReferralResponse | DfsfsError, domain: str) -> tuple[s
     return names
 
 
-def _dropped(walk: Walk, host: str, why: str) -> WireError:
+def _drop_answer(walk: Walk, host: str, why: str) -> WireError:
     walk.add_event(ReferralRefused(host, "", why))
     return WireError(why)

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 TTL_CAP = 86_400
-"""Seconds that a referral is believed at most unless the mount says otherwise, whatever its TTL.
+"""The longest time, in seconds, that a referral is used without a refresh, unless an option says otherwise.
 
 A TTL has 32 bits, so one wrong or hostile answer would last for 136 years. Windows gives roots 300 seconds and links
-1800; a day is far beyond what anybody has a use for, and short enough that an answer is gone when people look for it.
+1800; a day is far beyond all uses, and short enough that a wrong answer is gone by the time people look for it.
 """
 
 
@@ -39,11 +39,11 @@ class Policy:
 
     def apply(self, referral: Referral) -> tuple[Referral, tuple[Event, ...]]:
         """The referral as this mount uses it, and what could not be done."""
-        targets, events = self._pinned(referral)
+        targets, events = self._apply_pin(referral)
         return (
             replace(
                 referral,
-                targets=self._preferred(targets),
+                targets=self._move_preferred(targets),
                 ttl=self._ttl(referral.ttl),
                 failback=referral.failback if self.failback is None else self.failback,
             ),
@@ -55,7 +55,7 @@ class Policy:
             return max(min(ttl, TTL_CAP), self.ttl_min or 0)
         return min(max(ttl, self.ttl_min or 0), self.ttl_max)
 
-    def _pinned(self, referral: Referral) -> tuple[tuple[Target, ...], tuple[Event, ...]]:
+    def _apply_pin(self, referral: Referral) -> tuple[tuple[Target, ...], tuple[Event, ...]]:
         pin = self._pin(referral.prefix)
         if pin is None:
             return referral.targets, ()
@@ -69,19 +69,19 @@ class Policy:
         exact = next((target for path, target in self.pins if path == prefix), None)
         return exact or next((target for path, target in self.pins if path.folded == prefix.folded), None)
 
-    def _preferred(self, targets: Sequence[Target]) -> tuple[Target, ...]:
+    def _move_preferred(self, targets: Sequence[Target]) -> tuple[Target, ...]:
         """Target sets stay what they are, but for the preferred targets, which become sets of their own in front."""
         rest, front = list(targets), []
         for pattern in map(fold_name, self.prefer):
             chosen = [target for target in rest if fnmatchcase(fold_name(target.path.host), pattern)]
-            rest = _without(rest, chosen)
+            rest = _remove_targets(rest, chosen)
             front += [Target(target.path, not index) for index, target in enumerate(chosen)]
         if front and rest:
             rest[0] = Target(rest[0].path, True)
         return (*front, *rest)
 
 
-def _without(targets: Sequence[Target], removed: Sequence[Target]) -> list[Target]:
+def _remove_targets(targets: Sequence[Target], removed: Sequence[Target]) -> list[Target]:
     """The targets that are left, with the boundaries of their sets."""
     left: list[Target] = []
     boundary = False

@@ -67,26 +67,26 @@ def resolve(
     trail: list[Event],
     *,
     now: float,
-    uncovered: bool = False,
+    not_covered: bool = False,
     fresh: bool = False,
     max_hops: int = MAX_HOPS,
 ) -> Generator[Action, Outcome, Resolution]:
     """Finds the targets for `path`, which has at least two components. `now` in seconds of the outcomes' clock.
 
-    `uncovered`: a server answered STATUS_PATH_NOT_COVERED for exactly this path, so what is known is not deep enough.
+    `not_covered`: a server answered STATUS_PATH_NOT_COVERED for exactly this path, so what is known is not deep enough.
     `fresh`: entries whose TTL is over are asked for again and not used. `trail` takes the events, also of a failure.
 
     Raises:
         NamespaceLoop: more than `max_hops` other namespaces, or the same path twice.
-        SmbError: with PATH_NOT_COVERED, if nobody knows a link where a server says that there is one (3.1.5.1).
+        SmbError: with PATH_NOT_COVERED, if no server knows a link where one says that there is a link (3.1.5.1).
         DfsfsError: what an action came to, where there is no other way (steps 13 and 14).
     """
     walk = Walk(path, caches, now, trail, fresh=fresh)
     visited: set[UncPath] = set()
     for hops in range(max_hops + 1):
-        referral, is_interlink, uncovered = yield from _resolve_hop(walk, visited, uncovered)
+        referral, is_interlink, not_covered = yield from _resolve_hop(walk, visited, not_covered)
         if referral is None:  # step 12
-            if uncovered:
+            if not_covered:
                 raise SmbError(NtStatus.PATH_NOT_COVERED, f"{walk.path}, which is on a share outside DFS")
             return walk.make_plain_resolution(hops)
         if not is_interlink or _is_sysvol(walk.path.share):  # steps 3 and 4
@@ -97,36 +97,36 @@ def resolve(
 
 
 Found = tuple[Referral | None, bool, bool]
-"""The entry, whether the walk goes on behind it, and whether it is known not to be deep enough."""
+"""The entry, whether it leads into another namespace, and whether it is known not to be deep enough."""
 
 
-def _resolve_hop(walk: Walk, visited: set[UncPath], uncovered: bool) -> Generator[Action, Outcome, Found]:
-    """What the walk's path comes to in the namespace that it is in, or in another target of the interlink that led
-    there if nobody answers in this one.
+def _resolve_hop(walk: Walk, visited: set[UncPath], not_covered: bool) -> Generator[Action, Outcome, Found]:
+    """Resolves the walk's path in the namespace that it is in, or in another target of the interlink that led there if
+    no server answers in this one.
     """
     while True:
         if walk.path in visited:
             raise NamespaceLoop(f"{walk.requested_path} leads back to itself at {walk.path}")
         visited.add(walk.path)
         try:
-            return (yield from _resolve_in_namespace(walk, uncovered))
+            return (yield from _resolve_in_namespace(walk, not_covered))
         except DfsfsError as error:
             if not should_ask_next(error) or not walk.backtrack():
                 raise
 
 
-def _resolve_in_namespace(walk: Walk, uncovered: bool) -> Generator[Action, Outcome, Found]:
+def _resolve_in_namespace(walk: Walk, not_covered: bool) -> Generator[Action, Outcome, Found]:
     referral = yield from _find_referral(walk)
     if referral is None:
-        return None, False, uncovered
+        return None, False, not_covered
     is_interlink = referral.interlink or (referral.namespace_below and len(walk.path) > len(referral.prefix))
-    if uncovered and (referral.is_root or referral.names_itself):  # 3.1.5.1
+    if not_covered and (referral.is_root or referral.names_itself):  # 3.1.5.1
         referral = yield from _request_link(walk, referral)
         return referral, referral.interlink, False
-    if uncovered and not is_interlink:
+    if not_covered and not is_interlink:
         yield from _check_namespace(walk, referral)
         return referral, True, False  # the namespace just found may know the path; if not, the caller comes again
-    return referral, is_interlink, uncovered
+    return referral, is_interlink, not_covered
 
 
 def _reason(referral: Referral) -> str:
@@ -157,7 +157,7 @@ def _find_referral(walk: Walk) -> Steps:
 
 
 def _request_root(walk: Walk, known: Referral | None) -> Steps:
-    """Steps 5, 6 and 10. `known` is an expired entry, used for a while yet if nobody can be asked."""
+    """Steps 5, 6 and 10. `known` is an expired entry, used for a while yet if no server can be asked."""
     share = walk.path.share
     if share.host in walk.caches.domains:
         outcome = yield from _request_from_domain(walk, share)
@@ -221,12 +221,12 @@ def _refresh_link(walk: Walk, known: Referral) -> Steps:
 
 
 def _use_expired(walk: Walk, known: Referral, error: DfsfsError) -> Referral:
-    """An entry that could not be refreshed stays in use until its hard time-out, if it was for lack of somebody to
-    ask. Raises the error otherwise (step 14).
+    """An entry that could not be refreshed stays in use until its hard time-out, if it was because no server could be
+    asked. Raises the error otherwise (step 14).
     """
-    unreached = isinstance(error, ConnectError | ConnectionLost | NoDomainController)
-    unable = isinstance(error, SetupRefused) and error.is_server_fault
-    if known.is_hard_expired(walk.now) or not (unreached or unable):
+    is_unreachable = isinstance(error, ConnectError | ConnectionLost | NoDomainController)
+    is_unable = isinstance(error, SetupRefused) and error.is_server_fault
+    if known.is_hard_expired(walk.now) or not (is_unreachable or is_unable):
         raise error
     walk.add_event(EntryKept(known.prefix, str(error)))
     return known
@@ -252,10 +252,10 @@ def _request_from_root_targets(walk: Walk, root: Referral) -> Generator[Action, 
         hosts = tuple(dict.fromkeys(target.path.host for target in targets))
         host, outcome = yield from _request_targets(walk, hosts, walk.path, ReferralKind.LINK)
         if isinstance(outcome, ReferralResponse):
-            if outcome.covered is None or len(outcome.covered) < 2:
+            if outcome.path_consumed is None or len(outcome.path_consumed) < 2:
                 return WireError(f"a referral for {walk.path} that covers nothing of it")
             root.set_hint(next(target.path for target in targets if target.path.host == host))
-            return walk.store(outcome, outcome.covered)
+            return walk.store(outcome, outcome.path_consumed)
         error = outcome
         if not should_ask_next(error):
             break

@@ -40,11 +40,13 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 PRIORITY_CLASSES = ("global-high", "site-cost-high", "site-cost-normal", "site-cost-low", "global-low")
-"""Best first (MS-DFSC 3.2.5.5)."""
+"""The classes by which targets are ordered, the best first (MS-DFSC 3.2.5.5)."""
 MAX_RANK = 31
+"""The worst rank within a priority class; 0 is the best."""
 ROOT_TTL, LINK_TTL = 300, 1800
-"""Seconds: what Windows servers say."""
+"""The time to live of roots and links without a ttl in the file, in seconds: what Windows servers say."""
 MAX_TTL = 2**32 - 1
+"""Seconds; the field has 32 bits."""
 
 _HEADER = re.compile(r"\s*\[\[?\s*([\w.\"-]+)\s*\]")
 _KEY = re.compile(r"\s*\"?([\w-]+)\"?\s*=")
@@ -70,12 +72,12 @@ class StaticPlace:
         flags = HeaderFlags.REFERRAL_SERVERS if self.is_root or self.interlink else HeaderFlags(0)
         flags |= HeaderFlags(0) if self.interlink else HeaderFlags.STORAGE_SERVERS
         flags |= HeaderFlags.TARGET_FAIL_BACK if self.failback else HeaderFlags(0)
-        covered = UncPath(asked.components[: len(self.path)])
+        path_consumed = UncPath(asked.components[: len(self.path)])
         entries = tuple(
-            ReferralEntry(self.is_root, self.ttl, first, target, covered.wire, covered.wire)
+            ReferralEntry(self.is_root, self.ttl, first, target, path_consumed.wire, path_consumed.wire)
             for target, first in self.targets
         )
-        return ReferralResponse(4, flags, covered, entries)
+        return ReferralResponse(4, flags, path_consumed, entries)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +99,7 @@ class StaticNamespaces:
         """The answer to a root or link referral request for `path`; None if a server is to be asked.
 
         Raises:
-            SmbError: OBJECT_PATH_NOT_FOUND, no link covers the path, and nobody else is to be asked.
+            SmbError: OBJECT_PATH_NOT_FOUND, the file has the root and no link above the path.
         """
         if root:
             place = self.roots.get(path.share)
@@ -143,18 +145,18 @@ class _Reader:
 
     def __init__(self, name: str, text: str) -> None:
         self._name = name
-        self._lines = _lines_of_tables(text)
+        self._lines = _find_lines(text)
 
     def read(self, document: Mapping[str, Any]) -> StaticNamespaces:
         top = _Table(self, document, self._line("", 0))
-        top.only("namespace")
+        top.check_keys("namespace")
         roots: dict[UncPath, StaticPlace] = {}
         links: dict[UncPath, StaticPlace] = {}
         partial = set()
         link_number = 0
         for number, table in enumerate(top.tables("namespace")):
             namespace = _Table(self, table, self._line("namespace", number))
-            namespace.only("path", "targets", "ttl", "failback", "link")
+            namespace.check_keys("path", "targets", "ttl", "failback", "link")
             path = namespace.unc("path")
             if len(path) != 2:
                 raise namespace.error(
@@ -163,7 +165,7 @@ class _Reader:
             if path in roots or path in partial:
                 raise namespace.error("path", f"{path} is there twice")
             if "targets" in table:
-                roots[path] = namespace.place(path, is_root=True)
+                roots[path] = namespace.read_place(path, is_root=True)
             else:
                 partial.add(path)
             for link_table in namespace.tables("link"):
@@ -172,18 +174,18 @@ class _Reader:
                 _add_link(links, path, link)
         if not roots and not links:
             raise StaticError(f"{self._name} has no [[namespace]] with targets, and no link")
-        return StaticNamespaces(roots, _marked(links, {*roots, *partial}), frozenset(partial))
+        return StaticNamespaces(roots, _mark_interlinks(links, {*roots, *partial}), frozenset(partial))
 
     def _line(self, table: str, number: int) -> dict[str, int]:
         found = self._lines.get(table, [])
         return found[number] if number < len(found) else {"": 1}
 
-    def failure(self, line: int, text: str) -> StaticError:
+    def make_error(self, line: int, text: str) -> StaticError:
         return StaticError(f"{self._name} line {line}: {text}")
 
 
 def _add_link(links: dict[UncPath, StaticPlace], root: UncPath, table: _Table) -> None:
-    table.only("path", "targets", "ttl", "failback")
+    table.check_keys("path", "targets", "ttl", "failback")
     try:
         path = root.join(UncPath.parse(table.text("path")).components)
     except UncError as error:
@@ -192,10 +194,10 @@ def _add_link(links: dict[UncPath, StaticPlace], root: UncPath, table: _Table) -
         if other.is_prefix_of(path) or path.is_prefix_of(other):
             what = "is there twice" if other == path else f"and {other} can't both be links: one lies in the other"
             raise table.error("path", f"{path} {what}")
-    links[path] = table.place(path, is_root=False)
+    links[path] = table.read_place(path, is_root=False)
 
 
-def _marked(links: Mapping[UncPath, StaticPlace], namespaces: set[UncPath]) -> dict[UncPath, StaticPlace]:
+def _mark_interlinks(links: Mapping[UncPath, StaticPlace], namespaces: set[UncPath]) -> dict[UncPath, StaticPlace]:
     """The links, with those marked as interlinks that lead into a namespace of the file."""
     return {
         path: replace(link, interlink=all(target.share in namespaces for target, _ in link.targets))
@@ -212,9 +214,9 @@ class _Table:
         self._lines = lines
 
     def error(self, key: str, text: str) -> StaticError:
-        return self._reader.failure(self._lines.get(key, self._lines[""]), text)
+        return self._reader.make_error(self._lines.get(key, self._lines[""]), text)
 
-    def only(self, *known: str) -> None:
+    def check_keys(self, *known: str) -> None:
         for key in self._table:
             if key not in known:
                 close = difflib.get_close_matches(key, known, n=1)
@@ -232,7 +234,7 @@ class _Table:
     def unc(self, key: str) -> UncPath:
         return self._unc(key, self.text(key))
 
-    def place(self, path: UncPath, *, is_root: bool) -> StaticPlace:
+    def read_place(self, path: UncPath, *, is_root: bool) -> StaticPlace:
         ttl = self._get("ttl", int, "a whole number of seconds", ROOT_TTL if is_root else LINK_TTL)
         if not 0 <= ttl <= MAX_TTL:
             raise self.error("ttl", f"ttl = {ttl}: it has to be from 0 to {MAX_TTL} seconds")
@@ -243,7 +245,7 @@ class _Table:
         ranked = [self._target(target) for target in targets]
         if len({target for _, target in ranked}) < len(ranked):
             raise self.error("targets", f"{path} has a target twice")
-        return StaticPlace(path, is_root, ttl, failback, tuple(_in_sets(ranked)), interlink=False)
+        return StaticPlace(path, is_root, ttl, failback, tuple(_group_in_sets(ranked)), interlink=False)
 
     def _target(self, value: object) -> tuple[tuple[int, int], UncPath]:
         table = {"path": value} if isinstance(value, str) else value
@@ -252,7 +254,7 @@ class _Table:
                 "targets", "a target has to be a text in quotes, or { path = ..., priority = ..., rank = ... }"
             )
         target = _Table(self._reader, table, {"": self._lines.get("targets", self._lines[""])})
-        target.only("path", "priority", "rank")
+        target.check_keys("path", "priority", "rank")
         priority = target._get("priority", str, "a text in quotes", "site-cost-normal")
         if priority not in PRIORITY_CLASSES:
             raise target.error("priority", f"priority {priority!r} has to be one of {', '.join(PRIORITY_CLASSES)}")
@@ -280,7 +282,7 @@ class _Table:
         return value
 
 
-def _in_sets(ranked: Iterable[tuple[tuple[int, int], UncPath]]) -> Iterable[tuple[UncPath, bool]]:
+def _group_in_sets(ranked: Iterable[tuple[tuple[int, int], UncPath]]) -> Iterable[tuple[UncPath, bool]]:
     """The targets in order, with whether they begin a target set."""
     before: tuple[int, int] | None = None
     for rank, target in sorted(ranked, key=lambda item: item[0]):
@@ -288,7 +290,7 @@ def _in_sets(ranked: Iterable[tuple[tuple[int, int], UncPath]]) -> Iterable[tupl
         before = rank
 
 
-def _lines_of_tables(text: str) -> dict[str, list[dict[str, int]]]:
+def _find_lines(text: str) -> dict[str, list[dict[str, int]]]:
     """For each name of tables these in order, with the line of each key; that of the table itself under ""."""
     found: dict[str, list[dict[str, int]]] = {"": [{"": 1}]}
     current = found[""][0]

@@ -1,7 +1,7 @@
-"""A resolution under way: the path as it is now, how it came from the one asked for, and what was found out. Pure.
+"""The walk of a resolution: the path as it is now, how it came from the requested one, and what was found out. Pure.
 
-`path`, as it changes on the walk, is the asked path with its first components replaced. The walk keeps how many of the
-asked ones the replacement stands for.
+`path`, as it changes on the walk, is the requested path with its first components replaced. The walk keeps how many of
+the requested ones the replacement stands for.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from dfsfs.unc import UncPath, fold_name
 
 @dataclass(frozen=True, slots=True)
 class Resolution:
-    """Where a path is. `covered` is the leading part of it that `targets`, in the order to try them, stand for.
+    """Where a path is. `path_consumed` is the leading part of it that `targets`, in the order to try them, stand for.
 
     `referral` is the cache entry it comes from, None for a share outside DFS; `expires` is when one of the entries on
     the way has to be asked for again, and may have passed: an entry is used for a while after that.
     """
 
     path: UncPath
-    covered: UncPath
+    path_consumed: UncPath
     referral: Referral | None
     targets: tuple[Target, ...]
     expires: float
@@ -42,8 +42,8 @@ class Resolution:
 
     @property
     def rest(self) -> tuple[str, ...]:
-        """The components below `covered`: to be looked for on the target."""
-        return self.covered.rest_of(self.path)
+        """The components below `path_consumed`: to be looked for on the target."""
+        return self.path_consumed.rest_of(self.path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +74,8 @@ class Walk:
         self._replacement = 0  # by so many components of `path`
         self._crossings: list[_Crossing] = []
         self.failed_requests: dict[tuple[str, UncPath | None, ReferralKind], DfsfsError] = {}
-        """What requests that failed came to. Targets of one interlink may lead into the same namespace, and who does
-        not answer, or is busy, is not asked the same again on one walk: that may take seconds.
+        """The errors of requests that failed. Targets of one interlink may lead into the same namespace, and a server
+        that does not answer, or is busy, is not asked the same again on one walk: that may take seconds.
         """
 
     def add_event(self, event: Event) -> None:
@@ -93,12 +93,12 @@ class Walk:
         self._expires = min(self._expires, referral.expires)
         self._hard_expires = min(self._hard_expires, referral.hard_expires)
 
-    def _covered(self, prefix: UncPath) -> int:
-        """How many components of the asked path an entry with this prefix stands for."""
+    def _consumed_count(self, prefix: UncPath) -> int:
+        """How many components of the requested path an entry with this prefix stands for."""
         return self._replaced + max(0, len(prefix) - self._replacement)
 
-    def _places(self, prefix: UncPath, target: UncPath) -> UncPath:
-        """Where the covered part is if `prefix` is at `target`. A replacement may lead further down than the prefix."""
+    def _place_at(self, prefix: UncPath, target: UncPath) -> UncPath:
+        """Where the consumed part is if `prefix` is at `target`. A replacement may reach deeper than the prefix."""
         return target.join(self.path.components[len(prefix) : self._replacement])
 
     def enter_namespace(self, referral: Referral) -> None:
@@ -109,7 +109,7 @@ class Walk:
         self._cross(referral)
 
     def backtrack(self) -> bool:
-        """Goes back to the last interlink that has another target, and enters that: nobody answers where the walk is.
+        """Goes back to the last interlink that has another target, and enters that, as no server answers here.
 
         Returns whether there was one. The target becomes the entry's hint.
         """
@@ -124,10 +124,10 @@ class Walk:
         return False
 
     def _cross(self, referral: Referral) -> None:
-        covered = self._covered(referral.prefix)
-        place = self._places(referral.prefix, referral.hinted_target.path)
-        self.path = place.join(self.requested_path.components[covered:])
-        self._replaced, self._replacement = covered, len(place)
+        consumed = self._consumed_count(referral.prefix)
+        place = self._place_at(referral.prefix, referral.hinted_target.path)
+        self.path = place.join(self.requested_path.components[consumed:])
+        self._replaced, self._replacement = consumed, len(place)
         self.add_event(NamespaceEntered(referral.prefix, place))
 
     def make_resolution(self, referral: Referral, hops: int) -> Resolution:
@@ -136,12 +136,12 @@ class Walk:
         preferred = referral.first_set if referral.failback else ()
         return Resolution(
             path=self.requested_path,
-            covered=UncPath(self.requested_path.components[: self._covered(referral.prefix)]),
+            path_consumed=UncPath(self.requested_path.components[: self._consumed_count(referral.prefix)]),
             referral=referral,
-            targets=self._all_places(referral.prefix, referral.ordered),
+            targets=self._all_places_at(referral.prefix, referral.ordered),
             expires=self._expires,
             hard_expires=self._hard_expires,
-            preferred=tuple(target.path for target in self._all_places(referral.prefix, preferred)),
+            preferred=tuple(target.path for target in self._all_places_at(referral.prefix, preferred)),
             hops=hops,
             trail=tuple(self.trail),
         )
@@ -151,17 +151,17 @@ class Walk:
         share = self.path.share
         return Resolution(
             path=self.requested_path,
-            covered=UncPath(self.requested_path.components[: self._covered(share)]),
+            path_consumed=UncPath(self.requested_path.components[: self._consumed_count(share)]),
             referral=None,
-            targets=self._all_places(share, (Target(share, True),)),
+            targets=self._all_places_at(share, (Target(share, True),)),
             expires=min(self._expires, self.now + NOT_DFS_SECONDS),
             hard_expires=self._hard_expires,
             hops=hops,
             trail=tuple(self.trail),
         )
 
-    def _all_places(self, prefix: UncPath, targets: tuple[Target, ...]) -> tuple[Target, ...]:
-        return tuple(Target(self._places(prefix, target.path), target.starts_set) for target in targets)
+    def _all_places_at(self, prefix: UncPath, targets: tuple[Target, ...]) -> tuple[Target, ...]:
+        return tuple(Target(self._place_at(prefix, target.path), target.starts_set) for target in targets)
 
 
 ReferralRequestSteps = Generator[Action, Outcome, tuple[str, ReferralResponse | DfsfsError]]
@@ -170,8 +170,9 @@ ReferralRequestSteps = Generator[Action, Outcome, tuple[str, ReferralResponse | 
 def request_referral(
     walk: Walk, hosts: Sequence[str], path: UncPath | None, kind: ReferralKind
 ) -> ReferralRequestSteps:
-    """One request for a referral, to one of some hosts of which each would say the same, to be preferred in this order;
-    who was asked last, and what it came to. Those that have failed it before on this walk are not asked again.
+    """One request for a referral, to one of some hosts of which each would say the same, to be preferred in this order.
+    Returns the host that was asked last, and its answer or error. Hosts that have failed the same request on this walk
+    are not asked again.
     """
     left = [host for host in hosts if (fold_name(host), path, kind) not in walk.failed_requests]
     if not left:

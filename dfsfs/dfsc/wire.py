@@ -2,8 +2,8 @@
 (MS-DFSC 2.2.2 to 2.2.5).
 
 Pure. `decode_response` turns any bytes into a ReferralResponse or raises WireError, nothing else. Entries are stepped
-through by their Size, strings are found by their offsets from the start of the entry, and whatever padding a server
-puts between them is ignored. Addresses and names of domains have no control characters and no lone surrogates. What is
+through by their Size, strings are found by their offsets from the start of the entry, and padding between them is
+ignored. Addresses and names of domains have no control characters and no lone surrogates. What is
 encoded can be decoded again to the same value; the encoder is for a server.
 
 Servers in the field need some leniency, each where it is marked: Samba answers domain requests with names that lack
@@ -24,12 +24,12 @@ from dfsfs.printable import has_controls, printable
 from dfsfs.unc import UncError, UncPath
 
 MAX_REFERRALS = 4096
-"""More targets than a 56 KiB answer has room for; the field could say 65535."""
+"""How many entries are accepted: more than a 56 KiB answer has room for; the field could say 65535."""
 MAX_STRING_BYTES = 1 << 20
-"""All strings of one answer together, in UTF-16 bytes. Entries may share strings, so that 56 KiB could otherwise name
-hundreds of megabytes; 1,500 targets with three paths of 200 bytes each stay below it."""
+"""How long all strings of one answer may be together, in UTF-16 bytes. Entries may share strings, so that 56 KiB could
+otherwise name hundreds of megabytes; 1,500 targets with three paths of 200 bytes each stay below it."""
 MAX_PATH_CHARACTERS = 8192
-"""One string, in UTF-16 characters: twice as many as a path in Linux may have bytes."""
+"""How long one string may be, in UTF-16 characters: twice as many as a path in Linux may have bytes."""
 
 _HEADER = struct.Struct("<HHI")
 _V1 = struct.Struct("<HHHH")
@@ -62,8 +62,7 @@ class EntryFlags(IntFlag):
 class ReferralEntry:
     """One target of a root or link: `network_address` is where it is. `ttl` in seconds, 0 in V1, which has none.
 
-    `dfs_path` and `alternate_path` repeat the part of the request that is covered, whatever characters that has; V1 has
-    neither.
+    `dfs_path` and `alternate_path` repeat the consumed part of the request, with any characters in it; V1 has neither.
     """
 
     is_root: bool
@@ -85,15 +84,15 @@ class NameListEntry:
 
 @dataclass(frozen=True, slots=True)
 class ReferralResponse:
-    """A decoded answer. `covered` is the leading part of the asked path that PathConsumed stands for; None if that is
-    0.
+    """A decoded answer. `path_consumed` is the leading part of the requested path that PathConsumed stands for; None if
+    that is 0.
 
     `entries` or `name_lists` is empty, according to what was asked.
     """
 
     version: int
     flags: int
-    covered: UncPath | None
+    path_consumed: UncPath | None
     entries: tuple[ReferralEntry, ...]
     name_lists: tuple[NameListEntry, ...] = ()
 
@@ -138,18 +137,18 @@ def decode_request(body: bytes) -> ReferralRequest:
     """REQ_GET_DFS_REFERRAL (MS-DFSC 2.2.2).
 
     Raises:
-        WireError: whatever is wrong with it.
+        WireError: it is malformed.
     """
     if len(body) < 2:
         raise WireError(f"a referral request of {len(body)} bytes")
-    return ReferralRequest(_Strings(body).at(2)[0], int.from_bytes(body[:2], "little"))
+    return ReferralRequest(_Strings(body).read(2)[0], int.from_bytes(body[:2], "little"))
 
 
 def decode_request_ex(body: bytes) -> ReferralRequest:
     """REQ_GET_DFS_REFERRAL_EX (MS-DFSC 2.2.3).
 
     Raises:
-        WireError: whatever is wrong with it.
+        WireError: it is malformed.
     """
     if len(body) < _EX.size:
         raise WireError(f"an extended referral request of {len(body)} bytes")
@@ -157,12 +156,12 @@ def decode_request_ex(body: bytes) -> ReferralRequest:
     data = body[_EX.size : _EX.size + length]
     if len(data) < length:
         raise WireError(f"an extended referral request with {length} bytes of data in {len(body)}")
-    path, position = _counted(data, 0)
-    site = _counted(data, position)[0] if flags & _SITE_NAME else None
+    path, position = _read_counted(data, 0)
+    site = _read_counted(data, position)[0] if flags & _SITE_NAME else None
     return ReferralRequest(path, level, site)
 
 
-def _counted(data: bytes, start: int) -> tuple[str, int]:
+def _read_counted(data: bytes, start: int) -> tuple[str, int]:
     """A string behind its length in bytes, with or without its NUL, and where it ends."""
     end = start + 2 + int.from_bytes(data[start : start + 2], "little")
     if start + 2 > len(data) or end > len(data) or (end - start) % 2:
@@ -177,7 +176,7 @@ def decode_response(body: bytes, request_path: UncPath | None) -> ReferralRespon
     """RESP_GET_DFS_REFERRAL (MS-DFSC 2.2.4) to a request for `request_path`, which is None for a domain request.
 
     Raises:
-        WireError: whatever is wrong with it.
+        WireError: it is malformed.
     """
     if len(body) < _HEADER.size:
         raise WireError(f"a referral of {len(body)} bytes")
@@ -195,7 +194,7 @@ def decode_response(body: bytes, request_path: UncPath | None) -> ReferralRespon
         version = version or entry_version
         if entry_version != version or not 1 <= version <= 4:
             raise WireError(f"referral entry {index} has version {entry_version} after version {version}")
-        entry = _entry(strings, offset, version, size)
+        entry = _decode_entry(strings, offset, version, size)
         if isinstance(entry, ReferralEntry):
             entries.append(entry)
         else:
@@ -203,45 +202,45 @@ def decode_response(body: bytes, request_path: UncPath | None) -> ReferralRespon
         offset += size
     if entries and name_lists:
         raise WireError("a referral that mixes targets and names of domains")
-    return ReferralResponse(version, flags, _covered(request_path, consumed), tuple(entries), tuple(name_lists))
+    return ReferralResponse(version, flags, _path_consumed(request_path, consumed), tuple(entries), tuple(name_lists))
 
 
-def _covered(path: UncPath | None, consumed: int) -> UncPath | None:
+def _path_consumed(path: UncPath | None, consumed: int) -> UncPath | None:
     if consumed == 0:
         return None
-    covered = path.consumed(consumed) if path is not None else None
-    if covered is None:
+    path_consumed = path.consumed_prefix(consumed) if path is not None else None
+    if path_consumed is None:
         raise WireError(f"PathConsumed {consumed} ends within a component of {path}, or behind it")
-    return covered
+    return path_consumed
 
 
-def _entry(strings: _Strings, start: int, version: int, size: int) -> ReferralEntry | NameListEntry:
+def _decode_entry(strings: _Strings, start: int, version: int, size: int) -> ReferralEntry | NameListEntry:
     layout = {1: _V1, 2: _V2}.get(version, _V3)
     if size < layout.size or start + size > len(strings.body):
         raise WireError(f"a V{version} referral entry with Size {size} at {start}")
     if version == 1:
         kind = _V1.unpack_from(strings.body, start)[2]
-        return ReferralEntry(kind == 1, 0, False, _address(strings, start + _V1.size))
+        return ReferralEntry(kind == 1, 0, False, _decode_address(strings, start + _V1.size))
     if version == 2:
         _, _, kind, _, _, ttl, *offsets = layout.unpack_from(strings.body, start)
         flags = 0
     else:
         _, _, kind, flags, ttl, *offsets = layout.unpack_from(strings.body, start)
     if flags & EntryFlags.NAME_LIST_REFERRAL:
-        return _name_list(strings, start, ttl, *offsets)
+        return _decode_name_list(strings, start, ttl, *offsets)
     dfs_path, alternate, address = (start + offset for offset in offsets)
     return ReferralEntry(
         is_root=kind == _ROOT_TARGETS,
         ttl=ttl,
         starts_set=version == 4 and bool(flags & EntryFlags.TARGET_SET_BOUNDARY),
-        network_address=_address(strings, address),
-        dfs_path=strings.at(dfs_path)[0],
-        alternate_path=strings.at(alternate)[0],
+        network_address=_decode_address(strings, address),
+        dfs_path=strings.read(dfs_path)[0],
+        alternate_path=strings.read(alternate)[0],
     )
 
 
-def _address(strings: _Strings, start: int) -> UncPath:
-    text, _ = strings.name_at(start)
+def _decode_address(strings: _Strings, start: int) -> UncPath:
+    text, _ = strings.read_name(start)
     try:
         address = UncPath.parse(text)
         address.share  # noqa: B018 - a target without a share is no target
@@ -252,11 +251,13 @@ def _address(strings: _Strings, start: int) -> UncPath:
     return address
 
 
-def _name_list(strings: _Strings, start: int, ttl: int, special: int, count: int, expanded: int) -> NameListEntry:
-    special_name, _ = strings.name_at(start + special)
+def _decode_name_list(
+    strings: _Strings, start: int, ttl: int, special: int, count: int, expanded: int
+) -> NameListEntry:
+    special_name, _ = strings.read_name(start + special)
     names, position = [], start + expanded
     for _ in range(count):
-        name, position = strings.name_at(position)
+        name, position = strings.read_name(position)
         names.append(name.lstrip("\\"))
     # Samba leaves out the backslash in front of the name if the request has one.
     return NameListEntry(special_name.lstrip("\\"), tuple(names), ttl)
@@ -269,7 +270,7 @@ class _Strings:
         self.body = body
         self._left = MAX_STRING_BYTES
 
-    def at(self, start: int) -> tuple[str, int]:
+    def read(self, start: int) -> tuple[str, int]:
         """The string at `start`, and where it ends."""
         body, limit = self.body, start + 2 * MAX_PATH_CHARACTERS + 2
         end = body.find(_NUL, start, limit)
@@ -282,9 +283,9 @@ class _Strings:
             raise WireError(f"a referral with more than {MAX_STRING_BYTES} bytes of strings")
         return body[start:end].decode("utf-16-le", "surrogatepass"), end + 2
 
-    def name_at(self, start: int) -> tuple[str, int]:
+    def read_name(self, start: int) -> tuple[str, int]:
         """The same of a target or domain, whose names have no control characters."""
-        text, end = self.at(start)
+        text, end = self.read(start)
         if has_controls(text):
             raise WireError(f"a string of a referral has a control character in it, or half of one: {text[:200]!r}")
         return text, end
@@ -296,7 +297,9 @@ def encode_response(response: ReferralResponse) -> bytes:
     Raises:
         WireError: it can't be said, because a string lies further behind an entry than 16 bits can count.
     """
-    consumed = 0 if response.covered is None else len(response.covered.wire.encode("utf-16-le", "surrogatepass"))
+    consumed = (
+        0 if response.path_consumed is None else len(response.path_consumed.wire.encode("utf-16-le", "surrogatepass"))
+    )
     count = len(response.entries) + len(response.name_lists)
     header = _HEADER.pack(consumed, count, response.flags)
     if response.version == 1:

@@ -82,16 +82,16 @@ def guarded(
                 return await handler(self, *args, **kwargs)
         except Exception as error:
             failure = _translate(error, call, args)
-            self.meters.failed(call, failure.errno)
+            self.meters.record_error(call, failure.errno)
             raise failure from None
         finally:
             nobody_waits = self.under_way.pop(scope, None) is None
-            self.meters.of(call).note(perf_counter() - begun)
+            self.meters.get_latencies(call).record(perf_counter() - begun)
         if nobody_waits:
-            self.meters.failed(call, errno.EINTR)
+            self.meters.record_error(call, errno.EINTR)
             raise pyfuse3.FUSEError(errno.EINTR)
         log.warning("%s was given up after %g seconds", call, self.deadline)
-        self.meters.failed(call, errno.ETIMEDOUT)
+        self.meters.record_error(call, errno.ETIMEDOUT)
         raise pyfuse3.FUSEError(errno.ETIMEDOUT)
 
     functools.update_wrapper(wrapper, handler)

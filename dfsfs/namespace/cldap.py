@@ -2,8 +2,8 @@
 
 The question is an LDAP search in a datagram, for the attribute Netlogon of the root; the answer is one entry with a
 structure of Microsoft's in it (NETLOGON_SAM_LOGON_RESPONSE_EX, 6.3.1.9), whose names are written as in DNS. There is no
-kept library for that, and no more of LDAP is needed than this; every length is checked, as anybody on the way can
-answer. Nothing of an answer is trusted with more than the choice of which server to ask first.
+maintained library for that, and no more of LDAP is needed than this. Every length is checked, as any host on the way
+can answer. Nothing of an answer is trusted with more than the choice of which server to ask first.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _MAX_LABELS = 64
 
 @dataclass(frozen=True, slots=True)
 class Netlogon:
-    """What a controller says of itself and of who asks. Names without trailing dots; empty where it knows none."""
+    """What a controller says of itself and of the client. Names without trailing dots; empty where it knows none."""
 
     forest: str
     domain: str
@@ -41,9 +41,7 @@ class Netlogon:
 
 
 def encode_ping(domain: str, message_id: int) -> bytes:
-    """The question to a controller of `domain`; if that is empty, of whichever domain it is in. `message_id` <
-    2**31.
-    """
+    """The question to a controller of `domain`; if that is empty, to one of any domain. `message_id` is below 2**31."""
     conditions = _equal(b"NtVer", struct.pack("<I", _NT_VERSION))
     if domain:
         conditions = _equal(b"DnsDomain", domain.encode("utf-8")) + conditions

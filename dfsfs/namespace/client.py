@@ -1,9 +1,7 @@
 """The mounted namespace, as the file system sees it.
 
-It turns the path of a mount into a Location, hands out the Junction of a path, and runs operations by way of
-failover.py. Paths are resolved by referrals.py, and maintenance.py works in the background.
-
-What this does not do: it talks to no server itself.
+It turns the path of a mount into a Location, has the Junction of each path, and runs operations by way of failover.py.
+Paths are resolved by referralclient.py; maintenance.py works in the background. Nothing here sends a request itself.
 """
 
 from __future__ import annotations
@@ -28,7 +26,8 @@ from dfsfs.namespace.discovery import Discovery
 from dfsfs.namespace.failover import RETRY_LIMIT, Failover, FailoverStatistics
 from dfsfs.namespace.junction import Attempt, Junction, Location, PathNotCovered
 from dfsfs.namespace.reachability import Reachability
-from dfsfs.namespace.referrals import ReferralClient, ReferralSettings
+from dfsfs.namespace.referralclient import ReferralClient
+from dfsfs.namespace.referrals import ReferralSettings
 from dfsfs.telemetry import Telemetry
 
 if TYPE_CHECKING:
@@ -48,7 +47,7 @@ FAILOVER_TIMEOUT = 60.0
 """Seconds for everything that one operation waits for besides its first attempt."""
 
 MAX_RECENT_JUNCTIONS = 1000
-"""Junctions that stay when no node is at or below them any more, those that were used last."""
+"""How many junctions stay when no inode is at or below them any more: those that were used last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,21 +123,21 @@ class Namespace:
             if self._use_dfs:
                 nursery.start_soon(keep_going, "domains", self._resolver.run_bootstrap_timer)
 
-    async def mount_root(self, path: UncPath, moment: int | None = None) -> Location:
+    async def mount_root(self, path: UncPath, snapshot_time: int | None = None) -> Location:
         """Finds the place that `path` names, follows the links on the way and makes sure that a directory is there.
 
-        `moment`: as it was then, in 100 ns since 1601.
+        `snapshot_time`: as it was then, in 100 ns since 1601.
 
         Raises:
             PosixError: the path names no share (EINVAL) or something that is no directory (ENOTDIR).
             DfsfsError: a server on the way can't be reached, or says no.
         """
-        location, stat = await self.find(path, moment)
+        location, stat = await self.find(path, snapshot_time)
         if not stat.is_directory:
             raise PosixError(errno.ENOTDIR, f"{path} is not a directory")
         return location
 
-    async def find(self, path: UncPath, moment: int | None = None) -> tuple[Location, FileStat]:
+    async def find(self, path: UncPath, snapshot_time: int | None = None) -> tuple[Location, FileStat]:
         """The place that `path` names, and what is there. Follows the links on the way.
 
         Raises:
@@ -149,30 +148,31 @@ class Namespace:
             raise PosixError(
                 errno.EINVAL, f"{path} names a server only; a share or namespace is needed, as in {path}/name"
             )
-        location = replace(await self._locate(path), moment=moment)
+        location = replace(await self._locate(path), snapshot_time=snapshot_time)
         while True:
             try:
                 return location, await self.run(location, _stat)
             except PathNotCovered as link:
                 # It covers more of the path than the junction before, so this ends.
-                location = Location(self.junction(link.prefix), link.prefix.rest_of(path), moment)
+                location = Location(self.junction(link.prefix), link.prefix.rest_of(path), snapshot_time)
 
     async def _locate(self, path: UncPath) -> Location:
         if self._use_dfs:
             resolution = await self.resolve(path)
         else:
             resolution = _plain_share(path.share)
-        junction = self.junction(resolution.covered)
-        if junction.mine.resolution is None:
-            junction.mine.adopt(resolution, self._clock())
-        return Location(junction, resolution.covered.rest_of(path))
+        junction = self.junction(resolution.path_consumed)
+        own = junction.for_caller()
+        if own.resolution is None:
+            own.set_resolution(resolution, self._clock())
+        return Location(junction, resolution.path_consumed.rest_of(path))
 
-    async def entries(self, location: Location) -> list[DirEntry]:
-        """All entries of a folder. Raises as `run`."""
-        return await self.run(location, _entries)
+    async def list_directory(self, location: Location) -> list[DirEntry]:
+        """All entries of a directory. Raises as `run`."""
+        return await self.run(location, _list)
 
     def find_known(self, path: UncPath) -> Location | None:
-        """The place of a path that somebody has typed, as far as its junction is known, without asking anybody.
+        """The place of a path as a user has typed it, as far as its junction is known; no server is asked.
 
         A junction in another case is taken if there is none that is spelled so, and only one such; else it is None.
         """
@@ -209,20 +209,20 @@ class Namespace:
         return found
 
     def forget_user(self, uid: int) -> None:
-        """Gives up what is kept for a user who has no sessions: they begin anew when they come again."""
+        """Gives up the junctions of a user who has no sessions any more: new ones are made for the next request."""
         for junction in self._junctions.values():
             twin = None if junction.per_user is None else junction.per_user.pop(uid, None)
             if twin is not None:
                 self._failover.maintenance.forget(twin)
 
     async def move(self, junction: Junction, target: UncPath) -> bool:
-        """Moves a junction to one of its targets now; whether that answered."""
+        """Moves a junction to one of its targets now. Returns whether the target answered."""
         with override_caller(junction.owner._replace(is_background=True)):
             return await self._failover.maintenance.move(junction, target)
 
     def recheck_failback(self, junction: Junction) -> None:
-        """Looks whether a junction should be on another target, now that other choices are made."""
-        self._failover.maintenance.bound(junction)
+        """Finds out whether a junction should be on another target, now that the overrides are others."""
+        self._failover.maintenance.check_failback(junction)
 
     async def resolve(self, path: UncPath) -> Resolution:
         """Where a path is, as far as referrals say. Raises DfsfsError."""
@@ -234,14 +234,14 @@ class Namespace:
         """Where a path leads that is a link. Raises DfsfsError."""
         return await self._failover.resolve_link(path)
 
-    async def ask(self, host: str, path: UncPath) -> ReferralResponse:
+    async def request_referral(self, host: str, path: UncPath) -> ReferralResponse:
         """What one server answers for a path right now. Raises DfsfsError."""
-        return await self._resolver.ask(host, path)
+        return await self._resolver.request_referral(host, path)
 
     def flush(self, prefix: UncPath | None = None) -> int:
-        """Forgets the referrals at and below a path that somebody has typed, or all. How many that were.
+        """Forgets the referrals at and below a path that a user has typed, or all. Returns how many that were.
 
-        Nothing that works is interrupted: who comes next has them asked for in the background.
+        Bindings stay in use: the next operation on a junction has its referral asked for in the background.
         """
         count = self.caches.referrals.flush(prefix)
         known = self.junctions()
@@ -253,13 +253,13 @@ class Namespace:
         return count
 
     async def flush_domains(self) -> int:
-        """Forgets the domains and their controllers, and looks for them anew. How many that were."""
+        """Forgets the domains and their controllers, and looks for them anew. Returns how many that were."""
         count = self.caches.domains.flush()
         await self._resolver.update_domains()
         return count
 
     def run(self, location: Location, operation: Callable[[Attempt], Awaitable[T]]) -> Coroutine[Any, Any, T]:
-        """Awaits `operation` on the target that `location` is on, and again on others if it has to be: see failover.py.
+        """Awaits `operation` on the target that `location` is on, and again on others if need be: see failover.py.
 
         Raises:
             Covered: the path leads through a DFS link below the location's junction.
@@ -270,15 +270,18 @@ class Namespace:
         return self._failover.run(location, operation)
 
     async def run_hedged(self, location: Location, operation: Callable[[Attempt], Awaitable[T]]) -> T:
-        """`run` for a question, which changes and opens nothing: in the namespace itself it goes to another of its
-        servers as well if one is silent.
+        """`run` for an operation that changes and opens nothing: in the namespace itself it goes to another of its
+        servers as well if one is silent. Raises as `run`.
         """
         if self._static is not None and (link := self.static_link(location)) is not None:
             raise PathNotCovered(link)
-        return await self._failover.ask(location, operation)
+        return await self._failover.run_hedged(location, operation)
 
     def refresh_if_due(self, junction: Junction) -> None:
-        """Has the junction's referral asked for in the background if its time is up and it is not too old."""
+        """Has the referral of the caller's junction refreshed in the background, if past its soft time-out and not
+        past its hard one.
+        """
+        junction = junction.for_caller()
         if junction.refresh_at <= self._clock() < junction.hard_expires_at:
             self._failover.maintenance.schedule_refresh(junction)
 
@@ -306,7 +309,7 @@ class Namespace:
 
     @property
     def knows_domain(self) -> bool:
-        """Whether a domain was found, so that somebody has answered."""
+        """Whether a domain was found, so that DNS or a controller has answered."""
         return self.discovery.found is not None
 
     def statistics(self) -> NamespaceStatistics:
@@ -325,7 +328,7 @@ class Namespace:
         )
 
 
-async def _entries(attempt: Attempt) -> list[DirEntry]:
+async def _list(attempt: Attempt) -> list[DirEntry]:
     return [entry async for batch in attempt.tree.list(attempt.path) for entry in batch]
 
 
@@ -334,6 +337,6 @@ async def _stat(attempt: Attempt) -> FileStat:
 
 
 def _plain_share(share: UncPath) -> Resolution:
-    """What the resolver would say of a share outside DFS, without asking anybody."""
+    """What the resolver would say of a share outside DFS, without a request."""
     target = Target(path=share, starts_set=True)
-    return Resolution(path=share, covered=share, referral=None, targets=(target,), expires=math.inf)
+    return Resolution(path=share, path_consumed=share, referral=None, targets=(target,), expires=math.inf)

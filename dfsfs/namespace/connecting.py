@@ -1,7 +1,7 @@
 """Connects targets: one of several that stand for the same, in a race (dfsfs/racing.py), or one by itself.
 
-What a race covers is what needs no login: TCP, NEGOTIATE, and a tree connect on a session that is there. Whoever has to
-log in for its tree connect waits for its turn, so that a wrong password counts once.
+What a race covers is what needs no login: TCP, NEGOTIATE, and a tree connect on a session that is there. An attempt
+that has to log in for its tree connect waits for the race's login lock, so that a wrong password counts once.
 """
 
 from __future__ import annotations
@@ -36,27 +36,28 @@ class Connector:
         on_failure: Callable[[UncPath, DfsfsError], None],
         try_next: Callable[[DfsfsError], bool],
     ) -> RaceResult[UncPath, Tree]:
-        """Tree connects to the targets' shares until one succeeds, or fails in a way that is an answer (`try_next` says
-        no). `on_failure` hears of each failure at once. Raises nothing of DfsfsError.
+        """Tree connects to the targets' shares until one succeeds, or fails with an error for which `try_next` is
+        False. `on_failure` is called with each failure at once. Raises no DfsfsError.
         """
         login_lock = trio.Lock()
 
         async def attempt(target: UncPath) -> Tree:
             try:
-                return await self.tree(target, login_lock)
+                return await self.connect(target, login_lock)
             except DfsfsError as error:
                 on_failure(target, error)
                 raise
 
-        finish = await race(targets, attempt, try_next)
-        for target, _ in finish.winners:
+        result = await race(targets, attempt, try_next)
+        for target, _ in result.winners:
             self._reachability.note_answer(target.host)
-            for late in finish.late:
-                self._reachability.late(late.host)
-        return finish
+            for silent in result.late:
+                self._reachability.note_silence(silent.host)
+        return result
 
-    async def tree(self, target: UncPath, login_lock: trio.Lock) -> Tree:
-        """A tree connect to one target's share. `login_lock`: of those that are tried together, for who has to log in.
+    async def connect(self, target: UncPath, login_lock: trio.Lock) -> Tree:
+        """A tree connect to one target's share. `login_lock` is held for it if it takes a login: targets that are tried
+        together share one.
 
         Raises:
             DfsfsError: as Pool.tree; WireError, the target names no share.
@@ -65,15 +66,12 @@ class Connector:
             raise WireError(f"the DFS target {target} names no share")
         async with self._pool.hold_connection(target.host):
             if self._pool.is_logged_in(target.host):
-                return await self._tree(target)
+                return await self._connect_tree(target)
             async with login_lock:
-                return await self._tree(target)
+                return await self._connect_tree(target)
 
-    async def _tree(self, target: UncPath) -> Tree:
-        """A tree connect to the target's share.
-
-        Done twice if need be: the first one may have found out that an idle connection is long dead.
-        """
+    async def _connect_tree(self, target: UncPath) -> Tree:
+        """A tree connect, once more if need be: the first one may find out that an idle connection is long dead."""
         try:
             return await self._pool.tree(target.share)
         except DfsfsError as error:

@@ -2,20 +2,18 @@
 
 Which domain that is, the mount says: by the name of the namespace (`//contoso.test/public`, `//CONTOSO/public`), or by
 domain=, dns_suffix= or the realm of krb5.conf. A domain is one if DNS has controllers for it (SRV records of
-_ldap._tcp.dc._msdcs, MS-ADTS 6.3.2.3). The controllers are asked in the order of RFC 2782, in a race, and whoever
-answers first is the one to begin with; it also says in which site this computer is (cldap.py), and if it is in another
-one itself, those of our site are asked as well. So a controller that is down costs heat.HEAD_START seconds.
-How far the word of such an answer goes is the matter of domaininfo.py.
+_ldap._tcp.dc._msdcs, MS-ADTS 6.3.2.3). The controllers are asked in the order of RFC 2782, in a race, and the one
+that answers first is the one to begin with; it also says in which site this computer is (cldap.py), and if it is in
+another one itself, those of our site are asked as well. So a controller that is down costs ATTEMPT_DELAY seconds.
+domaininfo.py decides what is taken from such an answer.
 
-The name servers of this computer are asked in a race as well, and the one that has answered first from then on: often
-controllers are name servers, too, and the one that is down would cost a time-out for each question. The system's own
-resolver begins with it all the same, for seconds; so addresses of hosts of our domain, and of no others, are found here
-as well where that says nothing (`find_addresses`).
+Addresses of hosts of our domain, and of no others, are found by DNS here as well where the system's resolver says
+nothing yet (`find_addresses`).
 
 dc= names the controllers instead of DNS. If none answers a datagram, as behind many firewalls, they are used in their
 order: then a login finds out which one is there.
 
-What this does not do: it logs in nowhere, and keeps nothing but what it found last.
+Nothing here logs in, and only what was found last is kept.
 """
 
 from __future__ import annotations
@@ -27,15 +25,11 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-import dns.asyncresolver
-import dns.exception
-import dns.nameserver
-import dns.resolver
 import trio
-from dns.rdtypes.IN.SRV import SRV
 
 from dfsfs.errors import ConnectError, DfsfsError, WireError
 from dfsfs.namespace.cldap import Netlogon, decode_ping_reply, encode_ping
+from dfsfs.namespace.dnsclient import DnsClient
 from dfsfs.namespace.domaininfo import DomainInfo, PingReply, controllers_of, domain_of, netbios_of, site_of
 from dfsfs.namespace.reachability import Reachability
 from dfsfs.ntstatus import NtStatus
@@ -47,21 +41,19 @@ from dfsfs.unc import fold_name
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from dns.rdataset import Rdataset
-
     from dfsfs.smb.auth.hostnames import HostNames
     from dfsfs.telemetry import Telemetry
 
 log = logging.getLogger("dfsfs.namespace")
 
 LDAP_PORT = 389
-DNS_TIMEOUT = 6.0
-"""Seconds for one question to DNS, with all its name servers."""
+"""The UDP port of LDAP pings."""
 PING_TIMEOUT = 1.0
-"""Seconds that a controller has to answer."""
+"""Seconds that a controller has to answer a ping."""
 MAX_CONTROLLERS = 8
-"""Controllers that are asked; a company may have hundreds."""
+"""How many controllers are asked; a company may have hundreds."""
 MAX_DATAGRAM = 4096
+"""Bytes of an answer to a ping that are read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +92,7 @@ class Discovery:
         self.found: DomainInfo | None = None
         self.on_found: Callable[[DomainInfo], None] = lambda found: None
         """Called when something was found that differs from before."""
-        self._dns = Dns()
+        self._dns = DnsClient()
         names.suffixes = tuple(dict.fromkeys((*settings.suffixes, *settings.domains)))
 
     @property
@@ -114,9 +106,9 @@ class Discovery:
         Raises:
             DfsfsError: there is none, as far as can be told.
         """
-        return self._take(await (self._by_name() if self._settings.controllers else self._by_dns()))
+        return self._adopt(await (self._find_by_name() if self._settings.controllers else self._find_in_dns()))
 
-    def _take(self, found: DomainInfo) -> DomainInfo:
+    def _adopt(self, found: DomainInfo) -> DomainInfo:
         addresses = (
             self._names.found_addresses.get(fold_name(host), host) for host in found.controllers[:MAX_CONTROLLERS]
         )
@@ -133,7 +125,7 @@ class Discovery:
             self._names.controllers_of[fold_name(name)] = found.controllers[:MAX_CONTROLLERS]
         return found
 
-    async def _by_name(self) -> DomainInfo:
+    async def _find_by_name(self) -> DomainInfo:
         """The domain of the controllers that dc= names."""
         named = self._settings.controllers
         replies = await self._ping("", named)
@@ -141,14 +133,14 @@ class Discovery:
             return DomainInfo("", "", "", named)
         domain = domain_of(replies[0], "", self._settings.candidates)
         if domain and is_address(replies[0].host):
-            named = (*named, *await self._dns.service_hosts(f"_ldap._tcp.dc._msdcs.{domain}"))
-        return _found(domain, replies[0], replies, named)
+            named = (*named, *await self._dns.find_service_hosts(f"_ldap._tcp.dc._msdcs.{domain}"))
+        return _make_domain_info(domain, replies[0], replies, named)
 
-    async def _by_dns(self) -> DomainInfo:
+    async def _find_in_dns(self) -> DomainInfo:
         """The first domain that DNS knows; rather one that has the name that is mounted."""
         others: DomainInfo | None = None
         for domain in self._settings.candidates:
-            hosts = await self._dns.service_hosts(f"_ldap._tcp.dc._msdcs.{domain}")
+            hosts = await self._dns.find_service_hosts(f"_ldap._tcp.dc._msdcs.{domain}")
             if not hosts:
                 continue
             found = await self._query_controllers(domain, hosts)
@@ -168,22 +160,22 @@ class Discovery:
             return DomainInfo(domain, "", "", tuple(hosts))
         first = replies[0]
         if not first.netlogon.is_closest and (site := site_of(first)):
-            near = await self._dns.service_hosts(f"_ldap._tcp.{site}._sites.dc._msdcs.{domain}")
+            near = await self._dns.find_service_hosts(f"_ldap._tcp.{site}._sites.dc._msdcs.{domain}")
             hosts = tuple(dict.fromkeys((*near, *hosts)))
             replies = [*(await self._ping(domain, near)), first]
-        return _found(domain, first, replies, hosts)
+        return _make_domain_info(domain, first, replies, hosts)
 
     async def _ping(self, domain: str, hosts: Sequence[str]) -> list[PingReply]:
         """The answer of whichever controller answers first; none if none does."""
-        finish = await race(hosts[:MAX_CONTROLLERS], partial(self._ask, domain), lambda error: True)
+        finish = await race(hosts[:MAX_CONTROLLERS], partial(self._ping_one, domain), lambda error: True)
         for _, reply in finish.winners:
             for late in finish.late:
-                self._reachability.late(late)
+                self._reachability.note_silence(late)
             self._reachability.note_answer(reply.host)
             return [reply]
         return []
 
-    async def _ask(self, domain: str, host: str) -> PingReply:
+    async def _ping_one(self, domain: str, host: str) -> PingReply:
         try:
             with trio.fail_after(PING_TIMEOUT):
                 place = self._names.configured_address(host) or next(iter(await self._dns.find_addresses(host)), host)
@@ -206,7 +198,7 @@ class Discovery:
         for reply in await self._ping(known.name, self._reachability.order_hosts(known.controllers)):
             if self.found is known and reply.host != known.controllers[0]:
                 others = (host for host in known.controllers if host != reply.host)
-                self._take(replace(known, controllers=(reply.host, *others)))
+                self._adopt(replace(known, controllers=(reply.host, *others)))
 
     @property
     def expects_slow_resolver(self) -> bool:
@@ -220,73 +212,8 @@ class Discovery:
         return await self._dns.find_addresses(host) if ours else ()
 
 
-def _found(domain: str, first: PingReply, replies: Sequence[PingReply], named: Sequence[str]) -> DomainInfo:
+def _make_domain_info(domain: str, first: PingReply, replies: Sequence[PingReply], named: Sequence[str]) -> DomainInfo:
     return DomainInfo(domain, netbios_of(first), site_of(first), controllers_of(replies, named))
-
-
-class Dns:
-    """The name servers of this computer, in a race, the one that answered last first."""
-
-    def __init__(self) -> None:
-        self._system: dns.asyncresolver.Resolver | None = None
-        self._order: list[Server] = []
-
-    @property
-    def prefers_another(self) -> bool:
-        """Whether the first of the system's name servers is not the one that is asked first here."""
-        return self._system is not None and self._order != list(self._system.nameservers)
-
-    async def service_hosts(self, service: str) -> tuple[str, ...]:
-        """The hosts of an SRV record, in the order to ask them (RFC 2782); none if there is no such record, or no
-        DNS.
-        """
-        answer = await self._ask(service, "SRV")
-        records = answer.processing_order() if answer is not None else []
-        names = (str(record.target).rstrip(".") for record in records if isinstance(record, SRV))
-        return tuple(dict.fromkeys(filter(None, names)))
-
-    async def find_addresses(self, host: str) -> tuple[str, ...]:
-        """The addresses of a host; none if it has none there."""
-        for kind in ("A", "AAAA"):
-            answer = await self._ask(host, kind)
-            if answer is not None:
-                return tuple(map(str, answer))
-        return ()
-
-    async def _ask(self, name: str, kind: str) -> Rdataset | None:
-        try:
-            if self._system is None:
-                self._system = dns.asyncresolver.Resolver()
-                self._order = list(self._system.nameservers)
-        except (dns.exception.DNSException, OSError) as error:
-            log.info("no name server is known: %s", error)
-            return None
-        finish = await race(self._order, partial(_ask_server, self._system.port, name, kind), lambda error: True)
-        for server, answer in finish.winners:
-            self._order = [server, *(other for other in self._order if other is not server)]
-            return answer
-        return None
-
-
-Server = str | dns.nameserver.Nameserver
-
-
-async def _ask_server(port: int, name: str, kind: str, server: Server) -> Rdataset | None:
-    """What one name server says; None: there is no such record.
-
-    Raises:
-        ConnectError: it says nothing, or can't say.
-    """
-    resolver = dns.asyncresolver.Resolver(configure=False)
-    resolver.nameservers, resolver.port = [server], port
-    try:
-        return (await resolver.resolve(name, kind, lifetime=DNS_TIMEOUT, search=False)).rrset
-    except (dns.resolver.NXDOMAIN, dns.resolver.NoAnswer) as error:
-        log.info("DNS has no %s of %s: %s", kind, name, error)
-        return None
-    except (dns.exception.DNSException, OSError) as error:
-        log.info("name server %s has no %s of %s: %s", server, kind, name, error)
-        raise ConnectError(str(server), NtStatus.IO_TIMEOUT, str(error)) from error
 
 
 async def ping(domain: str, address: str, source: str | None = None) -> tuple[Netlogon, str]:

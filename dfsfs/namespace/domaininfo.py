@@ -1,6 +1,6 @@
-"""What is believed of controllers that have answered without a login (cldap.py). Pure.
+"""What is taken from the answers of controllers to LDAP pings, for which there was no login (cldap.py). Pure.
 
-Anybody on the way can write such an answer. So it may choose among what is known otherwise and bring in nothing new:
+Any host on the way can write such an answer. So it may choose among what is known otherwise and bring in nothing new:
 
     which controllers there are   says DNS (SRV records) or dc=; a name in an answer counts only if it is one of those
     the name of the domain        is the one that was asked for, one that the mount's options or krb5.conf name, or
@@ -44,7 +44,7 @@ class DomainInfo:
 
 @dataclass(frozen=True, slots=True)
 class PingReply:
-    """An answer: the host that was asked, by the name that it was known by, and what came."""
+    """An answer to an LDAP ping, and the host that was asked, by the name under which it was known."""
 
     host: str
     netlogon: Netlogon

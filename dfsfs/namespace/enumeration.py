@@ -1,4 +1,4 @@
-"""A walk through a namespace: its folders and links, and where these lead. Nothing behind a link is looked at."""
+"""Enumerates a namespace: its directories and links, and where these lead. What is behind a link is not listed."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from dfsfs.unc import UncPath
 
 MAX_CONCURRENT = 16
-"""Folders that are listed, and links that are resolved, at the same time."""
+"""How many directories are listed, and links resolved, at the same time."""
 
 
 @dataclass(frozen=True, slots=True)
 class FoundLink:
     """A link. `targets` are those that the namespace names, `resolution` where they are in the end, through other
-    namespaces. `problem` says why nobody knows; None if somebody does.
+    namespaces. `problem` is the error for which that is not known; None if it is.
     """
 
     path: UncPath
@@ -37,73 +37,84 @@ class FoundLink:
 
 @dataclass(slots=True)
 class NamespaceLinks:
-    """What is in a namespace, in no order."""
+    """The content of a namespace, in no order."""
 
     root: UncPath
     folders: list[UncPath] = field(default_factory=list)
     links: list[FoundLink] = field(default_factory=list)
     problems: list[tuple[UncPath, DfsfsError]] = field(default_factory=list)
-    """Folders that can't be listed."""
+    """Directories that can't be listed."""
 
 
 async def enumerate_links(
     namespace: Namespace, top: Location, found: Callable[[FoundLink], None] = lambda link: None
 ) -> NamespaceLinks:
-    """Walks through the folders at and below a place of a namespace; if that is a link itself, it is one of those that
-    are found. `found` is called with each link at once.
+    """Walks through the directories at and below `top`, a place in a namespace; if that is a link itself, it is one of
+    the links found. `found` is called with each link at once.
 
     Raises:
         DfsfsError: the place itself can't be listed.
     """
-    result = NamespaceLinks(top.unc)
-    limit = trio.CapacityLimiter(MAX_CONCURRENT)
+    entries = await namespace.list_directory(top)
+    async with trio.open_nursery() as nursery:
+        enumerator = _Enumerator(namespace, NamespaceLinks(top.unc), found, nursery)
+        if top.is_junction_root and len(top.unc) > 2:
+            nursery.start_soon(enumerator.resolve_link, top)
+        enumerator.start_entries(top, entries)
+    return enumerator.result
 
-    async def link_at(place: Location) -> None:
-        async with limit:
+
+class _Enumerator:
+    """One enumeration: a task in `nursery` for each directory and each link."""
+
+    def __init__(
+        self, namespace: Namespace, result: NamespaceLinks, found: Callable[[FoundLink], None], nursery: trio.Nursery
+    ) -> None:
+        self._namespace = namespace
+        self._found = found
+        self._nursery = nursery
+        self._limit = trio.CapacityLimiter(MAX_CONCURRENT)
+        self.result = result
+
+    def start_entries(self, place: Location, entries: list[DirEntry]) -> None:
+        """Starts a task for each link and each directory among the entries of a directory."""
+        for entry in entries:
+            if entry.stat.is_marked_link:
+                self._nursery.start_soon(self.resolve_link, place.child(entry.name))
+            elif entry.stat.is_directory:
+                self._nursery.start_soon(self._list_directory, place.child(entry.name))
+
+    async def resolve_link(self, place: Location) -> None:
+        async with self._limit:
             try:
-                targets = await _targets(namespace, place.unc)
+                targets = await _get_targets(self._namespace, place.unc)
             except DfsfsError as error:
                 link = FoundLink(place.unc, (), None, error)
             else:
-                link = await _resolved(namespace, place.unc, targets)
-        result.links.append(link)
-        found(link)
+                link = await _resolve(self._namespace, place.unc, targets)
+        self.result.links.append(link)
+        self._found(link)
 
-    async def folder_at(place: Location, nursery: trio.Nursery) -> None:
-        result.folders.append(place.unc)
+    async def _list_directory(self, place: Location) -> None:
+        self.result.folders.append(place.unc)
         try:
-            async with limit:
-                entries = await namespace.entries(place)
+            async with self._limit:
+                entries = await self._namespace.list_directory(place)
         except PathNotCovered:
-            result.folders.remove(place.unc)
-            nursery.start_soon(link_at, place)
-            return
+            self.result.folders.remove(place.unc)
+            self._nursery.start_soon(self.resolve_link, place)
         except DfsfsError as error:
-            result.problems.append((place.unc, error))
-            return
-        begin(place, entries, nursery)
-
-    def begin(place: Location, entries: list[DirEntry], nursery: trio.Nursery) -> None:
-        for entry in entries:
-            if entry.stat.is_marked_link:
-                nursery.start_soon(link_at, place.child(entry.name))
-            elif entry.stat.is_directory:
-                nursery.start_soon(folder_at, place.child(entry.name), nursery)
-
-    entries = await namespace.entries(top)
-    async with trio.open_nursery() as nursery:
-        if top.is_junction_root and len(top.unc) > 2:
-            nursery.start_soon(link_at, top)
-        begin(top, entries, nursery)
-    return result
+            self.result.problems.append((place.unc, error))
+        else:
+            self.start_entries(place, entries)
 
 
-async def _targets(namespace: Namespace, path: UncPath) -> tuple[UncPath, ...]:
-    """What the first server of the namespace that answers says of a link."""
+async def _get_targets(namespace: Namespace, path: UncPath) -> tuple[UncPath, ...]:
+    """The targets of a link, by the first server of the namespace that answers."""
     error = DfsfsError(f"{path}: its namespace has no server")
     for root in (await namespace.resolve(path.share)).targets:
         try:
-            answer = await namespace.ask(root.path.host, root.path.join(path.components[2:]))
+            answer = await namespace.request_referral(root.path.host, root.path.join(path.components[2:]))
         except DfsfsError as failure:
             error = failure
         else:
@@ -111,7 +122,7 @@ async def _targets(namespace: Namespace, path: UncPath) -> tuple[UncPath, ...]:
     raise error
 
 
-async def _resolved(namespace: Namespace, path: UncPath, targets: tuple[UncPath, ...]) -> FoundLink:
+async def _resolve(namespace: Namespace, path: UncPath, targets: tuple[UncPath, ...]) -> FoundLink:
     try:
         return FoundLink(path, targets, await namespace.resolve_link(path))
     except DfsfsError as error:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from dfsfs.unc import UncPath
 
 PROBE_TIMEOUT = 10.0
-"""Seconds for one target."""
+"""Seconds that one target, or one server of a namespace, has to answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,18 +73,18 @@ async def explain(
         except DfsfsError as error:
             problem = error
             location = namespace.find_known(path)
-    if location is None or location.junction.resolution is None:
+    junction = location.junction.for_caller() if location is not None else None
+    if location is None or junction is None or junction.resolution is None:
         return Explanation(path, kind, problem, tuple(events), None, None, ())
-    junction = location.junction
     probes = await _probe_all(namespace, pool, junction, location.components)
     if isinstance(problem, NamespaceLoop):
-        probes = tuple(_looping(probe, problem) for probe in probes)
+        probes = tuple(_mark_loop(probe, problem) for probe in probes)
     referral = junction.resolution.referral if junction.resolution is not None else None
     left = None if referral is None else referral.expires - clock()
     return Explanation(path, kind, problem, tuple(events), junction.prefix, left, probes)
 
 
-def _looping(probe: Probe, loop: NamespaceLoop) -> Probe:
+def _mark_loop(probe: Probe, loop: NamespaceLoop) -> Probe:
     """A target that refers on says so, and where that leads has been found out already."""
     refers = probe.problem is not None and probe.problem.disposition is Disposition.REFER
     return replace(probe, problem=loop) if refers else probe
@@ -98,14 +98,14 @@ async def _probe_all(
     current = junction.binding.target if junction.binding is not None else None
     found: dict[UncPath, Probe] = {}
 
-    async def one(place: int, target: UncPath) -> None:
-        seconds, problem = await time_of(pool, target.join(components), _stat)
+    async def probe_one(place: int, target: UncPath) -> None:
+        seconds, problem = await measure_time(pool, target.join(components), _stat)
         in_use = target == current
         found[target] = Probe(target, in_use, seconds, problem, _remark(namespace, junction, target, place, in_use))
 
     async with trio.open_nursery() as nursery:
         for place, target in enumerate(targets, 1):
-            nursery.start_soon(one, place, target)
+            nursery.start_soon(probe_one, place, target)
     return tuple(found[target] for target in targets)
 
 
@@ -124,7 +124,7 @@ async def _stat(tree: Tree, path: UncPath) -> None:
     await tree.stat(path)
 
 
-async def time_of(
+async def measure_time(
     pool: Pool | UserPools, path: UncPath, question: Callable[[Tree, UncPath], Awaitable[None]]
 ) -> tuple[float | None, DfsfsError | None]:
     """The seconds that one question about a path takes its server, connecting and login not included; or why it has no
@@ -138,10 +138,10 @@ async def time_of(
             return trio.current_time() - begun, None
     except DfsfsError as error:
         return None, error
-    return None, _silent(path.host)
+    return None, _make_timeout_error(path.host)
 
 
-def _silent(host: str) -> DfsfsError:
+def _make_timeout_error(host: str) -> DfsfsError:
     return ConnectError(host, NtStatus.IO_TIMEOUT, f"no answer within {PROBE_TIMEOUT:g} s")
 
 
@@ -159,23 +159,25 @@ async def ask_all_roots(namespace: Namespace, path: UncPath) -> tuple[RootAnswer
     """Asks each server of the path's namespace for its referral, past all caches.
 
     Raises:
-        DfsfsError: nobody says which servers these are.
+        DfsfsError: it is not known which servers these are.
     """
     root = await namespace.resolve(path.share)
     found: dict[UncPath, RootAnswer] = {}
 
-    async def one(target: UncPath) -> None:
+    async def probe_one(target: UncPath) -> None:
         place = target.join(path.components[2:])
         try:
             with trio.move_on_after(PROBE_TIMEOUT):
-                found[target] = RootAnswer(target.host, place, await namespace.ask(target.host, place), None)
+                found[target] = RootAnswer(
+                    target.host, place, await namespace.request_referral(target.host, place), None
+                )
                 return
-            found[target] = RootAnswer(target.host, place, None, _silent(target.host))
+            found[target] = RootAnswer(target.host, place, None, _make_timeout_error(target.host))
         except DfsfsError as error:
             found[target] = RootAnswer(target.host, place, None, error)
 
     targets = [target.path for target in root.targets]
     async with trio.open_nursery() as nursery:
         for target in targets:
-            nursery.start_soon(one, target)
+            nursery.start_soon(probe_one, target)
     return tuple(found[target] for target in targets)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from dfsfs.errors import DfsfsError
-from dfsfs.namespace.explain import ask_all_roots, time_of
+from dfsfs.namespace.explain import ask_all_roots, measure_time
 from dfsfs.namespace.targets import targets_for
 from dfsfs.ntstatus import NtStatus
 
@@ -37,8 +37,8 @@ class CheckedTarget:
 
 @dataclass(frozen=True, slots=True)
 class CheckedLink:
-    """A link. `problem`: why it leads nowhere, whatever its targets say. `roots`: what each server of its namespace
-    says of it, `uncompared` why nobody knows that.
+    """A link. `problem`: why it leads nowhere, even if targets answer. `roots`: what each server of its namespace says
+    of it; `uncompared`: the error for which that is not known.
     """
 
     path: UncPath
@@ -53,12 +53,12 @@ async def check_link(namespace: Namespace, pool: Pool, link: FoundLink) -> Check
     problem, targets = await _follow(namespace, link)
     found: dict[UncPath, CheckedTarget] = {}
 
-    async def one(target: UncPath) -> None:
+    async def test_one(target: UncPath) -> None:
         found[target] = await _test(namespace, pool, target)
 
     async with trio.open_nursery() as nursery:
         for target in targets:
-            nursery.start_soon(one, target)
+            nursery.start_soon(test_one, target)
     roots: tuple[RootAnswer, ...] = ()
     uncompared = None
     try:
@@ -77,20 +77,20 @@ async def _follow(namespace: Namespace, link: FoundLink) -> tuple[DfsfsError | N
         location = await _enter(namespace, link.path)
     except DfsfsError as error:
         return error, targets
-    resolution = location.junction.resolution
-    if location.is_junction_root and resolution is not None:
-        targets = targets_for(location.junction, resolution)
+    junction = location.junction.for_caller()
+    if location.is_junction_root and junction.resolution is not None:
+        targets = targets_for(junction, junction.resolution)
     return None, targets
 
 
 async def _test(namespace: Namespace, pool: Pool, target: UncPath) -> CheckedTarget:
-    seconds, problem = await time_of(pool, target, _begin_to_list)
+    seconds, problem = await measure_time(pool, target, _list_first)
     if problem is None or problem.status != NtStatus.PATH_NOT_COVERED:
         return CheckedTarget(target, seconds, problem)
     try:  # it is a link itself, of a namespace that may be another one
         location = await _enter(namespace, target)
         begun = trio.current_time()
-        await namespace.run(location, _begin)
+        await namespace.run(location, _start_listing)
     except DfsfsError as error:
         return CheckedTarget(target, None, error)
     return CheckedTarget(target, trio.current_time() - begun, None)
@@ -99,14 +99,14 @@ async def _test(namespace: Namespace, pool: Pool, target: UncPath) -> CheckedTar
 async def _enter(namespace: Namespace, path: UncPath) -> Location:
     """What a program of a mount does that lists a folder. Raises DfsfsError."""
     location, _ = await namespace.find(path)
-    await namespace.run(location, _begin)
+    await namespace.run(location, _start_listing)
     return location
 
 
-async def _begin(attempt: Attempt) -> None:
-    await _begin_to_list(attempt.tree, attempt.path)
+async def _start_listing(attempt: Attempt) -> None:
+    await _list_first(attempt.tree, attempt.path)
 
 
-async def _begin_to_list(tree: Tree, path: UncPath) -> None:
+async def _list_first(tree: Tree, path: UncPath) -> None:
     async for _ in tree.list(path):
         break

@@ -1,12 +1,13 @@
-"""Questions to a namespace of which one server is silent: they go to another one as well.
+"""Hedged requests: an operation that changes nothing goes to other servers of a namespace while the first is silent.
 
 A connection is taken for dead after ten seconds of silence, and for good reasons: what is open there is lost. A
-question loses nothing. So one that a namespace's server has not answered after heat.HEAD_START seconds is put to the
+question loses nothing. So one that a namespace's server has not answered after ATTEMPT_DELAY seconds is sent to the
 other targets of the root as well, those of the same target set; the first answer counts. The junction stays where it
-is: if its server is dead, that will come out and move it, and if it is not, nothing has happened.
+is: if its server is dead, an operation will find that out and move it (failover.py), and if it is not, nothing has
+happened.
 
-What this is not for: targets outside the namespace, whose files are only in the end the same on all of them, and
-whatever changes or opens something.
+Not for targets outside the namespace, whose files are only in the end the same on all of them, nor for operations that
+change or open something.
 """
 
 from __future__ import annotations
@@ -26,9 +27,9 @@ from dfsfs.racing import race
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    from dfsfs.dfsc.walk import Resolution
     from dfsfs.namespace.connecting import Connector
     from dfsfs.namespace.junction import Junction
+    from dfsfs.namespace.linkresolver import LinkResolver
     from dfsfs.namespace.reachability import Reachability
     from dfsfs.namespace.targets import TargetOrder
     from dfsfs.unc import UncPath
@@ -37,49 +38,50 @@ T = TypeVar("T")
 
 
 class Hedge:
-    """See the module's text. `resolve_deeper`: what stands for a place when a target does not (failover.py)."""
+    """See the module's text. One per mount."""
 
     def __init__(
-        self,
-        order: TargetOrder,
-        connector: Connector,
-        reachability: Reachability,
-        resolve_deeper: Callable[[Location, UncPath], Awaitable[Resolution]],
+        self, order: TargetOrder, connector: Connector, reachability: Reachability, links: LinkResolver
     ) -> None:
         self._order = order
         self._connector = connector
         self._reachability = reachability
-        self._resolve_deeper = resolve_deeper
+        self._links = links
 
-    async def ask(
-        self, location: Location, operation: Callable[[Attempt], Awaitable[T]], run: Callable[[], Awaitable[T]]
+    async def run(
+        self,
+        junction: Junction,
+        location: Location,
+        operation: Callable[[Attempt], Awaitable[T]],
+        run_on_junction: Callable[[], Awaitable[T]],
     ) -> T:
-        """What `run` gives, which awaits `operation` where the location's junction is; or the operation on another
-        target, if that is faster after a while. Raises as `run`.
+        """The result of `run_on_junction`, which awaits `operation` where the junction is; or of the operation on
+        another target, if that is faster after a while. Raises as `run_on_junction`.
         """
-        others = self._others(location.junction)
-        if not others:
-            return await run()
-        host = others[0].host
-        if not self._reachability.is_suspect(host):
+        targets = self._get_targets(junction)
+        if not targets:
+            return await run_on_junction()
+        first, others = targets[0].host, targets[1:]
+        if not self._reachability.is_suspect(first):
             with trio.move_on_after(ATTEMPT_DELAY):
-                return await run()
-            self._reachability.late(host)  # who resolves what comes of it is not to wait for it, too
-        asks: dict[bool, Callable[[], Awaitable[T]]] = {
-            True: run,
-            False: partial(self._ask_others, location, operation, others[1:]),
+                return await run_on_junction()
+            # The resolution of what the others answer must not wait for this server, too.
+            self._reachability.note_silence(first)
+        attempts: dict[bool, Callable[[], Awaitable[T]]] = {
+            True: run_on_junction,
+            False: partial(self._run_on_others, junction, location, operation, others),
         }
-        finish = await race(asks, lambda own: asks[own](), _goes_on, attempt_delay=0)
-        for own, result in finish.winners:
-            if own:
-                self._reachability.note_answer(host)
-            return result
-        if finish.is_final:
-            raise finish.failures[-1][1]
-        raise next(error for own, error in finish.failures if own)
+        result = await race(attempts, lambda on_junction: attempts[on_junction](), _try_next, attempt_delay=0)
+        for on_junction, value in result.winners:
+            if on_junction:
+                self._reachability.note_answer(first)
+            return value
+        if result.is_final:
+            raise result.failures[-1][1]
+        raise next(error for on_junction, error in result.failures if on_junction)
 
-    def _others(self, junction: Junction) -> list[UncPath]:
-        """The target in use, and those that may be asked instead; none if there are no such."""
+    def _get_targets(self, junction: Junction) -> list[UncPath]:
+        """The target in use, and after it those that may be asked instead; an empty list if there are no such."""
         binding = junction.binding
         if binding is None or not binding.tree.alive or not binding.tree.is_dfs or not is_dfs(junction):
             return []
@@ -88,29 +90,40 @@ class Hedge:
             return []
         return [binding.target, *(target for target in group if target != binding.target)]
 
-    async def _ask_others(
-        self, location: Location, operation: Callable[[Attempt], Awaitable[T]], targets: Sequence[UncPath]
+    async def _run_on_others(
+        self,
+        junction: Junction,
+        location: Location,
+        operation: Callable[[Attempt], Awaitable[T]],
+        targets: Sequence[UncPath],
     ) -> T:
+        """The operation's first result on one of `targets`, in a race.
+
+        Raises:
+            PathNotCovered: a link begins below the junction.
+            DfsfsError: the last failure.
+        """
         login_lock = trio.Lock()
 
-        async def ask(target: UncPath) -> T:
-            tree = await self._connector.tree(target, login_lock)
-            binding = TargetBinding(target, tree, location.junction.generation)
+        async def attempt_on(target: UncPath) -> T:
+            tree = await self._connector.connect(target, login_lock)
+            binding = TargetBinding(target, tree, junction.generation)
+            path = target.join(location.components)
             try:
-                return await operation(Attempt(binding, target.join(location.components), False, location.moment))
+                return await operation(Attempt(binding, path, False, location.snapshot_time))
             except DfsfsError as error:
                 if error.disposition is not Disposition.REFER:
                     raise
-            resolution = await self._resolve_deeper(location, target)
-            if resolution.covered.is_prefix_of(location.junction.prefix):
+            resolution = await self._links.resolve_below(junction, location.unc, target)
+            if resolution.path_consumed.is_prefix_of(junction.prefix):
                 raise ConnectError(target.host, NtStatus.BAD_NETWORK_PATH, f"{location.unc} is not there")
-            raise PathNotCovered(resolution.covered)
+            raise PathNotCovered(resolution.path_consumed)
 
-        finish = await race(targets, ask, _goes_on)
-        for _, result in finish.winners:
-            return result
-        raise finish.failures[-1][1]
+        result = await race(targets, attempt_on, _try_next)
+        for _, value in result.winners:
+            return value
+        raise result.failures[-1][1]
 
 
-def _goes_on(error: DfsfsError) -> bool:
+def _try_next(error: DfsfsError) -> bool:
     return error.disposition in SERVER_FAULTS

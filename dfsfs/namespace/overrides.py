@@ -4,7 +4,7 @@ A chosen target is the first to be tried for its link, and the one to go back to
 is the last to be tried for all links, and nothing goes back to it. Neither keeps a path from working: if no other
 target answers, the one that was not wanted serves.
 
-Choices last as long as the mount. Those that should outlast it are options: dfs_pin=, dfs_prefer=.
+Overrides last as long as the mount. Those that should outlast it are options: dfs_pin=, dfs_prefer=.
 
 Pure.
 """
@@ -27,20 +27,22 @@ class TargetOverrides:
     """See the module's text."""
 
     chosen: dict[UncPath, UncPath] = field(default_factory=dict)
-    """The target by the namespace path of the root or link."""
+    """Chosen targets, by the namespace path of their root or link."""
     drained: dict[str, str] = field(default_factory=dict)
-    """Servers by their folded names, as they are written."""
+    """Drained servers as the administrator has written them, by their folded names."""
 
     def is_drained(self, target: UncPath) -> bool:
-        """Whether the target's server is not to be used."""
+        """Whether the target's server is drained."""
         return fold_name(target.host) in self.drained
 
     def rank(self, prefix: UncPath, target: UncPath) -> tuple[bool, bool]:
         """How late a target comes for the root or link at `prefix`: lower is earlier."""
         return self.is_drained(target), prefix in self.chosen and self.chosen[prefix] != target
 
-    def preferred(self, prefix: UncPath, targets: Sequence[UncPath], preferred: Sequence[UncPath]) -> list[UncPath]:
-        """Which of a root's or link's targets to go back to, if those are `preferred` without any choice."""
+    def failback_targets(
+        self, prefix: UncPath, targets: Sequence[UncPath], preferred: Sequence[UncPath]
+    ) -> list[UncPath]:
+        """Which of a root's or link's `targets` to go back to, if without overrides those are `preferred`."""
         chosen = self.chosen.get(prefix)
         if chosen is not None and chosen in targets and not self.is_drained(chosen):
             return [chosen]

@@ -255,7 +255,7 @@ class UserPools:
     async def _run_pool(self, user: _User, login: Login) -> None:
         with override_caller(user.who):
             try:
-                threads = self._threads.of(user.who.uid)
+                threads = self._threads.get_limiter(user.who.uid)
                 async with Pool(self._settings, login, self._own.names, threads) as pool:
                     user.pool = pool
                     user.notify_changed()

@@ -153,7 +153,7 @@ class DirectoryOperations(Removal):
             try:
                 await link(attempt.path, target)
             except DfsfsError as error:
-                if not attempt.repeated or error.errno != errno.EEXIST or not await is_renamed(attempt, target, inode):
+                if not attempt.is_replay or error.errno != errno.EEXIST or not await is_renamed(attempt, target, inode):
                     raise
             return await attempt.tree.stat(target), attempt.tree.volume
 

@@ -145,7 +145,7 @@ class SillyRename:
             try:
                 await attempt.tree.link(attempt.path, target)
             except DfsfsError as error:
-                if not attempt.repeated or error.errno != errno.EEXIST:
+                if not attempt.is_replay or error.errno != errno.EEXIST:
                     raise
 
         try:
@@ -216,7 +216,7 @@ class SillyRename:
             try:
                 stat = await attempt.tree.make_directory(attempt.path)
             except DfsfsError as error:
-                if not attempt.repeated or error.errno != errno.EEXIST:
+                if not attempt.is_replay or error.errno != errno.EEXIST:
                     raise
                 stat = await attempt.tree.stat(attempt.path)  # nobody else makes one of that name
             return stat, attempt.tree.volume
@@ -320,7 +320,7 @@ class SillyRename:
             try:
                 await rename(attempt.path, target, replace=replace)
             except DfsfsError as error:
-                if not attempt.repeated or error.errno not in (errno.ENOENT, errno.EEXIST):
+                if not attempt.is_replay or error.errno not in (errno.ENOENT, errno.EEXIST):
                     raise
                 if not await is_renamed(attempt, target, inode):
                     raise

@@ -241,12 +241,12 @@ class Xattrs:
     async def _ttl(self, inode: Inode) -> bytes:
         if (await self._resolution(inode)).referral is None:
             raise PosixError(errno.ENODATA, f"{inode.name} is on a share outside DFS")
-        left = self._lookup.location(inode).junction.refresh_at - self._lookup.clock()
+        left = self._lookup.location(inode).junction.for_caller().refresh_at - self._lookup.clock()
         return str(max(0, round(left))).encode()
 
     async def _resolution(self, inode: Inode) -> Resolution:
         await self._target(inode)  # finds the way if nobody has
-        resolution = self._lookup.location(inode).junction.resolution
+        resolution = self._lookup.location(inode).junction.for_caller().resolution
         if resolution is None:
             raise PosixError(errno.ENODATA, f"where {inode.name} leads is not known")
         return resolution

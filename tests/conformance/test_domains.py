@@ -150,7 +150,7 @@ def test_c044_with_a_hint_no_dc_referral_is_asked_for(universe: Universe) -> Non
 
 def test_f09_links_are_asked_of_root_targets_and_not_of_controllers(universe: Universe) -> None:
     universe.resolve("//contoso.test/public")
-    assert universe.targets("//contoso.test/public/docs/x", uncovered=True) == ["//fs1/docs/x"]
+    assert universe.targets("//contoso.test/public/docs/x", not_covered=True) == ["//fs1/docs/x"]
     assert (universe.asked[-1].host, universe.asked[-1].kind) == ("ns1", LINK)
 
 

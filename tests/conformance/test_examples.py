@@ -86,7 +86,7 @@ def test_4_4_domain_based_link_referral() -> None:
     response = ReferralResponse(3, LINK_FLAGS, unc(link), entries("//srv/share", path=link, root=False, ttl=1800))
     body = encode_response(response)
     assert fields_of(body) == (2 * len(link), 1, 2)
-    assert decode_response(body, unc(request)).covered == unc(link)
+    assert decode_response(body, unc(request)).path_consumed == unc(link)
     assert not decode_response(body, unc(request)).is_interlink
 
 
@@ -150,7 +150,7 @@ def test_capture_of_a_client_that_enters_a_link() -> None:
     resolution = universe.resolve("//contoso.com/public/Software/")
     assert hosts(resolution.targets) == ["Root-DFS-03", "Root-DFS-02", "Root-DFS-01"]
     # The root server says PATH_NOT_COVERED, and is asked for the link.
-    resolution = universe.resolve("//contoso.com/public/Software/", uncovered=True)
+    resolution = universe.resolve("//contoso.com/public/Software/", not_covered=True)
     assert universe.dialogue[1:] == [
         ("DC-01", "\\contoso.com"),
         ("Dc-01.contoso.com", "\\contoso.com\\public"),

@@ -42,7 +42,7 @@ def universe() -> Universe:
 def deeper(universe: Universe, path: str) -> list[str]:
     """Where a path is after a server has said PATH_NOT_COVERED."""
     universe.resolve(path)
-    return universe.targets(path, uncovered=True)
+    return universe.targets(path, not_covered=True)
 
 
 # -- steps 1 to 4: the cache ------------------------------------------------------------------------------------------
@@ -87,7 +87,7 @@ def test_c040_links_that_differ_in_case_only_are_two(universe: Universe) -> None
 def test_a_link_into_one_of_its_own_namespace_that_differs_in_case_is_no_loop(universe: Universe) -> None:
     universe.interlink("//ns/dfs/Case", "//ns/dfs/case")
     universe.link("//ns/dfs/case", "//fs1/lower")
-    universe.targets("//ns/dfs/case/x", uncovered=True)
+    universe.targets("//ns/dfs/case/x", not_covered=True)
     assert deeper(universe, "//ns/dfs/Case/x") == ["//fs1/lower/x"]
 
 
@@ -101,7 +101,7 @@ def test_c041_c062_a_miss_asks_for_the_root(universe: Universe) -> None:
 
 def test_c042_c043_c046_the_prefix_is_replaced_by_the_target(universe: Universe) -> None:
     resolution = universe.resolve("//ns/dfs/a/b")
-    assert (resolution.covered, resolution.rest) == (unc("//ns/dfs"), ("a", "b"))
+    assert (resolution.path_consumed, resolution.rest) == (unc("//ns/dfs"), ("a", "b"))
     assert universe.targets("//ns/dfs/a/b") == ["//ns1/dfs/a/b", "//ns2/dfs/a/b"]
 
 
@@ -146,7 +146,7 @@ def test_c085_an_answer_without_targets(universe: Universe) -> None:
     universe.answers[unc("//ns/dfs/a/link")].targets = []
     universe.resolve("//ns/dfs/a/link")
     with pytest.raises(SmbError) as caught:
-        universe.resolve("//ns/dfs/a/link", uncovered=True)
+        universe.resolve("//ns/dfs/a/link", not_covered=True)
     assert caught.value.status == NtStatus.OBJECT_PATH_NOT_FOUND
 
 
@@ -179,14 +179,14 @@ def test_c063_the_link_request_may_carry_the_rest_of_the_path(universe: Universe
 def test_c066_below_a_links_target_it_is_an_error(universe: Universe) -> None:
     deeper(universe, "//ns/dfs/a/link/x")
     with pytest.raises(SmbError) as caught:
-        universe.resolve("//ns/dfs/a/link/x", uncovered=True)
+        universe.resolve("//ns/dfs/a/link/x", not_covered=True)
     assert caught.value.status == NtStatus.PATH_NOT_COVERED
 
 
 def test_c068_where_nobody_knows_a_link_it_is_an_error(universe: Universe) -> None:
     universe.resolve("//ns/dfs/plain")
     with pytest.raises(SmbError) as caught:
-        universe.resolve("//ns/dfs/plain", uncovered=True)
+        universe.resolve("//ns/dfs/plain", not_covered=True)
     assert caught.value.status in (NtStatus.OBJECT_PATH_NOT_FOUND, NtStatus.NOT_FOUND)
 
 
@@ -293,16 +293,16 @@ def test_a_link_that_became_a_folder(universe: Universe) -> None:
 def test_c050_c100_an_interlink_leads_into_another_namespace(universe: Universe) -> None:
     assert deeper(universe, "//ns/dfs/inter/x") == ["//other/dfs2/x"]
     assert any(isinstance(event, NamespaceEntered) for event in universe.trail)
-    assert universe.resolve("//ns/dfs/inter/x").covered == unc("//ns/dfs/inter")
-    assert universe.targets("//ns/dfs/inter/link/y", uncovered=True) == ["//fs3/data/y"]
+    assert universe.resolve("//ns/dfs/inter/x").path_consumed == unc("//ns/dfs/inter")
+    assert universe.targets("//ns/dfs/inter/link/y", not_covered=True) == ["//fs3/data/y"]
 
 
 def test_an_unmarked_interlink_shows_when_its_target_refuses_a_path(universe: Universe) -> None:
     """Samba marks none: the share of the target takes part in DFS, so it is a namespace (and not an error, C-066)."""
     universe.answers[unc("//ns/dfs/inter")].flags = LINK_FLAGS
     assert deeper(universe, "//ns/dfs/inter/link/y") == ["//other/dfs2/link/y"]
-    assert universe.targets("//ns/dfs/inter/link/y", uncovered=True) == ["//other/dfs2/link/y"]
-    assert universe.targets("//ns/dfs/inter/link/y", uncovered=True) == ["//fs3/data/y"]
+    assert universe.targets("//ns/dfs/inter/link/y", not_covered=True) == ["//other/dfs2/link/y"]
+    assert universe.targets("//ns/dfs/inter/link/y", not_covered=True) == ["//fs3/data/y"]
 
 
 @pytest.fixture
@@ -322,7 +322,7 @@ def found_below(universe: Universe, path: str) -> list[str]:
     """The targets of a path as the driver finds them: servers of the roots say that they don't cover it."""
     targets = universe.targets(path)
     while "/public/" in targets[0]:
-        targets = universe.targets(path, uncovered=True)
+        targets = universe.targets(path, not_covered=True)
     return targets
 
 
@@ -348,11 +348,11 @@ def test_an_interlink_to_two_namespaces_is_tried_at_both(universe: Universe) -> 
     universe.interlink("//ns/dfs/two", "//gone/dfs2", "//other/dfs2")
     universe.kill("gone")
     assert deeper(universe, "//ns/dfs/two/link/y") == ["//other/dfs2/link/y"]
-    assert universe.targets("//ns/dfs/two/link/y", uncovered=True) == ["//fs3/data/y"]
+    assert universe.targets("//ns/dfs/two/link/y", not_covered=True) == ["//fs3/data/y"]
     universe.kill("other")
     universe.revive("gone")
     with pytest.raises(DfsfsError):  # nobody there knows it
-        universe.resolve("//ns/dfs/two/other", uncovered=True)
+        universe.resolve("//ns/dfs/two/other", not_covered=True)
 
 
 def chain(universe: Universe, count: int) -> None:
@@ -370,7 +370,7 @@ def test_c050_h01_eight_namespaces_and_not_nine(universe: Universe) -> None:
         for number in reversed(range(count + 1)):
             universe.resolve(f"//n{number}/dfs")
             try:
-                universe.resolve(f"//n{number}/dfs/next", uncovered=True)
+                universe.resolve(f"//n{number}/dfs/next", not_covered=True)
             except NamespaceLoop:
                 assert not works and number == 0
         if works:
@@ -385,7 +385,7 @@ def test_c050_a_loop_ends_when_a_path_comes_up_again(universe: Universe) -> None
     universe.interlink("//other/dfs2/back", "//ns/dfs/loop")
     with pytest.raises(NamespaceLoop, match="back to itself"):
         for _ in range(5):
-            universe.resolve("//ns/dfs/loop", uncovered=True)
+            universe.resolve("//ns/dfs/loop", not_covered=True)
     assert len(universe.asked) < 10
 
 
@@ -449,7 +449,7 @@ def test_c034_c071_c093_f09_h07_h08_an_equivalent_list_keeps_order_and_hint(vers
     universe = Universe()
     universe.root("//ns/dfs")
     universe.link("//ns/dfs/l", "//a/d", "//b/d", "//c/d", version=version)
-    resolution = universe.resolve("//ns/dfs/l", uncovered=True)
+    resolution = universe.resolve("//ns/dfs/l", not_covered=True)
     assert resolution.referral is not None
     resolution.referral.set_hint(unc("//b/d"))
     assert refreshed(universe, "//ns/dfs/l", ["//c/d", "//a/d", "//b/d"]) == ["//b/d", "//c/d", "//a/d"]
@@ -469,7 +469,7 @@ def test_c093_in_version_4_the_sets_have_to_be_the_same(universe: Universe) -> N
 
 def test_c094_c095_ttl_failback_and_interlink_are_those_of_the_new_answer(universe: Universe) -> None:
     resolution = universe.resolve("//ns/dfs")
-    universe.resolve("//ns/dfs/a/link", uncovered=True)
+    universe.resolve("//ns/dfs/a/link", not_covered=True)
     entry = universe.resolve("//ns/dfs/a/link").referral
     assert entry is not None
     assert (entry.failback, entry.interlink) == (False, False)
@@ -522,6 +522,6 @@ def test_c097_inside_the_first_set_the_hint_stays() -> None:
 
 
 def deeper_entry(universe: Universe) -> Referral:
-    entry = universe.resolve("//ns/dfs/l", uncovered=True).referral
+    entry = universe.resolve("//ns/dfs/l", not_covered=True).referral
     assert entry is not None
     return entry

@@ -57,12 +57,12 @@ ttls = st.integers(0, 2**32 - 1)
 def responses(draw: st.DrawFn) -> tuple[UncPath, ReferralResponse]:
     """A path and a well-formed answer to a request for it."""
     path, version = draw(paths), draw(st.integers(1, 4))
-    covered = UncPath(path.components[: draw(st.integers(1, len(path)))])
+    path_consumed = UncPath(path.components[: draw(st.integers(1, len(path)))])
     flags = draw(st.integers(0, 2**32 - 1))
     if version >= 3 and draw(st.booleans()):
         several = st.lists(names, max_size=4).map(tuple)
         lists = draw(st.lists(st.builds(NameListEntry, names, several, ttls), min_size=1, max_size=4))
-        return path, ReferralResponse(version, flags, covered, (), tuple(lists))
+        return path, ReferralResponse(version, flags, path_consumed, (), tuple(lists))
     entries = draw(
         st.lists(st.builds(ReferralEntry, st.booleans(), ttls, st.booleans(), addresses, texts, texts), max_size=6)
     )
@@ -70,7 +70,7 @@ def responses(draw: st.DrawFn) -> tuple[UncPath, ReferralResponse]:
         entries = [replace(entry, starts_set=False) for entry in entries]
     if version == 1:
         entries = [replace(entry, ttl=0, dfs_path="", alternate_path="") for entry in entries]
-    return path, ReferralResponse(version if entries else 0, flags, covered, tuple(entries))
+    return path, ReferralResponse(version if entries else 0, flags, path_consumed, tuple(entries))
 
 
 def v3(*targets: str, version: int = 3, size: int = 34, flags: int = 0, ttl: int = 300, gap: bytes = b"") -> bytes:
@@ -259,7 +259,7 @@ def test_c019_path_consumed_counts_bytes_of_utf_16() -> None:
     path = UncPath.parse("//contoso/Grüße/😀/x")
     response = ReferralResponse(3, 2, UncPath(path.components[:3]), (ReferralEntry(False, 1, False, PATH),))
     assert struct.unpack_from("<H", encode_response(response))[0] == 2 * (1 + 7 + 1 + 5 + 1 + 2)
-    assert decode_response(encode_response(response), path).covered == response.covered
+    assert decode_response(encode_response(response), path).path_consumed == response.path_consumed
 
 
 @pytest.mark.parametrize("consumed", [1, 3, 15, 17, 200, 0xFFFF])

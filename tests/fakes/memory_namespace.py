@@ -106,10 +106,10 @@ class MemoryNamespace:
 
     async def _run(self, location: Location, operation: Callable[[Attempt], Awaitable[T]]) -> T:
         self.runs += 1
-        junction, repeated = location.junction, False
+        junction, is_replay = location.junction, False
         for _ in range(2 * len(self._targets(junction.prefix)) + 1):
             binding = self._bind(junction)
-            attempt = Attempt(binding, binding.target.join(location.components), repeated)
+            attempt = Attempt(binding, binding.target.join(location.components), is_replay)
             if binding.target.share in self.hung:
                 await trio.sleep(SILENCE)
                 raise ConnectError(binding.target.host, NtStatus.IO_TIMEOUT, "hangs")
@@ -120,7 +120,7 @@ class MemoryNamespace:
                     raise PathNotCovered(self._link_on(location.unc)) from None
                 if error.disposition is not Disposition.RECONNECT:
                     raise
-                repeated = True
+                is_replay = True
                 self.cut(str(binding.tree.share))
         raise AssertionError("the namespace went in circles")
 

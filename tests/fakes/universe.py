@@ -59,12 +59,12 @@ class Answer:
     ttl: int = 300
     version: int = 4
 
-    def response(self, covered: UncPath | None) -> ReferralResponse:
+    def response(self, path_consumed: UncPath | None) -> ReferralResponse:
         entries = tuple(
             ReferralEntry(self.is_root, self.ttl, not index or target.startswith("|"), unc(target.lstrip("|")))
             for index, target in enumerate(self.targets)
         )
-        return ReferralResponse(self.version, self.flags, covered, entries)
+        return ReferralResponse(self.version, self.flags, path_consumed, entries)
 
 
 @dataclass(slots=True)
@@ -111,7 +111,7 @@ class Universe:
 
     # -- asking ---------------------------------------------------------------------------------------------------
 
-    def resolve(self, path: str, *, uncovered: bool = False, fresh: bool = False, max_hops: int = 8) -> Resolution:
+    def resolve(self, path: str, *, not_covered: bool = False, fresh: bool = False, max_hops: int = 8) -> Resolution:
         """Runs the resolver to its end."""
         self.trail = []
         steps = resolve(
@@ -119,7 +119,7 @@ class Universe:
             self.caches,
             self.trail,
             now=self.now,
-            uncovered=uncovered,
+            not_covered=not_covered,
             fresh=fresh,
             max_hops=max_hops,
         )

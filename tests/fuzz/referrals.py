@@ -39,9 +39,9 @@ def answer(data: bytes, path: UncPath | None) -> None:
     assert len(response.entries) + len(response.name_lists) <= wire.MAX_REFERRALS
     for entry in response.entries:
         assert entry.network_address.share
-    if response.covered is not None:
+    if response.path_consumed is not None:
         assert path is not None
-        assert path.components[: len(response.covered.components)] == response.covered.components
+        assert path.components[: len(response.path_consumed.components)] == response.path_consumed.components
     again = wire.decode_response(wire.encode_response(response), path)
     assert again == response
 

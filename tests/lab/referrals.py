@@ -159,7 +159,7 @@ def _response(
     namespace: ServedNamespace, served: Served, targets: list[tuple[ServedTarget, bool]], path: UncPath, version: int
 ) -> ReferralResponse:
     is_root = served is namespace.root
-    covered = UncPath(path.components[: 2 + len(served.components)])
+    path_consumed = UncPath(path.components[: 2 + len(served.components)])
     flags = HeaderFlags(0)
     if is_root or served.interlink or version == 1:
         flags |= HeaderFlags.REFERRAL_SERVERS
@@ -167,12 +167,12 @@ def _response(
         flags |= HeaderFlags.STORAGE_SERVERS
     if version >= 4 and (served.failback or namespace.root.failback):
         flags |= HeaderFlags.TARGET_FAIL_BACK
-    entries = tuple(_entry(target, is_root, served.ttl, first, covered) for target, first in targets)
-    return ReferralResponse(version, flags, covered, entries)
+    entries = tuple(_entry(target, is_root, served.ttl, first, path_consumed) for target, first in targets)
+    return ReferralResponse(version, flags, path_consumed, entries)
 
 
-def _entry(target: ServedTarget, is_root: bool, ttl: int, first: bool, covered: UncPath) -> ReferralEntry:
-    return ReferralEntry(is_root, ttl, first, target.path, covered.wire, covered.wire)
+def _entry(target: ServedTarget, is_root: bool, ttl: int, first: bool, path_consumed: UncPath) -> ReferralEntry:
+    return ReferralEntry(is_root, ttl, first, target.path, path_consumed.wire, path_consumed.wire)
 
 
 def _in_version(response: ReferralResponse) -> ReferralResponse:

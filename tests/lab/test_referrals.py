@@ -197,7 +197,7 @@ def test_s31_s33_s35_domains() -> None:
         "fabrikam.test",
         "FABRIKAM",
     ]
-    assert (response.version, response.flags, response.covered) == (3, 0, None)
+    assert (response.version, response.flags, response.path_consumed) == (3, 0, None)
     assert all(entry.names == () for entry in response.name_lists)
 
 
@@ -217,6 +217,6 @@ def test_s36_s38_controllers() -> None:
 def test_s39_s40_sysvol() -> None:
     response = got("\\contoso.test\\SYSVOL", server="dc1")
     assert shown(response) == ["|dc2.contoso.test/SYSVOL", "dc1.contoso.test/SYSVOL"]
-    assert (response.flags, response.ttl, response.covered) == (2, 900, UncPath.parse("//contoso.test/SYSVOL"))
+    assert (response.flags, response.ttl, response.path_consumed) == (2, 900, UncPath.parse("//contoso.test/SYSVOL"))
     assert ask("\\contoso.test\\sysvol\\deeper", server="dc1") == NtStatus.NOT_FOUND
     assert ask("\\fabrikam.test\\sysvol", server="dc1") == NtStatus.NOT_FOUND

@@ -83,21 +83,21 @@ class OneShare:
         return self._junction
 
     async def run(self, location: Location, operation: Callable[[Attempt], Awaitable[Any]]) -> Any:
-        repeated = False
+        is_replay = False
         while True:
             binding = location.junction.binding
             if binding is None or not binding.tree.alive:
                 if self.again is None:
                     assert binding is not None
-                    return await operation(self._attempt(binding, location, repeated))
+                    return await operation(self._attempt(binding, location, is_replay))
                 self.tree = self.again()
                 binding = self._junction.bind(SHARE, self.tree, 0.0)
             try:
-                return await operation(self._attempt(binding, location, repeated))
+                return await operation(self._attempt(binding, location, is_replay))
             except DfsfsError as error:
                 if error.disposition is not Disposition.RECONNECT or self.again is None:
                     raise
-                repeated = True
+                is_replay = True
 
     async def run_hedged(self, location: Location, operation: Callable[[Attempt], Awaitable[Any]]) -> Any:
         return await self.run(location, operation)
@@ -106,8 +106,8 @@ class OneShare:
         """No referral stands behind a share."""
 
     @staticmethod
-    def _attempt(binding: Any, location: Location, repeated: bool) -> Attempt:
-        return Attempt(binding, binding.target.join(location.components), repeated)
+    def _attempt(binding: Any, location: Location, is_replay: bool) -> Attempt:
+        return Attempt(binding, binding.target.join(location.components), is_replay)
 
 
 class _Cache:

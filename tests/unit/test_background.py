@@ -136,17 +136,18 @@ async def test_what_is_done_once_is_not_begun_anew(autojump_clock: object, caplo
 
 GOES_WITH_ITS_CALLER = {
     "fuse.waiters look",  # whose caller waits for the nursery, and is such a task or a request
-    "namespace.explain one",
-    "namespace.health one",
-    "namespace.enumeration folder_at",
-    "namespace.enumeration link_at",
+    "namespace.explain probe_one",
+    "namespace.health test_one",
+    "namespace.enumeration enumerator.resolve_link",
+    "namespace.enumeration self.resolve_link",
+    "namespace.enumeration self._list_directory",
     "vfs.names.specialentries look",
 }
 LASTS = {
     "mount.assembly _cancel_without_answer",  # before there is a mount
     "fuse.session _announce",  # a mount that programs can't use had better end
     "fuse.session mount.end",  # the same
-    "namespace.maintenance one",  # has `contain` inside
+    "namespace.maintenance work_on",  # has `contain` inside
     "control.metrics _attend",  # the others catch all that is an Exception
     "control.server _attend",
     "smb.connection.connection self._guard",

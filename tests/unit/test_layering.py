@@ -79,7 +79,7 @@ CONFINED = {
     "smbprotocol": ("dfsfs.smb.wire.constants", "dfsfs.dfsc.wire", "dfsfs.ntstatus"),
     "cryptography": ("dfsfs.smb.connection.crypto",),
     "krb5": ("dfsfs.smb.auth.kerberos",),
-    "dns": ("dfsfs.namespace.discovery",),
+    "dns": ("dfsfs.namespace.dnsclient",),
     "rich": ("dfsfs.cli.progress",),
     "getpass": ("dfsfs.cli.output",),
 }

@@ -17,7 +17,7 @@ def test_nothing_yet() -> None:
 @given(SECONDS)
 def test_one_request_is_every_percentile(seconds: float) -> None:
     latencies = Latencies()
-    latencies.note(seconds)
+    latencies.record(seconds)
     assert latencies.percentile(50) == latencies.percentile(99) == latencies.longest == seconds
 
 
@@ -25,7 +25,7 @@ def test_one_request_is_every_percentile(seconds: float) -> None:
 def test_a_percentile_is_too_high_by_a_fifth_at_most(times: list[float], percent: int) -> None:
     latencies = Latencies()
     for seconds in times:
-        latencies.note(seconds)
+        latencies.record(seconds)
     exact = sorted(times)[max(0, -(-len(times) * percent // 100) - 1)]
     assert exact <= latencies.percentile(percent) + 1e-9
     assert latencies.percentile(percent) <= exact * 1.25 + 2e-6
@@ -36,7 +36,7 @@ def test_a_percentile_is_too_high_by_a_fifth_at_most(times: list[float], percent
 def test_cumulative_counts_rise_to_all(times: list[float]) -> None:
     latencies = Latencies()
     for seconds in times:
-        latencies.note(seconds)
+        latencies.record(seconds)
     bounds = (0.001, 0.01, 0.1, 1.0, 10.0, 100.0)
     counts = [count for _, count in latencies.cumulative(bounds)]
     assert counts == sorted(counts)
@@ -47,5 +47,5 @@ def test_cumulative_counts_rise_to_all(times: list[float]) -> None:
 
 def test_each_kind_has_its_own() -> None:
     meters = Meters()
-    meters.of("read").note(0.001)
-    assert meters.of("read").count == 1 and meters.of("write").count == 0
+    meters.get_latencies("read").record(0.001)
+    assert meters.get_latencies("read").count == 1 and meters.get_latencies("write").count == 0

@@ -84,8 +84,8 @@ def test_path_consumed_is_found_again(path: UncPath) -> None:
     for length in range(1, len(path) + 1):
         prefix = UncPath(path.components[:length])
         count = len(prefix.wire.encode("utf-16-le"))
-        assert path.consumed(count) == prefix
-        assert path.consumed(count - 1) is None
+        assert path.consumed_prefix(count) == prefix
+        assert path.consumed_prefix(count - 1) is None
 
 
 def test_a_share_has_two_components() -> None:

@@ -150,7 +150,7 @@ class DeferredCloses:
 def _path_of(inode: Inode, binding: TargetBinding | None) -> UncPath | None:
     """Where an inode is on the target that its junction leads to, or on `binding`; None if it has no place there."""
     location = inode.location
-    if location is None or (binding := binding or location.junction.binding) is None:
+    if location is None or (binding := binding or location.junction.for_caller().binding) is None:
         return None
     return binding.target.join(location.components)
 

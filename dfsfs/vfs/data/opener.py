@@ -132,7 +132,7 @@ class Opener:
     async def _open_deferred(self, inode: Inode, flags: int) -> OpenFile | None:
         """The file with a handle that was kept when a program closed it."""
         location = inode.location
-        binding = location.junction.binding if location is not None else None
+        binding = location.junction.for_caller().binding if location is not None else None
         remote = self._leases.deferred.take(inode, access_of(flags), binding)
         if remote is None or binding is None:
             return None
@@ -262,6 +262,6 @@ def raise_if_ambiguous(attempt: Attempt, error: DfsfsError) -> None:
     Raises:
         PosixError: EIO.
     """
-    if attempt.repeated and error.errno == errno.EEXIST:
+    if attempt.is_replay and error.errno == errno.EEXIST:
         text = f"{attempt.path} exists, but the connection was lost while it was made: perhaps by this request"
         raise PosixError(errno.EIO, text) from error

@@ -203,7 +203,7 @@ class OpenFile:
         location = self.inode.location
         if self._poison is not None or not self._remote.alive:
             return False
-        binding = location.junction.binding if location is not None else None
+        binding = location.junction.for_caller().binding if location is not None else None
         return binding is None or binding.target == self._binding.target
 
     @property
@@ -212,7 +212,7 @@ class OpenFile:
         location = self.inode.location
         if location is None or self._has_left_target or not self._remote.alive:
             return False
-        binding = location.junction.binding
+        binding = location.junction.for_caller().binding
         return binding is not None and binding.target != self._binding.target
 
     def leave_target(self) -> None:

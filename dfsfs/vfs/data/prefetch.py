@@ -147,7 +147,7 @@ class Prefetch:
         """Whether a file is on its way now."""
         location, key = folder.location, (folder, name)
         known = self._lookup.table.child(folder, name)
-        if location is None or (binding := location.junction.binding) is None or not binding.tree.alive:
+        if location is None or (binding := location.junction.for_caller().binding) is None or not binding.tree.alive:
             return False
         if key in self._fetches or (known is not None and known.open_count):
             return True
@@ -155,7 +155,7 @@ class Prefetch:
             return False
         path = binding.target.join((*location.components, name))
         try:
-            pending = binding.tree.at(location.moment).start_fetch(path, INLINE_SIZE)
+            pending = binding.tree.at(location.snapshot_time).start_fetch(path, INLINE_SIZE)
         except DfsfsError:
             return False
         self._fetches[key] = _Fetch(pending, binding, size, self._lookup.clock(), self._lookup.table.moment)
@@ -172,7 +172,7 @@ class Prefetch:
     def _is_valid(self, fetch: _Fetch, inode: Inode) -> bool:
         """Whether a program that opens the file may be given what was fetched."""
         location = inode.location
-        leads_there = location is not None and location.junction.binding is fetch.binding
+        leads_there = location is not None and location.junction.for_caller().binding is fetch.binding
         if not leads_there or inode.parent is None or self._is_old(fetch):
             return False
         table = self._lookup.table

@@ -107,7 +107,7 @@ class AttributeCache:
     def is_bound(self, link: Inode) -> bool:
         """Whether somebody has entered a link, and its target is still there."""
         assert link.anchor is not None
-        binding = link.anchor.junction.binding
+        binding = link.anchor.junction.for_caller().binding
         return binding is not None and binding.tree.alive
 
     def is_fresh(self, inode: Inode) -> bool:

@@ -122,7 +122,7 @@ class Inode:
     def is_in_snapshot(self) -> bool:
         """Whether this is, or is in, a snapshot: nothing can be changed there."""
         location = self.location
-        return self.is_snapshot_dir or (location is not None and location.moment is not None)
+        return self.is_snapshot_dir or (location is not None and location.snapshot_time is not None)
 
     @property
     def has_read_lease(self) -> bool:

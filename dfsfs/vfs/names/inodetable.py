@@ -417,4 +417,4 @@ def _root_above(inode: Inode) -> UncPath | None:
     """The namespace path of the root or the DFS link that an inode is below of; None if it is below nothing any
     more."""
     anchor = _anchor_above(inode)
-    return None if anchor is None or anchor.anchor is None else anchor.anchor.shared.prefix
+    return None if anchor is None or anchor.anchor is None else anchor.anchor.junction.prefix

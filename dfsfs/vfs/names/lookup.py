@@ -223,8 +223,8 @@ class Lookup(AttributeCache):
             if above.parent is None:
                 anchor = above.location
                 if anchor is not None and prefix.is_prefix_of(anchor.unc):
-                    rest = prefix.rest_of(anchor.unc)
-                    self.table.move_anchor(above, Location(self._namespace.junction(prefix), rest, anchor.moment))
+                    junction, rest = self._namespace.junction(prefix), prefix.rest_of(anchor.unc)
+                    self.table.move_anchor(above, Location(junction, rest, anchor.snapshot_time))
                     return above is inode
                 return False
             place = above.name_location
@@ -242,7 +242,7 @@ class Lookup(AttributeCache):
     def get_link_inode(self, parent: Inode, name: str, prefix: UncPath) -> Inode:
         """The inode of the link `name` in a folder; `prefix` is its namespace path."""
         location = parent.location
-        moment = location.moment if location is not None else None
+        moment = location.snapshot_time if location is not None else None
         return self.table.observe_link(parent, name, Location(self._namespace.junction(prefix), (), moment))
 
     # -- names ------------------------------------------------------------------------------------------------------
@@ -483,7 +483,7 @@ class Lookup(AttributeCache):
 
     async def _revalidate_link(self, link: Inode) -> None:
         assert link.anchor is not None and link.parent is not None
-        binding = link.anchor.junction.binding
+        binding = link.anchor.junction.for_caller().binding
         if binding is None and not self.access_cache.has(link):
             try:
                 await self.run_in(link.parent, link.name, stat_of)
@@ -493,7 +493,7 @@ class Lookup(AttributeCache):
         if binding is not None and binding.tree.alive:
             try:
                 path = binding.target.join(link.anchor.components)
-                self.note(link, await binding.tree.at(link.anchor.moment).stat(path), asked)
+                self.note(link, await binding.tree.at(link.anchor.snapshot_time).stat(path), asked)
                 return
             except DfsfsError:
                 pass  # whoever enters the link will hear of it

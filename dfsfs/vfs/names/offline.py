@@ -170,4 +170,4 @@ class OfflineDirectories:
 def _get_junction(inode: Inode) -> object:
     """What tells whose servers say what an inode is like: the junction that its name is below."""
     place = inode.parent.location if inode.parent is not None else inode.location
-    return None if place is None else place.junction
+    return None if place is None else place.junction.for_caller()

@@ -106,7 +106,7 @@ class OtherUsers:
         if location is None:
             return False
         location = location.child(self._table.get_exact_name(folder, name))
-        binding = location.junction.binding
+        binding = location.junction.for_caller().binding
         if binding is None or not binding.tree.alive:
             return None
         try:
@@ -122,4 +122,4 @@ class OtherUsers:
 
 
 async def _stat(location: Location, binding: TargetBinding) -> FileStat:
-    return await binding.tree.at(location.moment).stat(binding.target.join(location.components))
+    return await binding.tree.at(location.snapshot_time).stat(binding.target.join(location.components))

@@ -24,7 +24,7 @@ def allow_repeat(operation: Callable[[Attempt], Awaitable[T]]) -> Callable[[Atte
         try:
             return await operation(attempt)
         except DfsfsError as error:
-            if not attempt.repeated or error.errno != errno.ENOENT:
+            if not attempt.is_replay or error.errno != errno.ENOENT:
                 raise
             return None
 

@@ -44,13 +44,13 @@ steps = st.lists(st.tuples(asked, st.booleans(), st.booleans(), st.sampled_from(
 def test_it_ends_and_names_only_what_the_namespace_names(
     universe: Universe, journey: list[tuple[str, bool, bool, float]]
 ) -> None:
-    for path, uncovered, fresh, pause in journey:
+    for path, not_covered, fresh, pause in journey:
         universe.now += pause
         universe.asked.clear()
         with contextlib.suppress(DfsfsError):
-            resolution = universe.resolve(path, uncovered=uncovered, fresh=fresh)
+            resolution = universe.resolve(path, not_covered=not_covered, fresh=fresh)
             assert resolution.hops <= 8
-            assert resolution.covered.is_prefix_of(unc(path))
+            assert resolution.path_consumed.is_prefix_of(unc(path))
             targets = [target.path for target in resolution.targets]
             assert targets and len(set(targets)) == len(targets)
             named = {unc(target.lstrip("|")) for answer in universe.answers.values() for target in answer.targets}
@@ -68,7 +68,7 @@ def test_no_target_is_asked_twice_for_one_thing(universe: Universe, path: str) -
         universe.resolve(path)
     universe.asked.clear()
     with contextlib.suppress(DfsfsError):
-        universe.resolve(path, uncovered=True)
+        universe.resolve(path, not_covered=True)
     requests = [(request.host, request.path, request.kind) for request in universe.asked]
     assert len(set(requests)) == len(requests)
 
@@ -79,7 +79,7 @@ def test_two_targets_in_one_namespace_are_one_question_to_its_server() -> None:
     universe.link("//ns/dfs/a", "//busy/dfs", "//busy/dfs/a", flags=INTERLINK_FLAGS)
     universe.kill("busy", SmbError(NtStatus.NETWORK_BUSY, "test"))
     with pytest.raises(SmbError, match="NETWORK_BUSY"):
-        universe.resolve("//ns/dfs/a", uncovered=True)
+        universe.resolve("//ns/dfs/a", not_covered=True)
     assert universe.hosts_asked == ["ns", "ns", "busy"]
     universe.revive("busy")
     universe.asked.clear()
@@ -93,4 +93,4 @@ def test_c011_hosts_are_compared_without_case() -> None:
     universe.resolve("//NS/DFS/x")
     universe.resolve("//ns/dfs/x")
     assert len(universe.asked) == 1
-    assert universe.resolve("//Ns/Dfs/Some").covered == UncPath(("ns", "dfs"))
+    assert universe.resolve("//Ns/Dfs/Some").path_consumed == UncPath(("ns", "dfs"))

@@ -60,7 +60,7 @@ def test_s17_s26_targets_are_in_sets_by_priority_and_rank(static: StaticNamespac
         "|fs3",
         "|far",
     ]
-    assert response.covered == unc("//contoso/public/Software/tools")
+    assert response.path_consumed == unc("//contoso/public/Software/tools")
     assert (response.ttl, response.failback, response.is_interlink) == (60, False, False)
     assert decode_response(encode_response(response), unc("//Contoso/public/Software/tools/x")) == response
 
@@ -90,7 +90,7 @@ def test_of_two_links_that_differ_in_case_each_is_its_own() -> None:
     def host(path: str) -> str:
         response = static.answer(unc(path), root=False)
         assert response is not None
-        assert response.covered == unc(path).parent
+        assert response.path_consumed == unc(path).parent
         return response.entries[0].network_address.host
 
     assert [host(f"//SRV/ns/{name}/x") for name in ("Case", "case", "CASE")] == ["first", "second", "first"]

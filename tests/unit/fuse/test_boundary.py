@@ -73,8 +73,8 @@ async def test_requests_are_measured(autojump_clock: trio.testing.MockClock) -> 
         await handlers.rename(PosixError(errno.EXDEV, "x"))
     with pytest.raises(FUSEError):
         await handlers.read()
-    done, hung = handlers.meters.of("rename"), handlers.meters.of("read")
-    assert (done.count, done.failed, hung.count, hung.failed) == (2, 1, 1, 1)
+    done, hung = handlers.meters.get_latencies("rename"), handlers.meters.get_latencies("read")
+    assert (done.count, done.failures, hung.count, hung.failures) == (2, 1, 1, 1)
     assert handlers.meters.errors == {"EXDEV": 1, "ETIMEDOUT": 1}
 
 

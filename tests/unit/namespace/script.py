@@ -29,14 +29,14 @@ def resolution(
     path: UncPath,
     targets: Sequence[str],
     *,
-    covered: UncPath | None = None,
+    path_consumed: UncPath | None = None,
     expires: float = math.inf,
     referral: Referral | None = None,
     preferred: Sequence[str] = (),
 ) -> Resolution:
     return Resolution(
         path=path,
-        covered=covered or path,
+        path_consumed=path_consumed or path,
         referral=referral,
         targets=tuple(Target(unc(target), False) for target in targets),
         expires=expires,
@@ -50,15 +50,15 @@ class FakeResolver:
     """Answers from two tables, `known` by the longest prefix; what is in neither is OBJECT_PATH_NOT_FOUND."""
 
     known: dict[UncPath, Resolution | DfsfsError] = field(default_factory=dict)
-    uncovered: dict[UncPath, Resolution | DfsfsError] = field(default_factory=dict)
+    not_covered: dict[UncPath, Resolution | DfsfsError] = field(default_factory=dict)
     delay: float = 0.0
     asked: list[tuple[UncPath, bool]] = field(default_factory=list)
     confirmed: list[str] = field(default_factory=list)
 
-    async def resolve(self, path: UncPath, *, uncovered: bool = False, fresh: bool = False) -> Resolution:
-        self.asked.append((path, uncovered))
+    async def resolve(self, path: UncPath, *, not_covered: bool = False, fresh: bool = False) -> Resolution:
+        self.asked.append((path, not_covered))
         await trio.sleep(self.delay)
-        answer = self.uncovered.get(path) if uncovered else self._longest_known(path)
+        answer = self.not_covered.get(path) if not_covered else self._longest_known(path)
         if answer is None:
             raise SmbError(NtStatus.OBJECT_PATH_NOT_FOUND, f"referral for {path}")
         if isinstance(answer, DfsfsError):
@@ -95,8 +95,8 @@ class Operation:
         return [str(attempt.binding.target) for attempt in self.attempts]
 
     @property
-    def repeated(self) -> list[bool]:
-        return [attempt.repeated for attempt in self.attempts]
+    def is_replay(self) -> list[bool]:
+        return [attempt.is_replay for attempt in self.attempts]
 
 
 @dataclass(slots=True)

@@ -21,10 +21,11 @@ from dfsfs.dfsc.actions import (
 )
 from dfsfs.dfsc.cache import Caches
 from dfsfs.errors import ConnectError, ConnectionLost, DfsfsError, NamespaceLoop, PosixError, SmbError
-from dfsfs.namespace import referrals
+from dfsfs.namespace import referralclient
 from dfsfs.namespace.client import MAX_RECENT_JUNCTIONS, Namespace
 from dfsfs.namespace.junction import Attempt, Location, PathNotCovered
-from dfsfs.namespace.referrals import REFERRAL_SIZES, ReferralClient, ReferralSettings
+from dfsfs.namespace.referralclient import ReferralClient
+from dfsfs.namespace.referrals import REFERRAL_SIZES, ReferralSettings
 from dfsfs.ntstatus import NtStatus
 from dfsfs.telemetry import Telemetry
 from tests.fakes.pool import FakeLink, FakePool, FakeServer, unc, virtual
@@ -71,7 +72,7 @@ def server() -> FakeServer:
 
 
 def a_client(pool: FakePool, monkeypatch: pytest.MonkeyPatch, script: Script) -> ReferralClient:
-    monkeypatch.setattr(referrals, "resolve", script.resolve)
+    monkeypatch.setattr(referralclient, "resolve", script.resolve)
     return ReferralClient(pool.as_pool, Caches(), ReferralSettings(), telemetry=Telemetry())
 
 

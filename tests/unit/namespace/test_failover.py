@@ -19,7 +19,8 @@ from dfsfs.errors import (
     WireError,
 )
 from dfsfs.happyeyeballs import ATTEMPT_DELAY
-from dfsfs.namespace.failover import FAILURE_MEMORY, RETRY_LIMIT, RETRY_PAUSE
+from dfsfs.namespace.binding import FAILURE_MEMORY
+from dfsfs.namespace.failover import RETRY_LIMIT, RETRY_PAUSE
 from dfsfs.namespace.junction import Junction, Location
 from dfsfs.ntstatus import NtStatus
 from tests.fakes.pool import unc, virtual
@@ -49,7 +50,7 @@ class TestFirstUse:
         (attempt,) = operation.attempts
         assert attempt.tree is attempt.binding.tree
         assert attempt.path == unc("//a/data/dir/file")
-        assert not attempt.repeated
+        assert not attempt.is_replay
         assert lab.junction.generation == 1
         assert lab.resolver.asked == [(PREFIX, False)]
         assert lab.pool.connects == [A]
@@ -70,7 +71,7 @@ class TestFirstUse:
         operation = Operation()
         await lab.run(operation)
         assert operation.targets == [C]
-        assert operation.repeated == [False]
+        assert operation.is_replay == [False]
         assert lab.pool.connects == [A, B, C]
         assert lab.resolver.confirmed == [C]
 
@@ -110,7 +111,7 @@ class TestFirstUse:
         operation = Operation()
         await lab.run(operation)
         assert operation.targets == [A]
-        assert operation.repeated == [False]
+        assert operation.is_replay == [False]
 
     @virtual
     async def test_a_target_lost_twice_at_the_tree_connect_is_passed_over(self) -> None:
@@ -147,7 +148,7 @@ class TestFirstUse:
     @virtual
     async def test_targets_stand_for_the_covered_part_of_the_prefix_only(self) -> None:
         lab = Lab.build()
-        lab.resolver.known[PREFIX] = resolution(PREFIX, [A], covered=unc("//srv/ns"))
+        lab.resolver.known[PREFIX] = resolution(PREFIX, [A], path_consumed=unc("//srv/ns"))
         assert await lab.run() == "//a/data/link/dir/file"
         assert lab.resolver.confirmed == [A]
 
@@ -180,11 +181,11 @@ FINAL: list[DfsfsError] = [
 
 class TestDispositions:
     @pytest.mark.parametrize(
-        ("script", "targets", "repeated"), [row[1:] for row in DISPOSITIONS], ids=[row[0] for row in DISPOSITIONS]
+        ("script", "targets", "is_replay"), [row[1:] for row in DISPOSITIONS], ids=[row[0] for row in DISPOSITIONS]
     )
     @pytest.mark.parametrize("bound", [False, True], ids=["unbound", "bound"])
     def test_f10_c070_what_each_failure_leads_to(
-        self, script: list[DfsfsError | None], targets: list[str], repeated: list[bool], bound: bool
+        self, script: list[DfsfsError | None], targets: list[str], is_replay: list[bool], bound: bool
     ) -> None:
         @virtual
         async def scenario() -> None:
@@ -194,7 +195,7 @@ class TestDispositions:
             operation = Operation({A: list(script)})
             await lab.run(operation)
             assert operation.targets == targets
-            assert operation.repeated == repeated
+            assert operation.is_replay == is_replay
             assert lab.resolver.confirmed[-1] == targets[-1]
             assert lab.junction.generation == len(set(targets))
             lab.check_idle()
@@ -276,7 +277,7 @@ class TestDispositions:
         operation = Operation()
         await lab.run(operation)
         assert operation.targets == [A]
-        assert operation.repeated == [False]
+        assert operation.is_replay == [False]
         assert lab.junction.generation == 1
 
     @virtual
@@ -323,7 +324,7 @@ class TestCrowds:
             await trio.sleep(0.5)
             lab.pool.servers["a"].kill()
         assert [operation.targets for operation in operations] == [[A, B], [A, B]]
-        assert [operation.repeated for operation in operations] == [[False, True], [False, True]]
+        assert [operation.is_replay for operation in operations] == [[False, True], [False, True]]
         assert lab.pool.connects == [A, B], "A says nothing, so B is used before it has refused"
         assert lab.junction.generation == 2
         assert lab.failover.statistics().binds == 2

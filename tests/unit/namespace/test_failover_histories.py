@@ -66,7 +66,7 @@ async def _refresh(lab: Lab) -> None:
 
 
 async def _refer(lab: Lab) -> None:
-    lab.resolver.uncovered[lab.location.unc] = resolution(lab.location.unc, [B], covered=PREFIX)
+    lab.resolver.not_covered[lab.location.unc] = resolution(lab.location.unc, [B], path_consumed=PREFIX)
     await lab.run(Operation({A: [smb(NtStatus.PATH_NOT_COVERED)]}))
 
 
@@ -171,5 +171,5 @@ def _check_attempts(operation: Operation) -> None:
     assert len(runs) == len(set(runs)), "a target that was given up is tried again"
     for target in runs:
         assert targets.count(target) <= 2 + RETRY_LIMIT
-    seen = operation.repeated
+    seen = operation.is_replay
     assert seen == sorted(seen), "what may have been carried out stays so"

@@ -34,7 +34,7 @@ class TestPathNotCovered:
     async def test_a_link_below_goes_up_as_covered(self) -> None:
         lab = Lab.build()
         link = PREFIX.join(["dir"])
-        lab.resolver.uncovered[lab.location.unc] = resolution(lab.location.unc, [B], covered=link)
+        lab.resolver.not_covered[lab.location.unc] = resolution(lab.location.unc, [B], path_consumed=link)
         operation = Operation({A: [not_covered()]})
         with pytest.raises(PathNotCovered) as caught:
             await lab.run(operation)
@@ -49,12 +49,12 @@ class TestPathNotCovered:
     async def test_a_junction_bound_by_its_root_is_bound_deeper(self) -> None:
         # What the file system knows from a listing only: the root's target is all that the cache has for it.
         lab = Lab.build()
-        lab.resolver.known[PREFIX] = resolution(PREFIX, ["//a/data"], covered=unc("//srv/ns"))
-        lab.resolver.uncovered[lab.location.unc] = resolution(lab.location.unc, [B, C], covered=PREFIX)
+        lab.resolver.known[PREFIX] = resolution(PREFIX, ["//a/data"], path_consumed=unc("//srv/ns"))
+        lab.resolver.not_covered[lab.location.unc] = resolution(lab.location.unc, [B, C], path_consumed=PREFIX)
         operation = Operation({"//a/data/link": [not_covered()]})
         assert await lab.run(operation) == "//b/data/dir/file"
         assert operation.targets == ["//a/data/link", B]
-        assert operation.repeated == [False, False]
+        assert operation.is_replay == [False, False]
         assert lab.failover.statistics().failovers == 0
         assert await lab.run() == "//b/data/dir/file"
 
@@ -62,11 +62,11 @@ class TestPathNotCovered:
     async def test_an_unmarked_interlink_is_followed_through_several_namespaces(self) -> None:
         lab = Lab.build()
         operation = Operation({A: [not_covered()], B: [not_covered()]}, takes=1.0)
-        lab.resolver.uncovered[lab.location.unc] = resolution(lab.location.unc, [B], covered=PREFIX)
+        lab.resolver.not_covered[lab.location.unc] = resolution(lab.location.unc, [B], path_consumed=PREFIX)
 
         async def next_answer() -> None:
             await trio.sleep(1.5)
-            lab.resolver.uncovered[lab.location.unc] = resolution(lab.location.unc, [C], covered=PREFIX)
+            lab.resolver.not_covered[lab.location.unc] = resolution(lab.location.unc, [C], path_consumed=PREFIX)
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(next_answer)
@@ -77,7 +77,7 @@ class TestPathNotCovered:
     async def test_a_dead_target_at_the_end_of_an_interlink_is_passed_over(self) -> None:
         lab = Lab.build()
         lab.pool.servers["b"].kill()
-        lab.resolver.uncovered[lab.location.unc] = resolution(lab.location.unc, [B, C], covered=PREFIX)
+        lab.resolver.not_covered[lab.location.unc] = resolution(lab.location.unc, [B, C], path_consumed=PREFIX)
         operation = Operation({A: [not_covered()]})
         await lab.run(operation)
         assert operation.targets == [A, C]
@@ -85,7 +85,7 @@ class TestPathNotCovered:
     @virtual
     async def test_a_referral_back_to_the_same_target_is_a_loop(self) -> None:
         lab = Lab.build()
-        lab.resolver.uncovered[lab.location.unc] = resolution(lab.location.unc, [A], covered=PREFIX)
+        lab.resolver.not_covered[lab.location.unc] = resolution(lab.location.unc, [A], path_consumed=PREFIX)
         with pytest.raises(NamespaceLoop) as caught:
             await lab.run(Operation({A: [not_covered()] * 99}))
         assert caught.value.errno == errno.ELOOP
@@ -99,7 +99,9 @@ class TestPathNotCovered:
         async def next_answer() -> None:
             while True:
                 target = f"//{'abcdefghijkl'[len(operation.targets)]}/data"
-                lab.resolver.uncovered[lab.location.unc] = resolution(lab.location.unc, [target], covered=PREFIX)
+                lab.resolver.not_covered[lab.location.unc] = resolution(
+                    lab.location.unc, [target], path_consumed=PREFIX
+                )
                 await trio.sleep(0.5)
 
         async with trio.open_nursery() as nursery:
@@ -113,7 +115,7 @@ class TestPathNotCovered:
     async def test_a_crowd_asks_and_moves_once_each(self) -> None:
         lab = Lab.build()
         await lab.run()
-        lab.resolver.uncovered[lab.location.unc] = resolution(lab.location.unc, [B], covered=PREFIX)
+        lab.resolver.not_covered[lab.location.unc] = resolution(lab.location.unc, [B], path_consumed=PREFIX)
         operations = [Operation({A: [not_covered()]}, takes=1.0) for _ in range(10)]
         async with trio.open_nursery() as nursery:
             for operation in operations:
@@ -125,7 +127,7 @@ class TestPathNotCovered:
     async def test_who_hears_late_does_not_undo_the_move(self) -> None:
         lab = Lab.build()
         await lab.run()
-        lab.resolver.uncovered[lab.location.unc] = resolution(lab.location.unc, [B], covered=PREFIX)
+        lab.resolver.not_covered[lab.location.unc] = resolution(lab.location.unc, [B], path_consumed=PREFIX)
         lab.resolver.delay = 1.0
         async with trio.open_nursery() as nursery:
             for takes in (1.0, 1.5):
@@ -136,13 +138,13 @@ class TestPathNotCovered:
     async def test_who_comes_after_the_move_does_not_ask(self) -> None:
         lab = Lab.build()
         await lab.run()
-        lab.resolver.uncovered[lab.location.unc] = resolution(lab.location.unc, [B], covered=PREFIX)
+        lab.resolver.not_covered[lab.location.unc] = resolution(lab.location.unc, [B], path_consumed=PREFIX)
         late = Operation({A: [not_covered()]}, takes=5.0)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(lab.run, late)
             nursery.start_soon(lab.run, Operation({A: [not_covered()]}, takes=1.0))
         assert late.targets == [A, B]
-        assert [uncovered for _, uncovered in lab.resolver.asked] == [False, False, True]
+        assert [not_covered for _, not_covered in lab.resolver.asked] == [False, False, True]
 
     @virtual
     async def test_a_link_that_another_operation_learnt_of_is_not_asked_for(self) -> None:
@@ -154,18 +156,18 @@ class TestPathNotCovered:
         with pytest.raises(PathNotCovered) as caught:
             await lab.run(Operation({A: [not_covered()]}))
         assert caught.value.prefix == link
-        assert True not in [uncovered for _, uncovered in lab.resolver.asked]
+        assert True not in [not_covered for _, not_covered in lab.resolver.asked]
 
     @virtual
     async def test_an_answer_that_leads_back_is_asked_for_again(self) -> None:
         # The first one only tells that the target is a namespace, the second one what is below that.
         lab = Lab.build()
-        lab.resolver.uncovered[lab.location.unc] = resolution(lab.location.unc, [A], covered=PREFIX)
+        lab.resolver.not_covered[lab.location.unc] = resolution(lab.location.unc, [A], path_consumed=PREFIX)
         lab.resolver.delay = 1.0
 
         async def answer_better() -> None:
             await trio.sleep(3.5)
-            lab.resolver.uncovered[lab.location.unc] = resolution(lab.location.unc, [B], covered=PREFIX)
+            lab.resolver.not_covered[lab.location.unc] = resolution(lab.location.unc, [B], path_consumed=PREFIX)
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(answer_better)
@@ -194,7 +196,7 @@ class TestNamespaceBehindATarget:
     async def test_its_targets_take_its_place(self) -> None:
         lab = Lab.build()
         lab.resolver.known[PREFIX] = resolution(PREFIX, ["//a/proxy/x", C], referral=REFERRAL)
-        lab.resolver.uncovered[PREFIX] = resolution(PREFIX, ["//a/gone", "//b/data/x"], referral=REFERRAL)
+        lab.resolver.not_covered[PREFIX] = resolution(PREFIX, ["//a/gone", "//b/data/x"], referral=REFERRAL)
         assert await lab.run() == "//b/data/x/dir/file"
         assert lab.pool.connects == ["//a/proxy", "//a/gone", B]
         lab.check_idle()
@@ -209,7 +211,7 @@ class TestNamespaceBehindATarget:
     async def test_two_that_lead_to_each_other_end(self) -> None:
         lab = Lab.build()
         lab.resolver.known[PREFIX] = resolution(PREFIX, ["//a/one"], referral=REFERRAL)
-        lab.resolver.uncovered[PREFIX] = resolution(PREFIX, ["//b/two"], referral=REFERRAL)
+        lab.resolver.not_covered[PREFIX] = resolution(PREFIX, ["//b/two"], referral=REFERRAL)
         with pytest.raises(SmbError) as caught:
             await lab.run()
         assert caught.value.status == NtStatus.BAD_NETWORK_NAME

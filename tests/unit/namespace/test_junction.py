@@ -26,11 +26,11 @@ def test_the_generation_counts_moves_and_not_connections() -> None:
     junction.check_invariants()
 
 
-def test_release_keeps_the_generation() -> None:
+def test_unbinding_keeps_the_generation() -> None:
     junction = Junction(PREFIX)
     junction.resolution = resolution(PREFIX, ["//a/data"])
     junction.bind(unc("//a/data"), TREE, 0.0)
-    junction.release()
+    junction.unbind()
     assert [junction.binding, junction.resolution] == [None, None]
     assert junction.generation == 1
     junction.check_invariants()
@@ -55,7 +55,7 @@ def test_a_location_is_a_path_below_its_junction() -> None:
 def test_an_attempt_knows_its_tree() -> None:
     junction = Junction(PREFIX)
     binding = junction.bind(unc("//a/data"), TREE, 0.0)
-    assert Attempt(binding, unc("//a/data/x"), repeated=False).tree is TREE
+    assert Attempt(binding, unc("//a/data/x"), is_replay=False).tree is TREE
 
 
 def test_covered_names_the_link() -> None:

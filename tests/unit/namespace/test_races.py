@@ -59,7 +59,7 @@ async def test_the_next_ones_do_not_pay_again() -> None:
     for number in range(5):
         other = Junction(unc(f"//srv/ns/link{number}"))
         lab.resolver.known[other.prefix] = resolution(other.prefix, [A, B])
-        await lab.failover.run(replace(lab.location, shared=other), Operation())
+        await lab.failover.run(replace(lab.location, junction=other), Operation())
     assert trio.current_time() == begun
     lab.pool.servers["a"].revive()
     lab.pool.servers["a"].connect_time = 0.0
@@ -67,7 +67,7 @@ async def test_the_next_ones_do_not_pay_again() -> None:
     other = Junction(unc("//srv/ns/last"))
     lab.resolver.known[other.prefix] = resolution(other.prefix, [A, B])
     operation = Operation()
-    await lab.failover.run(replace(lab.location, shared=other), operation)
+    await lab.failover.run(replace(lab.location, junction=other), operation)
     assert operation.targets == [A]
 
 
@@ -144,7 +144,7 @@ class TestReachability:
         known.note_failure("B", ConnectError("b", NtStatus.IO_TIMEOUT, "x"))
         known.note_failure("c", SmbError(NtStatus.BAD_NETWORK_NAME, "x"))
         known.note_failure("d", LoginRefused(NtStatus.LOGON_FAILURE, "x"))
-        known.late("e")
+        known.note_silence("e")
         assert known.order_hosts("abcde") == ["c", "d", "a", "b", "e"]
         await trio.sleep(REFUSED_SECONDS)
         assert known.order_hosts("abcde") == ["a", "c", "d", "b", "e"]
