@@ -1,10 +1,10 @@
-"""Tasks in the background of a mount, none of which may end it: a mistake of ours in one of them costs what it does.
+"""Background tasks of a mount, none of which may end it: an unexpected error in one costs what that task does.
 
-An exception of a task would end the nursery that it is in, and so the mount, for all who use it. So whatever lasts as
-long as a mount runs under `keep_going`, and what is done in passing, with nobody waiting for it, under `contain`. Both
-let everything pass that is no `Exception`: cancellation is the end of the mount.
+An exception of a task would end the nursery that it is in, and so the mount, for all its users. So tasks that last as
+long as a mount run under `keep_going`, and tasks that do one thing, and whose result no task waits for, under
+`contain`. Both let pass what is not an `Exception`: cancellation is the end of the mount.
 
-A failure is said with its traceback, once for each kind of it, and counted for `metrics=`.
+A failure is logged with its traceback, once for each kind of it, and counted for `metrics=`.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ if TYPE_CHECKING:
 log = logging.getLogger("dfsfs.background")
 
 FIRST_PAUSE = 1.0
-"""Seconds until a task is begun anew; twice as many with each failure."""
+"""Seconds from a task's first failure until it starts again; doubled with each further failure."""
 LONGEST_PAUSE = 60.0
-"""The most of these. After as many seconds without a failure the next pause is the first one again."""
+"""The longest such pause, in seconds. After as many seconds without a failure the next pause is FIRST_PAUSE again."""
 KINDS = 100
-"""Kinds of failures that the log has: by task, exception and place."""
+"""How many kinds of failures are logged as errors: by task, exception and place."""
 
 failures: Counter[str] = Counter()
 """How often a task has failed since this program began, by the task's name."""
-_said: FirstFew[tuple[object, ...]] = FirstFew(KINDS)
+_logged: FirstFew[tuple[object, ...]] = FirstFew(KINDS)
 
 
 async def keep_going(name: str, work: Callable[[], Awaitable[None]]) -> None:
-    """Awaits `work()`, and once more after a pause whenever it fails. Returns when it does. `name` is for people."""
+    """Awaits `work()`, and again after a pause each time that it fails. Returns when it does. `name` is for the log."""
     pause = FIRST_PAUSE
     while True:
         begun = trio.current_time()
@@ -51,7 +51,7 @@ async def keep_going(name: str, work: Callable[[], Awaitable[None]]) -> None:
 
 
 async def contain(name: str, work: Callable[[], Awaitable[None]]) -> None:
-    """Awaits `work()`, and returns also when it fails. `name` is that of all such tasks, for people."""
+    """Awaits `work()`, and returns also when it fails. `name` is that of all such tasks, for the log."""
     try:
         await work()
     except* Exception as group:
@@ -60,21 +60,21 @@ async def contain(name: str, work: Callable[[], Awaitable[None]]) -> None:
 
 def _note(name: str, group: BaseExceptionGroup[Exception], consequence: str) -> None:
     failures[name] += 1
-    error = _first(group)
-    if _said.take((name, *_kind(error))):
+    error = _unwrap(group)
+    if _logged.take((name, *_kind_of(error))):
         log.error("%s: failed in an unexpected way; %s. This is said once", name, consequence, exc_info=error)
     else:
         log.debug("%s: failed again, with %r; %s", name, error, consequence)
 
 
-def _first(error: BaseException) -> BaseException:
-    """What was raised, without the groups that nurseries have put around it."""
+def _unwrap(error: BaseException) -> BaseException:
+    """The first exception that was raised, without the groups that nurseries have put around it."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error
 
 
-def _kind(error: BaseException) -> tuple[object, ...]:
+def _kind_of(error: BaseException) -> tuple[object, ...]:
     """The exception's type and the place where it was raised."""
     traceback = error.__traceback__
     while traceback is not None and traceback.tb_next is not None:

@@ -1,7 +1,7 @@
-"""FirstFew: the first few of things of which somebody else decides how many there are.
+"""FirstFew: the first few of things whose number is not bounded.
 
-What a server or a user names may be without end. So where each such thing is said once in the log, or counted by its
-name, only those that came first are.
+A server or a user may name any number of things. So where each such thing is logged once, or counted by its name, only
+those that came first are.
 
 Pure.
 """
@@ -25,7 +25,7 @@ class FirstFew(Generic[K]):
         return thing in self._things
 
     def take(self, thing: K) -> bool:
-        """Takes a thing in if there is room. Whether that is new: so that it is to be said now."""
+        """Adds a thing if there is room. True if it was added: then it is to be logged now."""
         if thing in self._things or len(self._things) >= self._limit:
             return False
         self._things.add(thing)

@@ -37,7 +37,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class CacheHit(Event):
-    """An entry of the referral cache covers the path. `stale`: past its soft time-out, and to be refreshed."""
+    """An entry of the referral cache has a prefix of the path. `stale`: past its soft time-out, and to be refreshed."""
 
     prefix: UncPath
     seconds_left: float
@@ -53,7 +53,7 @@ class CacheHit(Event):
 
 @dataclass(frozen=True, slots=True)
 class CacheMiss(Event):
-    """No entry of the referral cache covers the path."""
+    """No entry of the referral cache has a prefix of the path."""
 
     path: UncPath
 

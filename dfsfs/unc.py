@@ -152,14 +152,14 @@ class UncPath:
         return self.folded == tuple(map(fold_name, other.components[:length]))
 
     def below(self, things: Iterable[T], path_of: Callable[[T], UncPath]) -> list[T]:
-        """The things at or below this path, which somebody has typed; if none is spelled so, those in any case."""
+        """The things at or below this path, which a user has typed; if none is spelled so, those in any case."""
         known = [(thing, path_of(thing)) for thing in things]
         exact = [thing for thing, path in known if self.is_prefix_of(path)]
         return exact or [thing for thing, path in known if self.is_prefix_in_any_case_of(path)]
 
     def nearest_of(self, prefixes: Collection[UncPath]) -> list[UncPath]:
-        """The longest of `prefixes` that covers this path in any case; of several that differ in case only the one that
-        is spelled like the path, or all if none is.
+        """The longest of `prefixes` that this path begins with, in any case; of several that differ in case only the
+        one that is spelled like the path, or all if none is.
         """
         exact = max((prefix for prefix in prefixes if prefix.is_prefix_of(self)), key=len, default=None)
         least = 0 if exact is None else len(exact)
@@ -187,10 +187,10 @@ class UncPath:
         return target.join(prefix.rest_of(self))
 
     def consumed_prefix(self, byte_count: int) -> UncPath | None:
-        """The leading components that PathConsumed covers, counted in UTF-16 bytes of the wire form (MS-DFSC 2.2.4).
+        """The leading components that PathConsumed counts, in UTF-16 bytes of the wire form (MS-DFSC 2.2.4).
 
         None if the count does not end at a component's end within the path. A count that includes the backslash after
-        the last covered component is accepted: servers send it for requests with a trailing backslash.
+        the last of them is accepted: servers send it for requests with a trailing backslash.
         """
         total = 0
         for index, component in enumerate(self.components, start=1):

@@ -23,7 +23,7 @@ UNAVAILABLE_SECONDS = 5
 
 
 class ReferralCache:
-    """Referrals by prefix, found by the longest one that covers a path, in whole components.
+    """Referrals by prefix, found by the longest prefix of a path, in whole components.
 
     An entry is for the spelling of the link that was asked for: `//srv/ns/LINK` is no hit for one of `//srv/ns/link`,
     but a question of its own to the server, as it alone knows whether the two are one link.

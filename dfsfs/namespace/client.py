@@ -153,7 +153,7 @@ class Namespace:
             try:
                 return location, await self.run(location, _stat)
             except PathNotCovered as link:
-                # It covers more of the path than the junction before, so this ends.
+                # It stands for more of the path than the junction before, so this ends.
                 location = Location(self.junction(link.prefix), link.prefix.rest_of(path), snapshot_time)
 
     async def _locate(self, path: UncPath) -> Location:
@@ -182,7 +182,7 @@ class Namespace:
         return Location(self.junction(found[0]), path.components[len(found[0]) :])
 
     def junction(self, prefix: UncPath) -> Junction:
-        """The junction of a namespace path that is known to be a DFS link: always the same object for one spelling."""
+        """The junction of a namespace path that is known to be a DFS root or link: one object for each spelling."""
         junction = self._junctions.get(prefix)
         if junction is None:
             junction = self._junctions[prefix] = Junction(prefix, per_user={} if self._is_multiuser else None)
@@ -202,7 +202,7 @@ class Namespace:
         return self._failover.overrides
 
     def junctions(self) -> list[Junction]:
-        """All junctions, those of users included; with several users, a junction itself is bound to nothing."""
+        """The junctions that may be bound: in a mount of many users those of each user."""
         found: list[Junction] = []
         for junction in self._junctions.values():
             found += [junction] if junction.per_user is None else junction.per_user.values()
@@ -211,9 +211,9 @@ class Namespace:
     def forget_user(self, uid: int) -> None:
         """Gives up the junctions of a user who has no sessions any more: new ones are made for the next request."""
         for junction in self._junctions.values():
-            twin = None if junction.per_user is None else junction.per_user.pop(uid, None)
-            if twin is not None:
-                self._failover.maintenance.forget(twin)
+            own = None if junction.per_user is None else junction.per_user.pop(uid, None)
+            if own is not None:
+                self._failover.maintenance.forget(own)
 
     async def move(self, junction: Junction, target: UncPath) -> bool:
         """Moves a junction to one of its targets now. Returns whether the target answered."""
@@ -262,7 +262,7 @@ class Namespace:
         """Awaits `operation` on the target that `location` is on, and again on others if need be: see failover.py.
 
         Raises:
-            Covered: the path leads through a DFS link below the location's junction.
+            PathNotCovered: the path leads through a DFS link below the location's junction.
             DfsfsError: the operation's last failure, or why there is no target to run it on.
         """
         if self._static is not None:
@@ -313,11 +313,7 @@ class Namespace:
         return self.discovery.found is not None
 
     def statistics(self) -> NamespaceStatistics:
-        bindings = [
-            each.binding
-            for junction in self._junctions.values()
-            for each in ((junction,) if junction.per_user is None else junction.per_user.values())
-        ]
+        bindings = [junction.binding for junction in self.junctions()]
         return NamespaceStatistics(
             junctions=len(bindings),
             bound=sum(binding is not None and binding.tree.alive for binding in bindings),

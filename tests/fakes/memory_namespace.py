@@ -2,7 +2,7 @@
 
 It keeps the promises of `dfsfs.namespace.client.Namespace` that the file system relies on, and no others: `run` binds a
 junction to its first living target, repeats after a lost connection, goes to the next target when a share is down, and
-raises Covered for a path through a link. No referral, no time.
+raises PathNotCovered for a path through a link. No referral, no time.
 """
 
 from __future__ import annotations

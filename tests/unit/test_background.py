@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @pytest.fixture(autouse=True)
 def anew(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing was said and counted before."""
-    monkeypatch.setattr(background, "_said", FirstFew(KINDS))
+    monkeypatch.setattr(background, "_logged", FirstFew(KINDS))
     monkeypatch.setattr(background, "failures", Counter())
 
 

@@ -2,7 +2,7 @@
 
 Everything that the file system does on a server goes through `run` (at an inode) or `run_in` (at a name in a folder),
 and those through `Namespace.run`. What they add is the discovery of DFS links. A server says PATH_NOT_COVERED, the
-namespace finds out which link that is about, and raises Covered with its path:
+namespace finds out which link that is about, and raises PathNotCovered with its path:
 
     the name that was asked for     `look_up` makes a link inode of it; for other operations it is a refusal
     the inode itself                 it turns into a link in place, and the operation goes on behind it
@@ -136,7 +136,7 @@ class Lookup(AttributeCache):
             raise self._make_link_error(link) from None
 
     async def _run_here(self, inode: Inode, operation: Callable[[Attempt], Awaitable[T]]) -> T:
-        """Like `run`, but raises Covered when the inode has just turned into a link, and goes no further."""
+        """Like `run`, but raises PathNotCovered when the inode has just turned into a link, and goes no further."""
         await self.directory_renames.wait_until_free(inode)
         try:
             with self.directory_renames.running(inode):
@@ -184,7 +184,7 @@ class Lookup(AttributeCache):
         """Awaits `operation` at the (wire) name in a folder.
 
         Raises:
-            Covered: the name is a DFS link, now at least.
+            PathNotCovered: the name is a DFS link, now at least.
             PosixError: ESTALE, the folder has no place any more.
             DfsfsError: what the operation or the way to a target came to.
         """
