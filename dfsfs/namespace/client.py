@@ -119,7 +119,7 @@ class Namespace:
     async def serve(self) -> None:
         """Keeps referrals, targets and domains up to date, until cancelled."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(keep_going, "maintenance", self._failover.maintenance.serve)
+            nursery.start_soon(keep_going, "upkeep", self._failover.maintenance.serve)
             if self._use_dfs:
                 nursery.start_soon(keep_going, "domains", self._resolver.run_bootstrap_timer)
 

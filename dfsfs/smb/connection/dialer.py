@@ -6,7 +6,7 @@ cancelled, and a connection that nobody has taken is closed: so several servers 
 left of those that were not needed.
 
 A domain's name stands for its controllers, and a server may have several addresses. They are tried in their order, the
-next one after heat.HEAD_START seconds without an answer. An answer is the one to NEGOTIATE: a server that hangs still
+next one after ATTEMPT_DELAY seconds without an answer. An answer is the one to NEGOTIATE: a server that hangs still
 takes connections, as its kernel does that.
 """
 

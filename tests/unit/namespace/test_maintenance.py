@@ -36,7 +36,7 @@ async def away_from_home(*, preferred: tuple[str, ...] = (A,)) -> Lab:
 
 
 def kept(test: Callable[[Lab], object]) -> Callable[[], None]:
-    """Runs a test with the upkeep's tasks beside it."""
+    """Runs a test with the tasks of Maintenance beside it."""
 
     @virtual
     async def run() -> None:
@@ -99,22 +99,22 @@ async def test_a_hanging_server_holds_nobody_up(lab: Lab) -> None:
 async def test_a_mistake_about_one_junction_is_nothing_to_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(background, "failures", Counter())
     lab = await away_from_home()
-    upkeep, odd = lab.failover.maintenance, Junction(UncPath.parse("//odd/dfs/link"))
-    refresh = upkeep.refresh
+    maintenance, odd = lab.failover.maintenance, Junction(UncPath.parse("//odd/dfs/link"))
+    refresh = maintenance.refresh
 
     async def failing(junction: Junction) -> None:
         if junction is odd:
             raise ValueError("a mistake")
         await refresh(junction)
 
-    monkeypatch.setattr(upkeep, "refresh", failing)
+    monkeypatch.setattr(maintenance, "refresh", failing)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(upkeep.serve)
+        nursery.start_soon(maintenance.serve)
         for count in range(1, 4):
-            upkeep.schedule_refresh(odd)
-            upkeep.schedule_refresh(lab.junction)
+            maintenance.schedule_refresh(odd)
+            maintenance.schedule_refresh(lab.junction)
             await trio.sleep(RETRY_AFTER)
-            assert upkeep.refreshes == count
+            assert maintenance.refreshes == count
         nursery.cancel_scope.cancel()
     assert background.failures == {"upkeep of a link": 3}
 
