@@ -20,7 +20,7 @@ from dfsfs.cli.command import Command, Parser
 from dfsfs.cli.messages import SUCCESS, SYSTEM_ERROR, MountError
 from dfsfs.cli.output import json_text, show, show_json
 from dfsfs.cli.versions import versions
-from dfsfs.config import masked
+from dfsfs.config import mask_secrets
 from dfsfs.control.answers import CachedReferral, Domains, Status
 from dfsfs.control.client import AT_ONCE, Patience, ask_with
 from dfsfs.control.places import our_mounts, unescaped
@@ -91,7 +91,7 @@ def clean_fstab(line: str) -> str:
 
 def _clean_field(field: str) -> str:
     plain = unescaped(field)
-    clean = masked(plain)
+    clean = mask_secrets(plain)
     return field if clean == plain else re.sub(r"\s", lambda found: f"\\{ord(found[0]):03o}", clean)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from dfsfs.cli import secrets
 from dfsfs.cli.output import ask_hidden
-from dfsfs.config import ConfigError, Mounter, make_config, mounted_place, without_secrets
+from dfsfs.config import ConfigError, Mounter, extract_secrets, join_prefix, make_config
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -30,7 +30,7 @@ def hide_passwords(
     kept: list[str] = []
     found: dict[str, Secret] = {}
     for text in texts:
-        clean, here = without_secrets(text)
+        clean, here = extract_secrets(text)
         kept.append(clean)
         found |= here
     named = frozenset(found)
@@ -49,7 +49,7 @@ def configure(unc: UncPath, options: ParsedOptions, warn: Callable[[str], None])
         ConfigError: something of the options, a file that they name or the environment makes no sense.
         MountError: a file can't be read.
     """
-    unc = mounted_place(unc, options)
+    unc = join_prefix(unc, options)
     surroundings = secrets.Surroundings(os.environ, login_name, terminal(), warn)
     credentials: Login
     if options.security == "ntlmssp":

@@ -34,7 +34,7 @@ from dfsfs.cli.messages import (
 from dfsfs.cli.mountpoint import check_mountpoint, check_that_nothing_is_hidden, clear_dead_mounts
 from dfsfs.cli.output import as_in_a_pipe, complain, escape_tracebacks, show
 from dfsfs.cli.remount import remount
-from dfsfs.config import ConfigError, mounted_place, parse_options, parse_unc
+from dfsfs.config import ConfigError, join_prefix, parse_options, parse_unc
 from dfsfs.config.table import GROUPS, Policy
 from dfsfs.smb.identity import forbid_core_dumps
 
@@ -185,7 +185,7 @@ def help_lines() -> list[str]:
 def _mount(arguments: Arguments, words: Sequence[str], backend: Backend) -> Verdict:
     options = parse_options(arguments.options, sloppy=arguments.sloppy)
     hide_passwords(arguments.options, words, lambda texts: replace(arguments, options=texts).as_list())
-    unc = mounted_place(parse_unc(arguments.place), options)
+    unc = join_prefix(parse_unc(arguments.place), options)
 
     def warn(text: str) -> None:
         _say(f"{unc}: warning: {text}")

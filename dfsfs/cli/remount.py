@@ -10,7 +10,7 @@ from dfsfs.cli.configure import login_name, terminal
 from dfsfs.cli.messages import MOUNT_FAILURE, SUCCESS, SYSTEM_ERROR, USAGE, MountError, Verdict
 from dfsfs.cli.output import joined
 from dfsfs.cli.secrets import Surroundings, named_in_restart, new_login
-from dfsfs.config import named_fields, without_secrets
+from dfsfs.config import extract_secrets, fields_of
 from dfsfs.control.answers import Remounted
 from dfsfs.control.client import ask, is_trusted
 from dfsfs.control.places import our_mounts
@@ -46,8 +46,8 @@ def remount(
     entry = next((entry for entry in reversed(our_mounts()) if entry.mountpoint == place), None)
     if entry is None:
         raise MountError(MOUNT_FAILURE, f"nothing of dfsfs is mounted on {mountpoint}")
-    named = named_fields(texts) | named_in_restart(os.environ)
-    arguments = {"options": ",".join(clean for clean, _ in map(without_secrets, texts) if clean)}
+    named = fields_of(texts) | named_in_restart(os.environ)
+    arguments = {"options": ",".join(clean for clean, _ in map(extract_secrets, texts) if clean)}
     if named & _LOGIN:
         if not is_trusted(entry):
             raise MountError(USAGE, f"user {entry.owner} has mounted {mountpoint}, and is told no password")

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
-from dfsfs.config import ConfigError, make_config, named_fields, parse_options
+from dfsfs.config import ConfigError, fields_of, make_config, parse_options
 from dfsfs.config.table import OPTIONS
 from dfsfs.control.protocol import WRONG, ControlError
 from dfsfs.smb.credentials import Credentials, Secret
@@ -52,7 +52,7 @@ def changed(
     mounter = replace(mounter, find_user=lambda _: config.ownership.uid, find_group=lambda _: config.ownership.gid)
     try:
         wanted = parse_options([text])
-        named = named_fields([text])
+        named = fields_of([text])
         new = replace(old, **{name: getattr(wanted, name) for name in named}, without_effect=())
         made = make_config(config.unc, new, _login(config, login), mounter)
         echoes = _echoes(config, made)

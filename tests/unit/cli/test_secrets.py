@@ -9,7 +9,7 @@ import pytest
 
 from dfsfs.cli.messages import MountError
 from dfsfs.cli.secrets import Surroundings, named_in_restart, new_login, obtain_credentials
-from dfsfs.config import ConfigError, named_fields, parse_options
+from dfsfs.config import ConfigError, fields_of, parse_options
 from dfsfs.smb.credentials import Credentials, Secret
 
 if TYPE_CHECKING:
@@ -186,7 +186,7 @@ def test_what_a_remount_changes_of_a_login(
 ) -> None:
     """Only what is named; a password of the command line has been taken out of it by a restart."""
     texts = [text.format(cred=cred)]
-    named = named_fields(texts) | named_in_restart({"PASSWD_NAMED": restart})
+    named = fields_of(texts) | named_in_restart({"PASSWD_NAMED": restart})
     ask = None if typed is None else lambda _question: typed
     surroundings = Surroundings(environ, lambda: "login", ask, lambda _: None)
     found = new_login(parse_options(texts), named, "//srv/ns", surroundings) if named & LOGIN_FIELDS else {}
