@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Mounter:
-    """The user who mounts, and how names of users and groups become numbers: both raise KeyError for an unknown name."""
+    """The user who mounts, and how names of users and groups become numbers. Both raise KeyError for an unknown one."""
 
     uid: int
     gid: int

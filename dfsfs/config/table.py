@@ -131,7 +131,9 @@ _IDENTITY = [
     _value("cruid", "ticket_user", values.account, "USER", "whose tickets to use, name or number; those of who mounts"),
     _value("ccache", "ccache", values.plain_text, "CACHE", "tickets to use, as TYPE:NAME or a file"),
     _value("keytab", "keytab", values.plain_text, "FILE", "keys to get tickets with, also when no user is logged in"),
-    _value("principal", "principal", values.sendable_text, "NAME[@REALM]", "who to be, if there are several to choose from"),
+    _value(
+        "principal", "principal", values.sendable_text, "NAME[@REALM]", "who to be, if there are several to choose from"
+    ),
     _flag("multiuser", {"multiuser": True}, "each user of this computer acts with tickets or a login of their own"),
     _value("login_hosts", "login_hosts", values.globs, "PATTERN[;...]", "hosts that logins may go to; without, any"),
     _flag("nohardened", {"hardened": False}, "take SYSVOL, NETLOGON and domains from servers that prove less, too"),
@@ -176,15 +178,15 @@ _NAMES = [
 
 _DFS = [
     _flag("nodfs", {"use_dfs": False}, "mount one share as it is and follow no links"),
-    _value("dfs_max_hops", "max_hops", values.whole_number(1, 64), "NUMBER", "namespaces that a path may lead through; 8"),
+    _value("dfs_max_hops", "max_hops", values.number(1, 64), "NUMBER", "namespaces that a path may lead through; 8"),
     _value("dfs_site", "site", values.sendable_text, "NAME", "the site of this computer, for servers that order by it"),
     _value("dfs_prefer", "prefer", values.globs, "PATTERN[;...]", "hosts whose targets come first, like fs*.site1"),
     _value("dfs_pin", "pins", values.pin, "PATH:TARGET", "the one target to use for a link; may be given again"),
-    _value("dfs_ttl_min", "ttl_min", values.whole_number(0, 2**31), "SECONDS", "referrals are kept at least so long"),
+    _value("dfs_ttl_min", "ttl_min", values.number(0, 2**31), "SECONDS", "referrals are kept at least so long"),
     _value(
         "dfs_ttl_max",
         "ttl_max",
-        values.whole_number(1, 2**31),
+        values.number(1, 2**31),
         "SECONDS",
         "referrals are asked for again then; a day",
     ),
@@ -219,9 +221,9 @@ _CACHES = [
     _value("acregmax", _FOR_FILES, _ATTRIBUTE_SECONDS, "SECONDS", "the same for files only"),
     _value("acdirmax", _FOR_FOLDERS, _ATTRIBUTE_SECONDS, "SECONDS", "the same for folders only"),
     _flag("noac", {_FOR_FILES: 0.0, _FOR_FOLDERS: 0.0}, "keep no attributes"),
-    _value("rsize", "read_size", values.whole_number(4096, 2**31), "BYTES", "most bytes in one READ; what servers offer"),
-    _value("wsize", "write_size", values.whole_number(4096, 2**31), "BYTES", "most bytes in one WRITE; what servers offer"),
-    _value("rasize", "read_ahead", values.whole_number(0, 1 << 30), "BYTES", "most bytes to read ahead in one place"),
+    _value("rsize", "read_size", values.number(4096, 2**31), "BYTES", "most bytes in one READ; what servers offer"),
+    _value("wsize", "write_size", values.number(4096, 2**31), "BYTES", "most bytes in one WRITE; what servers offer"),
+    _value("rasize", "read_ahead", values.number(0, 1 << 30), "BYTES", "most bytes to read ahead in one place"),
     _flag("sync", {"synchronous": True}, "each write waits until the server has written it to its disk"),
     _flag("async", {"synchronous": False}, "it does not, unless a program asks for it (the default)"),
     *_ignored("dirsync", "always so: changes of folders wait for the server"),
@@ -270,14 +272,16 @@ _TRANSPORT = [
     *_ignored("sign", "always so"),
     *_ignored("ver intr nointr", "words that /proc/mounts and old lines have beside what counts"),
     _flag("seal", {"seal": True}, "encrypt everything; needs SMB 3.0"),
-    _value("port", "port", values.whole_number(1, 65535), "NUMBER", "TCP port of the servers; 445"),
+    _value("port", "port", values.number(1, 65535), "NUMBER", "TCP port of the servers; 445"),
     _value("ip addr", "address", values.address, "ADDRESS", "address of the server that the mount names"),
     _value("srcaddr", "source", values.address, "ADDRESS", "local address to connect from"),
     _value("hosts", "hosts", values.hosts, "NAME:ADDRESS[;...]", "fixed addresses of servers"),
     _value(
         "echo_interval", "echo_interval", values.seconds(1, 600), "SECONDS", "how often idle connections are tried; 60"
     ),
-    _value("max_credits", "max_credits", values.whole_number(20, 60000), "NUMBER", "requests under way with one server; 1024"),
+    _value(
+        "max_credits", "max_credits", values.number(20, 60000), "NUMBER", "requests under way with one server; 1024"
+    ),
     _value("timeout", "timeout", values.seconds(1, 3600), "SECONDS", "how long one request may take; 30"),
     _value(
         "failover_timeout",
@@ -288,7 +292,7 @@ _TRANSPORT = [
     ),
     _flag("soft", {"hard": False}, "a program gets an error when no target answers in time (the default)"),
     _flag("hard", {"hard": True}, "programs wait until a target answers again, up to a week, or until they are killed"),
-    _value("retrans", "retries", values.whole_number(0, 100), "NUMBER", "how often a server that is busy is asked again; 5"),
+    _value("retrans", "retries", values.number(0, 100), "NUMBER", "how often a server that is busy is asked again; 5"),
     *_without_effect(
         "multichannel nomultichannel max_channels rdma compress nosharesock tcpnodelay persistenthandles "
         "nopersistenthandles resilienthandles noresilienthandles handletimeout witness noblocksend noautotune nolease "

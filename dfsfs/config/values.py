@@ -31,7 +31,7 @@ _MODE = re.compile(r"0{0,2}[0-7]{1,4}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
-def whole_number(low: int, high: int) -> Callable[[str], int]:
+def number(low: int, high: int) -> Callable[[str], int]:
     """A whole number from `low` to `high`, in decimal digits."""
 
     def parse(text: str) -> int:
