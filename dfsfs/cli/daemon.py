@@ -24,7 +24,8 @@ import signal
 import time
 from typing import TYPE_CHECKING, NoReturn
 
-from dfsfs.cli.messages import INTERRUPTED, MOUNT_FAILURE, SUCCESS, SYSTEM_ERROR, Verdict
+from dfsfs.cli.exitcodes import INTERRUPTED, MOUNT_FAILURE, SUCCESS, SYSTEM_ERROR
+from dfsfs.cli.messages import Verdict
 from dfsfs.cli.output import flush
 
 if TYPE_CHECKING:

@@ -192,7 +192,7 @@ def _command_part(command: Command) -> str:
 
 def dfsfs_page() -> str:
     """dfsfs(1)."""
-    from dfsfs.cli.registry import COMMANDS
+    from dfsfs.cli.registry import all_commands
 
     return page(
         "dfsfs",
@@ -209,7 +209,7 @@ def dfsfs_page() -> str:
                     "dfsfs mount is mount.dfsfs(8).",
                 ),
             ),
-            ("commands", "\n".join(map(_command_part, COMMANDS))),
+            ("commands", "\n".join(map(_command_part, all_commands()))),
             (
                 "exit status",
                 items(

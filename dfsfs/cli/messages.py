@@ -10,6 +10,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from dfsfs.cli.exitcodes import MOUNT_FAILURE, SYSTEM_ERROR, USAGE
 from dfsfs.config import ConfigError
 from dfsfs.errors import DfsfsError, PosixError
 from dfsfs.wording import explained
@@ -18,13 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from dfsfs.config.model import MountConfig
-
-SUCCESS = 0
-USAGE = ConfigError.exit_code
-"""Also: not permitted. This and the next are the exit codes of mount(8)."""
-SYSTEM_ERROR = 2
-INTERRUPTED = 8
-MOUNT_FAILURE = 32
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,16 +21,9 @@ from typing import TYPE_CHECKING
 import dfsfs
 from dfsfs.cli.configure import configure, hide_passwords
 from dfsfs.cli.daemon import run_in_background
+from dfsfs.cli.exitcodes import INTERRUPTED, SUCCESS, SYSTEM_ERROR, USAGE
 from dfsfs.cli.logs import is_service, log_to_stderr, log_to_system
-from dfsfs.cli.messages import (
-    INTERRUPTED,
-    SUCCESS,
-    SYSTEM_ERROR,
-    USAGE,
-    MountError,
-    Verdict,
-    describe,
-)
+from dfsfs.cli.messages import MountError, Verdict, describe
 from dfsfs.cli.mountpoint import check_mountpoint, check_that_nothing_is_hidden, clear_dead_mounts
 from dfsfs.cli.output import as_in_a_pipe, complain, escape_tracebacks, show
 from dfsfs.cli.remount import remount

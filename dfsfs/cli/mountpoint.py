@@ -17,7 +17,8 @@ import stat
 import subprocess
 import threading
 
-from dfsfs.cli.messages import MOUNT_FAILURE, USAGE, MountError
+from dfsfs.cli.exitcodes import MOUNT_FAILURE, USAGE
+from dfsfs.cli.messages import MountError
 from dfsfs.control.places import TYPE, MountEntry, mount_on
 
 ANSWERING = 5.0

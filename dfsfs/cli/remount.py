@@ -7,8 +7,9 @@ import subprocess
 from typing import TYPE_CHECKING
 
 from dfsfs.cli.configure import login_name, terminal
-from dfsfs.cli.messages import MOUNT_FAILURE, SUCCESS, SYSTEM_ERROR, USAGE, MountError, Verdict
-from dfsfs.cli.output import joined
+from dfsfs.cli.exitcodes import MOUNT_FAILURE, SUCCESS, SYSTEM_ERROR, USAGE
+from dfsfs.cli.messages import MountError, Verdict
+from dfsfs.cli.output import join_lines
 from dfsfs.cli.secrets import Surroundings, named_in_restart, new_login
 from dfsfs.config import extract_secrets, fields_of
 from dfsfs.control.answers import Remounted
@@ -70,4 +71,4 @@ def _change_in_kernel(mountpoint: str, words: list[str]) -> None:
     environment = {**os.environ, "LIBMOUNT_FORCE_MOUNT2": "always"}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if done.returncode != 0:
-        raise MountError(SYSTEM_ERROR, f"the kernel does not take {','.join(words)}: {joined(done.stderr)}")
+        raise MountError(SYSTEM_ERROR, f"the kernel does not take {','.join(words)}: {join_lines(done.stderr)}")

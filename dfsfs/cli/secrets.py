@@ -17,7 +17,8 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dfsfs.cli.messages import SYSTEM_ERROR, MountError, cannot_read
+from dfsfs.cli.exitcodes import SYSTEM_ERROR
+from dfsfs.cli.messages import MountError, cannot_read
 from dfsfs.cli.output import flush
 from dfsfs.config import ConfigError, CredentialsFile, parse_credentials, split_username
 from dfsfs.config.values import MAX_PASSWORD

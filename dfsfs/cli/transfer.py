@@ -1,7 +1,7 @@
 """`dfsfs cp` from and to UNC paths, without a mount.
 
 What is copied is written beside its target under another name, brought to the disk there, and only then takes the
-target's place: whoever looks sees the old file or the new one. A copy that fails or is interrupted leaves nothing
+target's place: a reader sees the old file or the new one. A copy that fails or is interrupted leaves nothing
 behind, as far as the server answers; with --continue it leaves what it has, and the next one goes on with that.
 """
 
@@ -13,9 +13,10 @@ import stat as posix
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from dfsfs.cli.files import PIECE, SourceChanged, pieces_of
-from dfsfs.cli.messages import MOUNT_FAILURE, USAGE, MountError, cannot_read
-from dfsfs.cli.parts import CopyError, open_part, part_name, place_to_go_on, refusal, shown
+from dfsfs.cli.contents import PIECE, SourceChanged, pieces_of
+from dfsfs.cli.exitcodes import MOUNT_FAILURE, USAGE
+from dfsfs.cli.messages import MountError, cannot_read
+from dfsfs.cli.parts import CopyError, open_part, part_name, place_to_go_on, refusal, show_progress
 from dfsfs.errors import DfsfsError, SmbError
 from dfsfs.ntstatus import NtStatus
 
@@ -62,7 +63,7 @@ async def fetch(remote: Remote, source: UncPath, place: Path, options: Options) 
     try:
         descriptor, begin = open_part(part, stat.size, resume=options.resume)
         try:
-            with shown(source.components[-1], stat.size, options) as report:
+            with show_progress(source.components[-1], stat.size, options) as report:
                 await _fill(remote, location, stat, descriptor, begin, report)
             if options.preserve:
                 os.utime(descriptor, ns=(stat.accessed or stat.written, stat.written))
@@ -165,7 +166,7 @@ def _local(remote: Remote, source: Path, file: int, about: os.stat_result) -> _S
 
 async def _send(remote: Remote, source: _Source, target: UncPath, options: Options) -> None:
     folder, name = await _place(remote, target, source.name)
-    with shown(source.shown_name, source.size, options) as report:
+    with show_progress(source.shown_name, source.size, options) as report:
         sending = _Sending(source, part_name(name, source.version), name, options, report)
         try:
             await remote.namespace.run(folder, sending.write)
@@ -187,9 +188,7 @@ class _Sending:
     parts: list[str] = field(default_factory=list)
 
     async def write(self, attempt: Attempt) -> None:
-        """All of it, also when it is tried again on another target: a part of a file is nobody's business. Errors as in
-        send.
-        """
+        """All of it, also when it is tried again on another target, as no program uses a part. Errors as in send."""
         import trio
 
         from dfsfs.smb.fscc import encode_basic_information
@@ -250,7 +249,7 @@ async def _left(attempt: Attempt, path: UncPath, size: int) -> tuple[RemoteFile,
 
 
 async def _make_room(attempt: Attempt, path: UncPath) -> None:
-    """Everybody can work out the name of a part: what is there is removed, and never written to."""
+    """The name of a part can be guessed: what is there is removed, and never written to."""
     try:
         await attempt.tree.remove_file(path)
     except SmbError as error:

@@ -5,6 +5,3 @@ from __future__ import annotations
 
 class ConfigError(Exception):
     """The mount is asked for in a way that makes no sense, or that dfsfs does not do. One line, without passwords."""
-
-    exit_code = 1
-    """Wrong usage, for mount(8)."""

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from dfsfs.control.places import MountEntry, mount_of, our_mounts, sockets_of
 from dfsfs.control.protocol import MAX_ANSWER, WRONG, ControlError, DeadMount, Request, decode_answer, encode_request
-from dfsfs.control.shapes import ShapeError, shaped
+from dfsfs.control.shapes import ShapeError, from_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -73,7 +73,7 @@ def ask_with(patience: Patience, kind: type[T], entry: MountEntry, command: str,
     """The same, with a time of its own."""
     raw = _answer(entry, Request(command, arguments), patience.until(entry))
     try:
-        return Answer(shaped(kind, raw), raw)
+        return Answer(from_json(kind, raw), raw)
     except ShapeError as error:
         raise ControlError(f"the answer of the mount on {entry.mountpoint} makes no sense: {error}") from None
 

@@ -20,7 +20,7 @@ from prometheus_client.registry import Collector
 
 from dfsfs import telemetry
 from dfsfs.control.listening import next_connection, takes_of_reserve
-from dfsfs.control.report import link_rows
+from dfsfs.control.report import links_of
 from dfsfs.control.socketfile import listen_at, remove_dead
 from dfsfs.printable import printable
 
@@ -169,14 +169,14 @@ class _Snapshot(Collector):
         labels = ["link", "target", "uid"]
         up = GaugeMetricFamily("dfsfs_link_connected", "Links in use, 1 if connected.", labels=labels)
         away = GaugeMetricFamily("dfsfs_link_failed_over", "1 if not on a target of its first set.", labels=labels)
-        for row in link_rows(self._mount):
+        for link in links_of(self._mount):
             which = [
-                printable(row["path"]),
-                printable(row["target"] or ""),
-                "" if row["uid"] is None else str(row["uid"]),
+                printable(link.path),
+                printable(link.target or ""),
+                "" if link.uid is None else str(link.uid),
             ]
-            up.add_metric(which, float(row["connected"]))
-            away.add_metric(which, float(row["failed_over"]))
+            up.add_metric(which, float(link.connected))
+            away.add_metric(which, float(link.failed_over))
         yield up
         yield away
 

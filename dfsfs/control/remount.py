@@ -37,7 +37,7 @@ CHANGEABLE = frozenset(
 who asks sees to them."""
 
 
-def changed(
+def change_config(
     config: MountConfig, text: str, login: Mapping[str, str], mounter: Mounter
 ) -> tuple[MountConfig, tuple[str, ...]]:
     """The configuration after a remount with the options of a text, and the names of what has changed.

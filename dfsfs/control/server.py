@@ -15,7 +15,7 @@ import os
 import socket
 import struct
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -31,14 +31,15 @@ from dfsfs.control.protocol import (
     encode_error,
     encode_result,
 )
+from dfsfs.control.shapes import to_json
 from dfsfs.control.socketfile import listen_at, remove_dead
 from dfsfs.errors import DfsfsError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    Answer = Callable[[Request], Awaitable[Any]]
-    """Carries a request out. Raises ControlError or DfsfsError."""
+    Answer = Callable[[Request], Awaitable[object]]
+    """Carries a request out; its answer is one that shapes.to_json takes. Raises ControlError or DfsfsError."""
 
 log = logging.getLogger("dfsfs.control")
 
@@ -170,7 +171,7 @@ async def _reply(connection: trio.socket.SocketType, owner: int, answer: Answer)
             raise ControlError("the mount has hardly any file descriptors left, and keeps them for servers and files")
         request = decode_request(line)
         with trio.move_on_after(ANSWERING):
-            return await _encoded(await answer(request))
+            return await _encode(await answer(request))
         raise ControlError(f"not done within {ANSWERING:g} seconds")
     except ControlError as error:
         return encode_error(error)
@@ -181,23 +182,23 @@ async def _reply(connection: trio.socket.SocketType, owner: int, answer: Answer)
         return encode_error(ControlError(f"the mount failed in a way that it should not: {error!r}"))
 
 
-async def _encoded(result: Any) -> bytes:
+async def _encode(answer: object) -> bytes:
     """The line of an answer. That of a long list is made piece by piece, as programs wait for the loop meanwhile."""
-    if not isinstance(result, list) or len(result) <= AT_ONCE:
-        return _checked_length(encode_result(result))
+    if not isinstance(answer, list) or len(answer) <= AT_ONCE:
+        return _check_length(encode_result(to_json(answer)))
     head, tail = encode_result([]).split(b"[]")
     pieces, size = [], 0
-    for start in range(0, len(result), AT_ONCE):
-        whole = encode_result(result[start : start + AT_ONCE])
+    for start in range(0, len(answer), AT_ONCE):
+        whole = encode_result(to_json(answer[start : start + AT_ONCE]))
         pieces.append(whole[len(head) + 1 : -len(tail) - 1])
         size += len(whole)
         if size > MAX_ANSWER:
             break
         await trio.lowlevel.checkpoint()
-    return _checked_length(head + b"[" + b", ".join(pieces) + b"]" + tail)
+    return _check_length(head + b"[" + b", ".join(pieces) + b"]" + tail)
 
 
-def _checked_length(line: bytes) -> bytes:
+def _check_length(line: bytes) -> bytes:
     if len(line) > MAX_ANSWER:
         raise ControlError("the answer is too long")
     return line

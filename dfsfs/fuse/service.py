@@ -19,7 +19,7 @@ from dfsfs.control import server
 from dfsfs.control.commands import answer
 from dfsfs.control.notify import notifier_from
 from dfsfs.control.places import device_of
-from dfsfs.control.report import summary
+from dfsfs.control.report import summarize
 from dfsfs.control.socketfile import remove_dead
 from dfsfs.fuse.taken_away import tell_when_taken_away
 
@@ -51,7 +51,7 @@ class Service:
             from dfsfs.control.metrics import Metrics, serve
 
             nursery.start_soon(serve, self.metrics, Metrics(mount))
-        self.notifier.ready(summary(mount))
+        self.notifier.ready(summarize(mount))
         if self.notifier.address is not None:
             nursery.start_soon(_keep_telling, self.notifier, mount)
 
@@ -110,7 +110,7 @@ async def _keep_telling(notifier: Notifier, mount: Mount) -> None:
     while True:
         if notifier.watchdog is not None:
             notifier.alive()
-        now = summary(mount)
+        now = summarize(mount)
         if now != told:
             notifier.status(now)
             told = now

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from dfsfs.control.holders import holders_of, shown
+from dfsfs.control.holders import describe_holder, holders_of
 
 if TYPE_CHECKING:
     from dfsfs.control.report import Mount
@@ -61,7 +61,7 @@ async def tell_when_taken_away(mount: Mount, device: str) -> None:
     await trio.sleep(ENDING)
     found = await trio.to_thread.run_sync(holders_of, device, abandon_on_cancel=True)
     if found:
-        names = "; ".join(shown(holder) for holder in found[:SHOWN])
+        names = "; ".join(describe_holder(holder) for holder in found[:SHOWN])
         reason = f"{len(found)} other mount namespaces hold a copy: {names}"
     else:
         files = mount.filesystem

@@ -45,7 +45,7 @@ TOUCHING: dict[str, frozenset[str]] = {
     "counted_as": frozenset(),
     "process_vm_readv": frozenset({"dfsfs.fuse.caller._string_at"}),
     "_string_at": frozenset({"dfsfs.fuse.caller._Look.see"}),
-    "holders_of": frozenset({"dfsfs.cli.lingering.lingering"}),
+    "holders_of": frozenset({"dfsfs.cli.lingering.find_lingering"}),
     "see": frozenset(),
     "fate_of": frozenset(
         {"dfsfs.fuse.fates.fates_of_holders", "dfsfs.fuse.fates._threads", "dfsfs.fuse.waiters._fates"}

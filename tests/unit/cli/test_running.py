@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from dfsfs.cli import bugreport, caches, explain
+from dfsfs.cli.commands import bugreport, cache, explain
 from dfsfs.cli.main import main
 from dfsfs.control import client, places
 from dfsfs.control.answers import CachedReferral, Explanation
 from dfsfs.control.places import MountEntry
 from dfsfs.control.protocol import decode_request, encode_result
-from dfsfs.control.shapes import shaped
+from dfsfs.control.shapes import from_json
 from tests.fakes.evil import EVIL, SHOWN, spoils, texts
 
 if TYPE_CHECKING:
@@ -258,7 +258,7 @@ def flood(connection: socket.socket, command: str, arguments: Mapping[str, str])
 def test_nobody_is_waited_for_without_end(
     play: Play, mounts: Mounts, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dfsfs.cli.running.AT_ONCE", 0.3)
+    monkeypatch.setattr("dfsfs.cli.commands.status.AT_ONCE", 0.3)
     for one in (play, play_results):
         mounts.add(one)
     started = time.monotonic()
@@ -272,7 +272,7 @@ def test_others_have_less_room_and_one_time_for_all_their_mounts(
     mounts: Mounts, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(client, "is_trusted", lambda entry: entry.device == "0:4")
-    monkeypatch.setattr("dfsfs.cli.running.AT_ONCE", 1.0)
+    monkeypatch.setattr("dfsfs.cli.commands.status.AT_ONCE", 1.0)
     for play in (flood, *[drip] * 3, play_results):
         mounts.add(play)
     started = time.monotonic()
@@ -420,6 +420,6 @@ def test_a_time_that_is_up(capsys: pytest.CaptureFixture[str], mounts: Mounts) -
     assert "l     //c/d   1  expired   connected, failed over" in shown and "-24 min" not in shown
     assert "loop  //c/d   1  expired   leads back to itself\n" in shown
     referral = {**RESULTS["cache.show"][0], "seconds_left": -1440.0, "ttl": 600}
-    assert "expired, was good for 10 min" in "\n".join(caches.cache_lines([shaped(CachedReferral, referral)]))
+    assert "expired, was good for 10 min" in "\n".join(cache.format_cache([from_json(CachedReferral, referral)]))
     found = {**RESULTS["explain"], "seconds_left": -1440.0, "problem": None, "all_roots": None}
-    assert "its referral has expired" in "\n".join(explain.explanation_lines(shaped(Explanation, found)))
+    assert "its referral has expired" in str(explain.format_explanation(from_json(Explanation, found)))

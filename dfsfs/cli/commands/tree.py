@@ -4,22 +4,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from dfsfs.cli.command import Command, Parser, add_json, add_options, counted
-from dfsfs.cli.messages import SUCCESS
+from dfsfs.cli.command import Command, Parser, add_json, add_options
+from dfsfs.cli.exitcodes import SUCCESS
+from dfsfs.cli.figures import format_count
 from dfsfs.cli.output import show, show_json
-from dfsfs.cli.remote import Remote, config_for, options_hidden, run
+from dfsfs.cli.remote import config_for, hide_options, run, survey_of
 from dfsfs.wording import explained
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from dfsfs.config.model import MountConfig
-    from dfsfs.namespace.survey import FoundLink, Survey
+    from dfsfs.namespace.survey import Survey
     from dfsfs.unc import UncPath
 
 
-def _tree_parser() -> Parser:
+def _make_parser() -> Parser:
     parser = Parser(
         "tree",
         "shows the folders and links of a namespace, and where the links lead",
@@ -31,26 +32,18 @@ def _tree_parser() -> Parser:
     return parser
 
 
-def _tree(arguments: argparse.Namespace, words: Sequence[str]) -> int:
-    options_hidden(arguments, ["tree", *words])
+def _run(arguments: argparse.Namespace, words: Sequence[str]) -> int:
+    hide_options(arguments, ["tree", *words])
     config = config_for(arguments.path, arguments)
     found = run(config, survey_of)
     if arguments.json:
-        show_json(_tree_report(found, config))
+        show_json(_to_json(found, config))
     else:
-        show(tree_lines(found, config))
+        show(format_tree(found, config))
     return SUCCESS
 
 
-async def survey_of(remote: Remote, tell: Callable[[FoundLink], None] = lambda link: None) -> Survey:
-    """What is at and below the path that the command names. `tell` is called with each link. Raises DfsfsError."""
-    from dfsfs.namespace.survey import survey
-
-    location, _ = await remote.namespace.find(remote.path(remote.config.unc))
-    return await survey(remote.namespace, location, tell)
-
-
-def _tree_report(found: Survey, config: MountConfig) -> dict[str, Any]:
+def _to_json(found: Survey, config: MountConfig) -> dict[str, Any]:
     return {
         "path": str(found.root),
         "folders": [str(path) for path in sorted(found.folders, key=lambda path: path.order)],
@@ -66,7 +59,7 @@ def _tree_report(found: Survey, config: MountConfig) -> dict[str, Any]:
     }
 
 
-def tree_lines(found: Survey, config: MountConfig) -> list[str]:
+def format_tree(found: Survey, config: MountConfig) -> list[str]:
     """A namespace as a tree, for people."""
     notes: dict[UncPath, str] = dict.fromkeys(found.folders, "/")
     notes |= {path: f"/  ({explained(error, config)})" for path, error in found.problems}
@@ -86,8 +79,8 @@ def tree_lines(found: Survey, config: MountConfig) -> list[str]:
             draw(child, before + ("    " if last else "│   "))
 
     draw(found.root, "")
-    lines.append(f"{counted(len(found.folders), 'folder')}, {counted(len(found.links), 'link')}")
+    lines.append(f"{format_count(len(found.folders), 'folder')}, {format_count(len(found.links), 'link')}")
     return lines
 
 
-TREE = Command("tree", _tree_parser, _tree)
+COMMAND = Command("tree", _make_parser, _run)
