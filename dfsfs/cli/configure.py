@@ -65,7 +65,7 @@ def configure(unc: UncPath, options: ParsedOptions, warn: Callable[[str], None])
 
 
 def login_name() -> str:
-    """The name of who runs this. Raises: ConfigError: they have none."""
+    """The name of the user who runs this. Raises ConfigError: there is none."""
     try:
         return pwd.getpwuid(os.getuid()).pw_name
     except KeyError:
@@ -73,5 +73,5 @@ def login_name() -> str:
 
 
 def terminal() -> Callable[[str], str] | None:
-    """Asks for a password; None where there is nobody to ask."""
+    """Asks for a password; None where there is no terminal."""
     return ask_hidden if sys.stdin and sys.stdin.isatty() else None

@@ -38,8 +38,8 @@ class MountError(Exception):
 
 
 _REFUSALS: Mapping[int, tuple[int, str]] = {
-    errno.EPERM: (USAGE, "only root, or who may use fusermount3, can mount"),
-    errno.EACCES: (USAGE, "only root, or who may use fusermount3, can mount"),
+    errno.EPERM: (USAGE, "only root, and users who may run fusermount3, can mount"),
+    errno.EACCES: (USAGE, "only root, and users who may run fusermount3, can mount"),
     errno.ENOTDIR: (MOUNT_FAILURE, "mount the folder that it is in"),
     errno.ENODEV: (SYSTEM_ERROR, "load the kernel module: modprobe fuse"),
     errno.ENOENT: (SYSTEM_ERROR, "load the kernel module: modprobe fuse"),
@@ -48,7 +48,7 @@ _REFUSALS: Mapping[int, tuple[int, str]] = {
 
 def describe(error: BaseException, config: MountConfig) -> Verdict:
     """The exit code and the line for an exception that ended a mount before it was ready."""
-    leaf = _most_telling(error)
+    leaf = _choose_most_telling(error)
     if isinstance(leaf, MountError):
         return leaf.verdict
     if isinstance(leaf, ConfigError):
@@ -70,7 +70,7 @@ def _describe_own(error: DfsfsError, config: MountConfig) -> Verdict:
     return Verdict(MOUNT_FAILURE, text)
 
 
-def _most_telling(error: BaseException) -> BaseException:
+def _choose_most_telling(error: BaseException) -> BaseException:
     """The exception of a group that says most: an error of dfsfs, then one of the system, then whatever is first."""
     leaves = list(_leaves(error))
     for kind in (MountError, ConfigError, DfsfsError, OSError):

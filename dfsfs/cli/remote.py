@@ -93,11 +93,11 @@ def run(config: MountConfig, work: Callable[[Remote], Awaitable[T]]) -> T:
             raise KeyboardInterrupt from None
         if errors.subgroup(BrokenPipeError) is not None:
             raise BrokenPipeError from None  # of stdout: those of connections are errors of ours
-        raise _in_words(errors, config) from errors
+        raise _describe(errors, config) from errors
     except BrokenPipeError:
         raise
     except Exception as error:
-        raise _in_words(error, config) from error
+        raise _describe(error, config) from error
 
 
 def run_to_the_end(config: MountConfig, work: Callable[[Remote], Awaitable[T]]) -> T:
@@ -135,7 +135,7 @@ def run_to_the_end(config: MountConfig, work: Callable[[Remote], Awaitable[T]]) 
     return run(config, until_asked)
 
 
-def _in_words(error: BaseException, config: MountConfig) -> MountError:
+def _describe(error: BaseException, config: MountConfig) -> MountError:
     verdict = describe(error, config)
     return MountError(verdict.code, verdict.text)
 

@@ -10,7 +10,7 @@ from dfsfs.cli.configure import login_name, terminal
 from dfsfs.cli.exitcodes import MOUNT_FAILURE, SUCCESS, SYSTEM_ERROR, USAGE
 from dfsfs.cli.messages import MountError, Verdict
 from dfsfs.cli.output import join_lines
-from dfsfs.cli.secrets import Surroundings, named_in_restart, new_login
+from dfsfs.cli.secrets import Surroundings, fields_in_restart, find_new_login
 from dfsfs.config import extract_secrets, fields_of
 from dfsfs.control.answers import Remounted
 from dfsfs.control.client import ask, is_trusted
@@ -47,13 +47,13 @@ def remount(
     entry = next((entry for entry in reversed(our_mounts()) if entry.mountpoint == place), None)
     if entry is None:
         raise MountError(MOUNT_FAILURE, f"nothing of dfsfs is mounted on {mountpoint}")
-    named = fields_of(texts) | named_in_restart(os.environ)
+    named = fields_of(texts) | fields_in_restart(os.environ)
     arguments = {"options": ",".join(clean for clean, _ in map(extract_secrets, texts) if clean)}
     if named & _LOGIN:
         if not is_trusted(entry):
             raise MountError(USAGE, f"user {entry.owner} has mounted {mountpoint}, and is told no password")
         surroundings = Surroundings(os.environ, login_name, terminal(), warn)
-        arguments |= new_login(options, named, str(unc), surroundings)
+        arguments |= find_new_login(options, named, str(unc), surroundings)
     try:
         ask(Remounted, entry, "remount", **arguments)
     except ControlError as error:

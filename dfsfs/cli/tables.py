@@ -49,7 +49,7 @@ class Table:
 
     def texts(self, encoding: str) -> list[list[str]]:
         """The cells as they are shown; a character that the encoding does not have is an escape, too."""
-        return [[_encodable(printable(str(cell)), encoding) for cell in row] for row in self.rows]
+        return [[_escape_unencodable(printable(str(cell)), encoding) for cell in row] for row in self.rows]
 
 
 def plain_lines(table: Table, encoding: str) -> list[str]:
@@ -77,5 +77,5 @@ def width_of(text: str) -> int:
     return count_cells(text)
 
 
-def _encodable(text: str, encoding: str) -> str:
+def _escape_unencodable(text: str, encoding: str) -> str:
     return text.encode(encoding, "backslashreplace").decode(encoding)

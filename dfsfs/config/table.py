@@ -37,7 +37,7 @@ class Policy(Enum):
 
 
 class Sharing(Enum):
-    """Who may use the mount besides the one who made it."""
+    """Who may use the mount besides the user who made it."""
 
     NOBODY = auto()
     ROOT = auto()
@@ -72,15 +72,15 @@ def _flag(names: str, settings: Mapping[str, Any], text: str) -> Option:
     return Option(tuple(names.split()), Policy.ACCEPT, text, settings=settings)
 
 
-def _ignored(names: str, text: str) -> list[Option]:
+def _ignore(names: str, text: str) -> list[Option]:
     return [Option((name,), Policy.IGNORE, text, any_form=True) for name in names.split()]
 
 
-def _without_effect(names: str) -> list[Option]:
+def _ignore_with_warning(names: str) -> list[Option]:
     return [Option((name,), Policy.NO_EFFECT, "has no effect", any_form=True) for name in names.split()]
 
 
-def _refused(names: str, reason: str) -> list[Option]:
+def _refuse(names: str, reason: str) -> list[Option]:
     return [Option((name,), Policy.REFUSE, reason, any_form=True) for name in names.split()]
 
 
@@ -128,7 +128,7 @@ _IDENTITY = [
         "KIND",
         "how to log in: ntlmssp, with a password (the default); krb5; krb5p: sealed",
     ),
-    _value("cruid", "ticket_user", values.account, "USER", "whose tickets to use, name or number; those of who mounts"),
+    _value("cruid", "ticket_user", values.account, "USER", "whose tickets to use, name or number; without, yours"),
     _value("ccache", "ccache", values.plain_text, "CACHE", "tickets to use, as TYPE:NAME or a file"),
     _value("keytab", "keytab", values.plain_text, "FILE", "keys to get tickets with, also when no user is logged in"),
     _value(
@@ -138,34 +138,34 @@ _IDENTITY = [
     _value("login_hosts", "login_hosts", values.globs, "PATTERN[;...]", "hosts that logins may go to; without, any"),
     _flag("nohardened", {"hardened": False}, "take SYSVOL, NETLOGON and domains from servers that prove less, too"),
     _flag("guest", {"guest": True}, "log in without a password, for accounts that have none, and ask for none"),
-    *_ignored("netbiosname servern", "a name for servers older than SMB 2"),
+    *_ignore("netbiosname servern", "a name for servers older than SMB 2"),
 ]
 
 _OWNERSHIP = [
-    _value("uid", "uid", values.account, "USER", "owner of all files, name or number; without, who mounts"),
-    _value("gid", "gid", values.account, "GROUP", "group of all files, name or number; without, that of who mounts"),
+    _value("uid", "uid", values.account, "USER", "owner of all files, name or number; without, you"),
+    _value("gid", "gid", values.account, "GROUP", "group of all files, name or number; without, yours"),
     _value("file_mode", "file_mode", values.mode, "MODE", "mode of all files, octal; 0755"),
     _value("dir_mode dirmode", "dir_mode", values.mode, "MODE", "mode of all folders, octal; 0755"),
     _flag("perm default_permissions", {"permission_checks": True}, "check modes and owners here too (the default)"),
     _flag("noperm", {"permission_checks": False}, "leave all checks to the servers"),
-    *_ignored("forceuid forcegid noforceuid noforcegid", "always so: servers give no owner that this system knows"),
-    *_ignored("nodynperm nosetuids noidsfromsid nomodefromsid nocifsacl", "always so"),
-    *_ignored("acl noacl", "ACLs of POSIX are an extension of SMB 1; those of the servers are the servers' business"),
-    *_refused("dynperm setuids cifsacl idsfromsid modefromsid backupuid backupgid", NOT_YET),
+    *_ignore("forceuid forcegid noforceuid noforcegid", "always so: servers give no owner that this system knows"),
+    *_ignore("nodynperm nosetuids noidsfromsid nomodefromsid nocifsacl", "always so"),
+    *_ignore("acl noacl", "ACLs of POSIX are an extension of SMB 1; those of the servers are the servers' business"),
+    *_refuse("dynperm setuids cifsacl idsfromsid modefromsid backupuid backupgid", NOT_YET),
 ]
 
 _NAMES = [
     _flag("mapposix", {"name_style": "sfm"}, 'names with one of " * : < > ? \\ | are kept (the default)'),
     _flag("mapchars", {"name_style": "sfu"}, "the same, in the way of Services for Unix"),
     _flag("nomapposix nomapchars", {"name_style": "none"}, "names go to the server as they are"),
-    *_ignored("nocase ignorecase", "always so: case is kept, and makes no difference"),
+    *_ignore("nocase ignorecase", "always so: case is kept, and makes no difference"),
     _flag(
         "mfsymlinks",
         {"files_for_links": True},
         "symbolic links are files that other clients of Unix know, and such files are links",
     ),
     _flag("nomfsymlinks", {"files_for_links": False}, "they are what the server has for them (the default)"),
-    *_ignored("sfu", "special files are made in a way that the server knows"),
+    *_ignore("sfu", "special files are made in a way that the server knows"),
     Option(
         ("iocharset",),
         Policy.IGNORE,
@@ -173,7 +173,7 @@ _NAMES = [
         "CHARSET",
         values.choice(dict.fromkeys(("utf8", "utf-8", "UTF8", "UTF-8")), {}),
     ),
-    *_ignored("posixpaths unix linux posix nounix nolinux noposix noposixpaths", "extensions of SMB 1"),
+    *_ignore("posixpaths unix linux posix nounix nolinux noposix noposixpaths", "extensions of SMB 1"),
 ]
 
 _DFS = [
@@ -226,17 +226,17 @@ _CACHES = [
     _value("rasize", "read_ahead", values.number(0, 1 << 30), "BYTES", "most bytes to read ahead in one place"),
     _flag("sync", {"synchronous": True}, "each write waits until the server has written it to its disk"),
     _flag("async", {"synchronous": False}, "it does not, unless a program asks for it (the default)"),
-    *_ignored("dirsync", "always so: changes of folders wait for the server"),
-    *_ignored("bsize", "st_blksize says what the mount is best at"),
-    *_ignored("rwpidforward", "locks are of open files, not of processes"),
-    *_ignored("fsc strictsync nostrictsync", "no data is kept on disk, and fsync always asks the server"),
-    *_ignored(
+    *_ignore("dirsync", "always so: changes of folders wait for the server"),
+    *_ignore("bsize", "st_blksize says what the mount is best at"),
+    *_ignore("rwpidforward", "locks are of open files, not of processes"),
+    *_ignore("fsc strictsync nostrictsync", "no data is kept on disk, and fsync always asks the server"),
+    *_ignore(
         "atime noatime diratime nodiratime relatime norelatime strictatime nostrictatime lazytime nolazytime",
         "times of access are the server's business",
     ),
-    *_ignored("nobrl brl nolock forcemand forcemandatorylock", "locks stay on this machine"),
-    *_refused("mand", NOT_YET),
-    *_ignored("nomand", "always so"),
+    *_ignore("nobrl brl nolock forcemand forcemandatorylock", "locks stay on this machine"),
+    *_refuse("mand", NOT_YET),
+    *_ignore("nomand", "always so"),
     _flag("user_xattr", {"xattrs": True}, "extended attributes (the default)"),
     _flag("nouser_xattr", {"xattrs": False}, "none; each write of a program is one question of the kernel shorter"),
     _flag("serverino", {"server_inode_numbers": True}, "inode numbers are made of the servers' file ids (the default)"),
@@ -269,8 +269,8 @@ _TRANSPORT = [
         "VERSION",
         "2.1, 3 (or later), 3.0, 3.0.2 or 3.1.1; without, the newest that both sides know",
     ),
-    *_ignored("sign", "always so"),
-    *_ignored("ver intr nointr", "words that /proc/mounts and old lines have beside what counts"),
+    *_ignore("sign", "always so"),
+    *_ignore("ver intr nointr", "words that /proc/mounts and old lines have beside what counts"),
     _flag("seal", {"seal": True}, "encrypt everything; needs SMB 3.0"),
     _value("port", "port", values.number(1, 65535), "NUMBER", "TCP port of the servers; 445"),
     _value("ip addr", "address", values.address, "ADDRESS", "address of the server that the mount names"),
@@ -293,7 +293,7 @@ _TRANSPORT = [
     _flag("soft", {"hard": False}, "a program gets an error when no target answers in time (the default)"),
     _flag("hard", {"hard": True}, "programs wait until a target answers again, up to a week, or until they are killed"),
     _value("retrans", "retries", values.number(0, 100), "NUMBER", "how often a server that is busy is asked again; 5"),
-    *_without_effect(
+    *_ignore_with_warning(
         "multichannel nomultichannel max_channels rdma compress nosharesock tcpnodelay persistenthandles "
         "nopersistenthandles resilienthandles noresilienthandles handletimeout witness noblocksend noautotune nolease "
         "handlecache nohandlecache nosparse max_cached_dirs esize min_enc_offload reparse symlink nativesocket"
@@ -317,14 +317,14 @@ _MOUNT = [
     _flag("nosymfollow", {"follow_symlinks": False}, "they are shown and not followed; takes root and Linux 5.14"),
     _flag("allow_other", {"sharing": Sharing.EVERYBODY}, "other users may use the mount (the default if root mounts)"),
     _flag("allow_root", {"sharing": Sharing.ROOT}, "root may use the mount, too"),
-    _flag("noallow_other", {"sharing": Sharing.NOBODY}, "only who mounts may use it (the default, if not root)"),
+    _flag("noallow_other", {"sharing": Sharing.NOBODY}, "only you may use it (the default, if not root)"),
     _value("metrics", "metrics", values.listen_address, "ADDRESS:PORT|PATH", "where Prometheus may ask for figures"),
     _flag("foreground fg", {"foreground": True}, "stay in front and log to stderr"),
     _flag("sloppy", {}, "ignore options that dfsfs does not know"),
     _flag("user users owner group", _RESTRICTED, "mount(8): not only root may mount; implies nosuid,nodev,noexec"),
     _flag("nonempty", {"nonempty": True}, "mount also where dfsfs has a mount already, which is hidden then"),
     _flag("remount", {"remount": True}, "change options of a mount that is in use, see below"),
-    *_ignored(
+    *_ignore(
         "defaults auto noauto nofail _netdev _rnetdev nouser nousers noowner nogroup silent loud comment helper "
         "uhelper user_id group_id rootmode fd blksize max_read",
         "a word of mount(8)",

@@ -91,7 +91,7 @@ def ask_each(
 
 
 def _answer(entry: MountEntry, request: Request, deadline: float) -> Any:
-    with _connected(entry, deadline) as connection:
+    with _connect(entry, deadline) as connection:
         try:
             connection.settimeout(_left(deadline))
             connection.sendall(encode_request(request))
@@ -101,7 +101,7 @@ def _answer(entry: MountEntry, request: Request, deadline: float) -> Any:
     return decode_answer(line)
 
 
-def _connected(entry: MountEntry, deadline: float) -> socket.socket:
+def _connect(entry: MountEntry, deadline: float) -> socket.socket:
     """A connection to the program of a mount. Raises ControlError."""
     if os.geteuid() not in (0, entry.owner):
         text = f"only user {entry.owner}, who owns the mount on {entry.mountpoint}, or root may ask it"
@@ -125,7 +125,7 @@ def _connected(entry: MountEntry, deadline: float) -> socket.socket:
             return connection
     why = "its program has ended" + ("" if places else ", or has no control socket (see its log)")
     take = f"umount -l {shlex.quote(entry.mountpoint)} takes it away"
-    raise DeadMount(f"nobody answers for the mount on {entry.mountpoint}: {why}; {take}")
+    raise DeadMount(f"no program answers for the mount on {entry.mountpoint}: {why}; {take}")
 
 
 def _failure(entry: MountEntry, error: OSError) -> ControlError:
@@ -135,7 +135,9 @@ def _failure(entry: MountEntry, error: OSError) -> ControlError:
 
 
 def _check_peer(connection: socket.socket, entry: MountEntry) -> None:
-    """A user may have laid a link to somebody else's socket, who would hear from us what that user wants."""
+    """Raises ControlError: another user than the owner listens. A user may have made a link to the socket of another
+    user, whose program would be asked for what the first one wants.
+    """
     _, uid, _ = _PEER.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))
     if uid != entry.owner:
         raise ControlError(f"user {uid} answers for the mount on {entry.mountpoint}, which is user {entry.owner}'s")
@@ -176,14 +178,14 @@ def mount_at(path: str) -> tuple[MountEntry, str]:
     whole = os.path.abspath(path)
     entry = mount_of(whole, found)
     if entry is None:
-        whole = _followed(path, found)
+        whole = _follow_links(path, found)
         entry = mount_of(whole, found)
     if entry is None:
         raise ControlError(f"{path} is not in a mount of dfsfs", WRONG)
     return entry, whole[len(entry.mountpoint.rstrip("/")) :].strip("/")
 
 
-def _followed(path: str, ours: list[MountEntry]) -> str:
+def _follow_links(path: str, ours: list[MountEntry]) -> str:
     """An absolute path, whose links are followed up to where it enters one of our mounts."""
     done, rest, links = "/", deque(os.path.join(os.getcwd(), path).split("/")), 0
     while rest:

@@ -45,8 +45,8 @@ CONNECTIONS = 16
 """Those that may be there at the same time; one more is closed at once."""
 MAX_HEADER = 16 * 1024
 PAUSE = 10
-"""Figures are good for so many times the time that it took to put them together: whoever asks all the time has the loop
-do little else otherwise, as it takes milliseconds.
+"""Figures are good for so many times the time that it took to put them together, as that takes
+milliseconds: otherwise frequent requests would leave the loop little time for anything else.
 """
 HOSTS = 200
 """Servers that are counted by their names. Referrals name as many as they like, and what was counted once stays."""
@@ -201,7 +201,7 @@ def listen(address: str) -> socket.socket:
     """A listening socket at `HOST:PORT`, `[HOST]:PORT`, `:PORT` for this machine alone, or the path of a Unix socket.
 
     Raises:
-        OSError: it can't be had; EADDRINUSE if somebody has it.
+        OSError: it can't be had; EADDRINUSE if another program has it.
     """
     if address.startswith("/"):
         return listen_at(address, 0o117, CONNECTIONS)
@@ -213,7 +213,7 @@ def listen(address: str) -> socket.socket:
 
 
 async def serve(listener: socket.socket, metrics: Metrics) -> None:
-    """Answers GET /metrics until cancelled. Who comes while CONNECTIONS are there is told nothing."""
+    """Answers GET /metrics until cancelled. A connection beyond CONNECTIONS is closed at once."""
     path = listener.getsockname() if listener.family == socket.AF_UNIX else None
     accepting = trio.socket.from_stdlib_socket(listener)
     try:

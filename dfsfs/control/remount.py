@@ -33,8 +33,8 @@ CHANGEABLE = frozenset(
         *("foreground", "remount", "nonempty", "suid", "dev", "execute", "follow_symlinks"),
     }
 )
-"""Fields of ParsedOptions. `read_only`, `suid`, `dev`, `execute` and `follow_symlinks` are the kernel's business, and
-who asks sees to them."""
+"""Fields of ParsedOptions. `read_only`, `suid`, `dev`, `execute` and `follow_symlinks` are changed in the
+kernel, by the command that asks."""
 
 
 def change_config(
@@ -42,8 +42,8 @@ def change_config(
 ) -> tuple[MountConfig, tuple[str, ...]]:
     """The configuration after a remount with the options of a text, and the names of what has changed.
 
-    `login` has those of `username`, `domain`, `password` and `password2` of which whoever asks has found new ones;
-    `mounter` is who has mounted it.
+    `login` has those of `username`, `domain`, `password` and `password2` of which the command that asks has found
+    new ones; `mounter` is the user who has mounted it.
 
     Raises:
         ControlError: an option is wrong, or can't be changed while the mount is in use.

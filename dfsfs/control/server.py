@@ -1,10 +1,10 @@
 """The mount's end of the control socket.
 
-The socket belongs to the owner of the mount and may be used by them and by root, whoever got at it: the kernel says who
+The socket belongs to the owner of the mount and may be used by them and by root only. The kernel says which user
 is at the other end (unix(7), SO_PEERCRED). A connection is one request and one answer, has a time limit, and runs in a
 task of its own beside the file system, which never waits for one. More than CONNECTIONS at a time wait their turn.
 
-What is left of a mount that was killed is a socket at which nobody listens. The next mount takes it away.
+What is left of a mount that was killed is a socket at which no program listens. The next mount takes it away.
 """
 
 from __future__ import annotations
@@ -91,19 +91,19 @@ def _open_in(folder: str, device: str, owner: int) -> tuple[socket.socket, str]:
 
 def _listen(path: str) -> tuple[socket.socket, str]:
     with contextlib.suppress(FileNotFoundError):
-        # Whoever listens there is the process of a mount that has ended: the kernel has given us its number.
+        # The program that listens there, if any, is of a mount that has ended: the kernel has given us its number.
         os.unlink(path)
     return listen_at(path, 0o177, BACKLOG), path
 
 
 def sweep(folder: str, age: float = YOUNG) -> None:
-    """Removes the sockets at which nobody listens. Those younger than `age` seconds may belong to a mount that is just
-    beginning to.
+    """Removes the sockets at which no program listens. Those younger than `age` seconds may belong to a mount that
+    is just beginning.
     """
     for name in os.listdir(folder):
         if name.endswith(".sock"):
             path = os.path.join(folder, name)
-            with contextlib.suppress(OSError):  # somebody else was faster
+            with contextlib.suppress(OSError):  # another program was faster
                 if time.time() - os.lstat(path).st_mtime >= age:
                     remove_dead(path)
 
@@ -152,7 +152,7 @@ async def _attend(
             with trio.move_on_after(RECEIVING):
                 await trio.SocketStream(connection).send_all(line)
     except (OSError, trio.BrokenResourceError):
-        log.debug("who asked at the control socket has gone")
+        log.debug("the program that asked at the control socket has ended")
     except Exception:
         log.exception("a request at the control socket failed in an unexpected way")
     finally:

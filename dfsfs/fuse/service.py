@@ -51,7 +51,7 @@ class Service:
             from dfsfs.control.metrics import Metrics, serve
 
             nursery.start_soon(serve, self.metrics, Metrics(mount))
-        self.notifier.ready(summarize(mount))
+        self.notifier.tell_ready(summarize(mount))
         if self.notifier.address is not None:
             nursery.start_soon(_keep_telling, self.notifier, mount)
 
@@ -109,9 +109,9 @@ async def _keep_telling(notifier: Notifier, mount: Mount) -> None:
     told = ""
     while True:
         if notifier.watchdog is not None:
-            notifier.alive()
+            notifier.tell_alive()
         now = summarize(mount)
         if now != told:
-            notifier.status(now)
+            notifier.tell_status(now)
             told = now
         await trio.sleep(pause)

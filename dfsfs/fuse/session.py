@@ -148,7 +148,7 @@ async def _run(
                 read_ahead_kb=read_ahead_kb(config),
                 follow_symlinks=config.follow_symlinks,
             )
-            service.notifier.stopping()
+            service.notifier.tell_stopping()
             nursery.cancel_scope.cancel()
 
 

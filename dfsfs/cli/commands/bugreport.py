@@ -24,7 +24,7 @@ from dfsfs.cli.versions import find_versions
 from dfsfs.config import mask_secrets
 from dfsfs.control.answers import CachedReferral, Domains, Status
 from dfsfs.control.client import AT_ONCE, Patience, ask_with
-from dfsfs.control.places import our_mounts, unescaped
+from dfsfs.control.places import our_mounts, unescape
 from dfsfs.control.protocol import ControlError
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def clean_fstab(line: str) -> str:
 
 
 def _clean_field(field: str) -> str:
-    plain = unescaped(field)
+    plain = unescape(field)
     clean = mask_secrets(plain)
     return field if clean == plain else re.sub(r"\s", lambda found: f"\\{ord(found[0]):03o}", clean)
 

@@ -77,7 +77,7 @@ def _format_report(entry: MountEntry, report: Report) -> list[str | Table]:
     if not isinstance(report, ControlError):
         return format_status(entry, report.said)
     state = "DEAD: " if isinstance(report, DeadMount) else "NO ANSWER: " if may_ask(entry) else ""
-    reason = str(report).removeprefix(f"nobody answers for the mount on {entry.mountpoint}: ")
+    reason = str(report).removeprefix(f"no program answers for the mount on {entry.mountpoint}: ")
     return [f"{entry.mountpoint} is {entry.source}", f"  {state}{reason}"]
 
 

@@ -8,6 +8,7 @@ import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from dfsfs.cli.registry import all_commands
 from dfsfs.control import places
 from dfsfs.control.places import MountEntry
 from dfsfs.control.protocol import decode_request, encode_result
@@ -115,6 +116,7 @@ class Mounts:
         self.entries: list[MountEntry] = []
         self._listeners: list[socket.socket] = []
         self.folder = folder
+        all_commands()  # are imported before places is patched, from which they take functions by name
         folder.mkdir()
         monkeypatch.setattr(places, "ROOTS_FOLDER", str(folder))
         monkeypatch.setattr(places, "folders_for", lambda _owner: [str(folder)])

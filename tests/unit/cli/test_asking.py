@@ -186,7 +186,7 @@ def test_a_dead_mount_is_a_row_and_the_others_are_shown(mounts: Mounts, capsys: 
     assert shown.endswith("; umount -l '/mnt/a b' takes it away\n")
     assert main(["status", "/mnt/a b/x"]) == 32
     shown, errors = capsys.readouterr()
-    assert not shown and errors.startswith("dfsfs: nobody answers for the mount on /mnt/a b")
+    assert not shown and errors.startswith("dfsfs: no program answers for the mount on /mnt/a b")
     for words in (["cache", "show"], ["domain", "show"], ["drain", "x"]):
         assert main(words) == 32
         shown, errors = capsys.readouterr()
