@@ -190,6 +190,15 @@ def _command_part(command: Command) -> str:
     return "\n".join([f".SS {escape(usage)}", escape(_sentence(about)), items(pairs)])
 
 
+_OUTPUT = (
+    "Where the output is no terminal, each row of a table is one line, with at least two spaces between columns, for "
+    "programs such as grep and awk; with --json there is no need to take lines apart. On a terminal titles stand out, "
+    "words are wrapped inside of their column, and what is wrong has a colour, unless the environment variable "
+    "NO_COLOR is set. Paths are never wrapped or cut. Control characters in names are shown as escapes such as "
+    "\\x1b.",
+)
+
+
 def dfsfs_page() -> str:
     """dfsfs(1)."""
     from dfsfs.cli.registry import all_commands
@@ -210,6 +219,7 @@ def dfsfs_page() -> str:
                 ),
             ),
             ("commands", "\n".join(map(_command_part, all_commands()))),
+            ("output", paragraphs(*_OUTPUT)),
             (
                 "exit status",
                 items(

@@ -32,6 +32,9 @@ async def explain_path(
 ) -> answers.Explanation:
     """Resolves a path as an access to it would, and tries all its targets; `all_roots`: every server of the namespace
     is asked as well. Errors of servers are part of the answer.
+
+    Raises:
+        DfsfsError: with `all_roots`, no server says which these are.
     """
     found = await explain(namespace, pool, path)
     answer = explanation_of(found, pool.sessions(), config)

@@ -154,7 +154,13 @@ def _style_of_state(state: str) -> str:
 def _sessions_table(sessions: Sequence[Session]) -> Table:
     return Table(
         (
-            *(Column("SERVER"), Column("SMB"), Column("PROTECTED BY", wraps=True), Column("LOGIN"), Column("USER")),
+            *(
+                Column("SERVER", wraps=True),
+                Column("SMB"),
+                Column("PROTECTED BY", wraps=True),
+                Column("LOGIN"),
+                Column("USER"),
+            ),
             *(Column("WAITING"), Column("REQUESTS")),
         ),
         [
@@ -181,7 +187,7 @@ def _requests_table(requests: dict[str, Requests]) -> Table:
                 name,
                 figures.count,
                 figures.failed,
-                *(f"{seconds * 1000:.1f}" for seconds in (figures.p50, figures.p95, figures.p99, figures.longest)),
+                *(round(seconds * 1000, 1) for seconds in (figures.p50, figures.p95, figures.p99, figures.longest)),
             )
             for name, figures in requests.items()
         ],
