@@ -42,10 +42,9 @@ def draw(table: Table, encoding: str) -> str | None:
 def _least_width(table: Table, texts: list[list[str]], index: int) -> int:
     """The columns of the terminal that a column of the table takes at least."""
     column = table.columns[index]
-    pieces = [column.title]
-    for row in texts:
-        pieces += row[index].split() if column.wraps else [row[index]]
-    return max(map(cell_len, pieces))
+    cells = [column.title, *(row[index] for row in texts)]
+    pieces = [word for cell in cells for word in cell.split()] if column.wraps else cells
+    return max(map(cell_len, pieces), default=1)
 
 
 def _print(console: Console, table: Table, texts: list[list[str]], least: list[int]) -> None:
