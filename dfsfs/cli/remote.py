@@ -80,13 +80,13 @@ def run(config: MountConfig, work: Callable[[Remote], Awaitable[T]]) -> T:
     from dfsfs.smb.credentials import KerberosCredentials
     from dfsfs.smb.tickets import KdcPreference
 
-    async def working() -> T:
+    async def work_connected() -> T:
         async with _connect(config, kdcs) as remote:
             return await work(remote)
 
     try:
         kdcs = KdcPreference() if isinstance(config.credentials, KerberosCredentials) else None
-        return trio.run(working, strict_exception_groups=True)
+        return trio.run(work_connected, strict_exception_groups=True)
     except BaseExceptionGroup as errors:
         interrupted = errors.subgroup((KeyboardInterrupt, SystemExit))
         if interrupted is not None:

@@ -116,7 +116,7 @@ async def send(remote: Remote, source: Path, target: UncPath, options: Options) 
             before = os.fstat(file)
             if not posix.S_ISREG(before.st_mode):
                 raise MountError(USAGE, f"{source} is not a file")
-            await _send(remote, _local(remote, source, file, before), target, options)
+            await _send(remote, _source_here(remote, source, file, before), target, options)
             after = os.fstat(file)
         finally:
             os.close(file)
@@ -145,7 +145,7 @@ def _version(source: UncPath, stat: FileStat) -> str:
     return f"{source}:{stat.size}:{stat.written}"
 
 
-def _local(remote: Remote, source: Path, file: int, about: os.stat_result) -> _Source:
+def _source_here(remote: Remote, source: Path, file: int, about: os.stat_result) -> _Source:
     """The content of a file here, from some place on as often as it is asked for."""
 
     async def pieces(begin: int) -> AsyncIterator[Buffer]:
@@ -214,7 +214,7 @@ class _Sending:
 
         access = Access.READ | Access.WRITE
         path = attempt.path.join([self.part])
-        if self.options.resume and (left := await _left(attempt, path, self.source.size)) is not None:
+        if self.options.resume and (left := await _open_left(attempt, path, self.source.size)) is not None:
             return left[0], path, left[1]
         if self.parts:  # what the last attempt has begun may still be open, for a server that has not noticed
             path = attempt.path.join([f"{self.part[:-5]}.{secrets.token_hex(4)}.part"])
@@ -224,7 +224,7 @@ class _Sending:
         return await attempt.tree.open(path, access=access, disposition=CreateDisposition.CREATE), path, 0
 
 
-async def _left(attempt: Attempt, path: UncPath, size: int) -> tuple[RemoteFile, int] | None:
+async def _open_left(attempt: Attempt, path: UncPath, size: int) -> tuple[RemoteFile, int] | None:
     """What an interrupted copy has left, and where to go on; None if there is nothing.
 
     Raises:

@@ -93,7 +93,7 @@ def ask_each(
 def _answer(entry: MountEntry, request: Request, deadline: float) -> Any:
     with _connect(entry, deadline) as connection:
         try:
-            connection.settimeout(_left(deadline))
+            connection.settimeout(_seconds_until(deadline))
             connection.sendall(encode_request(request))
             line = _receive(connection, deadline, MAX_ANSWER if is_trusted(entry) else MAX_OTHERS_ANSWER)
         except OSError as error:
@@ -110,7 +110,7 @@ def _connect(entry: MountEntry, deadline: float) -> socket.socket:
     for path in places:
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         try:
-            connection.settimeout(min(CONNECTING, _left(deadline)))
+            connection.settimeout(min(CONNECTING, _seconds_until(deadline)))
             connection.connect(path)
             _check_peer(connection, entry)
         except (FileNotFoundError, ConnectionRefusedError):
@@ -125,7 +125,7 @@ def _connect(entry: MountEntry, deadline: float) -> socket.socket:
             return connection
     why = "its program has ended" + ("" if places else ", or has no control socket (see its log)")
     take = f"umount -l {shlex.quote(entry.mountpoint)} takes it away"
-    raise DeadMount(f"no program answers for the mount on {entry.mountpoint}: {why}; {take}")
+    raise DeadMount(entry.mountpoint, f"{why}; {take}")
 
 
 def _failure(entry: MountEntry, error: OSError) -> ControlError:
@@ -143,7 +143,7 @@ def _check_peer(connection: socket.socket, entry: MountEntry) -> None:
         raise ControlError(f"user {uid} answers for the mount on {entry.mountpoint}, which is user {entry.owner}'s")
 
 
-def _left(deadline: float) -> float:
+def _seconds_until(deadline: float) -> float:
     """The seconds until then. Raises TimeoutError."""
     left = deadline - time.monotonic()
     if left <= 0:
@@ -157,7 +157,7 @@ def _receive(connection: socket.socket, deadline: float, limit: int) -> bytes:
         line += data
         if len(line) > limit:
             raise ControlError(f"the mount's answer is longer than {limit} bytes")
-        connection.settimeout(_left(deadline))  # or else a byte now and then would go on for ever
+        connection.settimeout(_seconds_until(deadline))  # or else a byte now and then would go on for ever
     if not line.endswith(b"\n"):
         raise ControlError("the mount has ended in the middle of its answer")
     return bytes(line)

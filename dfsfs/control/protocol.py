@@ -41,7 +41,11 @@ class ControlError(Exception):
 
 
 class DeadMount(ControlError):
-    """No program listens at the socket of a mount."""
+    """No program listens at the socket of a mount. `reason`: why, and what to do."""
+
+    def __init__(self, mountpoint: str, reason: str) -> None:
+        super().__init__(f"no program answers for the mount on {mountpoint}: {reason}")
+        self.reason = reason
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,7 +90,7 @@ def _run(arguments: argparse.Namespace, words: Sequence[str]) -> int:
 
 async def _check_all(remote: Remote) -> tuple[Survey, list[CheckedLink]]:
     found = await survey_of(remote)
-    return found, await _each(found.links, lambda link: _test(remote, link))
+    return found, await _test_each(found.links, lambda link: _test(remote, link))
 
 
 async def _check_watched(remote: Remote) -> tuple[Survey, list[CheckedLink]]:
@@ -108,7 +108,7 @@ async def _check_watched(remote: Remote) -> tuple[Survey, list[CheckedLink]]:
             bars.advance("tested")
             return tested
 
-        return found, await _each(found.links, one)
+        return found, await _test_each(found.links, one)
 
 
 def _test(remote: Remote, link: FoundLink) -> Awaitable[CheckedLink]:
@@ -117,7 +117,7 @@ def _test(remote: Remote, link: FoundLink) -> Awaitable[CheckedLink]:
     return check_link(remote.namespace, remote.pool, link)
 
 
-async def _each(links: list[FoundLink], work: Callable[[FoundLink], Awaitable[CheckedLink]]) -> list[CheckedLink]:
+async def _test_each(links: list[FoundLink], work: Callable[[FoundLink], Awaitable[CheckedLink]]) -> list[CheckedLink]:
     import trio
 
     from dfsfs.namespace.survey import AT_ONCE

@@ -52,7 +52,7 @@ def _run(arguments: argparse.Namespace, _: Sequence[str]) -> int:
         reports = [(entry, ask_with(patience, Status, entry, "status"))]
     else:
         left = find_lingering()
-        reports = list(_each(patience, all_mounts() if not left or our_mounts() else []))
+        reports = list(_ask_each(patience, all_mounts() if not left or our_mounts() else []))
     if arguments.json:
         show_json([*(_report_to_json(entry, report) for entry, report in reports), *(one.to_json() for one in left)])
     else:
@@ -64,7 +64,7 @@ def _run(arguments: argparse.Namespace, _: Sequence[str]) -> int:
     return max(map(code_of, wrong), default=SUCCESS)
 
 
-def _each(patience: Patience, entries: Sequence[MountEntry]) -> Iterator[tuple[MountEntry, Report]]:
+def _ask_each(patience: Patience, entries: Sequence[MountEntry]) -> Iterator[tuple[MountEntry, Report]]:
     """The reports of mounts; those that answer others only are not asked."""
     for entry in entries:
         if may_ask(entry):
@@ -76,9 +76,11 @@ def _each(patience: Patience, entries: Sequence[MountEntry]) -> Iterator[tuple[M
 def _format_report(entry: MountEntry, report: Report) -> list[str | Table]:
     if not isinstance(report, ControlError):
         return format_status(entry, report.said)
-    state = "DEAD: " if isinstance(report, DeadMount) else "NO ANSWER: " if may_ask(entry) else ""
-    reason = str(report).removeprefix(f"no program answers for the mount on {entry.mountpoint}: ")
-    return [f"{entry.mountpoint} is {entry.source}", f"  {state}{reason}"]
+    if isinstance(report, DeadMount):
+        state = f"DEAD: {report.reason}"
+    else:
+        state = f"NO ANSWER: {report}" if may_ask(entry) else str(report)
+    return [f"{entry.mountpoint} is {entry.source}", f"  {state}"]
 
 
 def _report_to_json(entry: MountEntry, report: Report) -> dict[str, Any]:
@@ -154,14 +156,8 @@ def _style_of_state(state: str) -> str:
 def _sessions_table(sessions: Sequence[Session]) -> Table:
     return Table(
         (
-            *(
-                Column("SERVER", wraps=True),
-                Column("SMB"),
-                Column("PROTECTED BY", wraps=True),
-                Column("LOGIN"),
-                Column("USER"),
-            ),
-            *(Column("WAITING"), Column("REQUESTS")),
+            *(Column("SERVER", wraps=True), Column("SMB"), Column("PROTECTED BY", wraps=True)),
+            *map(Column, ("LOGIN", "USER", "WAITING", "REQUESTS")),
         ),
         [
             (
