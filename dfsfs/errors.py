@@ -197,8 +197,8 @@ class ContentError(DfsfsError):
 
 
 class EndlessAnswer(DfsfsError):
-    """A server goes on answering one question beyond every bound (smb/bounds.py), or without saying anything new. What
-    has come so far was an answer; another target, or another connection, would only be asked the same.
+    """A server goes on answering one question beyond every bound (smb/tree/bounds.py), or without saying anything new.
+    What has come so far was an answer; another target, or another connection, would only be asked the same.
     """
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from dfsfs.config.model import MountConfig, ParsedOptions
-    from dfsfs.smb.credentials import Login, Secret
+    from dfsfs.smb.auth.credentials import Login, Secret
     from dfsfs.unc import UncPath
 
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from dfsfs.namespace.client import Namespace
     from dfsfs.namespace.junction import Attempt, Location
-    from dfsfs.smb.wire import Buffer
+    from dfsfs.smb.wire.messages import Buffer
 
 PIECE = 8 * 1024 * 1024
 """Bytes that are read at once, in several requests under way together."""
@@ -32,7 +32,7 @@ async def pieces_of(
         SourceChanged: it is another one now.
         DfsfsError: what a server said.
     """
-    from dfsfs.smb.wire import Access, CreateDisposition
+    from dfsfs.smb.wire.messages import Access, CreateDisposition
 
     offset = begin
 

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 from dfsfs.cli.messages import cannot_read
 from dfsfs.cli.secrets import find_given_login
 from dfsfs.config import ConfigError
-from dfsfs.smb import tickets
-from dfsfs.smb.credentials import KerberosCredentials
-from dfsfs.smb.identity import Account
+from dfsfs.smb.auth import kerberos
+from dfsfs.smb.auth.credentials import KerberosCredentials
+from dfsfs.smb.auth.identity import Account
 
 if TYPE_CHECKING:
     from dfsfs.cli.secrets import Surroundings
@@ -44,8 +44,8 @@ def kerberos_login(options: ParsedOptions, surroundings: Surroundings) -> Kerber
         return KerberosCredentials(name, password=password)
     account = _account(options.ticket_user)
     if account is not None:
-        return KerberosCredentials(name, ccache=tickets.default_cache(account.uid), account=account)
-    if os.geteuid() == 0 and not tickets.has_tickets() and (keytab := tickets.machine_keytab()):
+        return KerberosCredentials(name, ccache=kerberos.default_cache(account.uid), account=account)
+    if os.geteuid() == 0 and not kerberos.has_tickets() and (keytab := kerberos.machine_keytab()):
         return KerberosCredentials(name, keytab=keytab)
     return KerberosCredentials(name)
 
@@ -86,6 +86,6 @@ def _keytab(text: str, surroundings: Surroundings) -> str:
             pass
     except OSError as error:
         raise cannot_read(f"the keytab {path}", error) from None
-    if not tickets.is_private(path):
+    if not kerberos.is_private(path):
         surroundings.warn(f"{path} has keys and can be read by others; chmod 600 {path}")
     return path

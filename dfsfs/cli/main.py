@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from dfsfs.cli.exitcodes import SUCCESS, USAGE
 from dfsfs.cli.output import as_in_a_pipe, complain, escape_tracebacks, show
 from dfsfs.cli.registry import all_commands, find
-from dfsfs.smb.identity import forbid_core_dumps
+from dfsfs.smb.auth.identity import forbid_core_dumps
 from dfsfs.unc import is_unc
 
 if TYPE_CHECKING:

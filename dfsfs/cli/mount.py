@@ -29,7 +29,7 @@ from dfsfs.cli.output import as_in_a_pipe, complain, escape_tracebacks, show
 from dfsfs.cli.remount import remount
 from dfsfs.config import ConfigError, join_prefix, parse_options, parse_unc
 from dfsfs.config.table import GROUPS, Policy
-from dfsfs.smb.identity import forbid_core_dumps
+from dfsfs.smb.auth.identity import forbid_core_dumps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -216,7 +216,7 @@ def _patience(options: ParsedOptions) -> float:
 
 
 def _run(config: MountConfig, mountpoint: str, on_ready: Callable[[], None]) -> None:
-    from dfsfs.fuse.session import run  # takes long: trio, FUSE, cryptography
+    from dfsfs.mount.assembly import run  # takes long: trio, FUSE, cryptography
 
     run(config, mountpoint, on_ready)
 

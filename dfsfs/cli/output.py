@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from types import TracebackType
 
-    from dfsfs.smb.wire import Buffer
+    from dfsfs.smb.wire.messages import Buffer
 
 
 def show(page: Iterable[str | Table]) -> None:

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from dfsfs.config.model import MountConfig
     from dfsfs.namespace.client import Namespace
     from dfsfs.namespace.survey import FoundLink, Survey
+    from dfsfs.smb.auth.kerberos import KdcPreference
     from dfsfs.smb.pool import Pool
-    from dfsfs.smb.tickets import KdcPreference
     from dfsfs.unc import UncPath
-    from dfsfs.vfs.mapping import NameMapping
+    from dfsfs.vfs.names.mapping import NameMapping
 
 T = TypeVar("T")
 
@@ -77,8 +77,8 @@ def run(config: MountConfig, work: Callable[[Remote], Awaitable[T]]) -> T:
     """
     import trio
 
-    from dfsfs.smb.credentials import KerberosCredentials
-    from dfsfs.smb.tickets import KdcPreference
+    from dfsfs.smb.auth.credentials import KerberosCredentials
+    from dfsfs.smb.auth.kerberos import KdcPreference
 
     async def work_connected() -> T:
         async with _connect(config, kdcs) as remote:
@@ -144,7 +144,7 @@ def _describe(error: BaseException, config: MountConfig) -> MountError:
 async def _connect(config: MountConfig, kdcs: KdcPreference | None) -> AsyncIterator[Remote]:
     from dfsfs.namespace.assembly import make_namespace, referral_settings, transport_settings
     from dfsfs.smb.pool import Pool
-    from dfsfs.vfs.mapping import NameMapping, NameStyle
+    from dfsfs.vfs.names.mapping import NameMapping, NameStyle
 
     async with Pool(transport_settings(config), config.credentials) as pool:
         namespace = make_namespace(config, pool, referral_settings(config), kdcs)

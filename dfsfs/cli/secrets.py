@@ -24,7 +24,7 @@ from dfsfs.config import ConfigError, CredentialsFile, parse_credentials, split_
 from dfsfs.config.values import MAX_PASSWORD
 from dfsfs.config.values import password as check_password
 from dfsfs.config.values import username as check_username
-from dfsfs.smb.credentials import Credentials, Secret
+from dfsfs.smb.auth.credentials import Credentials, Secret
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence

@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from dfsfs.cli.parts import Options, Report
     from dfsfs.cli.remote import Remote
     from dfsfs.namespace.junction import Attempt, Location
-    from dfsfs.smb.file import RemoteFile
-    from dfsfs.smb.fscc import FileStat
-    from dfsfs.smb.wire import Buffer
+    from dfsfs.smb.tree.file import RemoteFile
+    from dfsfs.smb.wire.fscc import FileStat
+    from dfsfs.smb.wire.messages import Buffer
     from dfsfs.unc import UncPath
 
 CLEANING = 5.0
@@ -191,7 +191,7 @@ class _Sending:
         """All of it, also when it is tried again on another target, as no program uses a part. Errors as in send."""
         import trio
 
-        from dfsfs.smb.fscc import encode_basic_information
+        from dfsfs.smb.wire.fscc import encode_basic_information
 
         file, path, offset = await self._open(attempt)
         try:
@@ -210,7 +210,7 @@ class _Sending:
 
     async def _open(self, attempt: Attempt) -> tuple[RemoteFile, UncPath, int]:
         """The file to write to, its path, and where to go on."""
-        from dfsfs.smb.wire import Access, CreateDisposition
+        from dfsfs.smb.wire.messages import Access, CreateDisposition
 
         access = Access.READ | Access.WRITE
         path = attempt.path.join([self.part])
@@ -230,7 +230,7 @@ async def _open_left(attempt: Attempt, path: UncPath, size: int) -> tuple[Remote
     Raises:
         MountError: it is no plain file with one name.
     """
-    from dfsfs.smb.wire import Access, CreateDisposition
+    from dfsfs.smb.wire.messages import Access, CreateDisposition
 
     try:
         file = await attempt.tree.open(path, access=Access.READ | Access.WRITE, disposition=CreateDisposition.OPEN)

@@ -22,7 +22,7 @@ from dfsfs.unc import UncError, UncPath, fold_name, is_unc
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from dfsfs.smb.credentials import Login
+    from dfsfs.smb.auth.credentials import Login
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from dfsfs.config.errors import ConfigError
 from dfsfs.config.values import password as check_password
 from dfsfs.config.values import sendable_text as check_sendable
-from dfsfs.smb.credentials import Secret
+from dfsfs.smb.auth.credentials import Secret
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -13,7 +13,7 @@ from dfsfs.config.table import DIALECTS, Sharing
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from dfsfs.smb.credentials import Login, Secret
+    from dfsfs.smb.auth.credentials import Login, Secret
     from dfsfs.unc import UncPath
 
 CONNECT_TIMEOUT = 8.0

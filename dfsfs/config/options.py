@@ -13,7 +13,7 @@ from dfsfs.config.model import ParsedOptions
 from dfsfs.config.syntax import Item, split_options
 from dfsfs.config.table import BY_NAME, DIALECTS, Option, Policy, find, is_word_of_others
 from dfsfs.config.values import username as check_username
-from dfsfs.smb.credentials import Secret
+from dfsfs.smb.auth.credentials import Secret
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dfsfs.config.syntax import split_options
 from dfsfs.config.table import BY_NAME, SECRETS
-from dfsfs.smb.credentials import Secret
+from dfsfs.smb.auth.credentials import Secret
 
 
 def extract_secrets(text: str) -> tuple[str, dict[str, Secret]]:

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from dfsfs.namespace.client import Namespace
     from dfsfs.namespace.explain import Explanation, Probe, RootAnswer
     from dfsfs.smb.pool import Pool
-    from dfsfs.smb.sessions import SessionInfo
-    from dfsfs.smb.users import UserPools
+    from dfsfs.smb.sessioninfo import SessionInfo
+    from dfsfs.smb.userpools import UserPools
     from dfsfs.telemetry import Event
 
 

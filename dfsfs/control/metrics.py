@@ -139,7 +139,7 @@ class _Snapshot(Collector):
         yield from self._sessions()
         mount, files = self._mount, self._mount.filesystem
         yield GaugeMetricFamily("dfsfs_open_files", "Files that programs have open.", files.open_files)
-        yield GaugeMetricFamily("dfsfs_known_files", "Files and folders that are known.", files.known_nodes)
+        yield GaugeMetricFamily("dfsfs_known_files", "Files and folders that are known.", files.known_inodes)
         cached = len(mount.namespace.caches.referrals)
         yield GaugeMetricFamily("dfsfs_cached_referrals", "Entries of the referral cache.", cached)
         about = GaugeMetricFamily("dfsfs_mount_info", "The mount.", labels=["unc", "path", "version"])

@@ -21,7 +21,7 @@ USERS_FOLDERS = "/run/user"
 SHARED_FOLDER = "/tmp"
 """Where every user may make a folder."""
 LOGOUT_XATTR = "user.dfsfs.logout"
-"""The extended attribute of a mount point that ends the sessions of the user who asks for it: see fuse/many.py."""
+"""The extended attribute of a mount point that ends the sessions of the user who asks for it: see fuse/multiuser.py."""
 _OCTAL = re.compile(r"\\([0-7]{3})")
 
 

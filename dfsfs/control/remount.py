@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from dfsfs.config import ConfigError, fields_of, make_config, parse_options
 from dfsfs.config.table import OPTIONS
 from dfsfs.control.protocol import WRONG, ControlError
-from dfsfs.smb.credentials import Credentials, Secret
+from dfsfs.smb.auth.credentials import Credentials, Secret
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

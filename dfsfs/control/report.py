@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from dfsfs.namespace.client import Namespace
     from dfsfs.namespace.junction import Junction
     from dfsfs.smb.pool import Pool
-    from dfsfs.smb.sessions import SessionInfo
-    from dfsfs.smb.users import UserPools
+    from dfsfs.smb.sessioninfo import SessionInfo
+    from dfsfs.smb.userpools import UserPools
     from dfsfs.unc import UncPath
     from dfsfs.vfs.filesystem import FileSystem
 
@@ -74,7 +74,7 @@ def status_of(mount: Mount) -> answers.Status:
         links=links,
         failed_over=sum(link.failed_over for link in links),
         sessions=tuple(map(session_of, mount.pool.sessions())),
-        files=answers.Files(open=files.open_files, open_folders=files.open_folders, known=files.known_nodes),
+        files=answers.Files(open=files.open_files, open_folders=files.open_folders, known=files.known_inodes),
         caches=answers.CacheSizes(referrals=len(caches.referrals), domains=len(caches.domains.snapshot())),
         requests={name: _requests(latencies) for name, latencies in sorted(meters.latencies.items())},
         errors=dict(meters.errors),

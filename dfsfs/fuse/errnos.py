@@ -39,7 +39,7 @@ MAX_NAME_BYTES = 255
 DIRECTORY_SUFFIX = 40
 """Bytes by which the names are longer under which Samba 4.22 makes directories before it renames them."""
 _RESERVED = frozenset('"*:<>?\\|') | {chr(code) for code in range(0x20)}
-"""Characters that are sent as others, of three bytes in UTF-8: see vfs/mapping.py."""
+"""Characters that are sent as others, of three bytes in UTF-8: see vfs/names/mapping.py."""
 
 
 def _set(text: str) -> frozenset[int]:

@@ -23,12 +23,12 @@ from pyfuse3 import EntryAttributes, FileInfo, FUSEError, RequestContext, Statvf
 from dfsfs.acting import Caller
 from dfsfs.errors import DfsfsError
 from dfsfs.fuse.boundary import guarded, prompt, quiet
-from dfsfs.fuse.caller import Callers
+from dfsfs.fuse.caserename import Callers
 from dfsfs.fuse.waiters import Waiter
 from dfsfs.meters import Meters
-from dfsfs.smb.fscc import NAME_UNITS_MAX
+from dfsfs.smb.wire.fscc import NAME_UNITS_MAX
 from dfsfs.vfs.filesystem import DOTS
-from dfsfs.vfs.mapping import AttributeChanges
+from dfsfs.vfs.names.mapping import AttributeChanges
 from dfsfs.vfs.xattrs import CIFS_ACL, is_foreign
 
 if TYPE_CHECKING:
@@ -36,9 +36,9 @@ if TYPE_CHECKING:
 
     from pyfuse3 import ReaddirToken, SetattrFields
 
-    from dfsfs.vfs.files import OpenResult
+    from dfsfs.vfs.data.fileops import OpenResult
     from dfsfs.vfs.filesystem import FileSystem
-    from dfsfs.vfs.mapping import Attributes
+    from dfsfs.vfs.names.mapping import Attributes
 
 ABOUT_FILES = frozenset({"read", "write", "flush", "fsync"})
 ABOUT_FOLDERS = frozenset({"readdir", "fsyncdir"})
@@ -94,7 +94,7 @@ class DfsOperations(pyfuse3.Operations):
         self, parent_inode: int, name: bytes, ctx: RequestContext, inode: int, spelling: bytes
     ) -> EntryAttributes:
         """The answer for a name that leads to a file whose name differs from it in case: nothing for a rename of that
-        file to this name (caller.py). Given anew, as time has passed since the file was found.
+        file to this name (caserename.py). Given anew, as time has passed since the file was found.
         """
         try:
             if await self._callers.renames_to(ctx.uid, ctx.pid, spelling, name):

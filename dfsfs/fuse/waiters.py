@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import trio
 
-from dfsfs.fuse.fates import Fate, fate_of, fates_of_holders
+from dfsfs.fuse.threadstates import Fate, fate_of, fates_of_holders
 from dfsfs.threads import Threads
 
 if TYPE_CHECKING:

@@ -14,17 +14,17 @@ from dfsfs.dfsc.static import parse_static
 from dfsfs.namespace.client import Namespace
 from dfsfs.namespace.discovery import DomainSettings
 from dfsfs.namespace.referrals import ReferralSettings
-from dfsfs.smb.pool import TransportSettings
-from dfsfs.smb.security import Dialect
-from dfsfs.smb.tickets import default_realm
+from dfsfs.smb.auth.kerberos import default_realm
+from dfsfs.smb.connection.crypto import Dialect
+from dfsfs.smb.connection.settings import TransportSettings
 from dfsfs.unc import fold_name
 
 if TYPE_CHECKING:
     from dfsfs.config.model import MountConfig
     from dfsfs.namespace.hearsay import FoundDomain
+    from dfsfs.smb.auth.kerberos import KdcPreference
     from dfsfs.smb.pool import Pool
-    from dfsfs.smb.tickets import KdcPreference
-    from dfsfs.smb.users import UserPools
+    from dfsfs.smb.userpools import UserPools
 
 
 def transport_settings(config: MountConfig) -> TransportSettings:

@@ -36,9 +36,9 @@ if TYPE_CHECKING:
 
     from dfsfs.dfsc.wire import ReferralResponse
     from dfsfs.namespace.choices import Choices
-    from dfsfs.smb.fscc import DirEntry, FileStat
     from dfsfs.smb.pool import Pool
-    from dfsfs.smb.users import UserPools
+    from dfsfs.smb.userpools import UserPools
+    from dfsfs.smb.wire.fscc import DirEntry, FileStat
     from dfsfs.unc import UncPath
 
 T = TypeVar("T")

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from dfsfs.namespace.reachability import Reachability
     from dfsfs.smb.pool import Pool
-    from dfsfs.smb.tree import Tree
-    from dfsfs.smb.users import UserPools
+    from dfsfs.smb.tree.tree import Tree
+    from dfsfs.smb.userpools import UserPools
     from dfsfs.unc import UncPath
 
 

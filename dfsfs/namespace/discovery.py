@@ -40,7 +40,7 @@ from dfsfs.namespace.hearsay import FoundDomain, Pong, controllers_of, domain_of
 from dfsfs.namespace.reachability import Reachability
 from dfsfs.ntstatus import NtStatus
 from dfsfs.racing import race
-from dfsfs.smb.names import is_address
+from dfsfs.smb.auth.hostnames import is_address
 from dfsfs.telemetry import DomainFound
 from dfsfs.unc import fold_name
 
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
     from dns.rdataset import Rdataset
 
-    from dfsfs.smb.names import HostNames
+    from dfsfs.smb.auth.hostnames import HostNames
     from dfsfs.telemetry import Telemetry
 
 log = logging.getLogger("dfsfs.namespace")
@@ -194,7 +194,7 @@ class Discovery:
         self._names.learnt[fold_name(host)] = address
         return Pong(host, answer)
 
-    # -- the HostFinder of names.py ---------------------------------------------------------------------------------
+    # -- the HostFinder of hostnames.py --------------------------------------------------------------------------------
 
     async def look(self) -> None:
         """Looks which of the known controllers answers now, and puts that one before the others."""

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from dfsfs.namespace.client import Namespace
     from dfsfs.namespace.junction import Junction, Location
     from dfsfs.smb.pool import Pool
-    from dfsfs.smb.tree import Tree
-    from dfsfs.smb.users import UserPools
+    from dfsfs.smb.tree.tree import Tree
+    from dfsfs.smb.userpools import UserPools
     from dfsfs.telemetry import Event
     from dfsfs.unc import UncPath
 

@@ -88,8 +88,8 @@ if TYPE_CHECKING:
 
     from dfsfs.dfsc.walk import Resolution
     from dfsfs.smb.pool import Pool
-    from dfsfs.smb.tree import Tree
-    from dfsfs.smb.users import UserPools
+    from dfsfs.smb.tree.tree import Tree
+    from dfsfs.smb.userpools import UserPools
     from dfsfs.telemetry import Event, Telemetry
 
 T = TypeVar("T")

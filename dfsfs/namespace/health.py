@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from dfsfs.namespace.junction import Attempt, Location
     from dfsfs.namespace.survey import FoundLink
     from dfsfs.smb.pool import Pool
-    from dfsfs.smb.tree import Tree
+    from dfsfs.smb.tree.tree import Tree
     from dfsfs.unc import UncPath
 
 

@@ -16,7 +16,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dfsfs.smb.names import is_address
+from dfsfs.smb.auth.hostnames import is_address
 from dfsfs.unc import fold_name
 
 if TYPE_CHECKING:

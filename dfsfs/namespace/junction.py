@@ -38,7 +38,7 @@ from dfsfs.ntstatus import NtStatus
 
 if TYPE_CHECKING:
     from dfsfs.dfsc.walk import Resolution
-    from dfsfs.smb.tree import Tree
+    from dfsfs.smb.tree.tree import Tree
     from dfsfs.unc import UncPath
 
 REFRESH_FLOOR = 1.0

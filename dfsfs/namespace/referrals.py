@@ -41,7 +41,7 @@ from dfsfs.namespace.discovery import DomainSettings
 from dfsfs.namespace.reachability import Reachability
 from dfsfs.ntstatus import NtStatus
 from dfsfs.racing import Finish, race
-from dfsfs.smb.wire import Fsctl
+from dfsfs.smb.wire.messages import Fsctl
 from dfsfs.telemetry import ReferralMalformed, ReferralOverflow, ReferralRefused
 from dfsfs.unc import UncPath, fold_name
 
@@ -52,8 +52,8 @@ if TYPE_CHECKING:
     from dfsfs.dfsc.walk import Resolution
     from dfsfs.namespace.discovery import Discovery
     from dfsfs.smb.pool import Pool
-    from dfsfs.smb.tree import Tree
-    from dfsfs.smb.users import UserPools
+    from dfsfs.smb.tree.tree import Tree
+    from dfsfs.smb.userpools import UserPools
     from dfsfs.telemetry import Event, Telemetry
 
 K = TypeVar("K")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from dfsfs.dfsc.walk import Resolution
     from dfsfs.namespace.client import Namespace
     from dfsfs.namespace.junction import Location
-    from dfsfs.smb.fscc import DirEntry
+    from dfsfs.smb.wire.fscc import DirEntry
     from dfsfs.unc import UncPath
 
 AT_ONCE = 16

@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from dfsfs.namespace.choices import Choices
     from dfsfs.namespace.junction import Junction, TargetBinding
     from dfsfs.smb.pool import Pool
-    from dfsfs.smb.tree import Tree
-    from dfsfs.smb.users import UserPools
+    from dfsfs.smb.tree.tree import Tree
+    from dfsfs.smb.userpools import UserPools
     from dfsfs.telemetry import Telemetry
     from dfsfs.unc import UncPath
 

@@ -5,14 +5,14 @@ connect. Callers that ask for the same server or share at the same time wait for
 its failure; callers for different servers never wait for each other. A dead tree or connection is replaced at the next
 request for it. Attempts run in the pool's own nursery, so a caller that is cancelled does not take the others with it.
 
-Connecting and negotiating is dialing.py's. The time for an attempt is bounded: a host that accepts the TCP connection
+Connecting and negotiating is dialer.py's. The time for an attempt is bounded: a host that accepts the TCP connection
 and then says nothing costs no more than one that does not answer at all. A ticket is asked for once the server has
 answered, and has a bound of its own: that a KDC is slow is not the server's fault.
 
 When a server says that a session has expired, the connection asks to have it renewed, and sends again what was refused:
 the user logs in once more into the same session (MS-SMB2 3.2.5.1.6), and whatever is open in it stays open.
 
-A target's name stays a name down to dialing.py, where names.py and the resolver turn it into addresses.
+A target's name stays a name down to dialer.py, where hostnames.py and the resolver turn it into addresses.
 """
 
 from __future__ import annotations
@@ -38,36 +38,36 @@ from dfsfs.errors import (
     UnprovenServer,
 )
 from dfsfs.ntstatus import NtStatus
-from dfsfs.smb import wire
-from dfsfs.smb.authentication import SERVICE, Authenticator, Prepared, make_authenticator
-from dfsfs.smb.calls import Route
-from dfsfs.smb.channel import IoLimits
-from dfsfs.smb.credentials import Credentials, KerberosCredentials
-from dfsfs.smb.dialing import Dialer
-from dfsfs.smb.handshake import (
+from dfsfs.smb.auth.credentials import Credentials, KerberosCredentials
+from dfsfs.smb.auth.gss import SERVICE, Authenticator, Prepared, make_authenticator
+from dfsfs.smb.auth.hostnames import HostNames
+from dfsfs.smb.auth.kerberos import renew_if_due
+from dfsfs.smb.auth.loginturn import LoginTurn
+from dfsfs.smb.connection.calls import Route
+from dfsfs.smb.connection.dialer import Dialer
+from dfsfs.smb.connection.handshake import (
     Session,
     decode_tree_connect,
     encode_tree_connect,
     reauthentication,
     session_setup,
 )
-from dfsfs.smb.names import HostNames
-from dfsfs.smb.security import Dialect
-from dfsfs.smb.sessions import SessionInfo, describe
-from dfsfs.smb.tickets import renew_if_due
-from dfsfs.smb.tree import SHARE_CAP_DFS, Tree
-from dfsfs.smb.turns import LoginTurn
-from dfsfs.smb.validation import validate_negotiate
-from dfsfs.smb.wire import Command, Request
+from dfsfs.smb.connection.validation import validate_negotiate
+from dfsfs.smb.sessioninfo import SessionInfo, describe
+from dfsfs.smb.tree.channel import IoLimits
+from dfsfs.smb.tree.tree import SHARE_CAP_DFS, Tree
+from dfsfs.smb.wire import messages
+from dfsfs.smb.wire.messages import Command, Request
 from dfsfs.unc import UncPath, fold_name
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
     from types import TracebackType
 
-    from dfsfs.smb.connection import Connection
-    from dfsfs.smb.credentials import Login
-    from dfsfs.smb.protocol import ProtocolStatistics
+    from dfsfs.smb.auth.credentials import Login
+    from dfsfs.smb.connection.connection import Connection
+    from dfsfs.smb.connection.protocol import ProtocolStatistics
+    from dfsfs.smb.connection.settings import TransportSettings
 
 log = logging.getLogger("dfsfs.smb")
 
@@ -95,35 +95,6 @@ what other work needs, as a KDC that is down holds them for long."""
 
 K = TypeVar("K")
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class TransportSettings:
-    """How servers are reached. Times in seconds, sizes in bytes; `read_size` and `write_size` None: what the server
-    offers.
-    """
-
-    port: int = 445
-    hosts: Mapping[str, str] = field(default_factory=dict)
-    source: str | None = None
-    dialects: tuple[Dialect, ...] = (Dialect.SMB_2_1, Dialect.SMB_3_0, Dialect.SMB_3_0_2, Dialect.SMB_3_1_1)
-    seal: bool = False
-    hardened: bool = True
-    """SYSVOL and NETLOGON only from servers that have proved who they are."""
-    login_hosts: tuple[str, ...] = ()
-    """Patterns of the hosts that are logged in to; empty: all."""
-    connect_timeout: float = 8.0
-    login_timeout: float = 20.0
-    """Longer, as a server may look for a domain controller in the meantime. Silence ends it sooner."""
-    ticket_timeout: float = 25.0
-    request_timeout: float = 30.0
-    silence_timeout: float = 10.0
-    echo_interval: float = 60.0
-    max_credits: int = 1024
-    read_size: int | None = None
-    write_size: int | None = None
-    files_for_links: bool = False
-    """Every file with the form of a symbolic link is one: the option mfsymlinks."""
 
 
 class SingleFlight(Generic[K, T]):
@@ -456,5 +427,5 @@ class Pool:
         for tree in server.trees.values():
             tree.disconnect()
         with contextlib.suppress(DfsfsError):
-            await server.connection.call([wire.encode_plain(Command.LOGOFF)], self._route(server.session))
+            await server.connection.call([messages.encode_plain(Command.LOGOFF)], self._route(server.session))
         server.connection.close()

@@ -1,10 +1,10 @@
-"""FileSystem: what a mounted namespace does, as the verbs of POSIX, on node numbers and names in bytes.
+"""FileSystem: what a mounted namespace does, as the verbs of POSIX, on inode numbers and names in bytes.
 
 This is all that a FUSE binding needs, and it knows nothing of one: tests drive it without a kernel. It puts the parts
-together: places.py (nodes and what is known of them), files.py (open files), entries.py (names), directory.py
+together: lookup.py (inodes and what is known of them), fileops.py (open files), dirops.py (names), opendir.py
 (listings), mapping.py (names and attributes on the wire).
 
-References. `lookup`, `create` and `mkdir` count a lookup of the node that they return, `readdir` one for each entry
+References. `lookup`, `create` and `mkdir` count a lookup of the inode that they return, `readdir` one for each entry
 that it yields; `forget` gives them back. Whoever does not pass an entry of `readdir` on has to give it back at once.
 
 Every verb raises DfsfsError only; its `errno` is the answer to the program. Verbs wait for servers as long as
@@ -19,21 +19,21 @@ import stat as posix
 from typing import TYPE_CHECKING
 
 from dfsfs.errors import DfsfsError, PosixError
-from dfsfs.smb.fscc import VolumeSize, encode_basic_information
-from dfsfs.smb.reparse import Special
-from dfsfs.vfs.copying import COPY_XATTR, Copying
-from dfsfs.vfs.directory import Listing
-from dfsfs.vfs.entries import Entries
-from dfsfs.vfs.files import Files, OpenResult
-from dfsfs.vfs.handlelimit import is_about_handles
-from dfsfs.vfs.known import ASKS
-from dfsfs.vfs.leases import Caching, NoKernelCache
-from dfsfs.vfs.mapping import AttributeChanges, Attributes, NameMapping, Ownership, attributes_for_mode
-from dfsfs.vfs.node import FileSystemStatistics, in_the_present, refuse_loop
-from dfsfs.vfs.places import Places
-from dfsfs.vfs.questions import stat_of
-from dfsfs.vfs.snapshots import NAME as SNAPSHOTS
-from dfsfs.vfs.snapshots import SnapshotListing, Snapshots
+from dfsfs.smb.wire.fscc import VolumeSize, encode_basic_information
+from dfsfs.smb.wire.reparse import Special
+from dfsfs.vfs.data.caching import Caching, NoKernelCache
+from dfsfs.vfs.data.fileops import FileOperations, OpenResult
+from dfsfs.vfs.data.servercopy import COPY_XATTR, ServerCopy
+from dfsfs.vfs.dirops import DirectoryOperations
+from dfsfs.vfs.names.handlelimit import is_about_handles
+from dfsfs.vfs.names.inode import FileSystemStatistics, in_the_present, refuse_loop
+from dfsfs.vfs.names.lookup import Lookup
+from dfsfs.vfs.names.mapping import AttributeChanges, Attributes, NameMapping, Ownership, attributes_for_mode
+from dfsfs.vfs.names.opendir import Listing
+from dfsfs.vfs.names.ordering import ASKS
+from dfsfs.vfs.names.queries import stat_of
+from dfsfs.vfs.names.snapshots import NAME as SNAPSHOTS
+from dfsfs.vfs.names.snapshots import SnapshotListing, Snapshots
 from dfsfs.vfs.xattrs import Xattrs
 
 if TYPE_CHECKING:
@@ -42,10 +42,10 @@ if TYPE_CHECKING:
     from dfsfs.acting import Caller
     from dfsfs.namespace.client import Namespace
     from dfsfs.namespace.junction import Location
-    from dfsfs.smb.wire import Buffer
-    from dfsfs.vfs.knowledge import Lifetimes
-    from dfsfs.vfs.leases import KernelCache
-    from dfsfs.vfs.nodes import Node
+    from dfsfs.smb.wire.messages import Buffer
+    from dfsfs.vfs.data.caching import KernelCache
+    from dfsfs.vfs.names.attrcache import Lifetimes
+    from dfsfs.vfs.names.inodetable import Inode
 
 DOTS = (b".", b"..")
 """The first entries of every listing. The kernel doesn't look them up by these names and wants no lookup counted."""
@@ -74,7 +74,7 @@ class FileSystem:
         server_numbers: bool = True,
     ) -> None:
         caching = caching or Caching()
-        self._places = Places(
+        self._lookup = Lookup(
             namespace,
             root,
             names=names,
@@ -86,12 +86,12 @@ class FileSystem:
             server_numbers=server_numbers,
             trust_leases=caching.trust_leases,
         )
-        self._files = Files(self._places, kernel or NoKernelCache(), caching)
+        self._files = FileOperations(self._lookup, kernel or NoKernelCache(), caching)
         self.has_open, self.give_back = self._files.has_open, self._files.give_back
-        self._entries = Entries(self._places, self._files, files_for_links=files_for_links)
-        self._xattrs = Xattrs(self._places, self._files)
-        self._snapshots = Snapshots(self._places)
-        self._copying = Copying(self._places, self._files)
+        self._entries = DirectoryOperations(self._lookup, self._files, files_for_links=files_for_links)
+        self._xattrs = Xattrs(self._lookup, self._files)
+        self._snapshots = Snapshots(self._lookup)
+        self._copying = ServerCopy(self._lookup, self._files)
         self._listings: dict[int, Listing | SnapshotListing] = {}
         self._next_listing = 1
 
@@ -99,21 +99,21 @@ class FileSystem:
 
     async def lookup(self, parent: int, name: bytes) -> Attributes:
         """Finds a name in a folder. Counts a lookup."""
-        folder, wire_name = self._places.folder(parent), self._wire(name)
+        folder, wire_name = self._lookup.folder(parent), self._wire(name)
         refuse_loop(folder)
         if folder.lists_snapshots:
             return self._counted(await self._snapshots.look_up(folder, wire_name))
         if wire_name == SNAPSHOTS:
-            known = self._places.table.child(folder, wire_name)
+            known = self._lookup.table.child(folder, wire_name)
             if known is not None and known.lists_snapshots:
                 return self._counted(known)
         await self._files.settle_name(folder, wire_name)
         try:
-            return self._counted(await self._places.look_up(folder, wire_name))
+            return self._counted(await self._lookup.look_up(folder, wire_name))
         except DfsfsError as error:
             if (
                 error.errno != errno.ESTALE
-                and (shared := await self._places.others.shared(folder, wire_name)) is not None
+                and (shared := await self._lookup.others.shared(folder, wire_name)) is not None
             ):
                 return self._counted(shared)
             if wire_name != SNAPSHOTS or error.errno != errno.ENOENT:
@@ -121,79 +121,79 @@ class FileSystem:
         return self._counted(await self._snapshots.folder_in(folder))
 
     def other_spelling(self, ino: int, parent: int, name: bytes) -> bytes | None:
-        """How the name of a node in a folder is spelled, if that differs from `name`, which leads to it, in case."""
-        node, folder = self._places.table.get(ino), self._places.table.get(parent)
-        if node is None or folder is None:
+        """How the name of an inode in a folder is spelled, if that differs from `name`, which leads to it, in case."""
+        inode, folder = self._lookup.table.get(ino), self._lookup.table.get(parent)
+        if inode is None or folder is None:
             return None
-        known = self._places.table.name_of(folder, self._wire(name))
-        if known == self._wire(name) or folder.children.get(known) is not node:
+        known = self._lookup.table.name_of(folder, self._wire(name))
+        if known == self._wire(name) or folder.children.get(known) is not inode:
             return None
-        return self._places.names.from_wire(known)
+        return self._lookup.names.from_wire(known)
 
     def lookup_known(self, parent: int, name: bytes) -> Attributes | None:
         """The answer of `lookup` if it can be given at once, else None."""
-        places = self._places
-        folder = places.table.get(parent)
+        lookup = self._lookup
+        folder = lookup.table.get(parent)
         if folder is None or not folder.is_directory or folder.lists_snapshots or folder.loops:
             return None
-        wire_name = places.names.to_wire(name)
+        wire_name = lookup.names.to_wire(name)
         if wire_name == SNAPSHOTS:
             return None
-        node = places.known(folder, wire_name)
-        return None if node is None else self._counted(node)
+        inode = lookup.known(folder, wire_name)
+        return None if inode is None else self._counted(inode)
 
     def forget(self, ino: int, count: int) -> None:
         """Gives back `count` lookups."""
-        self._places.table.forget(ino, count)
+        self._lookup.table.forget(ino, count)
 
     async def getattr(self, ino: int) -> Attributes:
-        node = self._places.node(ino)
-        if node.forward is not None and self._files.is_open(node.forward):
-            node = node.forward
+        inode = self._lookup.inode(ino)
+        if inode.forward is not None and self._files.is_open(inode.forward):
+            inode = inode.forward
         for _ in range(ASKS):
-            if node.changing:
-                await self._files.until_quiet(node)
-            if self._places.is_fresh(node) or self._is_past_asking(node):
+            if inode.changing:
+                await self._files.until_quiet(inode)
+            if self._lookup.is_fresh(inode) or self._is_past_asking(inode):
                 break
-            await self._files.settle(node)
-            believed = await self._ask(node)
-            if believed or (node.own is not None and node.own.written and not node.own.unsure):
+            await self._files.settle(inode)
+            believed = await self._ask(inode)
+            if believed or (inode.own is not None and inode.own.written and not inode.own.unsure):
                 break  # size and times of what is written here are ours, however often the server's answer is overtaken
-        return self._places.attributes(node)
+        return self._lookup.attributes(inode)
 
-    async def _ask(self, node: Node) -> bool:
+    async def _ask(self, inode: Inode) -> bool:
         """Asks for attributes, by name or through a handle. Whether no change made here has overtaken the answer."""
-        if node.hidden is not None or node.location is None:
-            return self._is_listed(node) or await self._files.query(node)
+        if inode.hidden is not None or inode.location is None:
+            return self._is_listed(inode) or await self._files.query(inode)
         try:
-            return await self._places.refresh(node)
+            return await self._lookup.refresh(inode)
         except DfsfsError as error:
-            if error.errno == errno.ESTALE and self._is_listed(node):
+            if error.errno == errno.ESTALE and self._is_listed(inode):
                 return True  # a program has it open, and fstat of what is open never fails
-            if not (error.errno == errno.ESTALE or is_about_handles(error)) or not self._files.is_open(node):
+            if not (error.errno == errno.ESTALE or is_about_handles(error)) or not self._files.is_open(inode):
                 raise
-        return await self._files.query(node)  # its name is another file's, or a name can't be asked for: this one is
+        return await self._files.query(inode)  # its name is another file's, or a name can't be asked for: this one is
 
-    def _is_past_asking(self, node: Node) -> bool:
-        """Whether nobody can say more of a node than what is known: a file that was removed here and is not open, or a
-        folder that has no place any more, and that a program has open.
+    def _is_past_asking(self, inode: Inode) -> bool:
+        """Whether nobody can say more of an inode than what is known: a file that was removed here and is not open, or
+        a folder that has no place any more, and that a program has open.
         """
-        if node.stat is None or self._files.is_open(node):
+        if inode.stat is None or self._files.is_open(inode):
             return False
-        return node.removed or (node.detached and self._is_listed(node))
+        return inode.removed or (inode.detached and self._is_listed(inode))
 
-    def _is_listed(self, folder: Node) -> bool:
+    def _is_listed(self, folder: Inode) -> bool:
         """Whether a program has a folder open."""
-        return folder.is_directory and any(listing.node is folder for listing in self._listings.values())
+        return folder.is_directory and any(listing.inode is folder for listing in self._listings.values())
 
     def getattr_known(self, ino: int) -> Attributes | None:
         """The answer of `getattr` if it can be given at once, else None."""
-        node = self._places.table.get(ino)
-        if node is None or not self._places.is_fresh(node) or node.forward is not None:
+        inode = self._lookup.table.get(ino)
+        if inode is None or not self._lookup.is_fresh(inode) or inode.forward is not None:
             return None
-        if node.changing and node.own is not None:
+        if inode.changing and inode.own is not None:
             return None  # it may just be closed, and then its server will say what it allocates
-        return self._places.attributes(node)
+        return self._lookup.attributes(inode)
 
     async def setattr(self, ino: int, changes: AttributeChanges, handle: int | None = None) -> Attributes:
         """Changes a file's size and times, and its mode and owner as far as SMB has them: see mapping.py.
@@ -202,68 +202,68 @@ class FileSystem:
             PosixError: EBUSY, a DFS link that nobody has entered yet; EISDIR, the size of a folder.
             DfsfsError: the server's answer.
         """
-        node = self._node_to_change(ino)
-        if node.is_link and not self._places.is_bound(node) and (changes.sets_times or changes.mode is not None):
-            raise PosixError(errno.EBUSY, f"{node.name} is a DFS link")
+        inode = self._inode_to_change(ino)
+        if inode.is_link and not self._lookup.is_bound(inode) and (changes.sets_times or changes.mode is not None):
+            raise PosixError(errno.EBUSY, f"{inode.name} is a DFS link")
         if changes.size is not None:
-            if node.is_directory:
-                raise PosixError(errno.EISDIR, f"{node.name} is a directory")
-            await self._files.set_size(node, handle, changes.size)
+            if inode.is_directory:
+                raise PosixError(errno.EISDIR, f"{inode.name} is a directory")
+            await self._files.set_size(inode, handle, changes.size)
         if changes.sets_times or changes.mode is not None:
-            await self._set_basic(node, changes)
+            await self._set_basic(inode, changes)
         return await self.getattr(ino)
 
-    async def _set_basic(self, node: Node, changes: AttributeChanges) -> None:
+    async def _set_basic(self, inode: Inode, changes: AttributeChanges) -> None:
         if changes.mode is not None:
-            await self.getattr(node.ino)
-        stat = node.stat
+            await self.getattr(inode.ino)
+        stat = inode.stat
         attributes = attributes_for_mode(stat, changes.mode) if stat is not None and changes.mode is not None else None
         if attributes is None and not changes.sets_times:
             return
         info = encode_basic_information(None, changes.atime_ns, changes.mtime_ns, None, attributes or 0)
-        await self._files.settle(node)
-        table = self._places.table
-        begun, alone = table.begin(node), False
+        await self._files.settle(inode)
+        table = self._lookup.table
+        begun, alone = table.begin(inode), False
         try:
-            now = await self._files.set_basic(node, info, sets_time=changes.mtime_ns is not None)
+            now = await self._files.set_basic(inode, info, sets_time=changes.mtime_ns is not None)
         finally:
-            alone = table.end(node, begun)
+            alone = table.end(inode, begun)
         # A link that is kept as a file looks like any other one here: what it is, only its content says.
         is_plain = stat is not None and stat.special is None
         if now is not None and alone and is_plain and not changes.sets_odd_times:
-            self._places.note(node, now, table.moment)
+            self._lookup.note(inode, now, table.moment)
 
     def remaining(self, ino: int) -> tuple[float, float]:
-        """For how many seconds the kernel may keep a node's name and its attributes."""
-        node = self._places.table.get(ino)
-        if node is None or self._places.proofs.needed:
+        """For how many seconds the kernel may keep an inode's name and its attributes."""
+        inode = self._lookup.table.get(ino)
+        if inode is None or self._lookup.proofs.needed:
             return 0.0, 0.0  # the kernel would tell everybody
-        return self._places.remaining(node)
+        return self._lookup.remaining(inode)
 
     def absence(self, parent: int) -> float:
         """For how many seconds the kernel may believe that a folder does not have a name that was just looked up."""
-        folder = self._places.table.get(parent)
-        return 0.0 if folder is None or self._places.proofs.needed else self._places.absence(folder)
+        folder = self._lookup.table.get(parent)
+        return 0.0 if folder is None or self._lookup.proofs.needed else self._lookup.absence(folder)
 
     # -- directories ------------------------------------------------------------------------------------------------
 
     async def opendir(self, ino: int) -> int:
         """Opens a folder. A DFS link is entered: its target is found, or the error is this one's."""
-        node = self._places.folder(ino)
-        refuse_loop(node)
-        if not node.removed:
-            self._places.location(node)
-        if node.is_link and not self._places.is_bound(node):
-            asked = self._places.table.moment
-            stat, share = await self._places.run(node, stat_of)
-            await self._places.accept(node, stat, share, asked)
-        listing = await self._snapshots.listing(node) if node.lists_snapshots else Listing(self._places, node)
+        inode = self._lookup.folder(ino)
+        refuse_loop(inode)
+        if not inode.removed:
+            self._lookup.location(inode)
+        if inode.is_link and not self._lookup.is_bound(inode):
+            asked = self._lookup.table.moment
+            stat, share = await self._lookup.run(inode, stat_of)
+            await self._lookup.accept(inode, stat, share, asked)
+        listing = await self._snapshots.listing(inode) if inode.lists_snapshots else Listing(self._lookup, inode)
         try:
             await listing.begin()
         except BaseException:
             await listing.close()
             raise
-        self._places.table.hold(node)
+        self._lookup.table.hold(inode)
         handle, self._next_listing = self._next_listing, self._next_listing + 1
         self._listings[handle] = listing
         return handle
@@ -277,10 +277,12 @@ class FileSystem:
         if offset == 0:
             await listing.rewind()
         wanted = listing.answer(offset)
-        for name, node in zip(DOTS[offset:], (listing.node, listing.node.parent or listing.node)[offset:], strict=True):
+        for name, inode in zip(
+            DOTS[offset:], (listing.inode, listing.inode.parent or listing.inode)[offset:], strict=True
+        ):
             listing.handed_on(offset)
             offset += 1
-            yield name, self._places.attributes(node), offset
+            yield name, self._lookup.attributes(inode), offset
         begun = False
         while wanted > 0 and (not begun or listing.is_at_hand(offset - len(DOTS))):
             item = await listing.entry(offset - len(DOTS))
@@ -300,7 +302,7 @@ class FileSystem:
             try:
                 await listing.close()
             finally:
-                self._places.table.release(listing.node)
+                self._lookup.table.release(listing.inode)
 
     # -- names ------------------------------------------------------------------------------------------------------
 
@@ -325,7 +327,7 @@ class FileSystem:
 
     async def symlink(self, parent: int, name: bytes, target: bytes) -> Attributes:
         """Makes a symbolic link. Counts a lookup."""
-        return await self._make_special(parent, name, self._places.names.link_to_wire(target))
+        return await self._make_special(parent, name, self._lookup.names.link_to_wire(target))
 
     async def _make_special(self, parent: int, name: bytes, special: Special) -> Attributes:
         folder = self._folder_to_change(parent)
@@ -334,21 +336,21 @@ class FileSystem:
     async def readlink(self, ino: int) -> bytes:
         """The target of a symbolic link. Raises: PosixError: EINVAL, it is none."""
         await self.getattr(ino)
-        stat = self._places.node(ino).stat
+        stat = self._lookup.inode(ino).stat
         if stat is None or stat.kind != posix.S_IFLNK:
-            raise PosixError(errno.EINVAL, f"node {ino} is no symbolic link")
-        return self._places.target_of(stat)
+            raise PosixError(errno.EINVAL, f"inode {ino} is no symbolic link")
+        return self._lookup.target_of(stat)
 
     async def link(self, ino: int, parent: int, name: bytes) -> Attributes:
         """Gives a file one more name. Counts a lookup."""
-        node = self._places.node(ino)
-        await self._entries.link(node, self._folder_to_change(parent), self._wire(name))
+        inode = self._lookup.inode(ino)
+        await self._entries.link(inode, self._folder_to_change(parent), self._wire(name))
         await self.getattr(ino)
-        return self._counted(node)
+        return self._counted(inode)
 
     def is_others(self, parent: int, name: bytes) -> bool:
         """Whether users other than the caller were told of what has a name in a folder."""
-        return self._places.others.are_told_of(self._places.table.get(parent), self._wire(name))
+        return self._lookup.others.are_told_of(self._lookup.table.get(parent), self._wire(name))
 
     async def unlink(self, parent: int, name: bytes) -> None:
         await self._entries.unlink(self._folder_to_change(parent), self._wire(name))
@@ -366,13 +368,13 @@ class FileSystem:
     async def open(self, ino: int, flags: int, process: int = 0) -> OpenResult:
         """`flags` as in open(2); `process`: the number of who opens it, 0 if that is not known."""
         if flags & (os.O_WRONLY | os.O_RDWR | os.O_TRUNC):
-            self._node_to_change(ino)
+            self._inode_to_change(ino)
         return await self._files.open(ino, flags, process)
 
     async def create(self, parent: int, name: bytes, mode: int, flags: int) -> tuple[OpenResult, Attributes]:
         """Makes and opens a file. Counts a lookup."""
-        result, node = await self._files.create(self._folder_to_change(parent), self._wire(name), mode, flags)
-        return result, self._counted(node)
+        result, inode = await self._files.create(self._folder_to_change(parent), self._wire(name), mode, flags)
+        return result, self._counted(inode)
 
     async def read(self, handle: int, offset: int, size: int) -> Buffer:
         return await self._files.read(handle, offset, size)
@@ -396,33 +398,33 @@ class FileSystem:
     @property
     def owner(self) -> int:
         """The number of the user who all files belong to."""
-        return self._places.ownership.uid
+        return self._lookup.ownership.uid
 
     # -- extended attributes ----------------------------------------------------------------------------------------
 
     async def getxattr(self, ino: int, name: bytes) -> bytes:
         """See xattrs.py for this and the others."""
-        return await self._xattrs.get(self._places.node(ino), name)
+        return await self._xattrs.get(self._lookup.inode(ino), name)
 
     async def setxattr(self, ino: int, name: bytes, value: bytes) -> None:
-        node = self._node_to_change(ino)
+        inode = self._inode_to_change(ino)
         if name == COPY_XATTR:
-            await self._copying.copy(node, value)
+            await self._copying.copy(inode, value)
             return
-        await self._files.settle(node)
-        await self._xattrs.set(node, name, value)
+        await self._files.settle(inode)
+        await self._xattrs.set(inode, name, value)
 
     async def removexattr(self, ino: int, name: bytes) -> None:
-        await self._xattrs.remove(self._node_to_change(ino), name)
+        await self._xattrs.remove(self._inode_to_change(ino), name)
 
     async def listxattr(self, ino: int) -> list[bytes]:
-        return await self._xattrs.list(self._places.node(ino))
+        return await self._xattrs.list(self._lookup.inode(ino))
 
     # -- the whole --------------------------------------------------------------------------------------------------
 
     async def statfs(self) -> VolumeSize:
         """Size and free space of the volume that the mount's root is on."""
-        return await self._places.run(self._places.table.root, lambda attempt: attempt.tree.volume_size())
+        return await self._lookup.run(self._lookup.table.root, lambda attempt: attempt.tree.volume_size())
 
     async def close(self) -> None:
         """Closes what the kernel has left open."""
@@ -436,7 +438,7 @@ class FileSystem:
 
     def set_lifetimes(self, lifetimes: Lifetimes) -> None:
         """From now on attributes and names are believed for so long."""
-        self._places.set_lifetimes(lifetimes)
+        self._lookup.set_lifetimes(lifetimes)
 
     async def settle_of(self, uid: int) -> None:
         """Waits until what a user has written is on its server; whoever closes the file hears what went wrong."""
@@ -444,9 +446,9 @@ class FileSystem:
 
     def opener(self, ino: int) -> Caller | None:
         """A user who has a file or folder open; None if nobody has."""
-        node = self._places.table.get(ino)
-        listings = (listing.user for listing in self._listings.values() if listing.node is node)
-        return None if node is None else self._files.opener(node) or next(listings, None)
+        inode = self._lookup.table.get(ino)
+        listings = (listing.user for listing in self._listings.values() if listing.inode is inode)
+        return None if inode is None else self._files.opener(inode) or next(listings, None)
 
     @property
     def open_files(self) -> int:
@@ -459,37 +461,37 @@ class FileSystem:
         return len(self._listings)
 
     @property
-    def known_nodes(self) -> int:
+    def known_inodes(self) -> int:
         """How many files and folders are known."""
-        return len(self._places.table)
+        return len(self._lookup.table)
 
     def statistics(self) -> FileSystemStatistics:
         return FileSystemStatistics(
-            nodes=self._places.table.statistics(),
+            inodes=self._lookup.table.statistics(),
             open_files=self._files.count,
             open_directories=len(self._listings),
         )
 
     def check_invariants(self) -> None:
         """For tests."""
-        self._places.table.check_invariants()
+        self._lookup.table.check_invariants()
 
     # -- pieces -----------------------------------------------------------------------------------------------------
 
-    def _node_to_change(self, ino: int) -> Node:
-        """Raises: PosixError: EROFS, the node is in a snapshot; ESTALE, there is none."""
-        return in_the_present(self._places.node(ino))
+    def _inode_to_change(self, ino: int) -> Inode:
+        """Raises: PosixError: EROFS, the inode is in a snapshot; ESTALE, there is none."""
+        return in_the_present(self._lookup.inode(ino))
 
-    def _folder_to_change(self, ino: int) -> Node:
+    def _folder_to_change(self, ino: int) -> Inode:
         """Raises: PosixError: EROFS, the folder is in a snapshot; ESTALE, there is none; ENOTDIR, it is a file."""
-        return in_the_present(self._places.folder(ino))
+        return in_the_present(self._lookup.folder(ino))
 
     def _wire(self, name: bytes) -> str:
-        return self._places.names.to_wire(name)
+        return self._lookup.names.to_wire(name)
 
-    def _counted(self, node: Node) -> Attributes:
-        self._places.table.count_lookup(node)
-        return self._places.attributes(node)
+    def _counted(self, inode: Inode) -> Attributes:
+        self._lookup.table.count_lookup(inode)
+        return self._lookup.attributes(inode)
 
     def _listing(self, handle: int) -> Listing | SnapshotListing:
         listing = self._listings.get(handle)

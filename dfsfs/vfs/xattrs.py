@@ -12,7 +12,7 @@
     user.dfsfs.targets           all targets of the DFS root or link that it is below, one in a line, the first first
     user.dfsfs.referral          that root or link
     user.dfsfs.ttl               for how many seconds more its targets are good
-    user.dfsfs.copy              can only be set, and copies on the server: see copying.py
+    user.dfsfs.copy              can only be set, and copies on the server: see servercopy.py
 
 Only EAs and streams are listed: they belong to the file, and whoever copies it copies them along. That costs nothing
 for a file of which is known that it has none, and otherwise one request. The others would be copied to where they make
@@ -27,21 +27,21 @@ import errno
 from typing import TYPE_CHECKING
 
 from dfsfs.errors import DfsfsError, PosixError
-from dfsfs.smb.attributes import VALUE_MAX, VolumeFeatures
-from dfsfs.smb.eas import NAME_MAX
-from dfsfs.smb.eas import VALUE_MAX as EA_VALUE_MAX
-from dfsfs.smb.fscc import FileAttributes, encode_attributes
-from dfsfs.smb.sddl import to_sddl
-from dfsfs.vfs.hiding import removal
+from dfsfs.smb.tree.xattrs import VALUE_MAX, VolumeFeatures
+from dfsfs.smb.wire.eas import NAME_MAX
+from dfsfs.smb.wire.eas import VALUE_MAX as EA_VALUE_MAX
+from dfsfs.smb.wire.fscc import FileAttributes, encode_attributes
+from dfsfs.smb.wire.sddl import to_sddl
+from dfsfs.vfs.names.removals import removal
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from dfsfs.dfsc.walk import Resolution
     from dfsfs.namespace.junction import Attempt
-    from dfsfs.vfs.files import Files
-    from dfsfs.vfs.nodes import Node
-    from dfsfs.vfs.places import Places
+    from dfsfs.vfs.data.fileops import FileOperations
+    from dfsfs.vfs.names.inodetable import Inode
+    from dfsfs.vfs.names.lookup import Lookup
 
 XATTR_NAME_MAX = 255
 """Bytes of the longest name (xattr(7))."""
@@ -62,10 +62,10 @@ def is_foreign(name: bytes) -> bool:
 class Xattrs:
     """See the module's text. All methods raise DfsfsError; ENODATA: there is no such attribute."""
 
-    def __init__(self, places: Places, files: Files) -> None:
-        self._places = places
+    def __init__(self, lookup: Lookup, files: FileOperations) -> None:
+        self._lookup = lookup
         self._files = files
-        self._computed: dict[bytes, Callable[[Node], Awaitable[bytes]]] = {
+        self._computed: dict[bytes, Callable[[Inode], Awaitable[bytes]]] = {
             b"btime": self._btime,
             b"sddl": self._sddl,
             b"path": self._path,
@@ -75,22 +75,22 @@ class Xattrs:
             b"ttl": self._ttl,
         }
 
-    async def get(self, node: Node, name: bytes) -> bytes:
+    async def get(self, inode: Inode, name: bytes) -> bytes:
         """The value of an attribute."""
         if is_foreign(name):
             raise PosixError(errno.EOPNOTSUPP, f"there are no attributes like {name!r} here")
         if name.startswith(OURS):
-            return await self._computed_for(name)(node)
+            return await self._computed_for(name)(inode)
         if name in (DOS_ATTRIBUTES, CIFS_DOS_ATTRIBUTES):
-            attributes = await self._dos_attributes(node)
+            attributes = await self._dos_attributes(inode)
             return hex(attributes).encode() if name == DOS_ATTRIBUTES else attributes.to_bytes(4, "little")
         if name == CIFS_ACL:
-            return await self._places.run(node, lambda attempt: attempt.tree.read_security(attempt.path))
+            return await self._lookup.run(inode, lambda attempt: attempt.tree.read_security(attempt.path))
         if name.startswith(STREAM):
-            return await self._read_stream(node, _stream_name(name))
-        return await self._read_ea(node, name.removeprefix(USER))
+            return await self._read_stream(inode, _stream_name(name))
+        return await self._read_ea(inode, name.removeprefix(USER))
 
-    async def set(self, node: Node, name: bytes, value: bytes) -> None:
+    async def set(self, inode: Inode, name: bytes, value: bytes) -> None:
         """Sets an attribute, whether it exists or not.
 
         Raises:
@@ -101,18 +101,18 @@ class Xattrs:
         if name.startswith(OURS):
             self._computed_for(name)
             raise PosixError(errno.EPERM, f"{name!r} can't be set")
-        with self._places.table.changing(node):
-            await self._set(node, name, value)
+        with self._lookup.table.changing(inode):
+            await self._set(inode, name, value)
 
-    async def _set(self, node: Node, name: bytes, value: bytes) -> None:
+    async def _set(self, inode: Inode, name: bytes, value: bytes) -> None:
         if name in (DOS_ATTRIBUTES, CIFS_DOS_ATTRIBUTES):
-            await self._set_dos_attributes(node, name, value)
+            await self._set_dos_attributes(inode, name, value)
         elif name == CIFS_ACL:
-            await self._places.change_by_name(node, lambda attempt: attempt.tree.write_dacl(attempt.path, value))
+            await self._lookup.change_by_name(inode, lambda attempt: attempt.tree.write_dacl(attempt.path, value))
         elif name.startswith(STREAM):
             stream = _stream_name(name)
-            await self._places.change_by_name(
-                node, lambda attempt: attempt.tree.write_stream(attempt.path, stream, value)
+            await self._lookup.change_by_name(
+                inode, lambda attempt: attempt.tree.write_stream(attempt.path, stream, value)
             )
         else:
             ea = name.removeprefix(USER)
@@ -120,31 +120,31 @@ class Xattrs:
                 raise PosixError(errno.EINVAL, f"{name!r}: an empty value can't be kept over SMB")
             if len(ea) > NAME_MAX or len(value) > EA_VALUE_MAX:
                 raise PosixError(errno.E2BIG, f"{name!r} with {len(value)} bytes is more than SMB has room for")
-            await self._places.change_by_name(node, lambda attempt: attempt.tree.set_ea(attempt.path, ea, value))
+            await self._lookup.change_by_name(inode, lambda attempt: attempt.tree.set_ea(attempt.path, ea, value))
 
-    async def remove(self, node: Node, name: bytes) -> None:
+    async def remove(self, inode: Inode, name: bytes) -> None:
         """Removes an attribute."""
         if is_foreign(name) or name.startswith(OURS) or name in (DOS_ATTRIBUTES, CIFS_DOS_ATTRIBUTES, CIFS_ACL):
             raise PosixError(errno.EOPNOTSUPP, f"{name!r} can't be removed")
-        await self.get(node, name)
-        with self._places.table.changing(node):
+        await self.get(inode, name)
+        with self._lookup.table.changing(inode):
             if name.startswith(STREAM):
                 stream = _stream_name(name)
-                await self._places.change_by_name(
-                    node, removal(lambda attempt: attempt.tree.remove_stream(attempt.path, stream))
+                await self._lookup.change_by_name(
+                    inode, removal(lambda attempt: attempt.tree.remove_stream(attempt.path, stream))
                 )
             else:
                 ea = name.removeprefix(USER)
-                await self._places.change_by_name(node, lambda attempt: attempt.tree.set_ea(attempt.path, ea, b""))
+                await self._lookup.change_by_name(inode, lambda attempt: attempt.tree.set_ea(attempt.path, ea, b""))
 
-    async def list(self, node: Node) -> list[bytes]:
+    async def list(self, inode: Inode) -> list[bytes]:
         """The names of EAs and streams."""
-        if self._is_left_alone(node):
+        if self._is_left_alone(inode):
             return []
 
         async def operation(attempt: Attempt) -> list[bytes]:
             tree, path = attempt.tree, attempt.path
-            eas = await tree.read_eas(path) if self._may_have_eas(node) else {}
+            eas = await tree.read_eas(path) if self._may_have_eas(inode) else {}
             names = [USER + name for name in eas]
             if await tree.features() & VolumeFeatures.NAMED_STREAMS:
                 names += [STREAM + stream.encode("utf-8", "surrogatepass") for stream in await tree.list_streams(path)]
@@ -154,98 +154,98 @@ class Xattrs:
                 tree.oddities.note(path, what, "they are left out")
             return usable
 
-        return await self._places.run(node, operation)
+        return await self._lookup.run(inode, operation)
 
     # -- EAs and streams --------------------------------------------------------------------------------------------
 
-    def _is_left_alone(self, node: Node) -> bool:
+    def _is_left_alone(self, inode: Inode) -> bool:
         """Whether it is a DFS link that nobody has entered: its target is not asked for such a thing."""
-        return node.is_link and not self._places.is_bound(node)
+        return inode.is_link and not self._lookup.is_bound(inode)
 
-    def _may_have_eas(self, node: Node) -> bool:
-        return not (self._places.is_fresh(node) and node.stat is not None and node.stat.ea_size == 0)
+    def _may_have_eas(self, inode: Inode) -> bool:
+        return not (self._lookup.is_fresh(inode) and inode.stat is not None and inode.stat.ea_size == 0)
 
-    async def _read_ea(self, node: Node, name: bytes) -> bytes:
-        if not self._is_left_alone(node) and self._may_have_eas(node):
-            eas = await self._places.run(node, lambda attempt: attempt.tree.read_eas(attempt.path))
+    async def _read_ea(self, inode: Inode, name: bytes) -> bytes:
+        if not self._is_left_alone(inode) and self._may_have_eas(inode):
+            eas = await self._lookup.run(inode, lambda attempt: attempt.tree.read_eas(attempt.path))
             for known, value in eas.items():
                 if known.upper() == name.upper():
                     return value
-        raise PosixError(errno.ENODATA, f"{node.name} has no extended attribute {name!r}")
+        raise PosixError(errno.ENODATA, f"{inode.name} has no extended attribute {name!r}")
 
-    async def _read_stream(self, node: Node, name: str) -> bytes:
+    async def _read_stream(self, inode: Inode, name: str) -> bytes:
         try:
-            data = await self._places.run(node, lambda attempt: attempt.tree.read_stream(attempt.path, name))
+            data = await self._lookup.run(inode, lambda attempt: attempt.tree.read_stream(attempt.path, name))
         except DfsfsError as error:
             if error.errno in (errno.ENOENT, errno.EINVAL):
-                raise PosixError(errno.ENODATA, f"{node.name} has no stream {name!r}") from None
+                raise PosixError(errno.ENODATA, f"{inode.name} has no stream {name!r}") from None
             raise
         if len(data) > VALUE_MAX:
-            raise PosixError(errno.E2BIG, f"stream {name!r} of {node.name} is too large for an extended attribute")
+            raise PosixError(errno.E2BIG, f"stream {name!r} of {inode.name} is too large for an extended attribute")
         return bytes(data)
 
     # -- what SMB knows of a file -----------------------------------------------------------------------------------
 
-    async def _dos_attributes(self, node: Node) -> int:
-        await self._places.refresh(node)
-        if node.stat is None:
-            raise PosixError(errno.ENODATA, f"the attributes of {node.name} are not known")
-        return node.stat.attributes
+    async def _dos_attributes(self, inode: Inode) -> int:
+        await self._lookup.refresh(inode)
+        if inode.stat is None:
+            raise PosixError(errno.ENODATA, f"the attributes of {inode.name} are not known")
+        return inode.stat.attributes
 
-    async def _set_dos_attributes(self, node: Node, name: bytes, value: bytes) -> None:
+    async def _set_dos_attributes(self, inode: Inode, name: bytes, value: bytes) -> None:
         attributes = _number(name, value)
-        before = await self._dos_attributes(node)
+        before = await self._dos_attributes(inode)
         if (attributes ^ before) & ~(_SETTABLE | FileAttributes.NORMAL):
             raise PosixError(errno.EINVAL, f"{attributes:#x} changes attributes other than {_SETTABLE:#x}")
         info = encode_attributes(attributes & _SETTABLE or FileAttributes.NORMAL)
-        await self._files.set_basic(node, info, sets_time=False)
+        await self._files.set_basic(inode, info, sets_time=False)
 
-    async def _sddl(self, node: Node) -> bytes:
-        descriptor = await self._places.run(node, lambda attempt: attempt.tree.read_security(attempt.path))
+    async def _sddl(self, inode: Inode) -> bytes:
+        descriptor = await self._lookup.run(inode, lambda attempt: attempt.tree.read_security(attempt.path))
         return to_sddl(descriptor).encode()
 
-    async def _btime(self, node: Node) -> bytes:
-        await self._places.refresh(node)
-        if node.stat is None or not node.stat.created:
-            raise PosixError(errno.ENODATA, f"the server does not say when {node.name} was made")
-        seconds, rest = divmod(node.stat.created, 10**9)
+    async def _btime(self, inode: Inode) -> bytes:
+        await self._lookup.refresh(inode)
+        if inode.stat is None or not inode.stat.created:
+            raise PosixError(errno.ENODATA, f"the server does not say when {inode.name} was made")
+        seconds, rest = divmod(inode.stat.created, 10**9)
         return f"{seconds}.{rest:09d}".encode()
 
     # -- what DFS knows of it ---------------------------------------------------------------------------------------
 
-    async def _path(self, node: Node) -> bytes:
-        return str(self._places.location(node).unc).encode("utf-8", "surrogatepass")
+    async def _path(self, inode: Inode) -> bytes:
+        return str(self._lookup.location(inode).unc).encode("utf-8", "surrogatepass")
 
-    async def _target(self, node: Node) -> bytes:
+    async def _target(self, inode: Inode) -> bytes:
         async def path(attempt: Attempt) -> str:
             return str(attempt.path)
 
-        return (await self._places.run(node, path)).encode("utf-8", "surrogatepass")
+        return (await self._lookup.run(inode, path)).encode("utf-8", "surrogatepass")
 
-    async def _targets(self, node: Node) -> bytes:
-        targets = (await self._resolution(node)).targets
+    async def _targets(self, inode: Inode) -> bytes:
+        targets = (await self._resolution(inode)).targets
         return "\n".join(str(target.path) for target in targets).encode("utf-8", "surrogatepass")
 
-    async def _referral(self, node: Node) -> bytes:
-        referral = (await self._resolution(node)).referral
+    async def _referral(self, inode: Inode) -> bytes:
+        referral = (await self._resolution(inode)).referral
         if referral is None:
-            raise PosixError(errno.ENODATA, f"{node.name} is on a share outside DFS")
+            raise PosixError(errno.ENODATA, f"{inode.name} is on a share outside DFS")
         return str(referral.prefix).encode("utf-8", "surrogatepass")
 
-    async def _ttl(self, node: Node) -> bytes:
-        if (await self._resolution(node)).referral is None:
-            raise PosixError(errno.ENODATA, f"{node.name} is on a share outside DFS")
-        left = self._places.location(node).junction.refresh_at - self._places.clock()
+    async def _ttl(self, inode: Inode) -> bytes:
+        if (await self._resolution(inode)).referral is None:
+            raise PosixError(errno.ENODATA, f"{inode.name} is on a share outside DFS")
+        left = self._lookup.location(inode).junction.refresh_at - self._lookup.clock()
         return str(max(0, round(left))).encode()
 
-    async def _resolution(self, node: Node) -> Resolution:
-        await self._target(node)  # finds the way if nobody has
-        resolution = self._places.location(node).junction.resolution
+    async def _resolution(self, inode: Inode) -> Resolution:
+        await self._target(inode)  # finds the way if nobody has
+        resolution = self._lookup.location(inode).junction.resolution
         if resolution is None:
-            raise PosixError(errno.ENODATA, f"where {node.name} leads is not known")
+            raise PosixError(errno.ENODATA, f"where {inode.name} leads is not known")
         return resolution
 
-    def _computed_for(self, name: bytes) -> Callable[[Node], Awaitable[bytes]]:
+    def _computed_for(self, name: bytes) -> Callable[[Inode], Awaitable[bytes]]:
         try:
             return self._computed[name.removeprefix(OURS)]
         except KeyError:

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 from dfsfs.namespace.client import Namespace
 from dfsfs.namespace.discovery import DomainSettings
 from dfsfs.namespace.referrals import ReferralSettings
-from dfsfs.smb.credentials import Credentials, Secret
-from dfsfs.smb.pool import Pool, TransportSettings
+from dfsfs.smb.auth.credentials import Credentials, Secret
+from dfsfs.smb.connection.settings import TransportSettings
+from dfsfs.smb.pool import Pool
 from dfsfs.unc import UncPath, fold_name
 from tests.lab.namespaces import parse_world
 from tests.lab.nsserver import NamespaceServer, SeenRequest

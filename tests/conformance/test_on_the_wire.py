@@ -12,7 +12,7 @@ from dfsfs.dfsc.policy import Policy
 from dfsfs.errors import DfsfsError, NamespaceLoop, WireError
 from dfsfs.namespace.referrals import REFERRAL_SIZES
 from dfsfs.ntstatus import NtStatus
-from dfsfs.smb.credentials import Credentials, Secret
+from dfsfs.smb.auth.credentials import Credentials, Secret
 from dfsfs.telemetry import ReferralAnswered
 from dfsfs.unc import UncPath
 from tests.conformance.company import Company, company, targets

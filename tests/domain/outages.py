@@ -2,12 +2,14 @@
 
     .venv/bin/python -m tests.domain.outages         writes the table into docs/semantics.md; a quarter of an hour
 
-Each case has two mounts for each way to log in, one where the link was entered before, and one where it was not.
+Each case has three mounts for each way to log in: one where the link was entered before, one where it was not, and one
+that is made while the servers are gone.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import queue
 import subprocess
 import threading
@@ -77,6 +79,7 @@ class Row:
     login: str
     used: Wait
     new: Wait
+    mount: Wait
 
 
 def _break(host: DomainHost, fault: str) -> None:
@@ -158,18 +161,34 @@ def mounts(lab: DomainLab, outage: Outage, logins: Sequence[str]) -> Iterator[li
         yield made
 
 
+def mount_anew(lab: DomainLab, login: str, stack: contextlib.ExitStack) -> Wait:
+    """How long it takes to mount, and to list the namespace's root. The stack unmounts."""
+    begun = time.monotonic()
+    password = ALICE.password if login == "password" else ""
+    try:
+        place = stack.enter_context(mounted(lab, options=LOGINS[login], name=f"late-{login}", password=password))
+    except AssertionError as error:
+        return Wait(time.monotonic() - begun, str(error))
+    listed = timed(lambda: " ".join(os.listdir(place)).encode())
+    return Wait(time.monotonic() - begun, listed.got)
+
+
 def measure(lab: DomainLab, name: str, fault: str, logins: Sequence[str] = tuple(LOGINS)) -> list[Row]:
     """One case: a row for each way to log in, all measured at the same time."""
     outage = OUTAGES[name]
-    with mounts(lab, outage, logins) as made:
+    with mounts(lab, outage, logins) as made, contextlib.ExitStack() as late:
         with broken(lab, outage.hosts, fault), ThreadPoolExecutor() as threads:
             begun = [
-                (threads.submit(in_use, used, outage.used), threads.submit(timed, (new / outage.new).read_bytes))
-                for used, new in made
+                (
+                    threads.submit(in_use, used, outage.used),
+                    threads.submit(timed, (new / outage.new).read_bytes),
+                    threads.submit(mount_anew, lab, login, late),
+                )
+                for login, (used, new) in zip(logins, made, strict=True)
             ]
             rows = [
-                Row(name, fault, login, used.result(), new.result())
-                for login, (used, new) in zip(logins, begun, strict=True)
+                Row(name, fault, login, *(wait.result() for wait in waits))
+                for login, waits in zip(logins, begun, strict=True)
             ]
         # Nothing hangs in a mount that is to be unmounted.
         for used_mount, new_mount in made:
@@ -180,8 +199,10 @@ def measure(lab: DomainLab, name: str, fault: str, logins: Sequence[str] = tuple
 
 def table(rows: Sequence[Row]) -> str:
     """Markdown."""
-    head = "| gone | how | login | a link in use | a new link |\n|---|---|---|---|---|\n"
-    return head + "".join(f"| {row.outage} | {row.fault} | {row.login} | {row.used} | {row.new} |\n" for row in rows)
+    head = "| gone | how | login | a link in use | a new link | a new mount |\n|---|---|---|---|---|---|\n"
+    return head + "".join(
+        f"| {row.outage} | {row.fault} | {row.login} | {row.used} | {row.new} | {row.mount} |\n" for row in rows
+    )
 
 
 def main() -> None:

@@ -28,5 +28,6 @@ def test_links_in_use_do_not_notice_and_new_ones_do_not_wait(domain: DomainLab, 
         if "controller" in name:
             continue
         assert row.new.got == "data" and row.new.seconds < SOON, row
+        assert row.mount.got == "data" and row.mount.seconds < 2 * SOON, row
         if name != "the link's first target":
             assert row.used.got == "data" and row.used.seconds < SOON, row

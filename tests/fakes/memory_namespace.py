@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
 
     from dfsfs.namespace.client import Namespace
-    from dfsfs.smb.tree import Tree
+    from dfsfs.smb.tree.tree import Tree
 
 T = TypeVar("T")
 

@@ -19,17 +19,17 @@ import trio
 from dfsfs.errors import ConnectionLost, DfsfsError, SmbError
 from dfsfs.filetime import filetime_to_ns
 from dfsfs.ntstatus import NtStatus
-from dfsfs.smb.calls import Route
-from dfsfs.smb.fscc import DirEntry, FileAttributes, FileStat, VolumeSize
-from dfsfs.smb.leases import KEY_SIZE, Lease, LeaseState
-from dfsfs.smb.wire import Access, Buffer, CreateDisposition, CreateOptions
+from dfsfs.smb.connection.calls import Route
+from dfsfs.smb.connection.leases import KEY_SIZE, Lease, LeaseState
+from dfsfs.smb.wire.fscc import DirEntry, FileAttributes, FileStat, VolumeSize
+from dfsfs.smb.wire.messages import Access, Buffer, CreateDisposition, CreateOptions
 from dfsfs.unc import UncPath, fold_name
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterator
 
-    from dfsfs.smb.leases import LeaseRequest
-    from dfsfs.smb.reparse import Special
+    from dfsfs.smb.connection.leases import LeaseRequest
+    from dfsfs.smb.wire.reparse import Special
 
 REPARSE_TAG_DFS = 0x8000000A
 BATCH = 50

@@ -8,12 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dfsfs.smb.wire import HEADER, HEADER_SIZE, SMB2_MAGIC, Buffer, Command, Header, HeaderFlags, decode_header
+from dfsfs.smb.wire.messages import HEADER, HEADER_SIZE, SMB2_MAGIC, Buffer, Command, Header, HeaderFlags, decode_header
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from dfsfs.smb.protocol import SmbProtocol
+    from dfsfs.smb.connection.protocol import SmbProtocol
 
 EMPTY_BODIES = {
     Command.CLOSE: b"\x3c\x00" + bytes(58),

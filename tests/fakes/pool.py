@@ -22,15 +22,15 @@ import trio.testing
 
 from dfsfs.errors import ConnectError, ConnectionLost, LoginRefused, SetupRefused, SmbError
 from dfsfs.ntstatus import NtStatus
-from dfsfs.smb.fscc import FileStat
-from dfsfs.smb.names import HostNames
+from dfsfs.smb.auth.hostnames import HostNames
+from dfsfs.smb.wire.fscc import FileStat
 from dfsfs.unc import UncPath
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
     from dfsfs.smb.pool import Pool
-    from dfsfs.smb.wire import Fsctl
+    from dfsfs.smb.wire.messages import Fsctl
 
 T = TypeVar("T")
 

@@ -16,9 +16,9 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dfsfs.smb import keyring
-from dfsfs.smb.credentials import Credentials, Secret
-from dfsfs.smb.identity import Account, as_user
+from dfsfs.smb.auth import keyring
+from dfsfs.smb.auth.credentials import Credentials, Secret
+from dfsfs.smb.auth.identity import Account, as_user
 from tests.integration.mounts import mounted, wait_until
 from tests.lab.topology import ALICE, BOB, GROUP, USERS, Content, Host, Link, Share, Target, Topology, User
 

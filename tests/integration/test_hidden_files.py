@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from dfsfs.vfs.leftovers import name_inside
+from dfsfs.vfs.names.hiddennames import name_inside
 from tests.integration.mounts import mounted, scratch, wait_until
 from tests.lab.topology import ALICE
 

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from dfsfs.smb.bounds import BARREN_SECONDS, MAX_EMPTY, MAX_ENTRIES
-from dfsfs.smb.reparse import encode_mfsymlink
+from dfsfs.smb.tree.bounds import BARREN_SECONDS, MAX_EMPTY, MAX_ENTRIES
+from dfsfs.smb.wire.reparse import encode_mfsymlink
 from tests.conftest import LONG
 from tests.fakes.server import hostile
 from tests.fakes.server.hostile import Lies

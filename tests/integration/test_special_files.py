@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from dfsfs.smb import wire
-from dfsfs.smb.reparse import ReparseTag
-from dfsfs.smb.wire import Access, CreateDisposition, Fsctl
+from dfsfs.smb.wire import messages
+from dfsfs.smb.wire.messages import Access, CreateDisposition, Fsctl
+from dfsfs.smb.wire.reparse import ReparseTag
 from tests.integration.mounts import mounted, refused, scratch
 from tests.lab_smb.clients import open_pool, share_of
 
@@ -229,7 +229,7 @@ async def make_reparse_point(lab: Lab, path: UncPath, tag: int, data: bytes) -> 
         await tree.set_ea(path, b"$LXDEV", struct.pack("<II", 4, 64))
         file = await tree.open(path, access=access, disposition=CreateDisposition.OPEN)
         reparse = struct.pack("<IHH", tag, len(data), 0) + data
-        (answer,) = await tree.call([wire.encode_ioctl(Fsctl.SET_REPARSE_POINT, reparse, 0, file._file_id)])
+        (answer,) = await tree.call([messages.encode_ioctl(Fsctl.SET_REPARSE_POINT, reparse, 0, file._file_id)])
         tree.check(answer, "making it")
         await file.close()
 

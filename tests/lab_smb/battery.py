@@ -14,17 +14,17 @@ import trio
 
 from dfsfs.errors import SmbError
 from dfsfs.ntstatus import NtStatus
-from dfsfs.smb import fscc, wire
-from dfsfs.smb.leases import LeaseRequest, LeaseState
-from dfsfs.smb.wire import Access, CreateDisposition, CreateOptions, FileInfoClass
+from dfsfs.smb.connection.leases import LeaseRequest, LeaseState
+from dfsfs.smb.wire import fscc, messages
+from dfsfs.smb.wire.messages import Access, CreateDisposition, CreateOptions, FileInfoClass
 from tests.lab_smb.clients import PATIENCE, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from dfsfs.smb.file import RemoteFile
-    from dfsfs.smb.leases import Acknowledge, Lease
-    from dfsfs.smb.tree import Tree
+    from dfsfs.smb.connection.leases import Acknowledge, Lease
+    from dfsfs.smb.tree.file import RemoteFile
+    from dfsfs.smb.tree.tree import Tree
     from dfsfs.unc import UncPath
 
 READ_WRITE = Access.READ | Access.WRITE
@@ -76,7 +76,7 @@ async def opened(tree: Tree, path: UncPath, access: Access = READ_WRITE) -> Remo
 async def asked_for_deletion(file: RemoteFile) -> None:
     """The name is to go when the file is closed."""
     info = fscc.encode_disposition()
-    (response,) = await file.tree.call([wire.encode_set_info(file._file_id, FileInfoClass.DISPOSITION, info)])
+    (response,) = await file.tree.call([messages.encode_set_info(file._file_id, FileInfoClass.DISPOSITION, info)])
     file.tree.check(response, "deletion")
 
 

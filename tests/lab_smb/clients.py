@@ -17,19 +17,20 @@ from typing import TYPE_CHECKING
 import trio
 
 from dfsfs.ntstatus import NtStatus
-from dfsfs.smb import wire
-from dfsfs.smb.credentials import Credentials, Secret
-from dfsfs.smb.pool import Pool, TransportSettings
-from dfsfs.smb.security import Dialect
-from dfsfs.smb.wire import Access, Command, CreateDisposition, Request
+from dfsfs.smb.auth.credentials import Credentials, Secret
+from dfsfs.smb.connection.crypto import Dialect
+from dfsfs.smb.connection.settings import TransportSettings
+from dfsfs.smb.pool import Pool
+from dfsfs.smb.wire import messages
+from dfsfs.smb.wire.messages import Access, Command, CreateDisposition, Request
 from dfsfs.unc import UncPath
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
     from pathlib import Path
 
-    from dfsfs.smb.connection import Connection
-    from dfsfs.smb.tree import Tree
+    from dfsfs.smb.connection.connection import Connection
+    from dfsfs.smb.tree.tree import Tree
     from tests.lab.samba import Lab, LabHost
 
 PATIENCE = 10
@@ -141,7 +142,7 @@ def scratch_folder(lab: Lab) -> Iterator[Scratch]:
 
 
 def echo() -> Request:
-    return wire.encode_plain(Command.ECHO)
+    return messages.encode_plain(Command.ECHO)
 
 
 def change_notify(file_id: bytes) -> Request:
@@ -151,7 +152,7 @@ def change_notify(file_id: bytes) -> Request:
 
 def encode_open(tree: Tree, path: UncPath, *, share_access: int = 7, oplock: int = 0) -> Request:
     """CREATE that opens a file for reading, as dfsfs never does it: with an oplock, or sharing nothing."""
-    request = wire.encode_create(
+    request = messages.encode_create(
         tree.wire_name(path), access=Access.READ, disposition=CreateDisposition.OPEN, share_access=share_access
     )
     return replace(request, body=request.body[:3] + bytes([oplock]) + request.body[4:])
@@ -173,12 +174,12 @@ async def locked_by_another(
     """Another client has these ranges of a file, (offset, length), for itself."""
     async with open_pool(lab) as pool:
         tree = await pool.tree(path.share)
-        create = wire.encode_create(
+        create = messages.encode_create(
             tree.wire_name(path), access=Access.READ | Access.WRITE_DATA, disposition=CreateDisposition.OPEN
         )
         (response,) = await tree.call([create])
         tree.check(response, f"open of {path}")
-        file_id = wire.decode_create(response.message).file_id
+        file_id = messages.decode_create(response.message).file_id
         for offset, length in ranges:
             (response,) = await tree.call([lock_range(file_id, offset, length, flags)])
             tree.check(response, f"lock of {path}")
@@ -192,17 +193,17 @@ async def open_raw(tree: Tree, path: UncPath, *, share_access: int = 7, oplock: 
     """The FileId of a new handle."""
     (response,) = await tree.call([encode_open(tree, path, share_access=share_access, oplock=oplock)])
     tree.check(response, f"open of {path}")
-    return wire.decode_create(response.message).file_id
+    return messages.decode_create(response.message).file_id
 
 
 async def close_raw(tree: Tree, file_id: bytes) -> None:
-    (response,) = await tree.call([wire.encode_close(file_id)])
+    (response,) = await tree.call([messages.encode_close(file_id)])
     tree.check(response, "close")
 
 
 async def nobody_has_open(tree: Tree, path: UncPath) -> bool:
     """Whether the server lets somebody have the file for himself: then no handle on it is left."""
-    opened, _ = await tree.call([encode_open(tree, path, share_access=EXCLUSIVE), wire.encode_close(b"\xff" * 16)])
+    opened, _ = await tree.call([encode_open(tree, path, share_access=EXCLUSIVE), messages.encode_close(b"\xff" * 16)])
     assert opened.status in (NtStatus.SUCCESS, NtStatus.SHARING_VIOLATION)
     return opened.status == NtStatus.SUCCESS
 

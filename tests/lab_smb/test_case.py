@@ -15,7 +15,7 @@ from tests.conftest import LONG
 from tests.lab_smb.clients import open_pool, scratch_folder
 
 if TYPE_CHECKING:
-    from dfsfs.smb.tree import Tree
+    from dfsfs.smb.tree.tree import Tree
     from dfsfs.unc import UncPath
     from tests.lab.samba import Lab
 

@@ -11,11 +11,11 @@ import trio.testing
 
 from dfsfs.errors import ConnectionLost, Disposition, SmbError
 from dfsfs.ntstatus import NtStatus
-from dfsfs.smb import wire
-from dfsfs.smb.calls import Route
-from dfsfs.smb.pool import TransportSettings
-from dfsfs.smb.security import Cipher, Dialect, SigningAlgorithm
-from dfsfs.smb.wire import RELATED_FILE_ID, Access, Command, CreateDisposition, FileInfoClass, InfoType
+from dfsfs.smb.connection.calls import Route
+from dfsfs.smb.connection.crypto import Cipher, Dialect, SigningAlgorithm
+from dfsfs.smb.connection.settings import TransportSettings
+from dfsfs.smb.wire import messages
+from dfsfs.smb.wire.messages import RELATED_FILE_ID, Access, Command, CreateDisposition, FileInfoClass, InfoType
 from dfsfs.unc import UncPath
 from tests.fakes.proxy import NEGOTIATE, SESSION_SETUP, Proxy
 from tests.lab import content
@@ -42,8 +42,8 @@ from tests.lab_smb.clients import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from dfsfs.smb.connection import Connection
-    from dfsfs.smb.tree import Tree
+    from dfsfs.smb.connection.connection import Connection
+    from dfsfs.smb.tree.tree import Tree
     from tests.lab.samba import Lab
 
 pytestmark = [pytest.mark.lab, pytest.mark.every_samba]
@@ -294,16 +294,16 @@ async def test_a_related_compound_is_one_frame_and_answered_in_order(lab: Lab, s
             responses = await tree.call(
                 [
                     encode_open(tree, tree.share.join(["hello.txt"])),
-                    wire.encode_query_info(RELATED_FILE_ID, InfoType.FILE, FileInfoClass.ALL, 4096),
-                    wire.encode_read(RELATED_FILE_ID, 0, 100),
-                    wire.encode_close(RELATED_FILE_ID),
+                    messages.encode_query_info(RELATED_FILE_ID, InfoType.FILE, FileInfoClass.ALL, 4096),
+                    messages.encode_read(RELATED_FILE_ID, 0, 100),
+                    messages.encode_close(RELATED_FILE_ID),
                 ]
             )
             assert proxy.frames == before + 1
         assert [response.status for response in responses] == [NtStatus.SUCCESS] * 4
         commands = [response.header.command for response in responses]
         assert commands == [Command.CREATE, Command.QUERY_INFO, Command.READ, Command.CLOSE]
-        assert bytes(wire.decode_read(responses[2].message, 100)) == content.HELLO
+        assert bytes(messages.decode_read(responses[2].message, 100)) == content.HELLO
 
 
 @every_way
@@ -312,7 +312,7 @@ async def test_a_compound_that_fails_at_the_start_fails_as_a_whole(lab: Lab, spo
         tree = await pool.tree(share_of(lab, "fs1", "data"))
         missing = encode_open(tree, tree.share.join(["missing"]))
         responses = await tree.call(
-            [missing, wire.encode_read(RELATED_FILE_ID, 0, 9), wire.encode_close(RELATED_FILE_ID)]
+            [missing, messages.encode_read(RELATED_FILE_ID, 0, 9), messages.encode_close(RELATED_FILE_ID)]
         )
         assert [response.status for response in responses] == [NtStatus.OBJECT_NAME_NOT_FOUND] * 3
         assert tree.alive
@@ -340,7 +340,7 @@ async def test_what_is_pending_is_answered_when_its_time_comes(lab: Lab, spoken:
             with trio.fail_after(PATIENCE):
                 (response,) = await watching.wait()
             assert response.status == NtStatus.SUCCESS
-            assert "new".encode("utf-16-le") in bytes(wire.decode_output(response.message))
+            assert "new".encode("utf-16-le") in bytes(messages.decode_output(response.message))
             await close_raw(tree, folder)
 
 
@@ -372,8 +372,8 @@ async def test_a_compound_whose_open_is_held_pending(lab: Lab) -> None:
             holder = await open_raw(other, path, oplock=BATCH_OPLOCK)
             requests = [
                 encode_open(tree, path),
-                wire.encode_read(RELATED_FILE_ID, 0, 100),
-                wire.encode_close(RELATED_FILE_ID),
+                messages.encode_read(RELATED_FILE_ID, 0, 100),
+                messages.encode_close(RELATED_FILE_ID),
             ]
             opening = tree.connection.start(requests, tree.route)
             await tree.call([echo()])
@@ -383,7 +383,7 @@ async def test_a_compound_whose_open_is_held_pending(lab: Lab) -> None:
             with trio.fail_after(PATIENCE):
                 responses = await opening.wait()
             assert [response.status for response in responses] == [NtStatus.SUCCESS] * 3
-            assert bytes(wire.decode_read(responses[1].message, 100)) == b"content"
+            assert bytes(messages.decode_read(responses[1].message, 100)) == b"content"
 
 
 # -- the end ----------------------------------------------------------------------------------------------------------
@@ -476,7 +476,7 @@ async def test_a_session_that_the_server_has_forgotten_is_a_reason_to_connect_ag
     """Samba can't sign or seal for a session that it does not know any more."""
     async with open_pool(lab, SPOKEN[spoken]) as pool:
         tree = await pool.tree(share_of(lab, "fs1", "data"))
-        (response,) = await tree.call([wire.encode_plain(Command.LOGOFF)])
+        (response,) = await tree.call([messages.encode_plain(Command.LOGOFF)])
         assert response.status == NtStatus.SUCCESS
         with pytest.raises((ConnectionLost, SmbError)) as error:
             await tree.stat(tree.share)
@@ -489,7 +489,7 @@ async def test_who_waits_for_a_call_that_another_gives_up_hears_of_it_at_once(la
     async with open_pool(lab) as pool:
         tree = await pool.tree(share_of(lab, "fs1", "data"))
         with paused(lab.host("fs1")):
-            call = tree.connection.start([wire.encode_plain(Command.ECHO)], Route())
+            call = tree.connection.start([messages.encode_plain(Command.ECHO)], Route())
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(call.settle)
                 await trio.testing.wait_all_tasks_blocked()

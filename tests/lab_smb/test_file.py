@@ -13,10 +13,10 @@ import trio
 
 from dfsfs.errors import ConnectionLost, SmbError
 from dfsfs.ntstatus import NtStatus
-from dfsfs.smb import fscc, wire
-from dfsfs.smb.file import PIECE, PIECES_IN_FLIGHT
-from dfsfs.smb.pool import TransportSettings
-from dfsfs.smb.wire import Access, CreateDisposition, CreateOptions
+from dfsfs.smb.connection.settings import TransportSettings
+from dfsfs.smb.tree.file import PIECE, PIECES_IN_FLIGHT
+from dfsfs.smb.wire import fscc, messages
+from dfsfs.smb.wire.messages import Access, CreateDisposition, CreateOptions
 from dfsfs.unc import UncPath
 from tests.fakes.proxy import Proxy
 from tests.lab import content
@@ -41,8 +41,8 @@ from tests.lab_smb.clients import (
 )
 
 if TYPE_CHECKING:
-    from dfsfs.smb.file import RemoteFile
-    from dfsfs.smb.tree import Tree
+    from dfsfs.smb.tree.file import RemoteFile
+    from dfsfs.smb.tree.tree import Tree
     from tests.lab.samba import Lab
 
 pytestmark = [pytest.mark.lab, pytest.mark.every_samba]
@@ -72,7 +72,7 @@ def some_bytes(size: int, seed: int = 1) -> bytes:
 @every_way
 async def test_what_is_written_lies_on_the_servers_disk(lab: Lab, spoken: str) -> None:
     """Of every size around the borders of a credit, a piece, and what is in flight at once."""
-    unit = wire.CREDIT_UNIT
+    unit = messages.CREDIT_UNIT
     with scratch_folder(lab) as scratch:
         async with open_pool(lab, SPOKEN[spoken]) as pool:
             tree = await pool.tree(scratch.share)
@@ -174,10 +174,10 @@ async def test_no_request_is_larger_than_the_mount_asks_for(lab: Lab, size: int)
             file = await open_new(tree, share.join([scratch.path.components[-1], "f"]))
             proxy.requests.clear()
             await file.write(0, data)
-            assert proxy.requests == [wire.Command.WRITE] * 4
+            assert proxy.requests == [messages.Command.WRITE] * 4
             proxy.requests.clear()
             assert bytes(await file.read(0, total)) == data
-            assert proxy.requests == [wire.Command.READ] * 4
+            assert proxy.requests == [messages.Command.READ] * 4
             await file.close()
 
 

@@ -8,15 +8,15 @@ import pytest
 import trio
 
 from dfsfs.ntstatus import NtStatus
-from dfsfs.smb.leases import Lease, LeaseRequest, LeaseState
-from dfsfs.smb.tree import ASKING
-from dfsfs.smb.wire import Access, CreateDisposition
+from dfsfs.smb.connection.leases import Lease, LeaseRequest, LeaseState
+from dfsfs.smb.tree.tree import ASKING
+from dfsfs.smb.wire.messages import Access, CreateDisposition
 from tests.lab_smb.clients import PATIENCE, PLAIN, SPOKEN, idle, open_pool, scratch_folder
 
 if TYPE_CHECKING:
-    from dfsfs.smb.file import RemoteFile
-    from dfsfs.smb.leases import Acknowledge
-    from dfsfs.smb.tree import Tree
+    from dfsfs.smb.connection.leases import Acknowledge
+    from dfsfs.smb.tree.file import RemoteFile
+    from dfsfs.smb.tree.tree import Tree
     from dfsfs.unc import UncPath
     from tests.lab.samba import Lab
 

@@ -13,9 +13,9 @@ import trio
 from dfsfs.dfsc import wire as dfsc_wire
 from dfsfs.errors import Disposition, SmbError
 from dfsfs.ntstatus import NtStatus
-from dfsfs.smb import fscc
-from dfsfs.smb.pool import TransportSettings
-from dfsfs.smb.wire import Access, Command, CreateDisposition, CreateOptions, Fsctl
+from dfsfs.smb.connection.settings import TransportSettings
+from dfsfs.smb.wire import fscc
+from dfsfs.smb.wire.messages import Access, Command, CreateDisposition, CreateOptions, Fsctl
 from dfsfs.unc import UncPath
 from tests.fakes.proxy import Proxy, messages
 from tests.lab import content
@@ -36,8 +36,8 @@ from tests.lab_smb.clients import (
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from dfsfs.smb.fscc import DirEntry
-    from dfsfs.smb.tree import Tree
+    from dfsfs.smb.tree.tree import Tree
+    from dfsfs.smb.wire.fscc import DirEntry
     from tests.lab.samba import Lab
 
 pytestmark = [pytest.mark.lab, pytest.mark.every_samba]

@@ -13,9 +13,9 @@ import trio.testing
 from dfsfs.acting import Caller, as_caller
 from dfsfs.errors import ConnectError, DfsfsError, ForeignCaller, PosixError, SmbError
 from dfsfs.ntstatus import NtStatus
-from dfsfs.smb.credentials import Credentials, Login, Secret
-from dfsfs.smb.pool import TransportSettings
-from dfsfs.smb.users import FIND_PATIENCE, UserPools
+from dfsfs.smb.auth.credentials import Credentials, Login, Secret
+from dfsfs.smb.connection.settings import TransportSettings
+from dfsfs.smb.userpools import FIND_PATIENCE, UserPools
 from dfsfs.unc import UncPath
 from tests.lab.topology import ALICE, BOB
 from tests.lab_smb.clients import open_pool

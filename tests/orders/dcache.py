@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 import trio
 
 from dfsfs.errors import DfsfsError
-from dfsfs.vfs.nodes import ROOT
+from dfsfs.vfs.names.inodetable import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
     from dfsfs.vfs.filesystem import FileSystem
-    from dfsfs.vfs.mapping import Attributes
+    from dfsfs.vfs.names.mapping import Attributes
 
 T = TypeVar("T")
 
@@ -253,7 +253,7 @@ class InodeCache:
         return inode
 
     def _entry(self, folder: Inode, name: str, told: Told, version: int) -> None:
-        """fuse_direntplus_link. An entry without a node id is a plain directory entry."""
+        """fuse_direntplus_link. An entry without an inode id is a plain directory entry."""
         if not told.attributes.ino:
             return
         dentry = self._dentries.get((folder.ino, name))
@@ -306,7 +306,7 @@ class InodeCache:
     def _resize(self, inode: Inode, size: int, *, cuts: bool = False) -> None:
         if size < inode.size:
             if not cuts:
-                self.cut.append(f"node {inode.ino} from {inode.size} to {size}")
+                self.cut.append(f"inode {inode.ino} from {inode.size} to {size}")
             if inode.page is not None:
                 inode.page = inode.page[:size].ljust(PAGE, b"\0")
         inode.size = size

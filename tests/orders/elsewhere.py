@@ -6,9 +6,9 @@ import stat as posix
 from typing import TYPE_CHECKING, Any
 
 from dfsfs.ntstatus import NtStatus, errno_of
-from dfsfs.smb import wire
-from dfsfs.smb.fscc import encode_end_of_file, encode_rename
-from dfsfs.smb.wire import RELATED_FILE_ID, Access, CreateDisposition, FileInfoClass, Request
+from dfsfs.smb.wire import messages
+from dfsfs.smb.wire.fscc import encode_end_of_file, encode_rename
+from dfsfs.smb.wire.messages import RELATED_FILE_ID, Access, CreateDisposition, FileInfoClass, Request
 from tests.orders.model import File, Model
 from tests.orders.operations import Operation
 from tests.orders.steps import make_steps, nothing_steps, rename_steps, truncate_steps
@@ -35,11 +35,11 @@ def elsewhere(name: str, steps: Callable[[Model], Steps], *requests: Request, cu
 
 
 def _opened(name: str, access: int, disposition: CreateDisposition = CreateDisposition.OPEN) -> Request:
-    return wire.encode_create(name, access=access, disposition=disposition)
+    return messages.encode_create(name, access=access, disposition=disposition)
 
 
 def _set(info_class: FileInfoClass, info: bytes) -> Request:
-    return wire.encode_set_info(RELATED_FILE_ID, info_class, info)
+    return messages.encode_set_info(RELATED_FILE_ID, info_class, info)
 
 
 def _written(path: str, data: bytes, offset: int) -> Callable[[Model], Steps]:
@@ -53,10 +53,10 @@ def _written(path: str, data: bytes, offset: int) -> Callable[[Model], Steps]:
 
 
 def _writing(data: bytes, offset: int) -> Request:
-    return wire.encode_write(RELATED_FILE_ID, offset, data)
+    return messages.encode_write(RELATED_FILE_ID, offset, data)
 
 
-CLOSE = wire.encode_close(RELATED_FILE_ID)
+CLOSE = messages.encode_close(RELATED_FILE_ID)
 CUT = _set(FileInfoClass.END_OF_FILE, encode_end_of_file(1))
 REPLACE = _set(FileInfoClass.RENAME, encode_rename("f", replace=True))
 RENAME = _set(FileInfoClass.RENAME, encode_rename("n", replace=False))
@@ -64,7 +64,9 @@ ELSEWHERE: tuple[Operation, ...] = (
     elsewhere("write f", _written("f", b"EE", 0), _opened("f", Access.WRITE), _writing(b"EE", 0), CLOSE),
     elsewhere("extend f", _written("f", b"EEE", 4), _opened("f", Access.WRITE), _writing(b"EEE", 4), CLOSE),
     elsewhere("cut f", truncate_steps(1, path="f"), _opened("f", Access.WRITE), CUT, CLOSE, cuts=True),
-    elsewhere("read f", nothing_steps("f"), _opened("f", Access.READ), wire.encode_read(RELATED_FILE_ID, 0, 9), CLOSE),
+    elsewhere(
+        "read f", nothing_steps("f"), _opened("f", Access.READ), messages.encode_read(RELATED_FILE_ID, 0, 9), CLOSE
+    ),
     elsewhere("replace f", rename_steps("v", "f"), _opened("v", Access.DELETE), REPLACE, CLOSE),
     elsewhere("rename f to n", rename_steps("f", "n", replaces=False), _opened("f", Access.DELETE), RENAME, CLOSE),
     elsewhere(

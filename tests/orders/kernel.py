@@ -16,15 +16,15 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from dfsfs.vfs.filesystem import DOTS
-from dfsfs.vfs.mapping import AttributeChanges
+from dfsfs.vfs.names.mapping import AttributeChanges
 from tests.orders.dcache import NEVER, PAGE, Dentry, File, Inode, InodeCache, Lock, Stat, Told, in_use
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 
-    from dfsfs.vfs.files import OpenResult
+    from dfsfs.vfs.data.fileops import OpenResult
     from dfsfs.vfs.filesystem import FileSystem
-    from dfsfs.vfs.mapping import Attributes
+    from dfsfs.vfs.names.mapping import Attributes
 
 T = TypeVar("T")
 P = ParamSpec("P")

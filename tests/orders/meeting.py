@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 import trio
 import trio.testing
 
-from dfsfs.smb.wire import Access, Command, CreateDisposition, CreateOptions
-from dfsfs.vfs.leases import CacheMode
+from dfsfs.smb.wire.messages import Access, Command, CreateDisposition, CreateOptions
+from dfsfs.vfs.data.caching import CacheMode
 from tests.fakes.server import messages
 from tests.orders.explorer import Action, Redundant, quiet
 from tests.orders.model import Failure, Model, Outcome, outcomes, shown

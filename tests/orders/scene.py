@@ -21,12 +21,12 @@ import trio.testing
 from dfsfs.errors import DfsfsError, Disposition
 from dfsfs.namespace.junction import Attempt, Junction, Location
 from dfsfs.ntstatus import NtStatus, is_failure
-from dfsfs.smb.reparse import decode_mfsymlink
-from dfsfs.smb.wire import HEADER, HEADER_SIZE, SMB2_MAGIC, HeaderFlags, Request, decode_header
+from dfsfs.smb.wire.messages import HEADER, HEADER_SIZE, SMB2_MAGIC, HeaderFlags, Request, decode_header
+from dfsfs.smb.wire.reparse import decode_mfsymlink
+from dfsfs.vfs.data.caching import CacheMode, Caching
 from dfsfs.vfs.filesystem import FileSystem
-from dfsfs.vfs.knowledge import Lifetimes
-from dfsfs.vfs.leases import CacheMode, Caching
-from dfsfs.vfs.mapping import NameMapping, Ownership
+from dfsfs.vfs.names.attrcache import Lifetimes
+from dfsfs.vfs.names.mapping import NameMapping, Ownership
 from tests.fakes.server.client import SHARE, connect, transport_of
 from tests.fakes.server.messages import split
 from tests.fakes.server.server import Server
@@ -38,7 +38,7 @@ from tests.orders.model import ROOT, File, Model
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from dfsfs.smb.tree import Tree
+    from dfsfs.smb.tree.tree import Tree
     from dfsfs.unc import UncPath
     from tests.orders.dcache import Stat
 

@@ -15,7 +15,7 @@ import trio.testing
 
 from dfsfs.errors import PosixError
 from dfsfs.ntstatus import NtStatus
-from dfsfs.smb.wire import Command, FileInfoClass
+from dfsfs.smb.wire.messages import Command, FileInfoClass
 from tests.fakes.server import messages
 from tests.fakes.server.requests import Answer
 from tests.orders.explorer import quiet

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from dfsfs.vfs.leases import CacheMode
+from dfsfs.vfs.data.caching import CacheMode
 from tests.conftest import LONG
 from tests.orders.elsewhere import ELSEWHERE
 from tests.orders.meeting import Meeting

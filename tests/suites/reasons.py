@@ -108,7 +108,7 @@ RULES: tuple[Rule, ...] = (
         "stable",
     ),
     # -- xfstests ------------------------------------------------------------------------------------------------------
-    Rule("xfstests", "generic/003", ATIME),
+    Rule("xfstests", "generic/003 generic/192", ATIME),
     Rule("xfstests", "generic/221 generic/236", CTIME),
     Rule(
         "xfstests",
@@ -125,11 +125,11 @@ RULES: tuple[Rule, ...] = (
         "generic/006 generic/007 generic/011 generic/013 generic/037 generic/070 generic/089 generic/471",
         NAMES,
     ),
-    Rule("xfstests", "generic/069 generic/074", SMALL),
+    Rule("xfstests", "generic/069 generic/074 generic/129", SMALL),
     Rule("xfstests", "generic/340 generic/344 generic/345 generic/346 generic/354", PAGES),
     Rule("xfstests", "generic/438", NO_FALLOCATE),
     Rule("xfstests", "generic/524", MOUNTS),
-    Rule("xfstests", "generic/091 generic/476 generic/521 generic/522", SOAK),
+    Rule("xfstests", "generic/091 generic/127 generic/363 generic/476 generic/521 generic/522", SOAK),
     # -- LTP -----------------------------------------------------------------------------------------------------------
     Rule("ltp", "fsx-many", SOAK),
     Rule("ltp", "gf15 gf16 gf17 gf18", BY_DESIGN),

@@ -24,7 +24,7 @@ from dfsfs.config import (
 )
 from dfsfs.config.model import CONNECT_TIMEOUT, ParsedOptions
 from dfsfs.config.table import BY_NAME, DIALECTS, GROUPS, OPTIONS, SECRETS, Policy, Sharing
-from dfsfs.smb.credentials import Credentials, Secret
+from dfsfs.smb.auth.credentials import Credentials, Secret
 from dfsfs.unc import UncPath
 
 USERS = {"alice": 1001}

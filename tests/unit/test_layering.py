@@ -28,25 +28,59 @@ BELOW: dict[str, frozenset[str]] = {
     "vfs": frozenset({BASE, "dfsc", "smb", "namespace"}),
     "control": frozenset({BASE, "dfsc", "smb", "namespace", "vfs"}),
     "fuse": frozenset({BASE, "dfsc", "smb", "namespace", "vfs", "control"}),
-    "cli": frozenset({BASE, "dfsc", "smb", "namespace", "vfs", "control", "fuse"}),
+    "mount": frozenset({BASE, "dfsc", "smb", "namespace", "vfs", "control", "fuse"}),
+    "cli": frozenset({BASE, "dfsc", "smb", "namespace", "vfs", "control", "fuse", "mount"}),
 }
 """Which layers a layer may import from, beside itself."""
 
+WINGS: dict[str, tuple[frozenset[str], ...]] = {
+    "smb": (
+        frozenset({"userpools"}),
+        frozenset({"pool"}),
+        frozenset({"sessioninfo"}),
+        frozenset({"tree"}),
+        frozenset({"connection"}),
+        frozenset({"wire", "auth"}),
+    ),
+    "vfs": (
+        frozenset({"filesystem"}),
+        frozenset({"dirops", "xattrs"}),
+        frozenset({"removal"}),
+        frozenset({"sillyrename"}),
+        frozenset({"data"}),
+        frozenset({"names"}),
+    ),
+    "fuse": (
+        frozenset({"kernel", "multiuser"}),
+        frozenset({"operations"}),
+        frozenset({"boundary", "caserename", "waiters", "place", "stacks", "symfollow"}),
+        frozenset({"threadstates", "errnos"}),
+        frozenset({"descriptors"}),
+    ),
+    "mount": (
+        frozenset({"assembly"}),
+        frozenset({"service", "userlogins", "idle"}),
+        frozenset({"taken_away"}),
+    ),
+}
+"""Inside a layer: its folders and modules from above to below. Each imports only from those below it, and so does none
+from one beside it."""
+
 EXCEPTIONS = {
     # A password must not show in a repr from the moment it is read.
-    ("dfsfs.config.assembly", "dfsfs.smb.credentials"),
-    ("dfsfs.config.credentials", "dfsfs.smb.credentials"),
-    ("dfsfs.config.model", "dfsfs.smb.credentials"),
-    ("dfsfs.config.options", "dfsfs.smb.credentials"),
-    ("dfsfs.config.redaction", "dfsfs.smb.credentials"),
+    ("dfsfs.config.assembly", "dfsfs.smb.auth.credentials"),
+    ("dfsfs.config.credentials", "dfsfs.smb.auth.credentials"),
+    ("dfsfs.config.model", "dfsfs.smb.auth.credentials"),
+    ("dfsfs.config.options", "dfsfs.smb.auth.credentials"),
+    ("dfsfs.config.redaction", "dfsfs.smb.auth.credentials"),
 }
 """Imports that go up all the same: (importing module, imported module)."""
 
 CONFINED: dict[str, str | tuple[str, ...]] = {
     "pyfuse3": "dfsfs.fuse",
-    "spnego": "dfsfs.smb.authentication",
-    "cryptography": "dfsfs.smb.security",
-    "krb5": "dfsfs.smb.tickets",
+    "spnego": "dfsfs.smb.auth.gss",
+    "cryptography": "dfsfs.smb.connection.crypto",
+    "krb5": "dfsfs.smb.auth.kerberos",
     "dns": "dfsfs.namespace.discovery",
     "rich": ("dfsfs.cli.progress", "dfsfs.cli.terminal"),
     "getpass": "dfsfs.cli.output",
@@ -70,34 +104,31 @@ PURE = frozenset(
         "dfsfs.config",
         "dfsfs.dfsc",
         "dfsfs.smb.wire",
-        "dfsfs.smb.fscc",
-        "dfsfs.smb.reparse",
-        "dfsfs.smb.eas",
-        "dfsfs.smb.framing",
-        "dfsfs.smb.security",
-        "dfsfs.smb.credits",
-        "dfsfs.smb.buffers",
-        "dfsfs.smb.calls",
-        "dfsfs.smb.leases",
-        "dfsfs.smb.protocol",
-        "dfsfs.smb.credentials",
-        "dfsfs.smb.names",
+        "dfsfs.smb.connection.framing",
+        "dfsfs.smb.connection.crypto",
+        "dfsfs.smb.connection.credits",
+        "dfsfs.smb.connection.buffers",
+        "dfsfs.smb.connection.calls",
+        "dfsfs.smb.connection.leases",
+        "dfsfs.smb.connection.protocol",
+        "dfsfs.smb.auth.credentials",
+        "dfsfs.smb.auth.hostnames",
         "dfsfs.namespace.choices",
         "dfsfs.namespace.reachability",
         "dfsfs.control.answers",
         "dfsfs.control.protocol",
         "dfsfs.control.shapes",
-        "dfsfs.vfs.known",
-        "dfsfs.vfs.node",
-        "dfsfs.vfs.nodes",
-        "dfsfs.vfs.nodestore",
-        "dfsfs.vfs.numbers",
-        "dfsfs.vfs.entrylist",
-        "dfsfs.vfs.mapping",
-        "dfsfs.vfs.nextfile",
-        "dfsfs.vfs.rows",
-        "dfsfs.vfs.sleepers",
-        "dfsfs.vfs.views",
+        "dfsfs.vfs.names.ordering",
+        "dfsfs.vfs.names.inode",
+        "dfsfs.vfs.names.inodetable",
+        "dfsfs.vfs.names.inodestore",
+        "dfsfs.vfs.names.inodenumbers",
+        "dfsfs.vfs.names.direntries",
+        "dfsfs.vfs.names.mapping",
+        "dfsfs.vfs.data.prefetch_policy",
+        "dfsfs.vfs.names.rowindex",
+        "dfsfs.vfs.names.packedinodes",
+        "dfsfs.vfs.names.dircache",
     }
 )
 """Modules, or packages of them, that neither wait nor do input or output, and import only such modules of dfsfs."""
@@ -145,6 +176,29 @@ def layer(module: str) -> str:
     return parts[1] if len(parts) > 1 and parts[1] in BELOW else BASE
 
 
+def storey(module: str) -> tuple[str, int] | None:
+    """Which wing of its layer a module is in, and how far down that is; None for layers without wings.
+
+    Raises:
+        AssertionError: the module has no place in its layer.
+    """
+    parts = module.split(".")
+    if len(parts) < 3 or parts[1] not in WINGS:
+        return None
+    for depth, wings in enumerate(WINGS[parts[1]]):
+        if parts[2] in wings:
+            return parts[2], depth
+    raise AssertionError(f"{module}: {parts[2]} is in none of the wings of {parts[1]}")
+
+
+def goes_up(module: str, name: str) -> bool:
+    """Whether an import goes to a wing of the same layer that is not below the module's own."""
+    if layer(module) != layer(name):
+        return False
+    own, other = storey(module), storey(name)
+    return own is not None and other is not None and own[0] != other[0] and own[1] >= other[1]
+
+
 def is_pure(module: str) -> bool:
     return any(within(module, scope) for scope in PURE)
 
@@ -167,6 +221,8 @@ def violations(module: str, source: str) -> list[str]:
             continue
         if layer(name) != layer(module) and layer(name) not in BELOW[layer(module)]:
             found.append(f"is in layer {layer(module)} and imports {name} of layer {layer(name)}")
+        if goes_up(module, name):
+            found.append(f"imports {name}, which is in no wing below its own")
         names_module = PACKAGE.parent.joinpath(*name.split(".")).with_suffix(".py").exists()
         if needs_purity and names_module and not is_pure(name):
             found.append(f"is pure and imports {name}, which is not")
@@ -205,13 +261,17 @@ def test_docstring(file: Path) -> None:
     ("module", "source", "expected"),
     [
         ("dfsfs.dfsc.wire", "from dfsfs.smb import wire", "of layer smb"),
-        ("dfsfs.smb.tree", "from dfsfs.dfsc.cache import Caches", "of layer dfsc"),
+        ("dfsfs.smb.tree.tree", "from dfsfs.dfsc.cache import Caches", "of layer dfsc"),
         ("dfsfs.vfs.filesystem", "def f():\n    import pyfuse3", "only dfsfs.fuse may"),
         ("dfsfs.namespace.client", "from dfsfs import cli", "of layer cli"),
-        ("dfsfs.smb.pool", "import spnego.channel_bindings", "only dfsfs.smb.authentication may"),
+        ("dfsfs.smb.pool", "import spnego.channel_bindings", "only dfsfs.smb.auth.gss may"),
         ("dfsfs.dfsc.cache", "from time import monotonic", "is pure and imports time"),
         ("dfsfs.errors", "import trio.abc", "is pure and imports trio.abc"),
-        ("dfsfs.unc", "import dfsfs.smb.credentials", "of layer smb"),
+        ("dfsfs.unc", "import dfsfs.smb.auth.credentials", "of layer smb"),
+        ("dfsfs.smb.connection.dialer", "from dfsfs.smb.pool import Pool", "in no wing below"),
+        ("dfsfs.smb.wire.fscc", "from dfsfs.smb.auth import identity", "in no wing below"),
+        ("dfsfs.vfs.names.lookup", "from dfsfs.vfs.data.open import Opener", "in no wing below"),
+        ("dfsfs.mount.service", "from dfsfs.cli import output", "of layer cli"),
     ],
 )
 def test_the_rules_bite(module: str, source: str, expected: str) -> None:
@@ -221,6 +281,6 @@ def test_the_rules_bite(module: str, source: str, expected: str) -> None:
 def test_the_rules_let_pass_what_is_right() -> None:
     assert violations("dfsfs.unc", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import socket") == []
     assert violations("dfsfs.fuse.operations", "import pyfuse3\nfrom dfsfs.vfs import filesystem") == []
-    assert violations("dfsfs.config.model", "from dfsfs.smb.credentials import Secret") == []
+    assert violations("dfsfs.config.model", "from dfsfs.smb.auth.credentials import Secret") == []
     assert too_long("def f():\n" + "    pass\n" * 59) == []
     assert too_long("def f():\n" + "    pass\n" * 60) == ["f has 61 lines"]

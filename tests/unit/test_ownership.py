@@ -21,48 +21,48 @@ PROCESS = "/proc/PID"
 TOUCHING: dict[str, frozenset[str]] = {
     PROCESS: frozenset(
         {
-            "dfsfs.fuse.caller._Look.see",
-            "dfsfs.smb.callers.root_seen_by",
-            "dfsfs.smb.callers.named_cache",
-            "dfsfs.smb.callers._shares",
+            "dfsfs.fuse.caserename._Look.see",
+            "dfsfs.smb.auth.callers.root_seen_by",
+            "dfsfs.smb.auth.callers.named_cache",
+            "dfsfs.smb.auth.callers._shares",
             # What its descriptors are of, in a thread: no file of the process is opened.
             "dfsfs.fuse.descriptors.holds",
             "dfsfs.fuse.descriptors.mounts_seen_by",
             # Whether who waits was killed, and who else has something open: the same, and states of threads.
-            "dfsfs.fuse.fates.fate_of",
-            "dfsfs.fuse.fates._open_in",
-            "dfsfs.fuse.fates._may_wait",
-            "dfsfs.fuse.fates._threads",
+            "dfsfs.fuse.threadstates.fate_of",
+            "dfsfs.fuse.threadstates._open_in",
+            "dfsfs.fuse.threadstates._may_wait",
+            "dfsfs.fuse.threadstates._threads",
             # What the kernel says of other mount namespaces, in a thread: no memory of a process is read.
             "dfsfs.control.holders.holders_of",
             "dfsfs.control.holders._path_in",
             "dfsfs.control.holders._command",
             # /proc/PID/stat of the process that a hidden file names: what the kernel says, no memory of the process.
-            "dfsfs.vfs.leftovers.start_of",
+            "dfsfs.vfs.names.hiddennames.start_of",
         }
     ),
-    "has_our_users": frozenset({"dfsfs.fuse.caller.counted_as"}),
+    "has_our_users": frozenset({"dfsfs.fuse.caserename.counted_as"}),
     "counted_as": frozenset(),
-    "process_vm_readv": frozenset({"dfsfs.fuse.caller._string_at"}),
-    "_string_at": frozenset({"dfsfs.fuse.caller._Look.see"}),
+    "process_vm_readv": frozenset({"dfsfs.fuse.caserename._string_at"}),
+    "_string_at": frozenset({"dfsfs.fuse.caserename._Look.see"}),
     "holders_of": frozenset({"dfsfs.cli.lingering.find_lingering"}),
     "see": frozenset(),
     "fate_of": frozenset(
-        {"dfsfs.fuse.fates.fates_of_holders", "dfsfs.fuse.fates._threads", "dfsfs.fuse.waiters._fates"}
+        {"dfsfs.fuse.threadstates.fates_of_holders", "dfsfs.fuse.threadstates._threads", "dfsfs.fuse.waiters._fates"}
     ),
     "fates_of_holders": frozenset(),
-    "root_seen_by": frozenset({"dfsfs.fuse.logins.tickets_of", "dfsfs.fuse.logins.stored_logins.find"}),
-    "named_cache": frozenset({"dfsfs.fuse.logins.tickets_of"}),
+    "root_seen_by": frozenset({"dfsfs.mount.userlogins.tickets_of", "dfsfs.mount.userlogins.stored_logins.find"}),
+    "named_cache": frozenset({"dfsfs.mount.userlogins.tickets_of"}),
     "tickets_of": frozenset(),
     "_find_login": frozenset(),
-    "copied": frozenset({"dfsfs.smb.authentication.KerberosAuthenticator._begin", "dfsfs.smb.tickets.renew_if_due"}),
+    "copied": frozenset({"dfsfs.smb.auth.gss.KerberosAuthenticator._begin", "dfsfs.smb.auth.kerberos.renew_if_due"}),
     "renew_if_due": frozenset(),
     "as_user": frozenset(
         {
-            "dfsfs.fuse.logins.stored_logins.find",
-            "dfsfs.smb.authentication.KerberosAuthenticator.step",
-            "dfsfs.smb.authentication.KerberosAuthenticator.session_key",
-            "dfsfs.smb.tickets.renew_if_due",
+            "dfsfs.mount.userlogins.stored_logins.find",
+            "dfsfs.smb.auth.gss.KerberosAuthenticator.step",
+            "dfsfs.smb.auth.gss.KerberosAuthenticator.session_key",
+            "dfsfs.smb.auth.kerberos.renew_if_due",
         }
     ),
 }

@@ -10,9 +10,9 @@ HERE = Path(__file__).parent.parent
 TABLE = (HERE.parent / "docs" / "security.md").read_text(encoding="utf-8").split("## What users of one mount share")[1]
 ROWS = [line for line in TABLE.split("\n## ")[0].splitlines() if re.match(r"\| [^*-]", line)][1:]
 TESTS = {
-    node.name
-    for node in ast.parse((HERE / "integration" / "test_many_users.py").read_text(encoding="utf-8")).body
-    if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")
+    inode.name
+    for inode in ast.parse((HERE / "integration" / "test_many_users.py").read_text(encoding="utf-8")).body
+    if isinstance(inode, ast.FunctionDef) and inode.name.startswith("test_")
 }
 
 

@@ -1,6 +1,6 @@
 """The command `dfsfs login`: keeps logins of users for mounts of many users (multiuser, sec=ntlmssp).
 
-They are kept in the kernel's keyring of the user who runs this: see smb/keyring.py. No server is asked; a wrong
+They are kept in the kernel's keyring of the user who runs this: see smb/auth/keyring.py. No server is asked; a wrong
 password shows when the mount is used.
 """
 
@@ -18,7 +18,7 @@ from dfsfs.cli.secrets import Surroundings, obtain_credentials
 from dfsfs.config import ConfigError, split_username
 from dfsfs.config.model import ParsedOptions
 from dfsfs.errors import DfsfsError
-from dfsfs.smb import keyring
+from dfsfs.smb.auth import keyring
 
 if TYPE_CHECKING:
     import argparse

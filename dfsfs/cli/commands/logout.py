@@ -14,7 +14,7 @@ from dfsfs.cli.messages import MountError
 from dfsfs.config import ConfigError
 from dfsfs.control.places import LOGOUT_XATTR, our_mounts
 from dfsfs.errors import DfsfsError
-from dfsfs.smb import keyring
+from dfsfs.smb.auth import keyring
 
 if TYPE_CHECKING:
     import argparse

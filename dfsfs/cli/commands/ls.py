@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
-    from dfsfs.smb.fscc import FileStat
+    from dfsfs.smb.wire.fscc import FileStat
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,21 +10,21 @@ import trio
 
 from dfsfs.errors import ConnectionLost
 from dfsfs.ntstatus import NtStatus
-from dfsfs.smb.calls import Route
-from dfsfs.smb.channel import IoLimits
-from dfsfs.smb.connection import Connection
-from dfsfs.smb.handshake import CAP_LEASING, Negotiated, Offer
-from dfsfs.smb.protocol import SmbProtocol
-from dfsfs.smb.security import Dialect, SigningAlgorithm
-from dfsfs.smb.tree import Tree
-from dfsfs.smb.wire import Command, encode_plain
+from dfsfs.smb.connection.calls import Route
+from dfsfs.smb.connection.connection import Connection
+from dfsfs.smb.connection.crypto import Dialect, SigningAlgorithm
+from dfsfs.smb.connection.handshake import CAP_LEASING, Negotiated, Offer
+from dfsfs.smb.connection.protocol import SmbProtocol
+from dfsfs.smb.tree.channel import IoLimits
+from dfsfs.smb.tree.tree import Tree
+from dfsfs.smb.wire.messages import Command, encode_plain
 from dfsfs.unc import UncPath
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
-    from dfsfs.smb.security import SessionKeys
-    from dfsfs.smb.wire import Buffer
+    from dfsfs.smb.connection.crypto import SessionKeys
+    from dfsfs.smb.wire.messages import Buffer
     from tests.fakes.server.server import Server, ServerConnection
 
 SHARE = UncPath(("fs1", "data"))

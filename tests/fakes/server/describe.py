@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dfsfs.smb.wire import Access, Command, CreateDisposition, FileInfoClass
+from dfsfs.smb.wire.messages import Access, Command, CreateDisposition, FileInfoClass
 from tests.fakes.server import messages
 
 if TYPE_CHECKING:

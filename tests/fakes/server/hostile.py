@@ -12,7 +12,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from dfsfs.ntstatus import NtStatus
-from dfsfs.smb.wire import Command, Fsctl
+from dfsfs.smb.wire.messages import Command, Fsctl
 from tests.fakes.server import messages
 from tests.fakes.server.errors import Refused
 from tests.fakes.server.requests import Answer

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from dfsfs.ntstatus import NtStatus
-from dfsfs.smb.leases import LeaseState
+from dfsfs.smb.connection.leases import LeaseState
 from tests.fakes.server.errors import MustWait, Refused
 
 if TYPE_CHECKING:

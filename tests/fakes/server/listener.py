@@ -24,9 +24,9 @@ import spnego
 
 from dfsfs.filetime import ns_to_filetime
 from dfsfs.ntstatus import NtStatus
-from dfsfs.smb.handshake import CAP_LARGE_MTU
-from dfsfs.smb.security import Dialect, SessionKeys, SigningAlgorithm, derive_session_keys, preauth_update
-from dfsfs.smb.wire import HEADER_SIZE, Command, HeaderFlags, decode_header
+from dfsfs.smb.connection.crypto import Dialect, SessionKeys, SigningAlgorithm, derive_session_keys, preauth_update
+from dfsfs.smb.connection.handshake import CAP_LARGE_MTU
+from dfsfs.smb.wire.messages import HEADER_SIZE, Command, HeaderFlags, decode_header
 from tests.fakes.server import messages
 
 if TYPE_CHECKING:

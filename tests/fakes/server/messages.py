@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from dfsfs.filetime import filetime_to_ns, ns_to_filetime
-from dfsfs.smb.leases import LeaseState
-from dfsfs.smb.wire import HEADER, HEADER_SIZE, SMB2_MAGIC, Command, Header, HeaderFlags, decode_header
+from dfsfs.smb.connection.leases import LeaseState
+from dfsfs.smb.wire.messages import HEADER, HEADER_SIZE, SMB2_MAGIC, Command, Header, HeaderFlags, decode_header
 
 if TYPE_CHECKING:
     from tests.fakes.server.volume import Inode

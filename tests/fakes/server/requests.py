@@ -9,9 +9,9 @@ import struct
 from typing import TYPE_CHECKING, NamedTuple
 
 from dfsfs.ntstatus import NtStatus
-from dfsfs.smb.copychunk import KEY_SIZE
-from dfsfs.smb.eas import decode_eas, encode_ea
-from dfsfs.smb.wire import RELATED_FILE_ID, Command, FileInfoClass, Fsctl, FsInfoClass, InfoType
+from dfsfs.smb.wire.copychunk import KEY_SIZE
+from dfsfs.smb.wire.eas import decode_eas, encode_ea
+from dfsfs.smb.wire.messages import RELATED_FILE_ID, Command, FileInfoClass, Fsctl, FsInfoClass, InfoType
 from tests.fakes.server import messages
 from tests.fakes.server.errors import Refused
 from tests.fakes.server.volume import Inode, LeaseWish, Open, Volume, Wish
@@ -19,7 +19,7 @@ from tests.fakes.server.volume import Inode, LeaseWish, Open, Volume, Wish
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from dfsfs.smb.leases import LeaseState
+    from dfsfs.smb.connection.leases import LeaseState
     from tests.fakes.server.leases import ServerLease
     from tests.fakes.server.messages import Part
 

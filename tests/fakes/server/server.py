@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from dfsfs.ntstatus import NtStatus
-from dfsfs.smb.wire import Command
+from dfsfs.smb.wire.messages import Command
 from tests.fakes.server import messages
 from tests.fakes.server.describe import describe
 from tests.fakes.server.errors import MustWait
@@ -27,7 +27,7 @@ from tests.fakes.server.volume import Volume
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from dfsfs.smb.leases import LeaseState
+    from dfsfs.smb.connection.leases import LeaseState
     from tests.fakes.server.leases import ServerLease
     from tests.fakes.server.messages import Part
 

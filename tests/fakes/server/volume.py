@@ -16,9 +16,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from dfsfs.ntstatus import NtStatus
-from dfsfs.smb.fscc import FileAttributes
-from dfsfs.smb.leases import LeaseState
-from dfsfs.smb.wire import Access, CreateDisposition, CreateOptions, ShareAccess
+from dfsfs.smb.connection.leases import LeaseState
+from dfsfs.smb.wire.fscc import FileAttributes
+from dfsfs.smb.wire.messages import Access, CreateDisposition, CreateOptions, ShareAccess
 from tests.fakes.server.errors import Refused
 from tests.fakes.server.leases import Leases, ServerLease
 

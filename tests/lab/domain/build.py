@@ -1,6 +1,6 @@
 """Builds the domain: provisions it, has everybody join it, and keeps what came of that for the next lab.
 
-What is built depends on config.py, directory.py, this file and the release of Samba, and is kept under a name made of
+What is built depends on config.py, opendir.py, this file and the release of Samba, and is kept under a name made of
 them. Standard library only.
 """
 
@@ -27,7 +27,7 @@ STATE = ("private", "state", "lock", "cache")
 """The folders of a host that are kept."""
 PARTS = ("DC=contoso,DC=test", "DC=DomainDnsZones,DC=contoso,DC=test", "DC=ForestDnsZones,DC=contoso,DC=test")
 _ADMIN = ("-U", f"{config.ADMINISTRATOR.name}%{config.ADMINISTRATOR.password}")
-_DIRECTORY = Path(__file__).with_name("directory.py")
+_DIRECTORY = Path(__file__).with_name("opendir.py")
 
 
 def kept() -> Path:

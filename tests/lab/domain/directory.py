@@ -1,4 +1,4 @@
-"""Fills the directory of a new domain: `directory.py SMB_CONF`, with the people, sites and subnets as JSON on stdin.
+"""Fills the directory of a new domain: `opendir.py SMB_CONF`, with the people, sites and subnets as JSON on stdin.
 
 Runs with the Python of the machine, which has Samba's own modules, before the controller is started. In one go, because
 samba-tool takes a second for each user. Imports nothing of the project.

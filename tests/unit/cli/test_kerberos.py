@@ -11,9 +11,9 @@ from dfsfs.cli.kerberos import kerberos_login
 from dfsfs.cli.messages import MountError
 from dfsfs.cli.secrets import Surroundings
 from dfsfs.config import ConfigError, Mounter, make_config, parse_options
-from dfsfs.smb import tickets
-from dfsfs.smb.credentials import KerberosCredentials, Secret
-from dfsfs.smb.identity import Account
+from dfsfs.smb.auth import kerberos
+from dfsfs.smb.auth.credentials import KerberosCredentials, Secret
+from dfsfs.smb.auth.identity import Account
 from dfsfs.unc import UncPath
 
 if TYPE_CHECKING:
@@ -32,8 +32,8 @@ def login(text: str, **environ: str) -> KerberosCredentials:
 @pytest.fixture(autouse=True)
 def nothing_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """No tickets, and no keytab of the computer."""
-    monkeypatch.setattr(tickets, "has_tickets", lambda: False)
-    monkeypatch.setattr(tickets, "machine_keytab", lambda: "")
+    monkeypatch.setattr(kerberos, "has_tickets", lambda: False)
+    monkeypatch.setattr(kerberos, "machine_keytab", lambda: "")
 
 
 @pytest.mark.parametrize(
@@ -73,13 +73,13 @@ def test_a_keytab(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may use what others have")
 def test_root_has_the_computers_keytab_and_the_caches_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tickets, "default_cache", "FILE:/tmp/krb5cc_{}".format)
+    monkeypatch.setattr(kerberos, "default_cache", "FILE:/tmp/krb5cc_{}".format)
     assert login("cruid=4711") == KerberosCredentials(ccache="FILE:/tmp/krb5cc_4711", account=Account(4711, 4711))
     with pytest.raises(ConfigError, match="no user of that name"):
         login("cruid=nobody-of-that-name")
-    monkeypatch.setattr(tickets, "machine_keytab", lambda: "FILE:/etc/krb5.keytab")
+    monkeypatch.setattr(kerberos, "machine_keytab", lambda: "FILE:/etc/krb5.keytab")
     assert login("rw") == KerberosCredentials(keytab="FILE:/etc/krb5.keytab")
-    monkeypatch.setattr(tickets, "has_tickets", lambda: True)
+    monkeypatch.setattr(kerberos, "has_tickets", lambda: True)
     assert login("rw") == KerberosCredentials()
 
 

@@ -24,7 +24,7 @@ from dfsfs.errors import (
     WireError,
 )
 from dfsfs.ntstatus import NtStatus
-from dfsfs.smb.credentials import Credentials, KerberosCredentials, Secret
+from dfsfs.smb.auth.credentials import Credentials, KerberosCredentials, Secret
 from dfsfs.unc import UncPath
 
 PASSWORD = "Tr0ub4dor&3"

@@ -21,7 +21,7 @@ from dfsfs.cli.mount import Arguments, Backend, check_fuse, main, parse_argument
 from dfsfs.cli.mountpoint import check_mountpoint
 from dfsfs.config import ConfigError, Mounter, make_config, parse_options
 from dfsfs.ntstatus import NtStatus
-from dfsfs.smb.credentials import Credentials, Secret
+from dfsfs.smb.auth.credentials import Credentials, Secret
 from dfsfs.unc import UncPath
 
 if TYPE_CHECKING:

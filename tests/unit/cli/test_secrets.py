@@ -10,7 +10,7 @@ import pytest
 from dfsfs.cli.messages import MountError
 from dfsfs.cli.secrets import Surroundings, fields_in_restart, find_new_login, obtain_credentials
 from dfsfs.config import ConfigError, fields_of, parse_options
-from dfsfs.smb.credentials import Credentials, Secret
+from dfsfs.smb.auth.credentials import Credentials, Secret
 
 if TYPE_CHECKING:
     from pathlib import Path

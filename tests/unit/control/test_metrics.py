@@ -28,7 +28,7 @@ def mount_of(telemetry: Telemetry, junctions: Callable[[], tuple[Any, ...]] = la
         mountpoint=f"/mnt/{EVIL}",
         version="1",
         meters=Meters(),
-        filesystem=SimpleNamespace(open_files=0, known_nodes=0),
+        filesystem=SimpleNamespace(open_files=0, known_inodes=0),
         pool=SimpleNamespace(sessions=lambda: ()),
         namespace=SimpleNamespace(telemetry=telemetry, junctions=junctions, caches=SimpleNamespace(referrals=())),
     )

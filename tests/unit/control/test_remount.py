@@ -9,7 +9,7 @@ import pytest
 from dfsfs.config import Mounter, make_config, parse_options
 from dfsfs.control.protocol import ControlError
 from dfsfs.control.remount import change_config
-from dfsfs.smb.credentials import Credentials, KerberosCredentials, Secret
+from dfsfs.smb.auth.credentials import Credentials, KerberosCredentials, Secret
 from dfsfs.unc import UncPath
 
 

@@ -44,7 +44,7 @@ def mount_of(*junctions: Any) -> Any:
             choices=choices,
             discovery=SimpleNamespace(found=None),
         ),
-        filesystem=SimpleNamespace(open_files=1, open_folders=2, known_nodes=3),
+        filesystem=SimpleNamespace(open_files=1, open_folders=2, known_inodes=3),
         meters=meters,
         clock=lambda: 60.0,
         started=10.0,

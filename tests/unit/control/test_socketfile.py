@@ -14,7 +14,7 @@ import trio.testing
 
 from dfsfs.config import ConfigError
 from dfsfs.control import metrics, server, socketfile
-from dfsfs.fuse.service import prepare
+from dfsfs.mount.service import prepare
 from tests.integration.mounts import refused
 
 if TYPE_CHECKING:

@@ -1,6 +1,6 @@
 """A real mount of a namespace in memory, as a program: `python -m tests.unit.fuse.served MOUNTPOINT`.
 
-Says `ready` on standard output when the mount answers, and what is left in the node table after the end.
+Says `ready` on standard output when the mount answers, and what is left in the inode table after the end.
 
 The namespace: a folder `plain`, a link `link` to a share that is there, a link `dead` to one that is down. A file named
 `stuck` can't be read within the deadline, and `broken` raises an exception that nobody expects. The folder `vanishing`
@@ -29,8 +29,8 @@ from dfsfs.fuse.operations import DfsOperations
 from dfsfs.ntstatus import NtStatus
 from dfsfs.unc import UncPath
 from dfsfs.vfs.filesystem import FileSystem
-from dfsfs.vfs.knowledge import Lifetimes
-from dfsfs.vfs.mapping import NameMapping, Ownership
+from dfsfs.vfs.names.attrcache import Lifetimes
+from dfsfs.vfs.names.mapping import NameMapping, Ownership
 from tests.fakes.memory_namespace import MemoryNamespace
 from tests.fakes.memory_tree import open_files
 
@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
     from typing import Any
 
-    from dfsfs.smb.wire import Buffer
-    from dfsfs.vfs.mapping import Attributes
+    from dfsfs.smb.wire.messages import Buffer
+    from dfsfs.vfs.names.mapping import Attributes
 
 DEADLINE = 1.0
 NOBODYS = re.compile(r"/etc/machine-id|/proc/\d+/stat|<.*>")
@@ -128,7 +128,7 @@ async def main(mountpoint: str) -> None:
     await serve(operations, mountpoint, options, ready)
     await filesystem.close()
     filesystem.check_invariants()
-    left = [node.name for store in namespace.stores.values() for node in open_files(store)]
+    left = [inode.name for store in namespace.stores.values() for inode in open_files(store)]
     print("left open:", left, filesystem.statistics().open_files, filesystem.statistics().open_directories)
 
 

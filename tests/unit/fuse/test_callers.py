@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from dfsfs.errors import PosixError
-from dfsfs.fuse import caller
-from dfsfs.fuse.caller import EACH
+from dfsfs.fuse import caserename
+from dfsfs.fuse.caserename import EACH
 from tests.unit.fuse.test_mount import PATIENCE, PROJECT, Mount
 
 if TYPE_CHECKING:
@@ -151,16 +151,16 @@ async def test_one_person_with_many_numbers_takes_no_more_threads_than_another(
     release = threading.Event()
     ours = os.getpid()
 
-    def see(look: caller._Look, old: bytes, new: bytes) -> bool:
+    def see(look: caserename._Look, old: bytes, new: bytes) -> bool:
         look.in_rename = True
         if look.thread != ours:
             release.wait(PATIENCE)
         return True
 
-    monkeypatch.setattr(caller._Look, "see", see)
-    looked = caller.Callers()
+    monkeypatch.setattr(caserename._Look, "see", see)
+    looked = caserename.Callers()
     try:
-        for number in range(caller.TOTAL):
+        for number in range(caserename.TOTAL):
             with contextlib.suppress(PosixError):
                 assert not await looked.renames_to(100_000 + number, foreigner, b"a", b"A")
         assert await looked.renames_to(1000, ours, b"a", b"A")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from dfsfs.fuse.fates import Fate, fate_of, fates_of_holders
+from dfsfs.fuse.threadstates import Fate, fate_of, fates_of_holders
 from tests.integration.mounts import wait_until
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def test_what_proc_says(
         "status": f"Name:\tcat\nSigPnd:\t{pending:016x}\nShdPnd:\t{0:016x}\nSigBlk:\t{0x100:016x}\n",
         "stat": f"7 (a) b) {' '.join(about)}",
     }
-    monkeypatch.setattr("dfsfs.fuse.fates.Path.read_bytes", lambda path: texts[path.name].encode())
+    monkeypatch.setattr("dfsfs.fuse.threadstates.Path.read_bytes", lambda path: texts[path.name].encode())
     assert fate_of(7) is fate
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from dfsfs.fuse import idle
+from dfsfs.mount import idle
 
 if TYPE_CHECKING:
     import pytest

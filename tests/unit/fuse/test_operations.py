@@ -9,7 +9,7 @@ import pytest
 
 from dfsfs.errors import PosixError
 from dfsfs.fuse.operations import DfsOperations
-from dfsfs.vfs.nodes import ROOT
+from dfsfs.vfs.names.inodetable import ROOT
 from tests.unit.vfs.world import ACTIMEO, World
 
 
@@ -39,4 +39,4 @@ async def test_what_is_known_is_told_without_asking() -> None:
     again = await handlers.lookup(ROOT, b"file", pyfuse3.RequestContext())
     shown = await handlers.getattr(first.st_ino, pyfuse3.RequestContext())
     assert (again.st_ino, shown.st_size, world.sent()) == (first.st_ino, 4, [])
-    assert world.fs.statistics().nodes.lookups == 3  # the root has one, and each lookup counts
+    assert world.fs.statistics().inodes.lookups == 3  # the root has one, and each lookup counts

@@ -14,8 +14,8 @@ from dfsfs.acting import Caller
 from dfsfs.config import Mounter, make_config, parse_options, parse_unc
 from dfsfs.control.places import TYPE, MountEntry
 from dfsfs.errors import ConnectError, PosixError, SmbError
-from dfsfs.fuse import session
-from dfsfs.fuse.session import (
+from dfsfs.mount import assembly
+from dfsfs.mount.assembly import (
     escaped,
     find_root,
     fuse_options,
@@ -26,10 +26,10 @@ from dfsfs.fuse.session import (
 from dfsfs.namespace.assembly import transport_settings
 from dfsfs.namespace.junction import Junction, Location
 from dfsfs.ntstatus import NtStatus
-from dfsfs.smb import keyring
-from dfsfs.smb.credentials import Credentials, Secret
+from dfsfs.smb.auth import keyring
+from dfsfs.smb.auth.credentials import Credentials, Secret
+from dfsfs.smb.connection.crypto import Dialect
 from dfsfs.smb.pool import Pool
-from dfsfs.smb.security import Dialect
 from dfsfs.unc import UncPath
 from tests.fakes.memory_namespace import MemoryNamespace
 
@@ -94,22 +94,22 @@ def test_an_unexpected_end_is_an_error_of_ours(
     async def broken(*arguments: object) -> None:
         raise ExceptionGroup("x", [LookupError("as the test wants it")])
 
-    monkeypatch.setattr(session, "_run", broken)
+    monkeypatch.setattr(assembly, "_run", broken)
     with pytest.raises(PosixError) as caught:
-        session.run(config(), "/nowhere", lambda: None)
+        assembly.run(config(), "/nowhere", lambda: None)
     assert caught.value.errno == errno.EIO
     assert "LookupError" in caplog.text
 
 
 def test_what_was_mounted_during_the_login_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
     other = MountEntry("0:51", "/mnt", TYPE, "//other/ns", 0)
-    monkeypatch.setattr(session, "mount_on", lambda path: (path, other))
+    monkeypatch.setattr(assembly, "mount_on", lambda path: (path, other))
     with pytest.raises(PosixError, match=r"//other/ns has been mounted on /mnt meanwhile") as caught:
-        session.hide_nothing(config(), "/mnt")
+        assembly.hide_nothing(config(), "/mnt")
     assert caught.value.errno == errno.EBUSY
-    session.hide_nothing(config("nonempty"), "/mnt")
-    monkeypatch.setattr(session, "mount_on", lambda path: (path, replace(other, kind="ext4")))
-    session.hide_nothing(config(), "/mnt")
+    assembly.hide_nothing(config("nonempty"), "/mnt")
+    monkeypatch.setattr(assembly, "mount_on", lambda path: (path, replace(other, kind="ext4")))
+    assembly.hide_nothing(config(), "/mnt")
 
 
 def test_options_for_the_transport() -> None:
@@ -158,9 +158,9 @@ async def test_options_for_the_file_system(autojump_clock: object) -> None:
 def test_names_for_stored_logins_are_those_that_were_given(
     options: str, unc: str, expected: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(session, "default_realm", lambda: "")
+    monkeypatch.setattr(assembly, "default_realm", lambda: "")
     assert given_names(config(options, unc)) == expected
-    monkeypatch.setattr(session, "default_realm", lambda: "REALM.TEST")
+    monkeypatch.setattr(assembly, "default_realm", lambda: "REALM.TEST")
     assert given_names(config(options, unc)) == (*expected, "realm.test")
 
 

@@ -10,7 +10,7 @@ import trio.testing
 
 from dfsfs.acting import Caller
 from dfsfs.fuse import waiters
-from dfsfs.fuse.fates import Fate
+from dfsfs.fuse.threadstates import Fate
 from dfsfs.fuse.waiters import PAUSE, SHARE, Waiter, Waiters
 
 if TYPE_CHECKING:

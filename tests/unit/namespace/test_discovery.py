@@ -12,7 +12,7 @@ from dfsfs.errors import DfsfsError
 from dfsfs.namespace import discovery
 from dfsfs.namespace.discovery import Discovery, DomainSettings
 from dfsfs.namespace.reachability import Reachability
-from dfsfs.smb.names import HostNames
+from dfsfs.smb.auth.hostnames import HostNames
 from dfsfs.telemetry import Telemetry
 from tests.fakes.forger import Lie, forged
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from dfsfs.namespace.cldap import Netlogon
 from dfsfs.namespace.hearsay import Pong, controllers_of, domain_of, netbios_of, site_of
-from dfsfs.smb.names import is_address
+from dfsfs.smb.auth.hostnames import is_address
 
 NAMED = ("dc1.contoso.test", "DC2.contoso.test")
 

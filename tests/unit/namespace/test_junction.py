@@ -12,7 +12,7 @@ from tests.fakes.pool import unc
 from tests.unit.namespace.script import PREFIX, resolution
 
 if TYPE_CHECKING:
-    from dfsfs.smb.tree import Tree
+    from dfsfs.smb.tree.tree import Tree
 
 TREE = cast("Tree", object())
 

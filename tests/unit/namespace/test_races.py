@@ -20,7 +20,7 @@ from tests.fakes.pool import FakeLink, FakePool, FakeServer, unc, virtual
 from tests.unit.namespace.script import PREFIX, Lab, Operation, resolution
 
 if TYPE_CHECKING:
-    from dfsfs.smb.fscc import FileStat
+    from dfsfs.smb.wire.fscc import FileStat
     from dfsfs.unc import UncPath
 
 A, B, C = "//a/data", "//b/data", "//c/data"

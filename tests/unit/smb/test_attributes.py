@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from dfsfs.errors import ContentError, WireError
 from dfsfs.filetime import filetime_to_ns, parse_token, token_of
-from dfsfs.smb.attributes import decode_streams
-from dfsfs.smb.copychunk import CHUNK, Range, decode_copied, decode_resume_key, encode_copychunk
-from dfsfs.smb.eas import decode_eas, encode_ea
-from dfsfs.smb.sddl import to_sddl
-from dfsfs.smb.snapshots import decode_snapshots
+from dfsfs.smb.tree.snapshots import decode_snapshots
+from dfsfs.smb.tree.xattrs import decode_streams
+from dfsfs.smb.wire.copychunk import CHUNK, Range, decode_copied, decode_resume_key, encode_copychunk
+from dfsfs.smb.wire.eas import decode_eas, encode_ea
+from dfsfs.smb.wire.sddl import to_sddl
 
 if TYPE_CHECKING:
     from collections.abc import Callable

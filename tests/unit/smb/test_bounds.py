@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dfsfs.errors import Disposition, EndlessAnswer
-from dfsfs.smb.bounds import (
+from dfsfs.smb.tree.bounds import (
     BARREN_SECONDS,
     MAX_BARREN,
     MAX_BYTES,

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from dfsfs.smb import caches
-from dfsfs.smb.caches import CacheError, copied
-from dfsfs.smb.credentials import KerberosCredentials
-from dfsfs.smb.identity import Account, as_user
+from dfsfs.smb.auth import ticketcaches
+from dfsfs.smb.auth.credentials import KerberosCredentials
+from dfsfs.smb.auth.identity import Account, as_user
+from dfsfs.smb.auth.ticketcaches import CacheError, copied
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -134,9 +134,9 @@ def test_a_cache_that_is_not_there_is_named_as_the_library_does(folder: Path) ->
 
 
 def test_a_cache_has_a_bound(folder: Path) -> None:
-    given(folder / "cache", bytes(caches.CACHE_MAX))
-    assert len(copy_of(f"FILE:{folder}/cache")) == caches.CACHE_MAX
-    given(folder / "cache", bytes(caches.CACHE_MAX + 1))
+    given(folder / "cache", bytes(ticketcaches.CACHE_MAX))
+    assert len(copy_of(f"FILE:{folder}/cache")) == ticketcaches.CACHE_MAX
+    given(folder / "cache", bytes(ticketcaches.CACHE_MAX + 1))
     with refused("more than"):
         copied(of(f"FILE:{folder}/cache"))
 

@@ -14,10 +14,10 @@ import pytest
 
 from dfsfs.acting import Caller
 from dfsfs.errors import ForeignCaller, SmbError
-from dfsfs.smb.caches import copied
-from dfsfs.smb.callers import named_cache, root_seen_by, usable_cache
-from dfsfs.smb.credentials import KerberosCredentials
-from dfsfs.smb.identity import Account, as_user
+from dfsfs.smb.auth.callers import named_cache, root_seen_by, usable_cache
+from dfsfs.smb.auth.credentials import KerberosCredentials
+from dfsfs.smb.auth.identity import Account, as_user
+from dfsfs.smb.auth.ticketcaches import copied
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

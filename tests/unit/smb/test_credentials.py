@@ -7,7 +7,7 @@ import pickle
 
 import pytest
 
-from dfsfs.smb.credentials import Credentials, Secret
+from dfsfs.smb.auth.credentials import Credentials, Secret
 
 PASSWORD = "Tr0ub4dor&3"
 

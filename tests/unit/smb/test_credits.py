@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dfsfs.smb.credits import MAX_GRANTED, CreditWindow
+from dfsfs.smb.connection.credits import MAX_GRANTED, CreditWindow
 
 
 def test_a_new_connection_has_one_credit() -> None:

@@ -1,4 +1,4 @@
-"""dialing.py: connections that wait for a login, and that nothing is left of those that nobody takes."""
+"""dialer.py: connections that wait for a login, and that nothing is left of those that nobody takes."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import trio.lowlevel
 
 from dfsfs.errors import ConnectError, LoginNotAllowed
 from dfsfs.ntstatus import NtStatus
-from dfsfs.smb.dialing import Dialer
-from dfsfs.smb.names import HostNames
-from dfsfs.smb.pool import TransportSettings
-from dfsfs.smb.transport import connect
+from dfsfs.smb.auth.hostnames import HostNames
+from dfsfs.smb.connection.dialer import Dialer
+from dfsfs.smb.connection.settings import TransportSettings
+from dfsfs.smb.connection.transport import connect
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence

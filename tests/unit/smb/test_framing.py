@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dfsfs.errors import WireError
-from dfsfs.smb.framing import CHUNK_SIZE, FrameReader
+from dfsfs.smb.connection.framing import CHUNK_SIZE, FrameReader
 
 
 def feed(reader: FrameReader, stream: bytes, sizes: list[int]) -> list[bytes]:

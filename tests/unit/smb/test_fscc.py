@@ -13,7 +13,7 @@ from smbprotocol import file_info
 
 from dfsfs.errors import ContentError, WireError
 from dfsfs.filetime import filetime_to_ns, ns_to_filetime
-from dfsfs.smb.fscc import (
+from dfsfs.smb.wire.fscc import (
     FileAttributes,
     FileStat,
     decode_all_information,
@@ -24,7 +24,7 @@ from dfsfs.smb.fscc import (
     encode_end_of_file,
     encode_rename,
 )
-from dfsfs.smb.reparse import ReparseTag
+from dfsfs.smb.wire.reparse import ReparseTag
 
 if TYPE_CHECKING:
     from collections.abc import Callable

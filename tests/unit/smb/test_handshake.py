@@ -16,9 +16,17 @@ from smbprotocol.tree import SMB2TreeConnectRequest
 
 from dfsfs.errors import DfsfsError, SecurityError, SmbError, WireError
 from dfsfs.ntstatus import NtStatus
-from dfsfs.smb.authentication import make_authenticator
-from dfsfs.smb.credentials import Credentials, Secret
-from dfsfs.smb.handshake import (
+from dfsfs.smb.auth.credentials import Credentials, Secret
+from dfsfs.smb.auth.gss import make_authenticator
+from dfsfs.smb.connection.crypto import (
+    Cipher,
+    Dialect,
+    SessionKeys,
+    SigningAlgorithm,
+    derive_session_keys,
+    preauth_update,
+)
+from dfsfs.smb.connection.handshake import (
     Exchange,
     Negotiated,
     Offer,
@@ -31,15 +39,7 @@ from dfsfs.smb.handshake import (
     negotiate,
     session_setup,
 )
-from dfsfs.smb.security import (
-    Cipher,
-    Dialect,
-    SessionKeys,
-    SigningAlgorithm,
-    derive_session_keys,
-    preauth_update,
-)
-from dfsfs.smb.wire import HEADER, SMB2_MAGIC
+from dfsfs.smb.wire.messages import HEADER, SMB2_MAGIC
 
 if TYPE_CHECKING:
     from collections.abc import Generator

@@ -14,9 +14,9 @@ import gssapi
 import pytest
 
 from dfsfs.errors import PosixError
-from dfsfs.smb import keyring, tickets
-from dfsfs.smb.credentials import Credentials, KerberosCredentials, Secret
-from dfsfs.smb.identity import NOBODY_HAS, Account, as_user, really_as
+from dfsfs.smb.auth import kerberos, keyring
+from dfsfs.smb.auth.credentials import Credentials, KerberosCredentials, Secret
+from dfsfs.smb.auth.identity import NOBODY_HAS, Account, as_user, really_as
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -59,7 +59,7 @@ def test_one_thread_acts_and_the_others_do_not() -> None:
 
 DUMPABLE = """
 import ctypes, os, resource, sys
-from dfsfs.smb.identity import NOBODY_HAS, Account, as_user, forbid_core_dumps, really_as
+from dfsfs.smb.auth.identity import NOBODY_HAS, Account, as_user, forbid_core_dumps, really_as
 if sys.argv[1] != "root":
     os.setuid(int(sys.argv[1]))
     ctypes.CDLL(None).prctl(4, 1, 0, 0, 0)
@@ -143,9 +143,9 @@ def test_the_default_cache_of_each_user(monkeypatch: pytest.MonkeyPatch, readabl
         ("default_ccache_name = KEYRING:persistent:%{uid}", "KEYRING:persistent:20001"),
     ):
         configuration.write_text(f"[libdefaults]\n{text}\n")
-        tickets._pattern.cache_clear()
-        assert tickets.default_cache(20001) == expected
-    tickets._pattern.cache_clear()
+        kerberos._pattern.cache_clear()
+        assert kerberos.default_cache(20001) == expected
+    kerberos._pattern.cache_clear()
 
 
 @needs_root
@@ -196,7 +196,7 @@ def test_credentials_name_their_source_and_show_no_password(credentials: Kerbero
 
 def test_what_controllers_are_called_becomes_no_setting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KRB5_CONFIG", "/nowhere")
-    kdcs = tickets.KdcPreference()
+    kdcs = kerberos.KdcPreference()
     file = Path(os.environ["KRB5_CONFIG"].split(":")[0])
     assert os.environ["KRB5_CONFIG"].endswith(":/nowhere")
     kdcs.prefer("CONTOSO.TEST", ("10.0.0.1", "dc2.contoso.test", "x }\n[libdefaults]", "a b"))
@@ -213,7 +213,7 @@ def test_what_controllers_are_called_becomes_no_setting(monkeypatch: pytest.Monk
 def test_a_login_at_that_moment_reads_the_old_controllers_or_the_new_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     """The Kerberos library reads the file whenever it likes, in threads."""
     monkeypatch.setenv("KRB5_CONFIG", "/nowhere")
-    kdcs = tickets.KdcPreference()
+    kdcs = kerberos.KdcPreference()
     file, seen, write = Path(os.environ["KRB5_CONFIG"].split(":")[0]), list[str](), os.pwrite
 
     def watched(descriptor: int, data: bytes, offset: int) -> int:
@@ -232,7 +232,7 @@ def test_a_login_at_that_moment_reads_the_old_controllers_or_the_new_ones(monkey
 def test_the_name_of_a_server_is_no_matter_of_dns(monkeypatch: pytest.MonkeyPatch) -> None:
     """From the start: before any domain is found, and whatever krb5.conf says."""
     monkeypatch.setenv("KRB5_CONFIG", os.environ.get("KRB5_CONFIG", "/etc/krb5.conf"))
-    kdcs = tickets.KdcPreference()
+    kdcs = kerberos.KdcPreference()
     for hosts in ((), ("10.0.0.1",)):
         kdcs.prefer("CONTOSO.TEST", hosts)
         # DNS, or /etc/hosts in its place, has a name for this one.

@@ -9,9 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dfsfs.errors import WireError
-from dfsfs.smb import wire
-from dfsfs.smb.calls import Route
-from dfsfs.smb.leases import (
+from dfsfs.smb.connection.calls import Route
+from dfsfs.smb.connection.leases import (
     Lease,
     LeaseBreak,
     LeaseState,
@@ -20,7 +19,8 @@ from dfsfs.smb.leases import (
     encode_acknowledgement,
     find_context,
 )
-from dfsfs.smb.wire import Access, CreateDisposition
+from dfsfs.smb.wire import messages
+from dfsfs.smb.wire.messages import Access, CreateDisposition
 from dfsfs.unc import UncPath
 
 KEY = bytes(range(16))
@@ -57,7 +57,7 @@ def notification(state: int, *, flags: int = 1, epoch: int = 2) -> memoryview:
 def test_a_create_carries_the_request_aligned_behind_its_name() -> None:
     for name in ("", "a", "ab", "abc", "folder\\file"):
         asked = lease().request(RH)
-        body = wire.encode_create(name, access=Access.READ, disposition=CreateDisposition.OPEN, lease=asked).body
+        body = messages.encode_create(name, access=Access.READ, disposition=CreateDisposition.OPEN, lease=asked).body
         (level,) = struct.unpack_from("<B", body, 3)
         name_at, name_length, at, length = struct.unpack_from("<HHII", body, 44)
         assert level == 0xFF
@@ -66,7 +66,7 @@ def test_a_create_carries_the_request_aligned_behind_its_name() -> None:
 
 
 def test_without_a_lease_a_create_asks_for_no_oplock() -> None:
-    body = wire.encode_create("a", access=Access.READ, disposition=CreateDisposition.OPEN).body
+    body = messages.encode_create("a", access=Access.READ, disposition=CreateDisposition.OPEN).body
     assert body[3] == 0 and struct.unpack_from("<II", body, 48) == (0, 0)
 
 

@@ -12,11 +12,11 @@ import trio.testing
 
 from dfsfs.errors import ConnectionLost, Disposition, PosixError, SmbError
 from dfsfs.ntstatus import NtStatus
-from dfsfs.smb.copychunk import Range
-from dfsfs.smb.fscc import FileStat, encode_basic_information
-from dfsfs.smb.leases import LeaseState
-from dfsfs.smb.reparse import Special
-from dfsfs.smb.wire import Access, CreateDisposition
+from dfsfs.smb.connection.leases import LeaseState
+from dfsfs.smb.wire.copychunk import Range
+from dfsfs.smb.wire.fscc import FileStat, encode_basic_information
+from dfsfs.smb.wire.messages import Access, CreateDisposition
+from dfsfs.smb.wire.reparse import Special
 from tests.fakes.server.client import CREDITS, SHARE, connected, transport_of
 from tests.fakes.server.server import Server
 from tests.fakes.server.volume import Volume

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dfsfs.smb.names import HostNames, is_listed
+from dfsfs.smb.auth.hostnames import HostNames, is_listed
 
 NAMES = HostNames(
     {"FS9": "10.0.0.9", "FS8.CORP.TEST": "10.0.0.8", "2001:DB8::9": "10.0.0.6"},

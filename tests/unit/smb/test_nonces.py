@@ -16,10 +16,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from dfsfs.errors import SecurityError
-from dfsfs.smb import wire
-from dfsfs.smb.calls import Call, Route
-from dfsfs.smb.protocol import SmbProtocol
-from dfsfs.smb.security import (
+from dfsfs.smb.connection.calls import Call, Route
+from dfsfs.smb.connection.crypto import (
     KEPT_SIGNATURES,
     AesGmacSigner,
     Cipher,
@@ -28,7 +26,9 @@ from dfsfs.smb.security import (
     SigningAlgorithm,
     derive_session_keys,
 )
-from dfsfs.smb.wire import Command, HeaderFlags
+from dfsfs.smb.connection.protocol import SmbProtocol
+from dfsfs.smb.wire import messages
+from dfsfs.smb.wire.messages import Command, HeaderFlags
 from tests.conftest import OFTEN
 from tests.fakes.peer import EMPTY_BODIES, Peer, Sent, create_body, read_body, split_compound, split_frames
 
@@ -141,7 +141,7 @@ class Wire:
         self.protocol = SmbProtocol("fs1", max_credits=64, silence=10, echo_interval=60, now=0)
         self.protocol.multi_credit = True
         self.peer = Peer(self.protocol, credits=4)
-        self.protocol.submit([wire.encode_plain(Command.ECHO)], Route(), lambda: None)
+        self.protocol.submit([messages.encode_plain(Command.ECHO)], Route(), lambda: None)
         ((request,),) = self.peer.requests()
         self.peer.deliver([self.peer.answer(request, credits=64)])
         session = GmacSession(SESSION_ID, gmac_keys())
@@ -178,12 +178,12 @@ class Wire:
         self.peer.deliver([message[:48] + signature + message[64:]])
 
     def cancels(self) -> list[int]:
-        headers = [wire.decode_header(memoryview(message)) for message in self.sent]
+        headers = [messages.decode_header(memoryview(message)) for message in self.sent]
         return [header.message_id for header in headers if header.command == Command.CANCEL]
 
 
-def read() -> wire.Request:
-    return wire.encode_read(FILE, 0, 4096)
+def read() -> messages.Request:
+    return messages.encode_read(FILE, 0, 4096)
 
 
 def test_interim_answers_to_an_abandoned_call_make_one_cancel() -> None:
@@ -241,12 +241,12 @@ class AnyHistory(RuleBasedStateMachine):
 
     @rule(compound=st.integers(1, 3), echo=st.booleans())
     def submit(self, compound: int, echo: bool) -> None:
-        requests = [wire.encode_plain(Command.ECHO) if echo else read() for _ in range(compound)]
+        requests = [messages.encode_plain(Command.ECHO) if echo else read() for _ in range(compound)]
         self.calls.append(self.link.protocol.submit(requests, self.link.route, lambda: None))
 
     @rule()
     def open_and_close(self) -> None:
-        create = wire.encode_create("a", access=wire.Access.READ, disposition=wire.CreateDisposition.OPEN)
+        create = messages.encode_create("a", access=messages.Access.READ, disposition=messages.CreateDisposition.OPEN)
         self.calls.append(self.link.protocol.submit([create], self.link.route, lambda: None))
 
     @rule()
@@ -272,7 +272,7 @@ class AnyHistory(RuleBasedStateMachine):
     def each_nonce_has_signed_one_message(self) -> None:
         signed: dict[tuple[int, bool], bytes] = {}
         for message in self.link.sent[1:]:
-            header = wire.decode_header(memoryview(message))
+            header = messages.decode_header(memoryview(message))
             nonce = header.message_id, header.command == Command.CANCEL
             assert header.flags & HeaderFlags.SIGNED
             assert nonce not in signed, f"two messages under MessageId {header.message_id}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dfsfs.smb.oddities import LIMIT, Oddities
+from dfsfs.smb.tree.oddities import LIMIT, Oddities
 from dfsfs.unc import UncPath
 
 if TYPE_CHECKING:

@@ -11,17 +11,18 @@ import trio
 from dfsfs.acting import Caller, as_caller
 from dfsfs.errors import ConnectError, ForeignCaller
 from dfsfs.ntstatus import NtStatus
-from dfsfs.smb.calls import Route
-from dfsfs.smb.credentials import Credentials, Secret
-from dfsfs.smb.dialing import Dialer, Opened
-from dfsfs.smb.pool import Pool, TransportSettings, _Server
-from dfsfs.smb.users import UserPools
+from dfsfs.smb.auth.credentials import Credentials, Secret
+from dfsfs.smb.connection.calls import Route
+from dfsfs.smb.connection.dialer import Dialer, Opened
+from dfsfs.smb.connection.settings import TransportSettings
+from dfsfs.smb.pool import Pool, _Server
+from dfsfs.smb.userpools import UserPools
 from dfsfs.unc import UncPath
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from dfsfs.smb.credentials import Login
+    from dfsfs.smb.auth.credentials import Login
 
 SETTINGS = TransportSettings(connect_timeout=8.0, login_timeout=20.0)
 LOGIN = Credentials("alice", Secret("word"))

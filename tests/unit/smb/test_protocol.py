@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 from dfsfs.errors import ConnectionLost, SecurityError, SmbError, WireError
 from dfsfs.ntstatus import NtStatus
-from dfsfs.smb import wire
-from dfsfs.smb.calls import Call, Route
-from dfsfs.smb.protocol import SmbProtocol
-from dfsfs.smb.security import HmacSha256Signer, SessionKeys
-from dfsfs.smb.wire import Access, Command, CreateDisposition, HeaderFlags, Request
+from dfsfs.smb.connection.calls import Call, Route
+from dfsfs.smb.connection.crypto import HmacSha256Signer, SessionKeys
+from dfsfs.smb.connection.protocol import SmbProtocol
+from dfsfs.smb.wire import messages
+from dfsfs.smb.wire.messages import Access, Command, CreateDisposition, HeaderFlags, Request
 from tests.fakes.peer import Peer, Sent, create_body, read_body
 
 FILE = b"F" * 16
@@ -53,7 +53,7 @@ def connected(*, credits: int = 100, max_credits: int = 128) -> tuple[SmbProtoco
     """A protocol after its first exchange, with `credits` in hand."""
     protocol = SmbProtocol("fs1", max_credits=max_credits, silence=10, echo_interval=60, now=0)
     peer = Peer(protocol)
-    first = Asked(protocol, [wire.encode_plain(Command.ECHO)])
+    first = Asked(protocol, [messages.encode_plain(Command.ECHO)])
     ((request,),) = peer.requests()
     protocol.multi_credit = True
     peer.deliver([peer.answer(request, credits=credits)])
@@ -62,16 +62,16 @@ def connected(*, credits: int = 100, max_credits: int = 128) -> tuple[SmbProtoco
 
 
 def echo() -> Request:
-    return wire.encode_plain(Command.ECHO)
+    return messages.encode_plain(Command.ECHO)
 
 
 def create() -> Request:
-    return wire.encode_create("a", access=Access.READ, disposition=CreateDisposition.OPEN)
+    return messages.encode_create("a", access=Access.READ, disposition=CreateDisposition.OPEN)
 
 
 def test_answers_find_their_requests_in_any_order() -> None:
     protocol, peer = connected()
-    asked = [Asked(protocol, [wire.encode_read(FILE, 0, 10)]) for _ in range(3)]
+    asked = [Asked(protocol, [messages.encode_read(FILE, 0, 10)]) for _ in range(3)]
     frames = peer.requests()
     bodies = [read_body(bytes([index]) * 10) for index in range(3)]
     peer.deliver([peer.answer(frames[index][0], bodies[index]) for index in (2, 0, 1)])
@@ -79,12 +79,12 @@ def test_answers_find_their_requests_in_any_order() -> None:
         assert one.done == 1
         response = one.call.responses[0]
         assert response is not None
-        assert wire.decode_read(response.message, 10) == bytes([index]) * 10
+        assert messages.decode_read(response.message, 10) == bytes([index]) * 10
 
 
 def test_a_compound_is_related_padded_and_answered_as_one() -> None:
     protocol, peer = connected()
-    asked = Asked(protocol, [create(), wire.encode_close(wire.RELATED_FILE_ID)], Route(tree_id=5, session_id=9))
+    asked = Asked(protocol, [create(), messages.encode_close(messages.RELATED_FILE_ID)], Route(tree_id=5, session_id=9))
     ((first, second),) = peer.requests()
     assert first.header.next_command % 8 == 0
     assert not first.header.flags & HeaderFlags.RELATED_OPERATIONS
@@ -99,7 +99,7 @@ def test_a_compound_is_related_padded_and_answered_as_one() -> None:
 
 def test_answers_to_a_compound_may_come_one_by_one() -> None:
     protocol, peer = connected()
-    asked = Asked(protocol, [create(), wire.encode_close(wire.RELATED_FILE_ID)])
+    asked = Asked(protocol, [create(), messages.encode_close(messages.RELATED_FILE_ID)])
     ((first, second),) = peer.requests()
     peer.deliver([peer.answer(first, create_body())])
     assert asked.done == 0
@@ -109,7 +109,7 @@ def test_answers_to_a_compound_may_come_one_by_one() -> None:
 
 def test_only_creates_carry_the_dfs_flag() -> None:
     protocol, peer = connected()
-    Asked(protocol, [create(), wire.encode_close(wire.RELATED_FILE_ID)], Route(dfs=True))
+    Asked(protocol, [create(), messages.encode_close(messages.RELATED_FILE_ID)], Route(dfs=True))
     ((first, second),) = peer.requests()
     assert first.header.flags & HeaderFlags.DFS_OPERATIONS
     assert not second.header.flags & HeaderFlags.DFS_OPERATIONS
@@ -117,7 +117,7 @@ def test_only_creates_carry_the_dfs_flag() -> None:
 
 def test_senders_wait_for_credits_in_order() -> None:
     protocol, peer = connected(credits=4)
-    large = Asked(protocol, [wire.encode_read(FILE, 0, 4 * 65536)])
+    large = Asked(protocol, [messages.encode_read(FILE, 0, 4 * 65536)])
     small = Asked(protocol, [echo()])
     ((request,),) = peer.requests()
     assert request.command == Command.READ
@@ -132,7 +132,7 @@ def test_senders_wait_for_credits_in_order() -> None:
 
 def test_a_call_dearer_than_the_credits_in_hand_gets_more_by_echo() -> None:
     protocol, peer = connected(credits=2)
-    asked = Asked(protocol, [wire.encode_read(FILE, 0, 8 * 65536)])
+    asked = Asked(protocol, [messages.encode_read(FILE, 0, 8 * 65536)])
     ((request,),) = peer.requests()
     assert request.command == Command.ECHO
     peer.deliver([peer.answer(request, credits=50)])
@@ -143,7 +143,7 @@ def test_a_call_dearer_than_the_credits_in_hand_gets_more_by_echo() -> None:
 
 def test_a_server_that_grants_no_more_fails_the_call_and_not_the_connection() -> None:
     protocol, peer = connected(credits=2)
-    asked = Asked(protocol, [wire.encode_read(FILE, 0, 8 * 65536)])
+    asked = Asked(protocol, [messages.encode_read(FILE, 0, 8 * 65536)])
     for _ in range(20):
         for (request,) in peer.requests():
             peer.deliver([peer.answer(request, credits=1)])
@@ -207,7 +207,9 @@ def test_an_abandoned_call_keeps_its_credits_until_the_late_answer() -> None:
 
 def test_a_file_that_an_abandoned_call_opens_is_closed() -> None:
     protocol, peer = connected()
-    asked = Asked(protocol, [create(), wire.encode_query_info(wire.RELATED_FILE_ID, wire.InfoType.FILE, 18, 100)])
+    asked = Asked(
+        protocol, [create(), messages.encode_query_info(messages.RELATED_FILE_ID, messages.InfoType.FILE, 18, 100)]
+    )
     ((first, second),) = peer.requests()
     protocol.abandon(asked.call)
     peer.deliver([peer.answer(first, create_body(b"G" * 16)), peer.answer(second, status=0xC0000001)])
@@ -228,7 +230,7 @@ def test_a_file_whose_opener_is_cancelled_as_the_answer_comes_is_closed() -> Non
 
 def test_an_abandoned_call_that_closed_its_file_itself_needs_no_close() -> None:
     protocol, peer = connected()
-    asked = Asked(protocol, [create(), wire.encode_close(wire.RELATED_FILE_ID)])
+    asked = Asked(protocol, [create(), messages.encode_close(messages.RELATED_FILE_ID)])
     ((first, second),) = peer.requests()
     protocol.abandon(asked.call)
     peer.deliver([peer.answer(first, create_body()), peer.answer(second)])
@@ -287,7 +289,7 @@ def signed() -> tuple[SmbProtocol, Peer, Asked, HmacSha256Signer]:
     signer = HmacSha256Signer(b"K" * 16)
     session = SignedSession(42, SessionKeys(signer=signer, sealer=None))
     protocol.add_session(session)
-    asked = Asked(protocol, [wire.encode_read(FILE, 0, 4)], Route(session, 42))
+    asked = Asked(protocol, [messages.encode_read(FILE, 0, 4)], Route(session, 42))
     return protocol, peer, asked, signer
 
 
@@ -337,7 +339,7 @@ def test_only_of_a_call_refused_as_expired_the_rest_needs_no_signature(first_sta
     protocol, peer, _, signer = signed()
     peer.requests()
     session = SignedSession(42, SessionKeys(signer=signer, sealer=None))
-    asked = Asked(protocol, [create(), wire.encode_close(wire.RELATED_FILE_ID)], Route(session, 42))
+    asked = Asked(protocol, [create(), messages.encode_close(messages.RELATED_FILE_ID)], Route(session, 42))
     ((first, second),) = peer.requests()
     refusal = peer.answer(first, status=first_status, flags=HeaderFlags.SIGNED)
     peer.deliver([sign(signer, refusal, first.header.message_id)])
@@ -446,7 +448,7 @@ def test_credits_balance_whatever_happens(data: st.DataObject) -> None:
     for _ in range(data.draw(st.integers(1, 25))):
         step = data.draw(st.sampled_from(["ask", "send", "answer", "abandon", "pending"]))
         if step == "ask":
-            calls.append(Asked(protocol, [wire.encode_read(FILE, 0, data.draw(st.integers(1, 6)) * 65536)]))
+            calls.append(Asked(protocol, [messages.encode_read(FILE, 0, data.draw(st.integers(1, 6)) * 65536)]))
         elif step == "send":
             unanswered += [request for (request,) in peer.requests() if request.command != Command.CANCEL]
         elif step == "abandon" and calls:

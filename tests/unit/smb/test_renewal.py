@@ -12,15 +12,15 @@ import trio
 
 from dfsfs.errors import SmbError, TicketError
 from dfsfs.ntstatus import NtStatus
-from dfsfs.smb.calls import Call, Response, Route
-from dfsfs.smb.connection import Connection
-from dfsfs.smb.wire import Command, Request
+from dfsfs.smb.connection.calls import Call, Response, Route
+from dfsfs.smb.connection.connection import Connection
+from dfsfs.smb.wire.messages import Command, Request
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from dfsfs.smb.protocol import SmbProtocol
-    from dfsfs.smb.transport import Transport
+    from dfsfs.smb.connection.protocol import SmbProtocol
+    from dfsfs.smb.connection.transport import Transport
 
 READ, CLOSE = Request(Command.READ, b"read"), Request(Command.CLOSE, b"close")
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dfsfs.errors import ContentError, Disposition
-from dfsfs.smb.reparse import (
+from dfsfs.smb.wire.reparse import (
     MAJOR_MAX,
     MFSYMLINK_SIZE,
     MINOR_MAX,
@@ -24,7 +24,7 @@ from dfsfs.smb.reparse import (
     link_mark,
     tag_of,
 )
-from dfsfs.vfs.mapping import NameMapping
+from dfsfs.vfs.names.mapping import NameMapping
 
 SAMBA_LINK = bytes.fromhex(
     "0c0000a0240000000000" + "0c000c000c0001000000" + "74006100720067006500740074006100720067006500740000"[:48]

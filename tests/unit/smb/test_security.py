@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from smbprotocol.connection import SMB2TransformHeader
 
 from dfsfs.errors import SecurityError, WireError
-from dfsfs.smb.security import (
+from dfsfs.smb.connection.crypto import (
     TRANSFORM_SIZE,
     AesCmacSigner,
     AesGmacSigner,

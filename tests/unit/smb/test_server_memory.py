@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from dfsfs.errors import ConnectionLost, WireError
-from dfsfs.smb import wire
-from dfsfs.smb.buffers import POOLED_BYTES, BufferPool
-from dfsfs.smb.calls import Call, Route
-from dfsfs.smb.connection import Connection
-from dfsfs.smb.leases import Lease, LeaseBreak, LeaseState, decode_break
-from dfsfs.smb.protocol import UNSOLICITED, SmbProtocol
-from dfsfs.smb.wire import CREDIT_UNIT, HEADER, Command, HeaderFlags
+from dfsfs.smb.connection.buffers import POOLED_BYTES, BufferPool
+from dfsfs.smb.connection.calls import Call, Route
+from dfsfs.smb.connection.connection import Connection
+from dfsfs.smb.connection.leases import Lease, LeaseBreak, LeaseState, decode_break
+from dfsfs.smb.connection.protocol import UNSOLICITED, SmbProtocol
+from dfsfs.smb.wire import messages
+from dfsfs.smb.wire.messages import CREDIT_UNIT, HEADER, Command, HeaderFlags
 from dfsfs.unc import UncPath
 from tests.conftest import OFTEN
 from tests.fakes.peer import Peer
@@ -29,8 +29,8 @@ from tests.fakes.server.client import PlainSession
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from dfsfs.smb.leases import Acknowledge
-    from dfsfs.smb.wire import Buffer
+    from dfsfs.smb.connection.leases import Acknowledge
+    from dfsfs.smb.wire.messages import Buffer
 
 MIB = 1024 * 1024
 KEY = bytes(range(16))
@@ -109,9 +109,9 @@ def test_a_large_notification_gets_no_memory(in_session: bool, structure_size: i
 def test_a_frame_is_no_larger_than_what_was_asked_for(asked: int) -> None:
     one = protocol()
     if asked:
-        one.submit([wire.encode_read(b"F" * 16, 0, asked)], Route(), lambda: None)
+        one.submit([messages.encode_read(b"F" * 16, 0, asked)], Route(), lambda: None)
         assert one.data_to_send(0)
-    allowed = wire.charge_of(asked) * CREDIT_UNIT + 4096 if asked else 108
+    allowed = messages.charge_of(asked) * CREDIT_UNIT + 4096 if asked else 108
     with memory(MIB), pytest.raises(WireError, match="asked for"):
         Peer(one).deliver_bytes((allowed + 65536).to_bytes(4, "big") + bytes(65536))
 
@@ -126,7 +126,9 @@ def test_what_may_come_is_what_some_call_in_flight_has_asked_for(
     sizes: list[list[int]], answered: list[int], length: int
 ) -> None:
     one = protocol()
-    calls = [one.submit([wire.encode_read(b"F" * 16, 0, size) for size in call], Route(), _nothing) for call in sizes]
+    calls = [
+        one.submit([messages.encode_read(b"F" * 16, 0, size) for size in call], Route(), _nothing) for call in sizes
+    ]
     peer = Peer(one, credits=100)
     frames = [frame for _ in range(6) for frame in peer.requests()]
     waiting = dict(enumerate(zip(calls, frames, strict=False)))
@@ -138,7 +140,9 @@ def test_what_may_come_is_what_some_call_in_flight_has_asked_for(
 
 
 def most(call: Call) -> int:
-    return sum(wire.charge_of(int.from_bytes(request.body[4:8], "little")) * 65536 + 4096 for request in call.requests)
+    return sum(
+        messages.charge_of(int.from_bytes(request.body[4:8], "little")) * 65536 + 4096 for request in call.requests
+    )
 
 
 def _nothing() -> None:
@@ -298,7 +302,7 @@ class AnyBreaks(RuleBasedStateMachine):
             self.in_flight.clear()
             self._sent(self.lease.acknowledged())
 
-    def _sent(self, request: wire.Request | None) -> None:
+    def _sent(self, request: messages.Request | None) -> None:
         if request is None:
             assert self.in_flight or not self.waiting or not self.is_given_up
             return

@@ -1,4 +1,4 @@
-"""turns.py: a password of which nobody knows whether it is right is tried at one server at a time."""
+"""loginturn.py: a password of which nobody knows whether it is right is tried at one server at a time."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import trio
 
 from dfsfs.errors import DfsfsError, LoginRefused
 from dfsfs.ntstatus import NtStatus
-from dfsfs.smb.credentials import Credentials, Secret
-from dfsfs.smb.turns import LoginTurn
+from dfsfs.smb.auth.credentials import Credentials, Secret
+from dfsfs.smb.auth.loginturn import LoginTurn
 from tests.fakes.pool import virtual
 
 RIGHT, WRONG = (Credentials(username=name, password=Secret(name)) for name in ("right", "wrong"))

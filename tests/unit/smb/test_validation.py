@@ -14,21 +14,21 @@ import trio
 
 from dfsfs.errors import ConnectionLost, DfsfsError, SecurityError
 from dfsfs.ntstatus import NtStatus
-from dfsfs.smb import wire
-from dfsfs.smb.calls import Route
-from dfsfs.smb.connection import Connection
-from dfsfs.smb.handshake import Negotiated, Offer, Session
-from dfsfs.smb.protocol import SmbProtocol
-from dfsfs.smb.security import Dialect, SigningAlgorithm, derive_session_keys
-from dfsfs.smb.validation import UNKNOWN_FSCTL, validate_negotiate
-from dfsfs.smb.wire import HeaderFlags
+from dfsfs.smb.connection.calls import Route
+from dfsfs.smb.connection.connection import Connection
+from dfsfs.smb.connection.crypto import Dialect, SigningAlgorithm, derive_session_keys
+from dfsfs.smb.connection.handshake import Negotiated, Offer, Session
+from dfsfs.smb.connection.protocol import SmbProtocol
+from dfsfs.smb.connection.validation import UNKNOWN_FSCTL, validate_negotiate
+from dfsfs.smb.wire import messages
+from dfsfs.smb.wire.messages import HeaderFlags
 from tests.fakes.peer import ERROR_BODY, Peer, split_compound, split_frames
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from dfsfs.smb.security import SessionKeys
-    from dfsfs.smb.wire import Buffer
+    from dfsfs.smb.connection.crypto import SessionKeys
+    from dfsfs.smb.wire.messages import Buffer
 
 GUID = b"S" * 16
 SESSION_ID = 42
@@ -170,4 +170,4 @@ async def test_a_server_that_hangs_up_may_have_seen_a_downgrade(dialect: Dialect
 
 
 def test_the_question_fits_into_one_credit() -> None:
-    assert wire.encode_ioctl(wire.Fsctl.VALIDATE_NEGOTIATE_INFO, bytes(32), 64).charge == 1
+    assert messages.encode_ioctl(messages.Fsctl.VALIDATE_NEGOTIATE_INFO, bytes(32), 64).charge == 1

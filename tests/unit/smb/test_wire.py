@@ -13,8 +13,8 @@ from smbprotocol import ioctl as oracle_ioctl
 from smbprotocol import open as oracle
 
 from dfsfs.errors import WireError
-from dfsfs.smb import wire
-from dfsfs.smb.wire import (
+from dfsfs.smb.wire import messages
+from dfsfs.smb.wire.messages import (
     CREDIT_UNIT,
     HEADER,
     HEADER_SIZE,
@@ -68,7 +68,7 @@ def from_oracle(structure: Any, **fields: Any) -> memoryview:
 @given(st.binary(min_size=HEADER_SIZE, max_size=HEADER_SIZE + 20))
 def test_any_64_bytes_with_the_right_start_are_a_header(raw: bytes) -> None:
     raw = b"\xfeSMB\x40\x00" + raw[6:]
-    header = wire.decode_header(memoryview(raw))
+    header = messages.decode_header(memoryview(raw))
     assert HEADER.pack(*header) == raw[:HEADER_SIZE]
     assert header.async_id == int.from_bytes(raw[32:40], "little")
 
@@ -88,7 +88,7 @@ def test_a_header_as_the_oracle_writes_it() -> None:
         "signature": FILE,
     }.items():
         structure[name] = value
-    header = wire.decode_header(memoryview(structure.pack()))
+    header = messages.decode_header(memoryview(structure.pack()))
     assert (header.credit_charge, header.status, header.command, header.credits) == (3, 0xC0000022, Command.READ, 77)
     assert (header.flags, header.next_command, header.message_id) == (9, 128, 1 << 40)
     assert (header.tree_id, header.session_id, header.signature) == (0x1234, 1 << 60, FILE)
@@ -106,7 +106,7 @@ def test_a_header_as_the_oracle_writes_it() -> None:
 )
 def test_what_is_no_header(raw: bytes) -> None:
     with pytest.raises(WireError):
-        wire.decode_header(memoryview(raw))
+        messages.decode_header(memoryview(raw))
 
 
 @pytest.mark.parametrize(
@@ -114,15 +114,15 @@ def test_what_is_no_header(raw: bytes) -> None:
     [(0, 1), (1, 1), (CREDIT_UNIT, 1), (CREDIT_UNIT + 1, 2), (2 * CREDIT_UNIT, 2), (1 << 20, 16), (8 << 20, 128)],
 )
 def test_one_credit_pays_for_64_kib(size: int, charge: int) -> None:
-    assert wire.charge_of(size) == charge
-    assert wire.encode_read(FILE, 0, size).charge == charge
-    assert wire.encode_write(FILE, 0, bytes(size)).charge == charge
-    assert wire.encode_query_directory(FILE, size).charge == charge
-    assert wire.encode_query_info(FILE, InfoType.FILE, FileInfoClass.ALL, size).charge == charge
-    assert wire.encode_set_info(FILE, FileInfoClass.BASIC, bytes(size)).charge == charge
+    assert messages.charge_of(size) == charge
+    assert messages.encode_read(FILE, 0, size).charge == charge
+    assert messages.encode_write(FILE, 0, bytes(size)).charge == charge
+    assert messages.encode_query_directory(FILE, size).charge == charge
+    assert messages.encode_query_info(FILE, InfoType.FILE, FileInfoClass.ALL, size).charge == charge
+    assert messages.encode_set_info(FILE, FileInfoClass.BASIC, bytes(size)).charge == charge
     # An IOCTL is paid for by the larger of what goes and what may come.
-    assert wire.encode_ioctl(Fsctl.DFS_GET_REFERRALS, b"", size).charge == charge
-    assert wire.encode_ioctl(Fsctl.DFS_GET_REFERRALS, bytes(size), 0).charge == charge
+    assert messages.encode_ioctl(Fsctl.DFS_GET_REFERRALS, b"", size).charge == charge
+    assert messages.encode_ioctl(Fsctl.DFS_GET_REFERRALS, bytes(size), 0).charge == charge
 
 
 # -- requests, as the oracle reads them -------------------------------------------------------------------------------
@@ -130,7 +130,7 @@ def test_one_credit_pays_for_64_kib(size: int, charge: int) -> None:
 
 @given(names, st.sampled_from(CreateDisposition), st.sampled_from(CreateOptions))
 def test_create(name: str, disposition: CreateDisposition, options: CreateOptions) -> None:
-    request = wire.encode_create(
+    request = messages.encode_create(
         name,
         access=Access.READ,
         disposition=disposition,
@@ -150,24 +150,24 @@ def test_create(name: str, disposition: CreateDisposition, options: CreateOption
 
 
 def test_the_root_of_a_share_has_an_empty_name_and_still_a_byte_behind_the_fixed_part() -> None:
-    body = wire.encode_create("", access=Access.READ, disposition=CreateDisposition.OPEN).body
+    body = messages.encode_create("", access=Access.READ, disposition=CreateDisposition.OPEN).body
     assert len(body) == 57
     assert struct.unpack_from("<HH", body, 44) == (HEADER_SIZE + 56, 0)
 
 
 def test_a_name_may_hold_half_a_surrogate_pair_as_on_ntfs() -> None:
-    body = wire.encode_create("a\ud800", access=Access.READ, disposition=CreateDisposition.OPEN).body
+    body = messages.encode_create("a\ud800", access=Access.READ, disposition=CreateDisposition.OPEN).body
     assert body[56:] == b"a\0\x00\xd8"
 
 
 def test_the_longest_name_and_one_more() -> None:
     longest = "n" * (MAX_NAME_BYTES // 2)
-    body = wire.encode_create(longest, access=Access.READ, disposition=CreateDisposition.OPEN).body
+    body = messages.encode_create(longest, access=Access.READ, disposition=CreateDisposition.OPEN).body
     assert struct.unpack_from("<H", body, 46) == (MAX_NAME_BYTES,)
     with pytest.raises(WireError, match="65536 bytes"):
-        wire.encode_create(longest + "n", access=Access.READ, disposition=CreateDisposition.OPEN)
+        messages.encode_create(longest + "n", access=Access.READ, disposition=CreateDisposition.OPEN)
     with pytest.raises(WireError):
-        wire.encode_query_directory(FILE, 1024, longest + "n")
+        messages.encode_query_directory(FILE, 1024, longest + "n")
 
 
 def test_folders_are_never_opened_as_reparse_points() -> None:
@@ -176,17 +176,17 @@ def test_folders_are_never_opened_as_reparse_points() -> None:
 
 
 def test_close_and_flush() -> None:
-    close = wire.encode_close(FILE)
+    close = messages.encode_close(FILE)
     found = read_by_oracle(oracle.SMB2CloseRequest(), close.body)
     assert (close.command, *values(found, "flags", "file_id")) == (Command.CLOSE, 0, FILE)
-    flush = wire.encode_flush(FILE)
+    flush = messages.encode_flush(FILE)
     found = read_by_oracle(oracle.SMB2FlushRequest(), flush.body)
     assert (flush.command, *values(found, "file_id")) == (Command.FLUSH, FILE)
 
 
 @given(uint64, sizes)
 def test_read(offset: int, size: int) -> None:
-    request = wire.encode_read(FILE, offset, size)
+    request = messages.encode_read(FILE, offset, size)
     found = read_by_oracle(oracle.SMB2ReadRequest(), request.body)
     assert request.command is Command.READ
     assert values(found, "length", "offset", "file_id", "minimum_count") == (size, offset, FILE, 0)
@@ -197,7 +197,7 @@ def test_read(offset: int, size: int) -> None:
 
 @given(uint64, st.binary(max_size=100))
 def test_write_keeps_its_payload_where_it_lies(offset: int, data: bytes) -> None:
-    request = wire.encode_write(FILE, offset, data)
+    request = messages.encode_write(FILE, offset, data)
     assert request.payload is data
     found = oracle.SMB2WriteRequest()
     assert found.unpack(request.body + data) in (b"", data)  # without data the oracle takes no buffer
@@ -207,7 +207,7 @@ def test_write_keeps_its_payload_where_it_lies(offset: int, data: bytes) -> None
 
 @given(sizes, names)
 def test_query_directory(size: int, pattern: str) -> None:
-    request = wire.encode_query_directory(FILE, size, pattern)
+    request = messages.encode_query_directory(FILE, size, pattern)
     found = read_by_oracle(oracle.SMB2QueryDirectoryRequest(), request.body)
     encoded = pattern.encode("utf-16-le")
     assert values(found, "file_information_class", "flags", "file_id") == (FileInfoClass.ID_BOTH_DIRECTORY, 0, FILE)
@@ -218,7 +218,7 @@ def test_query_directory(size: int, pattern: str) -> None:
 @given(sizes)
 def test_query_info(size: int) -> None:
     for info_type, info_class in ((InfoType.FILE, FileInfoClass.ALL), (InfoType.FILESYSTEM, FsInfoClass.FULL_SIZE)):
-        request = wire.encode_query_info(FILE, info_type, info_class, size)
+        request = messages.encode_query_info(FILE, info_type, info_class, size)
         # The oracle takes the one byte that the odd StructureSize asks for as its (empty) buffer's.
         found = oracle.SMB2QueryInfoRequest()
         assert found.unpack(request.body) in (b"", b"\0")
@@ -228,7 +228,7 @@ def test_query_info(size: int) -> None:
 
 @given(st.binary(min_size=1, max_size=100))
 def test_set_info(info: bytes) -> None:
-    request = wire.encode_set_info(FILE, FileInfoClass.RENAME, info)
+    request = messages.encode_set_info(FILE, FileInfoClass.RENAME, info)
     found = read_by_oracle(oracle.SMB2SetInfoRequest(), request.body)
     assert request.command is Command.SET_INFO
     assert values(found, "info_type", "file_info_class", "file_id") == (InfoType.FILE, FileInfoClass.RENAME, FILE)
@@ -237,7 +237,7 @@ def test_set_info(info: bytes) -> None:
 
 @pytest.mark.parametrize("code", list(Fsctl))
 def test_c002_referrals_are_fsctls_to_no_file(code: Fsctl) -> None:
-    request = wire.encode_ioctl(code, b"question", 4096)
+    request = messages.encode_ioctl(code, b"question", 4096)
     found = read_by_oracle(oracle_ioctl.SMB2IOCTLRequest(), request.body)
     assert request.command is Command.IOCTL
     assert values(found, "ctl_code", "file_id", "flags") == (code, b"\xff" * 16, 1)
@@ -247,7 +247,7 @@ def test_c002_referrals_are_fsctls_to_no_file(code: Fsctl) -> None:
 @given(st.binary(max_size=60), sizes)
 def test_c058_the_code_and_the_output_size_are_the_callers(data: bytes, size: int) -> None:
     for code in (Fsctl.DFS_GET_REFERRALS, Fsctl.DFS_GET_REFERRALS_EX):
-        body = wire.encode_ioctl(code, data, size).body
+        body = messages.encode_ioctl(code, data, size).body
         found = read_by_oracle(oracle_ioctl.SMB2IOCTLRequest(), body)
         assert values(found, "ctl_code", "max_output_response", "max_input_response") == (code, size, 0)
         assert values(found, "input_count", "output_count") == (len(data), 0)
@@ -255,7 +255,7 @@ def test_c058_the_code_and_the_output_size_are_the_callers(data: bytes, size: in
 
 @pytest.mark.parametrize("command", [Command.ECHO, Command.LOGOFF, Command.TREE_DISCONNECT, Command.CANCEL])
 def test_plain_requests(command: Command) -> None:
-    request = wire.encode_plain(command)
+    request = messages.encode_plain(command)
     assert (request.command, request.body, request.charge) == (command, b"\4\0\0\0", 1)
 
 
@@ -268,7 +268,7 @@ def test_create_answers(context: str, attributes: int, size: int) -> None:
         "<HBBIQQQQQQII16sII", 89, 0, 0, 1, *[116_444_736_000_000_000 + 10 * n for n in range(4)],
         4096, size, attributes, 0, FILE, 0, 0,
     )  # fmt: skip
-    created = wire.decode_create(message(body + context.encode("utf-16-le")))
+    created = messages.decode_create(message(body + context.encode("utf-16-le")))
     stat = created.stat
     assert created.file_id == FILE
     assert (stat.created, stat.accessed, stat.written, stat.changed) == (0, 1000, 2000, 3000)
@@ -277,7 +277,7 @@ def test_create_answers(context: str, attributes: int, size: int) -> None:
 
 def test_a_create_answer_of_the_oracle() -> None:
     # Its file_attributes field refuses what it does not know, hence only one known bit.
-    found = wire.decode_create(
+    found = messages.decode_create(
         from_oracle(oracle.SMB2CreateResponse(), file_id=FILE, end_of_file=5, allocation_size=8, file_attributes=0x10)
     )
     assert (found.file_id, found.stat.size, found.stat.allocated, found.stat.is_directory) == (FILE, 5, 8, True)
@@ -289,27 +289,27 @@ def test_read_answers(data: bytes, gap: int) -> None:
     written = from_oracle(oracle.SMB2ReadResponse(), data_offset=HEADER_SIZE + 16 + gap, buffer=data)
     fixed, rest = written[: HEADER_SIZE + 16], written[HEADER_SIZE + 16 :]
     answer = memoryview(b"".join((fixed, bytes(gap), rest)))
-    found = wire.decode_read(answer, len(data))
+    found = messages.decode_read(answer, len(data))
     assert found == data
     if data:
         assert found.obj is answer.obj, "READ data is a view of the message, not a copy"
         with pytest.raises(WireError, match=f"READ of {len(data) - 1} bytes"):
-            wire.decode_read(answer, len(data) - 1)
+            messages.decode_read(answer, len(data) - 1)
 
 
 def test_write_answers() -> None:
     answer = from_oracle(oracle.SMB2WriteResponse(), count=100)
-    assert wire.decode_write(answer, 100) == 100
-    assert wire.decode_write(answer, 200) == 100, "a short write is for the caller to judge"
+    assert messages.decode_write(answer, 100) == 100
+    assert messages.decode_write(answer, 200) == 100, "a short write is for the caller to judge"
     with pytest.raises(WireError, match="WRITE of 99 bytes"):
-        wire.decode_write(answer, 99)
+        messages.decode_write(answer, 99)
 
 
 @given(st.binary(max_size=100))
 def test_query_answers(data: bytes) -> None:
     for structure in (oracle.SMB2QueryInfoResponse(), oracle.SMB2QueryDirectoryResponse()):
         answer = from_oracle(structure, output_buffer_offset=HEADER_SIZE + 8, buffer=data)
-        assert wire.decode_output(answer) == data
+        assert messages.decode_output(answer) == data
 
 
 @given(st.binary(max_size=100))
@@ -323,28 +323,31 @@ def test_ioctl_answers(data: bytes) -> None:
         output_count=len(data),
         buffer=data,
     )
-    assert wire.decode_ioctl(answer, len(data)) == data
+    assert messages.decode_ioctl(answer, len(data)) == data
     if data:
         with pytest.raises(WireError, match="at most"):
-            wire.decode_ioctl(answer, len(data) - 1)
+            messages.decode_ioctl(answer, len(data) - 1)
 
 
 def test_answers_without_a_buffer_may_have_any_offset() -> None:
     """Servers leave 0 there when nothing was found."""
-    assert len(wire.decode_output(message(struct.pack("<HHI", 9, 0, 0)))) == 0
+    assert len(messages.decode_output(message(struct.pack("<HHI", 9, 0, 0)))) == 0
     nothing = struct.pack("<HHI16sIIIIII", 49, 0, 0, FILE, 0, 0, 0, 0, 0, 0)
-    assert len(wire.decode_ioctl(message(nothing), 10)) == 0
+    assert len(messages.decode_ioctl(message(nothing), 10)) == 0
 
 
 # -- answers that make no sense ---------------------------------------------------------------------------------------
 
 DECODERS: dict[str, tuple[Callable[[memoryview], object], bytes]] = {
-    "CREATE": (wire.decode_create, struct.pack("<HBBIQQQQQQII16sII", 89, 0, 0, 1, *[0] * 8, FILE, 0, 0)),
-    "READ": (lambda answer: wire.decode_read(answer, 6), struct.pack("<HBBIII", 17, 80, 0, 6, 0, 0) + b"sixteen"[:6]),
-    "WRITE": (lambda answer: wire.decode_write(answer, 6), struct.pack("<HHII", 17, 0, 6, 0)),
-    "QUERY": (wire.decode_output, struct.pack("<HHI", 9, 72, 6) + b"output"),
+    "CREATE": (messages.decode_create, struct.pack("<HBBIQQQQQQII16sII", 89, 0, 0, 1, *[0] * 8, FILE, 0, 0)),
+    "READ": (
+        lambda answer: messages.decode_read(answer, 6),
+        struct.pack("<HBBIII", 17, 80, 0, 6, 0, 0) + b"sixteen"[:6],
+    ),
+    "WRITE": (lambda answer: messages.decode_write(answer, 6), struct.pack("<HHII", 17, 0, 6, 0)),
+    "QUERY": (messages.decode_output, struct.pack("<HHI", 9, 72, 6) + b"output"),
     "IOCTL": (
-        lambda answer: wire.decode_ioctl(answer, 6),
+        lambda answer: messages.decode_ioctl(answer, 6),
         struct.pack("<HHI16sIIIIII", 49, 0, Fsctl.DFS_GET_REFERRALS, FILE, 112, 0, 112, 6, 0, 0) + b"output",
     ),
 }

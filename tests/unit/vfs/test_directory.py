@@ -10,9 +10,9 @@ import trio
 
 from dfsfs.errors import ConnectionLost, SmbError
 from dfsfs.ntstatus import NtStatus
-from dfsfs.smb.fscc import DirEntry
-from dfsfs.vfs import directory
-from dfsfs.vfs.leftovers import HiddenNames
+from dfsfs.smb.wire.fscc import DirEntry
+from dfsfs.vfs.names import opendir
+from dfsfs.vfs.names.hiddennames import HiddenNames
 from tests.fakes.memory_tree import MemoryTree
 from tests.unit.vfs.world import World, fails
 
@@ -28,8 +28,8 @@ HELD = 100
 @pytest.fixture
 def crowd(monkeypatch: pytest.MonkeyPatch) -> World:
     """A folder with more than is kept of it, read in pieces that are no divisors of anything."""
-    monkeypatch.setattr(directory, "HELD", HELD)
-    monkeypatch.setattr(directory, "SLICE", 37)
+    monkeypatch.setattr(opendir, "HELD", HELD)
+    monkeypatch.setattr(opendir, "SLICE", 37)
     world = World()
     world.root.add_folder("d")
     for number in range(COUNT):
@@ -46,7 +46,7 @@ async def test_of_a_large_folder_the_last_entries_are_kept(crowd: World, autojum
     names = [name async for name, _, _ in crowd.entries_of(handle)]
     assert sorted(names[2:]) == [b"f%03d" % number for number in range(COUNT)]
     listing = crowd.fs._listings[handle]
-    assert isinstance(listing, directory.Listing)
+    assert isinstance(listing, opendir.Listing)
     assert listing._entries.end - listing._entries.begin <= HELD
     assert listing._entries.end == COUNT
     await crowd.fs.releasedir(handle)
@@ -92,7 +92,7 @@ async def test_an_answer_to_the_kernel_does_not_wait_once_there_is_something_in_
 async def test_a_listing_has_so_many_names(
     crowd: World, monkeypatch: pytest.MonkeyPatch, autojump_clock: object, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(directory, "MAX_ENTRIES", 300)
+    monkeypatch.setattr(opendir, "MAX_ENTRIES", 300)
     handle = await opened(crowd)
 
     async def read() -> None:
@@ -117,7 +117,7 @@ async def test_a_listing_without_a_new_name_ends(
         nonlocal answers
         folder = self.store.find("d")
         assert folder is not None and folder.children is not None
-        entries = [DirEntry(name, node.stat) for name, node in list(folder.children.items())[:size]]
+        entries = [DirEntry(name, inode.stat) for name, inode in list(folder.children.items())[:size]]
         while True:
             answers += 1
             yield entries
@@ -145,7 +145,7 @@ async def test_a_folder_whose_opening_was_given_up_is_closed(autojump_clock: obj
         world.root.before = lambda verb, path: scope.cancel() if verb == "list" else None
         await world.fs.opendir(ino)
     assert scope.cancelled_caught
-    assert world.fs.open_folders == 0 and not world.fs._places.moving.directories
+    assert world.fs.open_folders == 0 and not world.fs._lookup.moving.directories
 
 
 async def test_what_others_have_left_does_not_hold_a_listing(
@@ -166,4 +166,4 @@ async def test_what_others_have_left_does_not_hold_a_listing(
     for _ in range(3):
         begun = trio.current_time()
         assert list(await world.listing("d")) == ["file"]
-        assert trio.current_time() - begun < directory.TIDYING + 2.5
+        assert trio.current_time() - begun < opendir.TIDYING + 2.5

@@ -7,12 +7,12 @@ import tracemalloc
 
 import pytest
 
-from dfsfs.smb.fscc import DirEntry, FileStat
-from dfsfs.smb.reparse import Special
+from dfsfs.smb.wire.fscc import DirEntry, FileStat
+from dfsfs.smb.wire.reparse import Special
 from dfsfs.unc import UncPath
-from dfsfs.vfs import entrylist
-from dfsfs.vfs.entrylist import EntryList, Names
-from dfsfs.vfs.views import Origin
+from dfsfs.vfs.names import direntries
+from dfsfs.vfs.names.dircache import Origin
+from dfsfs.vfs.names.direntries import DirEntries, Names
 
 SHARE = UncPath.parse("//fs1/data")
 LINK = Special(posix.S_IFLNK, "target")
@@ -31,8 +31,8 @@ def entries(count: int) -> list[DirEntry]:
 
 @pytest.mark.parametrize("size", [1, 5, 100])
 def test_entries_come_out_as_they_went_in(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(entrylist, "OPEN", 10)
-    held, expected = EntryList(), entries(500)
+    monkeypatch.setattr(direntries, "OPEN", 10)
+    held, expected = DirEntries(), entries(500)
     for start in range(0, 500, size):
         held.add(expected[start : start + size], Origin(SHARE, start, 1.0))
     assert [held[index][0] for index in range(500)] == expected
@@ -47,13 +47,13 @@ def test_entries_come_out_as_they_went_in(size: int, monkeypatch: pytest.MonkeyP
 
 
 def test_an_empty_list() -> None:
-    held = EntryList()
+    held = DirEntries()
     held.add([], Origin(SHARE, 0, 0.0))
     assert (held.begin, held.end, held.origin, dict(held.by_name())) == (0, 0, None, {})
 
 
 def test_names_are_new_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(entrylist, "PACKED", 10)
+    monkeypatch.setattr(direntries, "PACKED", 10)
     names, expected = Names(), [each.name for each in entries(500)]
     assert all(map(names.add, expected))
     assert not any(map(names.add, expected))
@@ -65,11 +65,11 @@ def test_what_a_large_listing_takes() -> None:
     tracemalloc.start()
     try:
         before = tracemalloc.get_traced_memory()[0]
-        held, names = EntryList(), Names()
+        held, names = DirEntries(), Names()
         for start in range(0, count, 1000):
             batch = [entry(number) for number in range(start, start + 1000)]
             held.add([each for each in batch if names.add(each.name)], Origin(SHARE, 0, 1.0))
         taken = tracemalloc.get_traced_memory()[0] - before
     finally:
         tracemalloc.stop()
-    assert taken < 2 * entrylist.OPEN * 700 + count * 160
+    assert taken < 2 * direntries.OPEN * 700 + count * 160

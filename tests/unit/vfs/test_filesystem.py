@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from dfsfs.smb.fscc import FileAttributes
-from dfsfs.vfs.directory import SHORT
-from dfsfs.vfs.leftovers import name_inside
-from dfsfs.vfs.mapping import AttributeChanges
-from dfsfs.vfs.nodes import ROOT
+from dfsfs.smb.wire.fscc import FileAttributes
+from dfsfs.vfs.names.hiddennames import name_inside
+from dfsfs.vfs.names.inodetable import ROOT
+from dfsfs.vfs.names.mapping import AttributeChanges
+from dfsfs.vfs.names.opendir import SHORT
 from tests.fakes.memory_tree import open_files
 from tests.unit.vfs.world import ACTIMEO, World, fails, refuse
 
@@ -114,7 +114,7 @@ async def test_a_listing_lets_go_of_what_was_not_taken(autojump_clock: object) -
     for number in range(10):
         world.root.add_file(f"f{number}")
     assert len(await world.listing()) == 11
-    assert world.fs.statistics().nodes.nodes == 1
+    assert world.fs.statistics().inodes.inodes == 1
     assert world.fs.statistics().open_directories == 0
 
 
@@ -180,45 +180,45 @@ async def test_a_file_without_write_permission_can_be_made_and_written(autojump_
 
 async def test_append_goes_to_the_end_that_the_server_has(autojump_clock: object) -> None:
     world = World()
-    node = world.root.add_file("log", b"one\n")
+    inode = world.root.add_file("log", b"one\n")
     ino = await world.ino("log")
-    node.data += b"two\n"
+    inode.data += b"two\n"
     opened = await world.fs.open(ino, os.O_WRONLY | os.O_APPEND)
     await world.fs.write(opened.handle, 4, b"three\n")
     await world.fs.write(opened.handle, 10, b"four\n")
     await world.fs.flush(opened.handle)
-    assert bytes(node.data) == b"one\ntwo\nthree\nfour\n"
+    assert bytes(inode.data) == b"one\ntwo\nthree\nfour\n"
 
 
 async def test_cached_data_is_kept_only_while_the_file_is_the_same(autojump_clock: object) -> None:
     world = World()
-    node = world.root.add_file("f", b"1")
+    inode = world.root.add_file("f", b"1")
     ino = await world.ino("f")
     assert not (await world.fs.open(ino, os.O_RDONLY)).keep_cache
     assert (await world.fs.open(ino, os.O_RDONLY)).keep_cache
-    node.data[:] = b"2"
-    node.written = world.root.tick()
+    inode.data[:] = b"2"
+    inode.written = world.root.tick()
     assert not (await world.fs.open(ino, os.O_RDONLY)).keep_cache
     assert (await world.fs.open(ino, os.O_RDONLY)).keep_cache
 
 
 async def test_setattr(autojump_clock: object) -> None:
     world = World()
-    node = world.root.add_file("f", b"12345")
+    inode = world.root.add_file("f", b"12345")
     ino = await world.ino("f")
     shown = await world.fs.setattr(ino, AttributeChanges(atime_ns=10**18 + 150, mtime_ns=10**18 + 199))
     assert (shown.atime_ns, shown.mtime_ns) == (10**18 + 100, 10**18 + 100)
-    assert node.written == 10**18 + 100
+    assert inode.written == 10**18 + 100
     assert world.sent() == ["stat f", "set_basic f"], "what was set is known"
     shown = await world.fs.setattr(ino, AttributeChanges(mode=0o444, uid=0, gid=0))
     assert posix.S_IMODE(shown.mode) == 0o444
-    assert node.attributes & FileAttributes.READONLY
+    assert inode.attributes & FileAttributes.READONLY
     world.clear()
     shown = await world.fs.setattr(ino, AttributeChanges(mode=0o555, uid=99))
     assert (posix.S_IMODE(shown.mode), shown.uid, world.sent()) == (0o444, 7, []), "SMB has no such bits and owners"
     await world.fs.setattr(ino, AttributeChanges(mode=0o644))
     assert (await world.fs.setattr(ino, AttributeChanges(size=2))).size == 2
-    assert bytes(node.data) == b"12"
+    assert bytes(inode.data) == b"12"
     await fails(errno.EISDIR, world.fs.setattr(ROOT, AttributeChanges(size=0)))
 
 
@@ -454,13 +454,13 @@ async def test_a_listing_is_not_believed_for_a_file_with_two_names(autojump_cloc
     world.root.add_file("first")
     world.root.has_hard_links = True
     await world.fs.link(await world.ino("first"), ROOT, b"second")
-    places = world.fs._places
-    node = places.table.child(places.table.root, "first")
-    assert node is not None
-    assert node.stat is not None
-    places.note(node, replace(node.stat, links=1), places.table.moment)
+    lookup = world.fs._lookup
+    inode = lookup.table.child(lookup.table.root, "first")
+    assert inode is not None
+    assert inode.stat is not None
+    lookup.note(inode, replace(inode.stat, links=1), lookup.table.moment)
     await world.listing()
-    assert not places.is_fresh(node)
+    assert not lookup.is_fresh(inode)
 
 
 async def test_a_close_does_not_make_true_what_was_overtaken(autojump_clock: object) -> None:
@@ -468,14 +468,14 @@ async def test_a_close_does_not_make_true_what_was_overtaken(autojump_clock: obj
     world = World()
     world.root.add_file("file")
     ino = await world.ino("file")
-    places = world.fs._places
-    node = places.node(ino)
+    lookup = world.fs._lookup
+    inode = lookup.inode(ino)
     for overtaken in (False, True):
         opened = await world.fs.open(ino, os.O_WRONLY)
         await world.fs.write(opened.handle, 0, b"data")
         await world.fs.flush(opened.handle)
         await world.fs.getattr(ino)
         if overtaken:
-            places.table.doubt(node)
+            lookup.table.doubt(inode)
         await world.fs.release(opened.handle)
-        assert places.is_fresh(node) is not overtaken
+        assert lookup.is_fresh(inode) is not overtaken

@@ -15,9 +15,9 @@ import trio
 
 from dfsfs.errors import ConnectionLost, PosixError, SmbError
 from dfsfs.ntstatus import NtStatus
-from dfsfs.smb.calls import Route
-from dfsfs.smb.wire import Command, encode_plain
-from dfsfs.vfs.nodes import ROOT
+from dfsfs.smb.connection.calls import Route
+from dfsfs.smb.wire.messages import Command, encode_plain
+from dfsfs.vfs.names.inodetable import ROOT
 from tests.fakes.server.client import PlainSession
 from tests.orders.scene import Scene
 from tests.unit.smb.test_server_memory import protocol

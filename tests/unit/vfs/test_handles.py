@@ -13,9 +13,9 @@ import trio
 from dfsfs.errors import ConnectionLost, SmbError
 from dfsfs.ntstatus import NtStatus
 from dfsfs.unc import UncPath
-from dfsfs.vfs.files import LINGER
-from dfsfs.vfs.mapping import AttributeChanges
-from dfsfs.vfs.nodes import ROOT
+from dfsfs.vfs.data.fileops import LINGER
+from dfsfs.vfs.names.inodetable import ROOT
+from dfsfs.vfs.names.mapping import AttributeChanges
 from tests.unit.vfs.world import ACTIMEO, World, fails
 
 if TYPE_CHECKING:
@@ -326,7 +326,7 @@ async def test_a_file_left_behind_by_failback_follows_when_its_target_dies(autoj
 async def test_a_release_that_is_given_up_leaves_no_handle(flags: int, autojump_clock: object) -> None:
     """As when the server takes longer for what was written than a request of the kernel may."""
     world = World()
-    node = world.root.add_file("a", b"data")
+    inode = world.root.add_file("a", b"data")
     handle = (await world.fs.open(await world.ino("a"), flags)).handle
     if flags == os.O_WRONLY:
         await world.fs.write(handle, 0, b"new")
@@ -334,7 +334,7 @@ async def test_a_release_that_is_given_up_leaves_no_handle(flags: int, autojump_
     with trio.CancelScope() as scope:
         scope.cancel()
         await world.fs.release(handle)
-    assert (node.opens, world.fs.open_files) == (0, 0)
+    assert (inode.opens, world.fs.open_files) == (0, 0)
     await world.listing()
     assert world.root.names() == ["link"]
 

@@ -13,10 +13,10 @@ from trio.testing import wait_all_tasks_blocked
 
 from dfsfs.errors import ConnectionLost, SmbError
 from dfsfs.ntstatus import NtStatus
-from dfsfs.smb.fscc import FileAttributes
-from dfsfs.vfs.leftovers import DAY, HiddenNames, Maker, is_hidden_name, is_kept_name, name_inside, this_process
-from dfsfs.vfs.nodes import ROOT, Node
-from dfsfs.vfs.underway import PATIENCE, UnderWay
+from dfsfs.smb.wire.fscc import FileAttributes
+from dfsfs.vfs.data.pending import PATIENCE, PendingOperations
+from dfsfs.vfs.names.hiddennames import DAY, HiddenNames, Maker, is_hidden_name, is_kept_name, name_inside, this_process
+from dfsfs.vfs.names.inodetable import ROOT, Inode
 from tests.unit.vfs.world import World, fails, refuse
 
 if TYPE_CHECKING:
@@ -226,23 +226,23 @@ def test_a_name_that_is_too_long_for_more_is_set_aside_as_it_is() -> None:
 
 
 async def test_an_open_waits_while_its_file_is_barred_and_a_bar_for_those_before(autojump_clock: object) -> None:
-    under_way, node, seen = UnderWay(), Node(5, "file", False), list[str]()
+    under_way, inode, seen = PendingOperations(), Inode(5, "file", False), list[str]()
     done = trio.Event()
 
     async def first() -> None:
-        async with under_way.opening(node):
+        async with under_way.opening(inode):
             seen.append("first begins")
             await done.wait()
 
     async def bar() -> None:
-        async with under_way.barred(node):
+        async with under_way.barred(inode):
             seen.append("barred")
-            assert under_way.is_barred(node) and not under_way.is_busy(node)
+            assert under_way.is_barred(inode) and not under_way.is_busy(inode)
             await trio.sleep(1)
         seen.append("free")
 
     async def second() -> None:
-        async with under_way.opening(node):
+        async with under_way.opening(inode):
             seen.append("second begins")
 
     async with trio.open_nursery() as nursery:
@@ -255,12 +255,12 @@ async def test_an_open_waits_while_its_file_is_barred_and_a_bar_for_those_before
 
 
 async def test_an_open_that_takes_for_ever_does_not_hold_a_removal_for_ever(autojump_clock: object) -> None:
-    under_way, node = UnderWay(), Node(5, "file", False)
-    async with under_way.opening(node):
+    under_way, inode = PendingOperations(), Inode(5, "file", False)
+    async with under_way.opening(inode):
         started = trio.current_time()
-        async with under_way.barred(node):
+        async with under_way.barred(inode):
             assert trio.current_time() - started == PATIENCE
-            assert under_way.is_busy(node)
+            assert under_way.is_busy(inode)
 
 
 @pytest.mark.parametrize("given_up", ["putting back", "giving the last name", "removing the folder"])

@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dfsfs.namespace.junction import Junction, Location
-from dfsfs.smb.fscc import FileAttributes, FileStat
+from dfsfs.smb.wire.fscc import FileAttributes, FileStat
 from dfsfs.unc import UncPath
-from dfsfs.vfs import known
-from dfsfs.vfs.known import SLACK_NS, TICK_NS, LocalWrites, Traces
-from dfsfs.vfs.nodes import Node, NodeTable
+from dfsfs.vfs.names import ordering
+from dfsfs.vfs.names.inodetable import Inode, InodeTable
+from dfsfs.vfs.names.ordering import SLACK_NS, TICK_NS, LocalWrites, Traces
 
 if TYPE_CHECKING:
     import pytest
@@ -27,8 +27,8 @@ def stat(file_id: int, *, directory: bool = False) -> FileStat:
     return FileStat(1, 1, 1, 1, kind, 0, 0, file_id, 1, 0)
 
 
-def table_with_folder() -> tuple[NodeTable, Node]:
-    table = NodeTable(Location(Junction(SHARE)))
+def table_with_folder() -> tuple[InodeTable, Inode]:
+    table = InodeTable(Location(Junction(SHARE)))
     folder = table.observe(table.root, "folder", stat(1, directory=True), SHARE, exact=True)
     table.count_lookup(folder)
     return table, folder
@@ -50,33 +50,33 @@ STEPS = st.lists(st.tuples(st.sampled_from(["begin", "end", "ask", "forget"]), s
 @given(STEPS)
 @settings(max_examples=300, deadline=None)
 def test_an_answer_is_overtaken_by_exactly_the_changes_that_overlap_it(steps: list[tuple[str, str]]) -> None:
-    table = NodeTable(Location(Junction(SHARE)))
-    node = table.observe(table.root, "file", stat(2), SHARE, exact=True)
-    table.count_lookup(node)
+    table = InodeTable(Location(Junction(SHARE)))
+    inode = table.observe(table.root, "file", stat(2), SHARE, exact=True)
+    table.count_lookup(inode)
     history, asked, under_way = History(), [], []
     for step, (what, _) in enumerate(steps):
         if what == "begin":
-            under_way.append((table.begin(node), [step, None]))
+            under_way.append((table.begin(inode), [step, None]))
             history.changes.setdefault("", []).append(under_way[-1][1])
         elif what == "end" and under_way:
             moment, change = under_way.pop(0)
-            table.end(node, moment)
+            table.end(inode, moment)
             change[1] = step
         elif what == "ask":
             asked.append((step, table.moment))
         for when, moment in asked:
-            assert node.overtakes(moment) == history.overlaps("", when)
+            assert inode.overtakes(moment) == history.overlaps("", when)
     for moment, _ in under_way:
-        table.end(node, moment)
-    assert node.changing == 0
+        table.end(inode, moment)
+    assert inode.changing == 0
 
 
 @given(STEPS)
 @settings(max_examples=200, deadline=None)
 def test_what_is_forgotten_to_have_changed_is_never_believed(steps: list[tuple[str, str]]) -> None:
     """Folders that leave memory, and more names than are remembered: an answer may be asked for once too often only."""
-    with_limit = known.NAMES_KEPT
-    known.NAMES_KEPT = 2
+    with_limit = ordering.NAMES_KEPT
+    ordering.NAMES_KEPT = 2
     try:
         table, folder = table_with_folder()
         history, asked, step = History(), [], 0
@@ -94,7 +94,7 @@ def test_what_is_forgotten_to_have_changed_is_never_believed(steps: list[tuple[s
                 if history.overlaps(about, when):
                     assert table.name_overtaken(folder, about, moment)
     finally:
-        known.NAMES_KEPT = with_limit
+        ordering.NAMES_KEPT = with_limit
 
 
 def test_a_change_of_one_spelling_overtakes_what_was_asked_of_another() -> None:
@@ -120,7 +120,7 @@ def test_the_answer_of_a_change_is_good_if_no_other_was_under_way() -> None:
 
 
 def test_traces_that_are_dropped_raise_the_horizon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(known, "TRACES_KEPT", 2)
+    monkeypatch.setattr(ordering, "TRACES_KEPT", 2)
     traces = Traces()
     traces.leave("a", 5)
     traces.leave("b", 7)

@@ -11,18 +11,18 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from dfsfs.namespace.junction import TargetBinding
-from dfsfs.smb.leases import LeaseBreak, LeaseState
-from dfsfs.smb.wire import Access, CreateDisposition
-from dfsfs.vfs.kept import KeptHandles
-from dfsfs.vfs.leases import CacheMode, Caching
+from dfsfs.smb.connection.leases import LeaseBreak, LeaseState
+from dfsfs.smb.wire.messages import Access, CreateDisposition
+from dfsfs.vfs.data.caching import CacheMode, Caching
+from dfsfs.vfs.data.deferredclose import DeferredCloses
 from tests.fakes.memory_tree import YEAR, MemoryTree, open_files
 from tests.unit.vfs.world import ACTIMEO, World
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from dfsfs.smb.leases import Lease
-    from dfsfs.smb.tree import Tree
+    from dfsfs.smb.connection.leases import Lease
+    from dfsfs.smb.tree.tree import Tree
 
 CLOSE_TIME = 5.0
 READ, SHARED, NONE = LeaseState.READ, LeaseState.SHARED, LeaseState.NONE
@@ -307,7 +307,7 @@ async def test_the_times_of_a_file_that_was_just_written_prove_nothing(autojump_
 
 async def test_no_more_handles_are_kept_than_the_limit(autojump_clock: object) -> None:
     async with leased() as world:
-        kept = KeptHandles(5.0, trio.current_time, lambda node, lease: None, limit=2)
+        kept = DeferredCloses(5.0, trio.current_time, lambda inode, lease: None, limit=2)
         tree = MemoryTree(world.data)
         binding = TargetBinding(world.data.share, cast("Tree", tree), 1)
         names = ["a", "b", "c"]
@@ -317,7 +317,7 @@ async def test_no_more_handles_are_kept_than_the_limit(autojump_clock: object) -
             remote = await tree.open(path, access=Access.READ, disposition=CreateDisposition.OPEN)
             assert kept.put(name, Access.READ, remote, binding)  # type: ignore[arg-type]
         assert kept.count == 2
-        assert [node.name for node in open_files(world.data)] == ["c", "b"]
+        assert [inode.name for inode in open_files(world.data)] == ["c", "b"]
         kept.clear()
         assert list(open_files(world.data)) == []
 

@@ -12,9 +12,9 @@ import trio
 from dfsfs.errors import SmbError
 from dfsfs.ntstatus import NtStatus
 from dfsfs.unc import UncPath
-from dfsfs.vfs.mapping import AttributeChanges
-from dfsfs.vfs.nodes import ROOT
-from dfsfs.vfs.unreached import MEMORY, PATIENCE, SWEEP
+from dfsfs.vfs.names.inodetable import ROOT
+from dfsfs.vfs.names.mapping import AttributeChanges
+from dfsfs.vfs.names.offline import MEMORY, PATIENCE, SWEEP
 from tests.unit.vfs.world import ACTIMEO, World, fails
 
 CHANGING = ("unlink", "rmdir", "rename", "set_basic", "set_size", "open", "mkdir")
@@ -276,12 +276,12 @@ async def way_to_a_link(world: World) -> dict[str, int]:
     world.root.add_link("way/to")
     world.namespace.add_link("//dfs/ns/way/to", "//fs1/data")
     world.data.add_file("f", b"1")
-    before = world.fs.statistics().nodes.lookups
+    before = world.fs.statistics().inodes.lookups
     await world.fs.getattr(ROOT)
     numbers = {path: await world.ino(path) for path in ("way", "way/to", "way/to/f")}
     for ino in numbers.values():
         world.fs.forget(ino, 1)
-    assert world.fs.statistics().nodes.lookups == before
+    assert world.fs.statistics().inodes.lookups == before
     return numbers
 
 
@@ -344,7 +344,7 @@ async def test_names_that_lead_to_no_link_in_use_are_the_servers_to_tell(autojum
 async def test_what_keeps_a_link_ends_with_its_target(autojump_clock: object) -> None:
     world = World()
     await way_to_a_link(world)
-    assert world.fs.statistics().nodes.nodes > 1
+    assert world.fs.statistics().inodes.inodes > 1
     world.namespace.stop("//fs1/data")
     await trio.sleep(SWEEP)
     world.namespace.add_share("//fs2/data")
@@ -352,7 +352,7 @@ async def test_what_keeps_a_link_ends_with_its_target(autojump_clock: object) ->
     world.namespace.add_link("//dfs/ns/second", "//fs2/data")
     await world.listing("second")
     world.namespace.stop("//fs2/data")
-    assert world.fs.statistics().nodes.nodes == 2, "the root, and the link entered last"
+    assert world.fs.statistics().inodes.inodes == 2, "the root, and the link entered last"
     world.fs.check_invariants()
 
 

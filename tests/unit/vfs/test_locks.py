@@ -14,17 +14,17 @@ from hypothesis import strategies as st
 
 from dfsfs.errors import SmbError
 from dfsfs.ntstatus import NtStatus
-from dfsfs.smb.calls import Route
-from dfsfs.smb.leases import Lease, LeaseState
-from dfsfs.smb.locked import is_conflict, read_beside_locks
+from dfsfs.smb.connection.calls import Route
+from dfsfs.smb.connection.leases import Lease, LeaseState
+from dfsfs.smb.tree.lockedranges import is_conflict, read_beside_locks
 from dfsfs.unc import UncPath
-from dfsfs.vfs.locks import REMEMBERED, Locks
+from dfsfs.vfs.data.lockedfiles import REMEMBERED, LockedFiles
 from tests.unit.vfs.test_leases import leased
 from tests.unit.vfs.world import World, fails
 
 if TYPE_CHECKING:
-    from dfsfs.smb.fscc import FileStat
-    from dfsfs.smb.wire import Buffer
+    from dfsfs.smb.wire.fscc import FileStat
+    from dfsfs.smb.wire.messages import Buffer
     from tests.fakes.memory_tree import MemoryNode
 
 DATA = bytes(range(100)) * 100
@@ -33,8 +33,8 @@ DATA = bytes(range(100)) * 100
 class LockedFile:
     """10,000 bytes with locks."""
 
-    def __init__(self, node: MemoryNode, locked: list[range]) -> None:
-        self._node = node
+    def __init__(self, inode: MemoryNode, locked: list[range]) -> None:
+        self._inode = inode
         self._locked = locked
         self.requests = 0
 
@@ -46,7 +46,7 @@ class LockedFile:
 
     async def query(self) -> FileStat:
         self.requests += 1
-        return self._node.stat
+        return self._inode.stat
 
 
 RANGES = st.builds(lambda start, size: range(start, start + size), st.integers(0, 12_000), st.integers(1, 500))
@@ -122,7 +122,7 @@ async def test_a_share_that_gives_read_leases_and_not_for_this_file(autojump_clo
 
 
 async def test_a_lease_that_is_taken_back_after_the_answer_is_no_sign_of_locks() -> None:
-    locks, node = Locks(trio.current_time), World().fs._places.table.root
+    locks, inode = LockedFiles(trio.current_time), World().fs._lookup.table.root
     remote = SimpleNamespace(
         head_is_locked=False,
         lease=Lease(bytes(16), 2, UncPath(("fs1", "data", "f")), Route()),
@@ -132,5 +132,5 @@ async def test_a_lease_that_is_taken_back_after_the_answer_is_no_sign_of_locks()
     for gave, state in ((3, 0), (None, 0), (3, 0), (0, 0), (2, 2), (None, 2)):
         remote.lease.given = None if gave is None else LeaseState(gave)
         remote.lease.state = LeaseState(state)
-        found.append(locks.opened(node, remote))  # type: ignore[arg-type]
+        found.append(locks.opened(inode, remote))  # type: ignore[arg-type]
     assert found == [False, False, False, True, True, False]

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dfsfs.errors import PosixError
-from dfsfs.smb.fscc import FileAttributes, FileStat
-from dfsfs.smb.reparse import Special
-from dfsfs.vfs.mapping import (
+from dfsfs.smb.wire.fscc import FileAttributes, FileStat
+from dfsfs.smb.wire.reparse import Special
+from dfsfs.vfs.names.mapping import (
     NameMapping,
     NameStyle,
     Ownership,

@@ -10,14 +10,14 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from dfsfs.vfs.nodes import ROOT
+from dfsfs.vfs.names.inodetable import ROOT
 from tests.fakes.memory_tree import MemoryTree
 from tests.unit.vfs.world import World
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable
 
-    from dfsfs.smb.fscc import DirEntry
+    from dfsfs.smb.wire.fscc import DirEntry
     from dfsfs.unc import UncPath
     from dfsfs.vfs.filesystem import FileSystem
 
@@ -47,10 +47,10 @@ async def test_a_change_in_a_folder_that_gets_another_name(
     folder, file = await world.ino("before"), await world.ino("before/file")
     handles = [(await world.fs.open(ino, os.O_RDONLY)).handle for ino in (file, await world.ino("before/old"))]
     await world.listing("before")
-    places, answered = world.fs._places, trio.Event()
+    lookup, answered = world.fs._lookup, trio.Event()
 
     async def slow() -> None:
-        with places.moving.running(places.node(folder)):
+        with lookup.moving.running(lookup.inode(folder)):
             await answered.wait()
 
     async with trio.open_nursery() as nursery:
@@ -61,7 +61,7 @@ async def test_a_change_in_a_folder_that_gets_another_name(
         ):
             nursery.start_soon(work)
             await wait_all_tasks_blocked()
-        assert places.moving.is_held(places.node(folder))
+        assert lookup.moving.is_held(lookup.inode(folder))
         answered.set()
     for handle in handles:
         await world.fs.release(handle)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import random
 
-from dfsfs.smb.fscc import DirEntry, FileStat
-from dfsfs.vfs.nextfile import FIRST_AHEAD, MAX_AHEAD, Walk
+from dfsfs.smb.wire.fscc import DirEntry, FileStat
+from dfsfs.vfs.data.prefetch_policy import FIRST_AHEAD, MAX_AHEAD, Walk
 
 STAT = FileStat(1, 1, 1, 1, 0, 10, 0, 1, 1, 0)
 SORTED = [f"file{index:04}" for index in range(400)]

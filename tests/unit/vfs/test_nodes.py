@@ -1,4 +1,4 @@
-"""The node table: examples, and histories against a model of one's own making."""
+"""The inode table: examples, and histories against a model of one's own making."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from dfsfs.namespace.junction import Junction, Location
-from dfsfs.smb.fscc import FileAttributes, FileStat
-from dfsfs.smb.reparse import Special
+from dfsfs.smb.wire.fscc import FileAttributes, FileStat
+from dfsfs.smb.wire.reparse import Special
 from dfsfs.unc import UncPath
-from dfsfs.vfs.nodes import ROOT, Node, NodeTable
+from dfsfs.vfs.names.inodetable import ROOT, Inode, InodeTable
 
 SHARE = UncPath.parse("//fs1/data")
 REPLICA = UncPath.parse("//fs2/data")
@@ -35,33 +35,33 @@ def stat(file_id: int, *, folder: bool = False) -> FileStat:
     )
 
 
-def table_at(prefix: str = "//dfs/ns", *components: str) -> NodeTable:
-    return NodeTable(Location(Junction(UncPath.parse(prefix)), components))
+def table_at(prefix: str = "//dfs/ns", *components: str) -> InodeTable:
+    return InodeTable(Location(Junction(UncPath.parse(prefix)), components))
 
 
 def add(
-    table: NodeTable,
-    parent: Node,
+    table: InodeTable,
+    parent: Inode,
     name: str,
     file_id: int,
     *,
     folder: bool = False,
     share: UncPath = SHARE,
     exact: bool = False,
-) -> Node:
-    node = table.observe(parent, name, stat(file_id, folder=folder), share, exact=exact)
-    table.count_lookup(node)
-    return node
+) -> Inode:
+    inode = table.observe(parent, name, stat(file_id, folder=folder), share, exact=exact)
+    table.count_lookup(inode)
+    return inode
 
 
-def path(node: Node) -> str | None:
-    return None if node.location is None else str(node.location.unc)
+def path(inode: Inode) -> str | None:
+    return None if inode.location is None else str(inode.location.unc)
 
 
-def _rename(table: NodeTable, node: Node, parent: Node, name: str) -> None:
+def _rename(table: InodeTable, inode: Inode, parent: Inode, name: str) -> None:
     """Renames what has one name."""
-    assert node.parent is not None
-    table.rename(node.parent, node.name, parent, name)
+    assert inode.parent is not None
+    table.rename(inode.parent, inode.name, parent, name)
 
 
 def test_a_location_is_the_way_from_the_nearest_anchor() -> None:
@@ -78,7 +78,7 @@ def test_a_location_is_the_way_from_the_nearest_anchor() -> None:
     assert (link.is_link, table.root.is_link, folder.is_link) == (True, False, False)
 
 
-def test_the_same_file_id_is_the_same_node_and_another_one_is_not() -> None:
+def test_the_same_file_id_is_the_same_inode_and_another_one_is_not() -> None:
     table = table_at()
     first = add(table, table.root, "a", 1)
     assert add(table, table.root, "A", 1) is first
@@ -91,38 +91,38 @@ def test_the_same_file_id_is_the_same_node_and_another_one_is_not() -> None:
     table.check_invariants()
 
 
-def test_a_failover_changes_no_node() -> None:
+def test_a_failover_changes_no_inode() -> None:
     table = table_at()
-    node = add(table, table.root, "a", 1)
-    assert add(table, table.root, "a", 99, share=REPLICA) is node
-    assert node.file_id == 99
-    assert add(table, table.root, "a", 98, share=REPLICA) is not node
+    inode = add(table, table.root, "a", 1)
+    assert add(table, table.root, "a", 99, share=REPLICA) is inode
+    assert inode.file_id == 99
+    assert add(table, table.root, "a", 98, share=REPLICA) is not inode
 
 
 def test_a_file_id_of_zero_says_nothing() -> None:
     table = table_at()
-    node = add(table, table.root, "a", 1)
-    assert add(table, table.root, "a", 0) is node
-    assert add(table, table.root, "a", 5) is node
+    inode = add(table, table.root, "a", 1)
+    assert add(table, table.root, "a", 0) is inode
+    assert add(table, table.root, "a", 5) is inode
 
 
-def test_a_folder_in_place_of_a_file_is_another_node() -> None:
+def test_a_folder_in_place_of_a_file_is_another_inode() -> None:
     table = table_at()
-    node = add(table, table.root, "a", 0)
-    assert add(table, table.root, "a", 0, folder=True) is not node
+    inode = add(table, table.root, "a", 0)
+    assert add(table, table.root, "a", 0, folder=True) is not inode
 
 
 def test_numbers_are_the_same_after_a_remount_and_differ_in_a_collision() -> None:
     one, two = table_at(), table_at()
-    node = add(one, one.root, "a", 1)
-    assert node.ino == add(two, two.root, "other", 1).ino
+    inode = add(one, one.root, "a", 1)
+    assert inode.ino == add(two, two.root, "other", 1).ino
     twin = add(one, one.root, "hard link", 1)
-    assert twin.ino != node.ino
+    assert twin.ino != inode.ino
     number = twin.ino
     one.forget(number, 1)
-    one.forget(node.ino, 1)
+    one.forget(inode.ino, 1)
     assert add(one, one.root, "hard link", 1).ino == number, "what it once had it keeps"
-    assert add(one, one.root, "elsewhere", 1, share=REPLICA).ino not in (node.ino, number)
+    assert add(one, one.root, "elsewhere", 1, share=REPLICA).ino not in (inode.ino, number)
 
 
 def test_a_rename_moves_everything_below() -> None:
@@ -162,11 +162,11 @@ def test_a_detached_folder_takes_what_is_below_with_it() -> None:
     table.forget(folder.ino, 1)
     assert table.get(folder.ino) is folder, "a child keeps it"
     table.forget(below.ino, 1)
-    assert table.statistics().nodes == 1
+    assert table.statistics().inodes == 1
     table.check_invariants()
 
 
-def test_a_folder_that_turns_out_to_be_a_link_stays_the_same_node() -> None:
+def test_a_folder_that_turns_out_to_be_a_link_stays_the_same_inode() -> None:
     table = table_at()
     folder = add(table, table.root, "d", 1, folder=True)
     below = add(table, folder, "x", 2)
@@ -198,7 +198,7 @@ def test_the_root_can_become_the_inside_of_a_link() -> None:
 
 @dataclass(eq=False)
 class Model:
-    """A node as the model knows it: a name in a parent, and how often the kernel has it."""
+    """An inode as the model knows it: a name in a parent, and how often the kernel has it."""
 
     name: str
     file_id: int
@@ -207,7 +207,7 @@ class Model:
     lookups: int = 0
     handles: int = 0
     attached: bool = True
-    node: Node | None = None
+    inode: Inode | None = None
     children: dict[str, Model] = field(default_factory=dict)
 
     def path(self) -> str | None:
@@ -241,7 +241,7 @@ class Histories(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.table = table_at()
-        self.top = Model("", 0, True, None, lookups=1, node=self.table.root)
+        self.top = Model("", 0, True, None, lookups=1, inode=self.table.root)
         self.models: list[Model] = [self.top]
 
     def _folders(self) -> list[Model]:
@@ -263,12 +263,12 @@ class Histories(RuleBasedStateMachine):
         if known is not None and (known.file_id, known.folder) != (file_id, folder):
             self._unlink(known)
             known = None
-        assert parent.node is not None
-        node = add(self.table, parent.node, name, file_id, folder=folder, exact=True)
+        assert parent.inode is not None
+        inode = add(self.table, parent.inode, name, file_id, folder=folder, exact=True)
         if known is None:
-            known = parent.children[name] = Model(name, file_id, folder, parent, node=node)
+            known = parent.children[name] = Model(name, file_id, folder, parent, inode=inode)
             self.models.append(known)
-        assert known.node is node
+        assert known.inode is inode
         known.lookups += 1
 
     def _pick(self, index: int) -> Model | None:
@@ -278,38 +278,38 @@ class Histories(RuleBasedStateMachine):
     @rule(index=st.integers(0, 50), count=st.integers(1, 3))
     def forget(self, index: int, count: int) -> None:
         model = self._pick(index)
-        if model is not None and model.node is not None:
+        if model is not None and model.inode is not None:
             count = min(count, model.lookups)
             model.lookups -= count
-            self.table.forget(model.node.ino, count)
+            self.table.forget(model.inode.ino, count)
 
     @rule(index=st.integers(0, 50))
     def open(self, index: int) -> None:
         model = self._pick(index)
-        if model is not None and model.node is not None and model.lookups:
+        if model is not None and model.inode is not None and model.lookups:
             model.handles += 1
-            self.table.hold(model.node)
+            self.table.hold(model.inode)
 
     @rule(index=st.integers(0, 50))
     def close(self, index: int) -> None:
         model = self._pick(index)
-        if model is not None and model.node is not None and model.handles:
+        if model is not None and model.inode is not None and model.handles:
             model.handles -= 1
-            self.table.release(model.node)
+            self.table.release(model.inode)
 
     @rule(index=st.integers(0, 50))
     def remove(self, index: int) -> None:
         model = self._pick(index)
-        if model is not None and model.parent is not None and model.node is not None:
+        if model is not None and model.parent is not None and model.inode is not None:
             self._unlink(model)
-            self.table.detach(model.node)
+            self.table.detach(model.inode)
 
     @rule(index=st.integers(0, 50), to=st.integers(0, 50), name=NAMES)
     def rename(self, index: int, to: int, name: str) -> None:
         model = self._pick(index)
         folders = self._folders()
         target = folders[to % len(folders)]
-        if model is None or model.parent is None or model.node is None or target.node is None:
+        if model is None or model.parent is None or model.inode is None or target.inode is None:
             return
         above: Model | None = target
         while above is not None:
@@ -322,20 +322,20 @@ class Histories(RuleBasedStateMachine):
         del model.parent.children[model.name]
         model.name, model.parent = name, target
         target.children[name] = model
-        _rename(self.table, model.node, target.node, name)
+        _rename(self.table, model.inode, target.inode, name)
 
     @invariant()
     def agrees(self) -> None:
         self.table.check_invariants()
         for model in self.models:
-            assert model.node is not None
+            assert model.inode is not None
             if model is self.top or model.held():
-                assert self.table.get(model.node.ino) is model.node
-                assert path(model.node) == model.path()
+                assert self.table.get(model.inode.ino) is model.inode
+                assert path(model.inode) == model.path()
             else:
-                assert self.table.get(model.node.ino) is not model.node
+                assert self.table.get(model.inode.ino) is not model.inode
         held = [model for model in self.models if model is self.top or model.held()]
-        assert self.table.statistics().nodes == len(held)
+        assert self.table.statistics().inodes == len(held)
         assert self.table.statistics().lookups == sum(model.lookups for model in held)
 
 
@@ -346,89 +346,89 @@ TestHistories.settings = settings(max_examples=60, stateful_step_count=30, deadl
 # -- hard links -------------------------------------------------------------------------------------------------------
 
 
-def known(table: NodeTable, parent: Node, name: str, file_id: int, links: int = 0, created: int = 1) -> Node:
+def known(table: InodeTable, parent: Inode, name: str, file_id: int, links: int = 0, created: int = 1) -> Inode:
     """A file that was asked for, or listed (`links` 0)."""
     told = replace(stat(file_id), links=links, created=created)
-    node = table.observe(parent, name, told, SHARE)
-    node.stat = told
-    table.count_lookup(node)
-    return node
+    inode = table.observe(parent, name, told, SHARE)
+    inode.stat = told
+    table.count_lookup(inode)
+    return inode
 
 
-def test_names_of_one_file_are_one_node() -> None:
+def test_names_of_one_file_are_one_inode() -> None:
     table = table_at()
     folder = known_folder(table)
-    node = known(table, table.root, "a", 1, links=2)
-    assert known(table, folder, "b", 1) is node
-    assert node.places == ((table.root, "a"), (folder, "b"))
+    inode = known(table, table.root, "a", 1, links=2)
+    assert known(table, folder, "b", 1) is inode
+    assert inode.lookup == ((table.root, "a"), (folder, "b"))
     table.drop_name(table.root, "a")
-    assert (node.parent, node.name, node.detached) == (folder, "b", False)
+    assert (inode.parent, inode.name, inode.detached) == (folder, "b", False)
     table.drop_name(folder, "b")
-    assert node.detached
+    assert inode.detached
     table.check_invariants()
 
 
-def known_folder(table: NodeTable) -> Node:
+def known_folder(table: InodeTable) -> Inode:
     return add(table, table.root, "folder", 100, folder=True)
 
 
 def test_one_of_several_names_is_renamed() -> None:
     table = table_at()
     folder = known_folder(table)
-    node = known(table, table.root, "a", 1, links=2)
+    inode = known(table, table.root, "a", 1, links=2)
     known(table, folder, "b", 1)
     table.rename(folder, "b", table.root, "c")
-    assert node.places == ((table.root, "a"), (table.root, "c"))
+    assert inode.lookup == ((table.root, "a"), (table.root, "c"))
     table.rename(table.root, "a", folder, "A")
-    assert node.places == ((folder, "A"), (table.root, "c"))
+    assert inode.lookup == ((folder, "A"), (table.root, "c"))
     table.check_invariants()
 
 
 def test_a_file_with_one_name_that_turns_up_under_another_was_renamed() -> None:
     table = table_at()
-    node = known(table, table.root, "a", 1, links=1)
-    assert known(table, table.root, "b", 1, links=1) is node
-    assert node.places == ((table.root, "b"),)
+    inode = known(table, table.root, "a", 1, links=1)
+    assert known(table, table.root, "b", 1, links=1) is inode
+    assert inode.lookup == ((table.root, "b"),)
     assert table.child(table.root, "a") is None
 
 
 def test_the_same_id_does_not_make_the_same_file_if_it_was_made_at_another_time() -> None:
     table = table_at()
-    node = known(table, table.root, "a", 1, created=1)
-    assert known(table, table.root, "b", 1, created=2) is not node
+    inode = known(table, table.root, "a", 1, created=1)
+    assert known(table, table.root, "b", 1, created=2) is not inode
 
 
 def test_an_open_file_whose_last_known_name_is_gone_is_found_by_another() -> None:
     table = table_at()
-    node = known(table, table.root, "a", 1, links=2)
-    table.hold(node)
+    inode = known(table, table.root, "a", 1, links=2)
+    table.hold(inode)
     table.drop_name(table.root, "a")
-    assert table.get(node.ino) is node and node.location is None
-    assert known(table, table.root, "b", 1, links=1) is node
-    assert not node.detached
+    assert table.get(inode.ino) is inode and inode.location is None
+    assert known(table, table.root, "b", 1, links=1) is inode
+    assert not inode.detached
     table.check_invariants()
 
 
-def test_a_node_with_several_names_goes_with_its_last_reference() -> None:
+def test_a_inode_with_several_names_goes_with_its_last_reference() -> None:
     table = table_at()
     folder = known_folder(table)
-    node = known(table, folder, "a", 1, links=2)
+    inode = known(table, folder, "a", 1, links=2)
     known(table, folder, "b", 1)
     table.forget(folder.ino, 1)
     assert table.get(folder.ino) is folder
-    table.forget(node.ino, 2)
-    assert table.get(node.ino) is None and table.get(folder.ino) is None
+    table.forget(inode.ino, 2)
+    assert table.get(inode.ino) is None and table.get(folder.ino) is None
     table.check_invariants()
 
 
-def test_a_file_that_becomes_a_link_is_another_node() -> None:
+def test_a_file_that_becomes_a_link_is_another_inode() -> None:
     table = table_at()
-    node = known(table, table.root, "a", 1)
+    inode = known(table, table.root, "a", 1)
     link = replace(stat(1), special=Special(posix.S_IFLNK, "x"))
-    assert table.observe(table.root, "a", link, SHARE) is not node
+    assert table.observe(table.root, "a", link, SHARE) is not inode
 
 
-def test_snapshots_are_nodes_of_their_own() -> None:
+def test_snapshots_are_inodes_of_their_own() -> None:
     table = table_at()
     folder = known_folder(table)
     snapshots = table.observe_snapshots(folder, ".snapshots")

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dfsfs.unc import UncPath
-from dfsfs.vfs.numbers import FIRST_NUMBER, NUMBER_MASK, SEEDS, Numbers
+from dfsfs.vfs.names.inodenumbers import FIRST_NUMBER, NUMBER_MASK, SEEDS, InodeNumbers
 
 ROOT, LINK, SHARE = (UncPath.parse(text) for text in ("//dfs/ns", "//dfs/ns/link", "//fs/share"))
 
@@ -16,7 +16,7 @@ ROOT, LINK, SHARE = (UncPath.parse(text) for text in ("//dfs/ns", "//dfs/ns/link
 def test_a_number_that_is_held_is_given_to_nobody_else_and_comes_back(steps: list[tuple[int, bool]]) -> None:
     """Files of few ids come and go; some that are gone are still held, and their id is given to a new file."""
     held: set[int] = set()
-    numbers = Numbers(held.__contains__)
+    numbers = InodeNumbers(held.__contains__)
     current: dict[int, int] = {}
     for file_id, forgets in steps:
         if file_id in current and forgets:
@@ -32,14 +32,14 @@ def test_a_number_that_is_held_is_given_to_nobody_else_and_comes_back(steps: lis
 
 
 def test_a_file_has_the_same_number_after_a_remount_and_another_one_through_each_link() -> None:
-    one, two = Numbers(lambda number: False), Numbers(lambda number: False)
+    one, two = InodeNumbers(lambda number: False), InodeNumbers(lambda number: False)
     assert one.of_file(ROOT, SHARE, 7) == two.of_file(ROOT, SHARE, 7)
     assert len({two.of_file(root, SHARE, 7) for root in (ROOT, LINK)} | {two.of_file(ROOT, LINK, 7)}) == 3
 
 
 def test_what_has_only_a_name_has_a_number_of_its_own() -> None:
     taken: set[int] = set()
-    numbers = Numbers(taken.__contains__)
+    numbers = InodeNumbers(taken.__contains__)
     first = numbers.of_name(1, "name")
     assert first == numbers.of_name(1, "name") != numbers.of_name(1, "Name")
     taken.add(first)
@@ -47,7 +47,7 @@ def test_what_has_only_a_name_has_a_number_of_its_own() -> None:
 
 
 def test_what_is_kept_for_each_spelling_of_a_link_is_bounded() -> None:
-    numbers = Numbers(lambda number: False)
+    numbers = InodeNumbers(lambda number: False)
     share = UncPath(("fs1", "data"))
     roots = [UncPath(("ns1", "dfs", f"link{number}")) for number in range(3 * SEEDS)]
     found = [numbers.of_file(root, share, 7) for root in roots]

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from dfsfs.acting import Caller, as_caller, caller
 from dfsfs.errors import DfsfsError, SmbError
 from dfsfs.ntstatus import NtStatus
-from dfsfs.vfs.nodes import ROOT
+from dfsfs.vfs.names.inodetable import ROOT
 from tests.unit.vfs.world import World, fails
 
 if TYPE_CHECKING:
@@ -135,12 +135,12 @@ async def test_a_change_overtakes_an_absence_also_while_a_witness_is_asked(autoj
     company = Company()
     await company.look(ALICE)
     company.told = dict.fromkeys((ALICE.uid, BOB.uid), MISSING)
-    places = company.fs._places
+    lookup = company.fs._lookup
 
     def answer(verb: str, path: UncPath) -> None:
         if caller().uid == ALICE.uid and company.told:
             company.told.clear()
-            with places.changing_name(places.table.root, "hers"):
+            with lookup.changing_name(lookup.table.root, "hers"):
                 pass  # somebody here has made it again in the meantime
             raise SmbError(MISSING, "")
         company.answer(verb, path)
@@ -154,13 +154,13 @@ async def test_the_kernel_is_told_a_size_that_is_true(autojump_clock: object) ->
     """It cuts what it has of a file to what it is told, whoever asks."""
     company = Company()
     ino = await company.look(ALICE, "hers/file")
-    node = company.fs._places.node(ino)
+    inode = company.fs._lookup.inode(ino)
     found = company.world.root.find("hers/file")
     assert found is not None
     found.data += b", and longer"
-    company.fs._places.table.doubt(node)  # as after a change that was made here
+    company.fs._lookup.table.doubt(inode)  # as after a change that was made here
     company.told = {BOB.uid: DENIED}
-    folder = node.parent
+    folder = inode.parent
     assert folder is not None
     with as_caller(BOB):
         assert (await company.fs.lookup(folder.ino, b"file")).size == len(b"hers, and longer")

@@ -9,8 +9,8 @@ import pytest
 import trio
 
 from dfsfs.unc import UncPath
-from dfsfs.vfs.knowledge import Lifetimes
-from dfsfs.vfs.prefetch import HEAD
+from dfsfs.vfs.data.prefetch import HEAD
+from dfsfs.vfs.names.attrcache import Lifetimes
 from tests.unit.vfs.world import ACTIMEO, World, fails
 
 NAMES = [f"file{index:02}" for index in range(40)]
@@ -21,7 +21,7 @@ class Library(World):
 
     def __init__(self) -> None:
         super().__init__()
-        self.nodes = {name: self.data.add_file(name, f"this is {name}".encode()) for name in NAMES}
+        self.inodes = {name: self.data.add_file(name, f"this is {name}".encode()) for name in NAMES}
         replica = self.namespace.add_share("//fs2/data")
         self.namespace.links[UncPath.parse("//dfs/ns/link")].append(replica.share)
         for name in NAMES:
@@ -63,7 +63,7 @@ async def test_what_came_with_the_open_is_believed_for_actimeo_and_while_nothing
     world = Library()
     ino = await world.ino("link/file07")
     handle = (await world.fs.open(ino, os.O_RDONLY)).handle
-    world.nodes["file07"].data[:] = b"that is"
+    world.inodes["file07"].data[:] = b"that is"
     assert bytes(await world.fs.read(handle, 0, 4)) == b"this"
     assert bytes(await world.fs.read(handle, 8, 4096)) == b"file07"
     assert bytes(await world.fs.read(handle, 100, 4096)) == b""
@@ -77,7 +77,7 @@ async def test_what_came_with_the_open_is_believed_for_actimeo_and_while_nothing
 
 async def test_of_a_large_file_nothing_comes_along(autojump_clock: object) -> None:
     world = Library()
-    world.nodes["file07"].data[:] = bytes(HEAD + 1)
+    world.inodes["file07"].data[:] = bytes(HEAD + 1)
     await world.read("file07")
     assert "read file07" in world.sent()
 
@@ -90,7 +90,7 @@ async def test_a_program_that_goes_through_a_folder_finds_its_files_there_alread
     assert world.sent().count("open file00") == 1
     assert sum(call.startswith("open") for call in world.sent()) <= 2
     assert world.fetched() == NAMES[1:] or world.fetched() == NAMES[2:]
-    assert not any(node.opens for node in world.nodes.values())
+    assert not any(inode.opens for inode in world.inodes.values())
     world.fs.check_invariants()
 
 
@@ -111,7 +111,7 @@ async def test_what_was_fetched_and_is_not_right_any_more_is_not_used(change: st
         await world.fs.unlink(link, victim.encode())
         await fails(errno.ENOENT, world.fs.lookup(link, victim.encode()))
     elif change == "old":
-        world.nodes[victim].data[:] = b"new"
+        world.inodes[victim].data[:] = b"new"
         await trio.sleep(ACTIMEO)
         assert await world.read(victim) == b"new"
     else:
@@ -123,7 +123,7 @@ async def test_what_was_fetched_and_is_not_right_any_more_is_not_used(change: st
 
 async def test_without_a_lifetime_nothing_comes_along_or_before(autojump_clock: object) -> None:
     world = Library()
-    world.fs._places.lifetimes = Lifetimes(0, 0)
+    world.fs._lookup.lifetimes = Lifetimes(0, 0)
     await world.list_link()
     await world.read_all(NAMES)
     assert world.fetched() == []

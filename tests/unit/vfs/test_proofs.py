@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dfsfs.acting import ROOT, Caller, as_caller, become, caller
-from dfsfs.vfs.nodes import Node
-from dfsfs.vfs.proofs import WITNESSES, Proofs
+from dfsfs.vfs.names.access import WITNESSES, AccessProofs
+from dfsfs.vfs.names.inodetable import Inode
 
 ALICE, BOB = Caller(1, 1), Caller(2, 1)
 
@@ -17,44 +17,44 @@ class Clock:
 
 
 def test_each_has_to_be_told_for_themselves() -> None:
-    clock, node = Clock(), Node(2, "a", False)
-    proofs = Proofs(True, clock, lambda node: 1.0)
+    clock, inode = Clock(), Inode(2, "a", False)
+    proofs = AccessProofs(True, clock, lambda inode: 1.0)
     with as_caller(ALICE):
-        assert not proofs.has(node)
-        proofs.note(node)
-        assert proofs.has(node)
+        assert not proofs.has(inode)
+        proofs.note(inode)
+        assert proofs.has(inode)
     with as_caller(BOB):
-        assert not proofs.has(node)
-        assert proofs.refute(node), "alice knows better"
+        assert not proofs.has(inode)
+        assert proofs.refute(inode), "alice knows better"
     with as_caller(ALICE):
         clock.now += 0.99
-        assert proofs.has(node)
+        assert proofs.has(inode)
         clock.now += 0.02
-        assert not proofs.has(node)
-        assert not proofs.refute(node), "nobody does any more"
+        assert not proofs.has(inode)
+        assert not proofs.refute(inode), "nobody does any more"
 
 
 def test_witnesses_are_those_who_were_told_last() -> None:
-    clock, node = Clock(), Node(2, "a", False)
-    proofs = Proofs(True, clock, lambda node: 1.0)
+    clock, inode = Clock(), Inode(2, "a", False)
+    proofs = AccessProofs(True, clock, lambda inode: 1.0)
     for uid in (*range(1000), 990):
         clock.now += 0.2
         with as_caller(Caller(uid, uid)):
-            proofs.note(node)
+            proofs.note(inode)
     last = (990, *(uid for uid in range(999, 999 - WITNESSES, -1) if uid != 990))
-    assert proofs.others(node) == last, "also those who were told too long ago to be told again"
+    assert proofs.others(inode) == last, "also those who were told too long ago to be told again"
     with as_caller(Caller(999, 999)):
-        assert proofs.others(node) == tuple(uid for uid in last if uid != 999)
-        proofs.refute(node)
-    assert proofs.others(node) == tuple(uid for uid in last if uid != 999)
+        assert proofs.others(inode) == tuple(uid for uid in last if uid != 999)
+        proofs.refute(inode)
+    assert proofs.others(inode) == tuple(uid for uid in last if uid != 999)
 
 
 def test_with_one_login_there_is_nothing_to_prove() -> None:
-    node = Node(2, "a", False)
-    proofs = Proofs(False, Clock(), lambda node: 1.0)
-    proofs.note(node)
-    assert proofs.has(node) and not proofs.refute(node) and node.proofs is None
-    assert proofs.others(node) == ()
+    inode = Inode(2, "a", False)
+    proofs = AccessProofs(False, Clock(), lambda inode: 1.0)
+    proofs.note(inode)
+    assert proofs.has(inode) and not proofs.refute(inode) and inode.proofs is None
+    assert proofs.others(inode) == ()
 
 
 def test_callers_nest() -> None:

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from dfsfs.errors import ConnectionLost, DfsfsError
 from dfsfs.ntstatus import NtStatus
-from dfsfs.vfs.ahead import AheadReader, ReadAhead
-from dfsfs.vfs.readahead import FULL, LEFT, LIMIT, SEGMENT, SMALL, STREAMS, Stream, Streams
+from dfsfs.vfs.data.readahead import AheadReader, ReadAhead
+from dfsfs.vfs.data.readahead_policy import FULL, LEFT, LIMIT, SEGMENT, SMALL, STREAMS, Stream, Streams
 
 KIB, MIB = 1024, 1024 * 1024
 CONTENT = random.Random(1).randbytes(3 * MIB + 777)

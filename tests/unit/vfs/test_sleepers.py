@@ -1,4 +1,4 @@
-"""Nodes that sleep are, for whoever asks, the same as nodes that do not."""
+"""Inodes that sleep are, for whoever asks, the same as inodes that do not."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from dfsfs.namespace.junction import Junction, Location
-from dfsfs.smb.fscc import FileAttributes, FileStat
+from dfsfs.smb.wire.fscc import FileAttributes, FileStat
 from dfsfs.unc import UncPath
-from dfsfs.vfs.node import ROOT, Node
-from dfsfs.vfs.nodes import NodeTable
-from dfsfs.vfs.rows import RowIndex
+from dfsfs.vfs.names.inode import ROOT, Inode
+from dfsfs.vfs.names.inodetable import InodeTable
+from dfsfs.vfs.names.rowindex import RowIndex
 
 SHARE = UncPath.parse("//fs1/data")
 NOT_KEPT = {"parent", "anchor", "children", "asleep", "changes", "breaks", "names", "was", "proofs"}
 """Fields that are compared in another way, or that count for nobody who has no handle."""
 
 
-def make_table(awake: int) -> NodeTable:
-    table = NodeTable(Location(Junction(UncPath.parse("//dfs/ns"))))
+def make_table(awake: int) -> InodeTable:
+    table = InodeTable(Location(Junction(UncPath.parse("//dfs/ns"))))
     table.awake = awake
     return table
 
@@ -34,23 +34,23 @@ def stat_of(file_id: int, *, folder: bool = False, links: int = 1) -> FileStat:
     return FileStat(*(file_id, 2, 3, 4, int(attributes), 10 * file_id, 4096, file_id, links, 0, 0))
 
 
-def add(table: NodeTable, parent: Node, name: str, file_id: int, *, folder: bool = False, lookups: int = 1) -> int:
-    """What a lookup does; the number of the node."""
+def add(table: InodeTable, parent: Inode, name: str, file_id: int, *, folder: bool = False, lookups: int = 1) -> int:
+    """What a lookup does; the number of the inode."""
     stat = stat_of(file_id, folder=folder)
-    node = table.observe(parent, name, stat, SHARE, exact=True)
-    node.stat, node.asked, node.expires, node.seen, node.told = stat, table.moment, 5.0 + file_id, 5.0, stat.size
-    node.lookups += lookups
-    return node.ino
+    inode = table.observe(parent, name, stat, SHARE, exact=True)
+    inode.stat, inode.asked, inode.expires, inode.seen, inode.told = stat, table.moment, 5.0 + file_id, 5.0, stat.size
+    inode.lookups += lookups
+    return inode.ino
 
 
-def shown(node: Node | None) -> object:
-    if node is None:
+def shown(inode: Inode | None) -> object:
+    if inode is None:
         return None
-    values = {each.name: getattr(node, each.name) for each in fields(node) if each.name not in NOT_KEPT}
-    if node.stat is not None:
-        values["stat"] = replace(node.stat, file_id=node.file_id)  # where ids do not count, they are gone
-    values["more"] = [(folder.ino, name) for folder, name in node.more]
-    return values, node.parent.ino if node.parent is not None else 0, bool(node.children or node.asleep)
+    values = {each.name: getattr(inode, each.name) for each in fields(inode) if each.name not in NOT_KEPT}
+    if inode.stat is not None:
+        values["stat"] = replace(inode.stat, file_id=inode.file_id)  # where ids do not count, they are gone
+    values["more"] = [(folder.ino, name) for folder, name in inode.more]
+    return values, inode.parent.ino if inode.parent is not None else 0, bool(inode.children or inode.asleep)
 
 
 NAMES = st.sampled_from(["a", "A", "b", "c", "\ud800", "ä" * 250])
@@ -67,8 +67,8 @@ class Sleep(RuleBasedStateMachine):
 
     def _folder(self, pick: int) -> int | None:
         """The number of a folder that the kernel knows."""
-        nodes = [self.tables[0].get(ino) for ino in self.known]
-        folders = [node.ino for node in nodes if node is not None and node.is_directory and node.lookups]
+        inodes = [self.tables[0].get(ino) for ino in self.known]
+        folders = [inode.ino for inode in inodes if inode is not None and inode.is_directory and inode.lookups]
         return folders[pick % len(folders)] if folders else None
 
     def _pick(self, pick: int) -> int:
@@ -107,25 +107,25 @@ class Sleep(RuleBasedStateMachine):
     @rule(pick=PICKS)
     def change(self, pick: int) -> None:
         for table in self.tables:
-            if (node := table.get(self._pick(pick))) is not None:
-                with table.changing(node):
-                    node.time_was_set, node.cached = True, (1, 2)
+            if (inode := table.get(self._pick(pick))) is not None:
+                with table.changing(inode):
+                    inode.time_was_set, inode.cached = True, (1, 2)
 
     @rule(pick=PICKS)
     def remove(self, pick: int) -> None:
         for table in self.tables:
-            node = table.get(self._pick(pick))
-            if node is not None and node is not table.root:
-                table.detach(node)
+            inode = table.get(self._pick(pick))
+            if inode is not None and inode is not table.root:
+                table.detach(inode)
 
     @rule(pick=PICKS, to=PICKS, name=NAMES)
     def rename(self, pick: int, to: int, name: str) -> None:
         folder = self._folder(to)
         for table in self.tables:
-            node, target = table.get(self._pick(pick)), table.get(folder or ROOT)
-            if node is None or target is None or node.parent is None or node in table.above(target):
+            inode, target = table.get(self._pick(pick)), table.get(folder or ROOT)
+            if inode is None or target is None or inode.parent is None or inode in table.above(target):
                 return
-            table.rename(node.parent, node.name, target, name)
+            table.rename(inode.parent, inode.name, target, name)
 
     @rule()
     def distrust_ids(self) -> None:
@@ -142,7 +142,7 @@ class Sleep(RuleBasedStateMachine):
         for table in self.tables:
             table.check_invariants()
         one, other = (table.statistics() for table in self.tables)
-        assert (one.nodes, one.detached, one.lookups) == (other.nodes, other.detached, other.lookups)
+        assert (one.inodes, one.detached, one.lookups) == (other.inodes, other.detached, other.lookups)
 
 
 TestSleep = Sleep.TestCase
@@ -154,16 +154,16 @@ def test_what_nobody_holds_sleeps_and_what_somebody_holds_does_not() -> None:
     numbers = [add(table, table.root, f"f{index}", index + 1) for index in range(5000)]
     held = table.get(numbers[17])
     opened = numbers[18]
-    node = table.get(opened)
-    assert node is not None
-    table.hold(node)
-    del node
+    inode = table.get(opened)
+    assert inode is not None
+    table.hold(inode)
+    del inode
     for index in range(5000, 10_000):
         add(table, table.root, f"f{index}", index + 1)
     assert table.statistics().asleep > 9_900
     assert table.get(numbers[17]) is held
-    node = table.get(opened)
-    assert node is not None and node.handles == 1
+    inode = table.get(opened)
+    assert inode is not None and inode.handles == 1
     table.check_invariants()
 
 

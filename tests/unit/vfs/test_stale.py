@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dfsfs.vfs import stale
-from dfsfs.vfs.stale import MEMORY, StaleNames
+from dfsfs.vfs.data import staleopens
+from dfsfs.vfs.data.staleopens import MEMORY, StaleOpens
 
 
 def test_the_second_one_within_a_while_is_told_from_the_first() -> None:
     now = [0.0]
-    names = StaleNames(lambda: now[0])
+    names = StaleOpens(lambda: now[0])
     assert not names.again(1, "f")
     assert not names.again(2, "f") and not names.again(1, "g")
     assert names.again(1, "f")
@@ -18,15 +18,15 @@ def test_the_second_one_within_a_while_is_told_from_the_first() -> None:
 
 
 def test_an_open_that_succeeds_ends_it() -> None:
-    names = StaleNames(lambda: 0.0)
+    names = StaleOpens(lambda: 0.0)
     assert not names.again(1, "f")
     names.opened(1, "f")
     assert not names.again(1, "f")
 
 
 def test_only_some_are_remembered() -> None:
-    names = StaleNames(lambda: 0.0)
+    names = StaleOpens(lambda: 0.0)
     assert not names.again(0, "first")
-    for process in range(stale.LIMIT):
+    for process in range(staleopens.LIMIT):
         names.again(process, "f")
     assert not names.again(0, "first")

@@ -8,11 +8,11 @@ import os
 import pytest
 import trio
 
-from dfsfs.smb.fscc import DirEntry, FileStat
+from dfsfs.smb.wire.fscc import DirEntry, FileStat
 from dfsfs.unc import UncPath
-from dfsfs.vfs.mapping import AttributeChanges
-from dfsfs.vfs.nodes import ROOT, Node
-from dfsfs.vfs.views import DEMAND, WORTH, Demand, Origin, Views
+from dfsfs.vfs.names.dircache import DEMAND, WORTH, Demand, DirCache, Origin
+from dfsfs.vfs.names.inodetable import ROOT, Inode
+from dfsfs.vfs.names.mapping import AttributeChanges
 from tests.unit.vfs.world import ACTIMEO, World, fails
 
 NAMES = [f"file{index}" for index in range(20)]
@@ -103,7 +103,7 @@ async def test_a_folder_that_can_not_be_listed_is_asked_name_by_name(autojump_cl
     world = full(World())
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("dfsfs.vfs.places.LOOK_AROUND", 5)
+        patch.setattr("dfsfs.vfs.names.lookup.LOOK_AROUND", 5)
         for name in NAMES:
             await seen(world, name)
     assert world.sent().count("list ") == 1, "too many entries, which is remembered"
@@ -122,8 +122,8 @@ def test_a_larger_folder_has_to_be_asked_more() -> None:
 
 def test_views_are_bounded_and_the_oldest_goes_first() -> None:
     stat = FileStat(1, 1, 1, 1, 0, 0, 0, 1, 1, 0)
-    views, origin = Views(lifetime=1, limit=10), Origin(UncPath(("fs1", "data")), 0, 0.0)
-    folders = [Node(ino, f"folder{ino}", is_directory=True) for ino in range(4)]
+    views, origin = DirCache(lifetime=1, limit=10), Origin(UncPath(("fs1", "data")), 0, 0.0)
+    folders = [Inode(ino, f"folder{ino}", is_directory=True) for ino in range(4)]
     for folder in folders:
         views.keep(folder, [DirEntry(f"{index}", stat) for index in range(4)], origin)
     assert [folder.view is not None for folder in folders] == [False, False, True, True]
@@ -135,8 +135,8 @@ def test_views_are_bounded_and_the_oldest_goes_first() -> None:
 
 
 def test_views_that_are_too_old_go_when_others_come() -> None:
-    views, share = Views(lifetime=1), UncPath(("fs1", "data"))
-    folders = [Node(ino, f"folder{ino}", is_directory=True) for ino in range(3)]
+    views, share = DirCache(lifetime=1), UncPath(("fs1", "data"))
+    folders = [Inode(ino, f"folder{ino}", is_directory=True) for ino in range(3)]
     for folder, time in zip(folders, (0.0, 0.5, 1.2), strict=True):
         views.keep(folder, (), Origin(share, 0, time))
     assert [folder.view is not None for folder in folders] == [False, True, True]
@@ -155,11 +155,11 @@ async def test_that_a_name_is_not_there_is_believed_as_long_as_the_listing_that_
 
 async def test_a_listing_is_kept_though_names_are_made_meanwhile_but_for_those(autojump_clock: object) -> None:
     world = full(World())
-    folder = world.fs._places.table.root
+    folder = world.fs._lookup.table.root
 
     def make_one(verb: str, path: UncPath) -> None:
         if verb == "list":
-            with world.fs._places.table.changing_name(folder, "new"):
+            with world.fs._lookup.table.changing_name(folder, "new"):
                 pass
 
     world.root.before = make_one

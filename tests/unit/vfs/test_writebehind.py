@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from dfsfs.errors import ConnectionLost, DfsfsError, SmbError
 from dfsfs.ntstatus import NtStatus
-from dfsfs.vfs.writebehind import GATHER, WINDOW, Budget, WriteBehind
+from dfsfs.vfs.data.writeback import GATHER, WINDOW, Budget, Writeback
 
 if TYPE_CHECKING:
     import random
@@ -64,8 +64,8 @@ class Sent:
         return self.error
 
 
-def behind(limit: int = 1 << 30) -> tuple[WriteBehind, Disk]:
-    return WriteBehind(Budget(limit)), Disk()
+def behind(limit: int = 1 << 30) -> tuple[Writeback, Disk]:
+    return Writeback(Budget(limit)), Disk()
 
 
 async def test_writes_in_a_row_are_gathered() -> None:
@@ -106,7 +106,7 @@ async def test_no_more_is_outstanding_than_the_window_and_the_budget() -> None:
         assert written.add(disk, index * GATHER, bytes(GATHER))
     assert not written.add(disk, WINDOW, b"x")
     budget = Budget(100)
-    one, other = WriteBehind(budget), WriteBehind(budget)
+    one, other = Writeback(budget), Writeback(budget)
     assert one.add(disk, 0, bytes(60))
     assert not other.add(disk, 0, bytes(60))
     one.send(disk)

@@ -11,16 +11,16 @@ import trio
 from dfsfs.errors import DfsfsError, SmbError
 from dfsfs.ntstatus import NtStatus
 from dfsfs.vfs.filesystem import DOTS, FileSystem
-from dfsfs.vfs.knowledge import Lifetimes
-from dfsfs.vfs.mapping import NameMapping, Ownership
-from dfsfs.vfs.nodes import ROOT
+from dfsfs.vfs.names.attrcache import Lifetimes
+from dfsfs.vfs.names.inodetable import ROOT
+from dfsfs.vfs.names.mapping import NameMapping, Ownership
 from tests.fakes.memory_namespace import MemoryNamespace
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable
 
-    from dfsfs.vfs.leases import Caching
-    from dfsfs.vfs.mapping import Attributes
+    from dfsfs.vfs.data.caching import Caching
+    from dfsfs.vfs.names.mapping import Attributes
 
 ACTIMEO = 1.0
 

@@ -1,0 +1,1 @@
+"""A mount: it is assembled from its configuration, served, and taken down again."""

@@ -1,0 +1,117 @@
+"""What a running mount offers besides the mount itself: the control socket, figures for Prometheus, word to systemd.
+
+All of it is in tasks of the mount's nursery, and none of it can end the mount or keep it waiting.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+import trio
+
+from dfsfs.config import ConfigError
+from dfsfs.control import server
+from dfsfs.control.commands import answer
+from dfsfs.control.notify import notifier_from
+from dfsfs.control.places import device_of
+from dfsfs.control.report import summarize
+from dfsfs.control.socketfile import remove_dead
+from dfsfs.mount.taken_away import tell_when_taken_away
+
+if TYPE_CHECKING:
+    import socket
+
+    from dfsfs.config.model import MountConfig
+    from dfsfs.control.notify import Notifier
+    from dfsfs.control.report import Mount
+
+log = logging.getLogger("dfsfs.fuse")
+
+STATUS_INTERVAL = 5.0
+"""Seconds between two looks whether systemd should be told something else."""
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """See the module's text."""
+
+    notifier: Notifier
+    metrics: socket.socket | None
+
+    def begin(self, mount: Mount, nursery: trio.Nursery) -> None:
+        """Begins, as soon as programs can use the mount."""
+        _open_control(mount, nursery)
+        _watch(mount, nursery)
+        if self.metrics is not None:
+            from dfsfs.control.metrics import Metrics, serve
+
+            nursery.start_soon(serve, self.metrics, Metrics(mount))
+        self.notifier.tell_ready(summarize(mount))
+        if self.notifier.address is not None:
+            nursery.start_soon(_keep_telling, self.notifier, mount)
+
+    def close(self) -> None:
+        """Gives back what `prepare` has taken."""
+        if self.metrics is not None:
+            path = self.metrics.getsockname() if self.metrics.fileno() >= 0 else None
+            self.metrics.close()
+            if isinstance(path, str) and path:
+                remove_dead(path)
+
+
+def prepare(config: MountConfig) -> Service:
+    """Takes what the mount will need, before there is one.
+
+    Raises:
+        ConfigError: the address of option metrics= can't be had.
+    """
+    listener = None
+    if config.metrics is not None:
+        from dfsfs.control.metrics import listen
+
+        try:
+            listener = listen(config.metrics)
+        except OSError as error:
+            raise ConfigError(f"option 'metrics={config.metrics}': {error.strerror or error}") from None
+    return Service(notifier_from(os.environ, os.getpid()), listener)
+
+
+def _open_control(mount: Mount, nursery: trio.Nursery) -> None:
+    """Begins to answer at the mount's control socket. A mount works without one, so that it can't is a warning."""
+    owner = os.geteuid()
+    try:
+        device = device_of(mount.mountpoint)
+        if device is None:
+            raise server.NoPlace("the mount is not in /proc/self/mountinfo")
+        listener, path = server.open_socket(device, owner)
+    except (server.NoPlace, OSError) as error:
+        log.warning("there is no control socket, so dfsfs status and its like do not work: %s", error)
+        return
+    nursery.start_soon(server.serve, listener, path, owner, partial(answer, mount))
+
+
+def _watch(mount: Mount, nursery: trio.Nursery) -> None:
+    """Begins to look whether the mount is still where it was."""
+    with suppress(OSError):
+        mount.device = device_of(mount.mountpoint)
+    if mount.device is not None:
+        nursery.start_soon(tell_when_taken_away, mount, mount.device)
+
+
+async def _keep_telling(notifier: Notifier, mount: Mount) -> None:
+    """Tells systemd that the loop runs, and what there is to see."""
+    pause = STATUS_INTERVAL if notifier.watchdog is None else min(STATUS_INTERVAL, notifier.watchdog / 3)
+    told = ""
+    while True:
+        if notifier.watchdog is not None:
+            notifier.tell_alive()
+        now = summarize(mount)
+        if now != told:
+            notifier.tell_status(now)
+            told = now
+        await trio.sleep(pause)

@@ -1,0 +1,245 @@
+"""Both kinds of login, NTLM and Kerberos, as the client's side of a GSS exchange. The only module that uses spnego
+and gssapi.
+
+An authenticator may compute for long, or wait for a KDC, so its steps belong into a thread: `Connection.exchange` sees
+to that. Which kind it is is decided by the credentials and never changed on the way: a server that can't be logged in
+to with Kerberos is not tried with NTLM, as that would be what somebody in between wants.
+
+The tokens go as they are, without SPNEGO around them, which Windows and Samba both take: so there is nothing that a
+server could talk the client out of.
+
+No text of an exception has a token or a password in it.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, Protocol
+
+import gssapi
+import spnego
+from spnego.exceptions import SpnegoError
+
+from dfsfs.errors import SmbError, TicketError, WireError
+from dfsfs.ntstatus import NtStatus
+from dfsfs.smb.auth import ticketcaches
+from dfsfs.smb.auth.credentials import Credentials, KerberosCredentials, Login
+from dfsfs.smb.auth.identity import as_user
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_UNKNOWN_SERVER = "Server .*not found in Kerberos database"
+"""How it says that the KDC knows no such SPN."""
+_NO_KDC = "Cannot (contact|find|resolve)"
+"""How the Kerberos library begins to say that no KDC answers, or none is known."""
+SERVICE = "cifs"
+"""The first part of a file server's SPN."""
+
+
+class Authenticator(Protocol):
+    """One side of a GSS exchange."""
+
+    @property
+    def mutual(self) -> bool:
+        """Whether the server has proved who it is, once the exchange is complete."""
+
+    def step(self, token: bytes | None) -> bytes | None:
+        """The next token to send, None if there is none; None begins."""
+
+    @property
+    def session_key(self) -> bytes:
+        """The key that both sides have once the exchange is complete; empty before."""
+
+
+class NtlmAuthenticator:
+    """NTLM with a user name and password. Never tries Kerberos."""
+
+    mutual = False
+
+    def __init__(self, credentials: Credentials, host: str) -> None:
+        self._what = f"logging in to {host} as {credentials.principal}"
+        self._begun = False
+        try:
+            self._context: Any = spnego.client(
+                credentials.principal,
+                credentials.password.reveal(),
+                hostname=host,
+                service=SERVICE,
+                protocol="ntlm",
+                options=spnego.NegotiateOptions.use_ntlm,
+            )
+        except SpnegoError as error:
+            raise self._refused(error) from None
+
+    def step(self, token: bytes | None) -> bytes | None:
+        # What the server says first is which mechanisms it knows; NTLM begins without it.
+        incoming, self._begun = (token if self._begun else None), True
+        try:
+            answer: bytes | None = self._context.step(incoming)
+        except SpnegoError as error:
+            raise self._refused(error) from None
+        except Exception as error:
+            # pyspnego checks little of what a server sends: KeyError, OverflowError, struct.error and more were seen.
+            raise WireError(f"{self._what}: the server's token makes no sense ({type(error).__name__})") from None
+        return answer
+
+    @property
+    def session_key(self) -> bytes:
+        return bytes(self._context.session_key)
+
+    def _refused(self, error: Exception) -> SmbError:
+        # The text of the original error is left out: it may quote tokens.
+        return SmbError(NtStatus.LOGON_FAILURE, f"{self._what} ({type(error).__name__})")
+
+
+class KerberosAuthenticator:
+    """Kerberos with the tickets of a cache, the key of a keytab, or a password; the server has to prove itself, too.
+
+    `domains`: what the third part of the server's SPN may be, in the order to try while the KDC knows no such name:
+    cifs/HOST/DOMAIN, which only a controller of that domain has (MS-ADTS 2.2.21; a computer may give itself names of
+    two parts only, 3.1.1.5.3.1.1.4), or empty for cifs/HOST.
+    """
+
+    def __init__(self, credentials: KerberosCredentials, host: str, domains: Sequence[str] = ("",)) -> None:
+        self._credentials = credentials
+        self._host = host
+        self._domains = domains
+        self._context: Any = None
+        self._copy: ticketcaches.Copy | None = None
+        """What the context has its tickets from, which must not go before it does."""
+
+    @property
+    def mutual(self) -> bool:
+        """Whether the server has proved that it knows its own key."""
+        return self._context is not None and bool(self._context.complete)
+
+    def step(self, token: bytes | None) -> bytes | None:
+        """Raises: TicketError: there is no ticket for the server; SmbError: it refuses it, or does not prove itself."""
+        try:
+            with as_user(self._credentials.account):
+                if self._context is None:
+                    token = None  # what the server says first is which mechanisms it knows
+                    answer: bytes | None = self._first()
+                else:
+                    answer = self._context.step(token)
+        except SpnegoError as error:
+            if token is not None:
+                # It refuses the ticket, which by its clock may have ended before it has by ours, or proves nothing.
+                what = f"logging in to {self._host} with Kerberos ({_reason(error)})"
+                raise SmbError(NtStatus.LOGON_FAILURE, what) from None
+            raise self._no_ticket(_reason(error)) from None
+        except Exception as error:
+            # The Kerberos libraries have exceptions of their own, and they are not part of pyspnego's interface.
+            raise self._no_ticket(_reason(error)) from None
+        return answer
+
+    def _first(self) -> bytes | None:
+        """The first token, for the first of the server's names that the KDC knows."""
+        context = self._begin()
+        for last, domain in zip(range(len(self._domains))[::-1], self._domains, strict=True):
+            try:
+                _name_server(context, self._host, domain)
+                token: bytes | None = context.step(None)
+            except SpnegoError as error:
+                if not last or not re.search(_UNKNOWN_SERVER, _reason(error)):
+                    raise
+                context = context.new_context()
+            else:
+                break
+        self._context = context
+        return token
+
+    def _begin(self) -> Any:
+        who = self._credentials
+        source: Any
+        if who.keytab:
+            source = spnego.KerberosKeytab(who.keytab, who.name or None)
+        elif who.password:
+            return spnego.client(who.name, who.password.reveal(), hostname=self._host, **_KERBEROS)
+        elif who.ccache:
+            self._copy = ticketcaches.copied(who)
+            source = spnego.KerberosCCache(self._copy.name if self._copy else who.ccache, who.name or None)
+        else:
+            source = spnego.CredentialCache(who.name or None)
+        return spnego.client(source, hostname=self._host, **_KERBEROS)
+
+    @property
+    def session_key(self) -> bytes:
+        if not self.mutual:
+            return b""
+        with as_user(self._credentials.account):
+            return bytes(self._context.session_key)
+
+    def _no_ticket(self, reason: str) -> TicketError:
+        unreached = re.search(_NO_KDC, reason) is not None
+        spn = "/".join(filter(None, (SERVICE, self._host, self._domains[-1])))
+        return TicketError(spn, self._credentials.source, reason, unreached=unreached)
+
+
+def _name_server(context: Any, host: str, domain: str) -> None:
+    """Has a context that has not begun ask for a ticket for cifs/HOST/DOMAIN.
+
+    pyspnego makes names of two parts only, and no other context than the one it finds in itself. The realm of a domain
+    is its name in capital letters, as always in Active Directory.
+    """
+    if domain:
+        name = gssapi.Name(f"{SERVICE}/{host}/{domain}@{domain.upper()}", gssapi.NameType.kerberos_principal)
+        context._context = gssapi.SecurityContext(
+            name=name,
+            creds=context._credential,
+            usage="initiate",
+            mech=gssapi.MechType.kerberos,
+            flags=int(context._context_req),
+        )
+
+
+class Prepared:
+    """An authenticator whose first token has been made ahead of the exchange that it is for."""
+
+    def __init__(self, inner: Authenticator) -> None:
+        self._inner = inner
+        self._first: list[bytes | None] = []
+
+    def begin(self) -> None:
+        """Makes the first token. Errors as in `step`."""
+        self._first.append(self._inner.step(None))
+
+    def step(self, token: bytes | None) -> bytes | None:
+        return self._first.pop() if self._first else self._inner.step(token)
+
+    @property
+    def mutual(self) -> bool:
+        return self._inner.mutual
+
+    @property
+    def session_key(self) -> bytes:
+        return self._inner.session_key
+
+
+_KERBEROS: dict[str, Any] = {
+    "service": SERVICE,
+    "protocol": "kerberos",
+    "context_req": spnego.ContextReq.mutual_auth | spnego.ContextReq.integrity,
+}
+
+
+def _reason(error: BaseException) -> str:
+    """What the Kerberos library says, without what pyspnego and GSSAPI say around it."""
+    base = getattr(error, "base_error", None) or error
+    text = str(base).replace("\n", " ")
+    parts = re.search(r"Major \(\d+\): (.+?),? Minor \(\d+\): (.+)$", text)
+    if parts:
+        text = parts[1] if parts[2] == "Success" else parts[2]
+    text = re.sub(r"^b'(.*)'$", r"\1", text)
+    return re.sub(r" -\d{6,}$", "", text).strip() or type(base).__name__
+
+
+def make_authenticator(login: Login, host: str, domains: Sequence[str] = ("",)) -> Authenticator:
+    """The client's side of a login at `host`, which for Kerberos has to be the name in its SPN.
+
+    `domains`: see KerberosAuthenticator.
+    """
+    if isinstance(login, KerberosCredentials):
+        return KerberosAuthenticator(login, host, domains)
+    return NtlmAuthenticator(login, host)

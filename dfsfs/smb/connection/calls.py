@@ -1,0 +1,78 @@
+"""What is asked of a connection: under which session and tree, in which requests, and what has come of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from dfsfs.smb.wire.messages import CREDIT_UNIT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from dfsfs.errors import DfsfsError
+    from dfsfs.smb.connection.crypto import SessionKeys
+    from dfsfs.smb.wire.messages import Header, Request
+
+
+ANSWER_OVERHEAD = 4096
+"""Bytes of an answer besides its payload: header, body, padding, and the contexts of NEGOTIATE and CREATE."""
+
+
+class SecuredSession(Protocol):
+    """What the protocol has to know of a session: see handshake.Session."""
+
+    @property
+    def session_id(self) -> int: ...
+    @property
+    def keys(self) -> SessionKeys | None: ...
+    @property
+    def encrypt(self) -> bool: ...
+
+
+class Response(NamedTuple):
+    """A final answer: its header and the whole message, header included, as received."""
+
+    header: Header
+    message: memoryview
+
+    @property
+    def status(self) -> int:
+        return self.header.status
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Under which session and tree a call is sent, and how. `dfs` sets SMB2_FLAGS_DFS_OPERATIONS on its CREATEs."""
+
+    session: SecuredSession | None = None
+    session_id: int = 0
+    tree_id: int = 0
+    dfs: bool = False
+    seal: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class Call:
+    """One submitted request or compound, and what has come of it."""
+
+    requests: tuple[Request, ...]
+    route: Route
+    done: Callable[[], None]
+    responses: list[Response | None] = field(default_factory=list)
+    remaining: int = 0
+    first_id: int = -1  # MessageId; negative while it is not sent
+    async_ids: dict[int, int] = field(default_factory=dict)  # MessageId -> AsyncId of what is pending at the server
+    sent_at: float = 0.0
+    sent: bytes = b""  # the message as sent, kept for handshakes only
+    error: DfsfsError | None = None
+    abandoned: bool = False
+
+    @property
+    def charge(self) -> int:
+        return sum(request.charge for request in self.requests)
+
+    @property
+    def largest_answer(self) -> int:
+        """Bytes that all its answers have together at most: credits pay for what they carry (MS-SMB2 3.3.5.2.5)."""
+        return self.charge * CREDIT_UNIT + len(self.requests) * ANSWER_OVERHEAD

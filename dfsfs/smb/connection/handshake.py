@@ -1,0 +1,436 @@
+"""Negotiate, session setup and tree connect (MS-SMB2 3.2.4.2, 3.2.5.2, 3.2.5.3): a connection's first messages.
+
+Each exchange is a generator: it yields an `Exchange` to send, is given the `Reply`, and returns what was agreed on as a
+frozen value. No I/O happens here; `Connection.exchange` runs the steps in a thread, because authentication computes
+and may wait for a KDC: gss.py.
+
+Everything a server says is checked against what was offered: a dialect, cipher or signing algorithm that was not
+offered is an error. The final session setup answer must carry a valid signature made with the new keys, so a man in the
+middle who changed anything before it is found out here (3.1.1) or by asking again under signature (validation.py).
+
+Not here: guest and anonymous sessions (they have no key to sign with), multichannel.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from dfsfs.errors import LoginRefused, SecurityError, SetupRefused, WireError
+from dfsfs.filetime import filetime_to_ns
+from dfsfs.ntstatus import NtStatus
+from dfsfs.smb.connection.crypto import (
+    Cipher,
+    Dialect,
+    SessionKeys,
+    SigningAlgorithm,
+    derive_session_keys,
+    preauth_update,
+    verify,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from dfsfs.smb.auth.gss import Authenticator
+
+_HEADER_SIZE = 64
+_NEGOTIATE, _SESSION_SETUP = 0, 1
+_MAX_STEPS = 8
+"""NTLM takes two session setup exchanges, Kerberos one or two; a server that asks for more is playing."""
+
+SIGNING_ENABLED, SIGNING_REQUIRED = 1, 2
+CAP_DFS, CAP_LEASING, CAP_LARGE_MTU, CAP_ENCRYPTION = 0x01, 0x02, 0x04, 0x40
+_CLIENT_CAPABILITIES = CAP_DFS | CAP_LEASING | CAP_LARGE_MTU | CAP_ENCRYPTION
+_SESSION_GUEST, _SESSION_ANONYMOUS, _SESSION_ENCRYPT = 1, 2, 4
+_FLAG_SIGNED = 0x00000008
+
+_PREAUTH_CONTEXT, _ENCRYPTION_CONTEXT, _NETNAME_CONTEXT, _SIGNING_CONTEXT = 1, 2, 5, 8
+_SHA512 = 1
+_SMALL_SIZE = 65536
+"""Without LARGE_MTU no payload is larger (MS-SMB2 3.2.5.2)."""
+
+_NEGOTIATE_REQUEST = struct.Struct("<HHHHI16sIHH")
+_NEGOTIATE_RESPONSE = struct.Struct("<HHHH16sIIIIQQHHI")
+_CONTEXT = struct.Struct("<HHI")
+_SESSION_SETUP_REQUEST = struct.Struct("<HBBIIHHQ")
+_SESSION_SETUP_RESPONSE = struct.Struct("<HHHH")
+_TREE_CONNECT_REQUEST = struct.Struct("<HHHH")
+_TREE_CONNECT_RESPONSE = struct.Struct("<HBBIII")
+_VALIDATE_REQUEST = struct.Struct("<I16sHH")
+_VALIDATE_RESPONSE = struct.Struct("<I16sHH")
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """A message to send: command and body; the shell adds the header."""
+
+    command: int
+    body: bytes = field(repr=False)
+    session_id: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """The answer to an Exchange. `sent` and `received` are whole messages with their headers, without length prefix."""
+
+    status: int
+    session_id: int
+    body: memoryview
+    sent: bytes
+    received: memoryview
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What the client offers. `client_guid` has 16 bytes, `salt` 32 random ones; lists begin with what is liked
+    best.
+    """
+
+    dialects: tuple[Dialect, ...]
+    client_guid: bytes
+    salt: bytes
+    ciphers: tuple[Cipher, ...]
+    signing: tuple[SigningAlgorithm, ...]
+    host: str
+
+
+@dataclass(frozen=True, slots=True)
+class Negotiated:
+    """What both sides agreed on. Sizes in bytes. `preauth_hash` covers the negotiate exchange (3.1.1)."""
+
+    offer: Offer
+    dialect: Dialect
+    server_guid: bytes
+    security_mode: int
+    capabilities: int
+    max_transact: int
+    max_read: int
+    max_write: int
+    signing: SigningAlgorithm
+    cipher: Cipher | None
+    security_buffer: bytes
+    preauth_hash: bytes
+    system_time: int = 0
+    """The server's clock when it answered, in nanoseconds since 1970."""
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """An authenticated session. `encrypt`: everything on it must be sealed. `mutual`: the server has proved who it
+    is.
+    """
+
+    session_id: int
+    keys: SessionKeys
+    encrypt: bool
+    mutual: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TreeConnected:
+    """What a server says of a share: bits of MS-SMB2 2.2.10."""
+
+    share_type: int
+    share_flags: int
+    capabilities: int
+    maximal_access: int
+
+
+# -- negotiate
+# ----------------------------------------------------------------------------------------------------------
+
+
+def negotiate(offer: Offer) -> Generator[Exchange, Reply, Negotiated]:
+    """NEGOTIATE (MS-SMB2 3.2.4.2.2.2).
+
+    Raises:
+        SetupRefused: the server refuses; NOT_SUPPORTED means that it has none of the offered dialects.
+        WireError: it answers with something that was not offered.
+    """
+    reply = yield Exchange(_NEGOTIATE, _encode_negotiate(offer))
+    if reply.status != NtStatus.SUCCESS:
+        raise SetupRefused(reply.status, f"negotiate with {offer.host}")
+    preauth_hash = preauth_update(preauth_update(bytes(64), reply.sent), reply.received)
+    return _decode_negotiate(offer, reply.received, preauth_hash)
+
+
+def _encode_negotiate(offer: Offer) -> bytes:
+    dialects = b"".join(struct.pack("<H", dialect) for dialect in offer.dialects)
+    offset = count = 0
+    contexts = b""
+    if Dialect.SMB_3_1_1 in offer.dialects:
+        items = _offered_contexts(offer)
+        count = len(items)
+        padding = -(_HEADER_SIZE + _NEGOTIATE_REQUEST.size + len(dialects)) % 8
+        offset = _HEADER_SIZE + _NEGOTIATE_REQUEST.size + len(dialects) + padding
+        contexts = bytes(padding)
+        for index, (kind, data) in enumerate(items):
+            contexts += _CONTEXT.pack(kind, len(data), 0) + data
+            contexts += bytes(-len(data) % 8) if index < count - 1 else b""
+    capabilities = _CLIENT_CAPABILITIES if max(offer.dialects) >= Dialect.SMB_3_0 else 0
+    fixed = _NEGOTIATE_REQUEST.pack(
+        36, len(offer.dialects), SIGNING_REQUIRED, 0, capabilities, offer.client_guid, offset, count, 0
+    )
+    return fixed + dialects + contexts
+
+
+def _offered_contexts(offer: Offer) -> list[tuple[int, bytes]]:
+    """The negotiate contexts of 3.1.1 (MS-SMB2 2.2.3.1)."""
+    ciphers = b"".join(struct.pack("<H", cipher) for cipher in offer.ciphers)
+    signing = b"".join(struct.pack("<H", algorithm) for algorithm in offer.signing)
+    return [
+        (_PREAUTH_CONTEXT, struct.pack("<HHH", 1, len(offer.salt), _SHA512) + offer.salt),
+        (_ENCRYPTION_CONTEXT, struct.pack("<H", len(offer.ciphers)) + ciphers),
+        (_SIGNING_CONTEXT, struct.pack("<H", len(offer.signing)) + signing),
+        (_NETNAME_CONTEXT, offer.host.encode("utf-16-le")),
+    ]
+
+
+def _decode_negotiate(offer: Offer, message: memoryview, preauth_hash: bytes) -> Negotiated:
+    fields = _unpack(_NEGOTIATE_RESPONSE, message, 65, "NEGOTIATE")
+    _, mode, revision, context_count, guid, capabilities, transact, read, write, *rest = fields
+    now, _, offset, length, contexts = rest
+    if revision not in offer.dialects:
+        raise WireError(f"{offer.host} chose dialect {revision:#06x}, which was not offered")
+    dialect = Dialect(revision)
+    token = bytes(_slice(message, offset, length, "NEGOTIATE")) if length else b""
+    signing, cipher = _chosen(offer, dialect, capabilities, message, contexts, context_count)
+    if min(transact, read, write) < _SMALL_SIZE:
+        raise WireError(
+            f"{offer.host} takes payloads of {min(transact, read, write)} bytes; 65536 is the least there is"
+        )
+    if not capabilities & CAP_LARGE_MTU:
+        transact = read = write = _SMALL_SIZE
+    return Negotiated(
+        offer=offer,
+        dialect=dialect,
+        server_guid=guid,
+        security_mode=mode,
+        capabilities=capabilities,
+        max_transact=transact,
+        max_read=read,
+        max_write=write,
+        signing=signing,
+        cipher=cipher,
+        security_buffer=token,
+        preauth_hash=preauth_hash,
+        system_time=filetime_to_ns(now),
+    )
+
+
+def _chosen(
+    offer: Offer, dialect: Dialect, capabilities: int, message: memoryview, offset: int, count: int
+) -> tuple[SigningAlgorithm, Cipher | None]:
+    """Signing algorithm and cipher: by contexts in 3.1.1, by dialect and capability before."""
+    if dialect is Dialect.SMB_2_1:
+        return SigningAlgorithm.HMAC_SHA256, None
+    if dialect is not Dialect.SMB_3_1_1:
+        return SigningAlgorithm.AES_CMAC, Cipher.AES128_CCM if capabilities & CAP_ENCRYPTION else None
+    contexts = _decode_contexts(message, offset, count)
+    preauth = contexts.get(_PREAUTH_CONTEXT)
+    if preauth is None or len(preauth) < 6 or struct.unpack_from("<HxxH", preauth) != (1, _SHA512):
+        raise WireError(f"{offer.host} does not choose SHA-512 for the pre-authentication hash")
+    cipher = _one_choice(contexts.get(_ENCRYPTION_CONTEXT), "cipher")
+    signing = _one_choice(contexts.get(_SIGNING_CONTEXT), "signing algorithm")
+    if cipher and cipher not in offer.ciphers:
+        raise WireError(f"{offer.host} chose cipher {cipher}, which was not offered")
+    if signing is not None and signing not in offer.signing:
+        raise WireError(f"{offer.host} chose signing algorithm {signing}, which was not offered")
+    return (
+        SigningAlgorithm.AES_CMAC if signing is None else SigningAlgorithm(signing),
+        Cipher(cipher) if cipher else None,
+    )
+
+
+def _one_choice(context: memoryview | None, what: str) -> int | None:
+    if context is None:
+        return None
+    if len(context) < 4 or int.from_bytes(context[:2], "little") != 1:
+        raise WireError(f"a server must choose one {what}")
+    return int.from_bytes(context[2:4], "little")
+
+
+def _decode_contexts(message: memoryview, offset: int, count: int) -> dict[int, memoryview]:
+    contexts: dict[int, memoryview] = {}
+    for _ in range(count):
+        kind, length, _ = _CONTEXT.unpack(_slice(message, offset, _CONTEXT.size, "negotiate context"))
+        if kind in contexts:
+            raise WireError(f"negotiate context {kind} comes twice")
+        contexts[kind] = _slice(message, offset + _CONTEXT.size, length, "negotiate context")
+        offset += _CONTEXT.size + length
+        offset += -offset % 8
+    return contexts
+
+
+# -- session setup
+# ------------------------------------------------------------------------------------------------------
+
+
+def session_setup(
+    negotiated: Negotiated, authenticator: Authenticator, *, sealing_wanted: bool, previous: int = 0
+) -> Generator[Exchange, Reply, Session]:
+    """SESSION_SETUP until the server accepts or refuses (MS-SMB2 3.2.4.2.3, 3.2.5.3).
+
+    `previous`: the id of this client's session on the server that was lost with its connection; the server, which may
+    not have noticed that, ends it (3.3.5.5.3) with all that it has open. 0: there is none.
+
+    Raises:
+        LoginRefused: the server refuses, with LOGON_FAILURE above all.
+        SecurityError: its final answer is not signed as it must be; or it lets the user in as a guest only; or
+            encryption is wanted and not to be had.
+        WireError: an answer that makes no sense.
+    """
+    host = negotiated.offer.host
+    preauth_hash = negotiated.preauth_hash
+    token, session_id = authenticator.step(negotiated.security_buffer or None), 0
+    for _ in range(_MAX_STEPS):
+        reply = yield Exchange(_SESSION_SETUP, _encode_session_setup(token or b"", previous), session_id)
+        preauth_hash = preauth_update(preauth_hash, reply.sent)
+        if reply.status not in (NtStatus.SUCCESS, NtStatus.MORE_PROCESSING_REQUIRED):
+            raise LoginRefused(reply.status, f"logging in to {host}")
+        if reply.session_id == 0 or session_id not in (0, reply.session_id):
+            raise WireError(f"{host} changed the SessionId from {session_id:#x} to {reply.session_id:#x}")
+        session_id = reply.session_id
+        flags, answer = _decode_session_setup(reply.received)
+        if reply.status == NtStatus.SUCCESS:
+            if answer:
+                authenticator.step(answer)
+            return _established(negotiated, authenticator, reply, flags, preauth_hash, sealing_wanted)
+        preauth_hash = preauth_update(preauth_hash, reply.received)
+        token = authenticator.step(answer)
+    raise WireError(f"{host} wants more than {_MAX_STEPS} rounds of authentication")
+
+
+def _established(
+    negotiated: Negotiated,
+    authenticator: Authenticator,
+    reply: Reply,
+    flags: int,
+    preauth_hash: bytes,
+    sealing_wanted: bool,
+) -> Session:
+    host = negotiated.offer.host
+    if flags & (_SESSION_GUEST | _SESSION_ANONYMOUS):
+        raise SecurityError(f"{host} let the user in only as a guest, without signing: check user name and domain")
+    session_key = authenticator.session_key
+    if not session_key:
+        # Keys made from no key are known to everybody: a server that says yes before it has proved that it knows the
+        # user would pass the check of its signature below.
+        raise SecurityError(f"{host} accepted the login before it was complete")
+    keys = derive_session_keys(
+        session_key,
+        reply.session_id,
+        negotiated.dialect,
+        preauth_hash=preauth_hash,
+        signing=negotiated.signing,
+        cipher=negotiated.cipher,
+    )
+    encrypt = sealing_wanted or bool(flags & _SESSION_ENCRYPT)
+    if encrypt and keys.sealer is None:
+        raise SecurityError(f"{host} has no encryption that dfsfs knows (dialect {negotiated.dialect.name})")
+    message = reply.received
+    if not int.from_bytes(message[16:20], "little") & _FLAG_SIGNED:
+        raise SecurityError(f"{host} did not sign its final answer to the login")
+    verify(
+        keys.signer,
+        (message[:48], bytes(16), message[_HEADER_SIZE:]),
+        bytes(message[48:64]),
+        message_id=int.from_bytes(message[24:32], "little"),
+        from_server=True,
+        is_cancel=False,
+    )
+    return Session(reply.session_id, keys, encrypt, authenticator.mutual)
+
+
+def reauthentication(
+    negotiated: Negotiated, authenticator: Authenticator, session: Session
+) -> Generator[Exchange, Reply, None]:
+    """SESSION_SETUP for a session that is there and has expired. Its keys stay; they sign this exchange, too.
+
+    Raises:
+        LoginRefused: the server refuses.
+        SecurityError: it lets the user in as a guest only, or does not prove who it is as it did before.
+        WireError: an answer that makes no sense.
+    """
+    host = negotiated.offer.host
+    token = authenticator.step(negotiated.security_buffer or None)
+    for _ in range(_MAX_STEPS):
+        reply = yield Exchange(_SESSION_SETUP, _encode_session_setup(token or b""), session.session_id)
+        if reply.status not in (NtStatus.SUCCESS, NtStatus.MORE_PROCESSING_REQUIRED):
+            raise LoginRefused(reply.status, f"logging in to {host} again")
+        flags, answer = _decode_session_setup(reply.received)
+        if reply.status == NtStatus.SUCCESS:
+            if answer:
+                authenticator.step(answer)
+            if flags & (_SESSION_GUEST | _SESSION_ANONYMOUS) or authenticator.mutual != session.mutual:
+                raise SecurityError(f"{host} renewed the session in another way than it was made")
+            return
+        token = authenticator.step(answer)
+    raise WireError(f"{host} wants more than {_MAX_STEPS} rounds of authentication")
+
+
+def _encode_session_setup(token: bytes, previous: int = 0) -> bytes:
+    offset = _HEADER_SIZE + _SESSION_SETUP_REQUEST.size
+    fixed = _SESSION_SETUP_REQUEST.pack(25, 0, SIGNING_REQUIRED, CAP_DFS, 0, offset, len(token), previous)
+    return fixed + (token or b"\0")
+
+
+def _decode_session_setup(message: memoryview) -> tuple[int, bytes]:
+    _, flags, offset, length = _unpack(_SESSION_SETUP_RESPONSE, message, 9, "SESSION_SETUP")
+    return flags, bytes(_slice(message, offset, length, "SESSION_SETUP")) if length else b""
+
+
+# -- tree connect and validate negotiate
+# --------------------------------------------------------------------------------
+
+
+def encode_tree_connect(path: str) -> bytes:
+    """TREE_CONNECT (MS-SMB2 2.2.9) to `\\\\host\\share`."""
+    encoded = path.encode("utf-16-le", "surrogatepass")
+    return _TREE_CONNECT_REQUEST.pack(9, 0, _HEADER_SIZE + _TREE_CONNECT_REQUEST.size, len(encoded)) + encoded
+
+
+def decode_tree_connect(message: memoryview) -> TreeConnected:
+    """TREE_CONNECT response (MS-SMB2 2.2.10), given with its header. Raises: WireError."""
+    _, share_type, _, flags, capabilities, access = _unpack(_TREE_CONNECT_RESPONSE, message, 16, "TREE_CONNECT")
+    return TreeConnected(share_type, flags, capabilities, access)
+
+
+def encode_validate_negotiate(negotiated: Negotiated) -> bytes:
+    """The input of FSCTL_VALIDATE_NEGOTIATE_INFO: the client's offer once more (MS-SMB2 2.2.31.4)."""
+    offer = negotiated.offer
+    capabilities = _CLIENT_CAPABILITIES if max(offer.dialects) >= Dialect.SMB_3_0 else 0
+    fixed = _VALIDATE_REQUEST.pack(capabilities, offer.client_guid, SIGNING_REQUIRED, len(offer.dialects))
+    return fixed + b"".join(struct.pack("<H", dialect) for dialect in offer.dialects)
+
+
+def check_validate_negotiate(negotiated: Negotiated, output: bytes) -> None:
+    """Compares what the server says under signature with what it said before (MS-SMB2 3.2.5.14.12).
+
+    Raises:
+        SecurityError: they differ: somebody changed the negotiation on the way.
+    """
+    expected = (negotiated.capabilities, negotiated.server_guid, negotiated.security_mode, negotiated.dialect)
+    if len(output) != _VALIDATE_RESPONSE.size or _VALIDATE_RESPONSE.unpack(output) != expected:
+        raise SecurityError(f"{negotiated.offer.host}: the negotiation was changed on the way (downgrade attack)")
+
+
+# -- pieces
+# -------------------------------------------------------------------------------------------------------------
+
+
+def _unpack(layout: struct.Struct, message: memoryview, structure_size: int, what: str) -> tuple[Any, ...]:
+    if len(message) < _HEADER_SIZE + layout.size:
+        raise WireError(f"{what} response of {len(message)} bytes")
+    fields = layout.unpack_from(message, _HEADER_SIZE)
+    if fields[0] != structure_size:
+        raise WireError(f"{what} response with StructureSize {fields[0]} instead of {structure_size}")
+    return fields
+
+
+def _slice(message: memoryview, offset: int, length: int, what: str) -> memoryview:
+    if offset < _HEADER_SIZE or offset + length > len(message):
+        raise WireError(f"{what}: {length} bytes at {offset} lie outside its {len(message)} bytes")
+    return message[offset : offset + length]

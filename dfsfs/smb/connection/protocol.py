@@ -1,0 +1,499 @@
+"""SmbProtocol: one SMB2 connection as an object without I/O (MS-SMB2 3.2.4, 3.2.5.1).
+
+Inputs: `submit` a call (one request, or several as a related compound), `abandon` it, `received` bytes, `timer`,
+`lost`. Outputs: `data_to_send`, the `done` callback of each call, `next_deadline`. The shell in `connection.py` moves
+the bytes.
+
+What it holds to:
+
+- Calls are sent in the order of their submission, each as soon as there are credits for all of it. If a call needs more
+  credits than the connection has and nothing is in flight, ECHOs ask for more; when the server gives none it fails.
+- A MessageId belongs to one request until its final answer. An answer that no request waits for ends the connection.
+- An abandoned call that was not sent is forgotten. One that was sent keeps its credits until the late answer comes; if
+  that answer opened a file, the file is closed again. A CANCEL goes out where the server has said STATUS_PENDING, one
+  for a MessageId: whoever is between could ask for more with interim answers, which nothing signs.
+- On a signed session every answer but STATUS_PENDING carries a valid signature, on an encrypted one every answer is
+  encrypted; anything else raises SecurityError, after which the shell ends the connection (3.2.5.1.3).
+- A server that says nothing at all for `silence` seconds while answers are due is lost (next_deadline, timer). What it
+  has said STATUS_PENDING for is not due, nor is the rest of such a compound.
+- A frame is no larger than the answers to one call in flight can be, and without any it is a lease break.
+
+Signing a large WRITE takes its time in `data_to_send`; nothing here waits.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from dfsfs.errors import ConnectionLost, DfsfsError, SecurityError, SmbError, WireError
+from dfsfs.ntstatus import NtStatus
+from dfsfs.smb.connection.calls import Call, Response, Route, SecuredSession
+from dfsfs.smb.connection.credits import CreditStatistics, CreditWindow
+from dfsfs.smb.connection.crypto import TRANSFORM_SIZE, verify
+from dfsfs.smb.connection.framing import PREFIX_SIZE, FrameReader
+from dfsfs.smb.connection.leases import LARGEST_BREAK, LeaseBreak, decode_break
+from dfsfs.smb.wire import messages
+from dfsfs.smb.wire.messages import HEADER, HEADER_SIZE, Buffer, Command, Header, HeaderFlags, Request
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+MAX_FRAME = 16 * 1024 * 1024
+"""No server offers larger reads than 8 MiB; the prefix could name twice as much."""
+MAX_BATCH_BUFFERS = 256
+"""Buffers handed to one sendmsg call: well below the kernel's limit of 1,024."""
+ECHO_LIMIT = 4
+"""ECHOs in a row that may be spent on asking for credits: a server that gives none in four answers gives none."""
+UNSOLICITED = 0xFFFFFFFFFFFFFFFF
+"""MessageId of an oplock or lease break notification (MS-SMB2 3.3.4.6)."""
+_ZERO_SIGNATURE = b"\0" * 16
+_HANDSHAKE = (Command.NEGOTIATE, Command.SESSION_SETUP)
+
+
+@dataclass(frozen=True, slots=True)
+class ProtocolStatistics:
+    """A snapshot of one connection: calls waiting for credits, requests in flight, credits, totals since the start."""
+
+    queued: int
+    in_flight: int
+    credits: CreditStatistics
+    requests_sent: int
+    bytes_sent: int
+    bytes_received: int
+
+
+class SmbProtocol:
+    """See the module's text. `silence` and `echo_interval` are seconds; `now` is any monotonic clock."""
+
+    def __init__(self, host: str, *, max_credits: int, silence: float, echo_interval: float, now: float) -> None:
+        self.host = host
+        self.multi_credit = False  # set once negotiate has shown a server with LARGE_MTU
+        self._frames = FrameReader(MAX_FRAME, self._expects)
+        self._credits = CreditWindow(max_credits)
+        self.silence = silence
+        self._echo_interval = echo_interval
+        self._heard = now
+        self._queue: deque[Call] = deque()
+        self._urgent: list[Buffer] = []  # CANCELs: outside the order and the credits
+        self._in_flight: dict[int, tuple[Call, int]] = {}  # MessageId -> call, index in it
+        self._sessions: dict[int, SecuredSession] = {}
+        self._echoes = 0
+        self._lost: DfsfsError | None = None
+        self._requests_sent = self._bytes_sent = self._bytes_received = 0
+        self.on_break: Callable[[LeaseBreak], None] = lambda notification: None
+        """Called for each lease break, in the order of what was received."""
+
+    # -- sessions ---------------------------------------------------------------------------------------------------
+
+    def add_session(self, session: SecuredSession) -> None:
+        """From now on answers that carry this SessionId must be secured as the session asks."""
+        self._sessions[session.session_id] = session
+
+    # -- calls ------------------------------------------------------------------------------------------------------
+
+    def submit(self, requests: Sequence[Request], route: Route, done: Callable[[], None]) -> Call:
+        """Queues a call; `done()` is called once, when it has all its responses or its `error`, unless it is abandoned.
+
+        Raises:
+            ConnectionLost, SecurityError, WireError: the connection has already ended, by this error.
+        """
+        if self._lost is not None:
+            raise self._lost.with_traceback(None)  # else it would hold the frames of all who ever got it
+        call = Call(tuple(requests), route, done, [None] * len(requests), len(requests))
+        self._queue.append(call)
+        return call
+
+    def abandon(self, call: Call) -> None:
+        """Nobody waits for this call any more, or for what it has brought. Its `done` will not be called.
+
+        Abandoning a call again does nothing.
+        """
+        if call.abandoned:
+            return
+        call.abandoned = True
+        if call.remaining == 0:
+            self._close_orphan(call)
+        if call.first_id < 0:
+            if call.error is None:
+                self._queue.remove(call)
+            return
+        for message_id, async_id in call.async_ids.items():
+            self._cancel(call, message_id, async_id)
+
+    def io_size(self, limit: int) -> int:
+        """The largest payload, up to `limit` bytes, that one request may have with the credits there are."""
+        if not self.multi_credit:
+            return min(limit, messages.CREDIT_UNIT)
+        return max(messages.CREDIT_UNIT, min(limit, self._credits.total * messages.CREDIT_UNIT))
+
+    # -- sending ----------------------------------------------------------------------------------------------------
+
+    @property
+    def wants_to_send(self) -> bool:
+        return bool(self._urgent) or (bool(self._queue) and (self._affordable(self._queue[0]) or not self._in_flight))
+
+    def data_to_send(self, now: float) -> list[Buffer]:
+        """The frames that may go out now, as buffers for one gathering send; empty if there is nothing to send.
+
+        Raises:
+            ConnectionLost: there are no credits left, and nothing is in flight that could bring one: no request can
+                ever be sent again.
+        """
+        buffers, self._urgent = self._urgent, []
+        while self._queue and len(buffers) < MAX_BATCH_BUFFERS:
+            if not self._affordable(self._queue[0]):
+                if self._in_flight:
+                    break
+                self._ask_for_credits()
+                continue
+            call = self._queue.popleft()
+            call.sent_at = now
+            if not self._answer_due():
+                self._heard = now  # silence only counts while an answer is due
+            self._append_frame(buffers, self._messages(call), call.route)
+        self._bytes_sent += sum(map(len, buffers))
+        return buffers
+
+    def _affordable(self, call: Call) -> bool:
+        return self._credits.can_take(call.charge if self.multi_credit else len(call.requests))
+
+    def _ask_for_credits(self) -> None:
+        """The first call needs more than there is, and nothing is in flight that could bring it: an ECHO has to, or the
+        call can never be sent."""
+        call, available = self._queue[0], self._credits.statistics().available
+        if not available:
+            raise ConnectionLost(self.host, NtStatus.INSUFFICIENT_RESOURCES, "the server has taken all credits")
+        if self._echoes < ECHO_LIMIT:
+            self._echoes += 1
+            self._queue.appendleft(Call((messages.encode_plain(Command.ECHO),), Route(), _ignore, [None], 1))
+            return
+        self._queue.popleft()
+        what = f"{call.requests[0].command.name} of {call.charge} credits to {self.host}, which grants {available}"
+        self._fail(call, SmbError(NtStatus.INSUFFICIENT_RESOURCES, what))
+
+    def _messages(self, call: Call) -> list[list[Buffer]]:
+        """Each message of the call as buffers: header, body and padding in one, and a WRITE's payload where it lies."""
+        messages: list[list[Buffer]] = []
+        last = len(call.requests) - 1
+        signed = HeaderFlags.SIGNED if self._must_sign(call.route) else 0
+        for index, request in enumerate(call.requests):
+            charge = request.charge if self.multi_credit else 1
+            message_id = self._credits.take(charge)
+            if index == 0:
+                call.first_id = message_id
+            self._in_flight[message_id] = (call, index)
+            length = HEADER_SIZE + len(request.body) + len(request.payload)
+            padding = 0 if index == last else -length % 8
+            flags = signed | HeaderFlags.RELATED_OPERATIONS if index else signed
+            head = self._header(call, request, charge, message_id, flags, 0 if index == last else length + padding)
+            if request.payload:
+                message: list[Buffer] = [head + request.body, request.payload]
+                if padding:
+                    message.append(bytes(padding))
+            else:
+                message = [head + request.body + bytes(padding)]
+            if signed:
+                self._sign(message, call.route, message_id)
+            messages.append(message)
+            self._requests_sent += 1
+        if call.requests[0].command in _HANDSHAKE:
+            call.sent = b"".join(messages[0])
+        return messages
+
+    def _header(
+        self, call: Call, request: Request, charge: int, message_id: int, flags: int, next_command: int
+    ) -> bytearray:
+        route = call.route
+        if route.dfs and request.command is Command.CREATE:
+            flags |= HeaderFlags.DFS_OPERATIONS
+        return bytearray(
+            HEADER.pack(
+                messages.SMB2_MAGIC,
+                HEADER_SIZE,
+                charge if self.multi_credit else 0,
+                0,
+                request.command,
+                self._credits.wanted(charge),
+                flags,
+                next_command,
+                message_id,
+                0xFEFF,
+                route.tree_id,
+                route.session_id,
+                _ZERO_SIGNATURE,
+            )
+        )
+
+    @staticmethod
+    def _must_sign(route: Route) -> bool:
+        return route.session is not None and route.session.keys is not None and not route.seal
+
+    def _sign(self, message: list[Buffer], route: Route, message_id: int, *, is_cancel: bool = False) -> None:
+        assert route.session is not None and route.session.keys is not None
+        signature = route.session.keys.signer.sign(
+            message, message_id=message_id, from_server=False, is_cancel=is_cancel
+        )
+        first = message[0]
+        assert isinstance(first, bytearray)
+        first[48:64] = signature
+
+    def _append_frame(self, buffers: list[Buffer], messages: list[list[Buffer]], route: Route) -> None:
+        parts = [part for message in messages for part in message]
+        if route.seal:
+            assert (
+                route.session is not None and route.session.keys is not None and route.session.keys.sealer is not None
+            )
+            parts = list(route.session.keys.sealer.seal(parts))
+        buffers.append(sum(map(len, parts)).to_bytes(PREFIX_SIZE, "big"))
+        buffers.extend(parts)
+
+    def _cancel(self, call: Call, message_id: int, async_id: int) -> None:
+        """CANCEL (MS-SMB2 3.2.4.24) takes no credit and no MessageId of its own, and gets no answer."""
+        flags = HeaderFlags.ASYNC_COMMAND | (HeaderFlags.SIGNED if self._must_sign(call.route) else 0)
+        request = messages.encode_plain(Command.CANCEL)
+        head = HEADER.pack(
+            messages.SMB2_MAGIC,
+            HEADER_SIZE,
+            0,
+            0,
+            Command.CANCEL,
+            0,
+            flags,
+            0,
+            message_id,
+            async_id & 0xFFFFFFFF,
+            async_id >> 32,
+            call.route.session_id,
+            _ZERO_SIGNATURE,
+        )
+        message: list[Buffer] = [bytearray(head) + request.body]
+        try:
+            if flags & HeaderFlags.SIGNED:
+                self._sign(message, call.route, message_id, is_cancel=True)
+        except SecurityError:
+            return  # too long ago for the signer to know that it is the first: the server goes on with the request
+        self._append_frame(self._urgent, [message], call.route)
+
+    # -- receiving --------------------------------------------------------------------------------------------------
+
+    def space(self) -> memoryview:
+        """Where the shell has to receive the next bytes."""
+        return self._frames.space()
+
+    def received(self, count: int, now: float) -> None:
+        """`count` bytes have come into `space()`.
+
+        Raises:
+            WireError, SecurityError: the peer broke the protocol; the shell must call `lost` with it.
+        """
+        self._heard = now
+        self._bytes_received += count
+        for frame in self._frames.received(count):
+            self._frame(frame)
+
+    def _expects(self, length: int) -> bool:
+        """Whether a frame of so many bytes can come: the first call in flight tells, where large ones are usual."""
+        length -= TRANSFORM_SIZE
+        if length <= LARGEST_BREAK:
+            return True
+        return any(length <= call.largest_answer for call, _ in self._in_flight.values())
+
+    def _frame(self, frame: memoryview) -> None:
+        if frame[:4] != messages.TRANSFORM_MAGIC:
+            self._messages_received(frame, None)
+            return
+        if len(frame) < TRANSFORM_SIZE:
+            raise WireError(f"an encrypted frame of {len(frame)} bytes")
+        session_id = int.from_bytes(frame[44:52], "little")
+        session = self._sessions.get(session_id)
+        if session is None or session.keys is None or session.keys.sealer is None:
+            raise WireError(f"{self.host} sent an encrypted frame for session {session_id:#x}, which has no keys")
+        self._messages_received(memoryview(session.keys.sealer.open(frame)), session_id)
+
+    def _messages_received(self, frame: memoryview, sealed_by: int | None) -> None:
+        while True:
+            header = messages.decode_header(frame)
+            length = header.next_command or len(frame)
+            if length < HEADER_SIZE or length > len(frame) or (header.next_command and length % 8):
+                raise WireError(f"{self.host} sent a compound with NextCommand {header.next_command}")
+            self._message(header, frame[:length], sealed_by)
+            if not header.next_command:
+                return
+            frame = frame[length:]
+
+    def _message(self, header: Header, message: memoryview, sealed_by: int | None) -> None:
+        if not header.flags & HeaderFlags.SERVER_TO_REDIR:
+            raise WireError(f"{self.host} sent a request")
+        if header.message_id == UNSOLICITED:
+            self._break(header, message)
+            return
+        entry = self._in_flight.get(header.message_id)
+        if entry is None:
+            raise WireError(f"{self.host} answered MessageId {header.message_id}, which was not asked")
+        call, index = entry
+        if header.command != call.requests[index].command:
+            raise WireError(f"{self.host} answered {call.requests[index].command.name} with command {header.command}")
+        interim = header.status == NtStatus.PENDING and bool(header.flags & HeaderFlags.ASYNC_COMMAND)
+        if not (index and _was_refused_as_expired(call)):
+            self._check_security(header, message, call.route, sealed_by, interim)
+        self._credits.grant(header.credits)
+        if interim:
+            self._pending(call, header)
+            return
+        del self._in_flight[header.message_id]
+        self._credits.settle(call.requests[index].charge if self.multi_credit else 1)
+        call.async_ids.pop(header.message_id, None)
+        call.responses[index] = Response(header, message)
+        call.remaining -= 1
+        if call.remaining == 0:
+            self._finished(call)
+
+    def _break(self, header: Header, message: memoryview) -> None:
+        """Nothing signs these (MS-SMB2 3.2.5.1.3). All that a forger gains is that less is kept here."""
+        if not self._sessions:
+            raise WireError(f"{self.host} sent a break notification before there was a session")
+        if header.command != Command.OPLOCK_BREAK:
+            raise WireError(f"{self.host} sent command {header.command} without being asked")
+        notification = decode_break(message)
+        if notification is not None:
+            self.on_break(notification)
+
+    def _check_security(
+        self, header: Header, message: memoryview, route: Route, sealed_by: int | None, interim: bool
+    ) -> None:
+        session = route.session
+        if session is None or session.keys is None:
+            return
+        if header.status == NtStatus.USER_SESSION_DELETED:
+            # A server that has forgotten the session has no key to sign or seal this with (Samba 4.17 sends zeros). All
+            # that a forger gains is the end of the connection, which he could have cut as well.
+            raise ConnectionLost(self.host, header.status, "the server has ended the session")
+        if sealed_by is not None:
+            if sealed_by != session.session_id:
+                raise SecurityError(f"{self.host} encrypted an answer with the keys of another session")
+            return
+        if route.seal:
+            raise SecurityError(f"{self.host} answered an encrypted request in the clear")
+        if interim:
+            return  # MS-SMB2 3.2.5.1.3: these are not signed; they carry nothing but a promise and credits
+        if not header.flags & HeaderFlags.SIGNED:
+            raise SecurityError(f"{self.host} sent an unsigned answer on a signed session")
+        verify(
+            session.keys.signer,
+            (message[:48], _ZERO_SIGNATURE, message[HEADER_SIZE:]),
+            header.signature,
+            message_id=header.message_id,
+            from_server=True,
+            is_cancel=False,
+        )
+
+    def _pending(self, call: Call, header: Header) -> None:
+        if header.message_id in call.async_ids:
+            return  # a server says it once (MS-SMB2 3.3.4.2), and the request may be cancelled already
+        call.async_ids[header.message_id] = header.async_id
+        if call.abandoned:
+            self._cancel(call, header.message_id, header.async_id)
+
+    def _finished(self, call: Call) -> None:
+        if call.requests[0].command is not Command.ECHO:
+            self._echoes = 0
+        if call.abandoned:
+            self._close_orphan(call)
+        else:
+            self._tell(call)
+
+    @staticmethod
+    def _tell(call: Call) -> None:
+        """Calls `done`, and lets go of it: it knows the call, and only the collector would free the two."""
+        done, call.done = call.done, _ignore
+        done()
+
+    def _close_orphan(self, call: Call) -> None:
+        """Closes what an abandoned call has opened, unless the call closed it itself."""
+        first = call.responses[0]
+        commands = [request.command for request in call.requests]
+        if commands[0] is not Command.CREATE or Command.CLOSE in commands or first is None or first.status:
+            return
+        if self._lost is not None:
+            return
+        created = messages.decode_create(first.message)
+        self.submit([messages.encode_close(created.file_id)], call.route, _ignore)
+
+    # -- time and the end -------------------------------------------------------------------------------------------
+
+    def next_deadline(self) -> float:
+        """When `timer` has to be called at the latest."""
+        return self._heard + (self.silence if self._answer_due() else self._echo_interval)
+
+    def timer(self, now: float) -> None:
+        """Looks at the time: an idle connection gets an ECHO, and gives its buffers back. To be called now and then,
+        some seconds apart.
+
+        Raises:
+            ConnectionLost: answers are due and the server has said nothing for too long.
+        """
+        self._frames.give_back_idle()
+        if now < self.next_deadline():
+            return
+        if self._answer_due():
+            raise ConnectionLost(self.host, NtStatus.IO_TIMEOUT, f"no answer for {self.silence:g} seconds")
+        self._heard = now
+        self.submit([messages.encode_plain(Command.ECHO)], Route(), _ignore)
+
+    def _answer_due(self) -> bool:
+        """What comes behind a request that the server holds pending, in its compound, is not due either."""
+        return any(not call.async_ids for call, _ in self._in_flight.values())
+
+    def lost(self, error: DfsfsError) -> None:
+        """The connection has ended: every call fails with this error, now and later. The first error stays."""
+        if self._lost is not None:
+            return
+        self._lost = error
+        self._frames.close()
+        calls = {id(call): call for call, _ in self._in_flight.values()}
+        calls.update((id(call), call) for call in self._queue)
+        self._in_flight.clear()
+        self._queue.clear()
+        self._urgent.clear()
+        for call in calls.values():
+            self._fail(call, error)
+
+    @property
+    def error(self) -> DfsfsError | None:
+        """What ended the connection; None while it lives."""
+        return self._lost
+
+    def _fail(self, call: Call, error: DfsfsError) -> None:
+        call.error = error
+        if not call.abandoned:
+            self._tell(call)
+
+    def statistics(self) -> ProtocolStatistics:
+        return ProtocolStatistics(
+            queued=len(self._queue),
+            in_flight=len(self._in_flight),
+            credits=self._credits.statistics(),
+            requests_sent=self._requests_sent,
+            bytes_sent=self._bytes_sent,
+            bytes_received=self._bytes_received,
+        )
+
+    def check_invariants(self) -> None:
+        self._credits.check_invariants()
+        charges = (call.requests[index].charge if self.multi_credit else 1 for call, index in self._in_flight.values())
+        assert sum(charges) == self._credits.statistics().outstanding or self._lost is not None
+
+
+def _was_refused_as_expired(call: Call) -> bool:
+    """Whether the server has said, under signature, that the session has expired: then it did nothing of the call, and
+    no other answer to it counts. Samba 4.17 has no session any more for the rest of a compound, and signs its answers
+    to that with anything.
+    """
+    first = call.responses[0]
+    return first is not None and first.status == NtStatus.NETWORK_SESSION_EXPIRED
+
+
+def _ignore() -> None:
+    """The `done` of calls whose outcome nobody waits for."""

@@ -1,0 +1,74 @@
+"""SessionInfo: a session as people want to know it: with whom, as whom, and how it is protected."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from dfsfs.smb.auth.credentials import KerberosCredentials
+from dfsfs.smb.auth.gss import SERVICE
+from dfsfs.smb.connection.crypto import Cipher, Dialect, SigningAlgorithm
+
+if TYPE_CHECKING:
+    from dfsfs.smb.auth.credentials import Login
+    from dfsfs.smb.connection.connection import Connection
+    from dfsfs.smb.connection.handshake import Session
+    from dfsfs.smb.connection.protocol import ProtocolStatistics
+    from dfsfs.smb.tree.tree import Tree
+
+_DIALECTS = {Dialect.SMB_2_1: "2.1", Dialect.SMB_3_0: "3.0", Dialect.SMB_3_0_2: "3.0.2", Dialect.SMB_3_1_1: "3.1.1"}
+_SIGNING = {
+    SigningAlgorithm.HMAC_SHA256: "HMAC-SHA256",
+    SigningAlgorithm.AES_CMAC: "AES-CMAC",
+    SigningAlgorithm.AES_GMAC: "AES-GMAC",
+}
+_CIPHERS = {
+    Cipher.AES128_CCM: "AES-128-CCM",
+    Cipher.AES128_GCM: "AES-128-GCM",
+    Cipher.AES256_CCM: "AES-256-CCM",
+    Cipher.AES256_GCM: "AES-256-GCM",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class SessionInfo:
+    """A snapshot of one session.
+
+    `host` is the server's name as referrals have it, `name` the full one under which it was logged in to. `encryption`
+    is empty where messages are signed only. `authentication` is `Kerberos` or `NTLM`; with Kerberos, `spn` is what the
+    ticket is for. `user` is who logged in, `uid` the user of this computer, None for the mount's own session.
+    """
+
+    host: str
+    name: str
+    address: str
+    dialect: str
+    signing: str
+    encryption: str
+    authentication: str
+    spn: str
+    user: str
+    shares: tuple[str, ...]
+    statistics: ProtocolStatistics
+    uid: int | None = None
+
+
+def describe(
+    host: str, name: str, address: str, connection: Connection, session: Session, login: Login, trees: list[Tree]
+) -> SessionInfo:
+    """What there is to say of a session. `trees` are its live ones."""
+    negotiated, kerberos = connection.negotiated, isinstance(login, KerberosCredentials)
+    sealed = session.encrypt or any(tree.route.seal for tree in trees)
+    return SessionInfo(
+        host=host,
+        name=name,
+        address=address,
+        dialect=_DIALECTS[negotiated.dialect],
+        signing=_SIGNING[negotiated.signing],
+        encryption=_CIPHERS[negotiated.cipher] if sealed and negotiated.cipher is not None else "",
+        authentication="Kerberos" if kerberos else "NTLM",
+        spn=f"{SERVICE}/{name}" if kerberos else "",
+        user=login.principal,
+        shares=tuple(sorted(tree.share.components[1] for tree in trees)),
+        statistics=connection.statistics(),
+    )

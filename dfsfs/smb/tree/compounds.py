@@ -1,0 +1,125 @@
+"""PathChannel: requests about a path on a share, as whole compounds.
+
+What opens a file only to ask or to change one thing opens, does it and closes in a single round trip. Paths are full
+UNC paths whose first two components are the share. How they look on the wire is decided here: on a share that says
+SMB2_SHARE_CAP_DFS a name is `host\\share\\name` and the CREATE carries the DFS flag; on any other share it is relative
+and carries none. Samba 4.22 opens the wrong object when the two are mixed.
+
+A change of a name or of attributes is about what has the name, also if that is a link to something else on the server.
+So it opens with FILE_OPEN_REPARSE_POINT, but only where there is no DFS: on a namespace's share a DFS link would be
+opened by that, and changed. There what is not followed is left to special.py, which looks at what it has opened.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dfsfs.smb.tree.channel import Channel
+from dfsfs.smb.wire import messages
+from dfsfs.smb.wire.messages import (
+    RELATED_FILE_ID,
+    Access,
+    CreateDisposition,
+    CreateOptions,
+    FileInfoClass,
+    Request,
+    ShareAccess,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from dfsfs.ntstatus import NtStatus
+    from dfsfs.smb.connection.calls import Response
+    from dfsfs.smb.connection.leases import LeaseRequest
+    from dfsfs.smb.wire.fscc import FileStat
+    from dfsfs.unc import UncPath
+
+OPEN_REPARSE_POINT = CreateOptions(0x00200000)
+"""FILE_OPEN_REPARSE_POINT (MS-SMB2 2.2.13): see the module's text."""
+
+
+class PathChannel(Channel):
+    """See the module's text."""
+
+    moment: int | None = None
+    """The time at which files are looked at, in 100 ns since 1601; None: now."""
+
+    def wire_name(self, path: UncPath) -> str:
+        """The name of `path` as CREATE on this tree wants it."""
+        return "\\".join(path.components if self.is_dfs else path.below_share)
+
+    def _create(
+        self,
+        path: UncPath,
+        *,
+        access: Access,
+        disposition: CreateDisposition,
+        options: CreateOptions = CreateOptions.NONE,
+        attributes: int = 0,
+        lease: LeaseRequest | None = None,
+        share_access: ShareAccess = ShareAccess.ALL,
+    ) -> Request:
+        return messages.encode_create(
+            self.wire_name(path),
+            access=access,
+            disposition=disposition,
+            options=options,
+            attributes=attributes,
+            share_access=share_access,
+            lease=lease.lease.request(lease.wanted) if lease is not None else b"",
+            moment=self.moment,
+        )
+
+    def _asking(
+        self,
+        path: UncPath,
+        disposition: CreateDisposition = CreateDisposition.OPEN,
+        options: CreateOptions = CreateOptions.NONE,
+    ) -> Sequence[Request]:
+        """The compound that opens or makes something, asks for all that is known of it, and closes it."""
+        create = self._create(path, access=Access.READ_ATTRIBUTES, disposition=disposition, options=options)
+        return [create, messages.encode_query_all(), messages.encode_close(RELATED_FILE_ID)]
+
+    def _asked(self, responses: Sequence[Response], what: str) -> FileStat:
+        """What the answers to `_asking` say."""
+        created, queried, _ = responses
+        self.check(created, what)
+        return self.decode_stat(queried, what)
+
+    async def _query(self, path: UncPath, access: Access, query: Request, what: str, *accepted: NtStatus) -> Response:
+        """The answer to one question about something, which is opened for it and closed again. One round trip."""
+        create = self._create(path, access=access, disposition=CreateDisposition.OPEN)
+        created, queried, _ = await self.call([create, query, messages.encode_close(RELATED_FILE_ID)])
+        self.check(created, what)
+        self.check(queried, what, *accepted)
+        return queried
+
+    def _setting(
+        self,
+        path: UncPath,
+        access: Access,
+        info_class: FileInfoClass,
+        info: bytes,
+        options: CreateOptions = CreateOptions.NONE,
+        share_access: ShareAccess = ShareAccess.ALL,
+    ) -> Sequence[Request]:
+        """The compound that opens something as what it is, sets one thing, and closes it."""
+        options |= CreateOptions.NONE if self.is_dfs else OPEN_REPARSE_POINT
+        create = self._create(
+            path, access=access, disposition=CreateDisposition.OPEN, options=options, share_access=share_access
+        )
+        change = messages.encode_set_info(RELATED_FILE_ID, info_class, info)
+        return [create, change, messages.encode_close(RELATED_FILE_ID)]
+
+    async def _set(
+        self,
+        path: UncPath,
+        access: Access,
+        info_class: FileInfoClass,
+        info: bytes,
+        what: str,
+        options: CreateOptions = CreateOptions.NONE,
+    ) -> None:
+        for response in await self.call(self._setting(path, access, info_class, info, options)):
+            self.check(response, what)

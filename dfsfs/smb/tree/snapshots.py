@@ -1,0 +1,68 @@
+"""Snapshots: previous versions of a share, as its server keeps them (MS-SMB2 2.2.32.2, MS-FSCC 2.1.2 on @GMT tokens).
+
+A snapshot is known by the time at which it was taken, in 100 ns since 1601 as in a FILETIME. A file in it is opened
+with that time in the create context TWrp (MS-SMB2 2.2.13.2.7).
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING
+
+from dfsfs.errors import EndlessAnswer, WireError
+from dfsfs.filetime import parse_token
+from dfsfs.smb.tree.bounds import SNAPSHOT_ROUNDS
+from dfsfs.smb.tree.compounds import PathChannel
+from dfsfs.smb.wire import messages
+from dfsfs.smb.wire.messages import RELATED_FILE_ID, Access, CreateDisposition, CreateOptions, Fsctl
+
+if TYPE_CHECKING:
+    from dfsfs.unc import UncPath
+
+_COUNTS = struct.Struct("<III")  # snapshots there are, those in the answer, bytes that all of them take
+_FIRST_SIZE = 16
+_MAX_SIZE = 1024 * 1024
+
+
+def decode_snapshots(buffer: messages.Buffer) -> tuple[list[str], int]:
+    """The names in a SRV_SNAPSHOT_ARRAY, and how many bytes an answer with all of them has (MS-SMB2 2.2.32.2).
+
+    Raises:
+        WireError: it is cut short.
+    """
+    if len(buffer) < _COUNTS.size:
+        raise WireError(f"a list of snapshots of {len(buffer)} bytes")
+    _, returned, size = _COUNTS.unpack_from(buffer)
+    names = str(memoryview(buffer)[_COUNTS.size :], "utf-16-le", "replace").split("\0") if returned else []
+    tokens = [name for name in names[:returned] if parse_token(name) is not None]
+    return tokens, _COUNTS.size + size
+
+
+class Snapshots(PathChannel):
+    """See the module's text."""
+
+    async def list_snapshots(self, path: UncPath) -> list[str]:
+        """The names of the snapshots in which there may be a previous version of a folder. Two round trips.
+
+        Raises:
+            EndlessAnswer: the server wants more and more room for its answer.
+            SmbError: the server's answer, INVALID_DEVICE_REQUEST or NOT_SUPPORTED if it has none.
+            ConnectionLost, SecurityError, WireError: the connection ended.
+        """
+        size = _FIRST_SIZE
+        for _ in range(SNAPSHOT_ROUNDS):
+            create = self._create(
+                path,
+                access=Access.READ_DATA | Access.READ_ATTRIBUTES,
+                disposition=CreateDisposition.OPEN,
+                options=CreateOptions.DIRECTORY_FILE,
+            )
+            ask = messages.encode_ioctl(Fsctl.SRV_ENUMERATE_SNAPSHOTS, b"", size)
+            created, asked, _ = await self.call([create, ask, messages.encode_close(RELATED_FILE_ID)])
+            for response in (created, asked):
+                self.check(response, f"snapshots of {path}")
+            names, whole = decode_snapshots(messages.decode_ioctl(asked.message, size))
+            if whole <= size or size >= _MAX_SIZE:
+                return names
+            size = min(whole, _MAX_SIZE)
+        raise EndlessAnswer(f"the snapshots of {path} take more room each time that they are asked for")

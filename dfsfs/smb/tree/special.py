@@ -1,0 +1,325 @@
+"""SpecialFiles: symbolic links, devices, fifos and sockets on a share. What they look like is in reparse.py.
+
+A server does not open a reparse point that it can't follow, and says so; only then it is opened as what it is, with
+FILE_OPEN_REPARSE_POINT. On a namespace's share the same flag opens a DFS link itself (Samba 4.22: as a symbolic link
+whose target begins with `msdfs:`), and what is done through such a handle is done to the namespace. So a change goes
+through a handle of which it is known by then what it is: `_open_special` asks for the tag and gives the handle up if it
+is none of those that dfsfs knows, or a DFS link.
+"""
+
+from __future__ import annotations
+
+import stat as posix
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from dfsfs.errors import ContentError, SmbError
+from dfsfs.ntstatus import NtStatus, is_failure
+from dfsfs.smb.tree.compounds import OPEN_REPARSE_POINT, PathChannel
+from dfsfs.smb.wire import fscc, messages
+from dfsfs.smb.wire.eas import decode_eas, encode_ea
+from dfsfs.smb.wire.messages import (
+    RELATED_FILE_ID,
+    Access,
+    CreateDisposition,
+    CreateOptions,
+    FileInfoClass,
+    Fsctl,
+    InfoType,
+)
+from dfsfs.smb.wire.reparse import (
+    DFS_TARGET,
+    LINK_MARK,
+    MFSYMLINK_SIZE,
+    SPECIAL_TAGS,
+    ReparseTag,
+    Special,
+    decode_mfsymlink,
+    decode_reparse,
+    encode_mfsymlink,
+    encode_reparse,
+    link_mark,
+    tag_of,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from dfsfs.smb.connection.calls import Response
+    from dfsfs.smb.wire.fscc import FileStat
+    from dfsfs.unc import UncPath
+
+_NOT_FOLLOWED = (NtStatus.STOPPED_ON_SYMLINK, NtStatus.IO_REPARSE_TAG_NOT_HANDLED)
+_REPARSE_SIZE = 16 * 1024
+"""The largest reparse point in bytes (MS-FSCC 2.1.2)."""
+_EAS_SIZE = 65536
+_DEVICE_EA = b"$LXDEV"
+_QUERY_EAS = messages.encode_query_info(RELATED_FILE_ID, InfoType.FILE, FileInfoClass.FULL_EA, _EAS_SIZE)
+AS_FILE = "it is shown as a plain file"
+"""What is done about what can't be shown as what it claims to be."""
+
+
+class SpecialFiles(PathChannel):
+    """See the module's text."""
+
+    files_for_links = False
+    """Whether every file with the form of a symbolic link is one, whoever made it: the option mfsymlinks."""
+    _lacks_reparse_points = False
+    """Whether the server has said that it can't make one here."""
+
+    # -- looking ----------------------------------------------------------------------------------------------------
+
+    async def stat(self, path: UncPath) -> FileStat:
+        """What the server knows of a file or folder. One round trip, another one for what turns out to be special.
+
+        Raises:
+            SmbError: the server's answer, PATH_NOT_COVERED if the path leads through a DFS link.
+            ConnectionLost, SecurityError, WireError: the connection ended.
+        """
+        responses = await self.call(self._asking(path))
+        if responses[0].status in _NOT_FOLLOWED:
+            return await self._look_at_reparse_point(path)
+        return await self._look_into(path, self._asked(responses, f"stat of {path}"))
+
+    async def stat_itself(self, path: UncPath) -> FileStat:
+        """What has a name, without following it where that leads elsewhere. One round trip. Errors as in stat.
+
+        Samba before 4.22 can't be asked that: it follows links that are in its own file system.
+        """
+        return await self._look_at_reparse_point(path)
+
+    async def look_at(self, path: UncPath, listed: FileStat) -> FileStat:
+        """What a listed entry is that may be special. One round trip. Errors as in stat."""
+        if listed.reparse_tag in SPECIAL_TAGS:
+            return await self._look_at_reparse_point(path)
+        return await self._look_into(path, listed)
+
+    def may_be_special(self, stat: FileStat) -> bool:
+        """Whether a listed entry has to be looked at to know what it is."""
+        return stat.special is None and (stat.reparse_tag in SPECIAL_TAGS or self._may_be_link(stat))
+
+    def _may_be_link(self, stat: FileStat) -> bool:
+        """Whether it may be a file that is a symbolic link: without the option that takes dfsfs's mark, an EA."""
+        if stat.size != MFSYMLINK_SIZE or stat.is_directory:
+            return False
+        return self.files_for_links or stat.ea_size != 0
+
+    async def _look_into(self, path: UncPath, stat: FileStat) -> FileStat:
+        """Reads a file that may be a symbolic link."""
+        if not self._may_be_link(stat):
+            return stat
+        access = Access.READ_DATA | Access.READ_ATTRIBUTES | Access.READ_EA
+        create = self._create(path, access=access, disposition=CreateDisposition.OPEN)
+        read = messages.encode_read(RELATED_FILE_ID, 0, MFSYMLINK_SIZE)
+        requests = [create, messages.encode_query_all(), read, _QUERY_EAS, messages.encode_close(RELATED_FILE_ID)]
+        opened, queried, answer, eas, _ = await self.call(requests)
+        if is_failure(opened.status) or is_failure(answer.status):
+            return stat  # whoever opens it will hear why it can't be read
+        content = messages.decode_read(answer.message, MFSYMLINK_SIZE)
+        special = decode_mfsymlink(content)
+        if special is not None and not self.files_for_links and not self._is_marked(path, content, eas):
+            special = None
+        return replace(self.decode_stat(queried, f"stat of {path}"), special=special)
+
+    def _is_marked(self, path: UncPath, content: messages.Buffer, eas: Response) -> bool:
+        """Whether dfsfs has made a file with this content, by its EAs."""
+        try:
+            return _eas_of(eas).get(LINK_MARK) == link_mark(content)
+        except ContentError as error:
+            self.oddities.note(path, str(error), AS_FILE)
+            return False
+
+    async def _look_at_reparse_point(self, path: UncPath) -> FileStat:
+        what = f"stat of {path}"
+        requests = [
+            self._create_reparse_point(path, Access.READ_ATTRIBUTES | Access.READ_EA),
+            messages.encode_query_all(),
+            messages.encode_ioctl(Fsctl.GET_REPARSE_POINT, b"", _REPARSE_SIZE),
+            _QUERY_EAS,
+            messages.encode_close(RELATED_FILE_ID),
+        ]
+        opened, queried, got, eas, _ = await self.call(requests)
+        self.check(opened, what)
+        stat = self.decode_stat(queried, what)
+        if got.status == NtStatus.NOT_A_REPARSE_POINT:
+            return stat
+        self.check(got, what)
+        data = messages.decode_ioctl(got.message, _REPARSE_SIZE)
+        try:
+            special = decode_reparse(data, _device_of(eas) if _has_device_ea(data) else None)
+        except ContentError as error:
+            self.oddities.note(path, str(error), AS_FILE)
+            return replace(stat, reparse_tag=tag_of(data) if len(data) >= 8 else 0)
+        _refuse_dfs_link(special, what)
+        return replace(stat, reparse_tag=tag_of(data), special=special)
+
+    # -- making -----------------------------------------------------------------------------------------------------
+
+    async def make_special(self, path: UncPath, special: Special) -> FileStat:
+        """Makes a symbolic link, device, fifo or socket; OBJECT_NAME_COLLISION if the name is taken.
+
+        A symbolic link becomes a file with the target in it where the server has no reparse points; for anything else
+        that is NOT_SUPPORTED. Three round trips. Errors as in stat.
+        """
+        if self._lacks_reparse_points:
+            return await self.make_mfsymlink(path, special)
+        change = messages.encode_ioctl(Fsctl.SET_REPARSE_POINT, encode_reparse(special), 0)
+        status = await self._make(path, [change])
+        if is_failure(status):
+            # A server may also refuse this file only: Windows asks for a privilege to make symbolic links.
+            self._lacks_reparse_points = status in _UNSUPPORTED
+            return await self.make_mfsymlink(path, special)
+        return await self.stat(path)
+
+    async def make_mfsymlink(self, path: UncPath, special: Special) -> FileStat:
+        """Makes a symbolic link as a file with the target in it. Errors as in make_special.
+
+        Without the option that takes every such file for a link, it gets the mark of dfsfs; NOT_SUPPORTED if it can't.
+        """
+        content = encode_mfsymlink(special.target) if special.kind == posix.S_IFLNK else None
+        if content is None:
+            reason = NtStatus.NAME_TOO_LONG if special.kind == posix.S_IFLNK else NtStatus.NOT_SUPPORTED
+            raise SmbError(reason, f"making {path}, for which the server has no form")
+        changes = [messages.encode_write(RELATED_FILE_ID, 0, content)]
+        if not self.files_for_links:
+            mark = encode_ea(LINK_MARK, link_mark(content))
+            changes.append(messages.encode_set_info(RELATED_FILE_ID, FileInfoClass.FULL_EA, mark))
+        status = await self._make(path, changes)
+        if status in _NO_EAS:
+            raise SmbError(NtStatus.NOT_SUPPORTED, f"making {path}, for which the server has no form")
+        if is_failure(status):
+            raise SmbError(status, f"making {path}")
+        return await self.stat(path)
+
+    async def _make(self, path: UncPath, then: Sequence[messages.Request]) -> int:
+        """Makes an empty file and something of it. The status of the latter; if that failed, there is no file.
+
+        The file is one that goes with its handle until it is known to be what it should be: so a connection that is
+        lost in between leaves nothing half made.
+        """
+        what = f"making {path}"
+        create = self._create(
+            path,
+            access=Access.WRITE | Access.DELETE,
+            disposition=CreateDisposition.CREATE,
+            options=CreateOptions.NON_DIRECTORY_FILE | OPEN_REPARSE_POINT,
+        )
+        made, marked, *answers = await self.call([create, _disposing(RELATED_FILE_ID, delete=True), *then])
+        self.check(made, what)
+        file_id = messages.decode_create(made.message).file_id
+        status = next((answer.status for answer in answers if is_failure(answer.status)), answers[-1].status)
+        failed = is_failure(status)
+        changes = [_disposing(file_id, delete=failed)] if failed or not is_failure(marked.status) else []
+        await self._end(file_id, changes, what)
+        return status
+
+    async def _end(self, file_id: bytes, changes: Sequence[messages.Request], what: str) -> None:
+        """Does something through a handle and closes it, also if nobody waits for that any more."""
+        try:
+            responses = await self.call([*changes, messages.encode_close(file_id)])
+        except BaseException:
+            self.post([messages.encode_close(file_id)])
+            raise
+        for response in responses:
+            self.check(response, what)
+
+    # -- changing ---------------------------------------------------------------------------------------------------
+
+    async def remove_special(self, path: UncPath) -> None:
+        """Deletes a reparse point. Two round trips. Errors as in stat; OBJECT_TYPE_MISMATCH if it is none."""
+        disposition = fscc.encode_disposition()
+        await self._change_special(path, Access.DELETE, FileInfoClass.DISPOSITION, disposition, f"unlink of {path}")
+
+    async def rename_special(self, old: UncPath, new: UncPath, *, replace: bool) -> None:
+        """Gives a reparse point another name on the same share, as Tree.rename does. Errors as in remove_special.
+
+        Samba 4.22 forgets in a rename that a file is a reparse point, and shows an empty file from then on: so it is
+        made one again, through the same handle and in the same compound, which no lost connection can cut in two.
+        """
+        info, what = fscc.encode_rename("\\".join(new.below_share), replace=replace), f"rename of {old} to {new}"
+        file_id, data = await self._open_special(old, Access.DELETE | Access.WRITE_ATTRIBUTES, what)
+        renaming = messages.encode_set_info(file_id, FileInfoClass.RENAME, info)
+        repairing = messages.encode_ioctl(Fsctl.SET_REPARSE_POINT, data, 0, file_id)
+        try:
+            renamed, repaired, looked = await self.call([renaming, repairing, messages.encode_query_all()])
+            self.check(renamed, what)
+            if not self.decode_stat(looked, what).attributes & fscc.FileAttributes.REPARSE_POINT:
+                self.check(repaired, what)
+        finally:
+            self.post([messages.encode_close(file_id)])
+
+    async def link_special(self, path: UncPath, new: UncPath) -> None:
+        """Gives a reparse point one more name on the same share. Errors as in remove_special."""
+        info = fscc.encode_link("\\".join(new.below_share))
+        await self._change_special(path, Access.WRITE_ATTRIBUTES, FileInfoClass.LINK, info, f"link of {path} to {new}")
+
+    async def set_basic_special(self, path: UncPath, info: bytes) -> None:
+        """Sets times and attributes of a reparse point, as Tree.set_basic does. Errors as in remove_special."""
+        what = f"setting attributes of {path}"
+        await self._change_special(path, Access.WRITE_ATTRIBUTES, FileInfoClass.BASIC, info, what)
+
+    async def _change_special(
+        self, path: UncPath, access: Access, info_class: FileInfoClass, info: bytes, what: str
+    ) -> None:
+        file_id, _ = await self._open_special(path, access, what)
+        await self._end(file_id, [messages.encode_set_info(file_id, info_class, info)], what)
+
+    async def _open_special(self, path: UncPath, access: Access, what: str) -> tuple[bytes, bytes]:
+        """A handle on what is certainly a reparse point and no DFS link, and its data."""
+        opening = self._create_reparse_point(path, access | Access.READ_ATTRIBUTES)
+        opened, got = await self.call([opening, messages.encode_ioctl(Fsctl.GET_REPARSE_POINT, b"", _REPARSE_SIZE)])
+        self.check(opened, what)
+        file_id = messages.decode_create(opened.message).file_id
+        try:
+            if got.status == NtStatus.NOT_A_REPARSE_POINT:
+                raise SmbError(NtStatus.OBJECT_TYPE_MISMATCH, f"{what}, which is something else now")
+            self.check(got, what)
+            data = messages.decode_ioctl(got.message, _REPARSE_SIZE)
+            _refuse_dfs_link(decode_reparse(data), what)  # what can't be read may be one, and is left alone
+            if tag_of(data) not in SPECIAL_TAGS:
+                raise SmbError(NtStatus.OBJECT_TYPE_MISMATCH, f"{what}, whose tag is {tag_of(data):#x}")
+        except BaseException:
+            self.post([messages.encode_close(file_id)])
+            raise
+        return file_id, bytes(data)
+
+    def _create_reparse_point(self, path: UncPath, access: Access) -> messages.Request:
+        return self._create(path, access=access, disposition=CreateDisposition.OPEN, options=OPEN_REPARSE_POINT)
+
+
+_NO_EAS = (NtStatus.EAS_NOT_SUPPORTED, NtStatus.NOT_SUPPORTED, NtStatus.INVALID_INFO_CLASS, NtStatus.NOT_IMPLEMENTED)
+_UNSUPPORTED = (
+    NtStatus.NOT_A_REPARSE_POINT,  # Samba 4.17
+    NtStatus.INVALID_DEVICE_REQUEST,
+    NtStatus.NOT_SUPPORTED,
+    NtStatus.NOT_IMPLEMENTED,
+)
+
+
+def _disposing(file_id: bytes, *, delete: bool) -> messages.Request:
+    return messages.encode_set_info(file_id, FileInfoClass.DISPOSITION, fscc.encode_disposition(delete=delete))
+
+
+def _refuse_dfs_link(special: Special | None, what: str) -> None:
+    """Raises: SmbError: PATH_NOT_COVERED, it is how Samba keeps a DFS link."""
+    if special is not None and special.target.startswith(DFS_TARGET):
+        raise SmbError(NtStatus.PATH_NOT_COVERED, what)
+
+
+def _has_device_ea(data: messages.Buffer) -> bool:
+    return len(data) >= 8 and tag_of(data) in (ReparseTag.LX_CHR, ReparseTag.LX_BLK)
+
+
+def _device_of(eas: Response) -> tuple[int, int] | None:
+    """The numbers of a device of the Linux subsystem, if it has some. Raises: ContentError: its EAs make no sense."""
+    value = _eas_of(eas).get(_DEVICE_EA)
+    if value is None or len(value) != 8:
+        return None
+    return int.from_bytes(value[:4], "little"), int.from_bytes(value[4:], "little")
+
+
+def _eas_of(answer: Response) -> dict[bytes, bytes]:
+    """What the answer to _QUERY_EAS says, by names in upper case. Raises: ContentError: it makes no sense."""
+    if is_failure(answer.status):
+        return {}
+    return {name.upper(): value for name, value in decode_eas(messages.decode_output(answer.message)).items()}

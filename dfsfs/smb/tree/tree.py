@@ -1,0 +1,499 @@
+"""Tree: one tree connect, and the whole operations on paths below it (MS-SMB2 3.2.4).
+
+Each operation is one compound where SMB2 allows it, see compounds.py. What can be done to symbolic links and the like
+is in special.py, what a file has beside its data in xattrs.py. Nothing here tries again.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import TYPE_CHECKING
+
+import trio
+
+from dfsfs.errors import DfsfsError, Disposition, PosixError, SmbError, WireError
+from dfsfs.filetime import token_of
+from dfsfs.ntstatus import NtStatus, is_failure
+from dfsfs.smb.connection.crypto import Dialect
+from dfsfs.smb.connection.handshake import CAP_LEASING
+from dfsfs.smb.connection.leases import KEY_SIZE, Lease, LeaseRequest
+from dfsfs.smb.tree.bounds import ListingBounds
+from dfsfs.smb.tree.file import RemoteFile
+from dfsfs.smb.tree.snapshots import Snapshots
+from dfsfs.smb.tree.special import SpecialFiles
+from dfsfs.smb.tree.xattrs import ExtendedAttributes
+from dfsfs.smb.wire import fscc, messages
+from dfsfs.smb.wire.messages import (
+    RELATED_FILE_ID,
+    Access,
+    CreateDisposition,
+    CreateOptions,
+    FileInfoClass,
+    Fsctl,
+    FsInfoClass,
+    InfoType,
+    Request,
+    ShareAccess,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Sequence
+
+    from dfsfs.smb.connection.calls import Response, Route
+    from dfsfs.smb.connection.connection import Connection, PendingCall
+    from dfsfs.smb.tree.channel import IoLimits
+    from dfsfs.smb.wire.fscc import DirEntry, FileStat, VolumeSize
+    from dfsfs.smb.wire.messages import Buffer
+    from dfsfs.unc import UncPath
+
+SHARE_CAP_DFS = 0x00000008
+"""The share takes part in DFS (MS-SMB2 2.2.10)."""
+FIRST_LISTING_SIZE = 128 * 1024
+"""Enough for about 800 names: most folders are listed by the compound that opens them."""
+LISTING_SIZE = 1024 * 1024
+ASKING = 2.0
+"""Seconds that a removal waits for other clients to close a handle that they only keep."""
+ASKINGS = 18
+"""How often a removal is sent that a server does not answer because another client does not answer it."""
+
+
+class Tree(SpecialFiles, ExtendedAttributes, Snapshots):
+    """See the module's text. `maximal_access`: what the share lets the user do at all (MS-SMB2 2.2.10)."""
+
+    def __init__(
+        self, connection: Connection, share: UncPath, route: Route, limits: IoLimits, moment: int | None = None
+    ) -> None:
+        super().__init__(connection, share, route, limits)
+        self.moment = moment
+        self.maximal_access = 0xFFFFFFFF
+        self._past: dict[int, Tree] = {}
+        self._has_moment = False
+
+    @property
+    def volume(self) -> UncPath:
+        """What the ids of files are unique in: the share, as it is or as it was at one time."""
+        return self.share if self.moment is None else self.share.join([token_of(self.moment)])
+
+    def at(self, moment: int | None) -> Tree:
+        """The share as it was at a time, in 100 ns since 1601. A namespace's share has no past: it is as it is."""
+        if moment is None or self.is_dfs:
+            return self
+        past = self._past.get(moment)
+        if past is None:
+            past = self._past[moment] = Tree(self.connection, self.share, self.route, self.limits, moment)
+            past.files_for_links, past.oddities = self.files_for_links, self.oddities
+        return past
+
+    async def check_moment(self) -> None:
+        """Makes sure that the server has a snapshot of the time that the share is looked at. One round trip, once.
+
+        A server that has none may not say so: Samba shows the present then.
+
+        Raises:
+            SmbError: OBJECT_NAME_NOT_FOUND, it has none; or the server's answer.
+        """
+        if self.moment is None or self._has_moment:
+            return
+        name = token_of(self.moment)
+        present = Tree(self.connection, self.share, self.route, self.limits)
+        try:
+            found = name in await present.list_snapshots(self.share)
+        except SmbError as error:
+            if error.disposition is not Disposition.RETURN:
+                raise
+            found = False
+        if not found:
+            raise SmbError(NtStatus.OBJECT_NAME_NOT_FOUND, f"snapshot {name} of {self.share}")
+        self._has_moment = True
+
+    # -- operations on paths ----------------------------------------------------------------------------------------
+
+    async def make_directory(self, path: UncPath) -> FileStat:
+        """Makes a folder; OBJECT_NAME_COLLISION if the name is taken. One round trip. Errors as in stat."""
+        requests = self._asking(path, CreateDisposition.CREATE, CreateOptions.DIRECTORY_FILE)
+        return self._asked(await self.call(requests), f"mkdir of {path}")
+
+    async def open(
+        self,
+        path: UncPath,
+        *,
+        access: Access,
+        disposition: CreateDisposition,
+        options: CreateOptions = CreateOptions.NONE,
+        attributes: int = 0,
+        read: int = 0,
+        lease: LeaseRequest | None = None,
+    ) -> RemoteFile:
+        """Opens or creates a file, with all sharing allowed. One round trip. Errors as in stat.
+
+        `read` bytes of its beginning come along as the file's `head`, if they can be read. The handle is under the
+        lease, whatever that turns out to be.
+        """
+        create = self._create(
+            path, access=access, disposition=disposition, options=options, attributes=attributes, lease=lease
+        )
+        requests = [create, messages.encode_query_all(), *_reading(read)]
+        if lease is None:
+            return self._file(await self.call(requests), path, read)
+        leases = self.connection.leases
+        leases.opened(lease.lease)
+        try:
+            return self._file(await self._call_for(lease.lease, requests), path, read, lease.lease)
+        except BaseException:
+            leases.closed(lease.lease)
+            raise
+
+    def make_lease(self, path: UncPath) -> Lease | None:
+        """A lease for a file, with nothing open under it yet; None if the server has none to give."""
+        negotiated = self.connection.negotiated
+        if not negotiated.capabilities & CAP_LEASING or self.moment is not None:
+            return None
+        version = 2 if negotiated.dialect >= Dialect.SMB_3_0 else 1
+        return Lease(os.urandom(KEY_SIZE), version, path, self.route)
+
+    async def renew(self, path: UncPath, access: Access, lease: LeaseRequest) -> None:
+        """Asks once more for a lease of which something was lost, by opening the file and closing it again.
+
+        One round trip. Errors as in stat.
+        """
+        create = self._create(path, access=access, disposition=CreateDisposition.OPEN, lease=lease)
+        requests = [create, messages.encode_close(RELATED_FILE_ID)]
+        self.check((await self._call_for(lease.lease, requests))[0], f"open of {path}")
+
+    async def _call_for(self, lease: Lease, requests: Sequence[Request]) -> list[Response]:
+        """A call whose CREATE asks for a lease: what is granted counts from the moment at which the answer comes."""
+
+        def received(response: Response) -> None:
+            if not is_failure(response.status):
+                lease.granted(response.message)
+
+        return self.noted(await self.start(requests, received).wait())
+
+    def _file(self, responses: Sequence[Response], path: UncPath, read: int, lease: Lease | None = None) -> RemoteFile:
+        """The file that CREATE, QUERY_INFO and perhaps READ have opened. Errors as in stat."""
+        self.check(responses[0], f"open of {path}")
+        file_id = messages.decode_create(responses[0].message).file_id
+        try:
+            stat, head = self._opened(responses, path, read)
+        except DfsfsError:
+            self.post([messages.encode_close(file_id)])
+            raise
+        file = RemoteFile(self, path, file_id, stat, head, lease)
+        file.head_is_locked = _is_locked(responses, read)
+        return file
+
+    def start_fetch(self, path: UncPath, size: int) -> PendingFetch:
+        """Asks for a file's first `size` bytes, opening and closing it, and does not wait for the answer.
+
+        Raises:
+            ConnectionLost, SecurityError, WireError: the connection has ended.
+        """
+        options = CreateOptions.NON_DIRECTORY_FILE
+        create = self._create(path, access=Access.READ, disposition=CreateDisposition.OPEN, options=options)
+        requests = [create, messages.encode_query_all(), *_reading(size), messages.encode_close(RELATED_FILE_ID)]
+        return PendingFetch(self, path, self.start(requests), size)
+
+    def fetched(self, responses: Sequence[Response], path: UncPath, size: int) -> RemoteFile:
+        """What a fetch has brought, as a file that is closed already. Errors as in stat."""
+        self.check(responses[0], f"open of {path}")
+        stat, head = self._opened(responses, path, size)
+        file = RemoteFile.closed(self, path, stat, head)
+        file.head_is_locked = _is_locked(responses, size)
+        return file
+
+    def _opened(self, responses: Sequence[Response], path: UncPath, size: int) -> tuple[FileStat, Buffer | None]:
+        """What QUERY_INFO and READ in the compound of an open have said."""
+        stat = self.decode_stat(responses[1], f"open of {path}")
+        if not size:
+            return stat, None
+        status = responses[2].status
+        if status == NtStatus.END_OF_FILE:
+            return stat, b""
+        return stat, None if is_failure(status) else messages.decode_read(responses[2].message, size)
+
+    async def remove_file(self, path: UncPath) -> None:
+        """Deletes a file. One round trip, two more for one that is read-only: SMB refuses to delete it, POSIX does not.
+
+        A client that only keeps a handle, under a lease, is asked for it first: see `_alone`. If somebody really has
+        the file open, here or at any other client, the name goes when the last handle is closed; that is one round trip
+        more. Errors as in stat.
+        """
+        responses = await self._alone(self.start(self._removing(path, ShareAccess.NONE)))
+        await self._finish_removal(path, responses)
+
+    async def remove_file_from(self, folder: UncPath, path: UncPath) -> FileStat | None:
+        """Deletes a file as remove_file does, and says what the server knows of its folder then, if it tells.
+
+        Both are sent at once, so that it takes one round trip. A server that works on several requests at a time may
+        give the folder's times as they were just before; if the removal had to wait, nothing is told.
+        """
+        removal, looking = self.start(self._removing(path, ShareAccess.NONE)), self.start(self._asking(folder))
+        try:
+            responses = await self._alone(removal)
+            if await self._finish_removal(path, responses):
+                return None
+            try:
+                return self._asked(self.noted(await looking.wait()), f"stat of {folder}")
+            except DfsfsError:
+                return None  # the file is gone all the same
+        finally:
+            looking.abandon()
+
+    async def _finish_removal(self, path: UncPath, responses: Sequence[Response] | None) -> bool:
+        """Does what is left to do after the first try of a removal. Whether there was anything."""
+        if responses is not None and self._removed(path, responses):
+            return False
+        if responses is None:
+            responses = await self._patiently(path)
+            if responses[0].status == NtStatus.OBJECT_NAME_NOT_FOUND:
+                return True  # it was there a moment ago, and whoever had it open is done with it
+        if not self._removed(path, responses):
+            await self._remove_read_only(path)
+        return True
+
+    async def _alone(self, call: PendingCall) -> Sequence[Response] | None:
+        """The answers to a compound whose CREATE shares nothing; None if that can't be had.
+
+        A server asks whoever has the file open under a HANDLE lease to let go of it before it refuses such an open
+        (MS-SMB2 3.3.4.7, MS-FSA 2.1.5.1.2): a handle that a client only keeps is closed then, and one that a program
+        uses is not. Samba 4.17 does not ask for anything less.
+        """
+        responses = await self._within_asking(call)
+        return None if responses is None or responses[0].status == NtStatus.SHARING_VIOLATION else responses
+
+    async def _within_asking(self, call: PendingCall) -> Sequence[Response] | None:
+        """The answers to a call; None if they take longer than ASKING seconds, then it is cancelled.
+
+        Samba 4.17 and 4.22 were seen to honour that at once, and the answer to it shows that they live: while they wait
+        for another client they say nothing to a compound.
+        """
+        with trio.move_on_after(ASKING):
+            return self.noted(await call.wait())
+        return None
+
+    async def _patiently(self, path: UncPath) -> Sequence[Response]:
+        """The answers to a removal with all sharing. A client that is dead, but not yet for the server, holds it until
+        the server has waited long enough for that one: 35 seconds with Samba.
+        """
+        for _ in range(ASKINGS):
+            if (responses := await self._within_asking(self.start(self._removing(path)))) is not None:
+                return responses
+        return await self.call(self._removing(path))
+
+    async def ask_for(self, path: UncPath) -> bool:
+        """Has clients that only keep a handle on a file close it. Whether nobody has it open then. One round trip.
+
+        Errors as in stat.
+        """
+        create = self._create(
+            path, access=Access.DELETE, disposition=CreateDisposition.OPEN, share_access=ShareAccess.NONE
+        )
+        responses = await self._alone(self.start([create, messages.encode_close(RELATED_FILE_ID)]))
+        if responses is None:
+            return False
+        self.check(responses[0], f"open of {path}")
+        return True
+
+    def _removing(self, path: UncPath, share: ShareAccess = ShareAccess.ALL) -> Sequence[Request]:
+        disposition = fscc.encode_disposition()
+        return self._setting(path, Access.DELETE, FileInfoClass.DISPOSITION, disposition, share_access=share)
+
+    def _removed(self, path: UncPath, responses: Sequence[Response]) -> bool:
+        """Whether the answers to `_removing` say that the file is removed; False if it is read-only.
+
+        Raises:
+            SmbError: the server's answer, if it is another one.
+        """
+        for response in responses:
+            if response.status == NtStatus.CANNOT_DELETE:
+                return False
+            self.check(response, f"unlink of {path}")
+        return True
+
+    async def _remove_read_only(self, path: UncPath) -> None:
+        before = (await self.stat(path)).attributes
+        access, normal = Access.DELETE | Access.WRITE_ATTRIBUTES, fscc.encode_attributes(fscc.FileAttributes.NORMAL)
+        requests = list(self._setting(path, access, FileInfoClass.DISPOSITION, fscc.encode_disposition()))
+        # In the same compound, so that no lost connection leaves the file there without the attribute.
+        requests.insert(1, messages.encode_set_info(RELATED_FILE_ID, FileInfoClass.BASIC, normal))
+        created, changed, *removed = await self.call(requests)
+        self.check(created, f"unlink of {path}")
+        self.check(changed, f"unlink of {path}")
+        try:
+            for response in removed:
+                self.check(response, f"unlink of {path}")
+        except SmbError:
+            await self.set_basic(path, fscc.encode_attributes(before))
+            raise
+
+    async def remove_unused(self, path: UncPath) -> None:
+        """Deletes a file that nobody has open; SHARING_VIOLATION if somebody has. One round trip. Errors as in stat."""
+        responses = await self._alone(self.start(self._removing(path, ShareAccess.NONE)))
+        if responses is None:
+            raise SmbError(NtStatus.SHARING_VIOLATION, f"unlink of {path}")
+        for response in responses:
+            self.check(response, f"unlink of {path}")
+
+    async def remove_directory(self, path: UncPath) -> None:
+        """Deletes an empty folder; DIRECTORY_NOT_EMPTY if it is not. One round trip. Errors as in stat."""
+        await self._set(
+            path,
+            Access.DELETE,
+            FileInfoClass.DISPOSITION,
+            fscc.encode_disposition(),
+            f"rmdir of {path}",
+            CreateOptions.DIRECTORY_FILE,
+        )
+
+    async def rename(self, old: UncPath, new: UncPath, *, replace: bool) -> None:
+        """Gives a file or folder another name on the same share. `replace` lets a file take the place of another;
+        without it a taken name is OBJECT_NAME_COLLISION. One round trip. Errors as in stat."""
+        # The new name is relative to the share, also where names in CREATE are not.
+        info = fscc.encode_rename("\\".join(new.below_share), replace=replace)
+        await self._set(old, Access.DELETE, FileInfoClass.RENAME, info, f"rename of {old} to {new}")
+
+    async def link(self, path: UncPath, new: UncPath) -> None:
+        """Gives a file one more name on the same share; OBJECT_NAME_COLLISION if that is taken. One round trip. Errors
+        as in stat.
+
+        The right to look at the file is enough: what it may need besides is the folder's business. Samba makes the name
+        on a share that is read-only, too, so what the share allows is looked at here.
+        """
+        if not self.maximal_access & Access.WRITE_DATA:
+            raise SmbError(NtStatus.ACCESS_DENIED, f"link of {path} to {new}: the share is read-only")
+        info = fscc.encode_link("\\".join(new.below_share))
+        await self._set(path, Access.READ_ATTRIBUTES, FileInfoClass.LINK, info, f"link of {path} to {new}")
+
+    async def set_basic(self, path: UncPath, info: bytes) -> FileStat | None:
+        """Sets times and attributes, as fscc.encode_basic_information packs them. One round trip. Errors as in stat.
+
+        Returns what the server says of the file then; None if it lets the user change it and not ask.
+        """
+        what = f"setting attributes of {path}"
+        access = Access.WRITE_ATTRIBUTES | Access.READ_ATTRIBUTES
+        requests = list(self._setting(path, access, FileInfoClass.BASIC, info))
+        requests.insert(-1, messages.encode_query_all())
+        *changed, asked, closed = await self.call(requests)
+        for response in (*changed, closed):
+            self.check(response, what)
+        try:
+            return self.decode_stat(asked, what)
+        except SmbError:
+            return None
+
+    async def set_size(self, path: UncPath, size: int, written: int | None = None) -> FileStat:
+        """Cuts or extends a file to `size` bytes. One round trip. Errors as in stat.
+
+        `written`: the last write time that it is to have then, in ns since 1970: a server may leave that as it is while
+        somebody has the file open. Returns what the server knows of the file then.
+        """
+        what = f"truncation of {path}"
+        access = Access.WRITE_DATA | Access.READ_ATTRIBUTES
+        changes = [messages.encode_set_info(RELATED_FILE_ID, FileInfoClass.END_OF_FILE, fscc.encode_end_of_file(size))]
+        if written is not None:
+            access |= Access.WRITE_ATTRIBUTES
+            times = fscc.encode_basic_information(None, None, written, None, 0)
+            changes.append(messages.encode_set_info(RELATED_FILE_ID, FileInfoClass.BASIC, times))
+        create = self._create(path, access=access, disposition=CreateDisposition.OPEN)
+        requests = [create, *changes, messages.encode_query_all(), messages.encode_close(RELATED_FILE_ID)]
+        *changed, asked, closed = await self.call(requests)
+        for response in (*changed, closed):
+            self.check(response, what)
+        return self.decode_stat(asked, what)
+
+    async def list(self, path: UncPath) -> AsyncGenerator[list[DirEntry], None]:
+        """The entries of a folder in batches, without `.` and `..`, in the server's order.
+
+        Opening the folder and reading it is one round trip unless it is large. Its handle is closed when the
+        iteration ends, also when it is given up. An entry that no file can have is left out, and said once.
+
+        Raises: as stat, and
+            EndlessAnswer: it goes on for longer than any listing, see bounds.py.
+        """
+        what = f"listing of {path}"
+        access = Access.READ_DATA | Access.READ_ATTRIBUTES
+        create = self._create(
+            path, access=access, disposition=CreateDisposition.OPEN, options=CreateOptions.DIRECTORY_FILE
+        )
+        # The second QUERY_DIRECTORY nearly always fetches the end of the list in the same round trip.
+        size = self.connection.io_size(min(FIRST_LISTING_SIZE, self.limits.transact))
+        query = messages.encode_query_directory(RELATED_FILE_ID, size)
+        created, *answers = await self.call([create, query, query])
+        self.check(created, what)
+        file_id = messages.decode_create(created.message).file_id
+        bounds = ListingBounds(what)
+        try:
+            while True:
+                for answer in answers:
+                    if answer.status in (NtStatus.NO_MORE_FILES, NtStatus.NO_SUCH_FILE):
+                        return
+                    self.check(answer, what)
+                    entries, left_out = fscc.decode_directory(messages.decode_output(answer.message))
+                    for oddity in left_out:
+                        self.oddities.note(path, oddity, "it is left out of the listing")
+                    names = [entry for entry in entries if entry.name not in (".", "..")]
+                    bounds.take(len(names), len(answer.message))
+                    yield names
+                size = self.connection.io_size(min(LISTING_SIZE, self.limits.transact))
+                answers = await self.call([messages.encode_query_directory(file_id, size)])
+        finally:
+            self.post([messages.encode_close(file_id)])
+
+    async def volume_size(self) -> VolumeSize:
+        """Size and free space of the volume below the share. One round trip. Errors as in stat, and:
+
+        Raises:
+            PosixError: the figures make no sense (EIO). That is no reason to leave the target: its files are there.
+        """
+        query = messages.encode_query_info(RELATED_FILE_ID, InfoType.FILESYSTEM, FsInfoClass.FULL_SIZE, 64)
+        queried = await self._query(self.share, Access.READ_ATTRIBUTES, query, f"statfs of {self.share}")
+        output = messages.decode_output(queried.message)
+        try:
+            return fscc.decode_full_size(output)
+        except WireError as error:
+            raise PosixError(errno.EIO, f"the size of the volume of {self.share}: {error}") from None
+
+    async def referral(self, code: Fsctl, request: bytes, max_output: int) -> tuple[int, bytes]:
+        """Sends a DFS referral request, plain or extended (MS-DFSC 3.1.4.2).
+
+        Returns the NTSTATUS and, for SUCCESS, the answer. With STATUS_BUFFER_OVERFLOW there is none: what Samba sends
+        then is cut in the middle of an entry.
+
+        Raises:
+            ConnectionLost, SecurityError, WireError: the connection ended.
+        """
+        (response,) = await self.call([messages.encode_ioctl(code, request, max_output)])
+        if response.status != NtStatus.SUCCESS:
+            return response.status, b""
+        return response.status, bytes(messages.decode_ioctl(response.message, max_output))
+
+
+class PendingFetch:
+    """A file that is on its way, as `start_fetch` gives it."""
+
+    __slots__ = ("_call", "_path", "_size", "_tree")
+
+    def __init__(self, tree: Tree, path: UncPath, call: PendingCall, size: int) -> None:
+        self._tree = tree
+        self._path = path
+        self._call = call
+        self._size = size
+
+    async def outcome(self) -> RemoteFile:
+        """Waits for the file, which is closed already. Errors as in Tree.stat."""
+        await self._call.settle()
+        return self._tree.fetched(self._tree.noted(self._call.result()), self._path, self._size)
+
+    def abandon(self) -> None:
+        """Nobody wants it any more."""
+        self._call.abandon()
+
+
+def _is_locked(responses: Sequence[Response], size: int) -> bool:
+    """Whether the READ in the compound of an open, of `size` bytes if there is one, has met somebody's lock."""
+    return bool(size) and responses[2].status in (NtStatus.FILE_LOCK_CONFLICT, NtStatus.LOCK_NOT_GRANTED)
+
+
+def _reading(size: int) -> list[Request]:
+    return [messages.encode_read(RELATED_FILE_ID, 0, size)] if size else []

@@ -1,0 +1,176 @@
+"""ExtendedAttributes: what a file on a share has beside its data: EAs, alternate data streams, its security descriptor.
+
+Nothing here is on the way of ordinary programs, so that whole values are read and written at once.
+"""
+
+from __future__ import annotations
+
+import struct
+from enum import IntFlag
+from typing import TYPE_CHECKING
+
+from dfsfs.errors import ContentError, WireError
+from dfsfs.ntstatus import NtStatus
+from dfsfs.smb.tree.compounds import PathChannel
+from dfsfs.smb.wire import fscc, messages
+from dfsfs.smb.wire.eas import decode_eas, encode_ea
+from dfsfs.smb.wire.messages import (
+    RELATED_FILE_ID,
+    Access,
+    CreateDisposition,
+    CreateOptions,
+    FileInfoClass,
+    FsInfoClass,
+    InfoType,
+)
+from dfsfs.smb.wire.reparse import LINK_MARK
+
+if TYPE_CHECKING:
+    from dfsfs.smb.wire.messages import Buffer
+    from dfsfs.unc import UncPath
+
+VALUE_MAX = 65536
+"""Bytes of the longest value that Linux passes on (xattr(7)); of a longer stream no more is read."""
+_SIZE = 65536
+_NONE = (NtStatus.NO_EAS_ON_FILE, NtStatus.EAS_NOT_SUPPORTED, NtStatus.NONEXISTENT_EA_ENTRY)
+_STREAM = struct.Struct("<IIqq")  # next entry, length of the name, size, allocated
+_DATA = ":$DATA"
+
+
+class VolumeFeatures(IntFlag):
+    """What the file system below a share can do (MS-FSCC 2.5.1)."""
+
+    READ_ONLY = 0x00080000
+    NAMED_STREAMS = 0x00040000
+
+
+class SecurityPart(IntFlag):
+    """The parts of a security descriptor (MS-DTYP 2.4.7)."""
+
+    OWNER = 0x00000001
+    GROUP = 0x00000002
+    DACL = 0x00000004
+
+
+class ExtendedAttributes(PathChannel):
+    """See the module's text. Errors of all methods as in Tree.stat."""
+
+    _features: VolumeFeatures | None = None
+
+    async def features(self) -> VolumeFeatures:
+        """What the file system below the share can do; asked for once. One round trip."""
+        if self._features is None:
+            what = f"features of {self.share}"
+            query = messages.encode_query_info(RELATED_FILE_ID, InfoType.FILESYSTEM, FsInfoClass.ATTRIBUTE, 1024)
+            queried = await self._query(self.share, Access.READ_ATTRIBUTES, query, what, NtStatus.BUFFER_OVERFLOW)
+            output = messages.decode_output(queried.message)
+            if len(output) < 4:
+                raise WireError(f"FileFsAttributeInformation of {len(output)} bytes")
+            self._features = VolumeFeatures(int.from_bytes(output[:4], "little"))
+        return self._features
+
+    # -- EAs --------------------------------------------------------------------------------------------------------
+
+    async def read_eas(self, path: UncPath) -> dict[bytes, bytes]:
+        """The extended attributes of a file or folder but for LINK_MARK. One round trip.
+
+        Raises:
+            ContentError: they make no sense.
+        """
+        what = f"reading extended attributes of {path}"
+        query = messages.encode_query_info(RELATED_FILE_ID, InfoType.FILE, FileInfoClass.FULL_EA, _SIZE)
+        queried = await self._query(path, Access.READ_EA, query, what, *_NONE)
+        if queried.status in _NONE:
+            return {}
+        eas = decode_eas(messages.decode_output(queried.message))
+        return {name: value for name, value in eas.items() if name.upper() != LINK_MARK}
+
+    async def set_ea(self, path: UncPath, name: bytes, value: bytes) -> None:
+        """Sets an extended attribute, or removes it if the value is empty. One round trip."""
+        info = encode_ea(name, value)
+        await self._set(path, Access.WRITE_EA, FileInfoClass.FULL_EA, info, f"setting extended attributes of {path}")
+
+    # -- streams ----------------------------------------------------------------------------------------------------
+
+    async def list_streams(self, path: UncPath) -> dict[str, int]:
+        """The alternate data streams of a file or folder, with their sizes in bytes. One round trip."""
+        query = messages.encode_query_info(RELATED_FILE_ID, InfoType.FILE, FileInfoClass.STREAM, _SIZE)
+        queried = await self._query(path, Access.READ_ATTRIBUTES, query, f"listing streams of {path}")
+        return decode_streams(messages.decode_output(queried.message))
+
+    async def read_stream(self, path: UncPath, name: str) -> Buffer:
+        """The data of a stream, VALUE_MAX + 1 bytes of it at most. One round trip."""
+        what = f"reading stream {name} of {path}"
+        create = self._create(_stream(path, name), access=Access.READ_DATA, disposition=CreateDisposition.OPEN)
+        read = messages.encode_read(RELATED_FILE_ID, 0, VALUE_MAX + 1)
+        opened, answer, _ = await self.call([create, read, messages.encode_close(RELATED_FILE_ID)])
+        self.check(opened, what)
+        if answer.status == NtStatus.END_OF_FILE:
+            return b""
+        self.check(answer, what)
+        return messages.decode_read(answer.message, VALUE_MAX + 1)
+
+    async def write_stream(self, path: UncPath, name: str, data: bytes) -> None:
+        """Replaces the data of a stream, which is made if need be. One round trip."""
+        create = self._create(
+            _stream(path, name),
+            access=Access.WRITE_DATA,
+            disposition=CreateDisposition.OVERWRITE_IF,
+            options=CreateOptions.NON_DIRECTORY_FILE,
+        )
+        write = [messages.encode_write(RELATED_FILE_ID, 0, data)] if data else []
+        for response in await self.call([create, *write, messages.encode_close(RELATED_FILE_ID)]):
+            self.check(response, f"writing stream {name} of {path}")
+
+    async def remove_stream(self, path: UncPath, name: str) -> None:
+        """Deletes a stream. One round trip."""
+        create = self._create(_stream(path, name), access=Access.DELETE, disposition=CreateDisposition.OPEN)
+        removal = messages.encode_set_info(RELATED_FILE_ID, FileInfoClass.DISPOSITION, fscc.encode_disposition())
+        for response in await self.call([create, removal, messages.encode_close(RELATED_FILE_ID)]):
+            self.check(response, f"removing stream {name} of {path}")
+
+    # -- security ---------------------------------------------------------------------------------------------------
+
+    async def read_security(self, path: UncPath) -> bytes:
+        """Owner, group and DACL as a self-relative security descriptor (MS-DTYP 2.4.6). One round trip."""
+        what = f"reading the security descriptor of {path}"
+        parts = SecurityPart.OWNER | SecurityPart.GROUP | SecurityPart.DACL
+        query = messages.encode_query_security(RELATED_FILE_ID, parts, _SIZE)
+        queried = await self._query(path, Access.READ_CONTROL, query, what)
+        return bytes(messages.decode_output(queried.message))
+
+    async def write_dacl(self, path: UncPath, descriptor: bytes) -> None:
+        """Sets the DACL of a self-relative security descriptor; owner and group stay. One round trip."""
+        create = self._create(path, access=Access.WRITE_DAC, disposition=CreateDisposition.OPEN)
+        change = messages.encode_set_security(RELATED_FILE_ID, SecurityPart.DACL, descriptor)
+        for response in await self.call([create, change, messages.encode_close(RELATED_FILE_ID)]):
+            self.check(response, f"setting the security descriptor of {path}")
+
+
+def decode_streams(buffer: Buffer) -> dict[str, int]:
+    """Names and sizes of a FileStreamInformation (MS-FSCC 2.4.44), without the file's own data and other types.
+
+    Raises:
+        ContentError: an entry lies outside the buffer.
+    """
+    found: dict[str, int] = {}
+    view, position = memoryview(buffer), 0
+    while position < len(view):
+        if len(view) - position < _STREAM.size:
+            raise ContentError(f"a stream at {position} does not fit into {len(view)} bytes")
+        step, length, size, _ = _STREAM.unpack_from(view, position)
+        start = position + _STREAM.size
+        if start + length > len(view) or length % 2 or (step and step < _STREAM.size + length):
+            raise ContentError(f"a stream's name of {length} bytes at {start}, of {len(view)}")
+        name = str(view[start : start + length], "utf-16-le", "surrogatepass")
+        if name.startswith(":") and name.endswith(_DATA) and len(name) > len(_DATA) + 1:
+            found[name[1 : -len(_DATA)]] = size
+        if not step:
+            break
+        position += step
+    return found
+
+
+def _stream(path: UncPath, name: str) -> UncPath:
+    *folders, last = path.components
+    return type(path)((*folders, f"{last}:{name}"))

@@ -1,0 +1,313 @@
+"""UserPools: for a mount of many users (multiuser), a pool for each of them, with a login and sessions of their own.
+
+To the layers above it is one pool; which one a request goes to depends on who it is for (dfsfs/acting.py). Root has the
+mount's own login, and so have questions to servers that are about no file: referrals. Everybody else logs in with what
+`find_login` finds for them, at the first request. A user without tickets or a login gets TicketError or PosixError, one
+line says so in the log, and the next request looks again, as kinit may have been run in the meantime.
+
+A pool that was not used for `idle` seconds, and whose user has no file open, ends: its sessions log off, its
+connections close. The next request begins a new one. What the mount does by itself, such as looking whether a better
+target is there again, neither begins a pool nor keeps it.
+
+Each pool lives in a task of its own, in the nursery of UserPools.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import TYPE_CHECKING, Self
+
+import trio
+
+from dfsfs.acting import Caller, as_caller, caller
+from dfsfs.errors import ConnectError, DfsfsError, ForeignCaller, PosixError
+from dfsfs.ntstatus import NtStatus
+from dfsfs.smb.pool import Pool
+from dfsfs.threads import Threads
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+    from types import TracebackType
+
+    from dfsfs.smb.auth.credentials import Login
+    from dfsfs.smb.auth.hostnames import HostNames
+    from dfsfs.smb.connection.protocol import ProtocolStatistics
+    from dfsfs.smb.connection.settings import TransportSettings
+    from dfsfs.smb.sessioninfo import SessionInfo
+    from dfsfs.smb.tree.tree import Tree
+    from dfsfs.unc import UncPath
+
+log = logging.getLogger("dfsfs.smb")
+
+IDLE = 600.0
+"""Seconds without a request after which a user's sessions end."""
+SWEEP = 30.0
+"""Seconds between two looks for idle users."""
+REFUSAL_MEMORY = 2.0
+"""Seconds during which a user without a login is not looked for one again."""
+FIND_PATIENCE = 5.0
+"""Seconds in which it has to be found what a user logs in with: files of the user's are read for it."""
+EACH, TOTAL = 4, 64
+"""Threads that may wait for what users log in with, and for KDCs: those of one user, and of all."""
+FOREIGN_MAX = 100
+"""Users of whom the log says that a process of theirs in a container was refused."""
+NAMED = 1000
+"""Users without a login of whom the log has said so, that are remembered: a person may have thousands of numbers."""
+LAST_WRITES = 5.0
+"""Seconds that what a user has written gets to reach its server when they log out."""
+
+
+@dataclass(slots=True, eq=False)
+class _User:
+    """One user's pool; `pool` is None until it has begun and after it has ended."""
+
+    who: Caller
+    pool: Pool | None = None
+    used: float = 0.0
+    changed: trio.Event = field(default_factory=trio.Event)
+    """Set when the pool has begun, and another one when it has ended."""
+    end: trio.Event = field(default_factory=trio.Event)
+
+    def announce(self) -> None:
+        """The pool has begun or ended."""
+        self.changed.set()
+        self.changed = trio.Event()
+
+
+class UserPools:
+    """See the module's text. `in_use` says whether a user has files open. Use as an asynchronous context manager."""
+
+    def __init__(
+        self,
+        settings: TransportSettings,
+        own: Pool,
+        find_login: Callable[[Caller], Login],
+        *,
+        idle: float = IDLE,
+    ) -> None:
+        self._settings = settings
+        self._own = own
+        self._find_login = find_login
+        self._idle = idle
+        self._users: dict[int, _User] = {}
+        self._refused: dict[int, tuple[float, DfsfsError]] = {}
+        self._named: dict[int, None] = {}
+        self._foreign: set[int] = set()
+        self._threads = Threads(EACH, TOTAL)
+        self.in_use: Callable[[int], bool] = lambda uid: False
+        self.settle: Callable[[int], Awaitable[None]] = _nothing_to_settle
+        """Sends what a user has written."""
+        self.on_gone: Callable[[int], None] = lambda uid: None
+        """A user has no sessions, and no file open: nothing has to be kept for them."""
+        self._stack = contextlib.AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        self._nursery = await self._stack.enter_async_context(trio.open_nursery())
+        self._nursery.start_soon(self._sweep)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        for user in self._users.values():
+            user.end.set()
+        with trio.CancelScope(shield=True), trio.move_on_after(2.0):
+            while self._users:
+                await next(iter(self._users.values())).changed.wait()
+        self._nursery.cancel_scope.cancel()
+        await self._stack.aclose()
+
+    @property
+    def names(self) -> HostNames:
+        """How names of servers become names in DNS and Kerberos."""
+        return self._own.names
+
+    async def tree(self, share: UncPath) -> Tree:
+        """A live tree connect to `//host/share`, of the user that this task works for.
+
+        Raises:
+            DfsfsError: as `Pool.tree`; or there is nothing to log in with.
+        """
+        who = caller()
+        if who.uid == 0:
+            return await self._own.tree(share)
+        self._check_refused(who)
+        pool = await self._pool(who)
+        try:
+            tree = await pool.tree(share)
+        except DfsfsError as error:
+            if error.is_about_login and not pool.statistics():  # else it is about that server alone
+                self._refuse(who, error)
+                self._end(who.uid, pool)  # the next request begins with the tickets that there are then
+            raise
+        self._named.pop(who.uid, None)
+        return tree
+
+    def is_logged_in(self, host: str) -> bool:
+        """Whether the user that this task works for has a session on a server."""
+        who = caller()
+        if who.uid == 0:
+            return self._own.is_logged_in(host)
+        user = self._users.get(who.uid)
+        return user is not None and user.pool is not None and user.pool.is_logged_in(host)
+
+    @asynccontextmanager
+    async def reached(self, host: str) -> AsyncIterator[None]:
+        """Waits until a server has answered the user that this task works for. Errors as in tree."""
+        who = caller()
+        if who.uid != 0:
+            self._check_refused(who)
+        pool = self._own if who.uid == 0 else await self._pool(who)
+        async with pool.reached(host):
+            yield
+
+    async def ipc(self, host: str) -> Tree:
+        """The tree for requests to the server itself; always with the mount's own login."""
+        return await self._own.ipc(host)
+
+    async def log_out(self, who: Caller) -> bool:
+        """Ends a user's sessions, also with files open, unless what they logged in with is still there to be found.
+        Whether they were ended; they are gone when this returns.
+        """
+        user = self._users.get(who.uid)
+        if user is None or user.pool is None:
+            return False
+        pool, login = user.pool, None
+        with contextlib.suppress(DfsfsError, trio.TooSlowError):
+            login = await self._threads.run(who.uid, partial(self._find_login, who), FIND_PATIENCE)
+        if login == pool.login:
+            return False
+        with trio.move_on_after(LAST_WRITES), contextlib.suppress(DfsfsError):
+            await self.settle(who.uid)
+        log.info("user %d has logged out", who.uid)
+        user.end.set()
+        while self._users.get(who.uid) is user:
+            await user.changed.wait()
+        return True
+
+    def statistics(self) -> Mapping[str, ProtocolStatistics]:
+        """Snapshots of the live connections: the mount's own by host, those of users by `host (uid)`."""
+        found = dict(self._own.statistics())
+        for uid, user in self._users.items():
+            if user.pool is not None:
+                found |= {f"{host} ({uid})": shown for host, shown in user.pool.statistics().items()}
+        return found
+
+    def sessions(self) -> list[SessionInfo]:
+        """The live sessions, the mount's own first."""
+        found = self._own.sessions()
+        for uid, user in self._users.items():
+            if user.pool is not None:
+                found += [replace(session, uid=uid) for session in user.pool.sessions()]
+        return found
+
+    @property
+    def users(self) -> tuple[int, ...]:
+        """The numbers of the users who have sessions, or are about to."""
+        return tuple(self._users)
+
+    # -- pieces -----------------------------------------------------------------------------------------------------
+
+    async def _pool(self, who: Caller) -> Pool:
+        """The user's pool, made if need be."""
+        while True:
+            user = self._users.get(who.uid)
+            if user is None and who.unasked:
+                raise ConnectError("", NtStatus.CONNECTION_DISCONNECTED, f"user {who.uid} has no sessions any more")
+            if user is None:
+                user = await self._begun(who)
+            if user.pool is not None and not user.end.is_set():
+                if not who.unasked:
+                    user.used = trio.current_time()
+                return user.pool
+            await user.changed.wait()
+
+    async def _begun(self, who: Caller) -> _User:
+        try:
+            login = await self._threads.run(who.uid, partial(self._find_login, who), FIND_PATIENCE)
+        except trio.TooSlowError:
+            text = f"what user {who.uid} logs in with was not found within {FIND_PATIENCE:g} seconds"
+            slow = PosixError(errno.ETIMEDOUT, text)
+            self._refuse(who, slow)
+            raise slow from None
+        except ForeignCaller as error:
+            self._name_foreign(who, error)
+            self._forget(who.uid)
+            raise
+        except DfsfsError as error:
+            self._refuse(who, error)
+            raise
+        known = self._users.get(who.uid)  # another request may have been faster
+        if known is not None:
+            return known
+        user = self._users[who.uid] = _User(who, used=trio.current_time())
+        self._nursery.start_soon(self._live, user, login)
+        return user
+
+    async def _live(self, user: _User, login: Login) -> None:
+        with as_caller(user.who):
+            try:
+                threads = self._threads.of(user.who.uid)
+                async with Pool(self._settings, login, self._own.names, threads) as pool:
+                    user.pool = pool
+                    user.announce()
+                    await user.end.wait()
+            finally:
+                user.pool = None
+                del self._users[user.who.uid]
+                user.announce()
+                self._forget(user.who.uid)
+
+    async def _sweep(self) -> None:
+        while True:
+            await trio.sleep(min(SWEEP, self._idle))
+            now = trio.current_time()
+            for uid, user in self._users.items():
+                if now - user.used >= self._idle and not self.in_use(uid):
+                    log.info("user %d: no request for %g seconds, logging off", uid, self._idle)
+                    user.end.set()
+
+    def _end(self, uid: int, pool: Pool) -> None:
+        user = self._users.get(uid)
+        if user is not None and user.pool is pool:
+            user.end.set()
+
+    def _check_refused(self, who: Caller) -> None:
+        known = self._refused.get(who.uid)
+        if known is not None:
+            if trio.current_time() < known[0]:
+                self._forget(who.uid)
+                raise known[1].with_traceback(None)
+            del self._refused[who.uid]
+
+    def _name_foreign(self, who: Caller, error: ForeignCaller) -> None:
+        # Not remembered: it says nothing of the user's other processes.
+        if who.uid not in self._foreign and len(self._foreign) < FOREIGN_MAX:
+            self._foreign.add(who.uid)
+            log.warning("%s; said once", error)
+
+    def _refuse(self, who: Caller, error: DfsfsError) -> None:
+        now = trio.current_time()
+        self._refused.pop(who.uid, None)
+        self._refused[who.uid] = (now + REFUSAL_MEMORY, error)
+        while (oldest := next(iter(self._refused.items())))[1][0] <= now:
+            del self._refused[oldest[0]]
+        if who.uid not in self._named:
+            self._named[who.uid] = None
+            log.warning("user %d: %s; said once", who.uid, error)
+            if len(self._named) > NAMED:
+                del self._named[next(iter(self._named))]
+        self._forget(who.uid)
+
+    def _forget(self, uid: int) -> None:
+        if uid not in self._users and not self.in_use(uid):
+            self.on_gone(uid)
+
+
+async def _nothing_to_settle(uid: int) -> None:
+    """What `UserPools.settle` is where nothing writes."""

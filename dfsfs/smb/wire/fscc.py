@@ -1,0 +1,267 @@
+"""File information as SMB2 carries it: what a server knows of a file, and what can be changed (MS-FSCC 2.4, 2.5).
+
+Pure. Decoders check every length against the buffer and return a value or raise WireError. Times come out as
+nanoseconds since the Unix epoch; names are UTF-16 with any 16-bit unit allowed, as they are on NTFS.
+"""
+
+from __future__ import annotations
+
+import stat as posix
+import struct
+from dataclasses import dataclass
+from enum import IntFlag
+from typing import TYPE_CHECKING
+
+from dfsfs.errors import ContentError, WireError
+from dfsfs.filetime import filetime_to_ns, ns_to_filetime
+from dfsfs.smb.wire.reparse import ReparseTag
+
+if TYPE_CHECKING:
+    from dfsfs.smb.wire.reparse import Special
+
+Buffer = bytes | bytearray | memoryview
+
+MAX_SIZE = 0x7FFFFFFFFFFFFFFF
+"""Sizes are signed on the wire (MS-FSCC 2.4); the kernel can't be told of one that is negative or larger."""
+NAME_UNITS_MAX = 255
+"""The longest name in UTF-16 code units (MS-FSCC 2.1.5)."""
+_NAME_BYTES_MAX = 2 * NAME_UNITS_MAX
+
+_DIRECTORY_ENTRY = struct.Struct("<IIQQQQQQIIIBB24sHQ")  # FileIdBothDirectoryInformation up to FileName
+_ALL_INFORMATION = struct.Struct("<QQQQIIQQIBBHQIIQII")  # FileAllInformation up to its name's length
+_BASIC = struct.Struct("<QQQQII")
+_FULL_SIZE = struct.Struct("<qqqII")
+
+
+class FileAttributes(IntFlag):
+    """MS-FSCC 2.6."""
+
+    READONLY = 0x00000001
+    HIDDEN = 0x00000002
+    SYSTEM = 0x00000004
+    DIRECTORY = 0x00000010
+    ARCHIVE = 0x00000020
+    NORMAL = 0x00000080
+    SPARSE_FILE = 0x00000200
+    REPARSE_POINT = 0x00000400
+
+
+_DIRECTORY = int(FileAttributes.DIRECTORY)
+_REPARSE_POINT = int(FileAttributes.REPARSE_POINT)
+
+
+@dataclass(frozen=True, slots=True)
+class FileStat:
+    """What SMB knows of a file. Times in ns since 1970 (0: the server gave none), sizes in bytes."""
+
+    created: int
+    accessed: int
+    written: int
+    changed: int
+    attributes: int
+    size: int
+    allocated: int
+    file_id: int
+    """The 64-bit file id, unique on its volume; 0 where the server gave none."""
+    links: int
+    """Hard links; 0 where the answer does not say."""
+    reparse_tag: int
+    """0 for what is no reparse point, or where the answer has no room for the tag."""
+    ea_size: int = -1
+    """0 if the file has no extended attributes, negative where the answer does not say; any other value: perhaps."""
+    special: Special | None = None
+    """What it is if it is neither file nor folder, as far as somebody has looked."""
+
+    @property
+    def is_directory(self) -> bool:
+        return bool(self.attributes & _DIRECTORY) and self.special is None
+
+    @property
+    def is_plain_directory(self) -> bool:
+        """Whether it is a folder that leads nowhere else."""
+        return self.is_directory and not self.attributes & _REPARSE_POINT
+
+    @property
+    def kind(self) -> int:
+        """S_IFREG, S_IFDIR, S_IFLNK and so on."""
+        if self.special is not None:
+            return self.special.kind
+        return posix.S_IFDIR if self.attributes & _DIRECTORY else posix.S_IFREG
+
+    @property
+    def is_dfs_link(self) -> bool:
+        """Whether this is the place of a DFS link in a namespace root."""
+        return bool(self.attributes & _REPARSE_POINT) and self.reparse_tag in (ReparseTag.DFS, ReparseTag.DFSR)
+
+    @property
+    def is_marked_link(self) -> bool:
+        """Whether a listing says for sure that an entry is a DFS link.
+
+        The tag of DFS Replication is no proof: replicated folders have it, too. Such an entry is taken for a folder,
+        and for a link as soon as the server says so.
+        """
+        return self.is_dfs_link and self.reparse_tag == ReparseTag.DFS
+
+
+@dataclass(frozen=True, slots=True)
+class DirEntry:
+    """A name in a folder, and what the listing said of it."""
+
+    name: str
+    stat: FileStat
+
+
+MAX_UNIT = 2**31 - 1
+"""Bytes of a cluster; FUSE hands it on as 32 bits, and programs divide by what they get."""
+
+
+@dataclass(frozen=True, slots=True)
+class VolumeSize:
+    """Sizes in bytes. `caller_free` is what a quota leaves of `free`; `unit` is the size of a cluster."""
+
+    total: int
+    free: int
+    caller_free: int
+    unit: int
+
+
+def decode_directory(buffer: Buffer) -> tuple[list[DirEntry], list[str]]:
+    """The entries of a QUERY_DIRECTORY answer with FileIdBothDirectoryInformation (MS-FSCC 2.4.17), and what is wrong
+    with those that are left out: no file can have such a name or size.
+
+    Raises:
+        WireError: an entry or a name lies outside the buffer.
+    """
+    entries: list[DirEntry] = []
+    left_out: list[str] = []
+    position, end, fixed = 0, len(buffer), _DIRECTORY_ENTRY.size
+    unpack = _DIRECTORY_ENTRY.unpack_from
+    view = memoryview(buffer)
+    while position < end:
+        if end - position < fixed:
+            raise WireError(f"a directory entry at {position} does not fit into {end} bytes")
+        (
+            step,
+            _,
+            created,
+            accessed,
+            written,
+            changed,
+            size,
+            allocated,
+            attributes,
+            name_length,
+            ea_size,
+            *_,
+            file_id,
+        ) = unpack(view, position)
+        start = position + fixed
+        if position + step > end:
+            raise WireError(f"the entry after {position} would begin at {position + step}, of {end} bytes")
+        if start + name_length > end or name_length % 2 or (step and step < fixed + name_length):
+            raise WireError(f"a name of {name_length} bytes at {start} does not fit into {end} bytes")
+        if size > MAX_SIZE or allocated > MAX_SIZE or not 0 < name_length <= _NAME_BYTES_MAX:
+            left_out.append(_oddity(view[start : start + min(name_length, _NAME_BYTES_MAX)], name_length))
+        else:
+            # For a reparse point EaSize holds its tag (MS-FSCC 2.4.17).
+            tag = ea_size if attributes & _REPARSE_POINT else 0
+            stat = FileStat(
+                filetime_to_ns(created),
+                filetime_to_ns(accessed),
+                filetime_to_ns(written),
+                filetime_to_ns(changed),
+                *(attributes, size, allocated, file_id, 0, tag, -1 if tag else ea_size),
+            )
+            entries.append(DirEntry(str(view[start : start + name_length], "utf-16-le", "surrogatepass"), stat))
+        if not step:
+            break
+        position += step
+    return entries, left_out
+
+
+def _oddity(name: memoryview, length: int) -> str:
+    """What is wrong with an entry of a directory."""
+    if not 0 < length <= _NAME_BYTES_MAX:
+        return f"an entry with a name of {length // 2} characters"
+    return f"the entry {str(name, 'utf-16-le', 'replace')!r} with a negative size"
+
+
+def decode_all_information(buffer: Buffer) -> FileStat:
+    """FileAllInformation (MS-FSCC 2.4.2); the name at its end may be cut.
+
+    Raises:
+        WireError: it is too short.
+        ContentError: a size in it is negative.
+    """
+    if len(buffer) < _ALL_INFORMATION.size:
+        raise WireError(f"FileAllInformation of {len(buffer)} bytes")
+    fields = _ALL_INFORMATION.unpack_from(buffer)
+    if fields[6] > MAX_SIZE or fields[7] > MAX_SIZE:
+        raise ContentError("FileAllInformation with a negative size")
+    created, accessed, written, changed = map(filetime_to_ns, fields[:4])
+    return FileStat(
+        created=created,
+        accessed=accessed,
+        written=written,
+        changed=changed,
+        attributes=fields[4],
+        allocated=fields[6],
+        size=fields[7],
+        links=fields[8],
+        file_id=fields[12],
+        reparse_tag=0,
+        ea_size=fields[13],
+    )
+
+
+def encode_basic_information(
+    created: int | None, accessed: int | None, written: int | None, changed: int | None, attributes: int = 0
+) -> bytes:
+    """FileBasicInformation (MS-FSCC 2.4.7). Times in ns since 1970, None leaves one as it is; attributes 0 leaves
+    them.
+    """
+    times = [0 if time is None else ns_to_filetime(time) for time in (created, accessed, written, changed)]
+    return _BASIC.pack(*times, attributes, 0)
+
+
+def encode_attributes(attributes: int) -> bytes:
+    """FileBasicInformation that leaves all times as they are."""
+    return encode_basic_information(None, None, None, None, attributes)
+
+
+def encode_end_of_file(size: int) -> bytes:
+    """FileEndOfFileInformation (MS-FSCC 2.4.14): the size in bytes."""
+    return struct.pack("<Q", size)
+
+
+def encode_rename(new_name: str, *, replace: bool) -> bytes:
+    """FileRenameInformation in the form SMB2 uses (MS-FSCC 2.4.42.2). `new_name` is relative to the share."""
+    encoded = new_name.encode("utf-16-le", "surrogatepass")
+    return struct.pack("<B7xQI", replace, 0, len(encoded)) + encoded
+
+
+def encode_link(new_name: str) -> bytes:
+    """FileLinkInformation in the form SMB2 uses (MS-FSCC 2.4.27.2). `new_name` is relative to the share."""
+    return encode_rename(new_name, replace=False)
+
+
+def encode_disposition(*, delete: bool = True) -> bytes:
+    """FileDispositionInformation (MS-FSCC 2.4.11): delete the file once its last handle is closed, or do not."""
+    return bytes([delete])
+
+
+def decode_full_size(buffer: Buffer) -> VolumeSize:
+    """FileFsFullSizeInformation (MS-FSCC 2.5.4).
+
+    Raises:
+        WireError: it is too short, a size in it is negative, or a cluster has no bytes or more than can be reported.
+    """
+    if len(buffer) < _FULL_SIZE.size:
+        raise WireError(f"FileFsFullSizeInformation of {len(buffer)} bytes")
+    total, caller_free, free, sectors, sector = _FULL_SIZE.unpack_from(buffer)
+    if min(total, caller_free, free) < 0:
+        raise WireError("FileFsFullSizeInformation with a negative size")
+    unit = sectors * sector
+    if not 0 < unit <= MAX_UNIT:
+        raise WireError(f"FileFsFullSizeInformation with clusters of {sectors} sectors of {sector} bytes")
+    return VolumeSize(total=total * unit, free=free * unit, caller_free=caller_free * unit, unit=unit)

@@ -1,0 +1,1 @@
+"""Data: open files, and what is read and written ahead of or behind their programs."""

@@ -1,0 +1,262 @@
+"""Opener: from a name or an inode to an open file, with as few requests as will do.
+
+    a handle that was kept when its last program closed the file (deferredclose.py)      nothing is asked
+    a small file that was fetched because it was expected (prefetch.py)          nothing is asked
+    else a CREATE, under a lease (caching.py), that brings a small file's data along
+
+What comes out belongs to the caller, who has to close it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from functools import partial
+from typing import TYPE_CHECKING
+
+import trio
+
+from dfsfs.errors import DfsfsError, PosixError, SmbError
+from dfsfs.namespace.junction import Attempt, Covered, TargetBinding
+from dfsfs.ntstatus import NtStatus
+from dfsfs.smb.wire.fscc import FileAttributes
+from dfsfs.smb.wire.messages import Access, CreateDisposition
+from dfsfs.vfs.data.caching import CacheMode
+from dfsfs.vfs.data.openfile import OpenFile
+from dfsfs.vfs.data.openflags import access_of, disposition_of, is_synchronous, only_reads, options_of
+from dfsfs.vfs.data.prefetch import HEAD
+from dfsfs.vfs.data.writeback import Writeback
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from dfsfs.smb.tree.file import RemoteFile
+    from dfsfs.smb.wire.fscc import FileStat
+    from dfsfs.vfs.data.caching import LeaseCaching
+    from dfsfs.vfs.data.prefetch import Prefetch
+    from dfsfs.vfs.data.writeback import Budget
+    from dfsfs.vfs.names.inodetable import Inode
+    from dfsfs.vfs.names.lookup import Lookup
+
+_KEPT = FileAttributes.HIDDEN | FileAttributes.SYSTEM
+"""Attributes that an overwriting open has to repeat, or else it is refused (MS-FSA 2.1.5.1.2.1)."""
+
+
+class Opener:
+    """See the module's text. `budget` is shared by what all files have to write."""
+
+    def __init__(self, lookup: Lookup, leases: LeaseCaching, prefetch: Prefetch, budget: Budget) -> None:
+        self._lookup = lookup
+        self._leases = leases
+        self._prefetch = prefetch
+        self._budget = budget
+
+    async def open(self, inode: Inode, flags: int) -> OpenFile:
+        """Opens a file.
+
+        Raises:
+            PosixError: ESTALE, another file has its name.
+            DfsfsError: the server's answer.
+        """
+        reads = only_reads(flags) and self._leases.mode is not CacheMode.NONE
+        before = inode.stat if inode.own is None else None  # of what is written here, the kernel knows as much as we do
+        file = (await self._kept(inode, flags) if reads else None) or await self._opened(inode, flags, reads=reads)
+        if reads and self._lookup.lifetimes.files > 0 and not self._lookup.proofs.needed:
+            self._prefetch.opened(inode)  # what it fetches is given to whoever opens it
+        stat = file.opened
+        if before is not None and _shown(before) != _shown(stat):
+            # The kernel would go on to believe the old size for a while, and cut reads there. Or it has the one name
+            # that a listing gives a file that has several.
+            try:
+                await self._leases.kernel.forget_attributes(inode.ino)
+            except trio.Cancelled:
+                self._discard(inode, file.remote[0])
+                raise
+        return file
+
+    async def create(self, parent: Inode, name: str, mode: int, flags: int) -> OpenFile:
+        """Makes and opens a file, or opens the one that is there unless O_EXCL is given.
+
+        Raises:
+            PosixError: EEXIST or EISDIR, the name is a DFS link; EIO, see raise_if_unknown.
+            DfsfsError: the server's answer.
+        """
+        access, disposition = access_of(flags), disposition_of(flags)
+        known = self._lookup.table.child(parent, name)
+        attributes = FileAttributes.NORMAL if mode & 0o200 else FileAttributes.READONLY
+
+        async def operation(attempt: Attempt) -> tuple[RemoteFile, TargetBinding]:
+            try:
+                remote = await self._leased(
+                    attempt,
+                    known,
+                    access,
+                    partial(
+                        attempt.tree.open,
+                        attempt.path,
+                        access=access,
+                        disposition=disposition,
+                        options=options_of(flags),
+                        attributes=attributes,
+                    ),
+                )
+            except DfsfsError as error:
+                raise_if_unknown(attempt, error)
+                raise
+            return remote, attempt.binding
+
+        table, alone = self._lookup.table, False
+        started = table.moment
+        begun = table.begin(known) if known is not None else 0
+        try:
+            with self._lookup.making(parent, name) as made:
+                remote, binding = await self._lookup.run_in(parent, name, operation)
+                made(remote.stat)
+        except Covered as link:
+            code = errno.EEXIST if flags & os.O_EXCL else errno.EISDIR
+            raise PosixError(code, f"{link.prefix} is a DFS link") from None
+        finally:
+            if known is not None:
+                alone = table.end(known, begun)
+        inode = table.observe(parent, name, remote.stat, remote.tree.volume)
+        if inode is not known:
+            self._leases.adopt(inode, remote.lease)
+            alone = not inode.overtakes(started)
+        asked = table.moment if alone else started
+        self._lookup.note(inode, remote.stat, asked)
+        return self._file_of(inode, remote, binding, flags, self._lookup.clock(), asked)
+
+    async def _kept(self, inode: Inode, flags: int) -> OpenFile | None:
+        """The file with a handle that was kept when a program closed it."""
+        location = inode.location
+        binding = location.junction.binding if location is not None else None
+        remote = self._leases.kept.take(inode, access_of(flags), binding)
+        if remote is None or binding is None:
+            return None
+        if inode.lease is not remote.lease:
+            self._leases.adopt(inode, remote.lease)  # the kernel had forgotten the file in the meantime
+        asked = inode.asked
+        if inode.expires <= self._lookup.clock() or inode.stat is None or inode.overtakes(asked):
+            asked, seen = self._lookup.table.moment, inode.seen
+            try:
+                await self._lookup.accept(inode, await remote.query(), remote.tree.volume, asked)
+                inode.seen = seen  # that was the file, and not its name
+            except (DfsfsError, trio.Cancelled) as error:
+                self._discard(inode, remote)
+                if isinstance(error, DfsfsError):
+                    return None
+                raise
+        assert inode.stat is not None
+        remote.stat = inode.stat
+        return self._file_of(inode, remote, binding, flags, self._lookup.clock(), asked)
+
+    async def _opened(self, inode: Inode, flags: int, *, reads: bool) -> OpenFile:
+        """The file, opened on the server or fetched from there already. `reads`: data may come along."""
+        access, known = access_of(flags), inode.stat
+        truncate = bool(flags & os.O_TRUNC)
+
+        async def operation(attempt: Attempt) -> tuple[RemoteFile, TargetBinding]:
+            remote = await self._leased(
+                attempt,
+                inode,
+                access,
+                partial(
+                    attempt.tree.open,
+                    attempt.path,
+                    access=access,
+                    disposition=CreateDisposition.OVERWRITE if truncate else CreateDisposition.OPEN,
+                    options=options_of(flags),
+                    attributes=known.attributes & _KEPT if truncate and known is not None else 0,
+                    read=head,
+                ),
+            )
+            return remote, attempt.binding
+
+        if truncate:
+            await self._lookup.make_sure(inode)  # what has the name would be empty before we see which file it is
+        reads = reads and self._lookup.lifetimes.files > 0
+        is_small = known is not None and known.size <= HEAD
+        head = HEAD if reads and is_small and not self._leases.has_data(inode) else 0
+        time, table = self._lookup.clock(), self._lookup.table
+        asked = begun = table.begin(inode) if truncate else table.moment
+        try:
+            fetched = await self._prefetch.take(inode) if reads else None
+            if fetched is not None:
+                remote, binding, time, asked = fetched
+            else:
+                remote, binding = await self._lookup.run_by_name(inode, operation)
+        finally:
+            if truncate and table.end(inode, begun):
+                asked = table.moment
+        try:
+            await self._lookup.accept(inode, remote.stat, remote.tree.volume, asked)
+        except (DfsfsError, trio.Cancelled):
+            self._discard(inode, remote)
+            raise
+        if fetched is not None:
+            inode.expires = min(inode.expires, time + self._lookup.lifetimes.files)
+        if remote.lease is not inode.lease and remote.lease is not None:
+            self._leases.adopt(inode, remote.lease)
+        file = self._file_of(inode, remote, binding, flags, time, asked)
+        if truncate:
+            remote.is_written = True
+            file.changed_data()
+        return file
+
+    async def _leased(
+        self,
+        attempt: Attempt,
+        inode: Inode | None,
+        access: Access,
+        opening: Callable[..., Awaitable[RemoteFile]],
+    ) -> RemoteFile:
+        """Opens a file under the lease of its inode, if it is still that file.
+
+        A server refuses the key of a lease for another file than the one that it belongs to (MS-SMB2 3.3.5.9.8): then
+        the name has become another file's, and it is opened with a key of its own.
+        """
+        request = self._leases.request(attempt, inode, access)
+        try:
+            return await opening(lease=request)
+        except SmbError as error:
+            if error.status != NtStatus.INVALID_PARAMETER or request is None or not request.lease.was_granted:
+                raise
+        return await opening(lease=self._leases.request(attempt, None, access))
+
+    def _file_of(
+        self, inode: Inode, remote: RemoteFile, binding: TargetBinding, flags: int, time: float, asked: int
+    ) -> OpenFile:
+        return OpenFile(
+            inode,
+            access_of(flags),
+            remote,
+            binding,
+            Writeback(self._budget),
+            asked=asked,
+            appends=bool(flags & os.O_APPEND),
+            synchronous=is_synchronous(flags) or self._leases.mode is CacheMode.NONE,
+            reads_ahead=not flags & os.O_DIRECT and self._leases.mode is not CacheMode.NONE,
+            bypasses=bool(flags & os.O_DIRECT) and self._leases.mode is not CacheMode.NONE,
+            head_expires=time + self._lookup.lifetimes.files,
+            ask_lease=self._leases.request,
+        )
+
+    def _discard(self, inode: Inode, remote: RemoteFile) -> None:
+        remote.discard()
+        self._leases.ended(inode, remote.lease)
+
+
+def _shown(stat: FileStat) -> tuple[int, int, int]:
+    """What programs see of a file that an open may find to be something else. A listing counts no names."""
+    return stat.size, stat.written, stat.links or 1
+
+
+def raise_if_unknown(attempt: Attempt, error: DfsfsError) -> None:
+    """Makes EIO of the "exists already" that follows a lost request: nobody can know whether that one had made it.
+
+    Raises:
+        PosixError: EIO.
+    """
+    if attempt.repeated and error.errno == errno.EEXIST:
+        text = f"{attempt.path} exists, but the connection was lost while it was made: perhaps by this request"
+        raise PosixError(errno.EIO, text) from error

@@ -1,0 +1,39 @@
+"""What the flags of open(2) mean for a CREATE. Pure."""
+
+from __future__ import annotations
+
+import os
+
+from dfsfs.smb.wire.messages import Access, CreateDisposition, CreateOptions
+
+
+def access_of(flags: int) -> Access:
+    """What a handle has to allow."""
+    mode = flags & os.O_ACCMODE
+    access = Access.READ if mode in (os.O_RDONLY, os.O_RDWR) else Access(0)
+    if mode != os.O_RDONLY or flags & os.O_TRUNC:
+        access |= Access.WRITE
+    return access
+
+
+def disposition_of(flags: int) -> CreateDisposition:
+    """What open(2) with O_CREAT does if the file exists or not."""
+    if flags & os.O_EXCL:
+        return CreateDisposition.CREATE
+    return CreateDisposition.OVERWRITE_IF if flags & os.O_TRUNC else CreateDisposition.OPEN_IF
+
+
+def options_of(flags: int) -> CreateOptions:
+    """O_SYNC, which includes O_DSYNC, has the server write through to its disk."""
+    through = CreateOptions.WRITE_THROUGH if flags & os.O_DSYNC else CreateOptions.NONE
+    return CreateOptions.NON_DIRECTORY_FILE | through
+
+
+def only_reads(flags: int) -> bool:
+    """Whether data that is here already may serve the open: it neither writes, nor truncates, nor goes past caches."""
+    return flags & (os.O_ACCMODE | os.O_DIRECT | os.O_TRUNC) == os.O_RDONLY
+
+
+def is_synchronous(flags: int) -> bool:
+    """Whether each write has to wait for the server."""
+    return bool(flags & (os.O_DSYNC | os.O_DIRECT))

@@ -1,0 +1,65 @@
+"""Copying on the server: from one open file to another one on the same server, without the data coming here.
+
+What asks for it is the command `dfsfs cp`. As FUSE has no request for that which would reach us (pyfuse3 knows no
+copy_file_range), it sets the extended attribute `user.dfsfs.copy` of the file to be written; the value is in text the
+inode number of the file to be read, the offset in it, the offset in the file to be written, and how many bytes:
+`8675309:0:0:16777216`. Both files have to be open, for reading and for writing: whether the caller may do that was
+checked when they were opened.
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING
+
+from dfsfs.errors import DfsfsError, PosixError
+from dfsfs.smb.wire.copychunk import CHUNK, CHUNKS, Range
+
+if TYPE_CHECKING:
+    from dfsfs.vfs.data.fileops import FileOperations
+    from dfsfs.vfs.names.inodetable import Inode
+    from dfsfs.vfs.names.lookup import Lookup
+
+COPY_XATTR = b"user.dfsfs.copy"
+LARGEST = CHUNK * CHUNKS
+"""Bytes of one request."""
+_NOT_THERE = (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOENT)
+"""What servers say that can't copy, or not between these two files."""
+
+
+class ServerCopy:
+    """See the module's text."""
+
+    def __init__(self, lookup: Lookup, files: FileOperations) -> None:
+        self._lookup = lookup
+        self._files = files
+
+    async def copy(self, target: Inode, request: bytes) -> None:
+        """Does what the value of COPY_XATTR asks for; all of it is copied when this returns.
+
+        Raises:
+            PosixError: EINVAL, the request makes no sense; EBADF, a file is not open as it has to be; EXDEV, the files
+                are on two servers, or theirs can't do it.
+            DfsfsError: the server's answer.
+        """
+        source, wanted = self._parse(request)
+        reader, writer = self._files.readable(source), self._files.writable(target)
+        if reader is None or writer is None:
+            raise PosixError(errno.EBADF, f"{source.name} is not open to be read, or {target.name} to be written")
+        for inode in (source, target):
+            await self._files.settle(inode)
+        try:
+            await self._files.copy(reader, writer, wanted)
+        except DfsfsError as error:
+            if error.errno in _NOT_THERE:
+                raise PosixError(errno.EXDEV, str(error)) from error
+            raise
+
+    def _parse(self, request: bytes) -> tuple[Inode, Range]:
+        try:
+            ino, source, offset, length = map(int, request.split(b":"))
+        except ValueError:
+            raise PosixError(errno.EINVAL, f"{request!r} is not of the form INODE:OFFSET:OFFSET:LENGTH") from None
+        if min(source, offset) < 0 or not 0 < length <= LARGEST:
+            raise PosixError(errno.EINVAL, f"{request!r}: at most {LARGEST} bytes can be copied at once")
+        return self._lookup.inode(ino), Range(source, offset, length)

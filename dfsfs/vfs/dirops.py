@@ -1,0 +1,374 @@
+"""DirectoryOperations: the verbs that make, remove and rename names.
+
+Nothing here may damage a namespace. A removal or renaming is sent only after a stat of that very name, or a kept
+answer to one that is not too old, has said that it is an ordinary file or folder; a DFS link is EBUSY before anything
+is sent, and a name that has become a link in the meantime is refused by the server, which makes it EBUSY as well.
+Between two links, or a link and its surroundings, a rename is EXDEV.
+
+A request that was repeated after a lost connection may find its own traces. A removal that finds nothing has
+succeeded. A rename that finds no source has succeeded if the source's file is at the new name. An exclusive create or
+mkdir that finds the name taken is EIO: nobody can know whose it is.
+
+A file that is open through this mount is not removed but renamed to a hidden name in its folder, so that its name is
+free at once and its data can still be read; the last close removes it. If that can't be done it is removed, and then
+the name goes when the last handle is closed. What is done with a file whose place another takes is in sillyrename.py;
+what becomes of hidden names when a mount has died, in hiddennames.py.
+
+While a name is removed or renamed nobody begins to open its file (pending.py), so that what is in the way is known.
+Where a server still refuses, whatever is of ours is closed and it is asked again before a program hears anything; and
+others, who may only keep a handle, are asked once.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import stat as posix
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
+
+import trio
+
+from dfsfs.acting import caller
+from dfsfs.errors import DfsfsError, Disposition, PosixError, SmbError
+from dfsfs.namespace.junction import Attempt, Covered
+from dfsfs.smb.wire.fscc import FileAttributes, FileStat, encode_attributes
+from dfsfs.vfs.data.open import raise_if_unknown
+from dfsfs.vfs.names.dircache import Origin
+from dfsfs.vfs.names.hiddennames import is_hidden_name
+from dfsfs.vfs.names.removals import is_there
+from dfsfs.vfs.removal import Removal, names_in
+from dfsfs.vfs.sillyrename import Replacement
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from contextlib import AbstractAsyncContextManager
+
+    from dfsfs.smb.wire.reparse import Special
+    from dfsfs.unc import UncPath
+    from dfsfs.vfs.data.fileops import FileOperations
+    from dfsfs.vfs.names.inodetable import Inode
+    from dfsfs.vfs.names.lookup import Lookup
+
+log = logging.getLogger("dfsfs.vfs")
+
+T = TypeVar("T")
+
+TRIES = 6
+"""How often a server is asked to replace a file, or to rename a folder, while something of ours that is in the way, or
+that another client only looks at, goes away."""
+TRY_PAUSE = 0.004
+"""Seconds before the second of these tries; doubled each time."""
+RENAME_NOREPLACE = 1
+"""renameat2(2)."""
+
+
+class DirectoryOperations(Removal):
+    """See the module's text. Names are wire names.
+
+    `files_for_links`: symbolic links are made as files, also where the server has something better.
+    """
+
+    def __init__(self, lookup: Lookup, files: FileOperations, *, files_for_links: bool = False) -> None:
+        super().__init__(lookup, files)
+        self._files_for_links = files_for_links
+
+    # -- making -----------------------------------------------------------------------------------------------------
+
+    async def mkdir(self, parent: Inode, name: str) -> Inode:
+        """Makes a folder. Counts no lookup.
+
+        Raises:
+            PosixError: EEXIST, the name is a DFS link; EIO, see the module's text.
+            DfsfsError: the server's answer.
+        """
+
+        inode = await self._make(parent, name, lambda attempt: attempt.tree.make_directory(attempt.path))
+        assert inode.share is not None
+        origin = Origin(inode.share, self._lookup.table.moment, self._lookup.clock(), caller().uid)
+        self._lookup.views.keep(inode, (), origin)
+        return inode
+
+    async def make_special(self, parent: Inode, name: str, special: Special) -> Inode:
+        """Makes a symbolic link, device, fifo or socket. Counts no lookup.
+
+        Raises:
+            PosixError: EEXIST, the name is a DFS link; EPERM, the server has nothing for it; EIO, see the module's
+                text.
+            DfsfsError: the server's answer.
+        """
+
+        as_file = self._files_for_links and special.kind == posix.S_IFLNK
+
+        def make(attempt: Attempt) -> Awaitable[FileStat]:
+            tree = attempt.tree
+            return (tree.make_mfsymlink if as_file else tree.make_special)(attempt.path, special)
+
+        try:
+            return await self._make(parent, name, make)
+        except SmbError as error:
+            if error.errno in (errno.EOPNOTSUPP, errno.ENODATA):
+                raise PosixError(errno.EPERM, f"{name}: the server has no form for that") from None
+            raise
+
+    async def _make(self, parent: Inode, name: str, making: Callable[[Attempt], Awaitable[FileStat]]) -> Inode:
+        """The inode of what `making` makes under a name that nothing has."""
+
+        async def operation(attempt: Attempt) -> tuple[FileStat, UncPath]:
+            try:
+                return await making(attempt), attempt.tree.volume
+            except DfsfsError as error:
+                raise_if_unknown(attempt, error)
+                raise
+
+        try:
+            with self._lookup.making(parent, name) as made:
+                stat, share = await self._lookup.run_in(parent, name, operation)
+                made(stat)
+        except Covered as link:
+            raise PosixError(errno.EEXIST, f"{link.prefix} is a DFS link") from None
+        inode = self._lookup.table.observe(parent, name, stat, share, exact=True)
+        self._lookup.note(inode, stat, self._lookup.table.moment)
+        return inode
+
+    async def link(self, inode: Inode, parent: Inode, name: str) -> None:
+        """Gives a file one more name.
+
+        Raises:
+            PosixError: EPERM, a folder; EEXIST, the name is taken; EXDEV, file and folder are not behind the same DFS
+                link.
+            DfsfsError: the server's answer.
+        """
+        if inode.is_directory:
+            raise PosixError(errno.EPERM, f"{inode.name} is a directory")
+        if self._lookup.location(inode).junction is not self._lookup.location(parent).junction:
+            raise PosixError(errno.EXDEV, f"{inode.name} can't have a name behind another DFS link")
+        await self._files.settle(inode)
+
+        async def operation(attempt: Attempt) -> tuple[FileStat, UncPath]:
+            target = self._hiding.destination(attempt, inode, parent, name)
+            link = attempt.tree.link_special if inode.is_reparse_point else attempt.tree.link
+            try:
+                await link(attempt.path, target)
+            except DfsfsError as error:
+                if not attempt.repeated or error.errno != errno.EEXIST or not await is_there(attempt, target, inode):
+                    raise
+            return await attempt.tree.stat(target), attempt.tree.volume
+
+        self._files.let_go(inode)
+        await self._lookup.make_sure(inode)
+        table = self._lookup.table
+        begun, alone = table.begin(inode), False
+        try:
+            with self._lookup.making(parent, name) as made:
+                async with self._lookup.moving.on_its_way(inode, parent):
+                    stat, share = await self._lookup.run(inode, operation)
+                made(stat)
+        except Covered as link:
+            raise PosixError(errno.EEXIST, f"{link.prefix} is a DFS link") from None
+        except SmbError as error:
+            if error.errno == errno.EOPNOTSUPP:
+                raise PosixError(errno.EPERM, f"{name}: the server has no hard links") from None
+            raise
+        finally:
+            alone = table.end(inode, begun)
+        if table.observe(parent, name, stat, share, exact=True) is not inode:
+            return
+        if alone:
+            self._lookup.note(inode, stat, table.moment)
+        elif inode.stat is not None:
+            inode.stat = replace(inode.stat, links=stat.links)  # a listing, which does not say, must not make it one
+
+    # -- renaming ---------------------------------------------------------------------------------------------------
+
+    async def rename(self, old_parent: Inode, old_name: str, new_parent: Inode, new_name: str, flags: int) -> None:
+        """Renames a file or folder, over another of its kind unless `flags` has RENAME_NOREPLACE.
+
+        Raises:
+            PosixError: EINVAL, other flags, or a folder would go below itself; EXDEV, the two folders are not behind
+                the same DFS link; EBUSY, one of the names is a link; EEXIST, EISDIR, ENOTDIR as in rename(2).
+            DfsfsError: the server's answer.
+        """
+        if flags & ~RENAME_NOREPLACE:
+            raise PosixError(errno.EINVAL, "an exchange of two names is not possible over SMB")
+        if self._lookup.location(old_parent).junction is not self._lookup.location(new_parent).junction:
+            raise PosixError(errno.EXDEV, f"{old_name} can't be renamed across a DFS link")
+        inode = await self._ordinary(old_parent, old_name)
+        try:
+            if inode in self._lookup.table.above(new_parent):
+                raise PosixError(errno.EINVAL, f"{old_name} can't be moved below itself")
+            step = _Step(old_parent, old_name, inode, new_parent, new_name)
+            if not await self._rename_over(step, flags, again=False):
+                await self._rename_over(step, flags, again=True)
+        finally:
+            self._lookup.table.release(inode)
+
+    async def _rename_over(self, step: _Step, flags: int, *, again: bool) -> bool:
+        """Renames over what has the new name. Whether that is done; if not, who has the name has to be asked `again`.
+
+        A server may refuse it because another client has given the name to something that is open here, or to something
+        at all, and we believe what was true before.
+        """
+        parent, name, table = step.new_parent, step.new_name, self._lookup.table
+        victim = await self._victim(parent, name)
+        try:
+            itself = (step.old_parent, table.name_of(step.old_parent, step.old_name)) == (
+                parent,
+                table.name_of(parent, name),
+            )
+            if victim is not None and not itself and flags & RENAME_NOREPLACE:
+                raise PosixError(errno.EEXIST, f"{name} exists")
+            if victim is step.inode and not itself:
+                return True  # two names of one file: rename(2) leaves both
+            async with self._still(step.inode):
+                with (
+                    self._changing(step.old_parent, step.old_name, step.inode),
+                    self._lookup.changing_name(parent, name),
+                ):
+                    await self._rename(step, None if itself else victim)
+        except DfsfsError as error:
+            was_absent = victim is None and error.errno == errno.EEXIST and not flags & RENAME_NOREPLACE
+            was_another = victim is not None and _is_refusal(error)
+            if again or not (was_absent or was_another):
+                raise
+            table.doubt_name(parent, name)
+            if victim is not None:
+                table.doubt(victim)
+            return False
+        finally:
+            if victim is not None:
+                table.release(victim)
+        return True
+
+    def _still(self, inode: Inode) -> AbstractAsyncContextManager[None]:
+        """While a file or folder gets another path, nothing is begun under the old one."""
+        return self._lookup.moving.held(inode) if inode.is_directory else self._files.barred(inode)
+
+    async def _victim(self, parent: Inode, name: str) -> Inode | None:
+        try:
+            return await self._ordinary(parent, name)
+        except DfsfsError as error:
+            if error.errno == errno.ENOENT:
+                return None
+            raise
+
+    async def _rename(self, step: _Step, victim: Inode | None) -> None:
+        """Makes way for the rename and sends it."""
+        inode, name = step.inode, step.new_name
+        if victim is None:
+            await self._send(step, replace=False)
+            self._note(step)
+        elif inode.is_directory:
+            if not victim.is_directory:
+                raise PosixError(errno.ENOTDIR, f"{name} is not a directory")
+            await self._replace_folder(step, victim)
+        elif victim.is_directory:
+            raise PosixError(errno.EISDIR, f"{name} is a directory")
+        else:
+            async with self._files.barred(victim):
+                with self._lookup.table.changing(victim):
+                    await self._replace_file(step, victim)
+
+    async def _send(self, step: _Step, *, replace: bool) -> None:
+        """Sends the rename; of a folder that the server refuses because of open files in it, without them."""
+        for tries in range(TRIES):
+            try:
+                return await self._send_once(step, replace=replace)
+            except DfsfsError as error:
+                if not step.inode.is_directory or not _is_refusal(error):
+                    raise
+            if tries:  # what is just being opened, or was closed without waiting for the server
+                await trio.sleep(TRY_PAUSE * 2**tries)
+            await self._files.park_within(step.inode)
+        return await self._send_once(step, replace=replace)
+
+    async def _send_once(self, step: _Step, *, replace: bool) -> None:
+        old, new = (step.old_parent, step.old_name), (step.new_parent, step.new_name)
+        await self._hiding.send_rename(*old, step.inode, *new, replace=replace)
+
+    def _note(self, step: _Step) -> None:
+        """Takes note of the rename."""
+        self._hiding.renamed(step.old_parent, step.old_name, step.inode, step.new_parent, step.new_name)
+
+    def _replacement(self, step: _Step, victim: Inode) -> Replacement:
+        async def undo() -> None:
+            new, old = (step.new_parent, step.new_name), (step.old_parent, step.old_name)
+            await self._hiding.send_rename(*new, step.inode, *old, replace=False)
+
+        send, note = partial(self._send, step, replace=not victim.is_directory), partial(self._note, step)
+        return Replacement(step.new_parent, step.new_name, victim, step.inode, send, note, undo)
+
+    async def _replace_folder(self, step: _Step, victim: Inode) -> None:
+        """Gives a folder the name of an empty one."""
+        found = await self._lookup.run(victim, names_in)
+        if found and not (all(map(is_hidden_name, found)) and await self._clear(step.new_parent, victim)):
+            raise PosixError(errno.ENOTEMPTY, f"{step.new_name} is not empty")
+        await self._hiding.replace_aside(self._replacement(step, victim))
+
+    async def _replace_file(self, step: _Step, victim: Inode) -> None:
+        """Gives a file the name of another one, whoever of this mount has that open."""
+        stat = victim.stat
+        read_only = stat is not None and bool(stat.attributes & FileAttributes.READONLY)
+        if read_only:
+            # Windows refuses to replace a read-only file; POSIX asks for write permission on the folder only.
+            await self._set_attributes(victim, FileAttributes.NORMAL)
+        try:
+            await self._replace_until_possible(self._replacement(step, victim))
+        except DfsfsError:
+            if read_only and stat is not None:
+                await self._set_attributes(victim, stat.attributes)
+            raise
+
+    async def _replace_until_possible(self, what: Replacement) -> None:
+        for tries in range(TRIES):
+            is_last = tries == TRIES - 1
+            try:
+                return await self._replace_once(what, aside=is_last)
+            except DfsfsError as error:
+                still_there = self._lookup.table.child(what.parent, what.name) is what.victim
+                if not _is_refusal(error) or is_last or not still_there:
+                    raise
+                if not await self._files.clear_way(what.victim) and (tries or not await self._ask_others(what)):
+                    raise
+            await trio.sleep(TRY_PAUSE * 2**tries)
+        return None
+
+    async def _replace_once(self, what: Replacement, *, aside: bool) -> None:
+        """`aside`: others have the file open as well, so that the server replaces it for nobody, but may rename it."""
+        if not self._files.in_use(what.victim):
+            await what.send()
+            what.note()
+        elif aside:
+            await self._hiding.replace_aside(what)
+        else:
+            await self._hiding.replace(what)
+
+    async def _ask_others(self, what: Replacement) -> bool:
+        """Has others who only keep a handle on a file close it. Whether it makes sense to try again."""
+        try:
+            return await self._hiding.run_in(what.parent, what.name, lambda attempt: attempt.tree.ask_for(attempt.path))
+        except DfsfsError:
+            return False
+
+    async def _set_attributes(self, inode: Inode, attributes: int) -> None:
+        info = encode_attributes(attributes)
+        with self._lookup.table.changing(inode):
+            await self._lookup.run(inode, lambda attempt: attempt.tree.set_basic(attempt.path, info))
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """What is to be renamed, and to what."""
+
+    old_parent: Inode
+    old_name: str
+    inode: Inode
+    new_parent: Inode
+    new_name: str
+
+
+def _is_refusal(error: DfsfsError) -> bool:
+    """Whether a server may have refused something because a file is open."""
+    is_answer = isinstance(error, SmbError) and error.disposition is Disposition.RETURN
+    return is_answer and error.errno in (errno.EACCES, errno.EBUSY)

@@ -1,0 +1,250 @@
+"""AttributeCache: what is known of the inodes of a mount, and for how long it is believed, without asking anybody.
+
+Everything that a server says goes through `note`, which holds to the rule of ordering.py. Changes of names that are
+made here go through `changing_name` and `making`, so that whoever asks for such a name can wait until it is decided.
+
+Concurrency: nothing here waits, but for `_until_unchanging`.
+"""
+
+from __future__ import annotations
+
+import errno
+import math
+import stat as posix
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import trio
+
+from dfsfs.acting import caller
+from dfsfs.errors import PosixError
+from dfsfs.vfs.names.access import AccessProofs
+from dfsfs.vfs.names.dircache import CachedDirectory, DirCache
+from dfsfs.vfs.names.handlelimit import HandleLimit
+from dfsfs.vfs.names.inodetable import NEVER, ROOT, Inode, InodeTable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from dfsfs.namespace.junction import Location
+    from dfsfs.smb.wire.fscc import FileStat
+    from dfsfs.vfs.names.mapping import Attributes, NameMapping, Ownership
+    from dfsfs.vfs.names.ordering import LocalWrites
+
+
+@dataclass(frozen=True, slots=True)
+class Lifetimes:
+    """For how many seconds attributes and names are believed: of files, and of folders and links."""
+
+    files: float = 1.0
+    folders: float = 1.0
+
+
+class AttributeCache:
+    """See the module's text. The arguments are those of Places."""
+
+    def __init__(
+        self,
+        root: Location,
+        *,
+        names: NameMapping,
+        ownership: Ownership,
+        lifetimes: Lifetimes,
+        clock: Callable[[], float],
+        many_users: bool,
+        trust_leases: bool,
+    ) -> None:
+        self.proofs = AccessProofs(many_users, clock, self.lifetime)
+        self.table = InodeTable(root)
+        self.views = DirCache(lifetimes.folders)
+        self.names = names
+        self.ownership = ownership
+        self.lifetimes = lifetimes
+        self.clock = clock
+        self.handles = HandleLimit()
+        self._trust_leases = trust_leases
+        self._change_ended = trio.Event()
+
+    @contextmanager
+    def changing_name(self, folder: Inode, *names: str) -> Iterator[None]:
+        """InodeTable.changing_name; whoever asks for one of the names waits until the block ends."""
+        try:
+            with self.table.changing_name(folder, *names):
+                yield
+        finally:
+            self._change_ended.set()
+            self._change_ended = trio.Event()
+
+    async def _until_unchanging(self, folder: Inode, name: str) -> None:
+        while self.table.is_being_changed(folder, name):
+            await self._change_ended.wait()
+
+    def set_lifetimes(self, lifetimes: Lifetimes) -> None:
+        """From now on attributes and names are believed for so long."""
+        self.lifetimes = lifetimes
+        self.views.lifetime = lifetimes.folders
+
+    def is_valid(self, inode: Inode) -> bool:
+        """Whether the inode can be answered for without asking: for a link, that it is there and where it leads."""
+        if inode.is_link and self._is_live(inode):
+            return True
+        return (
+            self._named_until(inode) > self.clock()
+            and (inode.stat is not None or inode.is_link)
+            and self.proofs.has(inode)
+        )
+
+    def _named_until(self, inode: Inode) -> float:
+        """Until when the inode's first name may be believed."""
+        return min(inode.expires, inode.seen + self.lifetime(inode))
+
+    def _is_live(self, link: Inode) -> bool:
+        """Whether a link is bound to a living target."""
+        return self.is_bound(link)
+
+    def is_bound(self, link: Inode) -> bool:
+        """Whether somebody has entered a link, and its target is still there."""
+        assert link.anchor is not None
+        binding = link.anchor.junction.binding
+        return binding is not None and binding.tree.alive
+
+    def is_fresh(self, inode: Inode) -> bool:
+        """Whether what is known of an inode's attributes may be believed."""
+        return inode.stat is not None and inode.expires > self.clock() and self.proofs.has(inode)
+
+    def _view(self, folder: Inode) -> CachedDirectory | None:
+        """What a listing of the caller's own said of a folder not long ago."""
+        return self.views.current(folder, self.clock(), caller().uid)
+
+    def _missed(self, folder: Inode, name: str) -> None:
+        """A server says that there is no such name. To others it may say something else; if not, they will find out."""
+        inode = self.table.child(folder, name)
+        if inode is not None and not self.proofs.refute(inode):
+            self.table.drop_name(folder, name)
+
+    def note(
+        self, inode: Inode, stat: FileStat, asked: int, time: float | None = None, *, by_name: bool = True
+    ) -> bool:
+        """Keeps what a server said of an inode, as far as no change made here, and no later answer, has overtaken it.
+
+        `asked`: the moment at which it was asked for; `time`: when it was known, if not now; `by_name`: whether it
+        was asked for by the inode's first name, and not by another one or through a handle, so that the name is there.
+        Returns whether no change has overtaken it.
+        """
+        self.proofs.note(inode)
+        now = self.clock() if time is None else time
+        if by_name:
+            inode.seen = max(inode.seen, now)
+        overtaken = inode.overtakes(asked)
+        if inode.stat is not None and asked < inode.asked:
+            return not overtaken
+        if not overtaken and inode.own is not None:
+            self._adopt(inode, inode.own, stat)
+        self._notice_others(inode, stat)
+        inode.stat, inode.asked = stat, asked
+        if overtaken:
+            inode.expires = NEVER
+        else:
+            inode.expires = math.inf if inode.is_covered and self._trust_leases else now + self.lifetime(inode)
+        return not overtaken
+
+    def _adopt(self, inode: Inode, own: LocalWrites, stat: FileStat) -> None:
+        """Takes over what a server knows of a file that is being written here, and knows better."""
+        own.cut(stat.size)
+        if own.is_later(stat.written) and not inode.is_exclusive:
+            own.written = 0
+
+    def _notice_others(self, inode: Inode, stat: FileStat) -> None:
+        """A lease does not cover what processes of the server itself do: what it has covered may be wrong then."""
+        known = inode.stat
+        if known is None:
+            return
+        if known.created != stat.created:  # perhaps the server has given the id of a file that is gone to another one
+            inode.cached = None
+        if inode.covered_data is None or inode.changed > inode.asked:
+            return
+        if (known.size, known.written, known.created) != (stat.size, stat.written, stat.created):
+            inode.breaks += 1
+            inode.covered_data = None
+
+    def attributes(self, inode: Inode) -> Attributes:
+        """What is known of the inode, however old.
+
+        Raises:
+            PosixError: EIO, the mount's root is no folder. Not even for a moment: the kernel never again believes in an
+                inode whose type has changed, and has no other root.
+        """
+        stat, own = inode.stat, inode.own
+        if inode.ino == ROOT and stat is not None and not stat.is_directory:
+            raise PosixError(errno.EIO, "the server says that the mount's root is no folder")
+        if stat is not None and inode.is_link and self.proofs.needed and not self.is_bound(inode):
+            stat = stat if stat.is_dfs_link else None  # what others have seen who have entered it
+        if stat is None or stat.is_dfs_link:
+            return self.ownership.link_attributes(inode.ino, stat)
+        if own is not None:
+            stat = written_here(stat, own)
+        attributes = self.ownership.attributes(inode.ino, stat)
+        inode.told = stat.size
+        if stat.kind == posix.S_IFLNK:
+            attributes = replace(attributes, size=len(self.target_of(stat)))
+        if inode.removed:
+            return replace(attributes, nlink=0)
+        return attributes if inode.hidden is None else replace(attributes, nlink=attributes.nlink - 1)
+
+    def target_of(self, stat: FileStat) -> bytes:
+        """The target of a symbolic link."""
+        return b"" if stat.special is None else self.names.link_from_wire(stat.special)
+
+    def remaining(self, inode: Inode) -> tuple[float, float]:
+        """For how many seconds the inode's name and its attributes may be believed."""
+        now, lifetime = self.clock(), self.lifetime(inode)
+        attributes = max(0.0, min(lifetime, inode.expires - now))
+        name = lifetime if inode.is_link else max(0.0, min(lifetime, self._named_until(inode) - now))
+        return name, attributes
+
+    def absence(self, folder: Inode) -> float:
+        """For how many seconds it may be believed that a name, just looked up, is not in a folder."""
+        view = self._view(folder)
+        asked = self.clock() if view is None else view.origin.time
+        return max(0.0, asked + self.lifetimes.folders - self.clock())
+
+    def lifetime(self, inode: Inode) -> float:
+        """For how many seconds something that was learnt of the inode this moment may be believed."""
+        return self.lifetimes.folders if inode.is_directory else self.lifetimes.files
+
+    def is_moved(self, inode: Inode, name: tuple[Inode | None, str], asked: int) -> bool:
+        """Whether an answer about an inode's name is of another name now, or overtaken by a change of that."""
+        folder = inode.parent
+        return (folder, inode.name) != name or (
+            folder is not None and self.table.name_overtaken(folder, inode.name, asked)
+        )
+
+    @contextmanager
+    def making(self, folder: Inode, name: str) -> Iterator[Callable[[FileStat], None]]:
+        """`changing_name` for a name that is made. The block calls what it gets with what the server said of the new
+        file at once.
+
+        The kernel asks for the folder's attributes after each name that is made in it. Its times are those at which the
+        new file was last changed, by the same server's clock, so that need not be asked.
+        """
+        before, expires = folder.stat, folder.expires
+        made: list[FileStat] = []
+        known = before is not None and expires > self.clock()
+        with self.changing_name(folder, name):
+            moment = folder.changed
+            yield made.append
+            alone = folder.changing == 1 and folder.changed == moment
+        if made and known and alone and before is not None:
+            latest = max(before.written, made[0].changed)
+            folder.stat = replace(before, written=latest, changed=latest)
+            folder.expires, folder.asked = expires, self.table.moment
+
+
+def written_here(stat: FileStat, own: LocalWrites) -> FileStat:
+    """What is known of a file that is being written here: what a server said, and what was written since."""
+    written = own.written or stat.written
+    own.shown = written
+    allocated = max(stat.allocated, min(own.size, stat.allocated + own.taken))
+    changed = own.written or stat.changed
+    return replace(stat, size=own.size, allocated=allocated, written=written, changed=changed)

@@ -1,0 +1,210 @@
+"""DirEntries and Names: what a listing of any size keeps of its entries, and which names it has seen.
+
+An entry is seven objects, 500 bytes. The last few thousand stay like that, as they are on their way to the kernel;
+older ones are packed, to 80 bytes and their name, and unpacked should anybody go back to them. Of names alone only
+their bytes are kept, and where each begins.
+
+Pure.
+"""
+
+from __future__ import annotations
+
+import struct
+from array import array
+from bisect import bisect_right
+from collections.abc import Mapping
+from itertools import accumulate
+from typing import TYPE_CHECKING
+
+from dfsfs.smb.wire.fscc import DirEntry, FileStat
+from dfsfs.vfs.names.rowindex import RowIndex
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from dfsfs.vfs.names.dircache import Origin
+
+OPEN = 4096
+"""Entries, or names, that are kept as they came: all of most folders."""
+PACKED = 1024
+"""Names that are packed at once."""
+_FIELDS = "qqqqIqqQIIq"
+_STAT = struct.Struct("<" + _FIELDS)
+"""The fields of a FileStat, in their order, but for `special`."""
+_HASH = (1 << 64) - 1
+
+
+class _Batch:
+    """Entries that came together."""
+
+    __slots__ = ("_entries", "_names", "_odd", "_stats", "origin")
+
+    def __init__(self, entries: Sequence[DirEntry], origin: Origin) -> None:
+        self.origin = origin
+        self._entries: Sequence[DirEntry] | None = entries
+        self._stats = b""
+        self._names = _NameList(())
+        self._odd: dict[int, DirEntry] = {}
+
+    def pack(self) -> None:
+        """From now on the entries take less memory, and longer to get at."""
+        entries, self._entries = self._entries or (), None
+        self._odd = {index: entry for index, entry in enumerate(entries) if not _is_plain(entry.stat)}
+        stats = [_NOTHING if index in self._odd else entry.stat for index, entry in enumerate(entries)]
+        values = [
+            value
+            for stat in stats
+            for value in (
+                stat.created,
+                stat.accessed,
+                stat.written,
+                stat.changed,
+                stat.attributes,
+                stat.size,
+                stat.allocated,
+                stat.file_id,
+                stat.links,
+                stat.reparse_tag,
+                stat.ea_size,
+            )
+        ]
+        self._stats = struct.pack("<" + _FIELDS * len(stats), *values)
+        self._names = _NameList([entry.name for entry in entries])
+
+    def entry(self, index: int) -> DirEntry:
+        if self._entries is not None:
+            return self._entries[index]
+        if (odd := self._odd.get(index)) is not None:
+            return odd
+        return DirEntry(self._names[index], FileStat(*_STAT.unpack_from(self._stats, index * _STAT.size)))
+
+    def name(self, index: int) -> str:
+        return self._entries[index].name if self._entries is not None else self._names[index]
+
+
+class _NameList:
+    """Names, joined into one text."""
+
+    __slots__ = ("_ends", "_text")
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._text = "".join(names)
+        self._ends = array("I", accumulate(map(len, names)))
+
+    def __getitem__(self, index: int) -> str:
+        return self._text[self._ends[index - 1] if index else 0 : self._ends[index]]
+
+
+_NOTHING = FileStat(0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
+
+
+def _is_plain(stat: FileStat) -> bool:
+    """Whether a row has room for a stat: what no server that means well says is kept as it came."""
+    return stat.special is None and -1 <= stat.ea_size < 1 << 32 and 0 <= stat.file_id < 1 << 64
+
+
+class DirEntries:
+    """The entries of one listing, by their index, of which the first ones may have been dropped."""
+
+    def __init__(self) -> None:
+        self._batches: list[_Batch] = []
+        self._starts: list[int] = []
+        self._packed = 0
+        """How many of the batches are packed: the first ones."""
+        self.end = 0
+
+    @property
+    def begin(self) -> int:
+        """The index of the first entry that is still there."""
+        return self._starts[0] if self._starts else self.end
+
+    def add(self, entries: Sequence[DirEntry], origin: Origin) -> None:
+        """Takes in entries that came together."""
+        if not entries:
+            return
+        self._batches.append(_Batch(entries, origin))
+        self._starts.append(self.end)
+        self.end += len(entries)
+        while self._packed < len(self._batches) - 1 and self.end - self._starts[self._packed + 1] >= OPEN:
+            self._batches[self._packed].pack()
+            self._packed += 1
+
+    def drop_before(self, index: int) -> None:
+        """Forgets entries that come before an index, as far as they did not come together with later ones."""
+        count = bisect_right(self._starts, index) - 1
+        if count > 0:
+            del self._batches[:count], self._starts[:count]
+            self._packed = max(0, self._packed - count)
+
+    def __getitem__(self, index: int) -> tuple[DirEntry, Origin]:
+        at = bisect_right(self._starts, index) - 1
+        batch = self._batches[at]
+        return batch.entry(index - self._starts[at]), batch.origin
+
+    @property
+    def origin(self) -> Origin | None:
+        """That of the first entry."""
+        return self._batches[0].origin if self._batches else None
+
+    def by_name(self) -> Mapping[str, DirEntry]:
+        """All entries; nothing may have been dropped or be added."""
+        if not self._packed:
+            return {entry.name: entry for entry, _ in map(self.__getitem__, range(self.begin, self.end))}
+        return _ByName(self)
+
+    def name(self, index: int) -> str:
+        """The name of an entry."""
+        at = bisect_right(self._starts, index) - 1
+        return self._batches[at].name(index - self._starts[at])
+
+
+class _ByName(Mapping[str, DirEntry]):
+    """The entries of a list by their names."""
+
+    def __init__(self, entries: DirEntries) -> None:
+        self._entries = entries
+        self._indexes = {entries.name(index): index for index in range(entries.begin, entries.end)}
+
+    def __getitem__(self, name: str) -> DirEntry:
+        return self._entries[self._indexes[name]][0]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._indexes)
+
+    def __len__(self) -> int:
+        return len(self._indexes)
+
+
+class Names:
+    """A set of names that can only grow."""
+
+    def __init__(self) -> None:
+        self._open: set[str] = set()
+        self._packed: list[_NameList] = []
+        """PACKED names in each."""
+        self._index = RowIndex()
+
+    def __len__(self) -> int:
+        return len(self._open) + PACKED * len(self._packed)
+
+    def add(self, name: str) -> bool:
+        """Whether the name is a new one."""
+        if name in self._open or (self._packed and self._is_packed(name)):
+            return False
+        self._open.add(name)
+        if len(self._open) == PACKED:
+            self._pack()
+        return True
+
+    def _is_packed(self, name: str) -> bool:
+        return self._index.find(hash(name) & _HASH, lambda row: self._at(row) == name) is not None
+
+    def _pack(self) -> None:
+        names, start = list(self._open), PACKED * len(self._packed)
+        self._open.clear()
+        self._packed.append(_NameList(names))
+        for row, name in enumerate(names, start):
+            self._index.add(hash(name) & _HASH, row)
+
+    def _at(self, row: int) -> str:
+        return self._packed[row // PACKED][row % PACKED]

@@ -1,0 +1,220 @@
+"""InodeStore: where the inodes of a mount are kept, and for how long. What they stand for is in inodetable.py.
+
+The kernel counts how often it was told of an inode (lookups) and gives them back (forget). An inode stays while it has
+lookups, children or handles.
+
+Sleep. Beyond AWAKE inodes, those that came first and that nobody holds, which their reference counts show, sleep
+(packedinodes.py): whoever asks for one has it woken, so that there is one object of an inode at any time. `children`
+has none of them, and whatever has to know all children wakes them before.
+
+Pure.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import OrderedDict
+from typing import TYPE_CHECKING
+
+from dfsfs.unc import fold_name
+from dfsfs.vfs.names.inode import ROOT, Inode, InodeStatistics
+from dfsfs.vfs.names.ordering import Traces
+from dfsfs.vfs.names.packedinodes import PackedInodes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from dfsfs.namespace.junction import Location
+    from dfsfs.unc import UncPath
+
+AWAKE = 16_384
+"""Inodes beyond which those that nobody uses sleep: some 24 MiB."""
+BATCHES = 64
+"""A part of those is put to sleep at once."""
+
+
+def _references_of_unused() -> int:
+    """What sys.getrefcount says in a function of an object that one variable and the table have: those two of it, its
+    number and its name.
+    """
+    inode, table = object(), list[object]()
+    table += [inode, inode]
+    return sys.getrefcount(inode)
+
+
+_UNUSED = _references_of_unused()
+
+
+class InodeStore:
+    """See the module's text. `root` is where the mount's root directory is."""
+
+    def __init__(self, root: Location) -> None:
+        self.root = Inode(ino=ROOT, name="", is_directory=True, anchor=root, lookups=1)
+        self._inodes: OrderedDict[int, Inode] = OrderedDict({ROOT: self.root})
+        self._sleepers = PackedInodes()
+        self._traces = Traces()
+        self.awake = AWAKE
+        self._has_sleepers = False
+        self._no_sleeper = 0
+        """A number that was just asked for, and is that of no sleeper: it will be asked for again."""
+        self._no_name: tuple[str, Inode] | None = None
+        """The same of a name in a folder."""
+
+    def get(self, ino: int) -> Inode | None:
+        inode = self._inodes.get(ino)
+        if inode is None and self._has_sleepers and ino != self._no_sleeper:
+            inode = self._awake(self._sleepers.wake(ino, self._inodes))
+            self._no_sleeper = ino if inode is None else 0
+        return inode
+
+    def child(self, parent: Inode, name: str) -> Inode | None:
+        """The inode known under a wire name, or another spelling of it, in a folder."""
+        inode = self._exact(parent, name)
+        if inode is None and parent.spellings is not None:
+            inode = self._exact(parent, parent.spellings.get(name, ""))
+        return inode
+
+    def _exact(self, parent: Inode, name: str) -> Inode | None:
+        inode = parent.children.get(name)
+        if inode is None and parent.asleep and (name, parent) != self._no_name:
+            inode = self._awake(self._sleepers.wake_name(parent, name, self._inodes))
+            self._no_name = (name, parent) if inode is None else None
+        return inode
+
+    def name_of(self, parent: Inode, name: str) -> str:
+        """The exact name that a spelling leads to, as far as that is known."""
+        if parent.spellings is None or self._exact(parent, name) is not None:
+            return name
+        return parent.spellings.get(name, name)
+
+    def above(self, inode: Inode) -> Iterator[Inode]:
+        """The inode itself and those above it, up to the root."""
+        at: Inode | None = inode
+        while at is not None:
+            yield at
+            at = at.parent
+
+    def _add(self, inode: Inode) -> Inode:
+        assert inode.parent is not None
+        inode.parent.children[inode.name] = inode
+        self._inodes[inode.ino] = inode
+        self._doze()
+        return inode
+
+    def _forget_spellings(self, folder: Inode, name: str) -> None:
+        """Which spellings lead to a name, and to those that differ from it in case only, has to be asked for again."""
+        if folder.spellings is not None:
+            folded = fold_name(name)
+            folder.spellings = {
+                spelling: known for spelling, known in folder.spellings.items() if fold_name(spelling) != folded
+            } or None
+
+    # -- references, the kernel's and ours ---------------------------------------------------------------------------
+
+    def count_lookup(self, inode: Inode) -> None:
+        inode.lookups += 1
+
+    def forget(self, ino: int, count: int) -> None:
+        """Gives back `count` lookups of an inode."""
+        inode = self._inodes.get(ino)
+        if inode is None:
+            self._forget_sleeper(ino, count)
+        elif inode is not self.root:
+            inode.lookups = max(0, inode.lookups - count)
+            self._free(inode)
+
+    def _forget_sleeper(self, ino: int, count: int) -> None:
+        gone = self._sleepers.forget(ino, count) if self._has_sleepers else None
+        if gone is None:
+            return
+        key = (gone.share, gone.file_id) if gone.file_id else None
+        self._traces.leave(key, gone.changed)
+        if key is not None:
+            self._traces.leave_facts(key, time_was_set=gone.time_was_set, links=gone.links)
+        parent = self._inodes[gone.parent]
+        parent.asleep -= 1
+        self._free(parent)
+
+    def hold(self, inode: Inode) -> None:
+        """Keeps an inode while something is open on it."""
+        inode.handles += 1
+
+    def release(self, inode: Inode) -> None:
+        inode.handles -= 1
+        self._free(inode)
+        self._doze()
+
+    def prune(self, inode: Inode) -> None:
+        """Drops an inode that was only looked at, unless something holds it."""
+        self._free(inode)
+
+    # -- sleep ------------------------------------------------------------------------------------------------------
+
+    def _is_taken(self, ino: int) -> bool:
+        if ino in self._inodes:
+            return True
+        return self._has_sleepers and ino != self._no_sleeper and self._sleepers.has(ino)
+
+    def _awake(self, inode: Inode | None) -> Inode | None:
+        """Takes in an inode that was woken."""
+        return None if inode is None else self._add(inode)
+
+    def _wake_all(self, folder: Inode) -> None:
+        if folder.asleep:
+            for inode in self._sleepers.wake_all(folder, self._inodes):
+                folder.children[inode.name] = self._inodes[inode.ino] = inode
+
+    def _doze(self) -> None:
+        """Lets some of those that came first sleep, if there are many and nobody holds them."""
+        inodes, slack = self._inodes, self.awake // BATCHES
+        if len(inodes) <= self.awake + slack:
+            return
+        self._no_sleeper, self._no_name, self._has_sleepers = 0, None, True
+        for _ in range(min(2 * slack + 2, len(inodes))):
+            if len(inodes) <= self.awake:
+                return
+            inode = inodes[next(iter(inodes))]
+            folder = inode.parent
+            if folder is None or sys.getrefcount(inode) != _UNUSED or folder.spellings or not self._sleepers.put(inode):
+                inodes.move_to_end(inode.ino)
+            else:
+                del inodes[inode.ino], folder.children[inode.name]
+
+    # -- the end of an inode ------------------------------------------------------------------------------------------
+
+    def _free(self, inode: Inode | None) -> None:
+        """Takes an inode that nothing holds out of the table, then its folders if they were held by it alone."""
+        waiting = [inode]
+        while waiting:
+            inode = waiting.pop()
+            if inode is None or inode is self.root or inode.lookups or inode.children or inode.handles:
+                continue
+            if inode.asleep or self._inodes.pop(inode.ino, None) is None:
+                continue
+            key = key_of(inode)
+            self._traces.leave(key, max(inode.changed, inode.names.last if inode.names is not None else 0))
+            if key is not None:
+                links = 0 if inode.stat is None else inode.stat.links
+                self._traces.leave_facts(key, time_was_set=inode.time_was_set, links=links)
+            for folder, name in inode.lookup:
+                del folder.children[name]
+                self._forget_spellings(folder, name)
+                waiting.append(folder)
+            if inode.parent is not None:
+                inode.parent, inode.more, inode.detached = None, (), True
+
+    # -- for people and tests ---------------------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        return len(self._inodes) + len(self._sleepers)
+
+    def statistics(self) -> InodeStatistics:
+        inodes = self._inodes.values()
+        links, detached = sum(inode.is_link for inode in inodes), sum(inode.detached for inode in inodes)
+        lookups = self._sleepers.lookups + sum(inode.lookups for inode in inodes)
+        return InodeStatistics(len(self), links, detached, lookups, asleep=len(self._sleepers))
+
+
+def key_of(inode: Inode) -> tuple[UncPath, int] | None:
+    """What an inode is on its server, as far as that is known."""
+    return (inode.share, inode.file_id) if inode.share is not None and inode.file_id else None

@@ -1,0 +1,417 @@
+"""InodeTable: which inode number stands for which place in the namespace.
+
+A Node is a name below another inode, as in a path. Two inodes have an anchor, a Location of their own: the root, and
+every DFS link, which stands for its junction and not for the place where the link was found. An inode's location is the
+nearest anchor above it and the names from there on. So a rename moves one pointer and with it everything below, and
+nothing here knows a server: a failover changes no inode.
+
+Names are exact: `Notes` and `notes` are two names, until a server says of one that it leads to what has the other. Then
+it is a SPELLING of that name: known to lead there, and no name of its own. Whether servers would take two names for one
+is guessed for what costs nothing but a question.
+
+Numbers are made by inodenumbers.py; an inode keeps its number for as long as it is known.
+
+Hard links. A file may have several names; they are the same inode, as the kernel expects. One of them, `parent` and
+`name`, is the one that the file is asked for by; `more` has the others. Names are of the same file if the server gives
+the same file id on the same share, and the same time of creation, as ids may not be unique where a share has several
+volumes. A file that turns up under another name, and has only one, was renamed by somebody else: its inode moves.
+
+Identity. The same name is the same inode as long as the server answers with the same file id on the same share. With
+another id it is another file: the old inode is detached and a new one takes its place. Answers from another share,
+after a failover, say nothing of identity; the inode takes the new id over. Where ids don't last (`forget_ids`), the
+name is all.
+
+Changes made here are noted as ordering.py wants it: `begin` and `end` for what is in a file and its attributes,
+`changing_name` for what has a name. An inode that leaves memory leaves a trace of when it was changed.
+
+Loops. A directory that is found again below itself (a symbolic link that the server follows) `loops`: it is shown, and
+can't be entered.
+
+Life. The kernel counts how often it was told of an inode (lookups) and gives them back (forget). An inode stays while
+it has lookups, children or handles. A detached inode has no place any more: it can't be reached or asked for by path,
+its children neither, and it stays only for the kernel's references and for files that are open.
+
+Where inodes are kept, and that those which nobody uses sleep, is in inodestore.py.
+
+Invariants (check_invariants): every attached inode is its parents' child under its names and reaches the root; a number
+belongs to one inode; the root is ROOT and never goes; an inode that nothing holds is not in the table; a spelling leads
+to a name that is there; the folder of an inode that sleeps does not.
+
+Pure code: no lock, clock or request.
+"""
+
+from __future__ import annotations
+
+import math
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from dfsfs.unc import UncPath, fold_name
+from dfsfs.vfs.names.inode import NEVER, ROOT, Inode, InodeStatistics
+from dfsfs.vfs.names.inodenumbers import InodeNumbers
+from dfsfs.vfs.names.inodestore import InodeStore, key_of
+from dfsfs.vfs.names.ordering import ChangedNames
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from dfsfs.namespace.junction import Location
+    from dfsfs.smb.wire.fscc import FileStat
+
+__all__ = ["NEVER", "ROOT", "Inode", "InodeStatistics", "InodeTable"]
+
+SPELLINGS = 1000
+"""Other spellings of names in one directory that are remembered."""
+
+
+class InodeTable(InodeStore):
+    """See the module's text. `root` is where the mount's root directory is."""
+
+    def __init__(self, root: Location) -> None:
+        super().__init__(root)
+        self.moment = 0
+        """The logical clock: see ordering.py."""
+        self._numbers = InodeNumbers(self._is_taken)
+        self._without_ids: set[UncPath] | None = set()
+        """Shares whose file ids don't last; None: no share's are used."""
+
+    # -- what servers say -------------------------------------------------------------------------------------------
+
+    def forget_ids(self, share: UncPath | None = None) -> None:
+        """From now on file ids of a share, or of all, say nothing of which file it is."""
+        if share is None:
+            self._without_ids = None
+        elif self._without_ids is not None:
+            self._without_ids.add(share)
+        for inode in self._inodes.values():
+            if share is None or inode.share == share:
+                inode.file_id = 0
+        self._sleepers.forget_ids(share)
+
+    def id_of(self, stat: FileStat, share: UncPath) -> int:
+        """The file id in an answer, 0 if it does not say which file it is."""
+        return 0 if self._without_ids is None or share in self._without_ids else stat.file_id
+
+    def observe(self, parent: Inode, name: str, stat: FileStat, share: UncPath, *, exact: bool = False) -> Inode:
+        """The inode of a file or folder that a server has under `name`; a new one if there is none for that file.
+
+        `exact`: the name is as the server has it, and no other spelling: it was listed, or made here.
+        """
+        file_id = self.id_of(stat, share)
+        inode = self._exact(parent, name)
+        if inode is not None and not self.same_file(inode, stat, share):
+            self._drop(parent, name)
+            inode = None
+        if inode is None and not exact:
+            inode = self._spelled(parent, name, stat, share)
+        if inode is None:
+            inode = self._known_elsewhere(parent, name, stat, share)
+        if inode is None:
+            inode = self._add(Inode(self._number(parent, name, share, file_id), name, stat.is_directory, parent))
+            inode.changed = self._traces.of((share, file_id) if file_id else None)
+            inode.time_was_set = self._traces.time_was_set((share, file_id))
+            inode.had_several_names = self._traces.had_several_names((share, file_id))
+            if stat.is_directory and file_id:
+                inode.loops = any((above.share, above.file_id) == (share, file_id) for above in self.above(parent))
+        inode.share, inode.file_id = share, file_id
+        return inode
+
+    def _spelled(self, parent: Inode, name: str, stat: FileStat, share: UncPath) -> Inode | None:
+        """The inode that a name leads to which is another spelling of its name."""
+        file_id, folded = self.id_of(stat, share), fold_name(name)
+        if file_id:
+            inode = self._numbered(parent, share, file_id)
+            known: Iterable[str] = () if inode is None else (name for at, name in inode.lookup if at is parent)
+        else:
+            self._wake_all(parent)
+            known = parent.children
+        for other in known:
+            inode = parent.children[other]
+            if fold_name(other) == folded and stat.links <= 1 and self.same_file(inode, stat, share):
+                if parent.spellings is None or len(parent.spellings) >= SPELLINGS:
+                    parent.spellings = {}
+                parent.spellings[name] = other
+                return inode
+        return None
+
+    def _known_elsewhere(self, parent: Inode, name: str, stat: FileStat, share: UncPath) -> Inode | None:
+        """The inode of a file that was known under other names only; it has this one, too, from now on."""
+        file_id = self.id_of(stat, share)
+        if not file_id:
+            return None
+        inode = self._numbered(parent, share, file_id)
+        if inode is None or inode.stat is None or not self.same_file(inode, stat, share):
+            return None
+        if inode.is_directory and (not inode.detached or inode in self.above(parent)):
+            return None
+        if inode.share != share or inode.file_id != file_id or inode.stat.created != stat.created:
+            return None
+        if inode.parent is None:
+            if not inode.detached:
+                return None
+            inode.parent, inode.name, inode.detached, inode.removed, inode.forward = parent, name, False, False, None
+        elif _anchor_above(inode) is not _anchor_above(parent):
+            return None
+        else:
+            inode.more = (*inode.more, (parent, name))
+        parent.children[name] = inode
+        if stat.links == 1:
+            for folder, other in inode.lookup:
+                if (folder, other) != (parent, name):
+                    self.drop_name(folder, other)
+        return inode
+
+    def observe_link(self, parent: Inode, name: str, anchor: Location) -> Inode:
+        """The inode of a DFS link that is in a folder under `name`; `anchor` is its junction's location.
+
+        A folder that is known under that name becomes the link, in place. What was known below it is detached.
+        """
+        inode = self._exact(parent, name)
+        if inode is not None and not inode.is_directory:
+            self._drop(parent, name)
+            inode = None
+        if inode is None:
+            prefix = anchor.junction.prefix
+            inode = self._add(Inode(self._number(parent, name, prefix, 0), name, True, parent, anchor=anchor))
+        elif inode.anchor is not anchor and inode.anchor != anchor:
+            self.move_anchor(inode, anchor)
+        return inode
+
+    def observe_snapshots(self, folder: Inode, name: str) -> Inode:
+        """The inode of the folder with the snapshots of a folder."""
+        inode = self._made_up(folder, name, None)
+        inode.lists_snapshots, inode.stat, inode.expires = True, folder.stat, math.inf
+        return inode
+
+    def observe_snapshot(self, snapshots: Inode, name: str, anchor: Location) -> Inode:
+        """The inode of a snapshot. To programs it is like a DFS link: it leads to another place."""
+        return self._made_up(snapshots, name, anchor)
+
+    def _made_up(self, parent: Inode, name: str, anchor: Location | None) -> Inode:
+        inode = self._exact(parent, name)
+        if inode is None or inode.anchor != anchor or not (anchor or inode.lists_snapshots):
+            if inode is not None:
+                self._drop(parent, name)
+            inode = self._add(Inode(self._numbers.of_name(parent.ino, name), name, True, parent, anchor=anchor))
+        return inode
+
+    def move_anchor(self, inode: Inode, anchor: Location) -> None:
+        """Makes a folder stand for another location. What was known below it is detached."""
+        self._wake_all(inode)
+        for name in list(inode.children):
+            self._drop(inode, name)
+        inode.anchor = anchor
+        inode.share, inode.file_id, inode.stat = None, 0, None
+        self.doubt(inode)
+        inode.names = ChangedNames(self.moment)
+
+    def same_file(self, inode: Inode, stat: FileStat, share: UncPath) -> bool:
+        """Whether what a server says can be of the file that `inode` stands for."""
+        if inode.is_link or inode.is_directory != stat.is_directory:
+            return False
+        if inode.stat is not None and inode.stat.kind != stat.kind:
+            return False
+        if inode.share is None or inode.share != share:
+            return True
+        file_id = self.id_of(stat, share)
+        return not inode.file_id or not file_id or inode.file_id == file_id
+
+    # -- what is done here ------------------------------------------------------------------------------------------
+
+    def begin(self, inode: Inode, *, keeps_known: bool = False) -> int:
+        """A change of what is in a file, or of its attributes, begins. The moment, to be given to `end`.
+
+        `keeps_known`: what is known of it stays as true as it is, since `own` follows the change.
+        """
+        inode.changes += 1
+        return self.begin_closing(inode, keeps_known=keeps_known)
+
+    def begin_closing(self, inode: Inode, *, keeps_known: bool = True) -> int:
+        """Like `begin`, for the close of a handle that was written through: it changes nothing but times."""
+        self._mark(inode)
+        inode.changing += 1
+        if not keeps_known:
+            inode.expires = NEVER
+        return self.moment
+
+    def end(self, inode: Inode, begun: int, *, keeps_known: bool = False) -> bool:
+        """The change that began at that moment has ended. Whether no other one was under way in the meantime."""
+        alone = inode.changing == 1 and inode.changed == begun
+        inode.changing -= 1
+        self._mark(inode)
+        if not keeps_known:
+            inode.expires = NEVER
+        return alone
+
+    @contextmanager
+    def changing(self, *inodes: Inode) -> Iterator[None]:
+        """For the length of the block, what is in some files, or their attributes, is being changed."""
+        begun = [(inode, self.begin(inode)) for inode in inodes]
+        try:
+            yield
+        finally:
+            for inode, moment in begun:
+                self.end(inode, moment)
+
+    @contextmanager
+    def changing_name(self, folder: Inode, *names: str) -> Iterator[None]:
+        """For the length of the block, names in a folder are being made, removed, or given to something else."""
+        begun = self.begin(folder)
+        changed = self._names(folder)
+        folded = [fold_name(name) for name in names]
+        for name in folded:
+            changed.begin(name)
+        try:
+            yield
+        finally:
+            self.end(folder, begun)
+            for name in folded:
+                changed.end(name, self.moment)
+            for name in names:
+                self._forget_spellings(folder, name)
+
+    def name_overtaken(self, folder: Inode, name: str, asked: int) -> bool:
+        """Node.overtakes for an answer that says what has a name in a folder."""
+        if folder.names is None:
+            return self._traces.of(key_of(folder)) > asked
+        return folder.names.overtaken(fold_name(name), asked)
+
+    def is_being_changed(self, folder: Inode, name: str) -> bool:
+        """Whether a change of what has a name is under way."""
+        return folder.names is not None and folder.names.is_under_way(fold_name(name))
+
+    def was_just_changed(self, folder: Inode, name: str) -> bool:
+        """Whether one of the last changes made here was one of what has a name."""
+        return folder.names is not None and folder.names.is_recent(fold_name(name), self.moment)
+
+    def doubt_name(self, folder: Inode, name: str) -> None:
+        """What is known of a name has turned out to be wrong: so is what was said together with it."""
+        self.moment += 1
+        self._names(folder).touch(fold_name(name), self.moment)
+
+    def doubt(self, inode: Inode) -> None:
+        """Somebody else may have changed the file: what is known of it, or was asked for already, is not good."""
+        self._mark(inode)
+        inode.expires = NEVER
+
+    def _mark(self, inode: Inode) -> None:
+        self.moment += 1
+        inode.changed = self.moment
+
+    def _names(self, folder: Inode) -> ChangedNames:
+        if folder.names is None:
+            folder.names = ChangedNames(self._traces.of(key_of(folder)))
+        return folder.names
+
+    def detach(self, inode: Inode) -> None:
+        """Takes an inode off its place: its names are gone or belong to something else now. The root can't go."""
+        for folder, name in inode.lookup:
+            self.drop_name(folder, name)
+
+    def drop_name(self, folder: Inode, name: str) -> None:
+        """Takes note that a name is gone. What had it is detached, unless it is known under another one."""
+        name = self.name_of(folder, name)
+        if self._exact(folder, name) is not None:
+            self._drop(folder, name)
+            self._free(folder)
+
+    def remove_name(self, folder: Inode, name: str) -> None:
+        """Like `drop_name`, for a name that a program of this computer has removed or given to something else."""
+        inode = self.child(folder, name)
+        if inode is not None:
+            inode.removed = len(inode.lookup) == 1
+            self.drop_name(folder, name)
+
+    def rename(self, folder: Inode, old_name: str, parent: Inode, name: str) -> None:
+        """Moves what has one name, and with it everything below, to another. What was there is detached."""
+        old_name = self.name_of(folder, old_name)
+        inode = self._exact(folder, old_name)
+        assert inode is not None and inode not in self.above(parent)
+        if (folder, old_name) == (parent, name):
+            return
+        if self._exact(parent, name) is not None:
+            self.hold(parent)  # else what had the name was perhaps all that held it
+            self.remove_name(parent, name)
+            parent.handles -= 1
+        del folder.children[old_name]
+        parent.children[name] = inode
+        if inode.is_hidden_as(folder, old_name):
+            inode.hidden = (parent, name)
+        if (inode.parent, inode.name) == (folder, old_name):
+            inode.parent, inode.name = parent, name
+        else:
+            inode.more = (*(other for other in inode.more if other != (folder, old_name)), (parent, name))
+        self._forget_spellings(folder, old_name)
+        self._forget_spellings(parent, name)
+        self._free(folder)
+
+    # -- pieces -----------------------------------------------------------------------------------------------------
+
+    def _drop(self, folder: Inode, name: str) -> None:
+        """Takes a name from its inode, and leaves its folder in the table whether something holds it or not."""
+        inode = folder.children.pop(name)
+        self._forget_spellings(folder, name)
+        if (inode.parent, inode.name) == (folder, name):
+            if inode.more:
+                (inode.parent, inode.name), *rest = inode.more
+                inode.more = tuple(rest)
+            else:
+                inode.detached, inode.parent, inode.was = True, None, (folder, name)
+        else:
+            inode.more = tuple(other for other in inode.more if other != (folder, name))
+        self.doubt(inode)
+        self._free(inode)
+
+    def _number(self, parent: Inode, name: str, share: UncPath, file_id: int) -> int:
+        root = _root_above(parent)
+        if not file_id or root is None:
+            return self._numbers.of_name(parent.ino, name)
+        return self._numbers.of_file(root, share, file_id)
+
+    def _numbered(self, parent: Inode, share: UncPath, file_id: int) -> Inode | None:
+        """The inode that has the number which a file in a folder would have."""
+        root = _root_above(parent)
+        return None if root is None else self.get(self._numbers.expected(root, share, file_id))
+
+    # -- for people and tests ---------------------------------------------------------------------------------------
+
+    def check_invariants(self) -> None:
+        """For tests: asserts what the module's text promises."""
+        assert self._inodes[ROOT] is self.root and self.root.parent is None and not self.root.detached
+        for ino, inode in self._inodes.items():
+            assert inode.ino == ino
+            assert (inode.parent is None) == (inode.detached or inode is self.root)
+            if inode.parent is not None:
+                assert inode.parent.children[inode.name] is inode
+                assert self._inodes.get(inode.parent.ino) is inode.parent
+            for folder, name in inode.lookup:
+                assert folder.children[name] is inode
+            if not inode.asleep:
+                assert all(known in inode.children for known in (inode.spellings or {}).values())
+            assert not set(inode.spellings or ()) & set(inode.children)
+            assert not inode.more or not inode.is_directory
+            for name, child in inode.children.items():
+                assert (inode, name) in child.lookup
+                assert self._inodes.get(child.ino) is child
+            assert inode is self.root or inode.lookups or inode.children or inode.asleep or inode.handles
+            assert len(list(self.above(inode))) <= len(self._inodes)
+        asleep: dict[int, int] = {}
+        for ino, parent, name in self._sleepers.lookup():
+            assert ino not in self._inodes and name not in self._inodes[parent].children
+            asleep[parent] = asleep.get(parent, 0) + 1
+        assert asleep == {ino: inode.asleep for ino, inode in self._inodes.items() if inode.asleep}
+
+
+def _anchor_above(inode: Inode) -> Inode | None:
+    """The root or the DFS link that an inode is below of; the inode itself if it is one."""
+    at: Inode | None = inode
+    while at is not None and at.anchor is None:
+        at = at.parent
+    return at
+
+
+def _root_above(inode: Inode) -> UncPath | None:
+    """The namespace path of the root or the DFS link that an inode is below of; None if it is below nothing any
+    more."""
+    anchor = _anchor_above(inode)
+    return None if anchor is None or anchor.anchor is None else anchor.anchor.shared.prefix

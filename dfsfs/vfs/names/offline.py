@@ -1,0 +1,173 @@
+"""Folders on the way to links that work, when the servers of these folders are down or hang: they are shown as they
+were last, and asked for in the background.
+
+A link that somebody has entered, and its folders with it, is kept here while its junction is bound to a living target,
+also when the kernel has forgotten it (memory pressure, `mount -o remount`): it answers for itself, and nobody needs the
+namespace's server to walk to it. What these folders show is asked for as always; but whoever waits for that waits for
+PATIENCE seconds at most, and nobody waits for a server that was silent before, until it has answered.
+
+What this does not do: it says nothing of names that lead to no such link. These are the server's to tell.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import trio
+
+from dfsfs.acting import caller
+from dfsfs.errors import UNREACHED, DfsfsError
+from dfsfs.vfs.names.inodetable import NEVER
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from dfsfs.vfs.names.inodetable import Inode, InodeTable
+
+T = TypeVar("T")
+
+log = logging.getLogger("dfsfs.vfs")
+
+MEMORY = 30.0
+"""Seconds during which such folders are not asked for again at servers that can't be reached."""
+PATIENCE = 0.3
+"""Seconds that a server has to say what such a folder is like before it is shown as it was."""
+KEPT_MAX = 10_000
+"""Links that are kept. Those that were entered first are given up."""
+SWEEP = 30.0
+"""Seconds between two looks for links that need not be kept any more."""
+
+
+@dataclass(slots=True, eq=False)
+class _Question:
+    """A question under way, for all who want to know."""
+
+    done: trio.Event = field(default_factory=trio.Event)
+    answers: list[Any] = field(default_factory=list)
+    error: DfsfsError | None = None
+
+
+class OfflineDirectories:
+    """`is_live`: whether a link leads to a living target. `serve` is where the background is."""
+
+    def __init__(self, table: InodeTable, clock: Callable[[], float], is_live: Callable[[Inode], bool]) -> None:
+        self._table = table
+        self._clock = clock
+        self._is_live = is_live
+        self._until: dict[object, float] = {}
+        self._silent: set[object] = set()
+        self._kept: dict[Inode, tuple[Inode, ...]] = {}
+        """The links, each with the folders on the way to it."""
+        self._ways: dict[Inode, dict[Inode, None]] = {}
+        """The folders, each with the links behind it."""
+        self._sweep_at = NEVER
+        self._questions: dict[tuple[Inode, int], _Question] = {}
+        self._nursery: trio.Nursery | None = None
+
+    async def serve(self) -> None:
+        """Asks in the background. Runs until it is cancelled."""
+        try:
+            async with trio.open_nursery() as self._nursery:
+                await trio.sleep_forever()
+        finally:
+            self._nursery = None
+
+    # -- links in use -----------------------------------------------------------------------------------------------
+
+    def keep(self, link: Inode) -> None:
+        """Somebody has entered a link."""
+        if link in self._kept or link.detached:
+            return
+        if self._clock() >= self._sweep_at:
+            self._sweep()
+        while len(self._kept) >= KEPT_MAX:
+            self._give_up(next(iter(self._kept)))
+        self._table.hold(link)
+        link.expires = NEVER  # what it shows from now on is its target's root, and that was not asked yet
+        _, *ways = self._table.above(link)
+        self._kept[link] = tuple(ways)
+        for folder in ways:
+            self._ways.setdefault(folder, {})[link] = None
+
+    def _sweep(self) -> None:
+        self._sweep_at = self._clock() + SWEEP
+        for link in [link for link in self._kept if link.detached or not self._is_live(link)]:
+            self._give_up(link)
+
+    def _give_up(self, link: Inode) -> None:
+        for folder in self._kept.pop(link):
+            self._ways[folder].pop(link)
+            if not self._ways[folder]:
+                del self._ways[folder]
+        self._table.release(link)
+
+    def _serves(self, inode: Inode) -> bool:
+        """Whether a living link is known below the inode."""
+        return any(map(self._is_live, self._ways.get(inode, ())))
+
+    # -- folders on the way -----------------------------------------------------------------------------------------
+
+    def covers(self, inode: Inode) -> bool:
+        """Whether the inode is to be shown as it was last, without asking."""
+        place = _place(inode)
+        if place is None or inode.stat is None or self._clock() >= self._until.get(place, NEVER):
+            return False
+        return self._serves(inode)
+
+    def note(self, inode: Inode, error: DfsfsError) -> bool:
+        """Whether the inode is to be shown as it was last, as its server is down and something below it is not."""
+        if error.disposition not in UNREACHED or inode.stat is None or not self._serves(inode):
+            return False
+        self._until[_place(inode)] = self._clock() + MEMORY
+        return True
+
+    async def in_time(self, inode: Inode | None, ask: Callable[[], Awaitable[T]]) -> list[T]:
+        """What `ask` gives; nothing if the inode is on the way to a link in use, and the answer takes too long. Then it
+        goes on in the background, and whoever asks does so for all.
+
+        Raises:
+            DfsfsError: what `ask` raises in time.
+        """
+        if self._nursery is None or inode is None or inode.stat is None or not self._serves(inode):
+            return [await ask()]
+        key, place = (inode, caller().uid), _place(inode)
+        question = self._questions.get(key)
+        if question is None:
+            question = self._questions[key] = _Question()
+            self._nursery.start_soon(self._find_out, key, question, ask)
+        if place not in self._silent:
+            with trio.move_on_after(PATIENCE):
+                await question.done.wait()
+        if not question.done.is_set():
+            self._silent.add(place)
+            return []
+        if question.error is not None:
+            raise question.error.with_traceback(None)
+        return list(question.answers)
+
+    async def _find_out(
+        self, key: tuple[Inode, int], question: _Question, ask: Callable[[], Awaitable[object]]
+    ) -> None:
+        inode, place = key[0], _place(key[0])
+        try:
+            question.answers.append(await ask())
+            self._silent.discard(place)
+        except DfsfsError as error:
+            question.error = error
+            if not self.note(inode, error):
+                self._silent.discard(place)
+        except Exception as error:
+            # A mistake of ours in here must cost those who wait for it, and not the whole mount.
+            log.exception("asking for %s in the background failed in an unexpected way", inode.name)
+            question.error = DfsfsError(f"asking for {inode.name} failed in an unexpected way: {error!r}")
+        finally:
+            del self._questions[key]
+            question.done.set()
+
+
+def _place(inode: Inode) -> object:
+    """What tells whose servers say what an inode is like: the junction that its name is below."""
+    place = inode.parent.location if inode.parent is not None else inode.location
+    return None if place is None else place.junction

@@ -1,0 +1,205 @@
+"""What is known, since when: the one rule by which a server's answer is believed beside changes that are made here.
+
+A mount has a logical clock, `Moments`, which ticks whenever a change that a program of this computer makes begins or
+ends. A question carries the moment at which it was asked, and so does everything that its answer says. An inode, and
+each name in a directory, knows how many changes are under way and when the last one began or ended.
+
+    An answer is OVERTAKEN if a change of what it is about was under way at any time since it was asked. What is
+    overtaken is not believed: it is asked for again.
+
+Proof. A change has its effect on the server between its beginning, which ticks before its request is sent, and its
+end, which ticks after its answer was received. An answer is true for some time between the question, whose moment is
+taken before its request is sent, and its arrival. If no change was under way at any time in between, each change
+ended before the question was asked, and the answer knows of it, or has not begun yet, and then its beginning will
+take the knowledge away. So what is known is, at any time, what the server would say but for other clients; how long
+those are waited for is the business of actimeo and leases. Nothing depends on the order in which answers arrive or
+tasks are woken.
+
+An answer that comes with a change, in one compound, was asked while that change was under way and knows of it. It is
+good if no other change was under way: `end` says so.
+
+What is dropped from memory must not be forgotten to have changed. A directory remembers at most NAMES_KEPT changed
+names, and a mount TRACES_KEPT inodes that are not in memory any more; whoever is dropped from those raises the
+horizon, and all that was asked before the horizon is overtaken.
+
+Pure: no lock, clock or request.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
+ASKS = 10
+"""How often something is asked for that changes made here overtake again and again; then the last answer has to do."""
+NAMES_KEPT = 16384
+"""Names of one directory whose last change is remembered."""
+RECENT = 64
+"""Moments after a change of a name within which it is likely to be changed again."""
+TRACES_KEPT = 16384
+"""Inodes that are not in memory any more whose last change is remembered."""
+
+
+class ChangedNames:
+    """The names of one directory that are, or were, changed here. Names are compared by their folded form: to overtake
+    the answer about another spelling costs a question, not to overtake it might cost data.
+    """
+
+    __slots__ = ("_ended", "_horizon", "_under_way")
+
+    def __init__(self, horizon: int) -> None:
+        self._under_way: dict[str, int] = {}
+        self._ended: OrderedDict[str, int] = OrderedDict()
+        self._horizon = horizon
+
+    def begin(self, folded: str) -> None:
+        """A change of what has this name begins."""
+        self._under_way[folded] = self._under_way.get(folded, 0) + 1
+
+    def end(self, folded: str, moment: int) -> None:
+        """It has ended at this moment."""
+        left = self._under_way[folded] - 1
+        if left:
+            self._under_way[folded] = left
+        else:
+            del self._under_way[folded]
+        self.touch(folded, moment)
+
+    def touch(self, folded: str, moment: int) -> None:
+        """What has this name was changed at this moment."""
+        self._ended[folded] = moment
+        self._ended.move_to_end(folded)
+        if len(self._ended) > NAMES_KEPT:
+            self._horizon = max(self._horizon, self._ended.popitem(last=False)[1])
+
+    def is_under_way(self, folded: str) -> bool:
+        """Whether a change of this name has begun and not ended."""
+        return folded in self._under_way
+
+    def overtaken(self, folded: str, asked: int) -> bool:
+        """Whether what was asked at that moment may not know of a change of this name."""
+        return folded in self._under_way or self._ended.get(folded, self._horizon) > asked
+
+    def is_recent(self, folded: str, moment: int) -> bool:
+        """Whether a name was changed by one of the last few changes."""
+        return moment - self._ended.get(folded, -RECENT) < RECENT
+
+    @property
+    def last(self) -> int:
+        """The moment of the last change that is remembered or has been dropped."""
+        newest = next(reversed(self._ended.values())) if self._ended else 0
+        return max(newest, self._horizon)
+
+
+class Traces:
+    """When inodes that are not in memory any more were changed last, whose times this mount has set, and which had
+    several names, by what they are on their server.
+    """
+
+    def __init__(self) -> None:
+        self._moments: OrderedDict[Hashable, int] = OrderedDict()
+        self._horizon = 0
+        self._times_set: OrderedDict[Hashable, None] = OrderedDict()
+        self._several_names: OrderedDict[Hashable, None] = OrderedDict()
+
+    def leave(self, key: Hashable | None, moment: int) -> None:
+        """An inode that was changed at this moment leaves memory. `key` None: nobody could tell that it is back."""
+        if not moment:
+            return
+        if key is None:
+            self._horizon = max(self._horizon, moment)
+            return
+        self._moments[key] = max(moment, self._moments.get(key, 0))
+        self._moments.move_to_end(key)
+        if len(self._moments) > TRACES_KEPT:
+            self._horizon = max(self._horizon, self._moments.popitem(last=False)[1])
+
+    def leave_facts(self, key: Hashable, *, time_was_set: bool, links: int) -> None:
+        """An inode leaves memory: whether this mount has set its times, and how many names it has, 0 if nobody said."""
+        if time_was_set:
+            _remember(self._times_set, key)
+        if links > 1:
+            _remember(self._several_names, key)
+        elif links:
+            self._several_names.pop(key, None)
+
+    def time_was_set(self, key: Hashable) -> bool:
+        """Whether this mount has set the times of an inode that comes into memory: see `Inode.time_was_set`."""
+        return bool(self._times_set) and key in self._times_set
+
+    def had_several_names(self, key: Hashable) -> bool:
+        """Whether an inode that comes into memory had several names when it left: see `Inode.had_several_names`."""
+        return bool(self._several_names) and key in self._several_names
+
+    def of(self, key: Hashable | None) -> int:
+        """The moment before which nothing said of an inode that comes into memory may be believed."""
+        if key is None or not self._moments:
+            return self._horizon
+        return max(self._horizon, self._moments.get(key, 0))
+
+
+def _remember(traces: OrderedDict[Hashable, None], key: Hashable) -> None:
+    traces[key] = None
+    traces.move_to_end(key)
+    if len(traces) > TRACES_KEPT:
+        traces.popitem(last=False)
+
+
+class LocalWrites:
+    """What this mount's own writes have made of a file that it has open for writing. It is ours and not the server's:
+    a server learns of data when it is sent, and moves times when it likes.
+
+    Attributes:
+        size: bytes of the file, as programs may be shown it.
+        reserved: where the last write that has begun will end, in bytes; what is appended goes behind both.
+        written: when data was written here last, by the server's clock, in ns since 1970; 0 if the server's word is
+            newer.
+        before: the last write time that the file had when that was written, in ns since 1970. Servers go on to say it
+            while somebody has the file open, if it was set; it may lie in the future.
+        shown: the last write time that a program was shown since something was written; 0: none.
+        taken: bytes that were written here; as far as is known they are allocated, and nothing else that is new.
+        unsure: something that was to be written has perhaps not been, so the size has to be asked for.
+    """
+
+    __slots__ = ("before", "reserved", "shown", "size", "taken", "unsure", "written")
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.reserved = 0
+        self.written = 0
+        self.before = 0
+        self.shown = 0
+        self.taken = 0
+        self.unsure = False
+
+    @property
+    def end(self) -> int:
+        """Where what is appended goes."""
+        return max(self.size, self.reserved)
+
+    def cut(self, size: int) -> None:
+        """The file has `size` bytes, and nothing is being written."""
+        self.size, self.reserved, self.unsure = size, 0, False
+
+    def wrote(self, now: int, before: int) -> None:
+        """Something was written at `now` by the server's clock; `before`: the last write time until then. In ns.
+
+        The clock is known to some milliseconds only, and the time must move.
+        """
+        if not self.written:
+            self.before = before
+        before = self.written or before
+        self.written = before + TICK_NS if 0 <= before - now < SLACK_NS else now - now % TICK_NS
+
+    def is_later(self, written: int) -> bool:
+        """Whether a last write time that the server says is of what somebody else has written since, or has set."""
+        return written != self.before and written > self.written + SLACK_NS
+
+
+TICK_NS = 100
+"""The unit of times in SMB (MS-DTYP 2.3.3)."""
+SLACK_NS = 10**9
+"""By how much what is known of the server's clock may be wrong."""

@@ -1,0 +1,342 @@
+"""PackedInodes: inodes that only the kernel knows any more, in a tenth of the memory.
+
+A program that lists a folder of 300,000 files makes the kernel know 300,000 inodes, and it keeps them for as long as it
+has memory to spare: days. As objects they take 1.5 KiB each. Of nearly all of them nothing will be asked again, until
+the kernel forgets them. So an inode that nobody in this process holds is packed into a row of numbers, it SLEEPS, and
+is made anew, the same in all that counts, as soon as anybody asks for it.
+
+Rows are kept in pages; a page without any is given back. Names are in one piece for each page.
+
+Only what is like most files and folders can sleep: `put` says no to the rest, and InodeTable to what is in use.
+
+Pure.
+"""
+
+from __future__ import annotations
+
+import secrets
+import struct
+from array import array
+from typing import TYPE_CHECKING, NamedTuple
+
+from dfsfs.acting import ROOT as ROOT_USER
+from dfsfs.smb.wire.fscc import FileStat
+from dfsfs.vfs.names.inode import Inode
+from dfsfs.vfs.names.rowindex import RowIndex
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from dfsfs.unc import UncPath
+
+PAGE = 1024
+"""Rows of a page."""
+SLACK = 4096
+"""Bytes of names that nobody has, with which a page's names are not worth to be written anew."""
+_NAMES_MAX = 1000
+"""Bytes of the longest name: 255 UTF-16 units have at most 765."""
+_HASH = (1 << 64) - 1
+_SECRET = secrets.randbits(64) | 1
+"""Numbers are hashes of what servers say (inodenumbers.py): none of them may choose where its files lie."""
+_HEAD = struct.Struct("<QQI")
+_FORMAT = "<QQIIHHBIIIqQqqqqqqqqdd"
+"""ino, parent's ino, lookups, where its name begins, length of that, number of its share, flags, attributes, links,
+tag, EA size, file id, created, accessed, written, changed, size, allocated, asked, changed here, expires, seen."""
+_ROW = struct.Struct(_FORMAT)
+_LOOKUPS = struct.Struct("<I")
+_LOOKUPS_AT = 16
+_FILE_ID_AT = struct.calcsize("<QQIIHHBIIIq")
+_DIRECTORY, _TIME_WAS_SET, _TOLD, _UNCOVERED, _SEVERAL_NAMES = 1, 2, 4, 8, 16
+
+
+class Forgotten(NamedTuple):
+    """What is to be remembered of an inode that nobody knows any more."""
+
+    parent: int
+    share: UncPath
+    file_id: int
+    changed: int
+    time_was_set: bool
+    links: int
+
+
+class _Page:
+    """Rows, where the free ones are, and the names of the others."""
+
+    __slots__ = ("free", "names", "rows", "wasted")
+
+    def __init__(self) -> None:
+        self.rows = bytearray(_ROW.size * PAGE)
+        self.free = array("H", range(PAGE - 1, -1, -1))
+        self.names = bytearray()
+        self.wasted = 0
+
+
+class PackedInodes:
+    """See the module's text."""
+
+    def __init__(self) -> None:
+        self._pages: list[_Page | None] = []
+        self._roomy: dict[int, None] = {}
+        """Pages with a free row; the last one is used first."""
+        self._by_number = RowIndex()
+        self._by_name = RowIndex()
+        self._shares: list[UncPath] = []
+        self._share_numbers: dict[UncPath, int] = {}
+        self._last_share: UncPath | None = None
+        self._last_number = 0
+        self._proofs: dict[int, dict[int, float]] = {}
+        """In a mount of many users, by the inode's number."""
+        self._cached: dict[int, tuple[int, int]] = {}
+        """Of files that were opened, by the inode's number."""
+        self._count = 0
+        self.lookups = 0
+        """Lookups of all of them."""
+
+    def __len__(self) -> int:
+        return self._count
+
+    # -- putting to sleep and waking --------------------------------------------------------------------------------
+
+    def put(self, inode: Inode) -> bool:
+        """Takes an inode in, that nobody else may hold; False if it is none that can be packed."""
+        stat, parent = inode.stat, inode.parent
+        if stat is None or parent is None or inode.share is None or not _is_plain(inode, stat):
+            return False
+        name = inode.name.encode("utf-8", "surrogatepass")
+        row = self._free_row()
+        page = self._page(row)
+        try:
+            _ROW.pack_into(
+                page.rows,
+                row % PAGE * _ROW.size,
+                inode.ino,
+                parent.ino,
+                inode.lookups,
+                len(page.names),
+                len(name),
+                self._share_number(inode.share),
+                _flags_of(inode),
+                stat.attributes,
+                stat.links,
+                stat.reparse_tag,
+                stat.ea_size,
+                inode.file_id,
+                stat.created,
+                stat.accessed,
+                stat.written,
+                stat.changed,
+                stat.size,
+                stat.allocated,
+                inode.asked,
+                inode.changed,
+                inode.expires,
+                inode.seen,
+            )
+        except struct.error:  # a server that says numbers which no file has
+            self._give_back(row)
+            return False
+        page.names += name
+        self._by_number.add(_number_hash(inode.ino), row)
+        self._by_name.add(hash((parent.ino, inode.name)) & _HASH, row)
+        if inode.proofs:
+            self._proofs[inode.ino] = inode.proofs
+        if inode.cached is not None:
+            self._cached[inode.ino] = inode.cached
+        parent.asleep += 1
+        self._count += 1
+        self.lookups += inode.lookups
+        return True
+
+    def wake(self, ino: int, inodes: dict[int, Inode]) -> Inode | None:
+        """The inode with a number, which sleeps no more; `inodes` has its parent."""
+        row = self._row_of(ino)
+        return None if row is None else self._woken(row, inodes)
+
+    def wake_name(self, parent: Inode, name: str, inodes: dict[int, Inode]) -> Inode | None:
+        """The inode that has a name in a folder, which sleeps no more."""
+        place = (parent.ino, name)
+        row = self._by_name.find(hash(place) & _HASH, lambda row: self._place_of(row) == place)
+        return None if row is None else self._woken(row, inodes)
+
+    def wake_all(self, parent: Inode, inodes: dict[int, Inode]) -> list[Inode]:
+        """All inodes in a folder. Looks at every row: for what is rare."""
+        rows = [row for row in self._rows() if self._head(row)[1] == parent.ino]
+        return [self._woken(row, inodes) for row in rows]
+
+    def has(self, ino: int) -> bool:
+        """Whether a number is that of a sleeping inode."""
+        return self._row_of(ino) is not None
+
+    def forget(self, ino: int, count: int) -> Forgotten | None:
+        """Gives back `count` lookups of a sleeping inode. What is to be remembered of it if it had no more."""
+        row = self._row_of(ino)
+        if row is None:
+            return None
+        page, at = self._page(row), row % PAGE * _ROW.size
+        lookups = self._head(row)[2]
+        count = min(count, lookups)
+        self.lookups -= count
+        _LOOKUPS.pack_into(page.rows, at + _LOOKUPS_AT, lookups - count)
+        if lookups > count:
+            return None
+        _, parent, _, _, _, share, flags, _, links, _, _, file_id, *rest = _ROW.unpack_from(page.rows, at)
+        self._proofs.pop(ino, None)
+        self._cached.pop(ino, None)
+        self._remove(row)
+        return Forgotten(parent, self._shares[share], file_id, rest[7], bool(flags & _TIME_WAS_SET), links)
+
+    def forget_ids(self, share: UncPath | None) -> None:
+        """From now on file ids of a share, or of all, say nothing."""
+        wanted = None if share is None else self._share_numbers.get(share, -1)
+        for row in self._rows():
+            page, at = self._page(row), row % PAGE * _ROW.size
+            if wanted is None or _ROW.unpack_from(page.rows, at)[5] == wanted:
+                struct.pack_into("<Q", page.rows, at + _FILE_ID_AT, 0)
+
+    def lookup(self) -> Iterator[tuple[int, int, str]]:
+        """For tests: number, the parent's number, and name of each."""
+        for row in self._rows():
+            yield self._number_of(row), *self._place_of(row)
+
+    # -- rows -------------------------------------------------------------------------------------------------------
+
+    def _woken(self, row: int, inodes: dict[int, Inode]) -> Inode:
+        page = self._page(row)
+        values = _ROW.unpack_from(page.rows, row % PAGE * _ROW.size)
+        ino, parent, lookups, start, length, share, flags, attributes, links, tag, ea_size, file_id, *rest = values
+        created, accessed, written, changed, size, allocated, asked, moment, expires, seen = rest
+        name = page.names[start : start + length].decode("utf-8", "surrogatepass")
+        inode = Inode(ino, name, bool(flags & _DIRECTORY), inodes[parent])
+        inode.share, inode.file_id, inode.lookups = self._shares[share], file_id, lookups
+        inode.stat = FileStat(
+            *(created, accessed, written, changed, attributes, size, allocated, file_id, links, tag, ea_size)
+        )
+        inode.asked, inode.changed, inode.expires, inode.seen = asked, moment, expires, seen
+        inode.told = size if flags & _TOLD else -1
+        inode.time_was_set, inode.uncovered = bool(flags & _TIME_WAS_SET), bool(flags & _UNCOVERED)
+        inode.had_several_names = bool(flags & _SEVERAL_NAMES)
+        inode.cached = self._cached.pop(ino, None)
+        inode.proofs = self._proofs.pop(ino, None)
+        self.lookups -= lookups
+        self._remove(row)
+        inodes[parent].asleep -= 1
+        return inode
+
+    def _remove(self, row: int) -> None:
+        page = self._page(row)
+        self._by_number.remove(_number_hash(self._number_of(row)), row)
+        self._by_name.remove(hash(self._place_of(row)) & _HASH, row)
+        page.wasted += self._name_at(row)[1]
+        self._count -= 1
+        self._give_back(row)
+        if page.wasted > max(SLACK, len(page.names) // 2):
+            self._write_names_anew(row // PAGE)
+
+    def _write_names_anew(self, number: int) -> None:
+        page, names = self._pages[number], bytearray()
+        if page is None:
+            return
+        for index in set(range(PAGE)).difference(page.free):
+            start, length = self._name_at(number * PAGE + index)
+            struct.pack_into("<I", page.rows, index * _ROW.size + _HEAD.size, len(names))
+            names += page.names[start : start + length]
+        page.names, page.wasted = names, 0
+
+    def _free_row(self) -> int:
+        if not self._roomy:
+            number = next((index for index, page in enumerate(self._pages) if page is None), len(self._pages))
+            self._pages[number : number + 1] = [_Page()]
+            self._roomy[number] = None
+        number = next(reversed(self._roomy))
+        page = self._pages[number]
+        assert page is not None
+        index = page.free.pop()
+        if not page.free:
+            del self._roomy[number]
+        return number * PAGE + index
+
+    def _give_back(self, row: int) -> None:
+        number = row // PAGE
+        page = self._page(row)
+        page.free.append(row % PAGE)
+        self._roomy.setdefault(number)
+        if len(page.free) == PAGE:
+            self._pages[number] = None
+            del self._roomy[number]
+
+    def _rows(self) -> Iterator[int]:
+        for number, page in enumerate(self._pages):
+            if page is not None:
+                yield from (number * PAGE + index for index in set(range(PAGE)).difference(page.free))
+
+    def _page(self, row: int) -> _Page:
+        page = self._pages[row // PAGE]
+        assert page is not None
+        return page
+
+    # -- what is in a row -------------------------------------------------------------------------------------------
+
+    def _head(self, row: int) -> tuple[int, int, int]:
+        """Number, parent's number, lookups."""
+        found: tuple[int, int, int] = _HEAD.unpack_from(self._page(row).rows, row % PAGE * _ROW.size)
+        return found
+
+    def _number_of(self, row: int) -> int:
+        return self._head(row)[0]
+
+    def _row_of(self, ino: int) -> int | None:
+        return self._by_number.find(_number_hash(ino), lambda row: self._head(row)[0] == ino)
+
+    def _name_at(self, row: int) -> tuple[int, int]:
+        """Where a name begins, and its bytes."""
+        found: tuple[int, int] = struct.unpack_from("<IH", self._page(row).rows, row % PAGE * _ROW.size + _HEAD.size)
+        return found
+
+    def _place_of(self, row: int) -> tuple[int, str]:
+        """The number of its folder, and its name there."""
+        start, length = self._name_at(row)
+        name = self._page(row).names[start : start + length]
+        return self._head(row)[1], name.decode("utf-8", "surrogatepass")
+
+    def _share_number(self, share: UncPath) -> int:
+        if share is self._last_share:
+            return self._last_number  # to hash a path takes as long as all the rest
+        number = self._share_numbers.get(share)
+        if number is None:
+            number = self._share_numbers[share] = len(self._shares)
+            self._shares.append(share)
+        self._last_share, self._last_number = share, number
+        return number
+
+
+def _number_hash(ino: int) -> int:
+    return (ino * _SECRET >> 32) & _HASH
+
+
+def _flags_of(inode: Inode) -> int:
+    return (
+        (_DIRECTORY if inode.is_directory else 0)
+        | (_TIME_WAS_SET if inode.time_was_set else 0)
+        | (_TOLD if inode.told >= 0 else 0)
+        | (_UNCOVERED if inode.uncovered else 0)
+        | (_SEVERAL_NAMES if inode.had_several_names else 0)
+    )
+
+
+def _is_plain(inode: Inode, stat: FileStat) -> bool:
+    """Whether a row has room for all that is known of an inode.
+
+    How often it was changed, and its lease broken, only counts while somebody has it open.
+    """
+    in_use = inode.handles or inode.children or inode.asleep or inode.writers or inode.changing
+    placed = (
+        inode.more or inode.detached or inode.was or inode.forward or inode.hidden or inode.remover is not ROOT_USER
+    )
+    folder = inode.anchor or inode.spellings or inode.names or inode.view or inode.demand or inode.loops
+    held = inode.lease or inode.covered_data or inode.own or inode.removed or inode.lists_snapshots
+    if in_use or placed or folder or held or not inode.lookups:
+        return False
+    if stat.special is not None or inode.told not in (-1, stat.size):
+        return False
+    return bool(inode.file_id) and stat.file_id == inode.file_id

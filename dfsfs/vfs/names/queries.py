@@ -1,0 +1,41 @@
+"""The questions that everything begins with: what is at a place, and what is in a folder."""
+
+from __future__ import annotations
+
+from contextlib import aclosing
+from typing import TYPE_CHECKING
+
+from dfsfs.vfs.names.specialentries import looked_at
+
+if TYPE_CHECKING:
+    from dfsfs.namespace.junction import Attempt
+    from dfsfs.smb.wire.fscc import DirEntry, FileStat
+    from dfsfs.unc import UncPath
+    from dfsfs.vfs.names.inodetable import Inode, InodeTable
+
+
+async def stat_of(attempt: Attempt) -> tuple[FileStat, UncPath]:
+    """The operation that asks what is at a place, and on which share that is."""
+    return await attempt.tree.stat(attempt.path), attempt.tree.volume
+
+
+async def entries_of(table: InodeTable, folder: Inode, limit: int, attempt: Attempt) -> tuple[list[DirEntry], UncPath]:
+    """The operation that lists a folder, until there are more than `limit` entries; and on which share that is."""
+    found: list[DirEntry] = []
+    async with aclosing(attempt.tree.list(attempt.path)) as listing:
+        async for batch in listing:
+            found += await looked_at(table, attempt, folder, batch)
+            if len(found) > limit:
+                break
+    return found, attempt.tree.volume
+
+
+def is_same_but_for_id(inode: Inode, stat: FileStat, share: UncPath) -> bool:
+    """Whether what a server says is that of the inode's file but for its id."""
+    known = inode.stat
+    if known is None or inode.share != share or not inode.file_id or inode.file_id == stat.file_id:
+        return False
+    was, now = (
+        (each.kind, each.created, each.size, each.written, each.changed, each.attributes) for each in (known, stat)
+    )
+    return was == now

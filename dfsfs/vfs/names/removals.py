@@ -1,0 +1,52 @@
+"""The operations that remove names on a server, and how it is found out what became of one whose answer was lost."""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING, TypeVar
+
+from dfsfs.errors import DfsfsError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from dfsfs.namespace.junction import Attempt
+    from dfsfs.unc import UncPath
+    from dfsfs.vfs.names.inodetable import Inode
+
+T = TypeVar("T")
+
+
+def removal(operation: Callable[[Attempt], Awaitable[T]]) -> Callable[[Attempt], Awaitable[T | None]]:
+    """An operation that removes something; with None if that had been done by a request whose answer was lost."""
+
+    async def removing(attempt: Attempt) -> T | None:
+        try:
+            return await operation(attempt)
+        except DfsfsError as error:
+            if not attempt.repeated or error.errno != errno.ENOENT:
+                raise
+            return None
+
+    return removing
+
+
+async def remove_directory(attempt: Attempt) -> None:
+    """The operation that removes an empty folder."""
+    await attempt.tree.remove_directory(attempt.path)
+
+
+async def remove_file(attempt: Attempt) -> None:
+    """The operation that removes a file."""
+    await attempt.tree.remove_file(attempt.path)
+
+
+async def is_there(attempt: Attempt, target: UncPath, inode: Inode) -> bool:
+    """Whether a lost rename has been carried out: the file is at its new name, by the id that the server gave it."""
+    try:
+        stat = await attempt.tree.stat(target)
+    except DfsfsError as error:
+        if error.errno == errno.ENOENT:
+            return False
+        raise
+    return bool(inode.file_id) and inode.share == attempt.tree.volume and stat.file_id == inode.file_id

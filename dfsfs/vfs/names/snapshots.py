@@ -1,0 +1,109 @@
+"""Snapshots: the folder `.snapshots` in every folder whose server keeps previous versions of it.
+
+It is in no listing, but can be entered by its name, unless the server has a file of that name. What is in it are the
+folder's previous versions, by the names that servers give them, `@GMT-2024.02.29-12.00.00` in UTC. Everything below is
+read only. In a snapshot there is no `.snapshots`.
+"""
+
+from __future__ import annotations
+
+import errno
+import math
+from typing import TYPE_CHECKING
+
+from dfsfs.acting import caller
+from dfsfs.errors import DfsfsError, PosixError
+from dfsfs.filetime import parse_token
+
+if TYPE_CHECKING:
+    from dfsfs.namespace.junction import Attempt
+    from dfsfs.vfs.names.inodetable import Inode
+    from dfsfs.vfs.names.lookup import Lookup
+
+NAME = ".snapshots"
+
+
+class Snapshots:
+    """See the module's text."""
+
+    def __init__(self, lookup: Lookup) -> None:
+        self._lookup = lookup
+
+    async def folder_in(self, folder: Inode) -> Inode:
+        """The folder `.snapshots` in a folder. Counts no lookup.
+
+        Raises:
+            PosixError: ENOENT, the server has no snapshots of it.
+        """
+        if folder.is_past or not await self._names(folder):
+            raise PosixError(errno.ENOENT, f"there are no snapshots of {folder.name}")
+        return self._lookup.table.observe_snapshots(folder, NAME)
+
+    async def look_up(self, snapshots: Inode, name: str) -> Inode:
+        """A snapshot by its name in `.snapshots`. Counts no lookup.
+
+        Raises:
+            PosixError: ENOENT, there is none of that name.
+        """
+        if name not in await self._names(self._parent(snapshots)):
+            raise PosixError(errno.ENOENT, f"there is no snapshot {name}")
+        return self._observe(snapshots, name)
+
+    async def listing(self, snapshots: Inode) -> SnapshotListing:
+        """All snapshots in `.snapshots`."""
+        names = await self._names(self._parent(snapshots))
+        return SnapshotListing(snapshots, [(name.encode(), self._observe(snapshots, name)) for name in names])
+
+    def _parent(self, snapshots: Inode) -> Inode:
+        if snapshots.parent is None:
+            raise PosixError(errno.ESTALE, "the folder of these snapshots is gone")
+        return snapshots.parent
+
+    def _observe(self, snapshots: Inode, name: str) -> Inode:
+        location, moment = self._lookup.location(self._parent(snapshots)), parse_token(name)
+        assert moment is not None, "only such names come from servers"
+        return self._lookup.table.observe_snapshot(snapshots, name, location.at(moment))
+
+    async def _names(self, folder: Inode) -> list[str]:
+        async def operation(attempt: Attempt) -> list[str]:
+            return await attempt.tree.list_snapshots(attempt.path)
+
+        try:
+            return await self._lookup.run(folder, operation)
+        except DfsfsError as error:
+            if error.errno in (errno.EOPNOTSUPP, errno.EINVAL):
+                return []
+            raise
+
+
+class SnapshotListing:
+    """The open folder `.snapshots`: like directory.Listing."""
+
+    def __init__(self, inode: Inode, entries: list[tuple[bytes, Inode]]) -> None:
+        self.inode = inode
+        self.user = caller()
+        self._entries = entries
+
+    async def begin(self) -> None:
+        """They were asked for already."""
+
+    def answer(self, offset: int) -> float:
+        """All that are wanted."""
+        return math.inf
+
+    def handed_on(self, offset: int) -> None:
+        """They are all here."""
+
+    async def rewind(self) -> None:
+        """The same snapshots for as long as the folder is open."""
+
+    def is_at_hand(self, index: int) -> bool:
+        """All are."""
+        return True
+
+    async def entry(self, index: int) -> tuple[bytes, Inode] | None:
+        """Name and inode at an index, or None behind the last one."""
+        return self._entries[index] if index < len(self._entries) else None
+
+    async def close(self) -> None:
+        """Nothing to give back."""

@@ -1,0 +1,72 @@
+"""What a listing does not say: whether an entry is a symbolic link, a device, a fifo or a socket.
+
+The kernel takes what an entry is from the listing and never again asks, so it has to be known before the entry is
+handed on. Only entries with a tag or a size that such things have are asked for, several at the same time, and only
+those that have changed since they were.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import trio
+
+from dfsfs.errors import DfsfsError, Disposition
+from dfsfs.smb.wire.fscc import DirEntry
+
+if TYPE_CHECKING:
+    from dfsfs.namespace.junction import Attempt
+    from dfsfs.smb.wire.fscc import FileStat
+    from dfsfs.vfs.names.inodetable import Inode, InodeTable
+
+LOOKS = 32
+"""Entries of one listing that are asked for at the same time."""
+
+
+async def looked_at(table: InodeTable, attempt: Attempt, folder: Inode, batch: list[DirEntry]) -> list[DirEntry]:
+    """The entries of a listing of a folder, each with what it is.
+
+    Raises:
+        DfsfsError: the connection to the server has ended.
+    """
+    unclear = {index: entry for index, entry in enumerate(batch) if attempt.tree.may_be_special(entry.stat)}
+    if not unclear:
+        return batch
+    found = list(batch)
+    limiter = trio.CapacityLimiter(LOOKS)
+    lost: list[DfsfsError] = []
+
+    async def look(index: int, entry: DirEntry) -> None:
+        async with limiter:
+            try:
+                found[index] = DirEntry(entry.name, await _look_at(attempt, entry))
+            except DfsfsError as error:
+                lost.append(error)
+
+    async with trio.open_nursery() as nursery:
+        for index, entry in unclear.items():
+            known = table.child(folder, entry.name)
+            if known is not None and known.stat is not None and _is_unchanged(known.stat, entry.stat):
+                special, tag = known.stat.special, known.stat.reparse_tag
+                found[index] = DirEntry(entry.name, replace(entry.stat, special=special, reparse_tag=tag))
+            else:
+                nursery.start_soon(look, index, entry)
+    if lost:
+        raise lost[0]
+    return found
+
+
+async def _look_at(attempt: Attempt, entry: DirEntry) -> FileStat:
+    try:
+        return await attempt.tree.look_at(attempt.path.join([entry.name]), entry.stat)
+    except DfsfsError as error:
+        if error.disposition in (Disposition.RETURN, Disposition.REFER, Disposition.NEXT_TARGET):
+            return entry.stat  # whoever does something with it will hear of it
+        raise
+
+
+def _is_unchanged(known: FileStat, listed: FileStat) -> bool:
+    """Whether nothing can have become of a file since it was asked for."""
+    now = (listed.file_id, listed.written, listed.changed)
+    return bool(listed.file_id) and (known.file_id, known.written, known.changed) == now

@@ -1,0 +1,195 @@
+"""Removal: the verbs that remove names. What is open is hidden instead: see sillyrename.py."""
+
+from __future__ import annotations
+
+import errno
+from contextlib import AsyncExitStack, aclosing, contextmanager
+from typing import TYPE_CHECKING, TypeVar
+
+from dfsfs.errors import DfsfsError, PosixError
+from dfsfs.unc import UncPath
+from dfsfs.vfs.names.hiddennames import is_hidden_name, is_kept_name, remove_leftover
+from dfsfs.vfs.names.queries import stat_of
+from dfsfs.vfs.names.removals import removal, remove_directory
+from dfsfs.vfs.sillyrename import SillyRename
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator
+
+    from dfsfs.namespace.junction import Attempt
+    from dfsfs.smb.wire.fscc import FileStat
+    from dfsfs.vfs.data.fileops import FileOperations
+    from dfsfs.vfs.names.inodetable import Inode
+    from dfsfs.vfs.names.lookup import Lookup
+
+T = TypeVar("T")
+
+
+class Removal:
+    """See the module's text. Names are wire names."""
+
+    def __init__(self, lookup: Lookup, files: FileOperations) -> None:
+        self._lookup = lookup
+        self._files = files
+        self._hiding = SillyRename(lookup, files)
+
+    async def unlink(self, parent: Inode, name: str) -> None:
+        """Removes a file.
+
+        Raises:
+            PosixError: EBUSY, a DFS link; EISDIR, a folder.
+            DfsfsError: the server's answer.
+        """
+        inode = await self._ordinary(parent, name)
+        try:
+            if inode.is_directory:
+                raise PosixError(errno.EISDIR, f"{name} is a directory")
+            async with self._files.barred(inode):
+                seen = await self._unlink(parent, name, inode)
+            if seen is not None:
+                # The kernel asks for the folder before it removes the next file.
+                self._lookup.note(parent, seen, self._lookup.table.moment)
+        finally:
+            self._lookup.table.release(inode)
+
+    async def _unlink(self, parent: Inode, name: str, inode: Inode) -> FileStat | None:
+        """What the server says of the folder then, if that is sure to be true."""
+        with self._changing(parent, name, inode):
+            begun = parent.changed
+            if self._files.in_use(inode) and inode.hidden is None and await self._hiding.hide(parent, name, inode):
+                return None
+            async with AsyncExitStack() as stack:
+                if inode.hidden is not None and self._files.in_use(inode):
+                    # It has a hidden name already. A server keeps this one for as long as the file is open by it.
+                    await stack.enter_async_context(self._files.parked(inode))
+                seen = await self._remove(parent, name, _remove_special if inode.is_reparse_point else _remove_file)
+                self._lookup.table.remove_name(parent, name)
+            return seen if parent.changing == 1 and parent.changed == begun else None
+
+    async def rmdir(self, parent: Inode, name: str) -> None:
+        """Removes an empty folder.
+
+        Raises:
+            PosixError: EBUSY, a DFS link; ENOTDIR, a file.
+            DfsfsError: the server's answer, ENOTEMPTY if it is not empty.
+        """
+        inode = await self._ordinary(parent, name)
+        try:
+            if not inode.is_directory:
+                raise PosixError(errno.ENOTDIR, f"{name} is not a directory")
+            await self._remove_folder(parent, name, inode)
+        finally:
+            self._lookup.table.release(inode)
+
+    async def _remove_folder(self, parent: Inode, name: str, inode: Inode) -> None:
+        """Removes a folder in which nothing is to be seen."""
+        try:
+            await self._remove_empty(parent, name, inode)
+        except DfsfsError as error:
+            if error.errno != errno.ENOTEMPTY or not await self._clear(parent, inode):
+                raise
+            await self._remove_empty(parent, name, inode)
+
+    async def _remove_empty(self, parent: Inode, name: str, inode: Inode) -> None:
+        with self._changing(parent, name, inode):
+            await self._remove(parent, name, remove_directory)
+            self._lookup.table.remove_name(parent, name)
+
+    async def _clear(self, parent: Inode, folder: Inode) -> bool:
+        """Takes out of a folder what was removed from it while it was open. Whether nothing else is in it."""
+        found = await self._lookup.run(folder, names_in)
+        if not all(map(is_hidden_name, found)):
+            return False
+        for name in found:
+            inode = self._lookup.table.child(folder, name)
+            mine = inode is not None and inode.is_hidden_as(folder, name)
+            if mine or not await self._is_put_right(folder, name):
+                await self._move_out(folder, name, parent, inode)
+        return True
+
+    async def _is_put_right(self, folder: Inode, name: str) -> bool:
+        """Puts back what a hidden file of others stood in the way of. Whether nothing has the hidden name then, or what
+        has it stays where it is (what was set aside under a kept name): the folder is not empty, and is not made so.
+        """
+        await remove_leftover(self._lookup, folder, name)
+        if is_kept_name(name):
+            return True
+        try:
+            await self._lookup.run_in(folder, name, stat_of)
+        except DfsfsError as error:
+            return error.errno == errno.ENOENT
+        return False
+
+    async def _move_out(self, folder: Inode, name: str, parent: Inode, inode: Inode | None) -> None:
+        """Moves a hidden file, which somebody may still have open, out of a folder that is removed."""
+        if inode is None:
+
+            async def moved_out(attempt: Attempt) -> None:
+                target = self._hiding.destination(attempt, folder, parent, name)
+                await attempt.tree.rename(attempt.path, target, replace=False)
+
+            await self._hiding.run_in(folder, name, moved_out)
+            return
+        hidden = self._lookup.hidden.new_deleted()
+        try:
+            with self._changing(folder, name, inode), self._lookup.changing_name(parent, hidden):
+                await self._hiding.move(folder, name, inode, parent, hidden)
+        except BaseException:
+            self._lookup.hidden.ended(hidden)
+            raise
+        self._lookup.hidden.ended(name)
+
+    async def _ordinary(self, parent: Inode, name: str) -> Inode:
+        """The file or folder of that name, which may be removed or renamed. Holds it; to be released by the caller.
+
+        Raises:
+            PosixError: EBUSY, it is a DFS link.
+        """
+        await self._files.settle_name(parent, name)
+        inode = await self._lookup.look_up(parent, name)
+        if inode.is_link or (inode.stat is not None and inode.stat.is_marked_link):
+            self._lookup.table.prune(inode)
+            raise PosixError(errno.EBUSY, f"{name} is a DFS link")
+        self._files.let_go(inode)
+        self._lookup.table.hold(inode)
+        return inode
+
+    async def _remove(self, parent: Inode, name: str, operation: Callable[[Attempt], Awaitable[T]]) -> T | None:
+        """Returns what the operation does, None if it had been done by a request that was lost."""
+        try:
+            return await self._hiding.run_in(parent, name, removal(operation))
+        except DfsfsError as error:
+            if error.errno == errno.ENOENT and not await self._others_have(parent, name):
+                self._lookup.table.drop_name(parent, name)
+            raise
+
+    async def _others_have(self, parent: Inode, name: str) -> bool:
+        inode = self._lookup.table.child(parent, name)
+        return inode is not None and await self._lookup.others.still_have(inode, parent, name)
+
+    @contextmanager
+    def _changing(self, parent: Inode, name: str, *inodes: Inode) -> Iterator[None]:
+        """For the length of the block, a name and what has it are being changed: see ordering.py."""
+        with self._lookup.changing_name(parent, name), self._lookup.table.changing(*inodes):
+            yield
+
+
+async def _remove_special(attempt: Attempt) -> None:
+    """The operation that removes a symbolic link, device, fifo or socket."""
+    await attempt.tree.remove_special(attempt.path)
+
+
+async def _remove_file(attempt: Attempt) -> FileStat | None:
+    """The operation that removes a file; what is known of its folder then."""
+    return await attempt.tree.remove_file_from(UncPath(attempt.path.components[:-1]), attempt.path)
+
+
+async def names_in(attempt: Attempt) -> list[str]:
+    """The operation that lists a folder of which nothing can be seen; else some of its names, one of which can."""
+    found: list[str] = []
+    async with aclosing(attempt.tree.list(attempt.path)) as listing:
+        async for batch in listing:
+            found += [entry.name for entry in batch]
+            if not all(is_hidden_name(entry.name) for entry in batch):
+                break
+    return found

@@ -1,0 +1,336 @@
+"""SillyRename: making way for a removal or a replacement of what is still open, so that a crash at any moment loses
+nothing.
+
+What follows is each request that changes something, in its order, and what the server has after a crash behind it
+(ARCHITECTURE.md has the table of all operations).
+
+    unlink of an open file B       RENAME B -> X                    X, to be removed: what the program wanted
+    rename A over an open file B   LINK B -> X                      A, B, and B once more as X: nothing is lost
+                                   (CLOSE of our handles)           the same
+                                   RENAME A -> B, replacing         B is the new file, X the old one, to be removed
+    ... where there are no links   MKDIR K                          an empty folder that nobody is shown
+                                   RENAME B -> K/B                  B is missing: whoever finds K puts it back
+                                   RENAME A -> B, replacing         B is the new file; whoever finds K removes K/B
+                                   RENAME K/B -> X, RMDIR K         X, to be removed
+
+X and K are names of hiddennames.py, as is what B is called in K. A server refuses to replace a file that is open, so
+our handles are closed for the one request that replaces it (`FileOperations.parked`) and opened again under X. Where
+the request fails, X is removed and they are opened again under B.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+from dfsfs.acting import caller
+from dfsfs.errors import DfsfsError, Disposition, PosixError
+from dfsfs.namespace.junction import Covered
+from dfsfs.vfs.names.hiddennames import name_inside
+from dfsfs.vfs.names.removals import is_there, removal, remove_directory, remove_file
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from dfsfs.namespace.junction import Attempt
+    from dfsfs.smb.wire.fscc import FileStat
+    from dfsfs.unc import UncPath
+    from dfsfs.vfs.data.fileops import FileOperations
+    from dfsfs.vfs.names.inodetable import Inode
+    from dfsfs.vfs.names.lookup import Lookup
+
+log = logging.getLogger("dfsfs.vfs")
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Replacement:
+    """What another file or folder takes the place of, and how: `send` is the one request that does it, `note` takes
+    that into the table, `undo` takes it back.
+    """
+
+    parent: Inode
+    name: str
+    victim: Inode
+    inode: Inode
+    """What gets the name."""
+    send: Callable[[], Awaitable[None]]
+    note: Callable[[], None]
+    undo: Callable[[], Awaitable[None]]
+
+
+class SillyRename:
+    """See the module's text. Names are wire names; a place is a folder and a name in it."""
+
+    def __init__(self, lookup: Lookup, files: FileOperations) -> None:
+        self._lookup = lookup
+        self._files = files
+        self._table = lookup.table
+
+    # -- an open file that is removed ---------------------------------------------------------------------------------
+
+    async def hide(self, parent: Inode, name: str, inode: Inode) -> bool:
+        """Renames an open file out of the way. Whether that worked."""
+        hidden = self._lookup.hidden.new_deleted()
+        try:
+            await self._files.hold_open(inode)
+            await self.move(parent, name, inode, parent, hidden)
+        except DfsfsError as error:
+            self._lookup.hidden.ended(hidden)
+            log.info("%s is open and can't be renamed out of the way: %s", name, error)
+            return False
+        except BaseException:
+            self._lookup.hidden.ended(hidden)
+            raise
+        await self._is_hidden(inode, parent, hidden)
+        return True
+
+    async def _is_hidden(self, inode: Inode, parent: Inode, hidden: str) -> None:
+        """From now on the last close removes the file; it may have been on its way all the time."""
+        inode.hidden, inode.remover = (parent, hidden), caller()
+        try:
+            await self._files.remove_hidden(inode)
+        except DfsfsError as error:
+            log.info("%s is left until its folder is listed: %s", hidden, error)
+
+    # -- an open file that another takes the place of -----------------------------------------------------------------
+
+    async def replace(self, what: Replacement) -> None:
+        """Gives the name of an open file to another one.
+
+        Raises:
+            DfsfsError: what the request, or the way to it, came to. The file has its name then.
+        """
+        parent, name, victim = what.parent, what.name, what.victim
+        if victim.hidden is not None:
+            # It has a name for those who have it open: that of another one that was removed here.
+            async with self._files.parked(victim):
+                await what.send()
+                self._table.drop_name(parent, name)
+                what.note()
+            return
+        hidden = await self._link(parent, name, victim)
+        if hidden is None:
+            await self.replace_aside(what)
+            return
+        try:
+            async with self._files.parked(victim):
+                try:
+                    await what.send()
+                except DfsfsError as error:
+                    if error.disposition is Disposition.RETURN:
+                        await self._remove_link(parent, hidden)
+                    raise  # if it is another one, it was done perhaps, and then the old file has no other name
+                self._moved(victim, parent, name, hidden)
+                what.note()
+        except BaseException:
+            self._lookup.hidden.ended(hidden)
+            raise
+        victim.hidden, victim.remover = (parent, hidden), caller()
+        try:
+            await self._files.hold_open(victim)
+        except DfsfsError as error:
+            log.info("%s was replaced and can't be opened again under another name: %s", name, error)
+        await self._is_hidden(victim, parent, hidden)
+
+    async def _link(self, parent: Inode, name: str, victim: Inode) -> str | None:
+        """Gives a file a hidden name besides its own; None if that can't be had here."""
+        hidden = self._lookup.hidden.new_deleted()
+
+        async def operation(attempt: Attempt) -> None:
+            target = self.destination(attempt, parent, parent, hidden)
+            try:
+                await attempt.tree.link(attempt.path, target)
+            except DfsfsError as error:
+                if not attempt.repeated or error.errno != errno.EEXIST:
+                    raise
+
+        try:
+            await self.run_in(parent, name, operation)
+        except DfsfsError as error:
+            self._lookup.hidden.ended(hidden)
+            if error.disposition is not Disposition.RETURN or error.errno == errno.ENOENT:
+                raise
+            log.debug("%s gets no second name, so it will be set aside: %s", name, error)
+            return None
+        except BaseException:
+            self._lookup.hidden.ended(hidden)
+            raise
+        return hidden
+
+    async def _remove_link(self, parent: Inode, hidden: str) -> None:
+        """After a failed replacement."""
+        try:
+            await self._lookup.run_in(parent, hidden, removal(remove_file))
+        except DfsfsError as error:
+            log.info("%s is left until its folder is listed: %s", hidden, error)
+        finally:
+            self._lookup.hidden.ended(hidden)
+
+    def _moved(self, victim: Inode, parent: Inode, name: str, hidden: str) -> None:
+        """Takes note that the file is known by the hidden name only, while its handles still wait."""
+        if self._table.child(parent, name) is victim:
+            self._table.rename(parent, name, parent, hidden)
+        elif victim.detached and victim.stat is not None and victim.share is not None:
+            self._table.observe(parent, hidden, victim.stat, victim.share, exact=True)
+
+    # -- where there are no hard links, and for folders ---------------------------------------------------------------
+
+    async def replace_aside(self, what: Replacement) -> None:
+        """Sets a file or an empty folder aside, gives its name to another one, and removes it.
+
+        Raises:
+            DfsfsError: what the request, or the way to it, came to; ENOTEMPTY, the folder was not empty after all. The
+                file or folder has its name then, or gets it back from whoever lists the folder next.
+        """
+        parent, name, victim = what.parent, what.name, what.victim
+        aside, folder = await self._set_aside(parent, name, victim, what.inode)
+        try:
+            await what.send()
+            if victim.is_directory:
+                await self._remove_aside(aside, folder, what)
+        except DfsfsError:
+            await self._put_back(parent, name, victim, aside, folder)
+            raise
+        except BaseException:
+            self._lookup.hidden.ended(aside)  # whoever lists the folder next puts right what it finds
+            self._table.release(folder)
+            raise
+        what.note()
+        try:
+            if not victim.is_directory:
+                await self._release_aside(parent, name, victim, aside, folder)
+        finally:
+            await self._end_aside(parent, aside, folder)
+
+    async def _set_aside(self, parent: Inode, name: str, victim: Inode, inode: Inode) -> tuple[str, Inode]:
+        """The hidden folder in which the file or folder is now."""
+        aside = self._lookup.hidden.new_kept(inode.file_id or (inode.stat.file_id if inode.stat is not None else 0))
+
+        async def operation(attempt: Attempt) -> tuple[FileStat, UncPath]:
+            try:
+                stat = await attempt.tree.make_directory(attempt.path)
+            except DfsfsError as error:
+                if not attempt.repeated or error.errno != errno.EEXIST:
+                    raise
+                stat = await attempt.tree.stat(attempt.path)  # nobody else makes one of that name
+            return stat, attempt.tree.volume
+
+        try:
+            stat, share = await self.run_in(parent, aside, operation)
+        except BaseException:
+            self._lookup.hidden.ended(aside)
+            raise
+        folder = self._table.observe(parent, aside, stat, share, exact=True)
+        folder.stat = stat
+        self._table.hold(folder)
+        try:
+            await self._files.hold_open(victim)
+            await self.move(parent, name, victim, folder, name_inside(aside, name))
+        except BaseException:
+            await self._end_aside(parent, aside, folder)
+            raise
+        return aside, folder
+
+    async def _remove_aside(self, aside: str, folder: Inode, what: Replacement) -> None:
+        """Removes a folder whose place another one has taken."""
+        inside = name_inside(aside, what.name)
+        try:
+            await self._lookup.run_in(folder, inside, removal(remove_directory))
+        except DfsfsError:
+            await what.undo()
+            raise
+        self._table.remove_name(folder, inside)
+
+    async def _release_aside(self, parent: Inode, name: str, victim: Inode, aside: str, folder: Inode) -> None:
+        """Makes a file that was replaced one that its last close removes. If that fails, it stays for a listing."""
+        hidden = self._lookup.hidden.new_deleted()
+        try:
+            await self.move(folder, name_inside(aside, name), victim, parent, hidden)
+        except DfsfsError as error:
+            self._lookup.hidden.ended(hidden)
+            log.info("%s was replaced, and stays aside until its folder is listed: %s", name, error)
+            return
+        except BaseException:
+            self._lookup.hidden.ended(hidden)
+            raise
+        await self._is_hidden(victim, parent, hidden)
+
+    async def _put_back(self, parent: Inode, name: str, victim: Inode, aside: str, folder: Inode) -> None:
+        try:
+            await self.move(folder, name_inside(aside, name), victim, parent, name)
+        except DfsfsError as error:
+            log.warning("%s could not be put back after a failed rename, and will be later: %s", name, error)
+        finally:
+            await self._end_aside(parent, aside, folder)
+
+    async def _end_aside(self, parent: Inode, aside: str, folder: Inode) -> None:
+        """Removes the hidden folder, which is empty unless something has gone wrong. If that fails or is cancelled, the
+        next listing finds it, also one of this mount.
+        """
+        try:
+            await self._lookup.run_in(parent, aside, removal(remove_directory))
+        except DfsfsError as error:
+            log.info("%s is left until its folder is listed: %s", aside, error)
+        else:
+            self._table.remove_name(parent, aside)
+        finally:
+            self._lookup.hidden.ended(aside)
+            self._table.release(folder)
+
+    # -- pieces -------------------------------------------------------------------------------------------------------
+
+    def destination(self, attempt: Attempt, source: Inode, folder: Inode, name: str) -> UncPath:
+        """Where a name in a folder is now, on the target to which an attempt for `source` goes. For use in operations:
+        before they run, the folder may get another path.
+
+        Raises:
+            PosixError: EXDEV, it is behind another DFS link by now; ESTALE, it has no place any more.
+        """
+        location = self._lookup.location(folder)
+        if location.junction is not self._lookup.location(source).junction:
+            raise PosixError(errno.EXDEV, f"{name} would be behind another DFS link")
+        return attempt.binding.target.join(location.child(name).components)
+
+    async def run_in(self, parent: Inode, name: str, operation: Callable[[Attempt], Awaitable[T]]) -> T:
+        """Raises: PosixError: EBUSY, the name is a DFS link."""
+        try:
+            return await self._lookup.run_in(parent, name, operation)
+        except Covered as link:
+            raise PosixError(errno.EBUSY, f"{link.prefix} is a DFS link") from None
+
+    async def move(self, old_parent: Inode, old_name: str, inode: Inode, parent: Inode, name: str) -> None:
+        """Gives something another name that nothing has, and takes note of it. Errors as in run_in."""
+        await self.send_rename(old_parent, old_name, inode, parent, name, replace=False)
+        self.renamed(old_parent, old_name, inode, parent, name)
+
+    async def send_rename(
+        self, old_parent: Inode, old_name: str, inode: Inode, parent: Inode, name: str, *, replace: bool
+    ) -> None:
+        """One request that gives something another name. Errors as in run_in."""
+
+        async def operation(attempt: Attempt) -> None:
+            target = self.destination(attempt, old_parent, parent, name)
+            rename = attempt.tree.rename_special if inode.is_reparse_point else attempt.tree.rename
+            try:
+                await rename(attempt.path, target, replace=replace)
+            except DfsfsError as error:
+                if not attempt.repeated or error.errno not in (errno.ENOENT, errno.EEXIST):
+                    raise
+                if not await is_there(attempt, target, inode):
+                    raise
+
+        async with self._lookup.moving.on_its_way(old_parent, parent):
+            await self.run_in(old_parent, old_name, operation)
+
+    def renamed(self, old_parent: Inode, old_name: str, inode: Inode, parent: Inode, name: str) -> None:
+        """Takes note of a rename that was carried out."""
+        table = self._table
+        if table.child(old_parent, old_name) is inode:
+            table.rename(old_parent, old_name, parent, name)
+        elif table.child(parent, name) is not inode:
+            # The name was taken for another file's in the meantime. So is what was known under its new name.
+            table.drop_name(parent, name)
