@@ -27,6 +27,16 @@ def printable(text: str) -> str:
     return _SPOILS.sub(lambda found: _SHORT.get(found[0]) or _number(found[0]), text)
 
 
+def counted(count: int, what: str) -> str:
+    """A number of things: `1 link`, `2 links`."""
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
+def how_often(count: int) -> str:
+    """`once`, `2 times`."""
+    return "once" if count == 1 else f"{count} times"
+
+
 def printable_name(name: str) -> str:
     """The same for a name that somebody may want back: its backslashes are doubled, as `ls -b` has them."""
     return printable(name.replace("\\", "\\\\"))

@@ -20,12 +20,14 @@ from __future__ import annotations
 import ipaddress
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from dfsfs.upcase import UPPER
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Callable, Collection, Iterable
+
+T = TypeVar("T")
 
 MAX_PATH_BYTES = 65534
 """The longest path a 16-bit byte count can hold, in UTF-16 bytes."""
@@ -148,6 +150,12 @@ class UncPath:
         if length > len(other.components) or len(self.components[-1]) != len(other.components[length - 1]):
             return False  # folding keeps lengths: most of 50,000 links are told apart by that
         return self.folded == tuple(map(fold_name, other.components[:length]))
+
+    def below(self, things: Iterable[T], path_of: Callable[[T], UncPath]) -> list[T]:
+        """The things at or below this path, which somebody has typed; if none is spelled so, those in any case."""
+        known = [(thing, path_of(thing)) for thing in things]
+        exact = [thing for thing, path in known if self.is_prefix_of(path)]
+        return exact or [thing for thing, path in known if self.is_prefix_in_any_case_of(path)]
 
     def nearest_of(self, prefixes: Collection[UncPath]) -> list[UncPath]:
         """The longest of `prefixes` that covers this path in any case; of several that differ in case only the one that

@@ -26,6 +26,7 @@ import trio
 import trio.testing
 from hypothesis import HealthCheck, settings
 
+from dfsfs import background
 from dfsfs.control.places import ROOTS_FOLDER
 from dfsfs.control.server import sweep
 from tests.conformance.table import duties_in, summary
@@ -51,6 +52,14 @@ settings.register_profile("chance", max_examples=100 * CHANCE, deadline=None, su
 settings.load_profile("chance")
 OFTEN = settings(max_examples=600 * CHANCE)
 """For what a peer could do harm with: some ten seconds for each test."""
+
+
+@pytest.fixture(autouse=True)
+def background_goes_on() -> Iterator[None]:
+    """What fails in the background ends no mount, but the test in which it does."""
+    background.failures.clear()
+    yield
+    assert not background.failures, "the log has the traceback"
 
 
 @pytest.fixture

@@ -17,11 +17,6 @@ def format_time(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min" if whole < 172_800 else f"{whole // 86_400} days"
 
 
-def format_count(count: int, what: str) -> str:
-    """A number of things: `1 link`, `2 links`."""
-    return f"{count} {what}" if count == 1 else f"{count} {what}s"
-
-
 def format_left(seconds: float) -> str:
     """How long something is still good, for people."""
     return format_time(seconds) if seconds > 0 else "expired"

@@ -16,6 +16,7 @@ from dfsfs.control.client import AT_ONCE, Patience, ask_with
 from dfsfs.control.holders import Holder, describe_holder, holders_of
 from dfsfs.control.places import TYPE, MountEntry, folders_for, our_mounts
 from dfsfs.control.protocol import ControlError
+from dfsfs.printable import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,7 +50,7 @@ class Lingering:
         head = f"{said.mount.unc} was taken away from {said.mount.path}, and goes on"
         about = f"  for {format_time(said.mount.seconds)}; process {said.mount.pid}, dfsfs {said.mount.version}"
         if not self.holders:
-            files = f"{said.files.open} open files and {said.files.open_folders} folders"
+            files = f"{counted(said.files.open, 'open file')} and {counted(said.files.open_folders, 'folder')}"
             return [head, about, f"  for programs that still use {files}, or are in one"]
         return [head, about, *(f"  held by {describe_holder(holder)}" for holder in self.holders)]
 

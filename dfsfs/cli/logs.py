@@ -20,7 +20,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 from dfsfs.cli.output import StderrHandler
-from dfsfs.printable import printable
+from dfsfs.printable import counted, printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -86,7 +86,7 @@ class Folding(logging.Filter):
         if len(self._said) > REMEMBERED:
             self._said.popitem(last=False)
         if skipped:
-            record.msg, record.args = f"{text} ({skipped} times more since)", ()
+            record.msg, record.args = f"{text} ({counted(skipped, 'time')} more since)", ()
         return True
 
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from dfsfs.config.model import ParsedOptions
     from dfsfs.unc import UncPath
 
+CHANGING = 30.0
+"""Seconds for mount(8). Before a mount is read only, the kernel waits until what was written is there."""
 _LOGIN = {"username", "password", "password2", "domain", "credentials_file", "guest"}
 _KERNELS = {
     "read_only": ("rw", "ro"),
@@ -65,10 +67,27 @@ def remount(
 
 
 def _change_in_kernel(mountpoint: str, words: list[str]) -> None:
+    """Raises: MountError: the kernel does not take them, or says nothing."""
     # -i: or else it would call us again. By mount(2), as FUSE takes no change by fsconfig(2), which mount(8) of
     # util-linux 2.39 and later calls (Debian 13): it hands on all options that the mount has, and FUSE refuses these.
     command = ["mount", "-i", "-o", ",".join(["remount", *words]), mountpoint]
     environment = {**os.environ, "LIBMOUNT_FORCE_MOUNT2": "always"}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    wanted = ",".join(words)
+    try:
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+            env=environment,
+            timeout=CHANGING,
+        )
+    except subprocess.TimeoutExpired:
+        text = f"the kernel was to take {wanted}, and nothing has come of it after {CHANGING:g} seconds"
+        raise MountError(SYSTEM_ERROR, text) from None
+    except OSError as error:
+        raise MountError(SYSTEM_ERROR, f"the kernel does not take {wanted}: {error.strerror}: mount") from None
     if done.returncode != 0:
-        raise MountError(SYSTEM_ERROR, f"the kernel does not take {','.join(words)}: {join_lines(done.stderr)}")
+        raise MountError(SYSTEM_ERROR, f"the kernel does not take {wanted}: {join_lines(done.stderr)}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import socket
 from contextlib import suppress
+from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING
 
@@ -18,10 +19,12 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, generate_la
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
-from dfsfs import telemetry
+from dfsfs import background, telemetry
+from dfsfs.background import keep_going
 from dfsfs.control.listening import next_connection, takes_of_reserve
 from dfsfs.control.report import links_of
 from dfsfs.control.socketfile import listen_at, remove_dead
+from dfsfs.firstfew import FirstFew
 from dfsfs.printable import printable
 
 if TYPE_CHECKING:
@@ -74,7 +77,7 @@ class Metrics:
         )
         self._skipped = Counter("dfsfs_targets_skipped", "Targets passed over.", ["host"], registry=registry)
         self._asked: dict[str, str] = {}
-        self._hosts: set[str] = set()
+        self._hosts = FirstFew[str](HOSTS)
         self._text, self._good_until = b"", 0.0
         registry.register(_Snapshot(mount))
         for event in mount.namespace.telemetry.recent:  # those of the time until the mount was ready
@@ -122,8 +125,7 @@ class Metrics:
 
     def _host(self, target: UncPath) -> str:
         """What the server of a target is counted as."""
-        if len(self._hosts) < HOSTS:
-            self._hosts.add(target.host)
+        self._hosts.take(target.host)
         return printable(target.host) if target.host in self._hosts else OTHERS
 
 
@@ -156,6 +158,10 @@ class _Snapshot(Collector):
             failed.add_metric([name], latencies.failed)
         yield times
         yield failed
+        broken = CounterMetricFamily("dfsfs_background_failures", "Mistakes of dfsfs in its tasks.", labels=["task"])
+        for name, count in background.failures.items():
+            broken.add_metric([name], count)
+        yield broken
         errors = CounterMetricFamily("dfsfs_errors", "What programs were told.", labels=["errno"])
         for name, count in meters.errors.items():
             errors.add_metric([name], count)
@@ -217,17 +223,21 @@ async def serve(listener: socket.socket, metrics: Metrics) -> None:
     path = listener.getsockname() if listener.family == socket.AF_UNIX else None
     accepting = trio.socket.from_stdlib_socket(listener)
     try:
-        async with trio.open_nursery() as nursery:
-            while True:
-                connection = await next_connection(accepting, "metrics=")
-                if len(nursery.child_tasks) < CONNECTIONS and not takes_of_reserve(connection.fileno()):
-                    nursery.start_soon(_attend, connection, metrics)
-                else:
-                    connection.close()
+        await keep_going("metrics", partial(_accept, accepting, metrics))
     finally:
         accepting.close()
         if path:
             remove_dead(path)
+
+
+async def _accept(accepting: trio.socket.SocketType, metrics: Metrics) -> None:
+    async with trio.open_nursery() as nursery:
+        while True:
+            connection = await next_connection(accepting, "metrics=")
+            if len(nursery.child_tasks) < CONNECTIONS and not takes_of_reserve(connection.fileno()):
+                nursery.start_soon(_attend, connection, metrics)
+            else:
+                connection.close()
 
 
 async def _attend(connection: trio.socket.SocketType, metrics: Metrics) -> None:

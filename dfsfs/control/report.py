@@ -10,6 +10,7 @@ from dfsfs.control import answers
 from dfsfs.control.places import mounts
 from dfsfs.control.process import measure_process
 from dfsfs.namespace.targets import preferred_for, targets_for
+from dfsfs.printable import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -59,7 +60,7 @@ def summarize(mount: Mount) -> str:
     """The mount in a line, for `systemctl status`: `3 targets, 1 failed over`."""
     links = links_of(mount)
     down, away = sum(not link.connected for link in links), sum(link.failed_over for link in links)
-    parts = [f"{len(links)} target{'' if len(links) == 1 else 's'}"]
+    parts = [counted(len(links), "target")]
     parts += [f"{away} failed over"] if away else []
     parts += [f"{down} not connected"] if down else []
     return f"{mount.config.unc} on {mount.mountpoint}: {', '.join(parts)}"

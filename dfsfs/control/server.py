@@ -15,10 +15,12 @@ import os
 import socket
 import struct
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 import trio
 
+from dfsfs.background import keep_going
 from dfsfs.control.listening import next_connection, takes_of_reserve
 from dfsfs.control.places import folders_for, private_folder, socket_name, why_unsafe
 from dfsfs.control.protocol import (
@@ -122,17 +124,8 @@ def _make_safe(folder: str, owner: int) -> None:
 async def serve(listener: socket.socket, path: str, owner: int, answer: Answer) -> None:
     """Answers at a socket until cancelled, then removes it."""
     accepting = trio.socket.from_stdlib_socket(listener)
-    limit = trio.CapacityLimiter(CONNECTIONS)
     try:
-        async with trio.open_nursery() as nursery:
-            while True:
-                await limit.acquire_on_behalf_of(token := object())
-                try:
-                    connection = await next_connection(accepting, f"the control socket {path}")
-                except BaseException:
-                    limit.release_on_behalf_of(token)
-                    raise
-                nursery.start_soon(_attend, connection, owner, answer, limit, token)
+        await keep_going("control socket", partial(_accept, accepting, path, owner, answer))
     finally:
         accepting.close()
         remove_dead(path)
@@ -140,6 +133,19 @@ async def serve(listener: socket.socket, path: str, owner: int, answer: Answer) 
         if folder == private_folder(owner):
             with contextlib.suppress(OSError):  # there are others
                 os.rmdir(folder)
+
+
+async def _accept(accepting: trio.socket.SocketType, path: str, owner: int, answer: Answer) -> None:
+    limit = trio.CapacityLimiter(CONNECTIONS)
+    async with trio.open_nursery() as nursery:
+        while True:
+            await limit.acquire_on_behalf_of(token := object())
+            try:
+                connection = await next_connection(accepting, f"the control socket {path}")
+            except BaseException:
+                limit.release_on_behalf_of(token)
+                raise
+            nursery.start_soon(_attend, connection, owner, answer, limit, token)
 
 
 async def _attend(

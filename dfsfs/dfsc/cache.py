@@ -76,15 +76,14 @@ class ReferralCache:
         gone = self.below(prefix)
         for entry in gone:
             del self._entries[entry.prefix.key]
-        self._not_dfs.pop(prefix.share.key, None)
+        known = prefix.key[:2]
+        for share in [share for share in self._not_dfs if share[: len(known)] == known]:
+            del self._not_dfs[share]
         return len(gone)
 
     def below(self, prefix: UncPath) -> list[Referral]:
         """The entries at and below a prefix that somebody has typed: if none is spelled so, those in any case."""
-        entries = self._entries.values()
-        return [entry for entry in entries if prefix.is_prefix_of(entry.prefix)] or [
-            entry for entry in entries if prefix.is_prefix_in_any_case_of(entry.prefix)
-        ]
+        return prefix.below(self._entries.values(), lambda entry: entry.prefix)
 
     def set_hint(self, referral: Referral, target: UncPath) -> None:
         """Notes the target that was used with success; ignored if the entry does not have it (any more)."""

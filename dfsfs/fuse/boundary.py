@@ -23,6 +23,7 @@ import pyfuse3
 import trio
 
 from dfsfs.errors import DfsfsError, SmbError
+from dfsfs.firstfew import FirstFew
 from dfsfs.fuse.errnos import ALLOWED, NAMES, errno_for
 from dfsfs.ntstatus import is_known
 
@@ -33,10 +34,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("dfsfs.fuse")
 
-_unknown: set[int] = set()
-"""Statuses that the log has named already."""
 UNKNOWN_MAX = 100
-"""How many it names: a server has four billion to choose from."""
+"""Statuses that the log names: a server has four billion to choose from."""
+_unknown = FirstFew[int](UNKNOWN_MAX)
 
 _PARTS = {
     "lookup_known": "lookup",
@@ -131,21 +131,13 @@ def _translated(error: Exception, name: str, arguments: tuple[object, ...]) -> p
         return error
     if isinstance(error, DfsfsError):
         log.debug("%s: %s", name, error)
-        if isinstance(error, SmbError) and not is_known(error.status) and _is_new(error.status):
+        if isinstance(error, SmbError) and not is_known(error.status) and _unknown.take(error.status):
             status = {"dfsfs_status": f"0x{error.status:08X}"}
             log.warning("%s: %s, which dfsfs does not know: EIO. This is said once", name, error, extra=status)
         names = [one for at in NAMES.get(name, ()) for one in arguments[at : at + 1] if isinstance(one, bytes)]
         return pyfuse3.FUSEError(errno_for(name, error, names))
     log.error("%s failed in an unexpected way; the program gets EIO", name, exc_info=error)
     return pyfuse3.FUSEError(errno.EIO)
-
-
-def _is_new(status: int) -> bool:
-    """Whether the log is to name a status, now that it has come."""
-    if status in _unknown or len(_unknown) >= UNKNOWN_MAX:
-        return False
-    _unknown.add(status)
-    return True
 
 
 def quiet(

@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING
 import pyfuse3
 import trio
 
+from dfsfs.background import contain, keep_going
 from dfsfs.control.places import device_of
 from dfsfs.errors import PosixError
 from dfsfs.fuse.place import detach, find, root_of
@@ -111,7 +112,8 @@ async def serve(
             await trio.to_thread.run_sync(mount.follow_no_symlinks)  # before the first answer, see symfollow.py
         async with trio.open_nursery() as nursery:
             await nursery.start(_obey_signals, mount)
-            nursery.start_soon(Waiters(operations, mount.entry.device if mount.entry else None).serve)
+            waiters = Waiters(operations, mount.entry.device if mount.entry else None)
+            nursery.start_soon(keep_going, "waiters", waiters.serve)
             nursery.start_soon(_announce, operations, mountpoint, read_ahead_kb, on_ready)
             with mount.loop:
                 await pyfuse3.main(min_tasks=MIN_TASKS, max_tasks=MAX_TASKS)
@@ -151,11 +153,16 @@ async def _obey_signals(mount: _Mount, task_status: trio.TaskStatus[None] = trio
             ending = False
             async for number in signals:
                 if number == signal.SIGUSR1:
-                    log.warning("tasks and threads:", extra={"dfsfs_details": describe_stacks()})
+                    await contain("SIGUSR1", _describe)
                 elif not ending:
                     ending = True
                     log.info("%s: unmounting", signal.Signals(number).name)
                     nursery.start_soon(mount.end)
+
+
+async def _describe() -> None:
+    """Has the log say what dfsfs is doing."""
+    log.warning("tasks and threads:", extra={"dfsfs_details": describe_stacks()})
 
 
 @dataclass(slots=True, eq=False)

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 import trio
 
 import dfsfs
+from dfsfs.background import keep_going
 from dfsfs.config import ConfigError
 from dfsfs.control.places import TYPE, device_of, mount_on
 from dfsfs.control.report import Mount
@@ -129,9 +130,7 @@ async def _run(
             apply=partial(apply_config, pool, namespace, filesystem),
         )
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(namespace.serve)
-            nursery.start_soon(filesystem.serve)
-            nursery.start_soon(idle.serve, lambda: operations.meters.requests, filesystem.give_back)
+            _begin_background(nursery, mount)
 
             def ready() -> None:
                 service.begin(mount, nursery)
@@ -150,6 +149,14 @@ async def _run(
             )
             service.notifier.tell_stopping()
             nursery.cancel_scope.cancel()
+
+
+def _begin_background(nursery: trio.Nursery, mount: Mount) -> None:
+    """Begins what goes on beside the requests of programs."""
+    filesystem, meters = mount.filesystem, mount.meters
+    nursery.start_soon(keep_going, "namespace", mount.namespace.serve)
+    nursery.start_soon(keep_going, "files", filesystem.serve)
+    nursery.start_soon(keep_going, "memory", partial(idle.serve, lambda: meters.requests, filesystem.give_back))
 
 
 def hide_nothing(config: MountConfig, mountpoint: str) -> None:

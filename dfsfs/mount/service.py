@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from dfsfs.background import contain, keep_going
 from dfsfs.config import ConfigError
 from dfsfs.control import server
 from dfsfs.control.commands import answer
@@ -50,10 +51,12 @@ class Service:
         if self.metrics is not None:
             from dfsfs.control.metrics import Metrics, serve
 
-            nursery.start_soon(serve, self.metrics, Metrics(mount))
+            nursery.start_soon(contain, "metrics", partial(serve, self.metrics, Metrics(mount)))
         self.notifier.tell_ready(summarize(mount))
         if self.notifier.address is not None:
-            nursery.start_soon(_keep_telling, self.notifier, mount)
+            nursery.start_soon(keep_going, "systemd", partial(_keep_telling, self.notifier, mount))
+        if self.notifier.address is not None and self.notifier.watchdog is not None:
+            nursery.start_soon(keep_going, "watchdog", partial(_keep_alive, self.notifier, self.notifier.watchdog / 3))
 
     def close(self) -> None:
         """Gives back what `prepare` has taken."""
@@ -92,7 +95,8 @@ def _open_control(mount: Mount, nursery: trio.Nursery) -> None:
     except (server.NoPlace, OSError) as error:
         log.warning("there is no control socket, so dfsfs status and its like do not work: %s", error)
         return
-    nursery.start_soon(server.serve, listener, path, owner, partial(answer, mount))
+    serving = partial(server.serve, listener, path, owner, partial(answer, mount))
+    nursery.start_soon(contain, "control socket", serving)
 
 
 def _watch(mount: Mount, nursery: trio.Nursery) -> None:
@@ -100,18 +104,22 @@ def _watch(mount: Mount, nursery: trio.Nursery) -> None:
     with suppress(OSError):
         mount.device = device_of(mount.mountpoint)
     if mount.device is not None:
-        nursery.start_soon(tell_when_taken_away, mount, mount.device)
+        nursery.start_soon(keep_going, "mount table", partial(tell_when_taken_away, mount, mount.device))
 
 
 async def _keep_telling(notifier: Notifier, mount: Mount) -> None:
-    """Tells systemd that the loop runs, and what there is to see."""
-    pause = STATUS_INTERVAL if notifier.watchdog is None else min(STATUS_INTERVAL, notifier.watchdog / 3)
+    """Tells systemd what there is to see."""
     told = ""
     while True:
-        if notifier.watchdog is not None:
-            notifier.tell_alive()
         now = summarize(mount)
         if now != told:
             notifier.tell_status(now)
             told = now
+        await trio.sleep(STATUS_INTERVAL)
+
+
+async def _keep_alive(notifier: Notifier, pause: float) -> None:
+    """Tells systemd that the loop runs, whatever else goes wrong."""
+    while True:
+        notifier.tell_alive()
         await trio.sleep(pause)

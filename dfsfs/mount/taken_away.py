@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from dfsfs.control.holders import describe_holder, holders_of
+from dfsfs.printable import counted
 
 if TYPE_CHECKING:
     from dfsfs.control.report import Mount
@@ -65,5 +66,6 @@ async def tell_when_taken_away(mount: Mount, device: str) -> None:
         reason = f"{len(found)} other mount namespaces hold a copy: {names}"
     else:
         files = mount.filesystem
-        reason = f"programs still use {files.open_files} open files and {files.open_folders} folders, or are in one"
+        used = f"{counted(files.open_files, 'open file')} and {counted(files.open_folders, 'folder')}"
+        reason = f"programs still use {used}, or are in one"
     log.warning("the mount was taken away from %s, and goes on: %s", mount.mountpoint, reason)

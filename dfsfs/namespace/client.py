@@ -18,6 +18,7 @@ from weakref import WeakValueDictionary
 import trio
 
 from dfsfs.acting import as_caller
+from dfsfs.background import keep_going
 from dfsfs.dfsc.cache import Caches
 from dfsfs.dfsc.policy import Policy
 from dfsfs.dfsc.referral import Target
@@ -119,9 +120,9 @@ class Namespace:
     async def serve(self) -> None:
         """Keeps referrals, targets and domains up to date, until cancelled."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._failover.upkeep.serve)
+            nursery.start_soon(keep_going, "upkeep", self._failover.upkeep.serve)
             if self._use_dfs:
-                nursery.start_soon(self._resolver.keep_domains)
+                nursery.start_soon(keep_going, "domains", self._resolver.keep_domains)
 
     async def mount_root(self, path: UncPath, moment: int | None = None) -> Location:
         """Finds the place that `path` names, follows the links on the way and makes sure that a directory is there.
@@ -132,21 +133,22 @@ class Namespace:
             PosixError: the path names no share (EINVAL) or something that is no directory (ENOTDIR).
             DfsfsError: a server on the way can't be reached, or says no.
         """
-        if len(path) < 2:
-            raise PosixError(
-                errno.EINVAL, f"{path} names a server only; a share or namespace is needed, as in {path}/name"
-            )
         location, stat = await self.find(path, moment)
         if not stat.is_directory:
             raise PosixError(errno.ENOTDIR, f"{path} is not a directory")
         return location
 
     async def find(self, path: UncPath, moment: int | None = None) -> tuple[Location, FileStat]:
-        """The place that `path`, of two components at least, names, and what is there. Follows the links on the way.
+        """The place that `path` names, and what is there. Follows the links on the way.
 
         Raises:
+            PosixError: EINVAL, the path names no share.
             DfsfsError: a server on the way can't be reached, or says no.
         """
+        if len(path) < 2:
+            raise PosixError(
+                errno.EINVAL, f"{path} names a server only; a share or namespace is needed, as in {path}/name"
+            )
         location = replace(await self._locate(path), moment=moment)
         while True:
             try:
@@ -237,14 +239,13 @@ class Namespace:
         return await self._resolver.ask(host, path)
 
     def flush(self, prefix: UncPath | None = None) -> int:
-        """Forgets the referrals at and below a path, or all. How many that were.
+        """Forgets the referrals at and below a path that somebody has typed, or all. How many that were.
 
         Nothing that works is interrupted: who comes next has them asked for in the background.
         """
         count = self.caches.referrals.flush(prefix)
-        for junction in self.junctions():
-            if prefix is not None and not prefix.is_prefix_of(junction.prefix):
-                continue
+        known = self.junctions()
+        for junction in known if prefix is None else prefix.below(known, lambda junction: junction.prefix):
             junction.failure = None
             if junction.resolution is not None and junction.resolution.referral is not None:
                 count += self.caches.referrals.flush(junction.resolution.referral.prefix)

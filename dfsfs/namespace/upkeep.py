@@ -17,12 +17,14 @@ What this does not do: it moves nothing that fails. That is failover.py's.
 from __future__ import annotations
 
 import random
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 from weakref import WeakKeyDictionary
 
 import trio
 
 from dfsfs.acting import as_caller
+from dfsfs.background import contain, keep_going
 from dfsfs.errors import DfsfsError, Disposition
 from dfsfs.namespace.targets import entry_for, preferred_for, targets_for
 from dfsfs.telemetry import FailedBack, MovedOnRequest, Refreshed
@@ -115,8 +117,8 @@ class Upkeep:
     async def serve(self) -> None:
         """Refreshes and fails back what needs it, until cancelled."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._keep_fresh)
-            nursery.start_soon(self._keep_home)
+            nursery.start_soon(keep_going, "referrals", self._keep_fresh)
+            nursery.start_soon(keep_going, "failback", self._keep_home)
 
     async def _keep_fresh(self) -> None:
         while True:
@@ -260,13 +262,13 @@ class Upkeep:
 
 
 async def _each(junctions: list[Junction], work: Callable[[Junction], Awaitable[None]]) -> None:
-    """Awaits `work` for all of them, a few at a time."""
+    """Awaits `work` for all of them, a few at a time. What is wrong with one is nothing to the others."""
     limit = trio.CapacityLimiter(AT_ONCE)
 
     async def one(junction: Junction) -> None:
         async with limit:
             with as_caller(junction.owner._replace(unasked=True)):
-                await work(junction)
+                await contain("upkeep of a link", partial(work, junction))
 
     async with trio.open_nursery() as nursery:
         for junction in junctions:

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
 import trio
 
+from dfsfs.background import keep_going
 from dfsfs.errors import (
     ConnectError,
     ConnectionLost,
@@ -185,7 +186,7 @@ class Pool:
         self._tree_flights: SingleFlight[UncPath, Tree] = SingleFlight(self._nursery)
         self._renewals: SingleFlight[str, None] = SingleFlight(self._nursery)
         if isinstance(self.login, KerberosCredentials) and self.login.has_cache:
-            self._nursery.start_soon(self._keep_ticket, self.login)
+            self._nursery.start_soon(keep_going, "tickets", partial(self._keep_ticket, self.login))
         return self
 
     async def __aexit__(

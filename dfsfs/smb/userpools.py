@@ -25,7 +25,9 @@ from typing import TYPE_CHECKING, Self
 import trio
 
 from dfsfs.acting import Caller, as_caller, caller
+from dfsfs.background import contain, keep_going
 from dfsfs.errors import ConnectError, DfsfsError, ForeignCaller, PosixError
+from dfsfs.firstfew import FirstFew
 from dfsfs.ntstatus import NtStatus
 from dfsfs.smb.pool import Pool
 from dfsfs.threads import Threads
@@ -97,7 +99,7 @@ class UserPools:
         self._users: dict[int, _User] = {}
         self._refused: dict[int, tuple[float, DfsfsError]] = {}
         self._named: dict[int, None] = {}
-        self._foreign: set[int] = set()
+        self._foreign = FirstFew[int](FOREIGN_MAX)
         self._threads = Threads(EACH, TOTAL)
         self.in_use: Callable[[int], bool] = lambda uid: False
         self.settle: Callable[[int], Awaitable[None]] = _nothing_to_settle
@@ -108,7 +110,7 @@ class UserPools:
 
     async def __aenter__(self) -> Self:
         self._nursery = await self._stack.enter_async_context(trio.open_nursery())
-        self._nursery.start_soon(self._sweep)
+        self._nursery.start_soon(keep_going, "users", self._sweep)
         return self
 
     async def __aexit__(
@@ -246,7 +248,7 @@ class UserPools:
         if known is not None:
             return known
         user = self._users[who.uid] = _User(who, used=trio.current_time())
-        self._nursery.start_soon(self._live, user, login)
+        self._nursery.start_soon(contain, "sessions of a user", partial(self._live, user, login))
         return user
 
     async def _live(self, user: _User, login: Login) -> None:
@@ -287,8 +289,7 @@ class UserPools:
 
     def _name_foreign(self, who: Caller, error: ForeignCaller) -> None:
         # Not remembered: it says nothing of the user's other processes.
-        if who.uid not in self._foreign and len(self._foreign) < FOREIGN_MAX:
-            self._foreign.add(who.uid)
+        if self._foreign.take(who.uid):
             log.warning("%s; said once", error)
 
     def _refuse(self, who: Caller, error: DfsfsError) -> None:

@@ -34,6 +34,7 @@ from dfsfs.acting import caller
 from dfsfs.errors import DfsfsError, Disposition, PosixError, SmbError
 from dfsfs.namespace.junction import Attempt, Covered
 from dfsfs.smb.wire.fscc import FileAttributes, FileStat, encode_attributes
+from dfsfs.smb.wire.messages import Access, CreateDisposition
 from dfsfs.vfs.data.open import raise_if_unknown
 from dfsfs.vfs.names.dircache import Origin
 from dfsfs.vfs.names.hiddennames import is_hidden_name
@@ -317,7 +318,7 @@ class DirectoryOperations(Removal):
             await self._replace_until_possible(self._replacement(step, victim))
         except DfsfsError:
             if read_only and stat is not None:
-                await self._set_attributes(victim, stat.attributes)
+                await self._put_attributes_back(victim, stat.attributes)
             raise
 
     async def _replace_until_possible(self, what: Replacement) -> None:
@@ -355,6 +356,26 @@ class DirectoryOperations(Removal):
         info = encode_attributes(attributes)
         with self._lookup.table.changing(inode):
             await self._lookup.run(inode, lambda attempt: attempt.tree.set_basic(attempt.path, info))
+
+    async def _put_attributes_back(self, inode: Inode, attributes: int) -> None:
+        """Gives a file that was not replaced its attributes again, if it surely is that file: perhaps it was replaced,
+        and only the answer lost, or others have given its name to another one.
+        """
+        info, access = encode_attributes(attributes), Access.READ_ATTRIBUTES | Access.WRITE_ATTRIBUTES
+
+        async def operation(attempt: Attempt) -> None:
+            file = await attempt.tree.open(attempt.path, access=access, disposition=CreateDisposition.OPEN)
+            try:
+                if inode.file_id and (file.stat.file_id, attempt.tree.volume) == (inode.file_id, inode.share):
+                    await file.set_basic(info)
+            finally:
+                await file.close()
+
+        try:
+            with self._lookup.table.changing(inode):
+                await self._lookup.run(inode, operation)
+        except DfsfsError as error:
+            log.info("%s was not replaced, and may not be read-only any more: %s", inode.name, error)
 
 
 @dataclass(frozen=True, slots=True)

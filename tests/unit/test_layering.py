@@ -92,6 +92,7 @@ PURE = frozenset(
         "dfsfs.errors",
         "dfsfs.ntstatus",
         "dfsfs.filetime",
+        "dfsfs.firstfew",
         "dfsfs.heat",
         "dfsfs.meanings",
         "dfsfs.meters",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.unit.test_layering import FILES, module_name
+from tests.unit.test_layering import FILES, PACKAGE, module_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -119,3 +119,17 @@ def test_the_rule_bites(source: str, expected: tuple[str, str, bool]) -> None:
 def test_the_rule_lets_pass_what_is_handed_to_a_thread() -> None:
     source = "async def f():\n await self._threads.run(uid, partial(self._find_login, who), 5)\n open('/proc/self/x')"
     assert list(found_in(ast.parse(source), "m")) == []
+
+
+def file_of(function: str) -> str:
+    """The file of a function's module, as documents name it: `smb/auth/callers.py`."""
+    parts = function.split(".")[1:]
+    files = ("/".join(parts[:length]) + ".py" for length in range(1, len(parts)))
+    return next(file for file in files if (PACKAGE / file).exists())
+
+
+def test_a_document_names_whatever_looks_at_programs() -> None:
+    documents = [PACKAGE.parent / "ARCHITECTURE.md", *(PACKAGE.parent / "docs" / "design").glob("*.md")]
+    text = "".join(document.read_text() for document in documents)
+    chapter = text.partition("## What belongs to callers")[2].partition("\n## ")[0]
+    assert {file for file in map(file_of, TOUCHING[PROCESS]) if f"`{file}`" not in chapter} == set()

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 
 from dfsfs.cli.command import Command, Parser, add_json, add_options
 from dfsfs.cli.exitcodes import PROBLEMS, SUCCESS
-from dfsfs.cli.figures import format_count, format_time
+from dfsfs.cli.figures import format_time
 from dfsfs.cli.output import is_watched, show, show_json
 from dfsfs.cli.remote import Remote, config_for, hide_options, run, survey_of
 from dfsfs.cli.tables import Column, Table
 from dfsfs.control.shapes import to_json
 from dfsfs.errors import UNREACHED
+from dfsfs.printable import counted
 from dfsfs.wording import explained
 
 if TYPE_CHECKING:
@@ -191,8 +192,8 @@ def format_check(found: CheckReport, *, quiet: bool) -> list[str | Table]:
     page += [f"problem: {_below(text, found.path)}" for text in found.problems]
     count, targets = len(found.problems), sum(len(link.targets) for link in found.links)
     page.append(
-        f"{format_count(len(found.links), 'link')} with {format_count(targets, 'target')}: "
-        + (format_count(count, "problem") if count else "all in order")
+        f"{counted(len(found.links), 'link')} with {counted(targets, 'target')}: "
+        + (counted(count, "problem") if count else "all in order")
     )
     return page
 

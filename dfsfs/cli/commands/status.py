@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from dfsfs.cli.asking import all_mounts, may_ask
 from dfsfs.cli.command import Command, Parser, add_json, code_of
 from dfsfs.cli.exitcodes import SUCCESS
-from dfsfs.cli.figures import format_count, format_left, format_size, format_time
+from dfsfs.cli.figures import format_left, format_size, format_time
 from dfsfs.cli.lingering import Lingering, find_lingering
 from dfsfs.cli.output import show, show_json
 from dfsfs.cli.tables import Column, Table
@@ -15,6 +15,7 @@ from dfsfs.control.answers import Status
 from dfsfs.control.client import AT_ONCE, Patience, ask_each, ask_with, is_trusted, mount_at
 from dfsfs.control.places import our_mounts
 from dfsfs.control.protocol import WRONG, ControlError, DeadMount
+from dfsfs.printable import counted, how_often
 
 if TYPE_CHECKING:
     import argparse
@@ -100,8 +101,8 @@ def format_status(entry: MountEntry, found: Status) -> list[str | Table]:
         f"  as {mount.user}{', each user for themselves' if mount.multiuser else ''}"
         f"{', read only' if mount.read_only else ''}; for {format_time(mount.seconds)}; "
         f"process {mount.pid}, dfsfs {mount.version}",
-        f"  {format_count(found.files.open, 'open file')}, {format_size(found.bytes.read)} read, "
-        f"{format_size(found.bytes.written)} written; {format_count(found.caches.referrals, 'referral')} known",
+        f"  {counted(found.files.open, 'open file')}, {format_size(found.bytes.read)} read, "
+        f"{format_size(found.bytes.written)} written; {counted(found.caches.referrals, 'referral')} known",
         "",
         _links_table(found.links, mount.unc),
         "",
@@ -115,9 +116,10 @@ def format_status(entry: MountEntry, found: Status) -> list[str | Table]:
         page += ["", "errors: " + ", ".join(f"{name} {count}" for name, count in sorted(found.errors.items()))]
     moves = {name: found.events.get(name, 0) for name in ("FailedOver", "FailedBack", "Reconnected")}
     if any(moves.values()):
+        often = {name: how_often(count) for name, count in moves.items()}
         page += [
             "",
-            "failed over {FailedOver} times, back {FailedBack}; connected again {Reconnected}".format(**moves),
+            "failed over {FailedOver}, back {FailedBack}; connected again {Reconnected}".format(**often),
         ]
     return page
 

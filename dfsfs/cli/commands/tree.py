@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from dfsfs.cli.command import Command, Parser, add_json, add_options
 from dfsfs.cli.exitcodes import SUCCESS
-from dfsfs.cli.figures import format_count
 from dfsfs.cli.output import show, show_json
 from dfsfs.cli.remote import config_for, hide_options, run, survey_of
+from dfsfs.printable import counted
 from dfsfs.wording import explained
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def format_tree(found: Survey, config: MountConfig) -> list[str]:
             draw(child, before + ("    " if last else "│   "))
 
     draw(found.root, "")
-    lines.append(f"{format_count(len(found.folders), 'folder')}, {format_count(len(found.links), 'link')}")
+    lines.append(f"{counted(len(found.folders), 'folder')}, {counted(len(found.links), 'link')}")
     return lines
 
 

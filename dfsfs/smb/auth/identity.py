@@ -4,12 +4,15 @@ Linux keeps the ids of a process per thread; only the C library makes all thread
 calls are made here directly. While a thread acts as somebody, its effective user, group and groups are theirs, and the
 kernel treats its files, its keys and its sockets (KCM asks for them) accordingly. Its real user stays root: who has a
 thread's real user id may send signals to its process.
+
+A thread that can't be itself again is used by whoever comes next, as somebody else. So the process ends then.
 """
 
 from __future__ import annotations
 
 import ctypes
 import errno
+import logging
 import os
 import platform
 import resource
@@ -27,6 +30,8 @@ NOBODY_HAS = 0x7FFFFFF0
 """A user id that nobody has."""
 
 _PR_SET_DUMPABLE = 4
+
+log = logging.getLogger("dfsfs.smb")
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -50,13 +55,9 @@ def as_user(account: Account | None) -> Iterator[None]:
     if account is None or account.uid == os.geteuid():
         yield
         return
-    groups = os.getgroups()
-    effective = (os.geteuid(), os.getegid())
-    _become(account.uid, account.gid, [account.gid])
-    try:
+    with _itself_again():
+        _become(account.uid, account.gid, [account.gid])
         yield
-    finally:
-        _become(*effective, groups)
 
 
 @contextmanager
@@ -66,14 +67,39 @@ def really_as(uid: int) -> Iterator[None]:
     Raises:
         OSError: as for `as_user`.
     """
-    setresuid, _, _ = _numbers()
-    _call(setresuid, ctypes.c_uint32(uid), ctypes.c_uint32(uid), _UNCHANGED)
-    _stay_undumpable()
+    with _itself_again():
+        _set_user(uid, uid)
+        yield
+
+
+@contextmanager
+def _itself_again() -> Iterator[None]:
+    """Gives this thread the ids back that it has now, however far it comes in becoming somebody else."""
+    before = _ids()
     try:
         yield
     finally:
-        _call(setresuid, ctypes.c_uint32(0), ctypes.c_uint32(0), ctypes.c_uint32(0))
-        _stay_undumpable()
+        if _ids() != before:
+            _restore(before)
+
+
+_Ids = tuple[tuple[int, int, int], tuple[int, int, int], list[int]]
+"""Users and groups of a thread, each real, effective and saved, and its other groups."""
+
+
+def _ids() -> _Ids:
+    return os.getresuid(), os.getresgid(), os.getgroups()
+
+
+def _restore(before: _Ids) -> None:
+    """Ends the process if that can't be done: see the module's text."""
+    (real, user, _), (_, group, _), groups = before
+    try:
+        _set_user(real, user)
+        _become(user, group, groups)
+    except OSError as error:
+        log.critical("a thread that acted as user %d can't be itself again (%s): dfsfs ends", os.geteuid(), error)
+        os._exit(os.EX_SOFTWARE)
 
 
 def forbid_core_dumps() -> None:
@@ -111,6 +137,14 @@ def _call(number: int, *arguments: Any) -> None:
         raise OSError(failure, f"acting as another user: {os.strerror(failure)}")
 
 
+def _set_user(real: int, effective: int) -> None:
+    try:
+        setresuid, _, _ = _numbers()
+        _call(setresuid, ctypes.c_uint32(real), ctypes.c_uint32(effective), _UNCHANGED)
+    finally:
+        _stay_undumpable()
+
+
 def _become(uid: int, gid: int, groups: list[int]) -> None:
     """The user last on the way down and first on the way up: only root may change groups."""
     setresuid, setresgid, setgroups = _numbers()
@@ -120,6 +154,8 @@ def _become(uid: int, gid: int, groups: list[int]) -> None:
         (setresgid, (_UNCHANGED, ctypes.c_uint32(gid), _UNCHANGED)),
     ]
     user: tuple[int, tuple[Any, ...]] = (setresuid, (_UNCHANGED, ctypes.c_uint32(uid), _UNCHANGED))
-    for number, arguments in [*steps, user] if uid != 0 else [user, *steps]:
-        _call(number, *arguments)
-    _stay_undumpable()
+    try:
+        for number, arguments in [*steps, user] if uid != 0 else [user, *steps]:
+            _call(number, *arguments)
+    finally:
+        _stay_undumpable()

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from dfsfs.background import contain
 from dfsfs.errors import UNREACHED, ConnectError, ConnectionLost, DfsfsError, LoginNotAllowed
 from dfsfs.ntstatus import NtStatus
 from dfsfs.racing import race
@@ -196,7 +197,7 @@ class Dialer:
             now=trio.current_time(),
         )
         connection = Connection(host, transport, protocol, request_timeout=settings.request_timeout)
-        self._nursery.start_soon(connection.run)
+        self._nursery.start_soon(contain, "connections", connection.run)
         offer = Offer(
             dialects=settings.dialects,
             client_guid=self._client_guid,

@@ -9,6 +9,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from dfsfs.firstfew import FirstFew
+
 if TYPE_CHECKING:
     from dfsfs.unc import UncPath
 
@@ -22,14 +24,13 @@ class Oddities:
     """What has been said of one share."""
 
     def __init__(self) -> None:
-        self._said: set[tuple[UncPath, str]] = set()
+        self._said: FirstFew[tuple[UncPath, str]] = FirstFew(LIMIT)
+        self._more = False
 
     def note(self, path: UncPath, what: str, consequence: str) -> None:
         """Says what is wrong with something at a path, and what is done about it, unless that was said before."""
-        if len(self._said) > LIMIT or (path, what) in self._said:
-            return
-        self._said.add((path, what))
-        if len(self._said) > LIMIT:
+        if self._said.take((path, what)):
+            log.warning("%s: %s; %s", path, what, consequence)
+        elif (path, what) not in self._said and not self._more:
+            self._more = True
             log.warning("%s: more of its content makes no sense, which is not said any more", path.share)
-            return
-        log.warning("%s: %s; %s", path, what, consequence)

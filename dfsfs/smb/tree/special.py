@@ -4,7 +4,7 @@ A server does not open a reparse point that it can't follow, and says so; only t
 FILE_OPEN_REPARSE_POINT. On a namespace's share the same flag opens a DFS link itself (Samba 4.22: as a symbolic link
 whose target begins with `msdfs:`), and what is done through such a handle is done to the namespace. So a change goes
 through a handle of which it is known by then what it is: `_open_special` asks for the tag and gives the handle up if it
-is none of those that dfsfs knows, or a DFS link.
+is none of those that dfsfs knows, or a DFS link. None is made either: a symbolic link with the text of one is a file.
 """
 
 from __future__ import annotations
@@ -28,7 +28,6 @@ from dfsfs.smb.wire.messages import (
     InfoType,
 )
 from dfsfs.smb.wire.reparse import (
-    DFS_TARGET,
     LINK_MARK,
     MFSYMLINK_SIZE,
     SPECIAL_TAGS,
@@ -158,10 +157,10 @@ class SpecialFiles(PathChannel):
     async def make_special(self, path: UncPath, special: Special) -> FileStat:
         """Makes a symbolic link, device, fifo or socket; OBJECT_NAME_COLLISION if the name is taken.
 
-        A symbolic link becomes a file with the target in it where the server has no reparse points; for anything else
-        that is NOT_SUPPORTED. Three round trips. Errors as in stat.
+        A symbolic link becomes a file with the target in it where the server has no reparse points, or would take it
+        for a DFS link; for anything else that is NOT_SUPPORTED. Three round trips. Errors as in stat.
         """
-        if self._lacks_reparse_points:
+        if self._lacks_reparse_points or special.is_dfs_link:
             return await self.make_mfsymlink(path, special)
         change = messages.encode_ioctl(Fsctl.SET_REPARSE_POINT, encode_reparse(special), 0)
         status = await self._make(path, [change])
@@ -276,6 +275,8 @@ class SpecialFiles(PathChannel):
             self.check(got, what)
             data = messages.decode_ioctl(got.message, _REPARSE_SIZE)
             _refuse_dfs_link(decode_reparse(data), what)  # what can't be read may be one, and is left alone
+            if tag_of(data) == ReparseTag.DFS:
+                raise SmbError(NtStatus.PATH_NOT_COVERED, what)
             if tag_of(data) not in SPECIAL_TAGS:
                 raise SmbError(NtStatus.OBJECT_TYPE_MISMATCH, f"{what}, whose tag is {tag_of(data):#x}")
         except BaseException:
@@ -302,7 +303,7 @@ def _disposing(file_id: bytes, *, delete: bool) -> messages.Request:
 
 def _refuse_dfs_link(special: Special | None, what: str) -> None:
     """Raises: SmbError: PATH_NOT_COVERED, it is how Samba keeps a DFS link."""
-    if special is not None and special.target.startswith(DFS_TARGET):
+    if special is not None and special.is_dfs_link:
         raise SmbError(NtStatus.PATH_NOT_COVERED, what)
 
 

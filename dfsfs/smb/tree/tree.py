@@ -56,6 +56,8 @@ ASKING = 2.0
 """Seconds that a removal waits for other clients to close a handle that they only keep."""
 ASKINGS = 18
 """How often a removal is sent that a server does not answer because another client does not answer it."""
+PAST_MAX = 512
+"""Snapshots of a share that are kept in mind, those used last: as many as Windows has. A server can name more."""
 
 
 class Tree(SpecialFiles, ExtendedAttributes, Snapshots):
@@ -79,10 +81,13 @@ class Tree(SpecialFiles, ExtendedAttributes, Snapshots):
         """The share as it was at a time, in 100 ns since 1601. A namespace's share has no past: it is as it is."""
         if moment is None or self.is_dfs:
             return self
-        past = self._past.get(moment)
+        past = self._past.pop(moment, None)
         if past is None:
-            past = self._past[moment] = Tree(self.connection, self.share, self.route, self.limits, moment)
+            past = Tree(self.connection, self.share, self.route, self.limits, moment)
             past.files_for_links, past.oddities = self.files_for_links, self.oddities
+            if len(self._past) >= PAST_MAX:
+                del self._past[next(iter(self._past))]
+        self._past[moment] = past
         return past
 
     async def check_moment(self) -> None:
@@ -337,14 +342,8 @@ class Tree(SpecialFiles, ExtendedAttributes, Snapshots):
 
     async def remove_directory(self, path: UncPath) -> None:
         """Deletes an empty folder; DIRECTORY_NOT_EMPTY if it is not. One round trip. Errors as in stat."""
-        await self._set(
-            path,
-            Access.DELETE,
-            FileInfoClass.DISPOSITION,
-            fscc.encode_disposition(),
-            f"rmdir of {path}",
-            CreateOptions.DIRECTORY_FILE,
-        )
+        info, options = fscc.encode_disposition(), CreateOptions.DIRECTORY_FILE
+        await self._set(path, Access.DELETE, FileInfoClass.DISPOSITION, info, f"rmdir of {path}", options)
 
     async def rename(self, old: UncPath, new: UncPath, *, replace: bool) -> None:
         """Gives a file or folder another name on the same share. `replace` lets a file take the place of another;

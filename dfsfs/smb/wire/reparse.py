@@ -59,7 +59,14 @@ class Special:
     device: tuple[int, int] = (0, 0)
     """Major and minor number of a device."""
 
+    @property
+    def is_dfs_link(self) -> bool:
+        """Whether Samba takes it for a DFS link, by what is its target on the server. It looks at no case there."""
+        return (self.wire_target or self.target)[: len(_DFS_TARGET)].lower() == _DFS_TARGET
 
+
+_DFS_TARGET = "msdfs:"
+"""How the text of a symbolic link begins that Samba takes for a DFS link."""
 SPECIAL_TAGS = frozenset(ReparseTag) - {ReparseTag.DFS, ReparseTag.DFSR, ReparseTag.MOUNT_POINT}
 """The tags of what is shown as something else than a file or folder."""
 
@@ -91,8 +98,6 @@ _WSL_KINDS = {
     ReparseTag.LX_CHR: posix.S_IFCHR,
     ReparseTag.LX_BLK: posix.S_IFBLK,
 }
-DFS_TARGET = "msdfs:"
-"""How the text of a symbolic link begins that Samba takes for a DFS link."""
 
 
 # -- reading ----------------------------------------------------------------------------------------------------------

@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import trio
 
+from dfsfs.background import contain, keep_going
 from dfsfs.errors import DfsfsError
 from dfsfs.smb.connection.leases import LeaseRequest, LeaseState, agree, no_acknowledgement
 from dfsfs.smb.wire.messages import Access
@@ -136,9 +137,9 @@ class LeaseCaching:
     async def serve(self) -> None:
         """Answers breaks and closes kept handles in time. Runs until it is cancelled."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self.kept.serve)
+            nursery.start_soon(keep_going, "kept handles", self.kept.serve)
             async for item in self._broken:
-                nursery.start_soon(self._answer, item)
+                nursery.start_soon(contain, "lease breaks", partial(self._answer, item))
 
     @property
     def mode(self) -> CacheMode:
@@ -229,16 +230,18 @@ class LeaseCaching:
 
     async def _answer(self, item: _Break) -> None:
         lost: dict[Inode, LeaseState] = {}
-        while news := item.take():
-            for inode, parts in news.items():
-                await self._give_up(inode, parts)
-                lost[inode] = lost.get(inode, LeaseState.NONE) | parts
-            if item.lost:
-                continue
-            item.acknowledge()
-            for inode, parts in lost.items():
-                await self._forget_uncovered(inode, parts)
-        del self._pending[item.cause]
+        try:
+            while news := item.take():
+                for inode, parts in news.items():
+                    await self._give_up(inode, parts)
+                    lost[inode] = lost.get(inode, LeaseState.NONE) | parts
+                if item.lost:
+                    continue
+                item.acknowledge()
+                for inode, parts in lost.items():
+                    await self._forget_uncovered(inode, parts)
+        finally:
+            del self._pending[item.cause]  # also if it failed: else nobody would answer the next one
 
     async def _give_up(self, inode: Inode, lost: LeaseState) -> None:
         log.debug("%s: the server takes %r back", inode.name, lost)

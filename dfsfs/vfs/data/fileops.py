@@ -14,15 +14,16 @@ from __future__ import annotations
 
 import errno
 import logging
-import mmap
 import os
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 import trio
 
 from dfsfs.acting import as_caller
+from dfsfs.background import contain, keep_going
 from dfsfs.errors import DfsfsError, PosixError, SmbError
 from dfsfs.ntstatus import NtStatus
 from dfsfs.smb.connection.leases import LeaseState
@@ -57,8 +58,6 @@ FORGETTING = 0.2
 """Seconds for which a write waits for the kernel to forget what readers have got meanwhile. If writes fill the queue of
 requests that the kernel does not wait for, reads are behind them, and what is to be forgotten waits for those reads.
 """
-PAGE = mmap.PAGESIZE
-"""Bytes of the kernel's pages."""
 LINGER = 1.0
 """Seconds that data may lie here before it is sent although it is little."""
 
@@ -88,16 +87,19 @@ class FileOperations(FileTable):
     async def serve(self) -> None:
         """Sends what programs leave unsent, answers lease breaks, asks for folders. Runs until it is cancelled."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._leases.serve)
-            nursery.start_soon(self._prefetch.serve)
-            nursery.start_soon(self._lookup.unreached.serve)
-            while True:
-                await self._written.wait()
-                await trio.sleep(LINGER)
-                self._written = trio.Event()
-                for file in self._handles.values():
-                    if file.behind.pending:
-                        nursery.start_soon(self._drain, file)
+            nursery.start_soon(keep_going, "leases", self._leases.serve)
+            nursery.start_soon(keep_going, "prefetch", self._prefetch.serve)
+            nursery.start_soon(keep_going, "folders on the way", self._lookup.unreached.serve)
+            await keep_going("writes", partial(self._send_unsent, nursery))
+
+    async def _send_unsent(self, nursery: trio.Nursery) -> None:
+        while True:
+            await self._written.wait()
+            await trio.sleep(LINGER)
+            self._written = trio.Event()
+            for file in self._handles.values():
+                if file.behind.pending:
+                    nursery.start_soon(contain, "writes", partial(self._drain, file))
 
     # -- opening and closing ----------------------------------------------------------------------------------------
 
@@ -316,7 +318,7 @@ class FileOperations(FileTable):
         if own.unsure or (file.appends and is_shared):
             await self._make_sure(file, own)
         believed = max(inode.told, offset + len(data))
-        if file.appends and offset != own.end and not self._is_of_a_map(file, offset, len(data)):
+        if file.appends and offset != own.end and not file.is_of_a_map(offset, len(data)):
             offset = own.end
             self._leases.forget_soon(inode)  # the kernel has put the data where it believes the end to be
         inode.told = believed
@@ -336,23 +338,18 @@ class FileOperations(FileTable):
 
     async def _write_now(self, file: OpenFile, offset: int, data: Buffer) -> None:
         """Has the server write data, and waits for it."""
-        await self._on(file, lambda attempt: file.write(attempt, offset, data))
-        if file.bypasses and any(not other.bypasses for other in self._by_inode.get(file.inode, ())):
-            # The kernel drops what it has of that part before the write, but not what readers put there during one that
-            # is asynchronous.
-            with trio.move_on_after(FORGETTING):
-                await self._leases.kernel.forget(file.inode.ino)
-
-    def _is_of_a_map(self, file: OpenFile, offset: int, size: int) -> bool:
-        """Whether data that comes by way of a file opened with O_APPEND was written to a memory map of it.
-
-        That belongs where it says. The kernel writes maps back in whole pages, through a handle that may read and
-        write, inside of the size that it believes in (`Inode.told`); and it has appended data begin at that size.
-        """
-        own = file.inode.own
-        if own is None or not (file.access & Access.READ_DATA) or offset % PAGE or offset == file.inode.told:
-            return False
-        return offset + size <= own.size and (size % PAGE == 0 or offset + size == own.size)
+        # The kernel drops what it has of that part before the write, but not what readers put there during one that is
+        # asynchronous.
+        forgets = file.bypasses and any(not other.bypasses for other in self._by_inode.get(file.inode, ()))
+        try:
+            await self._on(file, lambda attempt: file.write(attempt, offset, data))
+            if forgets:
+                with trio.move_on_after(FORGETTING):
+                    await self._leases.kernel.forget(file.inode.ino)
+        except BaseException:
+            if forgets:
+                self._leases.forget_soon(file.inode)  # perhaps it was written
+            raise
 
     async def _writes_through(self, file: OpenFile) -> bool:
         """Whether others have the file open and must see what is written at once."""
@@ -404,13 +401,15 @@ class FileOperations(FileTable):
     async def copy(self, reader: OpenFile, writer: OpenFile, wanted: Range) -> None:
         """Has the server copy a part of one open file into another one. Raises DfsfsError, EXDEV on two servers."""
         await self._on(reader, reader.check)
-        source, inode, table = reader.remote[0], writer.inode, self._lookup.table
-        begun = table.begin(inode)
+        source, inode = reader.remote[0], writer.inode
         try:
-            await self._on(writer, lambda attempt: writer.copy_from(attempt, source, wanted))
-        finally:
-            table.end(inode, begun)
+            with self._lookup.table.changing(inode):
+                await self._on(writer, lambda attempt: writer.copy_from(attempt, source, wanted))
             await self._leases.kernel.forget(inode.ino)
+        except BaseException:
+            self._lost(inode)
+            self._leases.forget_soon(inode)  # a part may have been copied, and who is cancelled waits for nothing
+            raise
         if inode.own is not None:
             inode.own.size = max(inode.own.size, wanted.target + wanted.length)
             self._moved_times(writer, inode.own)

@@ -13,6 +13,7 @@ The second counts for shares that have given READ leases before: others may give
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 from dfsfs.smb.connection.leases import LeaseState
@@ -33,14 +34,17 @@ class LockedFiles:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._met: dict[Inode, float] = {}
+        self._met: OrderedDict[Inode, float] = OrderedDict()
+        """Until when each is believed to have locks; the one met last at the end."""
         self._leasing: set[UncPath] = set()
 
     def met(self, inode: Inode) -> None:
         """A READ or WRITE was refused because of a lock."""
         now = self._clock()
-        self._met = {inode: until for inode, until in self._met.items() if until > now}
         self._met[inode] = now + REMEMBERED
+        self._met.move_to_end(inode)
+        while next(iter(self._met.values())) <= now:
+            self._met.popitem(last=False)
 
     def opened(self, inode: Inode, remote: RemoteFile) -> bool:
         """A file was opened. Whether somebody probably has locks on it."""

@@ -33,6 +33,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import mmap
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -63,6 +64,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("dfsfs.vfs")
 
+PAGE = mmap.PAGESIZE
+"""Bytes of the kernel's pages."""
 COPIED = 16 * 1024
 """Bytes of a file's beginning that are copied from the answer that they came in, which shares a buffer of 64 KiB with
 others. Larger ones have most of a buffer."""
@@ -232,6 +235,17 @@ class OpenFile:
         remote = self._usable(attempt) or await self._reopened(attempt)
         await remote.write(offset, data)
         self.changed_data()
+
+    def is_of_a_map(self, offset: int, size: int) -> bool:
+        """Whether data that comes by way of a file opened with O_APPEND was written to a memory map of it.
+
+        That belongs where it says. The kernel writes maps back in whole pages, through a handle that may read and
+        write, inside of the size that it believes in (`Inode.told`); and it has appended data begin at that size.
+        """
+        own = self.inode.own
+        if own is None or not (self.access & Access.READ_DATA) or offset % PAGE or offset == self.inode.told:
+            return False
+        return offset + size <= own.size and (size % PAGE == 0 or offset + size == own.size)
 
     def changed_data(self) -> None:
         """Data of the file was changed through this handle."""

@@ -33,11 +33,13 @@ import os
 import re
 import secrets
 import time
+from collections import OrderedDict
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dfsfs.errors import DfsfsError
+from dfsfs.firstfew import FirstFew
 from dfsfs.namespace.junction import Covered
 from dfsfs.smb.wire.fscc import NAME_UNITS_MAX
 from dfsfs.vfs.names.inodenumbers import FILE_ID_MASK
@@ -115,8 +117,9 @@ class HiddenNames:
         self._start_of = start_of
         self._known: Maker | None = None
         self._in_use: set[str] = set()
-        self._open: dict[str, float] = {}
-        self._said: set[str] = set()
+        self._open: OrderedDict[str, float] = OrderedDict()
+        """When each was found to be open; the last one at the end."""
+        self._said = FirstFew[str](SAID)
 
     def new_deleted(self) -> str:
         """A name that no file has, for one that is removed. It is in use until `ended`."""
@@ -161,13 +164,14 @@ class HiddenNames:
         return now - self._open.get(name, -PAUSE) >= PAUSE
 
     def found_open(self, name: str, now: float) -> None:
-        self._open = {other: when for other, when in self._open.items() if now - when < PAUSE}
         self._open[name] = now
+        self._open.move_to_end(name)
+        while now - next(iter(self._open.values())) >= PAUSE:
+            self._open.popitem(last=False)
 
     def say_once(self, name: str, text: str) -> None:
         """Puts into the log what is odd about a name, the first time. There may be many, so some are not named."""
-        if name not in self._said and len(self._said) < SAID:
-            self._said.add(name)
+        if self._said.take(name):
             log.warning("%s %s", name, text)
 
 

@@ -286,6 +286,23 @@ def test_caches_of_several_mounts(mounts: Mounts, capsys: pytest.CaptureFixture[
     assert "name one of" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("failed_over", "shown"),
+    [
+        (0, "failed over 0 times, back 2 times; connected again once"),
+        (1, "failed over once, back 2 times; connected again once"),
+        (3, "failed over 3 times, back 2 times; connected again once"),
+    ],
+)
+def test_how_often_links_have_moved(
+    failed_over: int, shown: str, capsys: pytest.CaptureFixture[str], mounts: Mounts
+) -> None:
+    events = {"FailedOver": failed_over, "FailedBack": 2, "Reconnected": 1}
+    mounts.add(say(encode_result({**STATUS, "events": events})))
+    assert main(["status"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == shown
+
+
 def test_a_time_that_is_up(capsys: pytest.CaptureFixture[str], mounts: Mounts) -> None:
     link = {**LINK, "path": "//a/b/l", "target": "//c/d", "seconds_left": -1440.0}
     loop = {**link, "path": "//a/b/loop", "connected": False, "loops": True, "failed_over": False, "chosen": False}

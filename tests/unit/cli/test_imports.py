@@ -16,7 +16,7 @@ from tests.unit.cli.answering import Mounts, play_results
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-FUSE = ("pyfuse3", "dfsfs.fuse")
+FUSE = ("pyfuse3", "dfsfs.fuse", "dfsfs.mount")
 """For what mounts."""
 NETWORK = ("trio", "cryptography", "spnego", "krb5", "dns")
 """For what logs in to servers."""

@@ -38,6 +38,10 @@ def test_what_repeats_is_said_once_and_then_how_often() -> None:
     again = record("%s is down", "fs1")
     assert folding.filter(again)
     assert again.getMessage() == "fs1 is down (7 times more since)"
+    assert not folding.filter(record("%s is down", "fs1"))
+    now += FOLDED
+    once_more = record("%s is down", "fs1")
+    assert folding.filter(once_more) and once_more.getMessage() == "fs1 is down (1 time more since)"
     now += FOLDED
     after = record("%s is down", "fs1")
     assert folding.filter(after) and after.getMessage() == "fs1 is down"

@@ -11,6 +11,7 @@ import trio.testing
 from pyfuse3 import FUSEError
 
 from dfsfs.errors import PosixError, SmbError
+from dfsfs.firstfew import FirstFew
 from dfsfs.fuse import boundary
 from dfsfs.fuse.boundary import guarded, quiet
 from dfsfs.meters import Meters
@@ -112,7 +113,7 @@ async def test_what_is_no_exception_passes(caplog: pytest.LogCaptureFixture) -> 
 async def test_a_server_can_not_fill_the_log_with_statuses_that_nobody_knows(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(boundary, "_unknown", set())
+    monkeypatch.setattr(boundary, "_unknown", FirstFew(boundary.UNKNOWN_MAX))
     for number in range(3 * boundary.UNKNOWN_MAX):
         for _ in range(2):
             with pytest.raises(FUSEError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 from typing import TYPE_CHECKING, cast
 
 import pytest
@@ -430,6 +431,13 @@ async def test_there_is_one_junction_for_a_path() -> None:
     assert world.namespace.junction(unc("//ns1/dfs/multi")) is not junction
 
 
+@virtual
+async def test_a_server_alone_is_no_place() -> None:
+    """Whoever types one for `dfsfs target list` has made a mistake, which is not ours."""
+    with pytest.raises(PosixError, match="names a server only"):
+        await World().namespace.find(unc("//ns1"))
+
+
 class TwoLinks(World):
     """Two links that differ in case only, and lead to different servers."""
 
@@ -450,6 +458,35 @@ async def test_links_that_differ_in_case_only_have_junctions_of_their_own() -> N
     asked = len(world.pool.referrals)
     assert await world.find("//NS1/DFS/case/y") == "//fs2/data/y"
     assert len(world.pool.referrals) == asked
+
+
+@virtual
+@pytest.mark.parametrize(
+    ("typed", "asked_again"),
+    [
+        ("//NS1/dfs/Case", {"Case"}),
+        ("//ns1/DFS/case/", {"case"}),
+        ("\\\\ns1\\dfs\\CASE\\", {"Case", "case"}),
+        ("//ns1/dfs/DIR/", {"dir/link"}),
+        ("//ns1/dfs/ca", set()),
+        ("//NS1/", {"Case", "case", "dir/link", ""}),
+    ],
+)
+async def test_what_is_forgotten_is_typed_in_any_case(typed: str, asked_again: set[str]) -> None:
+    """With the junctions, which keep a referral that the cache has dropped already."""
+    world = TwoLinks()
+    world.ns1.links[unc("//ns1/dfs/dir/link")] = FakeLink(["\\fs1\\data"])
+    await world.mount("//ns1/dfs")
+    for name in ("Case", "case", "dir/link"):
+        await world.find(f"//ns1/dfs/{name}/x")
+    world.namespace.caches.referrals.flush()
+    world.namespace.caches.referrals.set_not_dfs(unc("//ns1/other"), math.inf)
+    junctions = {"/".join(one.prefix.below_share): one for one in world.namespace.junctions()}
+    for junction in junctions.values():
+        junction.refresh_at = math.inf
+    world.namespace.flush(unc(typed))
+    assert {name for name, junction in junctions.items() if junction.refresh_at < math.inf} == asked_again
+    assert world.namespace.caches.referrals.is_not_dfs(unc("//ns1/other"), 0.0) == (typed != "//NS1/")
 
 
 @virtual

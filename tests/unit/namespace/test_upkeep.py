@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import pytest
 import trio
 
-from dfsfs.namespace.upkeep import AT_ONCE, HOLD, JITTER, PROBE_INTERVAL
+from dfsfs import background
+from dfsfs.namespace.junction import Junction
+from dfsfs.namespace.upkeep import AT_ONCE, HOLD, JITTER, PROBE_INTERVAL, RETRY_AFTER
 from dfsfs.ntstatus import NtStatus
 from dfsfs.telemetry import FailedBack, FailedOver
+from dfsfs.unc import UncPath
 from tests.fakes.pool import virtual
 from tests.unit.namespace.script import PREFIX, Lab, resolution
 
@@ -89,6 +93,30 @@ async def test_a_hanging_server_holds_nobody_up(lab: Lab) -> None:
         started = trio.current_time()
         assert await lab.run() == "//b/data/dir/file"
         assert trio.current_time() == started
+
+
+@virtual
+async def test_a_mistake_about_one_junction_is_nothing_to_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(background, "failures", Counter())
+    lab = await away_from_home()
+    upkeep, odd = lab.failover.upkeep, Junction(UncPath.parse("//odd/dfs/link"))
+    refresh = upkeep.refresh
+
+    async def failing(junction: Junction) -> None:
+        if junction is odd:
+            raise ValueError("a mistake")
+        await refresh(junction)
+
+    monkeypatch.setattr(upkeep, "refresh", failing)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(upkeep.serve)
+        for count in range(1, 4):
+            upkeep.refresh_soon(odd)
+            upkeep.refresh_soon(lab.junction)
+            await trio.sleep(RETRY_AFTER)
+            assert upkeep.refreshes == count
+        nursery.cancel_scope.cancel()
+    assert background.failures == {"upkeep of a link": 3}
 
 
 @virtual

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import itertools
 import os
 import subprocess
 import sys
@@ -14,12 +16,12 @@ import gssapi
 import pytest
 
 from dfsfs.errors import PosixError
-from dfsfs.smb.auth import kerberos, keyring
+from dfsfs.smb.auth import identity, kerberos, keyring
 from dfsfs.smb.auth.credentials import Credentials, KerberosCredentials, Secret
 from dfsfs.smb.auth.identity import NOBODY_HAS, Account, as_user, really_as
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 
 @pytest.fixture
@@ -122,6 +124,78 @@ def test_everything_is_as_before_after_a_failure() -> None:
     with really_as(NOBODY_HAS):
         assert ids()["Uid"] == [NOBODY_HAS, NOBODY_HAS, 0, NOBODY_HAS]
     assert ids() == before
+
+
+def failing_at(*numbers: int) -> Callable[..., None]:
+    """`identity._call`, of which the calls of these numbers, counted from 0, are refused."""
+    call, count = identity._call, itertools.count()
+
+    def refusing(number: int, *arguments: object) -> None:
+        if next(count) in numbers:
+            raise OSError(errno.ENOMEM, "no memory for credentials")
+        call(number, *arguments)
+
+    return refusing
+
+
+@needs_root
+@pytest.mark.parametrize("step", [0, 1, 2])
+def test_whoever_becomes_a_user_half_way_is_nobody_else_afterwards(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = ids()
+    monkeypatch.setattr(identity, "_call", failing_at(step))
+    try:
+        with pytest.raises(OSError, match="no memory"), as_user(SOMEBODY):
+            pass
+        assert ids() == before
+    finally:
+        monkeypatch.undo()
+        identity._become(0, os.getgid(), before["Groups"])
+
+
+STUCK = """
+import errno, sys, threading, time
+from dfsfs.smb.auth import identity
+from tests.unit.smb.test_identity import SOMEBODY, failing_at
+refused = [int(number) for number in sys.argv[2:]]
+def act():
+    identity._call = failing_at(*refused)
+    try:
+        with identity.as_user(SOMEBODY) if sys.argv[1] == "as_user" else identity.really_as(identity.NOBODY_HAS):
+            print("as another", flush=True)
+    except OSError:
+        pass
+    print("afterwards", flush=True)
+thread = threading.Thread(target=act)
+thread.start()
+thread.join()
+"""
+
+
+@needs_root
+@pytest.mark.parametrize(
+    ("how", "refused", "said"),
+    [
+        # Each becomes somebody by 3 or 1 calls. What is refused then is a call of the way back.
+        ("as_user", range(3, 6), "as another\n"),
+        ("as_user", range(4, 6), "as another\n"),
+        ("as_user", range(1, 6), ""),
+        ("really_as", range(1, 6), "as another\n"),
+    ],
+)
+def test_a_process_ends_that_can_not_be_itself_again(how: str, refused: range, said: str) -> None:
+    words = [sys.executable, "-c", STUCK, how, *map(str, refused)]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.stdout, done.returncode) == (said, os.EX_SOFTWARE), "nothing is done as somebody else"
+    assert "can't be itself again" in done.stderr
+
+
+@needs_root
+def test_who_is_not_root_can_not_act_as_another_and_goes_on() -> None:
+    with as_user(SOMEBODY):
+        before = ids()
+        with pytest.raises(PermissionError), as_user(OTHER):
+            pass
+        assert ids() == before
 
 
 def test_nobody_in_particular_changes_nothing() -> None:

@@ -8,18 +8,21 @@ import stat as posix
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import pytest
 import trio
 
+from dfsfs.errors import SmbError
+from dfsfs.ntstatus import NtStatus
 from dfsfs.smb.wire.fscc import FileAttributes
 from dfsfs.vfs.names.hiddennames import name_inside
 from dfsfs.vfs.names.inodetable import ROOT
 from dfsfs.vfs.names.mapping import AttributeChanges
 from dfsfs.vfs.names.opendir import SHORT
-from tests.fakes.memory_tree import open_files
+from tests.fakes.memory_tree import MemoryNode, open_files
 from tests.unit.vfs.world import ACTIMEO, World, fails, refuse
 
 if TYPE_CHECKING:
-    import pytest
+    from dfsfs.unc import UncPath
 
 NO_SUCH_NODE = 12345
 
@@ -317,6 +320,43 @@ async def test_rename_replaces_a_read_only_file(autojump_clock: object) -> None:
     await world.fs.rename(ROOT, b"new", ROOT, b"old", 0)
     found = world.root.find("old")
     assert found is not None and bytes(found.data) == b"new"
+
+
+async def test_a_rename_that_fails_makes_nobody_elses_file_read_only(autojump_clock: object) -> None:
+    """Perhaps it was done, and only the answer lost: then something else has the name."""
+    world = World()
+    world.root.add_file("new", b"new")
+    world.root.add_file("old", b"old").attributes = FileAttributes.READONLY
+    others: list[MemoryNode] = []
+
+    def replaced(verb: str, path: UncPath) -> None:
+        if verb == "rename" and not others:
+            world.root.remove("old")
+            others.append(world.root.add_file("old", b"another's"))
+        refuse(verb, "rename")
+
+    world.root.before = replaced
+    await fails(errno.EACCES, world.fs.rename(ROOT, b"new", ROOT, b"old", 0))
+    assert others and not others[0].attributes & FileAttributes.READONLY and not others[0].opens
+
+
+@pytest.mark.parametrize("verb", ["open", "set_basic on handle"])
+async def test_a_rename_that_fails_says_why_and_not_what_became_of_the_attribute(
+    autojump_clock: object, verb: str
+) -> None:
+    world = World()
+    world.root.add_file("new", b"new")
+    world.root.add_file("old", b"old").attributes = FileAttributes.READONLY
+
+    def failing(found: str, path: UncPath) -> None:
+        refuse(found, "rename")
+        if found == verb:
+            raise SmbError(NtStatus.DISK_FULL, "putting the attribute back")
+
+    world.root.before = failing
+    await fails(errno.EACCES, world.fs.rename(ROOT, b"new", ROOT, b"old", 0))
+    found = world.root.find("old")
+    assert found is not None and not found.opens
 
 
 async def test_a_removed_file_stays_readable_until_it_is_closed(autojump_clock: object) -> None:

@@ -15,7 +15,16 @@ from dfsfs.errors import ConnectionLost, SmbError
 from dfsfs.ntstatus import NtStatus
 from dfsfs.smb.wire.fscc import FileAttributes
 from dfsfs.vfs.data.pending import PATIENCE, PendingOperations
-from dfsfs.vfs.names.hiddennames import DAY, HiddenNames, Maker, is_hidden_name, is_kept_name, name_inside, this_process
+from dfsfs.vfs.names.hiddennames import (
+    DAY,
+    PAUSE,
+    HiddenNames,
+    Maker,
+    is_hidden_name,
+    is_kept_name,
+    name_inside,
+    this_process,
+)
 from dfsfs.vfs.names.inodetable import ROOT, Inode
 from tests.unit.vfs.world import World, fails, refuse
 
@@ -71,6 +80,27 @@ def test_a_name_is_in_use_until_its_maker_says_that_it_is_not() -> None:
         names.ended(name)
         assert names.is_over(name, NOW, DAY)
         assert not HiddenNames(lambda: ME, {os.getpid(): this_process().start}.get).is_over(name, NOW, 10**10)
+
+
+class CountedTime(float):
+    """A time that counts how often one is compared with it."""
+
+    compared = 0
+
+    def __sub__(self, other: float) -> float:
+        CountedTime.compared += 1
+        return float(self) - other
+
+
+def test_open_files_are_looked_at_again_after_a_pause_however_many_there_are() -> None:
+    names, count = HiddenNames(), 2000
+    for number in range(count):
+        names.found_open(str(number), CountedTime(number * PAUSE / count))
+    assert CountedTime.compared <= 3 * count
+    assert not names.is_due("0", PAUSE - 1) and names.is_due("0", PAUSE) and not names.is_due("1999", PAUSE)
+    names.found_open("0", PAUSE)  # again
+    names.found_open("x", 2 * PAUSE - 0.001)
+    assert list(names._open) == ["0", "x"], "nothing is kept for longer"
 
 
 async def test_a_replaced_file_keeps_its_name_until_the_other_has_it(autojump_clock: object) -> None:

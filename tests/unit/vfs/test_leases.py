@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections import Counter
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, cast
 
@@ -10,11 +12,16 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
+from dfsfs import background
+from dfsfs.errors import SmbError
 from dfsfs.namespace.junction import TargetBinding
+from dfsfs.ntstatus import NtStatus
 from dfsfs.smb.connection.leases import LeaseBreak, LeaseState
 from dfsfs.smb.wire.messages import Access, CreateDisposition
 from dfsfs.vfs.data.caching import CacheMode, Caching
 from dfsfs.vfs.data.deferredclose import DeferredCloses
+from dfsfs.vfs.data.openfile import OpenFile
+from dfsfs.vfs.data.servercopy import COPY_XATTR
 from tests.fakes.memory_tree import YEAR, MemoryTree, open_files
 from tests.unit.vfs.world import ACTIMEO, World
 
@@ -23,6 +30,7 @@ if TYPE_CHECKING:
 
     from dfsfs.smb.connection.leases import Lease
     from dfsfs.smb.tree.tree import Tree
+    from dfsfs.unc import UncPath
 
 CLOSE_TIME = 5.0
 READ, SHARED, NONE = LeaseState.READ, LeaseState.SHARED, LeaseState.NONE
@@ -101,6 +109,107 @@ async def test_a_handle_that_nobody_wants_is_closed_in_time(autojump_clock: obje
         world.clear()
         await world.cat()
         assert "open file" in world.sent()
+
+
+async def test_a_break_that_can_not_be_answered_keeps_nothing_else_from_being_answered(
+    autojump_clock: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(background, "failures", Counter())
+    async with leased() as world:
+        handle = await world.open()
+        await world.fs.read(handle, 0, 3)
+        monkeypatch.setattr(world.kernel, "forget", broken := Broken())
+        world.take_back(NONE)
+        await wait_all_tasks_blocked()
+        assert broken.calls and not world.acknowledged and not world.pending
+        monkeypatch.undo()
+        world.lease.state = SHARED
+        world.take_back(NONE)
+        await wait_all_tasks_blocked()
+        assert len(world.acknowledged) == 1 and not world.pending
+        await world.fs.release(handle)
+
+
+@pytest.mark.parametrize("how", ["cancelled", "refused", "done"])
+async def test_the_kernel_forgets_what_was_perhaps_copied(
+    autojump_clock: object, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """A part of it may be there, whatever the copy ended with; and who is cancelled waits for nothing any more."""
+
+    async def copy_from(writer: OpenFile, *arguments: object) -> None:
+        world.file.data[:1] = b"T"
+        if how == "cancelled":
+            await trio.sleep_forever()
+        if how == "refused":
+            raise SmbError(NtStatus.DISK_FULL, "copy")
+
+    monkeypatch.setattr(OpenFile, "copy_from", copy_from)
+    async with leased() as world:
+        world.data.add_file("source", b"two")
+        source, target = await world.ino("link/source"), await world.ino("link/file")
+        opened = [await world.fs.open(source, os.O_RDONLY), await world.fs.open(target, os.O_RDWR)]
+        world.kernel.forgotten.clear()
+        with trio.move_on_after(5.0), contextlib.suppress(SmbError):
+            await world.fs.setxattr(target, COPY_XATTR, b"%d:0:0:3" % source)
+        await wait_all_tasks_blocked()
+        assert world.kernel.forgotten == [target]
+        assert (await world.fs.getattr(target)).size == 3
+        for result in opened:
+            await world.fs.release(result.handle)
+
+
+@pytest.mark.parametrize("how", ["cancelled", "refused", "done"])
+async def test_the_kernel_forgets_what_was_perhaps_written_past_it(autojump_clock: object, how: str) -> None:
+    """With O_DIRECT: others, who do not have that, may have read the old data into the kernel meanwhile."""
+    async with leased() as world:
+        ino = await world.ino("link/file")
+        opened = [await world.fs.open(ino, flags) for flags in (os.O_RDONLY, os.O_RDWR | os.O_DIRECT)]
+        world.kernel.forgotten.clear()
+
+        def carried_out(verb: str, path: UncPath) -> None:
+            if verb == "write" and how == "cancelled":
+                scope.cancel()
+            if verb == "write" and how == "refused":
+                raise SmbError(NtStatus.DISK_FULL, "write")
+
+        world.data.after = carried_out
+        with trio.CancelScope() as scope, contextlib.suppress(SmbError):
+            await world.fs.write(opened[1].handle, 0, b"ONE")
+            await trio.lowlevel.checkpoint()
+        world.data.after = lambda verb, path: None
+        await wait_all_tasks_blocked()
+        assert world.kernel.forgotten == [ino]
+        for result in opened:
+            await world.fs.release(result.handle)
+
+
+class Broken:
+    """A mistake of ours."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    async def __call__(self, *arguments: object) -> None:
+        self.calls += 1
+        raise ValueError("a mistake")
+
+
+async def test_what_is_written_goes_on_being_sent_after_a_mistake(
+    autojump_clock: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(background, "failures", Counter())
+    async with leased() as world:
+        handle = await world.open(os.O_RDWR)
+        with monkeypatch.context() as patched:
+            patched.setattr(world.fs._files, "_drain", broken := Broken())
+            await world.fs.write(handle, 0, b"1")
+            await trio.sleep(10.0)
+            assert broken.calls and bytes(world.file.data) == b"one"
+        await world.fs.write(handle, 1, b"2")
+        await trio.sleep(10.0)
+        assert bytes(world.file.data) == b"12e"
+        await world.fs.release(handle)
+        assert background.failures == {"writes": broken.calls}
 
 
 async def test_closetimeo_0_keeps_nothing(autojump_clock: object) -> None:

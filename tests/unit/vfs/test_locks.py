@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from types import SimpleNamespace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import pytest
 import trio
@@ -25,9 +25,42 @@ from tests.unit.vfs.world import World, fails
 if TYPE_CHECKING:
     from dfsfs.smb.wire.fscc import FileStat
     from dfsfs.smb.wire.messages import Buffer
+    from dfsfs.vfs.names.inode import Inode
     from tests.fakes.memory_tree import MemoryNode
 
 DATA = bytes(range(100)) * 100
+
+
+class CountedTime(float):
+    """A time that counts how often one is compared with it."""
+
+    compared = 0
+
+    def __gt__(self, other: float) -> bool:
+        CountedTime.compared += 1
+        return float(self) > other
+
+    def __le__(self, other: float) -> bool:
+        CountedTime.compared += 1
+        return float(self) <= other
+
+    def __add__(self, other: float) -> CountedTime:
+        return CountedTime(float(self) + other)
+
+
+def test_many_locked_files_are_remembered_for_a_while() -> None:
+    now, count = CountedTime(0.0), 2000
+    locks = LockedFiles(lambda: now)
+    inodes = [cast("Inode", object()) for _ in range(count)]
+    for number, inode in enumerate(inodes):
+        now = CountedTime(number * REMEMBERED / count)
+        locks.met(inode)
+    assert CountedTime.compared <= 3 * count
+    now = CountedTime(REMEMBERED)
+    locks.met(inodes[0])  # again
+    now = CountedTime(2 * REMEMBERED - 0.001)
+    locks.met(inodes[1])
+    assert list(locks._met) == inodes[:2], "nothing is kept for longer"
 
 
 class LockedFile:

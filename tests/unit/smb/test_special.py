@@ -1,0 +1,123 @@
+"""What is done to symbolic links on a server, and to no DFS link. Samba keeps both alike."""
+
+from __future__ import annotations
+
+import stat as posix
+import struct
+from typing import TYPE_CHECKING, cast
+
+import pytest
+
+from dfsfs.errors import SmbError
+from dfsfs.ntstatus import NtStatus
+from dfsfs.smb.connection.calls import Response, Route
+from dfsfs.smb.tree.channel import IoLimits
+from dfsfs.smb.tree.tree import Tree
+from dfsfs.smb.wire.messages import HEADER_SIZE, Command, Header, Request
+from dfsfs.smb.wire.reparse import ReparseTag, Special, encode_reparse
+from dfsfs.unc import UncPath
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from dfsfs.smb.connection.connection import Connection
+
+SHARE = UncPath.parse("//ns/dfs")
+PATH = SHARE.join(["name"])
+CREATED = struct.pack("<HBBIQQQQQQII16sII", 89, 0, 0, 1, *[0] * 6, 0x400, 0, b"i" * 16, 0, 0)
+ALL = struct.pack("<QQQQIIQQIBBHQIIQII", *[0] * 4, 0x400, *[0] * 13)
+
+
+class OneName(Tree):
+    """A share on which everything is a reparse point with this data. `changes`: what was asked besides looking."""
+
+    def __init__(self, data: bytes) -> None:
+        route = Route(dfs=True)
+        super().__init__(cast("Connection", object()), SHARE, route, IoLimits(65536, 65536, 65536))
+        self.data = data
+        self.changes: list[Command] = []
+
+    async def call(self, requests: Sequence[Request]) -> list[Response]:
+        self.changes += [
+            request.command for request in requests if request.command in (Command.SET_INFO, Command.WRITE)
+        ]
+        return [self._answer(request) for request in requests]
+
+    def post(self, requests: Sequence[Request]) -> None:
+        assert [request.command for request in requests] == [Command.CLOSE]
+
+    def _answer(self, request: Request) -> Response:
+        body = b""
+        if request.command == Command.CREATE:
+            body = CREATED
+        elif request.command == Command.QUERY_INFO:
+            body = struct.pack("<HHI", 9, HEADER_SIZE + 8, len(ALL)) + ALL
+        elif request.command == Command.IOCTL:
+            head = struct.pack("<HHI16sIIIIII", 49, 0, 0, b"i" * 16, 0, 0, HEADER_SIZE + 48, len(self.data), 0, 0)
+            body = head + self.data
+        header = cast("Header", _Status(NtStatus.SUCCESS))
+        return Response(header, memoryview(bytes(HEADER_SIZE) + body))
+
+
+class _Status:
+    def __init__(self, status: int) -> None:
+        self.status = status
+
+
+def link(text: str) -> bytes:
+    """As Samba 4.22 sends it."""
+    return encode_reparse(Special(posix.S_IFLNK, wire_target=text))
+
+
+CHANGES: list[Callable[[Tree], Awaitable[object]]] = [
+    lambda tree: tree.remove_special(PATH),
+    lambda tree: tree.rename_special(PATH, SHARE.join(["new"]), replace=True),
+    lambda tree: tree.link_special(PATH, SHARE.join(["new"])),
+    lambda tree: tree.set_basic_special(PATH, b""),
+]
+DFS_LINKS = {
+    "as Samba 4.22 has it": link("msdfs:fs1/data"),
+    "as Samba takes it as well": link("MsDfs:fs1/data,fs2/data"),
+    "as an NFS server has it": encode_reparse(Special(posix.S_IFLNK, "msdfs:fs1\\data")),
+    "as Windows has it": struct.pack("<IHH", ReparseTag.DFS, 4, 0) + b"data",
+}
+
+
+@pytest.mark.parametrize("data", DFS_LINKS.values(), ids=DFS_LINKS)
+async def test_a_dfs_link_is_not_changed_whatever_it_looks_like(data: bytes) -> None:
+    for change in CHANGES:
+        tree = OneName(data)
+        with pytest.raises(SmbError) as caught:
+            await change(tree)
+        assert caught.value.status == NtStatus.PATH_NOT_COVERED and not tree.changes
+
+
+@pytest.mark.parametrize("name", [name for name in DFS_LINKS if name != "as Windows has it"])
+async def test_a_dfs_link_is_shown_as_none_of_ours(name: str) -> None:
+    with pytest.raises(SmbError) as caught:
+        await OneName(DFS_LINKS[name]).stat_itself(PATH)
+    assert caught.value.status == NtStatus.PATH_NOT_COVERED
+
+
+async def test_one_of_windows_is_shown_by_its_tag() -> None:
+    assert (await OneName(DFS_LINKS["as Windows has it"]).stat_itself(PATH)).is_marked_link
+
+
+@pytest.mark.parametrize("text", ["target", "to/msdfs:x", "msdfs"])
+async def test_another_link_is_changed(text: str) -> None:
+    for change in CHANGES:
+        tree = OneName(link(text))
+        await change(tree)
+        assert Command.SET_INFO in tree.changes
+    stat = await OneName(link(text)).stat_itself(PATH)
+    assert stat.special is not None and stat.special.wire_target == text
+
+
+@pytest.mark.parametrize("text", ["msdfs:fs1\\data", "MSDFS:"])
+@pytest.mark.parametrize("wire_target", [True, False])
+async def test_nobody_makes_a_dfs_link(text: str, *, wire_target: bool) -> None:
+    """Who makes a symbolic link with such a text gets one that only programs follow."""
+    tree = OneName(b"")
+    special = Special(posix.S_IFLNK, text, text if wire_target else "")
+    assert await tree.make_special(PATH, special) is not None
+    assert Command.WRITE in tree.changes, "it is a file with the text in it"
