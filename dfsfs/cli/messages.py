@@ -1,6 +1,7 @@
 """How a command ends: exit codes, and one line for each failure, with what went wrong and what to do about it.
 
-Pure. What the errors of dfsfs mean is in wording.py; here is what else may go wrong, and which exit code that is.
+Pure. What the errors of dfsfs mean is in wording.py; here is what else may go wrong, and which exit code that is. The
+errors and their statuses are imported when there is one: most commands ask no server.
 """
 
 from __future__ import annotations
@@ -12,13 +13,12 @@ from typing import TYPE_CHECKING
 
 from dfsfs.cli.exitcodes import MOUNT_FAILURE, SYSTEM_ERROR, USAGE
 from dfsfs.config import ConfigError
-from dfsfs.errors import DfsfsError, PosixError
-from dfsfs.wording import explained
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from dfsfs.config.model import MountConfig
+    from dfsfs.errors import DfsfsError
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +46,17 @@ _REFUSALS: Mapping[int, tuple[int, str]] = {
 }
 
 
+def explained(error: DfsfsError, config: MountConfig) -> str:
+    """See wording.explained."""
+    from dfsfs import wording
+
+    return wording.explained(error, config)
+
+
 def describe(error: BaseException, config: MountConfig) -> Verdict:
     """The exit code and the line for an exception that ended a mount before it was ready."""
+    from dfsfs.errors import DfsfsError
+
     leaf = _choose_most_telling(error)
     if isinstance(leaf, MountError):
         return leaf.verdict
@@ -63,6 +72,8 @@ def describe(error: BaseException, config: MountConfig) -> Verdict:
 
 
 def _describe_own(error: DfsfsError, config: MountConfig) -> Verdict:
+    from dfsfs.errors import PosixError
+
     text = explained(error, config)
     if type(error) is PosixError:
         code, advice = _REFUSALS.get(error.errno, (MOUNT_FAILURE, ""))
@@ -72,6 +83,8 @@ def _describe_own(error: DfsfsError, config: MountConfig) -> Verdict:
 
 def _choose_most_telling(error: BaseException) -> BaseException:
     """The exception of a group that says most: an error of dfsfs, then one of the system, then whatever is first."""
+    from dfsfs.errors import DfsfsError
+
     leaves = list(_leaves(error))
     for kind in (MountError, ConfigError, DfsfsError, OSError):
         for leaf in leaves:

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING
 from dfsfs.cli.command import Command, Parser, add_json, add_options
 from dfsfs.cli.exitcodes import PROBLEMS, SUCCESS
 from dfsfs.cli.figures import format_time
+from dfsfs.cli.messages import explained
 from dfsfs.cli.output import is_watched, show, show_json
 from dfsfs.cli.remote import Remote, config_for, hide_options, run, survey_of
 from dfsfs.cli.tables import Column, Table
 from dfsfs.control.shapes import to_json
-from dfsfs.errors import UNREACHED
 from dfsfs.printable import counted
-from dfsfs.wording import explained
 
 if TYPE_CHECKING:
     import argparse
@@ -138,6 +137,8 @@ async def _test_each(links: list[FoundLink], work: Callable[[FoundLink], Awaitab
 
 def report_of(found: Survey, tested: Sequence[CheckedLink], config: MountConfig) -> CheckReport:
     """What was found. A problem of a server of the namespace itself is named once, and not for each link."""
+    from dfsfs.errors import UNREACHED
+
     links = tuple(_link(link, config) for link in tested)
     servers = [
         f"{found.root.share}: namespace server {answer.host}: {explained(answer.problem, config)}"
@@ -168,6 +169,8 @@ def _link(link: CheckedLink, config: MountConfig) -> LinkReport:
 
 def _differences(link: CheckedLink, config: MountConfig) -> list[str]:
     """What the servers of the namespace do not agree on."""
+    from dfsfs.errors import UNREACHED
+
     if link.uncompared is not None:
         return [f"the servers of the namespace can't be compared: {explained(link.uncompared, config)}"]
     problems = [

@@ -7,7 +7,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dfsfs.cli import transfer
 from dfsfs.cli.command import Command, Parser, add_options, fail
 from dfsfs.cli.copying import copy
 from dfsfs.cli.exitcodes import INTERRUPTED, SUCCESS
@@ -75,6 +74,8 @@ def _run(arguments: argparse.Namespace, words: Sequence[str]) -> int:
 
 def _run_remote(arguments: argparse.Namespace, words: Sequence[str]) -> int:
     """Copies between here and a namespace, or two of them; all are reached with the login for the first one."""
+    from dfsfs.cli import transfer  # knows what servers say, which a copy here does not need
+
     if len(arguments.files) < 2:
         raise ConfigError("a file and a target are needed; see dfsfs cp --help")
     hide_options(arguments, ["cp", *words])

@@ -17,8 +17,6 @@ from dfsfs.cli.output import show
 from dfsfs.cli.secrets import Surroundings, obtain_credentials
 from dfsfs.config import ConfigError, split_username
 from dfsfs.config.model import ParsedOptions
-from dfsfs.errors import DfsfsError
-from dfsfs.smb.auth import keyring
 
 if TYPE_CHECKING:
     import argparse
@@ -39,6 +37,9 @@ def _make_parser() -> Parser:
 
 
 def _run(arguments: argparse.Namespace, _: Sequence[str]) -> int:
+    from dfsfs.errors import DfsfsError
+    from dfsfs.smb.auth import keyring
+
     place = parse_place(arguments.place)
     domain, user = split_username(arguments.user) if arguments.user is not None else (None, None)
     options = ParsedOptions(username=user, domain=domain if domain is not None else _domain_of(place))

@@ -13,8 +13,6 @@ from dfsfs.cli.exitcodes import SUCCESS, SYSTEM_ERROR
 from dfsfs.cli.messages import MountError
 from dfsfs.config import ConfigError
 from dfsfs.control.places import LOGOUT_XATTR, our_mounts
-from dfsfs.errors import DfsfsError
-from dfsfs.smb.auth import keyring
 
 if TYPE_CHECKING:
     import argparse
@@ -38,6 +36,9 @@ def _make_parser() -> Parser:
 
 
 def _run(arguments: argparse.Namespace, _: Sequence[str]) -> int:
+    from dfsfs.errors import DfsfsError
+    from dfsfs.smb.auth import keyring
+
     place = parse_place(arguments.place)
     try:
         if not keyring.remove(place):

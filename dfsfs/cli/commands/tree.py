@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from dfsfs.cli.command import Command, Parser, add_json, add_options
 from dfsfs.cli.exitcodes import SUCCESS
+from dfsfs.cli.messages import explained
 from dfsfs.cli.output import show, show_json
 from dfsfs.cli.remote import config_for, hide_options, run, survey_of
 from dfsfs.printable import counted
-from dfsfs.wording import explained
 
 if TYPE_CHECKING:
     import argparse

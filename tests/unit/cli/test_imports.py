@@ -22,6 +22,8 @@ NETWORK = ("trio", "cryptography", "spnego", "krb5", "dns")
 """For what logs in to servers."""
 OTHERS = ("rich", "h11", "prometheus_client")
 """For a terminal, and for a mount with metrics=."""
+ANSWERS = ("dfsfs.errors", "dfsfs.ntstatus")
+"""For what a server, or the keyring of login and logout, has said."""
 SCRIPT = """
 import json, os, sys
 from dfsfs.control import places
@@ -85,6 +87,7 @@ def test_what_asks_no_server_needs_no_library(words: str, code: int, mounts: Mou
     found, modules = run(words, mounts, tmp_path)
     assert found == code
     assert not modules & {*FUSE, *NETWORK, *OTHERS}
+    assert words.startswith(("login //", "logout //")) or not modules & {*ANSWERS}
 
 
 @pytest.mark.parametrize("words", ["ls", "cat", "tree", "check", "explain", "cp -q"])
