@@ -32,13 +32,13 @@ async def pieces_of(
         SourceChanged: it is another one now.
         DfsfsError: what a server said.
     """
-    from dfsfs.smb.wire.messages import Access, CreateDisposition
+    from dfsfs.smb.wire.constants import Access, CreateDisposition
 
     offset = begin
 
     async def read(attempt: Attempt) -> Buffer:
         nonlocal version
-        file = await attempt.tree.open(attempt.path, access=Access.READ, disposition=CreateDisposition.OPEN)
+        file = await attempt.tree.open(attempt.path, access=Access.READ, disposition=CreateDisposition.FILE_OPEN)
         try:
             now = (file.stat.size, file.stat.written)
             if version is not None and now != version:

@@ -210,7 +210,7 @@ class _Sending:
 
     async def _open(self, attempt: Attempt) -> tuple[RemoteFile, UncPath, int]:
         """The file to write to, its path, and where to go on."""
-        from dfsfs.smb.wire.messages import Access, CreateDisposition
+        from dfsfs.smb.wire.constants import Access, CreateDisposition
 
         access = Access.READ | Access.WRITE
         path = attempt.path.join([self.part])
@@ -221,7 +221,7 @@ class _Sending:
         else:
             await _make_room(attempt, path)
         self.parts.append(path.components[-1])
-        return await attempt.tree.open(path, access=access, disposition=CreateDisposition.CREATE), path, 0
+        return await attempt.tree.open(path, access=access, disposition=CreateDisposition.FILE_CREATE), path, 0
 
 
 async def _open_left(attempt: Attempt, path: UncPath, size: int) -> tuple[RemoteFile, int] | None:
@@ -230,10 +230,10 @@ async def _open_left(attempt: Attempt, path: UncPath, size: int) -> tuple[Remote
     Raises:
         MountError: it is no plain file with one name.
     """
-    from dfsfs.smb.wire.messages import Access, CreateDisposition
+    from dfsfs.smb.wire.constants import Access, CreateDisposition
 
     try:
-        file = await attempt.tree.open(path, access=Access.READ | Access.WRITE, disposition=CreateDisposition.OPEN)
+        file = await attempt.tree.open(path, access=Access.READ | Access.WRITE, disposition=CreateDisposition.FILE_OPEN)
     except SmbError as error:
         if error.status == NtStatus.OBJECT_NAME_NOT_FOUND:
             return None

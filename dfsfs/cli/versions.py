@@ -10,12 +10,10 @@ from importlib import metadata
 import dfsfs
 
 REQUIRED = (
-    *("pyfuse3", "trio", "pyspnego", "krb5", "gssapi", "cryptography", "dnspython"),
+    *("pyfuse3", "trio", "smbprotocol", "pyspnego", "krb5", "gssapi", "cryptography", "dnspython"),
     *("rich", "h11", "prometheus-client"),
 )
-"""Packages that dfsfs does not work without. One that is missing is listed as such."""
-OPTIONAL = ("smbprotocol",)
-"""Packages that only the tests use. One that is missing is left out."""
+"""Packages that dfsfs does not work without: those of pyproject.toml, and gssapi, which pyspnego needs for Kerberos."""
 LIBFUSE = ("libfuse3.so.4", "libfuse3.so.3")
 """What libfuse is called from 3.17 on (Debian 13), and before (Debian 12)."""
 NOT_INSTALLED = "not installed"
@@ -23,11 +21,10 @@ NOT_INSTALLED = "not installed"
 
 def find_versions() -> dict[str, str]:
     """The versions of dfsfs and of what it stands on, by name."""
-    packages = {name: _version_of(name) for name in (*REQUIRED, *OPTIONAL)}
     return {
         "dfsfs": dfsfs.__version__,
         "Python": platform.python_version(),
-        **{name: version or NOT_INSTALLED for name, version in packages.items() if version or name in REQUIRED},
+        **{name: _version_of(name) for name in REQUIRED},
         "libfuse": _version_of_libfuse(),
         "kernel": os.uname().release,
     }
@@ -38,11 +35,11 @@ def format_versions() -> list[str]:
     return [f"{name} {version}" for name, version in find_versions().items()]
 
 
-def _version_of(package: str) -> str | None:
+def _version_of(package: str) -> str:
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
-        return None
+        return NOT_INSTALLED
 
 
 def _version_of_libfuse() -> str:

@@ -80,7 +80,7 @@ class ParsedOptions:
     trust_leases: bool = False
     read_size: int | None = None
     write_size: int | None = None
-    dialects: tuple[int, ...] = DIALECTS
+    dialects: tuple[str, ...] = DIALECTS
     seal: bool = False
     port: int = PORT
     address: str | None = None
@@ -163,13 +163,13 @@ class DfsOptions:
 
 @dataclass(frozen=True, slots=True)
 class TransportOptions:
-    """How servers are reached. Times in seconds, sizes in bytes, dialects as on the wire (MS-SMB2 2.2.3)."""
+    """How servers are reached. Times in seconds, sizes in bytes, dialects by their names in Dialect."""
 
     port: int
     hosts: Mapping[str, str]
     """Fixed addresses by the folded name of the server; ip= is the entry of the server that the mount names."""
     source: str | None
-    dialects: tuple[int, ...]
+    dialects: tuple[str, ...]
     seal: bool
     hardened: bool
     """SYSVOL and NETLOGON only from servers that prove who they are."""

@@ -22,9 +22,8 @@ from dfsfs.config.values import NOT_YET
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-SMB_2_1, SMB_3_0, SMB_3_0_2, SMB_3_1_1 = 0x0210, 0x0300, 0x0302, 0x0311
-DIALECTS = (SMB_2_1, SMB_3_0, SMB_3_0_2, SMB_3_1_1)
-"""What can be negotiated (MS-SMB2 2.2.3), oldest first."""
+DIALECTS = ("SMB_2_1", "SMB_3_0", "SMB_3_0_2", "SMB_3_1_1")
+"""What can be negotiated (MS-SMB2 2.2.3), oldest first: names of Dialect, which options are parsed without."""
 
 
 class Policy(Enum):
@@ -249,13 +248,13 @@ _CACHES = [
 
 _DIALECT_CHOICES = {
     "default": DIALECTS,
-    "2.1": (SMB_2_1,),
-    "3": (SMB_3_0, SMB_3_0_2, SMB_3_1_1),
-    "3.0": (SMB_3_0,),
-    "3.0.2": (SMB_3_0_2,),
-    "3.02": (SMB_3_0_2,),
-    "3.1.1": (SMB_3_1_1,),
-    "3.11": (SMB_3_1_1,),
+    "2.1": ("SMB_2_1",),
+    "3": ("SMB_3_0", "SMB_3_0_2", "SMB_3_1_1"),
+    "3.0": ("SMB_3_0",),
+    "3.0.2": ("SMB_3_0_2",),
+    "3.02": ("SMB_3_0_2",),
+    "3.1.1": ("SMB_3_1_1",),
+    "3.11": ("SMB_3_1_1",),
 }
 
 _TRANSPORT = [

@@ -69,7 +69,7 @@ class StaticPlace:
         """The referral that a server would send (MS-DFSC 3.2.5.5)."""
         flags = HeaderFlags.REFERRAL_SERVERS if self.is_root or self.interlink else HeaderFlags(0)
         flags |= HeaderFlags(0) if self.interlink else HeaderFlags.STORAGE_SERVERS
-        flags |= HeaderFlags.TARGET_FAILBACK if self.failback else HeaderFlags(0)
+        flags |= HeaderFlags.TARGET_FAIL_BACK if self.failback else HeaderFlags(0)
         covered = UncPath(asked.components[: len(self.path)])
         entries = tuple(
             ReferralEntry(self.is_root, self.ttl, first, target, covered.wire, covered.wire)

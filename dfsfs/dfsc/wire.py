@@ -15,6 +15,9 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 from enum import IntFlag
+from typing import Final
+
+from smbprotocol import dfs
 
 from dfsfs.errors import WireError
 from dfsfs.printable import has_controls, printable
@@ -35,23 +38,24 @@ _V3 = struct.Struct("<HHHHIHHH")
 _V3_SIZE = _V3.size + 16
 """With ServiceSiteGuid, which is always zero."""
 _EX = struct.Struct("<HHI")
-_EX_SITE_NAME = 1
+_SITE_NAME: Final = int(dfs.DFSReferralRequestFlags.SITE_NAME)
+_ROOT_TARGETS: Final = int(dfs.DFSServerTypes.ROOT_TARGETS)
 _NUL = b"\0\0"
 
 
 class HeaderFlags(IntFlag):
     """ReferralHeaderFlags (MS-DFSC 2.2.4)."""
 
-    REFERRAL_SERVERS = 1
-    STORAGE_SERVERS = 2
-    TARGET_FAILBACK = 4
+    REFERRAL_SERVERS = dfs.DFSReferralHeaderFlags.REFERRAL_SERVERS
+    STORAGE_SERVERS = dfs.DFSReferralHeaderFlags.STORAGE_SERVERS
+    TARGET_FAIL_BACK = dfs.DFSReferralHeaderFlags.TARGET_FAIL_BACK
 
 
 class EntryFlags(IntFlag):
     """ReferralEntryFlags (MS-DFSC 2.2.5.3, 2.2.5.4)."""
 
-    NAME_LIST_REFERRAL = 2
-    TARGET_SET_BOUNDARY = 4
+    NAME_LIST_REFERRAL = dfs.DFSReferralEntryFlags.NAME_LIST_REFERRAL
+    TARGET_SET_BOUNDARY = dfs.DFSReferralEntryFlags.TARGET_SET_BOUNDARY
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +106,7 @@ class ReferralResponse:
     @property
     def failback(self) -> bool:
         """TargetFailback, which only V4 has (MS-DFSC 2.2.4)."""
-        return self.version >= 4 and bool(self.flags & HeaderFlags.TARGET_FAILBACK)
+        return self.version >= 4 and bool(self.flags & HeaderFlags.TARGET_FAIL_BACK)
 
     @property
     def is_interlink(self) -> bool:
@@ -127,7 +131,7 @@ def encode_request(path: str, level: int = 4) -> bytes:
 def encode_request_ex(path: str, site: str, level: int = 4) -> bytes:
     """REQ_GET_DFS_REFERRAL_EX (MS-DFSC 2.2.3) with the name of the client's site; lengths count the NULs."""
     data = b"".join(struct.pack("<H", len(text)) + text for text in (_utf16(path), _utf16(site)))
-    return _EX.pack(level, _EX_SITE_NAME, len(data)) + data
+    return _EX.pack(level, _SITE_NAME, len(data)) + data
 
 
 def decode_request(body: bytes) -> ReferralRequest:
@@ -154,7 +158,7 @@ def decode_request_ex(body: bytes) -> ReferralRequest:
     if len(data) < length:
         raise WireError(f"an extended referral request with {length} bytes of data in {len(body)}")
     path, position = _counted(data, 0)
-    site = _counted(data, position)[0] if flags & _EX_SITE_NAME else None
+    site = _counted(data, position)[0] if flags & _SITE_NAME else None
     return ReferralRequest(path, level, site)
 
 
@@ -227,7 +231,7 @@ def _entry(strings: _Strings, start: int, version: int, size: int) -> ReferralEn
         return _name_list(strings, start, ttl, *offsets)
     dfs_path, alternate, address = (start + offset for offset in offsets)
     return ReferralEntry(
-        is_root=kind == 1,
+        is_root=kind == _ROOT_TARGETS,
         ttl=ttl,
         starts_set=version == 4 and bool(flags & EntryFlags.TARGET_SET_BOUNDARY),
         network_address=_address(strings, address),

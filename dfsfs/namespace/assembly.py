@@ -15,8 +15,8 @@ from dfsfs.namespace.client import Namespace
 from dfsfs.namespace.discovery import DomainSettings
 from dfsfs.namespace.referrals import ReferralSettings
 from dfsfs.smb.auth.kerberos import default_realm
-from dfsfs.smb.connection.crypto import Dialect
 from dfsfs.smb.connection.settings import TransportSettings
+from dfsfs.smb.wire.constants import Dialect
 from dfsfs.unc import fold_name
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def transport_settings(config: MountConfig) -> TransportSettings:
         port=options.port,
         hosts=options.hosts,
         source=options.source,
-        dialects=tuple(Dialect(number) for number in options.dialects),
+        dialects=tuple(Dialect[name] for name in options.dialects),
         seal=options.seal,
         hardened=options.hardened,
         login_hosts=options.login_hosts,

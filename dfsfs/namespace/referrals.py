@@ -41,7 +41,7 @@ from dfsfs.namespace.discovery import DomainSettings
 from dfsfs.namespace.reachability import Reachability
 from dfsfs.ntstatus import NtStatus
 from dfsfs.racing import Finish, race
-from dfsfs.smb.wire.messages import Fsctl
+from dfsfs.smb.wire.constants import CtlCode
 from dfsfs.telemetry import ReferralMalformed, ReferralOverflow, ReferralRefused
 from dfsfs.unc import UncPath, fold_name
 
@@ -406,14 +406,16 @@ class ReferralClient:
         wire, site = path.wire if path is not None else "", self._site
         if site is not None and fold_name(host) not in self._without_ex:
             request = encode_request_ex(wire, site, REFERRAL_LEVEL)
-            status, body = await self._growing(tree, Fsctl.DFS_GET_REFERRALS_EX, request, path)
+            status, body = await self._growing(tree, CtlCode.FSCTL_DFS_GET_REFERRALS_EX, request, path)
             if status not in EX_REFUSED:
                 return self._decoded(status, body, host, path)
             self._without_ex.add(fold_name(host))
-        status, body = await self._growing(tree, Fsctl.DFS_GET_REFERRALS, encode_request(wire, REFERRAL_LEVEL), path)
+        status, body = await self._growing(
+            tree, CtlCode.FSCTL_DFS_GET_REFERRALS, encode_request(wire, REFERRAL_LEVEL), path
+        )
         return self._decoded(status, body, host, path)
 
-    async def _growing(self, tree: Tree, code: Fsctl, request: bytes, path: UncPath | None) -> tuple[int, bytes]:
+    async def _growing(self, tree: Tree, code: CtlCode, request: bytes, path: UncPath | None) -> tuple[int, bytes]:
         """The status and the answer, with as much room for it as it takes."""
         status, body = int(NtStatus.BUFFER_OVERFLOW), b""
         for size in REFERRAL_SIZES:

@@ -56,9 +56,10 @@ from dfsfs.smb.connection.handshake import (
 from dfsfs.smb.connection.validation import validate_negotiate
 from dfsfs.smb.sessioninfo import SessionInfo, describe
 from dfsfs.smb.tree.channel import IoLimits
-from dfsfs.smb.tree.tree import SHARE_CAP_DFS, Tree
+from dfsfs.smb.tree.tree import Tree
 from dfsfs.smb.wire import messages
-from dfsfs.smb.wire.messages import Command, Request
+from dfsfs.smb.wire.constants import SMB2_SHARE_CAP_DFS, SMB2_SHAREFLAG_ENCRYPT_DATA, Command
+from dfsfs.smb.wire.messages import Request
 from dfsfs.unc import UncPath, fold_name
 
 if TYPE_CHECKING:
@@ -72,8 +73,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("dfsfs.smb")
 
-SHARE_ENCRYPT_DATA = 0x00008000
-"""The share wants everything encrypted (MS-SMB2 2.2.10)."""
 HARDENED_SHARES = ("SYSVOL", "NETLOGON")
 """Shares whose content computers obey, so that it matters who serves it (Windows: hardened UNC paths)."""
 WRONG_PASSWORD_STATUSES = frozenset(
@@ -270,16 +269,16 @@ class Pool:
             raise UnprovenServer(share)
         body = encode_tree_connect(f"\\\\{share.host}\\{share.components[1]}")
         route = self._route(server.session)
-        (response,) = await server.connection.call([Request(Command.TREE_CONNECT, body)], route)
+        (response,) = await server.connection.call([Request(Command.SMB2_TREE_CONNECT, body)], route)
         if response.status != NtStatus.SUCCESS:
             raise SetupRefused(response.status, f"connecting to {share}")
         connected = decode_tree_connect(response.message)
-        seal = route.seal or bool(connected.share_flags & SHARE_ENCRYPT_DATA)
+        seal = route.seal or bool(connected.share_flags & SMB2_SHAREFLAG_ENCRYPT_DATA)
         if seal and server.session.keys.sealer is None:
             raise SecurityError(
                 f"{share} asks for encryption, which {server.connection.negotiated.dialect.name} has not"
             )
-        dfs = bool(connected.capabilities & SHARE_CAP_DFS)
+        dfs = bool(connected.capabilities & SMB2_SHARE_CAP_DFS)
         session = server.session
         route = Route(session, session.session_id, response.header.tree_id, dfs, seal)
         tree = Tree(server.connection, share, route, self._limits(server.connection))
@@ -428,5 +427,5 @@ class Pool:
         for tree in server.trees.values():
             tree.disconnect()
         with contextlib.suppress(DfsfsError):
-            await server.connection.call([messages.encode_plain(Command.LOGOFF)], self._route(server.session))
+            await server.connection.call([messages.encode_plain(Command.SMB2_LOGOFF)], self._route(server.session))
         server.connection.close()

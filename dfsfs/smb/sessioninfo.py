@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from dfsfs.smb.auth.credentials import KerberosCredentials
 from dfsfs.smb.auth.gss import SERVICE
-from dfsfs.smb.connection.crypto import Cipher, Dialect, SigningAlgorithm
+from dfsfs.smb.wire.constants import Cipher, Dialect, SigningAlgorithm
 
 if TYPE_CHECKING:
     from dfsfs.smb.auth.credentials import Login
@@ -23,10 +23,10 @@ _SIGNING = {
     SigningAlgorithm.AES_GMAC: "AES-GMAC",
 }
 _CIPHERS = {
-    Cipher.AES128_CCM: "AES-128-CCM",
-    Cipher.AES128_GCM: "AES-128-GCM",
-    Cipher.AES256_CCM: "AES-256-CCM",
-    Cipher.AES256_GCM: "AES-256-GCM",
+    Cipher.AES_128_CCM: "AES-128-CCM",
+    Cipher.AES_128_GCM: "AES-128-GCM",
+    Cipher.AES_256_CCM: "AES-256-CCM",
+    Cipher.AES_256_GCM: "AES-256-GCM",
 }
 
 

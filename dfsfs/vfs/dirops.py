@@ -33,8 +33,8 @@ import trio
 from dfsfs.acting import caller
 from dfsfs.errors import DfsfsError, Disposition, PosixError, SmbError
 from dfsfs.namespace.junction import Attempt, Covered
-from dfsfs.smb.wire.fscc import FileAttributes, FileStat, encode_attributes
-from dfsfs.smb.wire.messages import Access, CreateDisposition
+from dfsfs.smb.wire.constants import Access, CreateDisposition, FileAttributes
+from dfsfs.smb.wire.fscc import FileStat, encode_attributes
 from dfsfs.vfs.data.open import raise_if_unknown
 from dfsfs.vfs.names.dircache import Origin
 from dfsfs.vfs.names.hiddennames import is_hidden_name
@@ -310,10 +310,10 @@ class DirectoryOperations(Removal):
     async def _replace_file(self, step: _Step, victim: Inode) -> None:
         """Gives a file the name of another one, whoever of this mount has that open."""
         stat = victim.stat
-        read_only = stat is not None and bool(stat.attributes & FileAttributes.READONLY)
+        read_only = stat is not None and bool(stat.attributes & FileAttributes.FILE_ATTRIBUTE_READONLY)
         if read_only:
             # Windows refuses to replace a read-only file; POSIX asks for write permission on the folder only.
-            await self._set_attributes(victim, FileAttributes.NORMAL)
+            await self._set_attributes(victim, FileAttributes.FILE_ATTRIBUTE_NORMAL)
         try:
             await self._replace_until_possible(self._replacement(step, victim))
         except DfsfsError:
@@ -361,10 +361,10 @@ class DirectoryOperations(Removal):
         """Gives a file that was not replaced its attributes again, if it surely is that file: perhaps it was replaced,
         and only the answer lost, or others have given its name to another one.
         """
-        info, access = encode_attributes(attributes), Access.READ_ATTRIBUTES | Access.WRITE_ATTRIBUTES
+        info, access = encode_attributes(attributes), Access.FILE_READ_ATTRIBUTES | Access.FILE_WRITE_ATTRIBUTES
 
         async def operation(attempt: Attempt) -> None:
-            file = await attempt.tree.open(attempt.path, access=access, disposition=CreateDisposition.OPEN)
+            file = await attempt.tree.open(attempt.path, access=access, disposition=CreateDisposition.FILE_OPEN)
             try:
                 if inode.file_id and (file.stat.file_id, attempt.tree.volume) == (inode.file_id, inode.share):
                     await file.set_basic(info)

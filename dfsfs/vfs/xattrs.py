@@ -27,10 +27,11 @@ import errno
 from typing import TYPE_CHECKING
 
 from dfsfs.errors import DfsfsError, PosixError
-from dfsfs.smb.tree.xattrs import VALUE_MAX, VolumeFeatures
+from dfsfs.smb.tree.xattrs import VALUE_MAX
+from dfsfs.smb.wire.constants import FileAttributes, FileSystemAttributes
 from dfsfs.smb.wire.eas import NAME_MAX
 from dfsfs.smb.wire.eas import VALUE_MAX as EA_VALUE_MAX
-from dfsfs.smb.wire.fscc import FileAttributes, encode_attributes
+from dfsfs.smb.wire.fscc import encode_attributes
 from dfsfs.smb.wire.sddl import to_sddl
 from dfsfs.vfs.names.removals import removal
 
@@ -51,7 +52,12 @@ OURS = b"user.dfsfs."
 DOS_ATTRIBUTES = b"user.dosattrib"
 CIFS_DOS_ATTRIBUTES = b"user.cifs.dosattrib"
 CIFS_ACL = b"system.cifs_acl"
-_SETTABLE = int(FileAttributes.READONLY | FileAttributes.HIDDEN | FileAttributes.SYSTEM | FileAttributes.ARCHIVE)
+_SETTABLE = int(
+    FileAttributes.FILE_ATTRIBUTE_READONLY
+    | FileAttributes.FILE_ATTRIBUTE_HIDDEN
+    | FileAttributes.FILE_ATTRIBUTE_SYSTEM
+    | FileAttributes.FILE_ATTRIBUTE_ARCHIVE
+)
 
 
 def is_foreign(name: bytes) -> bool:
@@ -146,7 +152,7 @@ class Xattrs:
             tree, path = attempt.tree, attempt.path
             eas = await tree.read_eas(path) if self._may_have_eas(inode) else {}
             names = [USER + name for name in eas]
-            if await tree.features() & VolumeFeatures.NAMED_STREAMS:
+            if await tree.features() & FileSystemAttributes.FILE_NAMED_STREAMS:
                 names += [STREAM + stream.encode("utf-8", "surrogatepass") for stream in await tree.list_streams(path)]
             usable = [name for name in names if is_usable(name)]
             if len(usable) < len(names):
@@ -195,9 +201,9 @@ class Xattrs:
     async def _set_dos_attributes(self, inode: Inode, name: bytes, value: bytes) -> None:
         attributes = _number(name, value)
         before = await self._dos_attributes(inode)
-        if (attributes ^ before) & ~(_SETTABLE | FileAttributes.NORMAL):
+        if (attributes ^ before) & ~(_SETTABLE | FileAttributes.FILE_ATTRIBUTE_NORMAL):
             raise PosixError(errno.EINVAL, f"{attributes:#x} changes attributes other than {_SETTABLE:#x}")
-        info = encode_attributes(attributes & _SETTABLE or FileAttributes.NORMAL)
+        info = encode_attributes(attributes & _SETTABLE or FileAttributes.FILE_ATTRIBUTE_NORMAL)
         await self._files.set_basic(inode, info, sets_time=False)
 
     async def _sddl(self, inode: Inode) -> bytes:

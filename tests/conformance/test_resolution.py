@@ -474,7 +474,7 @@ def test_c094_c095_ttl_failback_and_interlink_are_those_of_the_new_answer(univer
     assert entry is not None
     assert (entry.failback, entry.interlink) == (False, False)
     answer = universe.answers[unc("//ns/dfs/a/link")]
-    answer.ttl, answer.flags = 7, LINK_FLAGS | HeaderFlags.TARGET_FAILBACK
+    answer.ttl, answer.flags = 7, LINK_FLAGS | HeaderFlags.TARGET_FAIL_BACK
     universe.now += 1800
     universe.resolve("//ns/dfs/a/link", fresh=True)
     assert (entry.ttl, entry.failback, entry.received) == (7, True, universe.now)
@@ -505,7 +505,7 @@ def test_c096_a_hint_that_is_still_there_is_kept(universe: Universe) -> None:
 def test_c097_failback_goes_to_the_first_set(failback: bool, first: str) -> None:
     universe = Universe()
     universe.root("//ns/dfs")
-    flags = LINK_FLAGS | (HeaderFlags.TARGET_FAILBACK if failback else 0)
+    flags = LINK_FLAGS | (HeaderFlags.TARGET_FAIL_BACK if failback else 0)
     universe.link("//ns/dfs/l", "//a/d", "//b/d", "|//c/d", flags=flags)
     resolution = deeper_entry(universe)
     resolution.set_hint(unc("//c/d"))
@@ -516,7 +516,7 @@ def test_c097_failback_goes_to_the_first_set(failback: bool, first: str) -> None
 def test_c097_inside_the_first_set_the_hint_stays() -> None:
     universe = Universe()
     universe.root("//ns/dfs")
-    universe.link("//ns/dfs/l", "//a/d", "//b/d", "|//c/d", flags=LINK_FLAGS | HeaderFlags.TARGET_FAILBACK)
+    universe.link("//ns/dfs/l", "//a/d", "//b/d", "|//c/d", flags=LINK_FLAGS | HeaderFlags.TARGET_FAIL_BACK)
     deeper_entry(universe).set_hint(unc("//b/d"))
     assert refreshed(universe, "//ns/dfs/l", ["//a/d", "//b/d", "|//c/d"])[0] == "//b/d"
 

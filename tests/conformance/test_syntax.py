@@ -251,7 +251,7 @@ def test_c017_unknown_header_flags_are_ignored() -> None:
 @pytest.mark.parametrize("version", [1, 2, 3, 4])
 def test_c018_failback_counts_in_version_4_only(version: int) -> None:
     entry = ReferralEntry(False, 0, False, PATH)
-    response = ReferralResponse(version, HeaderFlags.TARGET_FAILBACK, None, (entry,))
+    response = ReferralResponse(version, HeaderFlags.TARGET_FAIL_BACK, None, (entry,))
     assert decode_response(encode_response(response), PATH).failback is (version == 4)
 
 

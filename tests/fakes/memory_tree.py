@@ -20,15 +20,16 @@ from dfsfs.errors import ConnectionLost, DfsfsError, SmbError
 from dfsfs.filetime import filetime_to_ns
 from dfsfs.ntstatus import NtStatus
 from dfsfs.smb.connection.calls import Route
-from dfsfs.smb.connection.leases import KEY_SIZE, Lease, LeaseState
-from dfsfs.smb.wire.fscc import DirEntry, FileAttributes, FileStat, VolumeSize
-from dfsfs.smb.wire.messages import Access, Buffer, CreateDisposition, CreateOptions
+from dfsfs.smb.connection.leases import KEY_SIZE, Lease
+from dfsfs.smb.wire.constants import Access, CreateDisposition, CreateOptions, FileAttributes, LeaseState
+from dfsfs.smb.wire.fscc import DirEntry, FileStat, VolumeSize
 from dfsfs.unc import UncPath, fold_name
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterator
 
     from dfsfs.smb.connection.leases import LeaseRequest
+    from dfsfs.smb.wire.messages import Buffer
     from dfsfs.smb.wire.reparse import Special
 
 REPARSE_TAG_DFS = 0x8000000A
@@ -49,7 +50,7 @@ class MemoryNode:
     children: dict[str, MemoryNode] | None = None
     link: bool = False
     data: bytearray = field(default_factory=bytearray)
-    attributes: int = FileAttributes.ARCHIVE
+    attributes: int = FileAttributes.FILE_ATTRIBUTE_ARCHIVE
     accessed: int = 0
     written: int = 0
     links: int = 1
@@ -67,9 +68,9 @@ class MemoryNode:
     @property
     def stat(self) -> FileStat:
         directory = self.children is not None or self.link
-        attributes = self.attributes | (FileAttributes.DIRECTORY if directory else 0)
+        attributes = self.attributes | (FileAttributes.FILE_ATTRIBUTE_DIRECTORY if directory else 0)
         if self.link:
-            attributes |= FileAttributes.REPARSE_POINT
+            attributes |= FileAttributes.FILE_ATTRIBUTE_REPARSE_POINT
         return FileStat(
             created=self.created,
             accessed=self.accessed or self.created,
@@ -94,7 +95,7 @@ class MemoryStore:
         """Whether a file may have several names; FAT has none."""
         self.fetches: list[MemoryFetch] = []
         self.gives_leases = False
-        self.refuses = LeaseState.NONE
+        self.refuses = LeaseState.SMB2_LEASE_NONE
         """Parts that no lease gets."""
         self.leases: dict[str, Lease] = {}
         """The last lease by the name of its file."""
@@ -213,7 +214,7 @@ def _basic(node: MemoryNode, info: bytes, now: int) -> None:
     node.accessed = filetime_to_ns(accessed) if accessed > 0 else node.accessed
     node.written = filetime_to_ns(written) if written > 0 else node.written
     if attributes:
-        node.attributes = attributes & ~(FileAttributes.DIRECTORY | FileAttributes.NORMAL)
+        node.attributes = attributes & ~(FileAttributes.FILE_ATTRIBUTE_DIRECTORY | FileAttributes.FILE_ATTRIBUTE_NORMAL)
 
 
 def _resize(node: MemoryNode, size: int) -> None:
@@ -284,7 +285,7 @@ class MemoryTree:
     ) -> MemoryFile:
         what = await self._enter("open", path)
         node = self._opened(path, access, disposition, attributes, what)
-        if options & CreateOptions.NON_DIRECTORY_FILE and node.children is not None:
+        if options & CreateOptions.FILE_NON_DIRECTORY_FILE and node.children is not None:
             raise SmbError(NtStatus.FILE_IS_A_DIRECTORY, what)
         node.opens += 1
         self.done("open", path)
@@ -340,17 +341,21 @@ class MemoryTree:
         try:
             node = self.store.at(path, what)
         except SmbError as error:
-            makes = disposition in (CreateDisposition.CREATE, CreateDisposition.OPEN_IF, CreateDisposition.OVERWRITE_IF)
+            makes = disposition in (
+                CreateDisposition.FILE_CREATE,
+                CreateDisposition.FILE_OPEN_IF,
+                CreateDisposition.FILE_OVERWRITE_IF,
+            )
             if error.status != NtStatus.OBJECT_NAME_NOT_FOUND or not makes:
                 raise
             node = self.store.make(path, what)
-            node.attributes = attributes & ~FileAttributes.NORMAL | FileAttributes.ARCHIVE
+            node.attributes = attributes & ~FileAttributes.FILE_ATTRIBUTE_NORMAL | FileAttributes.FILE_ATTRIBUTE_ARCHIVE
             return node
-        if disposition is CreateDisposition.CREATE:
+        if disposition is CreateDisposition.FILE_CREATE:
             raise SmbError(NtStatus.OBJECT_NAME_COLLISION, what)
-        if access & Access.WRITE_DATA and node.attributes & FileAttributes.READONLY:
+        if access & Access.FILE_WRITE_DATA and node.attributes & FileAttributes.FILE_ATTRIBUTE_READONLY:
             raise SmbError(NtStatus.ACCESS_DENIED, what)
-        if disposition in (CreateDisposition.OVERWRITE, CreateDisposition.OVERWRITE_IF):
+        if disposition in (CreateDisposition.FILE_OVERWRITE, CreateDisposition.FILE_OVERWRITE_IF):
             node.data.clear()
             node.written = self.store.tick()
         return node
@@ -400,7 +405,11 @@ class MemoryTree:
         if victim is not None and victim is not node:
             if not replace:
                 raise SmbError(NtStatus.OBJECT_NAME_COLLISION, what)
-            if victim.opens or victim.children is not None or victim.attributes & FileAttributes.READONLY:
+            if (
+                victim.opens
+                or victim.children is not None
+                or victim.attributes & FileAttributes.FILE_ATTRIBUTE_READONLY
+            ):
                 raise SmbError(NtStatus.ACCESS_DENIED, what)
             self.store.drop_name(new, what)
         self.store.drop_name(old, what)
@@ -497,7 +506,7 @@ class MemoryFile:
 
     async def read(self, offset: int, size: int) -> Buffer:
         await self._enter("read")
-        self._need(Access.READ_DATA, "read")
+        self._need(Access.FILE_READ_DATA, "read")
         if any(part.start < offset + size and offset < part.stop for part in self.node.locked):
             raise SmbError(NtStatus.FILE_LOCK_CONFLICT, f"read of {self.path}")
         return bytes(self.node.data[offset : offset + size])
@@ -508,7 +517,7 @@ class MemoryFile:
 
     async def write(self, offset: int, data: Buffer) -> None:
         await self._enter("write")
-        self._need(Access.WRITE_DATA, "write")
+        self._need(Access.FILE_WRITE_DATA, "write")
         if offset > len(self.node.data):
             _resize(self.node, offset)
         self.is_written = True
@@ -522,11 +531,11 @@ class MemoryFile:
 
     async def flush(self) -> None:
         await self._enter("flush")
-        self._need(Access.WRITE_DATA, "flush")
+        self._need(Access.FILE_WRITE_DATA, "flush")
 
     async def set_size(self, size: int) -> None:
         await self._enter("set_size")
-        self._need(Access.WRITE_DATA, "truncation")
+        self._need(Access.FILE_WRITE_DATA, "truncation")
         _resize(self.node, size)
         self.node.written = self.tree.store.tick()
 

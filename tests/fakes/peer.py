@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dfsfs.smb.wire.messages import HEADER, HEADER_SIZE, SMB2_MAGIC, Buffer, Command, Header, HeaderFlags, decode_header
+from dfsfs.smb.wire.constants import SMB2_FLAGS_ASYNC_COMMAND, SMB2_FLAGS_SERVER_TO_REDIR, Command
+from dfsfs.smb.wire.messages import HEADER, HEADER_SIZE, SMB2_MAGIC, Buffer, Header, decode_header
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -16,9 +17,9 @@ if TYPE_CHECKING:
     from dfsfs.smb.connection.protocol import SmbProtocol
 
 EMPTY_BODIES = {
-    Command.CLOSE: b"\x3c\x00" + bytes(58),
-    Command.ECHO: b"\x04\x00\x00\x00",
-    Command.FLUSH: b"\x04\x00\x00\x00",
+    Command.SMB2_CLOSE: b"\x3c\x00" + bytes(58),
+    Command.SMB2_ECHO: b"\x04\x00\x00\x00",
+    Command.SMB2_FLUSH: b"\x04\x00\x00\x00",
 }
 ERROR_BODY = b"\x09\x00\x00\x00\x00\x00\x00\x00\x00"
 
@@ -103,7 +104,7 @@ class Peer:
                 status,
                 request.header.command if command is None else command,
                 self.credits if credits is None else credits,
-                HeaderFlags.SERVER_TO_REDIR | flags,
+                SMB2_FLAGS_SERVER_TO_REDIR | flags,
                 next_command,
                 request.header.message_id if message_id is None else message_id,
                 async_id & 0xFFFFFFFF,
@@ -115,7 +116,7 @@ class Peer:
         )
 
     def pending(self, request: Sent, async_id: int = 77) -> bytes:
-        return self.answer(request, status=0x103, flags=HeaderFlags.ASYNC_COMMAND, async_id=async_id)
+        return self.answer(request, status=0x103, flags=SMB2_FLAGS_ASYNC_COMMAND, async_id=async_id)
 
     def deliver(self, messages: Iterable[bytes], now: float = 0.0, piece: int = 1 << 20) -> None:
         """Each message in a frame of its own."""

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
     from dfsfs.smb.pool import Pool
-    from dfsfs.smb.wire.messages import Fsctl
+    from dfsfs.smb.wire.constants import CtlCode
 
 T = TypeVar("T")
 
@@ -161,7 +161,7 @@ class FakeTree:
             raise SmbError(NtStatus.OBJECT_NAME_NOT_FOUND, f"stat of {path}")
         return a_stat(directory=path not in self.server.files)
 
-    async def referral(self, code: Fsctl, request: bytes, max_output: int) -> tuple[int, bytes]:
+    async def referral(self, code: CtlCode, request: bytes, max_output: int) -> tuple[int, bytes]:
         await trio.lowlevel.checkpoint()
         if self.server.silent:
             await trio.sleep_forever()

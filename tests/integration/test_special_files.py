@@ -15,8 +15,7 @@ import pytest
 import trio
 
 from dfsfs.smb.wire import messages
-from dfsfs.smb.wire.messages import Access, CreateDisposition, Fsctl
-from dfsfs.smb.wire.reparse import ReparseTag
+from dfsfs.smb.wire.constants import Access, CreateDisposition, CtlCode, ReparseTag
 from tests.integration.mounts import mounted, refused, scratch
 from tests.lab_smb.clients import open_pool, share_of
 
@@ -201,7 +200,7 @@ def _carry_links(work: Path, source: Path, archive: Path) -> None:
 
 @pytest.mark.every_samba
 def test_a_dfs_link_is_no_symbolic_link_and_can_not_be_harmed(lab: Lab, tmp_path: Path) -> None:
-    """On Samba 4.22 a client that opens it with OPEN_REPARSE_POINT can remove it."""
+    """On Samba 4.22 a client that opens it with FILE_OPEN_REPARSE_POINT can remove it."""
     with mounted(lab, tmp_path / "dfs", "actimeo=0") as top:
         link = top / "link-single"
         for _ in range(2):  # before and after it was entered
@@ -226,28 +225,32 @@ async def make_reparse_point(lab: Lab, path: UncPath, tag: int, data: bytes) -> 
     async with open_pool(lab) as pool:
         tree = await pool.tree(path.share)
         access = Access.WRITE | Access.DELETE
-        file = await tree.open(path, access=access, disposition=CreateDisposition.CREATE)
+        file = await tree.open(path, access=access, disposition=CreateDisposition.FILE_CREATE)
         await file.close()
         await tree.set_ea(path, b"$LXDEV", struct.pack("<II", 4, 64))
-        file = await tree.open(path, access=access, disposition=CreateDisposition.OPEN)
+        file = await tree.open(path, access=access, disposition=CreateDisposition.FILE_OPEN)
         reparse = struct.pack("<IHH", tag, len(data), 0) + data
-        (answer,) = await tree.call([messages.encode_ioctl(Fsctl.SET_REPARSE_POINT, reparse, 0, file._file_id)])
+        (answer,) = await tree.call([messages.encode_ioctl(CtlCode.FSCTL_SET_REPARSE_POINT, reparse, 0, file._file_id)])
         tree.check(answer, "making it")
         await file.close()
 
 
 FORMS = {
     "a link of Windows to another server": (
-        ReparseTag.SYMLINK,
+        ReparseTag.IO_REPARSE_TAG_SYMLINK,
         windows_target("\\??\\UNC\\fs9\\data\\x"),
         "//fs9/data/x",
     ),
-    "a link of Windows to a drive": (ReparseTag.SYMLINK, windows_target("\\??\\C:\\x"), "/??/C:/x"),
-    "a link of an NFS server": (ReparseTag.NFS, struct.pack("<Q", 0x14B4E4C) + "a/b".encode("utf-16-le"), "a/b"),
-    "a link of the Linux subsystem": (ReparseTag.LX_SYMLINK, struct.pack("<I", 2) + b"a/b", "a/b"),
-    "a fifo of the Linux subsystem": (ReparseTag.LX_FIFO, b"", posix.S_IFIFO),
-    "a socket of the Linux subsystem": (ReparseTag.AF_UNIX, b"", posix.S_IFSOCK),
-    "a device of the Linux subsystem": (ReparseTag.LX_CHR, b"", posix.S_IFCHR),
+    "a link of Windows to a drive": (ReparseTag.IO_REPARSE_TAG_SYMLINK, windows_target("\\??\\C:\\x"), "/??/C:/x"),
+    "a link of an NFS server": (
+        ReparseTag.IO_REPARSE_TAG_NFS,
+        struct.pack("<Q", 0x14B4E4C) + "a/b".encode("utf-16-le"),
+        "a/b",
+    ),
+    "a link of the Linux subsystem": (ReparseTag.IO_REPARSE_TAG_LX_SYMLINK, struct.pack("<I", 2) + b"a/b", "a/b"),
+    "a fifo of the Linux subsystem": (ReparseTag.IO_REPARSE_TAG_LX_FIFO, b"", posix.S_IFIFO),
+    "a socket of the Linux subsystem": (ReparseTag.IO_REPARSE_TAG_AF_UNIX, b"", posix.S_IFSOCK),
+    "a device of the Linux subsystem": (ReparseTag.IO_REPARSE_TAG_LX_CHR, b"", posix.S_IFCHR),
 }
 
 
@@ -266,7 +269,7 @@ def test_what_others_have_made_is_shown_and_not_followed(labs: Callable[[str], L
             refused(errno.ENOENT, path.read_bytes)
         else:
             assert posix.S_IFMT(stat.st_mode) == shown
-            assert stat.st_rdev == (os.makedev(4, 64) if tag == ReparseTag.LX_CHR else 0)
+            assert stat.st_rdev == (os.makedev(4, 64) if tag == ReparseTag.IO_REPARSE_TAG_LX_CHR else 0)
         path.unlink()
         assert name not in os.listdir(path.parent)
 
@@ -289,7 +292,7 @@ def test_nonsense_in_a_reparse_point_harms_that_file_alone(labs: Callable[[str],
         target = os.getxattr(path, "user.dfsfs.target")
         for name, data in NONSENSE.items():
             place = share_of(lab, "fs1", "data").join([folder, name])
-            trio.run(make_reparse_point, lab, place, ReparseTag.NFS, data)
+            trio.run(make_reparse_point, lab, place, ReparseTag.IO_REPARSE_TAG_NFS, data)
         for _ in range(2):
             assert sorted(os.listdir(path)) == sorted([*NONSENSE, "good"])
         for name in NONSENSE:

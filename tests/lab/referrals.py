@@ -166,7 +166,7 @@ def _response(
     if not served.interlink or version == 1:
         flags |= HeaderFlags.STORAGE_SERVERS
     if version >= 4 and (served.failback or namespace.root.failback):
-        flags |= HeaderFlags.TARGET_FAILBACK
+        flags |= HeaderFlags.TARGET_FAIL_BACK
     entries = tuple(_entry(target, is_root, served.ttl, first, covered) for target, first in targets)
     return ReferralResponse(version, flags, covered, entries)
 

@@ -152,7 +152,7 @@ def test_s20_s24_header_flags_and_server_type() -> None:
     both = HeaderFlags.REFERRAL_SERVERS | HeaderFlags.STORAGE_SERVERS
     root, link, inter = got("\\contoso.test\\public"), got("\\contoso.test\\public\\sites"), got("\\ns1\\MyDfs\\inter")
     assert (root.flags, link.flags) == (both, HeaderFlags.STORAGE_SERVERS)
-    assert inter.flags == HeaderFlags.REFERRAL_SERVERS | HeaderFlags.TARGET_FAILBACK
+    assert inter.flags == HeaderFlags.REFERRAL_SERVERS | HeaderFlags.TARGET_FAIL_BACK
     assert [response.entries[0].is_root for response in (root, link, inter)] == [True, False, False]
     assert got("\\contoso.test\\public\\sites", 1).flags == both
 
@@ -161,7 +161,7 @@ def test_s20_s24_header_flags_and_server_type() -> None:
 def test_s07_s21_s22_s23_s27_versions(level: int, version: int) -> None:
     response = got("\\ns1\\MyDfs\\near", level)
     assert response.version == version
-    assert bool(response.flags & HeaderFlags.TARGET_FAILBACK) is (version == 4)
+    assert bool(response.flags & HeaderFlags.TARGET_FAIL_BACK) is (version == 4)
     body = fit(response, 4096)
     assert isinstance(body, bytes)
     again = decode_response(body, UncPath.parse("//ns1/MyDfs/near"))

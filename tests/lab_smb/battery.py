@@ -14,9 +14,9 @@ import trio
 
 from dfsfs.errors import SmbError
 from dfsfs.ntstatus import NtStatus
-from dfsfs.smb.connection.leases import LeaseRequest, LeaseState
+from dfsfs.smb.connection.leases import LeaseRequest
 from dfsfs.smb.wire import fscc, messages
-from dfsfs.smb.wire.messages import Access, CreateDisposition, CreateOptions, FileInfoClass
+from dfsfs.smb.wire.constants import Access, CreateDisposition, CreateOptions, FileInformationClass, LeaseState
 from tests.lab_smb.clients import PATIENCE, eventually
 
 if TYPE_CHECKING:
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from dfsfs.unc import UncPath
 
 READ_WRITE = Access.READ | Access.WRITE
-OPEN, CREATE = CreateDisposition.OPEN, CreateDisposition.CREATE
-NONE, SHARED, ALL = LeaseState.NONE, LeaseState.SHARED, LeaseState.ALL
+OPEN, CREATE = CreateDisposition.FILE_OPEN, CreateDisposition.FILE_CREATE
+NONE, SHARED, ALL = LeaseState.SMB2_LEASE_NONE, LeaseState.SHARED, LeaseState.ALL
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,9 @@ async def opened(tree: Tree, path: UncPath, access: Access = READ_WRITE) -> Remo
 async def asked_for_deletion(file: RemoteFile) -> None:
     """The name is to go when the file is closed."""
     info = fscc.encode_disposition()
-    (response,) = await file.tree.call([messages.encode_set_info(file._file_id, FileInfoClass.DISPOSITION, info)])
+    (response,) = await file.tree.call(
+        [messages.encode_set_info(file._file_id, FileInformationClass.FILE_DISPOSITION_INFORMATION, info)]
+    )
     file.tree.check(response, "deletion")
 
 
@@ -145,7 +147,9 @@ async def names_are_taken_once(bench: Bench) -> None:
 async def folders_are_folders(bench: Bench) -> None:
     file, folder = await bench.make("file"), bench.path("folder")
     assert (await bench.one.make_directory(folder)).is_directory
-    as_file = bench.one.open(folder, access=Access.READ, disposition=OPEN, options=CreateOptions.NON_DIRECTORY_FILE)
+    as_file = bench.one.open(
+        folder, access=Access.READ, disposition=OPEN, options=CreateOptions.FILE_NON_DIRECTORY_FILE
+    )
     assert await status_of(as_file) == NtStatus.FILE_IS_A_DIRECTORY
     assert await status_of(bench.one.remove_directory(file)) == NtStatus.NOT_A_DIRECTORY
     await bench.make("folder/file")
@@ -283,7 +287,7 @@ async def what_is_read_only_is_replaced_all_the_same(bench: Bench) -> None:
 async def an_overwriting_open_cuts_the_file(bench: Bench) -> None:
     path = await bench.make("file", b"longer than nothing")
     before = await bench.one.stat(path)
-    file = await bench.two.open(path, access=READ_WRITE, disposition=CreateDisposition.OVERWRITE)
+    file = await bench.two.open(path, access=READ_WRITE, disposition=CreateDisposition.FILE_OVERWRITE)
     now = await bench.one.stat(path)
     assert (now.size, now.file_id) == (0, before.file_id)
     await closed(file)

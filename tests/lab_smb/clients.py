@@ -18,11 +18,11 @@ import trio
 
 from dfsfs.ntstatus import NtStatus
 from dfsfs.smb.auth.credentials import Credentials, Secret
-from dfsfs.smb.connection.crypto import Dialect
 from dfsfs.smb.connection.settings import TransportSettings
 from dfsfs.smb.pool import Pool
 from dfsfs.smb.wire import messages
-from dfsfs.smb.wire.messages import Access, Command, CreateDisposition, Request
+from dfsfs.smb.wire.constants import Access, Command, CreateDisposition, Dialect
+from dfsfs.smb.wire.messages import Request
 from dfsfs.unc import UncPath
 
 if TYPE_CHECKING:
@@ -142,18 +142,18 @@ def scratch_folder(lab: Lab) -> Iterator[Scratch]:
 
 
 def echo() -> Request:
-    return messages.encode_plain(Command.ECHO)
+    return messages.encode_plain(Command.SMB2_ECHO)
 
 
 def change_notify(file_id: bytes) -> Request:
     """A request that the server holds until a name below the folder changes (MS-SMB2 2.2.35)."""
-    return Request(Command.CHANGE_NOTIFY, struct.pack("<HHI16sII", 32, 0, 4096, file_id, 0x3, 0))
+    return Request(Command.SMB2_CHANGE_NOTIFY, struct.pack("<HHI16sII", 32, 0, 4096, file_id, 0x3, 0))
 
 
 def encode_open(tree: Tree, path: UncPath, *, share_access: int = 7, oplock: int = 0) -> Request:
     """CREATE that opens a file for reading, as dfsfs never does it: with an oplock, or sharing nothing."""
     request = messages.encode_create(
-        tree.wire_name(path), access=Access.READ, disposition=CreateDisposition.OPEN, share_access=share_access
+        tree.wire_name(path), access=Access.READ, disposition=CreateDisposition.FILE_OPEN, share_access=share_access
     )
     return replace(request, body=request.body[:3] + bytes([oplock]) + request.body[4:])
 
@@ -164,7 +164,7 @@ LOCK_SHARED, LOCK_EXCLUSIVE, LOCK_UNLOCK, LOCK_AT_ONCE = 1, 2, 4, 0x10
 
 def lock_range(file_id: bytes, offset: int, length: int, flags: int = LOCK_EXCLUSIVE | LOCK_AT_ONCE) -> Request:
     """LOCK of one range of bytes (MS-SMB2 2.2.26), which dfsfs never asks for."""
-    return Request(Command.LOCK, struct.pack("<HHI16sQQII", 48, 1, 0, file_id, offset, length, flags, 0))
+    return Request(Command.SMB2_LOCK, struct.pack("<HHI16sQQII", 48, 1, 0, file_id, offset, length, flags, 0))
 
 
 @asynccontextmanager
@@ -175,7 +175,7 @@ async def locked_by_another(
     async with open_pool(lab) as pool:
         tree = await pool.tree(path.share)
         create = messages.encode_create(
-            tree.wire_name(path), access=Access.READ | Access.WRITE_DATA, disposition=CreateDisposition.OPEN
+            tree.wire_name(path), access=Access.READ | Access.FILE_WRITE_DATA, disposition=CreateDisposition.FILE_OPEN
         )
         (response,) = await tree.call([create])
         tree.check(response, f"open of {path}")

@@ -12,10 +12,19 @@ import trio.testing
 from dfsfs.errors import ConnectionLost, Disposition, SmbError
 from dfsfs.ntstatus import NtStatus
 from dfsfs.smb.connection.calls import Route
-from dfsfs.smb.connection.crypto import Cipher, Dialect, SigningAlgorithm
 from dfsfs.smb.connection.settings import TransportSettings
 from dfsfs.smb.wire import messages
-from dfsfs.smb.wire.messages import RELATED_FILE_ID, Access, Command, CreateDisposition, FileInfoClass, InfoType
+from dfsfs.smb.wire.constants import (
+    Access,
+    Cipher,
+    Command,
+    CreateDisposition,
+    Dialect,
+    FileInformationClass,
+    InfoType,
+    SigningAlgorithm,
+)
+from dfsfs.smb.wire.messages import RELATED_FILE_ID
 from dfsfs.unc import UncPath
 from tests.fakes.proxy import NEGOTIATE, SESSION_SETUP, Proxy
 from tests.lab import content
@@ -51,9 +60,9 @@ pytestmark = [pytest.mark.lab, pytest.mark.every_samba]
 CREDITS = 64
 EXPECTED = {
     "2.1": (Dialect.SMB_2_1, SigningAlgorithm.HMAC_SHA256, None),
-    "3.0": (Dialect.SMB_3_0, SigningAlgorithm.AES_CMAC, Cipher.AES128_CCM),
-    "3.0.2": (Dialect.SMB_3_0_2, SigningAlgorithm.AES_CMAC, Cipher.AES128_CCM),
-    "3.1.1": (Dialect.SMB_3_1_1, SigningAlgorithm.AES_GMAC, Cipher.AES128_GCM),
+    "3.0": (Dialect.SMB_3_0, SigningAlgorithm.AES_CMAC, Cipher.AES_128_CCM),
+    "3.0.2": (Dialect.SMB_3_0_2, SigningAlgorithm.AES_CMAC, Cipher.AES_128_CCM),
+    "3.1.1": (Dialect.SMB_3_1_1, SigningAlgorithm.AES_GMAC, Cipher.AES_128_GCM),
 }
 every_way = pytest.mark.parametrize("spoken", SPOKEN)
 
@@ -64,7 +73,7 @@ def proxied(lab: Lab) -> str:
 
 
 async def read_hello(tree: Tree) -> bytes:
-    file = await tree.open(tree.share.join(["hello.txt"]), access=Access.READ, disposition=CreateDisposition.OPEN)
+    file = await tree.open(tree.share.join(["hello.txt"]), access=Access.READ, disposition=CreateDisposition.FILE_OPEN)
     data = bytes(await file.read(0, 1000))
     await file.close()
     return data
@@ -158,7 +167,9 @@ async def test_without_sealing_the_proxy_sees_the_requests(lab: Lab) -> None:
     with Proxy(proxied(lab), lab.address("fs1")) as proxy:
         async with open_pool(lab, replace(SPOKEN["3.1.1"], hosts={"FS1": proxy.address})) as pool:
             assert await read_hello(await pool.tree(UncPath(("fs1", "data")))) == content.HELLO
-        assert {Command.TREE_CONNECT, Command.CREATE, Command.READ, Command.CLOSE} <= set(proxy.requests)
+        assert {Command.SMB2_TREE_CONNECT, Command.SMB2_CREATE, Command.SMB2_READ, Command.SMB2_CLOSE} <= set(
+            proxy.requests
+        )
 
 
 # -- echo and silence -------------------------------------------------------------------------------------------------
@@ -249,7 +260,7 @@ async def test_dear_requests_and_cheap_ones_together_lose_no_credit(lab: Lab, sp
         tree = await pool.tree(share_of(lab, "fs1", "data"))
         await full_of_credits(tree)
         big, path = content.big(), tree.share.join(["big.bin"])
-        file = await tree.open(path, access=Access.READ, disposition=CreateDisposition.OPEN)
+        file = await tree.open(path, access=Access.READ, disposition=CreateDisposition.FILE_OPEN)
 
         async def read_all(start: int) -> None:
             assert bytes(await file.read(start, len(big))) == big[start:]
@@ -294,7 +305,9 @@ async def test_a_related_compound_is_one_frame_and_answered_in_order(lab: Lab, s
             responses = await tree.call(
                 [
                     encode_open(tree, tree.share.join(["hello.txt"])),
-                    messages.encode_query_info(RELATED_FILE_ID, InfoType.FILE, FileInfoClass.ALL, 4096),
+                    messages.encode_query_info(
+                        RELATED_FILE_ID, InfoType.SMB2_0_INFO_FILE, FileInformationClass.FILE_ALL_INFORMATION, 4096
+                    ),
                     messages.encode_read(RELATED_FILE_ID, 0, 100),
                     messages.encode_close(RELATED_FILE_ID),
                 ]
@@ -302,7 +315,7 @@ async def test_a_related_compound_is_one_frame_and_answered_in_order(lab: Lab, s
             assert proxy.frames == before + 1
         assert [response.status for response in responses] == [NtStatus.SUCCESS] * 4
         commands = [response.header.command for response in responses]
-        assert commands == [Command.CREATE, Command.QUERY_INFO, Command.READ, Command.CLOSE]
+        assert commands == [Command.SMB2_CREATE, Command.SMB2_QUERY_INFO, Command.SMB2_READ, Command.SMB2_CLOSE]
         assert bytes(messages.decode_read(responses[2].message, 100)) == content.HELLO
 
 
@@ -409,7 +422,9 @@ async def test_a_server_killed_in_the_middle_of_a_transfer(lab: Lab) -> None:
     with to_be_restored(host):
         async with open_pool(lab) as pool:
             tree = await pool.tree(share_of(lab, "fs1", "data"))
-            file = await tree.open(tree.share.join(["big.bin"]), access=Access.READ, disposition=CreateDisposition.OPEN)
+            file = await tree.open(
+                tree.share.join(["big.bin"]), access=Access.READ, disposition=CreateDisposition.FILE_OPEN
+            )
             big, ended = content.big(), []
 
             async def read_for_ever() -> None:
@@ -476,7 +491,7 @@ async def test_a_session_that_the_server_has_forgotten_is_a_reason_to_connect_ag
     """Samba can't sign or seal for a session that it does not know any more."""
     async with open_pool(lab, SPOKEN[spoken]) as pool:
         tree = await pool.tree(share_of(lab, "fs1", "data"))
-        (response,) = await tree.call([messages.encode_plain(Command.LOGOFF)])
+        (response,) = await tree.call([messages.encode_plain(Command.SMB2_LOGOFF)])
         assert response.status == NtStatus.SUCCESS
         with pytest.raises((ConnectionLost, SmbError)) as error:
             await tree.stat(tree.share)
@@ -489,7 +504,7 @@ async def test_who_waits_for_a_call_that_another_gives_up_hears_of_it_at_once(la
     async with open_pool(lab) as pool:
         tree = await pool.tree(share_of(lab, "fs1", "data"))
         with paused(lab.host("fs1")):
-            call = tree.connection.start([messages.encode_plain(Command.ECHO)], Route())
+            call = tree.connection.start([messages.encode_plain(Command.SMB2_ECHO)], Route())
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(call.settle)
                 await trio.testing.wait_all_tasks_blocked()

@@ -16,7 +16,7 @@ from dfsfs.ntstatus import NtStatus
 from dfsfs.smb.connection.settings import TransportSettings
 from dfsfs.smb.tree.file import PIECE, PIECES_IN_FLIGHT
 from dfsfs.smb.wire import fscc, messages
-from dfsfs.smb.wire.messages import Access, CreateDisposition, CreateOptions
+from dfsfs.smb.wire.constants import Access, Command, CreateDisposition, CreateOptions, FileAttributes
 from dfsfs.unc import UncPath
 from tests.fakes.proxy import Proxy
 from tests.lab import content
@@ -53,12 +53,15 @@ every_way = pytest.mark.parametrize("spoken", SPOKEN)
 
 
 async def open_to_read(tree: Tree, path: UncPath) -> RemoteFile:
-    return await tree.open(path, access=Access.READ, disposition=CreateDisposition.OPEN)
+    return await tree.open(path, access=Access.READ, disposition=CreateDisposition.FILE_OPEN)
 
 
 async def open_new(tree: Tree, path: UncPath) -> RemoteFile:
     return await tree.open(
-        path, access=READ_WRITE, disposition=CreateDisposition.CREATE, options=CreateOptions.NON_DIRECTORY_FILE
+        path,
+        access=READ_WRITE,
+        disposition=CreateDisposition.FILE_CREATE,
+        options=CreateOptions.FILE_NON_DIRECTORY_FILE,
     )
 
 
@@ -174,10 +177,10 @@ async def test_no_request_is_larger_than_the_mount_asks_for(lab: Lab, size: int)
             file = await open_new(tree, share.join([scratch.path.components[-1], "f"]))
             proxy.requests.clear()
             await file.write(0, data)
-            assert proxy.requests == [messages.Command.WRITE] * 4
+            assert proxy.requests == [Command.SMB2_WRITE] * 4
             proxy.requests.clear()
             assert bytes(await file.read(0, total)) == data
-            assert proxy.requests == [messages.Command.READ] * 4
+            assert proxy.requests == [Command.SMB2_READ] * 4
             await file.close()
 
 
@@ -194,7 +197,7 @@ async def test_size_times_and_attributes(lab: Lab, spoken: str) -> None:
             assert (file.stat.size, file.stat.is_directory) == (0, False)
             await file.write(0, b"0123456789")
             await file.set_size(4)
-            hidden = fscc.FileAttributes.HIDDEN
+            hidden = FileAttributes.FILE_ATTRIBUTE_HIDDEN
             await file.set_basic(fscc.encode_basic_information(None, moment - 100, moment, None, hidden))
             found = await file.query()
             assert (found.size, found.written, found.accessed) == (4, moment, moment - 100)
@@ -234,7 +237,7 @@ async def test_close_leaves_no_handle(lab: Lab, spoken: str) -> None:
             tree = await pool.tree(scratch.share)
             path = scratch.file("f", b"x")
             for writes in (False, True):
-                file = await tree.open(path, access=READ_WRITE, disposition=CreateDisposition.OPEN)
+                file = await tree.open(path, access=READ_WRITE, disposition=CreateDisposition.FILE_OPEN)
                 assert not await nobody_has_open(tree, path)
                 if writes:
                     await file.write(0, b"y")
@@ -323,7 +326,7 @@ async def test_a_transfer_given_up_with_pieces_in_flight_and_pieces_waiting(lab:
         path = scratch.file("f", bytes(8 * PIECE))
         async with open_pool(lab, TransportSettings(max_credits=CREDITS)) as pool:
             tree = await pool.tree(scratch.share)
-            file = await tree.open(path, access=READ_WRITE, disposition=CreateDisposition.OPEN)
+            file = await tree.open(path, access=READ_WRITE, disposition=CreateDisposition.FILE_OPEN)
             await tree.call([echo()])
             with paused(lab.host("fs1")):
                 for _ in range(2):  # the second time no piece at all can be sent
@@ -426,7 +429,7 @@ async def test_an_open_whose_beginning_somebody_has_locked(lab: Lab) -> None:
             tree = await pool.tree(scratch.share)
             async with locked_by_another(lab, path, (500, 1)):
                 for size, is_locked in ((1000, True), (500, False)):
-                    file = await tree.open(path, access=Access.READ, disposition=CreateDisposition.OPEN, read=size)
+                    file = await tree.open(path, access=Access.READ, disposition=CreateDisposition.FILE_OPEN, read=size)
                     assert (file.head_is_locked, file.head is None, file.stat.size) == (is_locked, is_locked, 1000)
                     await file.close()
                     fetched = await tree.start_fetch(path, size).outcome()

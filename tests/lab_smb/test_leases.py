@@ -8,9 +8,9 @@ import pytest
 import trio
 
 from dfsfs.ntstatus import NtStatus
-from dfsfs.smb.connection.leases import Lease, LeaseRequest, LeaseState
+from dfsfs.smb.connection.leases import Lease, LeaseRequest
 from dfsfs.smb.tree.tree import ASKING
-from dfsfs.smb.wire.messages import Access, CreateDisposition
+from dfsfs.smb.wire.constants import Access, CreateDisposition, LeaseState
 from tests.lab_smb.clients import PATIENCE, PLAIN, SPOKEN, idle, open_pool, scratch_folder
 
 if TYPE_CHECKING:
@@ -24,7 +24,12 @@ pytestmark = [pytest.mark.lab, pytest.mark.every_samba]
 
 every_way = pytest.mark.parametrize("spoken", SPOKEN)
 READ_WRITE = Access.READ | Access.WRITE
-READ, SHARED, ALL, NONE = LeaseState.READ, LeaseState.SHARED, LeaseState.ALL, LeaseState.NONE
+READ, SHARED, ALL, NONE = (
+    LeaseState.SMB2_LEASE_READ_CACHING,
+    LeaseState.SHARED,
+    LeaseState.ALL,
+    LeaseState.SMB2_LEASE_NONE,
+)
 
 
 class Client:
@@ -48,7 +53,7 @@ class Client:
 
     async def open(self, wanted: LeaseState, access: Access = READ_WRITE) -> RemoteFile:
         request = LeaseRequest(self.lease, wanted)
-        return await self.tree.open(self.path, access=access, disposition=CreateDisposition.OPEN, lease=request)
+        return await self.tree.open(self.path, access=access, disposition=CreateDisposition.FILE_OPEN, lease=request)
 
     async def agree(self) -> None:
         """Waits for a break, and says yes."""
@@ -61,7 +66,7 @@ class Client:
     async def give_back(self, file: RemoteFile) -> None:
         """Closes the file as soon as it is asked for its handle."""
         await self.event.wait()
-        assert not self.lease.state & LeaseState.HANDLE
+        assert not self.lease.state & LeaseState.SMB2_LEASE_HANDLE_CACHING
         file.discard()
         await self.agree()
 

@@ -15,7 +15,7 @@ from dfsfs.errors import Disposition, SmbError
 from dfsfs.ntstatus import NtStatus
 from dfsfs.smb.connection.settings import TransportSettings
 from dfsfs.smb.wire import fscc
-from dfsfs.smb.wire.messages import Access, Command, CreateDisposition, CreateOptions, Fsctl
+from dfsfs.smb.wire.constants import Access, Command, CreateDisposition, CreateOptions, CtlCode, FileAttributes
 from dfsfs.unc import UncPath
 from tests.fakes.proxy import Proxy, messages
 from tests.lab import content
@@ -117,11 +117,11 @@ async def test_a_taken_name_is_given_away_only_if_that_is_wanted(lab: Lab, spoke
 async def test_a_read_only_file_can_be_removed(lab: Lab, spoken: str) -> None:
     with scratch_folder(lab) as scratch:
         path = scratch.file("f", b"x")
-        read_only = fscc.encode_basic_information(None, None, None, None, fscc.FileAttributes.READONLY)
+        read_only = fscc.encode_basic_information(None, None, None, None, FileAttributes.FILE_ATTRIBUTE_READONLY)
         async with open_pool(lab, SPOKEN[spoken]) as pool:
             tree = await pool.tree(scratch.share)
             await tree.set_basic(path, read_only)
-            assert (await tree.stat(path)).attributes & fscc.FileAttributes.READONLY
+            assert (await tree.stat(path)).attributes & FileAttributes.FILE_ATTRIBUTE_READONLY
             await tree.remove_file(path)
         assert os.listdir(scratch.local) == []
 
@@ -130,14 +130,14 @@ async def test_a_read_only_file_that_cannot_be_removed_stays_read_only(lab: Lab)
     """Somebody has it open without letting others delete it."""
     with scratch_folder(lab) as scratch:
         path = scratch.file("f", b"x")
-        read_only = fscc.encode_basic_information(None, None, None, None, fscc.FileAttributes.READONLY)
+        read_only = fscc.encode_basic_information(None, None, None, None, FileAttributes.FILE_ATTRIBUTE_READONLY)
         async with open_pool(lab) as pool:
             tree = await pool.tree(scratch.share)
             await tree.set_basic(path, read_only)
             await open_raw(tree, path, share_access=3)
             with pytest.raises(SmbError):
                 await tree.remove_file(path)
-            assert (await tree.stat(path)).attributes & fscc.FileAttributes.READONLY
+            assert (await tree.stat(path)).attributes & FileAttributes.FILE_ATTRIBUTE_READONLY
         assert os.listdir(scratch.local) == ["f"]
 
 
@@ -166,13 +166,13 @@ async def test_refusals_are_typed_and_name_the_path(lab: Lab) -> None:
         with pytest.raises(SmbError) as error:
             await names_in(tree, share.join(["hello.txt"]))
         assert error.value.errno == errno.ENOTDIR
-        taken = tree.open(share.join(["hello.txt"]), access=Access.READ, disposition=CreateDisposition.CREATE)
+        taken = tree.open(share.join(["hello.txt"]), access=Access.READ, disposition=CreateDisposition.FILE_CREATE)
         await expect(NtStatus.OBJECT_NAME_COLLISION, taken)
         folder = tree.open(
             share.join(["folder"]),
             access=Access.READ,
-            disposition=CreateDisposition.OPEN,
-            options=CreateOptions.NON_DIRECTORY_FILE,
+            disposition=CreateDisposition.FILE_OPEN,
+            options=CreateOptions.FILE_NON_DIRECTORY_FILE,
         )
         await expect(NtStatus.FILE_IS_A_DIRECTORY, folder)
         await idle(tree.connection)
@@ -200,7 +200,7 @@ async def test_the_head_of_a_file_comes_with_its_open(lab: Lab, spoken: str) -> 
             tree = await pool.tree(scratch.share)
             for size, path in paths.items():
                 content_of = (scratch.local / f"f{size}").read_bytes()
-                file = await tree.open(path, access=Access.READ, disposition=CreateDisposition.OPEN, read=1000)
+                file = await tree.open(path, access=Access.READ, disposition=CreateDisposition.FILE_OPEN, read=1000)
                 assert (file.head, file.stat.size) == (content_of[:1000], size)
                 assert bytes(await file.read(0, size + 1)) == content_of
                 await file.close()
@@ -217,7 +217,7 @@ async def test_a_file_of_which_nothing_can_be_read_is_opened_all_the_same(lab: L
         path = scratch.file("f", b"data")
         async with open_pool(lab) as pool:
             tree = await pool.tree(scratch.share)
-            file = await tree.open(path, access=Access.WRITE, disposition=CreateDisposition.OPEN, read=10)
+            file = await tree.open(path, access=Access.WRITE, disposition=CreateDisposition.FILE_OPEN, read=10)
             assert file.head is None
             await file.write(0, b"D")
             await file.close()
@@ -337,7 +337,7 @@ class Recorder(Proxy):
 
 
 def creates(frames: Iterable[bytes]) -> list[bytes]:
-    return [one for frame in frames for one in messages(frame) if one[12:14] == bytes([Command.CREATE, 0])]
+    return [one for frame in frames for one in messages(frame) if one[12:14] == bytes([Command.SMB2_CREATE, 0])]
 
 
 @every_way
@@ -368,7 +368,7 @@ async def test_a_file_in_a_dfs_root_is_like_any_other(lab: Lab, spoken: str) -> 
     async with open_pool(lab, SPOKEN[spoken]) as pool:
         tree = await pool.tree(share_of(lab, "ns1", "dfs"))
         old, new = tree.share.join(["dir", "made here"]), tree.share.join(["dir", "sub", "renamed"])
-        await (await tree.open(old, access=Access.WRITE, disposition=CreateDisposition.CREATE)).close()
+        await (await tree.open(old, access=Access.WRITE, disposition=CreateDisposition.FILE_CREATE)).close()
         try:
             await tree.rename(old, new, replace=False)
             assert (lab.host("ns1").share_path("dfs") / "dir/sub/renamed").is_file()
@@ -385,7 +385,7 @@ async def test_c002_referrals_come_as_answers_to_an_ioctl(lab: Lab, spoken: str)
     link = share_of(lab, "ns1", "dfs").join(["link-multi", "folder"])
     async with open_pool(lab, SPOKEN[spoken]) as pool:
         ipc = await pool.ipc(link.host)
-        status, body = await ipc.referral(Fsctl.DFS_GET_REFERRALS, dfsc_wire.encode_request(link.wire), 4096)
+        status, body = await ipc.referral(CtlCode.FSCTL_DFS_GET_REFERRALS, dfsc_wire.encode_request(link.wire), 4096)
     assert status == NtStatus.SUCCESS
     response = dfsc_wire.decode_response(body, link)
     targets = [entry.network_address for entry in response.entries if isinstance(entry, dfsc_wire.ReferralEntry)]
@@ -398,12 +398,15 @@ async def test_c064_c074_what_the_server_says_instead_of_a_referral_comes_up_unc
         ipc = await pool.ipc(link.host)
         question = dfsc_wire.encode_request(link.wire)
         for room in (0, 4, 100):
-            assert await ipc.referral(Fsctl.DFS_GET_REFERRALS, question, room) == (NtStatus.BUFFER_OVERFLOW, b"")
+            assert await ipc.referral(CtlCode.FSCTL_DFS_GET_REFERRALS, question, room) == (
+                NtStatus.BUFFER_OVERFLOW,
+                b"",
+            )
         unknown = dfsc_wire.encode_request(UncPath((link.host, "no-such-namespace")).wire)
-        assert await ipc.referral(Fsctl.DFS_GET_REFERRALS, unknown, 4096) == (NtStatus.NOT_FOUND, b"")
+        assert await ipc.referral(CtlCode.FSCTL_DFS_GET_REFERRALS, unknown, 4096) == (NtStatus.NOT_FOUND, b"")
         # Samba 4.17 knows no extended request on a stand-alone server.
         status, body = await ipc.referral(
-            Fsctl.DFS_GET_REFERRALS_EX, dfsc_wire.encode_request_ex(link.wire, "Site"), 4096
+            CtlCode.FSCTL_DFS_GET_REFERRALS_EX, dfsc_wire.encode_request_ex(link.wire, "Site"), 4096
         )
         assert status != NtStatus.SUCCESS and body == b""
         assert ipc.alive
@@ -420,12 +423,14 @@ async def test_a_share_that_wants_encryption_gets_it_on_a_session_that_does_not(
             assert tree.route.seal
             assert tree.route.session is not None and tree.route.session.encrypt == (spoken in SEALED)
             file = await tree.open(
-                tree.share.join(["hello.txt"]), access=Access.READ, disposition=CreateDisposition.OPEN
+                tree.share.join(["hello.txt"]), access=Access.READ, disposition=CreateDisposition.FILE_OPEN
             )
             assert bytes(await file.read(0, 100)) == content.small_hello("secret")
             assert set(await names_in(tree, tree.share)) == {"hello.txt", "folder"}
             await file.close()
-        assert not {Command.CREATE, Command.READ, Command.QUERY_DIRECTORY, Command.CLOSE} & set(proxy.requests)
+        assert not {Command.SMB2_CREATE, Command.SMB2_READ, Command.SMB2_QUERY_DIRECTORY, Command.SMB2_CLOSE} & set(
+            proxy.requests
+        )
 
 
 async def test_a_share_that_wants_encryption_is_not_to_be_had_without(lab: Lab) -> None:

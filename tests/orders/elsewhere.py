@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from dfsfs.ntstatus import NtStatus, errno_of
 from dfsfs.smb.wire import messages
+from dfsfs.smb.wire.constants import Access, CreateDisposition, FileInformationClass
 from dfsfs.smb.wire.fscc import encode_end_of_file, encode_rename
-from dfsfs.smb.wire.messages import RELATED_FILE_ID, Access, CreateDisposition, FileInfoClass, Request
+from dfsfs.smb.wire.messages import RELATED_FILE_ID, Request
 from tests.orders.model import File, Model
 from tests.orders.operations import Operation
 from tests.orders.steps import make_steps, nothing_steps, rename_steps, truncate_steps
@@ -34,11 +35,11 @@ def elsewhere(name: str, steps: Callable[[Model], Steps], *requests: Request, cu
     return Operation(f"elsewhere: {name}", real, steps, touches=touches, grows=not cuts, elsewhere=True)
 
 
-def _opened(name: str, access: int, disposition: CreateDisposition = CreateDisposition.OPEN) -> Request:
+def _opened(name: str, access: int, disposition: CreateDisposition = CreateDisposition.FILE_OPEN) -> Request:
     return messages.encode_create(name, access=access, disposition=disposition)
 
 
-def _set(info_class: FileInfoClass, info: bytes) -> Request:
+def _set(info_class: FileInformationClass, info: bytes) -> Request:
     return messages.encode_set_info(RELATED_FILE_ID, info_class, info)
 
 
@@ -57,9 +58,9 @@ def _writing(data: bytes, offset: int) -> Request:
 
 
 CLOSE = messages.encode_close(RELATED_FILE_ID)
-CUT = _set(FileInfoClass.END_OF_FILE, encode_end_of_file(1))
-REPLACE = _set(FileInfoClass.RENAME, encode_rename("f", replace=True))
-RENAME = _set(FileInfoClass.RENAME, encode_rename("n", replace=False))
+CUT = _set(FileInformationClass.FILE_END_OF_FILE_INFORMATION, encode_end_of_file(1))
+REPLACE = _set(FileInformationClass.FILE_RENAME_INFORMATION, encode_rename("f", replace=True))
+RENAME = _set(FileInformationClass.FILE_RENAME_INFORMATION, encode_rename("n", replace=False))
 ELSEWHERE: tuple[Operation, ...] = (
     elsewhere("write f", _written("f", b"EE", 0), _opened("f", Access.WRITE), _writing(b"EE", 0), CLOSE),
     elsewhere("extend f", _written("f", b"EEE", 4), _opened("f", Access.WRITE), _writing(b"EEE", 4), CLOSE),
@@ -72,7 +73,7 @@ ELSEWHERE: tuple[Operation, ...] = (
     elsewhere(
         "make n",
         make_steps("n", lambda: File(posix.S_IFREG)),
-        _opened("n", Access.WRITE, CreateDisposition.CREATE),
+        _opened("n", Access.WRITE, CreateDisposition.FILE_CREATE),
         CLOSE,
     ),
 )

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import trio
 import trio.testing
 
-from dfsfs.smb.wire.messages import Access, Command, CreateDisposition, CreateOptions
+from dfsfs.smb.wire.constants import Access, Command, CreateDisposition, CreateOptions
 from dfsfs.vfs.data.caching import CacheMode
 from tests.fakes.server import messages
 from tests.orders.explorer import Action, Redundant, quiet
@@ -40,8 +40,8 @@ ALWAYS = frozenset({"f", "g"})
 """What is looked at whatever the operations are about."""
 NO_ERRORS = frozenset(("ESTALE", "EINVAL", "EIO", "EBADF", "EAGAIN", "EACCES"))
 """What no program may be told because another client has done something."""
-_CHANGING = (Command.WRITE, Command.SET_INFO, Command.IOCTL, Command.OPLOCK_BREAK)
-_ANYTHING = (Access.READ_DATA | Access.WRITE_DATA | Access.DELETE).value
+_CHANGING = (Command.SMB2_WRITE, Command.SMB2_SET_INFO, Command.SMB2_IOCTL, Command.SMB2_OPLOCK_BREAK)
+_ANYTHING = (Access.FILE_READ_DATA | Access.FILE_WRITE_DATA | Access.DELETE).value
 
 
 @dataclass
@@ -476,12 +476,12 @@ def _key(held: Held) -> str:
 def _only_looks(held: Held) -> bool:
     """Whether a request leaves the server as it is, so that it makes no difference which of two such is the first."""
     for part in held.parts:
-        if part.command is Command.CREATE:
+        if part.command is Command.SMB2_CREATE:
             asked = messages.parse_create(part.body)
-            is_folder = bool(asked.options & CreateOptions.DIRECTORY_FILE)
-            if asked.disposition != CreateDisposition.OPEN or (asked.access & _ANYTHING and not is_folder):
+            is_folder = bool(asked.options & CreateOptions.FILE_DIRECTORY_FILE)
+            if asked.disposition != CreateDisposition.FILE_OPEN or (asked.access & _ANYTHING and not is_folder):
                 return False
-        elif part.command in _CHANGING or (part.command is Command.CLOSE and len(held.parts) == 1):
+        elif part.command in _CHANGING or (part.command is Command.SMB2_CLOSE and len(held.parts) == 1):
             return False
     return True
 
@@ -493,9 +493,9 @@ def _is_posted(held: Held, volume: Any) -> bool:
     if len(held.parts) != 1:
         return False
     (part,) = held.parts
-    if part.command is Command.OPLOCK_BREAK:
+    if part.command is Command.SMB2_OPLOCK_BREAK:
         return True
-    if part.command is not Command.CLOSE:
+    if part.command is not Command.SMB2_CLOSE:
         return False
     opened = volume.opens.get(messages.parse_file_only(part.body)[1])
     return opened is not None and not opened.wrote

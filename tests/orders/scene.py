@@ -21,7 +21,8 @@ import trio.testing
 from dfsfs.errors import DfsfsError, Disposition
 from dfsfs.namespace.junction import Attempt, Junction, Location
 from dfsfs.ntstatus import NtStatus, is_failure
-from dfsfs.smb.wire.messages import HEADER, HEADER_SIZE, SMB2_MAGIC, HeaderFlags, Request, decode_header
+from dfsfs.smb.wire.constants import SMB2_FLAGS_RELATED_OPERATIONS
+from dfsfs.smb.wire.messages import HEADER, HEADER_SIZE, SMB2_MAGIC, Request, decode_header
 from dfsfs.smb.wire.reparse import decode_mfsymlink
 from dfsfs.vfs.data.caching import CacheMode, Caching
 from dfsfs.vfs.filesystem import FileSystem
@@ -155,7 +156,7 @@ class OtherClient:
             body = request.body + bytes(request.payload)
             is_last = index == len(requests) - 1
             body += b"" if is_last else bytes(-len(body) % 8)
-            flags = HeaderFlags.RELATED_OPERATIONS if index else 0
+            flags = SMB2_FLAGS_RELATED_OPERATIONS if index else 0
             following = 0 if is_last else HEADER_SIZE + len(body)
             fields = (SMB2_MAGIC, 64, 1, 0, request.command, 1, flags, following, self._next, 0, 5, 10, bytes(16))
             packed += HEADER.pack(*fields) + body

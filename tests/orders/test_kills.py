@@ -15,7 +15,7 @@ import trio.testing
 
 from dfsfs.errors import PosixError
 from dfsfs.ntstatus import NtStatus
-from dfsfs.smb.wire.messages import Command, FileInfoClass
+from dfsfs.smb.wire.constants import Command, FileInformationClass
 from tests.fakes.server import messages
 from tests.fakes.server.requests import Answer
 from tests.orders.explorer import quiet
@@ -114,7 +114,7 @@ def test_the_program_is_killed(name: str, needs: tuple[str, ...]) -> None:
 
 def _no_links(session: Session, part: Part) -> Answer | None:
     """A server that has no hard links: what is replaced while it is open is set aside instead."""
-    if part.command is Command.SET_INFO and part.body[3] == FileInfoClass.LINK:
+    if part.command is Command.SMB2_SET_INFO and part.body[3] == FileInformationClass.FILE_LINK_INFORMATION:
         return Answer(NtStatus.NOT_SUPPORTED, messages.ERROR_BODY)
     return None
 

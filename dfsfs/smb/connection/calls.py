@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from dfsfs.ntstatus import NtStatus
 from dfsfs.smb.wire.messages import CREDIT_UNIT
 
 if TYPE_CHECKING:
@@ -76,3 +77,12 @@ class Call:
     def largest_answer(self) -> int:
         """Bytes that all its answers have together at most: credits pay for what they carry (MS-SMB2 3.3.5.2.5)."""
         return self.charge * CREDIT_UNIT + len(self.requests) * ANSWER_OVERHEAD
+
+    @property
+    def was_refused_as_expired(self) -> bool:
+        """Whether the server has said, under signature, that the session has expired: then it did nothing of the call,
+        and no other answer to it counts. Samba 4.17 has no session any more for the rest of a compound, and signs its
+        answers to that with anything.
+        """
+        first = self.responses[0]
+        return first is not None and first.status == NtStatus.NETWORK_SESSION_EXPIRED

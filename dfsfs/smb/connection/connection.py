@@ -30,7 +30,8 @@ from dfsfs.ntstatus import NtStatus
 from dfsfs.smb.connection.calls import Call, Response, Route, SecuredSession
 from dfsfs.smb.connection.handshake import Exchange, Negotiated, Reply
 from dfsfs.smb.connection.leases import Lease, LeaseBreak, LeaseTable, no_acknowledgement
-from dfsfs.smb.wire.messages import Command, Request
+from dfsfs.smb.wire.constants import Command
+from dfsfs.smb.wire.messages import Request
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator, Sequence
@@ -253,7 +254,7 @@ class Connection:
             step = await trio.to_thread.run_sync(_advance, steps, resume, abandon_on_cancel=True, limiter=threads)
             if not isinstance(step, Exchange):
                 return step.result
-            request = Request(Command(step.command), step.body)
+            request = Request(step.command, step.body)
             pending = self.start([request], route or Route(session_id=step.session_id))
             (response,) = await pending.wait()
             resume = Reply(
@@ -310,7 +311,7 @@ class PendingCall:
     async def _renewed(self) -> None:
         """Has the session renewed and the call sent again; what goes wrong with that is the call's error."""
         connection, call, renew = self._connection, self._call, self._connection._renew
-        if renew is None or call.requests[0].command in (Command.SESSION_SETUP, Command.LOGOFF):
+        if renew is None or call.requests[0].command in (Command.SMB2_SESSION_SETUP, Command.SMB2_LOGOFF):
             return
         try:
             await renew()
@@ -328,7 +329,7 @@ class PendingCall:
             await self._event.wait()
         if not self._event.is_set():
             self.abandon()
-            command = call.requests[0].command.name
+            command = call.requests[0].command.word
             detail = f"{command} was not answered within {connection._request_timeout:g} seconds"
             call.error = ConnectionLost(connection.host, NtStatus.IO_TIMEOUT, detail)
             self._event.set()
@@ -348,7 +349,7 @@ class PendingCall:
         """Nobody wants the answers any more. Whoever waits for them all the same gets an error at once."""
         self._connection.abandon(self._call)
         if not self._event.is_set():
-            what = f"{self._call.requests[0].command.name} to {self._connection.host} was given up"
+            what = f"{self._call.requests[0].command.word} to {self._connection.host} was given up"
             self._call.error = SmbError(NtStatus.CANCELLED, what)
             self._event.set()
 

@@ -15,7 +15,6 @@ import hashlib
 import hmac
 import struct
 from dataclasses import dataclass, field
-from enum import IntEnum
 from typing import TYPE_CHECKING, Protocol, cast
 
 from cryptography.exceptions import InvalidTag
@@ -29,6 +28,7 @@ from cryptography.hazmat.primitives.kdf.kbkdf import KBKDFHMAC, CounterLocation,
 
 from dfsfs.errors import SecurityError, WireError
 from dfsfs.smb.connection.buffers import BufferPool
+from dfsfs.smb.wire.constants import Cipher, Dialect, SigningAlgorithm
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,32 +51,6 @@ _IS_CANCEL = 2
 KEPT_SIGNATURES = 4096
 """Signatures that a signer remembers of each kind that is not made in the order of MessageIds: those of CANCELs. A
 connection has fewer requests in flight."""
-
-
-class Dialect(IntEnum):
-    """MS-SMB2 2.2.3. 2.0.2 is left out: it has no large requests, and every server of the last decade speaks 2.1."""
-
-    SMB_2_1 = 0x0210
-    SMB_3_0 = 0x0300
-    SMB_3_0_2 = 0x0302
-    SMB_3_1_1 = 0x0311
-
-
-class Cipher(IntEnum):
-    """MS-SMB2 2.2.3.1.2."""
-
-    AES128_CCM = 1
-    AES128_GCM = 2
-    AES256_CCM = 3
-    AES256_GCM = 4
-
-
-class SigningAlgorithm(IntEnum):
-    """MS-SMB2 2.2.3.1.7."""
-
-    HMAC_SHA256 = 0
-    AES_CMAC = 1
-    AES_GMAC = 2
 
 
 class Signer(Protocol):
@@ -231,7 +205,7 @@ class Sealer:
 
     def __init__(self, cipher: Cipher, session_id: int, encryption_key: bytes, decryption_key: bytes) -> None:
         self._session_id = session_id
-        self._nonce_size = 12 if cipher in (Cipher.AES128_GCM, Cipher.AES256_GCM) else 11
+        self._nonce_size = 12 if cipher in (Cipher.AES_128_GCM, Cipher.AES_256_GCM) else 11
         algorithm = AESGCM if self._nonce_size == 12 else AESCCM
         self._encrypt = algorithm(encryption_key)
         self._decrypt = algorithm(decryption_key)
@@ -336,7 +310,7 @@ def derive_session_keys(
     signer = _SIGNERS[signing](_derive(short_key, labels[0], contexts[0], 16))
     if cipher is None:
         return SessionKeys(signer, None)
-    long = cipher in (Cipher.AES256_CCM, Cipher.AES256_GCM)
+    long = cipher in (Cipher.AES_256_CCM, Cipher.AES_256_GCM)
     key = session_key if long else short_key
     to_server, from_server = (
         _derive(key, label, context, 32 if long else 16)

@@ -28,10 +28,10 @@ from dfsfs.ntstatus import NtStatus
 from dfsfs.racing import race
 from dfsfs.smb.auth.hostnames import HostNames, listed
 from dfsfs.smb.connection.connection import Connection
-from dfsfs.smb.connection.crypto import Cipher, SigningAlgorithm
-from dfsfs.smb.connection.handshake import CAP_LARGE_MTU, Offer, negotiate
+from dfsfs.smb.connection.handshake import Offer, negotiate
 from dfsfs.smb.connection.protocol import SmbProtocol
 from dfsfs.smb.connection.transport import connect
+from dfsfs.smb.wire.constants import SMB2_GLOBAL_CAP_LARGE_MTU, Cipher, SigningAlgorithm
 from dfsfs.unc import fold_name
 
 if TYPE_CHECKING:
@@ -202,7 +202,7 @@ class Dialer:
             dialects=settings.dialects,
             client_guid=self._client_guid,
             salt=os.urandom(32),
-            ciphers=(Cipher.AES128_GCM, Cipher.AES256_GCM, Cipher.AES128_CCM, Cipher.AES256_CCM),
+            ciphers=(Cipher.AES_128_GCM, Cipher.AES_256_GCM, Cipher.AES_128_CCM, Cipher.AES_256_CCM),
             signing=(SigningAlgorithm.AES_GMAC, SigningAlgorithm.AES_CMAC, SigningAlgorithm.HMAC_SHA256),
             host=name,
         )
@@ -214,5 +214,5 @@ class Dialer:
         except BaseException:
             connection.close()
             raise
-        connection.set_negotiated(negotiated, multi_credit=bool(negotiated.capabilities & CAP_LARGE_MTU))
+        connection.set_negotiated(negotiated, multi_credit=bool(negotiated.capabilities & SMB2_GLOBAL_CAP_LARGE_MTU))
         return connection

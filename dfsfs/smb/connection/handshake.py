@@ -15,19 +15,31 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from dfsfs.errors import LoginRefused, SecurityError, SetupRefused, WireError
 from dfsfs.filetime import filetime_to_ns
 from dfsfs.ntstatus import NtStatus
-from dfsfs.smb.connection.crypto import (
+from dfsfs.smb.connection.crypto import SessionKeys, derive_session_keys, preauth_update, verify
+from dfsfs.smb.wire.constants import (
+    SHA_512,
+    SMB2_ENCRYPTION_CAPABILITIES,
+    SMB2_FLAGS_SIGNED,
+    SMB2_GLOBAL_CAP_DFS,
+    SMB2_GLOBAL_CAP_ENCRYPTION,
+    SMB2_GLOBAL_CAP_LARGE_MTU,
+    SMB2_GLOBAL_CAP_LEASING,
+    SMB2_NEGOTIATE_SIGNING_REQUIRED,
+    SMB2_NETNAME_NEGOTIATE_CONTEXT_ID,
+    SMB2_PREAUTH_INTEGRITY_CAPABILITIES,
+    SMB2_SESSION_FLAG_ENCRYPT_DATA,
+    SMB2_SESSION_FLAG_IS_GUEST,
+    SMB2_SESSION_FLAG_IS_NULL,
+    SMB2_SIGNING_CAPABILITIES,
     Cipher,
+    Command,
     Dialect,
-    SessionKeys,
     SigningAlgorithm,
-    derive_session_keys,
-    preauth_update,
-    verify,
 )
 
 if TYPE_CHECKING:
@@ -36,18 +48,14 @@ if TYPE_CHECKING:
     from dfsfs.smb.auth.gss import Authenticator
 
 _HEADER_SIZE = 64
-_NEGOTIATE, _SESSION_SETUP = 0, 1
 _MAX_STEPS = 8
 """NTLM takes two session setup exchanges, Kerberos one or two; a server that asks for more is playing."""
 
-SIGNING_ENABLED, SIGNING_REQUIRED = 1, 2
-CAP_DFS, CAP_LEASING, CAP_LARGE_MTU, CAP_ENCRYPTION = 0x01, 0x02, 0x04, 0x40
-_CLIENT_CAPABILITIES = CAP_DFS | CAP_LEASING | CAP_LARGE_MTU | CAP_ENCRYPTION
-_SESSION_GUEST, _SESSION_ANONYMOUS, _SESSION_ENCRYPT = 1, 2, 4
-_FLAG_SIGNED = 0x00000008
+_CLIENT_CAPABILITIES = (
+    SMB2_GLOBAL_CAP_DFS | SMB2_GLOBAL_CAP_LEASING | SMB2_GLOBAL_CAP_LARGE_MTU | SMB2_GLOBAL_CAP_ENCRYPTION
+)
+_NO_USER: Final = SMB2_SESSION_FLAG_IS_GUEST | SMB2_SESSION_FLAG_IS_NULL
 
-_PREAUTH_CONTEXT, _ENCRYPTION_CONTEXT, _NETNAME_CONTEXT, _SIGNING_CONTEXT = 1, 2, 5, 8
-_SHA512 = 1
 _SMALL_SIZE = 65536
 """Without LARGE_MTU no payload is larger (MS-SMB2 3.2.5.2)."""
 
@@ -66,7 +74,7 @@ _VALIDATE_RESPONSE = struct.Struct("<I16sHH")
 class Exchange:
     """A message to send: command and body; the shell adds the header."""
 
-    command: int
+    command: Command
     body: bytes = field(repr=False)
     session_id: int = 0
 
@@ -149,7 +157,7 @@ def negotiate(offer: Offer) -> Generator[Exchange, Reply, Negotiated]:
         SetupRefused: the server refuses; NOT_SUPPORTED means that it has none of the offered dialects.
         WireError: it answers with something that was not offered.
     """
-    reply = yield Exchange(_NEGOTIATE, _encode_negotiate(offer))
+    reply = yield Exchange(Command.SMB2_NEGOTIATE, _encode_negotiate(offer))
     if reply.status != NtStatus.SUCCESS:
         raise SetupRefused(reply.status, f"negotiate with {offer.host}")
     preauth_hash = preauth_update(preauth_update(bytes(64), reply.sent), reply.received)
@@ -171,7 +179,7 @@ def _encode_negotiate(offer: Offer) -> bytes:
             contexts += bytes(-len(data) % 8) if index < count - 1 else b""
     capabilities = _CLIENT_CAPABILITIES if max(offer.dialects) >= Dialect.SMB_3_0 else 0
     fixed = _NEGOTIATE_REQUEST.pack(
-        36, len(offer.dialects), SIGNING_REQUIRED, 0, capabilities, offer.client_guid, offset, count, 0
+        36, len(offer.dialects), SMB2_NEGOTIATE_SIGNING_REQUIRED, 0, capabilities, offer.client_guid, offset, count, 0
     )
     return fixed + dialects + contexts
 
@@ -181,10 +189,10 @@ def _offered_contexts(offer: Offer) -> list[tuple[int, bytes]]:
     ciphers = b"".join(struct.pack("<H", cipher) for cipher in offer.ciphers)
     signing = b"".join(struct.pack("<H", algorithm) for algorithm in offer.signing)
     return [
-        (_PREAUTH_CONTEXT, struct.pack("<HHH", 1, len(offer.salt), _SHA512) + offer.salt),
-        (_ENCRYPTION_CONTEXT, struct.pack("<H", len(offer.ciphers)) + ciphers),
-        (_SIGNING_CONTEXT, struct.pack("<H", len(offer.signing)) + signing),
-        (_NETNAME_CONTEXT, offer.host.encode("utf-16-le")),
+        (SMB2_PREAUTH_INTEGRITY_CAPABILITIES, struct.pack("<HHH", 1, len(offer.salt), SHA_512) + offer.salt),
+        (SMB2_ENCRYPTION_CAPABILITIES, struct.pack("<H", len(offer.ciphers)) + ciphers),
+        (SMB2_SIGNING_CAPABILITIES, struct.pack("<H", len(offer.signing)) + signing),
+        (SMB2_NETNAME_NEGOTIATE_CONTEXT_ID, offer.host.encode("utf-16-le")),
     ]
 
 
@@ -201,7 +209,7 @@ def _decode_negotiate(offer: Offer, message: memoryview, preauth_hash: bytes) ->
         raise WireError(
             f"{offer.host} takes payloads of {min(transact, read, write)} bytes; 65536 is the least there is"
         )
-    if not capabilities & CAP_LARGE_MTU:
+    if not capabilities & SMB2_GLOBAL_CAP_LARGE_MTU:
         transact = read = write = _SMALL_SIZE
     return Negotiated(
         offer=offer,
@@ -227,13 +235,13 @@ def _chosen(
     if dialect is Dialect.SMB_2_1:
         return SigningAlgorithm.HMAC_SHA256, None
     if dialect is not Dialect.SMB_3_1_1:
-        return SigningAlgorithm.AES_CMAC, Cipher.AES128_CCM if capabilities & CAP_ENCRYPTION else None
+        return SigningAlgorithm.AES_CMAC, Cipher.AES_128_CCM if capabilities & SMB2_GLOBAL_CAP_ENCRYPTION else None
     contexts = _decode_contexts(message, offset, count)
-    preauth = contexts.get(_PREAUTH_CONTEXT)
-    if preauth is None or len(preauth) < 6 or struct.unpack_from("<HxxH", preauth) != (1, _SHA512):
+    preauth = contexts.get(SMB2_PREAUTH_INTEGRITY_CAPABILITIES)
+    if preauth is None or len(preauth) < 6 or struct.unpack_from("<HxxH", preauth) != (1, SHA_512):
         raise WireError(f"{offer.host} does not choose SHA-512 for the pre-authentication hash")
-    cipher = _one_choice(contexts.get(_ENCRYPTION_CONTEXT), "cipher")
-    signing = _one_choice(contexts.get(_SIGNING_CONTEXT), "signing algorithm")
+    cipher = _one_choice(contexts.get(SMB2_ENCRYPTION_CAPABILITIES), "cipher")
+    signing = _one_choice(contexts.get(SMB2_SIGNING_CAPABILITIES), "signing algorithm")
     if cipher and cipher not in offer.ciphers:
         raise WireError(f"{offer.host} chose cipher {cipher}, which was not offered")
     if signing is not None and signing not in offer.signing:
@@ -286,7 +294,7 @@ def session_setup(
     preauth_hash = negotiated.preauth_hash
     token, session_id = authenticator.step(negotiated.security_buffer or None), 0
     for _ in range(_MAX_STEPS):
-        reply = yield Exchange(_SESSION_SETUP, _encode_session_setup(token or b"", previous), session_id)
+        reply = yield Exchange(Command.SMB2_SESSION_SETUP, _encode_session_setup(token or b"", previous), session_id)
         preauth_hash = preauth_update(preauth_hash, reply.sent)
         if reply.status not in (NtStatus.SUCCESS, NtStatus.MORE_PROCESSING_REQUIRED):
             raise LoginRefused(reply.status, f"logging in to {host}")
@@ -312,7 +320,7 @@ def _established(
     sealing_wanted: bool,
 ) -> Session:
     host = negotiated.offer.host
-    if flags & (_SESSION_GUEST | _SESSION_ANONYMOUS):
+    if flags & _NO_USER:
         raise SecurityError(f"{host} let the user in only as a guest, without signing: check user name and domain")
     session_key = authenticator.session_key
     if not session_key:
@@ -327,11 +335,11 @@ def _established(
         signing=negotiated.signing,
         cipher=negotiated.cipher,
     )
-    encrypt = sealing_wanted or bool(flags & _SESSION_ENCRYPT)
+    encrypt = sealing_wanted or bool(flags & SMB2_SESSION_FLAG_ENCRYPT_DATA)
     if encrypt and keys.sealer is None:
         raise SecurityError(f"{host} has no encryption that dfsfs knows (dialect {negotiated.dialect.name})")
     message = reply.received
-    if not int.from_bytes(message[16:20], "little") & _FLAG_SIGNED:
+    if not int.from_bytes(message[16:20], "little") & SMB2_FLAGS_SIGNED:
         raise SecurityError(f"{host} did not sign its final answer to the login")
     verify(
         keys.signer,
@@ -357,14 +365,14 @@ def reauthentication(
     host = negotiated.offer.host
     token = authenticator.step(negotiated.security_buffer or None)
     for _ in range(_MAX_STEPS):
-        reply = yield Exchange(_SESSION_SETUP, _encode_session_setup(token or b""), session.session_id)
+        reply = yield Exchange(Command.SMB2_SESSION_SETUP, _encode_session_setup(token or b""), session.session_id)
         if reply.status not in (NtStatus.SUCCESS, NtStatus.MORE_PROCESSING_REQUIRED):
             raise LoginRefused(reply.status, f"logging in to {host} again")
         flags, answer = _decode_session_setup(reply.received)
         if reply.status == NtStatus.SUCCESS:
             if answer:
                 authenticator.step(answer)
-            if flags & (_SESSION_GUEST | _SESSION_ANONYMOUS) or authenticator.mutual != session.mutual:
+            if flags & _NO_USER or authenticator.mutual != session.mutual:
                 raise SecurityError(f"{host} renewed the session in another way than it was made")
             return
         token = authenticator.step(answer)
@@ -373,7 +381,9 @@ def reauthentication(
 
 def _encode_session_setup(token: bytes, previous: int = 0) -> bytes:
     offset = _HEADER_SIZE + _SESSION_SETUP_REQUEST.size
-    fixed = _SESSION_SETUP_REQUEST.pack(25, 0, SIGNING_REQUIRED, CAP_DFS, 0, offset, len(token), previous)
+    fixed = _SESSION_SETUP_REQUEST.pack(
+        25, 0, SMB2_NEGOTIATE_SIGNING_REQUIRED, SMB2_GLOBAL_CAP_DFS, 0, offset, len(token), previous
+    )
     return fixed + (token or b"\0")
 
 
@@ -402,7 +412,9 @@ def encode_validate_negotiate(negotiated: Negotiated) -> bytes:
     """The input of FSCTL_VALIDATE_NEGOTIATE_INFO: the client's offer once more (MS-SMB2 2.2.31.4)."""
     offer = negotiated.offer
     capabilities = _CLIENT_CAPABILITIES if max(offer.dialects) >= Dialect.SMB_3_0 else 0
-    fixed = _VALIDATE_REQUEST.pack(capabilities, offer.client_guid, SIGNING_REQUIRED, len(offer.dialects))
+    fixed = _VALIDATE_REQUEST.pack(
+        capabilities, offer.client_guid, SMB2_NEGOTIATE_SIGNING_REQUIRED, len(offer.dialects)
+    )
     return fixed + b"".join(struct.pack("<H", dialect) for dialect in offer.dialects)
 
 

@@ -22,11 +22,12 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from enum import IntFlag
 from typing import TYPE_CHECKING, NamedTuple
 
 from dfsfs.errors import WireError
-from dfsfs.smb.wire.messages import HEADER_SIZE, Command, Request
+from dfsfs.smb.wire.constants import SMB2_CREATE_REQUEST_LEASE, SMB2_LEASE_FLAG_BREAK_IN_PROGRESS, Command, LeaseState
+from dfsfs.smb.wire.messages import HEADER_SIZE, Request
+from dfsfs.smb.wire.missing_constants import SMB2_NOTIFY_BREAK_LEASE_FLAG_ACK_REQUIRED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
     Acknowledge = Callable[[], None]
 
 KEY_SIZE = 16
-_CONTEXT_NAME = b"RqLs"
 _CONTEXT = struct.Struct("<IHHHHI")
 _V1 = struct.Struct("<16sIIQ")
 _V2 = struct.Struct("<16sIIQ16sHH")
@@ -45,23 +45,10 @@ _CREATE_CONTEXTS = struct.Struct("<II")
 _CREATE_CONTEXTS_AT = HEADER_SIZE + 80
 _BREAK = struct.Struct("<HHI16sIIIII")
 _ACKNOWLEDGEMENT = struct.Struct("<HHI16sIQ")
-_ACK_REQUIRED = 0x00000001
-_BREAK_IN_PROGRESS = 0x00000002
 _OPLOCK_BREAK_SIZE = 24
 """Bytes of the body of an oplock break notification (MS-SMB2 2.2.23.1)."""
 LARGEST_BREAK = HEADER_SIZE + _BREAK.size
 """Bytes of the largest message that no request asks for."""
-
-
-class LeaseState(IntFlag):
-    """The parts of a lease (MS-SMB2 2.2.13.2.8)."""
-
-    NONE = 0
-    READ = 1
-    HANDLE = 2
-    WRITE = 4
-    SHARED = READ | HANDLE
-    ALL = READ | HANDLE | WRITE
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +82,7 @@ class Lease:
         self.path = path
         self.route = route
         self.on_break: Callable[[LeaseState, Acknowledge], None] = agree
-        self.state = LeaseState.NONE
+        self.state = LeaseState.SMB2_LEASE_NONE
         self.opens = 0
         """Handles under the lease, those included that are just being opened."""
         self.was_granted = False
@@ -121,7 +108,7 @@ class Lease:
     @property
     def is_exclusive(self) -> bool:
         """Whether nobody else has the file open."""
-        return bool(self.state & LeaseState.WRITE) and not self.is_breaking
+        return bool(self.state & LeaseState.SMB2_LEASE_WRITE_CACHING) and not self.is_breaking
 
     def __repr__(self) -> str:
         return f"<Lease {self.key.hex()} {self.state!r} of {self.opens} handles>"
@@ -133,7 +120,12 @@ class Lease:
             data = _V1.pack(self.key, state, 0, 0)
         else:
             data = _V2.pack(self.key, state, 0, 0, bytes(KEY_SIZE), self._epoch, 0)
-        return _CONTEXT.pack(0, _CONTEXT.size, len(_CONTEXT_NAME), 0, 24, len(data)) + _CONTEXT_NAME + bytes(4) + data
+        return (
+            _CONTEXT.pack(0, _CONTEXT.size, len(SMB2_CREATE_REQUEST_LEASE), 0, 24, len(data))
+            + SMB2_CREATE_REQUEST_LEASE
+            + bytes(4)
+            + data
+        )
 
     def granted(self, message: memoryview) -> None:
         """Takes in what the answer to a CREATE says of the lease; nothing if the server gave none.
@@ -141,9 +133,9 @@ class Lease:
         Raises:
             WireError: the contexts of the answer can't be read.
         """
-        data = find_context(message, _CONTEXT_NAME)
+        data = find_context(message, SMB2_CREATE_REQUEST_LEASE)
         if data is None:
-            self.given = None if self.is_breaking else LeaseState.NONE
+            self.given = None if self.is_breaking else LeaseState.SMB2_LEASE_NONE
             return
         layout = _V1 if self.version == 1 else _V2
         if len(data) < layout.size:
@@ -153,7 +145,7 @@ class Lease:
             raise WireError("a CREATE was answered with a lease that was not asked for")
         granted = LeaseState(state & LeaseState.ALL)
         # Until it has the acknowledgement, a server names what it is just taking back.
-        breaks = self.is_breaking or flags & _BREAK_IN_PROGRESS
+        breaks = self.is_breaking or flags & SMB2_LEASE_FLAG_BREAK_IN_PROGRESS
         self.state = self.state & granted if breaks else granted
         self.given = None if breaks else granted
         self.was_granted = self.was_granted or bool(self.state)
@@ -219,14 +211,14 @@ class LeaseTable:
         """A handle under the lease was closed, or was not opened after all. The server forgets it with the last one."""
         lease.opens -= 1
         if not lease.opens:
-            lease.state = LeaseState.NONE
+            lease.state = LeaseState.SMB2_LEASE_NONE
             self._leases.pop(lease.key, None)
 
     def lost(self) -> list[tuple[Lease, LeaseState]]:
         """The connection has ended: no lease is left. Returns what they were."""
         were = [(lease, lease.state) for lease in self._leases.values() if lease.state]
         for lease in self._leases.values():
-            lease.state, lease.is_lost = LeaseState.NONE, True
+            lease.state, lease.is_lost = LeaseState.SMB2_LEASE_NONE, True
         self._leases.clear()
         return were
 
@@ -282,9 +274,11 @@ def decode_break(message: memoryview) -> LeaseBreak | None:
     if size == _OPLOCK_BREAK_SIZE:
         return None
     _, epoch, flags, key, _, state, *_ = _BREAK.unpack_from(message, HEADER_SIZE)
-    return LeaseBreak(key, LeaseState(state & LeaseState.ALL), bool(flags & _ACK_REQUIRED), epoch)
+    return LeaseBreak(
+        key, LeaseState(state & LeaseState.ALL), bool(flags & SMB2_NOTIFY_BREAK_LEASE_FLAG_ACK_REQUIRED), epoch
+    )
 
 
 def encode_acknowledgement(key: bytes, state: LeaseState) -> Request:
     """LEASE_BREAK acknowledgement (MS-SMB2 2.2.24.2): the lease is no more than `state` now."""
-    return Request(Command.OPLOCK_BREAK, _ACKNOWLEDGEMENT.pack(36, 0, 0, key, state, 0))
+    return Request(Command.SMB2_OPLOCK_BREAK, _ACKNOWLEDGEMENT.pack(36, 0, 0, key, state, 0))

@@ -35,7 +35,15 @@ from dfsfs.smb.connection.crypto import TRANSFORM_SIZE, verify
 from dfsfs.smb.connection.framing import PREFIX_SIZE, FrameReader
 from dfsfs.smb.connection.leases import LARGEST_BREAK, LeaseBreak, decode_break
 from dfsfs.smb.wire import messages
-from dfsfs.smb.wire.messages import HEADER, HEADER_SIZE, Buffer, Command, Header, HeaderFlags, Request
+from dfsfs.smb.wire.constants import (
+    SMB2_FLAGS_ASYNC_COMMAND,
+    SMB2_FLAGS_DFS_OPERATIONS,
+    SMB2_FLAGS_RELATED_OPERATIONS,
+    SMB2_FLAGS_SERVER_TO_REDIR,
+    SMB2_FLAGS_SIGNED,
+    Command,
+)
+from dfsfs.smb.wire.messages import HEADER, HEADER_SIZE, Buffer, Header, Request
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -49,7 +57,10 @@ ECHO_LIMIT = 4
 UNSOLICITED = 0xFFFFFFFFFFFFFFFF
 """MessageId of an oplock or lease break notification (MS-SMB2 3.3.4.6)."""
 _ZERO_SIGNATURE = b"\0" * 16
-_HANDSHAKE = (Command.NEGOTIATE, Command.SESSION_SETUP)
+# Bound once: an attribute of an Enum takes five times as long as a global name (docs/decisions/001).
+_CREATE, _ECHO = Command.SMB2_CREATE, Command.SMB2_ECHO
+_PENDING, _SESSION_DELETED = int(NtStatus.PENDING), int(NtStatus.USER_SESSION_DELETED)
+_HANDSHAKE = (Command.SMB2_NEGOTIATE, Command.SMB2_SESSION_SETUP)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,17 +178,17 @@ class SmbProtocol:
             raise ConnectionLost(self.host, NtStatus.INSUFFICIENT_RESOURCES, "the server has taken all credits")
         if self._echoes < ECHO_LIMIT:
             self._echoes += 1
-            self._queue.appendleft(Call((messages.encode_plain(Command.ECHO),), Route(), _ignore, [None], 1))
+            self._queue.appendleft(Call((messages.encode_plain(_ECHO),), Route(), _ignore, [None], 1))
             return
         self._queue.popleft()
-        what = f"{call.requests[0].command.name} of {call.charge} credits to {self.host}, which grants {available}"
+        what = f"{call.requests[0].command.word} of {call.charge} credits to {self.host}, which grants {available}"
         self._fail(call, SmbError(NtStatus.INSUFFICIENT_RESOURCES, what))
 
     def _messages(self, call: Call) -> list[list[Buffer]]:
         """Each message of the call as buffers: header, body and padding in one, and a WRITE's payload where it lies."""
         messages: list[list[Buffer]] = []
         last = len(call.requests) - 1
-        signed = HeaderFlags.SIGNED if self._must_sign(call.route) else 0
+        signed = SMB2_FLAGS_SIGNED if self._must_sign(call.route) else 0
         for index, request in enumerate(call.requests):
             charge = request.charge if self.multi_credit else 1
             message_id = self._credits.take(charge)
@@ -186,7 +197,7 @@ class SmbProtocol:
             self._in_flight[message_id] = (call, index)
             length = HEADER_SIZE + len(request.body) + len(request.payload)
             padding = 0 if index == last else -length % 8
-            flags = signed | HeaderFlags.RELATED_OPERATIONS if index else signed
+            flags = signed | SMB2_FLAGS_RELATED_OPERATIONS if index else signed
             head = self._header(call, request, charge, message_id, flags, 0 if index == last else length + padding)
             if request.payload:
                 message: list[Buffer] = [head + request.body, request.payload]
@@ -206,8 +217,8 @@ class SmbProtocol:
         self, call: Call, request: Request, charge: int, message_id: int, flags: int, next_command: int
     ) -> bytearray:
         route = call.route
-        if route.dfs and request.command is Command.CREATE:
-            flags |= HeaderFlags.DFS_OPERATIONS
+        if route.dfs and request.command is _CREATE:
+            flags |= SMB2_FLAGS_DFS_OPERATIONS
         return bytearray(
             HEADER.pack(
                 messages.SMB2_MAGIC,
@@ -242,23 +253,22 @@ class SmbProtocol:
     def _append_frame(self, buffers: list[Buffer], messages: list[list[Buffer]], route: Route) -> None:
         parts = [part for message in messages for part in message]
         if route.seal:
-            assert (
-                route.session is not None and route.session.keys is not None and route.session.keys.sealer is not None
-            )
+            assert route.session is not None and route.session.keys is not None
+            assert route.session.keys.sealer is not None
             parts = list(route.session.keys.sealer.seal(parts))
         buffers.append(sum(map(len, parts)).to_bytes(PREFIX_SIZE, "big"))
         buffers.extend(parts)
 
     def _cancel(self, call: Call, message_id: int, async_id: int) -> None:
         """CANCEL (MS-SMB2 3.2.4.24) takes no credit and no MessageId of its own, and gets no answer."""
-        flags = HeaderFlags.ASYNC_COMMAND | (HeaderFlags.SIGNED if self._must_sign(call.route) else 0)
-        request = messages.encode_plain(Command.CANCEL)
+        flags = SMB2_FLAGS_ASYNC_COMMAND | (SMB2_FLAGS_SIGNED if self._must_sign(call.route) else 0)
+        request = messages.encode_plain(Command.SMB2_CANCEL)
         head = HEADER.pack(
             messages.SMB2_MAGIC,
             HEADER_SIZE,
             0,
             0,
-            Command.CANCEL,
+            Command.SMB2_CANCEL,
             0,
             flags,
             0,
@@ -270,7 +280,7 @@ class SmbProtocol:
         )
         message: list[Buffer] = [bytearray(head) + request.body]
         try:
-            if flags & HeaderFlags.SIGNED:
+            if flags & SMB2_FLAGS_SIGNED:
                 self._sign(message, call.route, message_id, is_cancel=True)
         except SecurityError:
             return  # too long ago for the signer to know that it is the first: the server goes on with the request
@@ -324,7 +334,7 @@ class SmbProtocol:
             frame = frame[length:]
 
     def _message(self, header: Header, message: memoryview, sealed_by: int | None) -> None:
-        if not header.flags & HeaderFlags.SERVER_TO_REDIR:
+        if not header.flags & SMB2_FLAGS_SERVER_TO_REDIR:
             raise WireError(f"{self.host} sent a request")
         if header.message_id == UNSOLICITED:
             self._break(header, message)
@@ -334,9 +344,9 @@ class SmbProtocol:
             raise WireError(f"{self.host} answered MessageId {header.message_id}, which was not asked")
         call, index = entry
         if header.command != call.requests[index].command:
-            raise WireError(f"{self.host} answered {call.requests[index].command.name} with command {header.command}")
-        interim = header.status == NtStatus.PENDING and bool(header.flags & HeaderFlags.ASYNC_COMMAND)
-        if not (index and _was_refused_as_expired(call)):
+            raise WireError(f"{self.host} answered {call.requests[index].command.word} with command {header.command}")
+        interim = header.status == _PENDING and bool(header.flags & SMB2_FLAGS_ASYNC_COMMAND)
+        if not (index and call.was_refused_as_expired):
             self._check_security(header, message, call.route, sealed_by, interim)
         self._credits.grant(header.credits)
         if interim:
@@ -354,7 +364,7 @@ class SmbProtocol:
         """Nothing signs these (MS-SMB2 3.2.5.1.3). All that a forger gains is that less is kept here."""
         if not self._sessions:
             raise WireError(f"{self.host} sent a break notification before there was a session")
-        if header.command != Command.OPLOCK_BREAK:
+        if header.command != Command.SMB2_OPLOCK_BREAK:
             raise WireError(f"{self.host} sent command {header.command} without being asked")
         notification = decode_break(message)
         if notification is not None:
@@ -366,7 +376,7 @@ class SmbProtocol:
         session = route.session
         if session is None or session.keys is None:
             return
-        if header.status == NtStatus.USER_SESSION_DELETED:
+        if header.status == _SESSION_DELETED:
             # A server that has forgotten the session has no key to sign or seal this with (Samba 4.17 sends zeros). All
             # that a forger gains is the end of the connection, which he could have cut as well.
             raise ConnectionLost(self.host, header.status, "the server has ended the session")
@@ -378,7 +388,7 @@ class SmbProtocol:
             raise SecurityError(f"{self.host} answered an encrypted request in the clear")
         if interim:
             return  # MS-SMB2 3.2.5.1.3: these are not signed; they carry nothing but a promise and credits
-        if not header.flags & HeaderFlags.SIGNED:
+        if not header.flags & SMB2_FLAGS_SIGNED:
             raise SecurityError(f"{self.host} sent an unsigned answer on a signed session")
         verify(
             session.keys.signer,
@@ -397,7 +407,7 @@ class SmbProtocol:
             self._cancel(call, header.message_id, header.async_id)
 
     def _finished(self, call: Call) -> None:
-        if call.requests[0].command is not Command.ECHO:
+        if call.requests[0].command is not _ECHO:
             self._echoes = 0
         if call.abandoned:
             self._close_orphan(call)
@@ -414,7 +424,7 @@ class SmbProtocol:
         """Closes what an abandoned call has opened, unless the call closed it itself."""
         first = call.responses[0]
         commands = [request.command for request in call.requests]
-        if commands[0] is not Command.CREATE or Command.CLOSE in commands or first is None or first.status:
+        if commands[0] is not _CREATE or Command.SMB2_CLOSE in commands or first is None or first.status:
             return
         if self._lost is not None:
             return
@@ -440,7 +450,7 @@ class SmbProtocol:
         if self._answer_due():
             raise ConnectionLost(self.host, NtStatus.IO_TIMEOUT, f"no answer for {self.silence:g} seconds")
         self._heard = now
-        self.submit([messages.encode_plain(Command.ECHO)], Route(), _ignore)
+        self.submit([messages.encode_plain(_ECHO)], Route(), _ignore)
 
     def _answer_due(self) -> bool:
         """What comes behind a request that the server holds pending, in its compound, is not due either."""
@@ -484,15 +494,6 @@ class SmbProtocol:
         self._credits.check_invariants()
         charges = (call.requests[index].charge if self.multi_credit else 1 for call, index in self._in_flight.values())
         assert sum(charges) == self._credits.statistics().outstanding or self._lost is not None
-
-
-def _was_refused_as_expired(call: Call) -> bool:
-    """Whether the server has said, under signature, that the session has expired: then it did nothing of the call, and
-    no other answer to it counts. Samba 4.17 has no session any more for the rest of a compound, and signs its answers
-    to that with anything.
-    """
-    first = call.responses[0]
-    return first is not None and first.status == NtStatus.NETWORK_SESSION_EXPIRED
 
 
 def _ignore() -> None:

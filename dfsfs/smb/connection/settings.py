@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from dfsfs.smb.connection.crypto import Dialect
+from dfsfs.smb.wire.constants import Dialect
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

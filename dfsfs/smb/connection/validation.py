@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING
 
 from dfsfs.errors import ConnectionLost, SecurityError, WireError
 from dfsfs.ntstatus import NtStatus
-from dfsfs.smb.connection.crypto import Dialect
 from dfsfs.smb.connection.handshake import check_validate_negotiate, encode_validate_negotiate
 from dfsfs.smb.wire import messages
-from dfsfs.smb.wire.messages import Fsctl
+from dfsfs.smb.wire.constants import CtlCode, Dialect
 
 if TYPE_CHECKING:
     from dfsfs.smb.connection.calls import Response, Route
@@ -49,7 +48,9 @@ async def validate_negotiate(connection: Connection, route: Route) -> None:
     negotiated = connection.negotiated
     if negotiated.dialect is Dialect.SMB_3_1_1:
         return
-    question = messages.encode_ioctl(Fsctl.VALIDATE_NEGOTIATE_INFO, encode_validate_negotiate(negotiated), _ROOM)
+    question = messages.encode_ioctl(
+        CtlCode.FSCTL_VALIDATE_NEGOTIATE_INFO, encode_validate_negotiate(negotiated), _ROOM
+    )
     try:
         (response,) = await connection.call([question], route)
         check_confirmation(negotiated, response)

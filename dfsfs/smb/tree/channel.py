@@ -12,7 +12,7 @@ from dfsfs.errors import SmbError
 from dfsfs.ntstatus import NtStatus, is_failure
 from dfsfs.smb.tree.oddities import Oddities
 from dfsfs.smb.wire import fscc, messages
-from dfsfs.smb.wire.messages import Command, Request
+from dfsfs.smb.wire.constants import Command
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -20,8 +20,10 @@ if TYPE_CHECKING:
     from dfsfs.smb.connection.calls import Response, Route
     from dfsfs.smb.connection.connection import Connection, PendingCall
     from dfsfs.smb.wire.fscc import FileStat
+    from dfsfs.smb.wire.messages import Request
     from dfsfs.unc import UncPath
 
+_CUT_SHORT = NtStatus.BUFFER_OVERFLOW
 _TREE_IS_GONE = (NtStatus.NETWORK_NAME_DELETED,)
 _SESSION_IS_GONE = (NtStatus.USER_SESSION_DELETED, NtStatus.NETWORK_SESSION_EXPIRED)
 
@@ -96,7 +98,7 @@ class Channel:
             SmbError: the server's answer.
             WireError: it is not what was asked for.
         """
-        self.check(response, what, NtStatus.BUFFER_OVERFLOW)
+        self.check(response, what, _CUT_SHORT)
         return fscc.decode_all_information(messages.decode_output(response.message))
 
     def server_time(self) -> int:
@@ -106,5 +108,5 @@ class Channel:
     def disconnect(self) -> None:
         """Tells the server that the tree is not used any more; does not wait for it."""
         if self.alive:
-            self.post([messages.encode_plain(Command.TREE_DISCONNECT)])
+            self.post([messages.encode_plain(Command.SMB2_TREE_DISCONNECT)])
         self._deleted = True

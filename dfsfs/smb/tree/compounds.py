@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING
 
 from dfsfs.smb.tree.channel import Channel
 from dfsfs.smb.wire import messages
-from dfsfs.smb.wire.messages import (
-    RELATED_FILE_ID,
+from dfsfs.smb.wire.constants import (
+    FILE_OPEN_REPARSE_POINT,
     Access,
     CreateDisposition,
     CreateOptions,
-    FileInfoClass,
-    Request,
+    FileInformationClass,
     ShareAccess,
 )
+from dfsfs.smb.wire.messages import RELATED_FILE_ID, Request
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,9 +34,6 @@ if TYPE_CHECKING:
     from dfsfs.smb.connection.leases import LeaseRequest
     from dfsfs.smb.wire.fscc import FileStat
     from dfsfs.unc import UncPath
-
-OPEN_REPARSE_POINT = CreateOptions(0x00200000)
-"""FILE_OPEN_REPARSE_POINT (MS-SMB2 2.2.13): see the module's text."""
 
 
 class PathChannel(Channel):
@@ -74,11 +71,11 @@ class PathChannel(Channel):
     def _asking(
         self,
         path: UncPath,
-        disposition: CreateDisposition = CreateDisposition.OPEN,
+        disposition: CreateDisposition = CreateDisposition.FILE_OPEN,
         options: CreateOptions = CreateOptions.NONE,
     ) -> Sequence[Request]:
         """The compound that opens or makes something, asks for all that is known of it, and closes it."""
-        create = self._create(path, access=Access.READ_ATTRIBUTES, disposition=disposition, options=options)
+        create = self._create(path, access=Access.FILE_READ_ATTRIBUTES, disposition=disposition, options=options)
         return [create, messages.encode_query_all(), messages.encode_close(RELATED_FILE_ID)]
 
     def _asked(self, responses: Sequence[Response], what: str) -> FileStat:
@@ -89,7 +86,7 @@ class PathChannel(Channel):
 
     async def _query(self, path: UncPath, access: Access, query: Request, what: str, *accepted: NtStatus) -> Response:
         """The answer to one question about something, which is opened for it and closed again. One round trip."""
-        create = self._create(path, access=access, disposition=CreateDisposition.OPEN)
+        create = self._create(path, access=access, disposition=CreateDisposition.FILE_OPEN)
         created, queried, _ = await self.call([create, query, messages.encode_close(RELATED_FILE_ID)])
         self.check(created, what)
         self.check(queried, what, *accepted)
@@ -99,15 +96,15 @@ class PathChannel(Channel):
         self,
         path: UncPath,
         access: Access,
-        info_class: FileInfoClass,
+        info_class: FileInformationClass,
         info: bytes,
         options: CreateOptions = CreateOptions.NONE,
         share_access: ShareAccess = ShareAccess.ALL,
     ) -> Sequence[Request]:
         """The compound that opens something as what it is, sets one thing, and closes it."""
-        options |= CreateOptions.NONE if self.is_dfs else OPEN_REPARSE_POINT
+        options |= CreateOptions.NONE if self.is_dfs else FILE_OPEN_REPARSE_POINT
         create = self._create(
-            path, access=access, disposition=CreateDisposition.OPEN, options=options, share_access=share_access
+            path, access=access, disposition=CreateDisposition.FILE_OPEN, options=options, share_access=share_access
         )
         change = messages.encode_set_info(RELATED_FILE_ID, info_class, info)
         return [create, change, messages.encode_close(RELATED_FILE_ID)]
@@ -116,7 +113,7 @@ class PathChannel(Channel):
         self,
         path: UncPath,
         access: Access,
-        info_class: FileInfoClass,
+        info_class: FileInformationClass,
         info: bytes,
         what: str,
         options: CreateOptions = CreateOptions.NONE,

@@ -7,12 +7,13 @@ dies with the connection; opening it again is the business of whoever knows what
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from dfsfs.errors import DfsfsError, SmbError
 from dfsfs.ntstatus import NtStatus
 from dfsfs.smb.wire import copychunk, fscc, messages
-from dfsfs.smb.wire.messages import RELATED_FILE_ID, Buffer, FileInfoClass, Fsctl, Request
+from dfsfs.smb.wire.constants import CtlCode, FileInformationClass
+from dfsfs.smb.wire.messages import RELATED_FILE_ID, Buffer, Request
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -30,6 +31,7 @@ PIECE = 1024 * 1024
 one.
 """
 PIECES_IN_FLIGHT = 8
+_END_OF_FILE: Final = int(NtStatus.END_OF_FILE)  # bound once: each READ looks at it
 
 
 class PendingWrite:
@@ -151,7 +153,7 @@ class RemoteFile:
 
     def read_data(self, response: Response, size: int) -> Buffer:
         """What the answer to a READ of `size` bytes has brought. Errors as in read."""
-        if response.status == NtStatus.END_OF_FILE:
+        if response.status == _END_OF_FILE:
             return b""
         self.tree.check(response, f"read of {self.path}")
         return messages.decode_read(response.message, size)
@@ -204,7 +206,9 @@ class RemoteFile:
     async def set_size(self, size: int) -> None:
         """Cuts or extends the file to `size` bytes. Errors as in read."""
         self.is_written = True
-        change = messages.encode_set_info(self._file_id, FileInfoClass.END_OF_FILE, fscc.encode_end_of_file(size))
+        change = messages.encode_set_info(
+            self._file_id, FileInformationClass.FILE_END_OF_FILE_INFORMATION, fscc.encode_end_of_file(size)
+        )
         (response,) = await self.tree.call([change])
         self.tree.check(response, f"truncation of {self.path}")
 
@@ -213,7 +217,7 @@ class RemoteFile:
 
         One round trip. Errors as in read.
         """
-        change = messages.encode_set_info(self._file_id, FileInfoClass.BASIC, info)
+        change = messages.encode_set_info(self._file_id, FileInformationClass.FILE_BASIC_INFORMATION, info)
         changed, queried = await self.tree.call([change, messages.encode_query_all()])
         self.tree.check(changed, f"setting attributes of {self.path}")
         return self.tree.decode_stat(queried, f"stat of {self.path}")
@@ -227,7 +231,7 @@ class RemoteFile:
         """What names this file as the source of a copy on its server (MS-SMB2 3.2.4.20.1). Errors as in read."""
         size = copychunk.KEY_RESPONSE_SIZE
         (response,) = await self.tree.call(
-            [messages.encode_ioctl(Fsctl.SRV_REQUEST_RESUME_KEY, b"", size, self._file_id)]
+            [messages.encode_ioctl(CtlCode.FSCTL_SRV_REQUEST_RESUME_KEY, b"", size, self._file_id)]
         )
         self.tree.check(response, f"copy of {self.path}")
         return copychunk.decode_resume_key(messages.decode_ioctl(response.message, size))
@@ -244,7 +248,7 @@ class RemoteFile:
         request = copychunk.encode_copychunk(key, wanted.chunks)
         size = copychunk.RESPONSE_SIZE
         (response,) = await self.tree.call(
-            [messages.encode_ioctl(Fsctl.SRV_COPYCHUNK_WRITE, request, size, self._file_id)]
+            [messages.encode_ioctl(CtlCode.FSCTL_SRV_COPYCHUNK_WRITE, request, size, self._file_id)]
         )
         self.tree.check(response, what)
         if copychunk.decode_copied(messages.decode_ioctl(response.message, size)) != wanted.length:
@@ -271,7 +275,7 @@ class RemoteFile:
         change: list[Request] = []
         if written is not None:
             info = fscc.encode_basic_information(None, None, written, None, 0)
-            change.append(messages.encode_set_info(self._file_id, FileInfoClass.BASIC, info))
+            change.append(messages.encode_set_info(self._file_id, FileInformationClass.FILE_BASIC_INFORMATION, info))
         file_id = RELATED_FILE_ID if change else self._file_id
         try:
             # If it can't be set, the time is the server's.

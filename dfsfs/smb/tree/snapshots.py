@@ -14,7 +14,8 @@ from dfsfs.filetime import parse_token
 from dfsfs.smb.tree.bounds import SNAPSHOT_ROUNDS
 from dfsfs.smb.tree.compounds import PathChannel
 from dfsfs.smb.wire import messages
-from dfsfs.smb.wire.messages import RELATED_FILE_ID, Access, CreateDisposition, CreateOptions, Fsctl
+from dfsfs.smb.wire.constants import Access, CreateDisposition, CreateOptions, CtlCode
+from dfsfs.smb.wire.messages import RELATED_FILE_ID
 
 if TYPE_CHECKING:
     from dfsfs.unc import UncPath
@@ -53,11 +54,11 @@ class Snapshots(PathChannel):
         for _ in range(SNAPSHOT_ROUNDS):
             create = self._create(
                 path,
-                access=Access.READ_DATA | Access.READ_ATTRIBUTES,
-                disposition=CreateDisposition.OPEN,
-                options=CreateOptions.DIRECTORY_FILE,
+                access=Access.FILE_READ_DATA | Access.FILE_READ_ATTRIBUTES,
+                disposition=CreateDisposition.FILE_OPEN,
+                options=CreateOptions.FILE_DIRECTORY_FILE,
             )
-            ask = messages.encode_ioctl(Fsctl.SRV_ENUMERATE_SNAPSHOTS, b"", size)
+            ask = messages.encode_ioctl(CtlCode.FSCTL_SRV_ENUMERATE_SNAPSHOTS, b"", size)
             created, asked, _ = await self.call([create, ask, messages.encode_close(RELATED_FILE_ID)])
             for response in (created, asked):
                 self.check(response, f"snapshots of {path}")

@@ -15,23 +15,25 @@ from typing import TYPE_CHECKING
 
 from dfsfs.errors import ContentError, SmbError
 from dfsfs.ntstatus import NtStatus, is_failure
-from dfsfs.smb.tree.compounds import OPEN_REPARSE_POINT, PathChannel
+from dfsfs.smb.tree.compounds import PathChannel
 from dfsfs.smb.wire import fscc, messages
-from dfsfs.smb.wire.eas import decode_eas, encode_ea
-from dfsfs.smb.wire.messages import (
-    RELATED_FILE_ID,
+from dfsfs.smb.wire.constants import (
+    FILE_OPEN_REPARSE_POINT,
     Access,
     CreateDisposition,
     CreateOptions,
-    FileInfoClass,
-    Fsctl,
+    CtlCode,
+    FileAttributes,
+    FileInformationClass,
     InfoType,
+    ReparseTag,
 )
+from dfsfs.smb.wire.eas import decode_eas, encode_ea
+from dfsfs.smb.wire.messages import RELATED_FILE_ID
 from dfsfs.smb.wire.reparse import (
     LINK_MARK,
     MFSYMLINK_SIZE,
     SPECIAL_TAGS,
-    ReparseTag,
     Special,
     decode_mfsymlink,
     decode_reparse,
@@ -53,7 +55,9 @@ _REPARSE_SIZE = 16 * 1024
 """The largest reparse point in bytes (MS-FSCC 2.1.2)."""
 _EAS_SIZE = 65536
 _DEVICE_EA = b"$LXDEV"
-_QUERY_EAS = messages.encode_query_info(RELATED_FILE_ID, InfoType.FILE, FileInfoClass.FULL_EA, _EAS_SIZE)
+_QUERY_EAS = messages.encode_query_info(
+    RELATED_FILE_ID, InfoType.SMB2_0_INFO_FILE, FileInformationClass.FILE_FULL_EA_INFORMATION, _EAS_SIZE
+)
 AS_FILE = "it is shown as a plain file"
 """What is done about what can't be shown as what it claims to be."""
 
@@ -107,8 +111,8 @@ class SpecialFiles(PathChannel):
         """Reads a file that may be a symbolic link."""
         if not self._may_be_link(stat):
             return stat
-        access = Access.READ_DATA | Access.READ_ATTRIBUTES | Access.READ_EA
-        create = self._create(path, access=access, disposition=CreateDisposition.OPEN)
+        access = Access.FILE_READ_DATA | Access.FILE_READ_ATTRIBUTES | Access.FILE_READ_EA
+        create = self._create(path, access=access, disposition=CreateDisposition.FILE_OPEN)
         read = messages.encode_read(RELATED_FILE_ID, 0, MFSYMLINK_SIZE)
         requests = [create, messages.encode_query_all(), read, _QUERY_EAS, messages.encode_close(RELATED_FILE_ID)]
         opened, queried, answer, eas, _ = await self.call(requests)
@@ -131,9 +135,9 @@ class SpecialFiles(PathChannel):
     async def _look_at_reparse_point(self, path: UncPath) -> FileStat:
         what = f"stat of {path}"
         requests = [
-            self._create_reparse_point(path, Access.READ_ATTRIBUTES | Access.READ_EA),
+            self._create_reparse_point(path, Access.FILE_READ_ATTRIBUTES | Access.FILE_READ_EA),
             messages.encode_query_all(),
-            messages.encode_ioctl(Fsctl.GET_REPARSE_POINT, b"", _REPARSE_SIZE),
+            messages.encode_ioctl(CtlCode.FSCTL_GET_REPARSE_POINT, b"", _REPARSE_SIZE),
             _QUERY_EAS,
             messages.encode_close(RELATED_FILE_ID),
         ]
@@ -162,7 +166,7 @@ class SpecialFiles(PathChannel):
         """
         if self._lacks_reparse_points or special.is_dfs_link:
             return await self.make_mfsymlink(path, special)
-        change = messages.encode_ioctl(Fsctl.SET_REPARSE_POINT, encode_reparse(special), 0)
+        change = messages.encode_ioctl(CtlCode.FSCTL_SET_REPARSE_POINT, encode_reparse(special), 0)
         status = await self._make(path, [change])
         if is_failure(status):
             # A server may also refuse this file only: Windows asks for a privilege to make symbolic links.
@@ -182,7 +186,9 @@ class SpecialFiles(PathChannel):
         changes = [messages.encode_write(RELATED_FILE_ID, 0, content)]
         if not self.files_for_links:
             mark = encode_ea(LINK_MARK, link_mark(content))
-            changes.append(messages.encode_set_info(RELATED_FILE_ID, FileInfoClass.FULL_EA, mark))
+            changes.append(
+                messages.encode_set_info(RELATED_FILE_ID, FileInformationClass.FILE_FULL_EA_INFORMATION, mark)
+            )
         status = await self._make(path, changes)
         if status in _NO_EAS:
             raise SmbError(NtStatus.NOT_SUPPORTED, f"making {path}, for which the server has no form")
@@ -200,8 +206,8 @@ class SpecialFiles(PathChannel):
         create = self._create(
             path,
             access=Access.WRITE | Access.DELETE,
-            disposition=CreateDisposition.CREATE,
-            options=CreateOptions.NON_DIRECTORY_FILE | OPEN_REPARSE_POINT,
+            disposition=CreateDisposition.FILE_CREATE,
+            options=CreateOptions.FILE_NON_DIRECTORY_FILE | FILE_OPEN_REPARSE_POINT,
         )
         made, marked, *answers = await self.call([create, _disposing(RELATED_FILE_ID, delete=True), *then])
         self.check(made, what)
@@ -227,7 +233,9 @@ class SpecialFiles(PathChannel):
     async def remove_special(self, path: UncPath) -> None:
         """Deletes a reparse point. Two round trips. Errors as in stat; OBJECT_TYPE_MISMATCH if it is none."""
         disposition = fscc.encode_disposition()
-        await self._change_special(path, Access.DELETE, FileInfoClass.DISPOSITION, disposition, f"unlink of {path}")
+        await self._change_special(
+            path, Access.DELETE, FileInformationClass.FILE_DISPOSITION_INFORMATION, disposition, f"unlink of {path}"
+        )
 
     async def rename_special(self, old: UncPath, new: UncPath, *, replace: bool) -> None:
         """Gives a reparse point another name on the same share, as Tree.rename does. Errors as in remove_special.
@@ -236,13 +244,13 @@ class SpecialFiles(PathChannel):
         made one again, through the same handle and in the same compound, which no lost connection can cut in two.
         """
         info, what = fscc.encode_rename("\\".join(new.below_share), replace=replace), f"rename of {old} to {new}"
-        file_id, data = await self._open_special(old, Access.DELETE | Access.WRITE_ATTRIBUTES, what)
-        renaming = messages.encode_set_info(file_id, FileInfoClass.RENAME, info)
-        repairing = messages.encode_ioctl(Fsctl.SET_REPARSE_POINT, data, 0, file_id)
+        file_id, data = await self._open_special(old, Access.DELETE | Access.FILE_WRITE_ATTRIBUTES, what)
+        renaming = messages.encode_set_info(file_id, FileInformationClass.FILE_RENAME_INFORMATION, info)
+        repairing = messages.encode_ioctl(CtlCode.FSCTL_SET_REPARSE_POINT, data, 0, file_id)
         try:
             renamed, repaired, looked = await self.call([renaming, repairing, messages.encode_query_all()])
             self.check(renamed, what)
-            if not self.decode_stat(looked, what).attributes & fscc.FileAttributes.REPARSE_POINT:
+            if not self.decode_stat(looked, what).attributes & FileAttributes.FILE_ATTRIBUTE_REPARSE_POINT:
                 self.check(repaired, what)
         finally:
             self.post([messages.encode_close(file_id)])
@@ -250,23 +258,33 @@ class SpecialFiles(PathChannel):
     async def link_special(self, path: UncPath, new: UncPath) -> None:
         """Gives a reparse point one more name on the same share. Errors as in remove_special."""
         info = fscc.encode_link("\\".join(new.below_share))
-        await self._change_special(path, Access.WRITE_ATTRIBUTES, FileInfoClass.LINK, info, f"link of {path} to {new}")
+        await self._change_special(
+            path,
+            Access.FILE_WRITE_ATTRIBUTES,
+            FileInformationClass.FILE_LINK_INFORMATION,
+            info,
+            f"link of {path} to {new}",
+        )
 
     async def set_basic_special(self, path: UncPath, info: bytes) -> None:
         """Sets times and attributes of a reparse point, as Tree.set_basic does. Errors as in remove_special."""
         what = f"setting attributes of {path}"
-        await self._change_special(path, Access.WRITE_ATTRIBUTES, FileInfoClass.BASIC, info, what)
+        await self._change_special(
+            path, Access.FILE_WRITE_ATTRIBUTES, FileInformationClass.FILE_BASIC_INFORMATION, info, what
+        )
 
     async def _change_special(
-        self, path: UncPath, access: Access, info_class: FileInfoClass, info: bytes, what: str
+        self, path: UncPath, access: Access, info_class: FileInformationClass, info: bytes, what: str
     ) -> None:
         file_id, _ = await self._open_special(path, access, what)
         await self._end(file_id, [messages.encode_set_info(file_id, info_class, info)], what)
 
     async def _open_special(self, path: UncPath, access: Access, what: str) -> tuple[bytes, bytes]:
         """A handle on what is certainly a reparse point and no DFS link, and its data."""
-        opening = self._create_reparse_point(path, access | Access.READ_ATTRIBUTES)
-        opened, got = await self.call([opening, messages.encode_ioctl(Fsctl.GET_REPARSE_POINT, b"", _REPARSE_SIZE)])
+        opening = self._create_reparse_point(path, access | Access.FILE_READ_ATTRIBUTES)
+        opened, got = await self.call(
+            [opening, messages.encode_ioctl(CtlCode.FSCTL_GET_REPARSE_POINT, b"", _REPARSE_SIZE)]
+        )
         self.check(opened, what)
         file_id = messages.decode_create(opened.message).file_id
         try:
@@ -275,7 +293,7 @@ class SpecialFiles(PathChannel):
             self.check(got, what)
             data = messages.decode_ioctl(got.message, _REPARSE_SIZE)
             _refuse_dfs_link(decode_reparse(data), what)  # what can't be read may be one, and is left alone
-            if tag_of(data) == ReparseTag.DFS:
+            if tag_of(data) == ReparseTag.IO_REPARSE_TAG_DFS:
                 raise SmbError(NtStatus.PATH_NOT_COVERED, what)
             if tag_of(data) not in SPECIAL_TAGS:
                 raise SmbError(NtStatus.OBJECT_TYPE_MISMATCH, f"{what}, whose tag is {tag_of(data):#x}")
@@ -285,7 +303,9 @@ class SpecialFiles(PathChannel):
         return file_id, bytes(data)
 
     def _create_reparse_point(self, path: UncPath, access: Access) -> messages.Request:
-        return self._create(path, access=access, disposition=CreateDisposition.OPEN, options=OPEN_REPARSE_POINT)
+        return self._create(
+            path, access=access, disposition=CreateDisposition.FILE_OPEN, options=FILE_OPEN_REPARSE_POINT
+        )
 
 
 _NO_EAS = (NtStatus.EAS_NOT_SUPPORTED, NtStatus.NOT_SUPPORTED, NtStatus.INVALID_INFO_CLASS, NtStatus.NOT_IMPLEMENTED)
@@ -298,7 +318,9 @@ _UNSUPPORTED = (
 
 
 def _disposing(file_id: bytes, *, delete: bool) -> messages.Request:
-    return messages.encode_set_info(file_id, FileInfoClass.DISPOSITION, fscc.encode_disposition(delete=delete))
+    return messages.encode_set_info(
+        file_id, FileInformationClass.FILE_DISPOSITION_INFORMATION, fscc.encode_disposition(delete=delete)
+    )
 
 
 def _refuse_dfs_link(special: Special | None, what: str) -> None:
@@ -308,7 +330,7 @@ def _refuse_dfs_link(special: Special | None, what: str) -> None:
 
 
 def _has_device_ea(data: messages.Buffer) -> bool:
-    return len(data) >= 8 and tag_of(data) in (ReparseTag.LX_CHR, ReparseTag.LX_BLK)
+    return len(data) >= 8 and tag_of(data) in (ReparseTag.IO_REPARSE_TAG_LX_CHR, ReparseTag.IO_REPARSE_TAG_LX_BLK)
 
 
 def _device_of(eas: Response) -> tuple[int, int] | None:

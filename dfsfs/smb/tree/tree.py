@@ -15,8 +15,6 @@ import trio
 from dfsfs.errors import DfsfsError, Disposition, PosixError, SmbError, WireError
 from dfsfs.filetime import token_of
 from dfsfs.ntstatus import NtStatus, is_failure
-from dfsfs.smb.connection.crypto import Dialect
-from dfsfs.smb.connection.handshake import CAP_LEASING
 from dfsfs.smb.connection.leases import KEY_SIZE, Lease, LeaseRequest
 from dfsfs.smb.tree.bounds import ListingBounds
 from dfsfs.smb.tree.file import RemoteFile
@@ -24,18 +22,19 @@ from dfsfs.smb.tree.snapshots import Snapshots
 from dfsfs.smb.tree.special import SpecialFiles
 from dfsfs.smb.tree.xattrs import ExtendedAttributes
 from dfsfs.smb.wire import fscc, messages
-from dfsfs.smb.wire.messages import (
-    RELATED_FILE_ID,
+from dfsfs.smb.wire.constants import (
+    SMB2_GLOBAL_CAP_LEASING,
     Access,
     CreateDisposition,
     CreateOptions,
-    FileInfoClass,
-    Fsctl,
-    FsInfoClass,
-    InfoType,
-    Request,
+    CtlCode,
+    Dialect,
+    FileAttributes,
+    FileInformationClass,
+    FileSystemInformationClass,
     ShareAccess,
 )
+from dfsfs.smb.wire.messages import RELATED_FILE_ID, Request
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
@@ -47,8 +46,9 @@ if TYPE_CHECKING:
     from dfsfs.smb.wire.messages import Buffer
     from dfsfs.unc import UncPath
 
-SHARE_CAP_DFS = 0x00000008
-"""The share takes part in DFS (MS-SMB2 2.2.10)."""
+_BASIC = FileInformationClass.FILE_BASIC_INFORMATION
+_LINK, _RENAME = FileInformationClass.FILE_LINK_INFORMATION, FileInformationClass.FILE_RENAME_INFORMATION
+_DISPOSITION = FileInformationClass.FILE_DISPOSITION_INFORMATION
 FIRST_LISTING_SIZE = 128 * 1024
 """Enough for about 800 names: most folders are listed by the compound that opens them."""
 LISTING_SIZE = 1024 * 1024
@@ -116,7 +116,7 @@ class Tree(SpecialFiles, ExtendedAttributes, Snapshots):
 
     async def make_directory(self, path: UncPath) -> FileStat:
         """Makes a folder; OBJECT_NAME_COLLISION if the name is taken. One round trip. Errors as in stat."""
-        requests = self._asking(path, CreateDisposition.CREATE, CreateOptions.DIRECTORY_FILE)
+        requests = self._asking(path, CreateDisposition.FILE_CREATE, CreateOptions.FILE_DIRECTORY_FILE)
         return self._asked(await self.call(requests), f"mkdir of {path}")
 
     async def open(
@@ -152,7 +152,7 @@ class Tree(SpecialFiles, ExtendedAttributes, Snapshots):
     def make_lease(self, path: UncPath) -> Lease | None:
         """A lease for a file, with nothing open under it yet; None if the server has none to give."""
         negotiated = self.connection.negotiated
-        if not negotiated.capabilities & CAP_LEASING or self.moment is not None:
+        if not negotiated.capabilities & SMB2_GLOBAL_CAP_LEASING or self.moment is not None:
             return None
         version = 2 if negotiated.dialect >= Dialect.SMB_3_0 else 1
         return Lease(os.urandom(KEY_SIZE), version, path, self.route)
@@ -162,7 +162,7 @@ class Tree(SpecialFiles, ExtendedAttributes, Snapshots):
 
         One round trip. Errors as in stat.
         """
-        create = self._create(path, access=access, disposition=CreateDisposition.OPEN, lease=lease)
+        create = self._create(path, access=access, disposition=CreateDisposition.FILE_OPEN, lease=lease)
         requests = [create, messages.encode_close(RELATED_FILE_ID)]
         self.check((await self._call_for(lease.lease, requests))[0], f"open of {path}")
 
@@ -194,8 +194,8 @@ class Tree(SpecialFiles, ExtendedAttributes, Snapshots):
         Raises:
             ConnectionLost, SecurityError, WireError: the connection has ended.
         """
-        options = CreateOptions.NON_DIRECTORY_FILE
-        create = self._create(path, access=Access.READ, disposition=CreateDisposition.OPEN, options=options)
+        options = CreateOptions.FILE_NON_DIRECTORY_FILE
+        create = self._create(path, access=Access.READ, disposition=CreateDisposition.FILE_OPEN, options=options)
         requests = [create, messages.encode_query_all(), *_reading(size), messages.encode_close(RELATED_FILE_ID)]
         return PendingFetch(self, path, self.start(requests), size)
 
@@ -292,7 +292,7 @@ class Tree(SpecialFiles, ExtendedAttributes, Snapshots):
         Errors as in stat.
         """
         create = self._create(
-            path, access=Access.DELETE, disposition=CreateDisposition.OPEN, share_access=ShareAccess.NONE
+            path, access=Access.DELETE, disposition=CreateDisposition.FILE_OPEN, share_access=ShareAccess.NONE
         )
         responses = await self._alone(self.start([create, messages.encode_close(RELATED_FILE_ID)]))
         if responses is None:
@@ -301,8 +301,7 @@ class Tree(SpecialFiles, ExtendedAttributes, Snapshots):
         return True
 
     def _removing(self, path: UncPath, share: ShareAccess = ShareAccess.ALL) -> Sequence[Request]:
-        disposition = fscc.encode_disposition()
-        return self._setting(path, Access.DELETE, FileInfoClass.DISPOSITION, disposition, share_access=share)
+        return self._setting(path, Access.DELETE, _DISPOSITION, fscc.encode_disposition(), share_access=share)
 
     def _removed(self, path: UncPath, responses: Sequence[Response]) -> bool:
         """Whether the answers to `_removing` say that the file is removed; False if it is read-only.
@@ -318,10 +317,11 @@ class Tree(SpecialFiles, ExtendedAttributes, Snapshots):
 
     async def _remove_read_only(self, path: UncPath) -> None:
         before = (await self.stat(path)).attributes
-        access, normal = Access.DELETE | Access.WRITE_ATTRIBUTES, fscc.encode_attributes(fscc.FileAttributes.NORMAL)
-        requests = list(self._setting(path, access, FileInfoClass.DISPOSITION, fscc.encode_disposition()))
+        access = Access.DELETE | Access.FILE_WRITE_ATTRIBUTES
+        normal = fscc.encode_attributes(FileAttributes.FILE_ATTRIBUTE_NORMAL)
+        requests = list(self._setting(path, access, _DISPOSITION, fscc.encode_disposition()))
         # In the same compound, so that no lost connection leaves the file there without the attribute.
-        requests.insert(1, messages.encode_set_info(RELATED_FILE_ID, FileInfoClass.BASIC, normal))
+        requests.insert(1, messages.encode_set_info(RELATED_FILE_ID, _BASIC, normal))
         created, changed, *removed = await self.call(requests)
         self.check(created, f"unlink of {path}")
         self.check(changed, f"unlink of {path}")
@@ -342,15 +342,15 @@ class Tree(SpecialFiles, ExtendedAttributes, Snapshots):
 
     async def remove_directory(self, path: UncPath) -> None:
         """Deletes an empty folder; DIRECTORY_NOT_EMPTY if it is not. One round trip. Errors as in stat."""
-        info, options = fscc.encode_disposition(), CreateOptions.DIRECTORY_FILE
-        await self._set(path, Access.DELETE, FileInfoClass.DISPOSITION, info, f"rmdir of {path}", options)
+        info, options = fscc.encode_disposition(), CreateOptions.FILE_DIRECTORY_FILE
+        await self._set(path, Access.DELETE, _DISPOSITION, info, f"rmdir of {path}", options)
 
     async def rename(self, old: UncPath, new: UncPath, *, replace: bool) -> None:
         """Gives a file or folder another name on the same share. `replace` lets a file take the place of another;
         without it a taken name is OBJECT_NAME_COLLISION. One round trip. Errors as in stat."""
         # The new name is relative to the share, also where names in CREATE are not.
         info = fscc.encode_rename("\\".join(new.below_share), replace=replace)
-        await self._set(old, Access.DELETE, FileInfoClass.RENAME, info, f"rename of {old} to {new}")
+        await self._set(old, Access.DELETE, _RENAME, info, f"rename of {old} to {new}")
 
     async def link(self, path: UncPath, new: UncPath) -> None:
         """Gives a file one more name on the same share; OBJECT_NAME_COLLISION if that is taken. One round trip. Errors
@@ -359,10 +359,10 @@ class Tree(SpecialFiles, ExtendedAttributes, Snapshots):
         The right to look at the file is enough: what it may need besides is the folder's business. Samba makes the name
         on a share that is read-only, too, so what the share allows is looked at here.
         """
-        if not self.maximal_access & Access.WRITE_DATA:
+        if not self.maximal_access & Access.FILE_WRITE_DATA:
             raise SmbError(NtStatus.ACCESS_DENIED, f"link of {path} to {new}: the share is read-only")
         info = fscc.encode_link("\\".join(new.below_share))
-        await self._set(path, Access.READ_ATTRIBUTES, FileInfoClass.LINK, info, f"link of {path} to {new}")
+        await self._set(path, Access.FILE_READ_ATTRIBUTES, _LINK, info, f"link of {path} to {new}")
 
     async def set_basic(self, path: UncPath, info: bytes) -> FileStat | None:
         """Sets times and attributes, as fscc.encode_basic_information packs them. One round trip. Errors as in stat.
@@ -370,8 +370,8 @@ class Tree(SpecialFiles, ExtendedAttributes, Snapshots):
         Returns what the server says of the file then; None if it lets the user change it and not ask.
         """
         what = f"setting attributes of {path}"
-        access = Access.WRITE_ATTRIBUTES | Access.READ_ATTRIBUTES
-        requests = list(self._setting(path, access, FileInfoClass.BASIC, info))
+        access = Access.FILE_WRITE_ATTRIBUTES | Access.FILE_READ_ATTRIBUTES
+        requests = list(self._setting(path, access, _BASIC, info))
         requests.insert(-1, messages.encode_query_all())
         *changed, asked, closed = await self.call(requests)
         for response in (*changed, closed):
@@ -388,13 +388,14 @@ class Tree(SpecialFiles, ExtendedAttributes, Snapshots):
         somebody has the file open. Returns what the server knows of the file then.
         """
         what = f"truncation of {path}"
-        access = Access.WRITE_DATA | Access.READ_ATTRIBUTES
-        changes = [messages.encode_set_info(RELATED_FILE_ID, FileInfoClass.END_OF_FILE, fscc.encode_end_of_file(size))]
+        access = Access.FILE_WRITE_DATA | Access.FILE_READ_ATTRIBUTES
+        end = fscc.encode_end_of_file(size)
+        changes = [messages.encode_set_info(RELATED_FILE_ID, FileInformationClass.FILE_END_OF_FILE_INFORMATION, end)]
         if written is not None:
-            access |= Access.WRITE_ATTRIBUTES
+            access |= Access.FILE_WRITE_ATTRIBUTES
             times = fscc.encode_basic_information(None, None, written, None, 0)
-            changes.append(messages.encode_set_info(RELATED_FILE_ID, FileInfoClass.BASIC, times))
-        create = self._create(path, access=access, disposition=CreateDisposition.OPEN)
+            changes.append(messages.encode_set_info(RELATED_FILE_ID, _BASIC, times))
+        create = self._create(path, access=access, disposition=CreateDisposition.FILE_OPEN)
         requests = [create, *changes, messages.encode_query_all(), messages.encode_close(RELATED_FILE_ID)]
         *changed, asked, closed = await self.call(requests)
         for response in (*changed, closed):
@@ -411,9 +412,9 @@ class Tree(SpecialFiles, ExtendedAttributes, Snapshots):
             EndlessAnswer: it goes on for longer than any listing, see bounds.py.
         """
         what = f"listing of {path}"
-        access = Access.READ_DATA | Access.READ_ATTRIBUTES
+        access = Access.FILE_READ_DATA | Access.FILE_READ_ATTRIBUTES
         create = self._create(
-            path, access=access, disposition=CreateDisposition.OPEN, options=CreateOptions.DIRECTORY_FILE
+            path, access=access, disposition=CreateDisposition.FILE_OPEN, options=CreateOptions.FILE_DIRECTORY_FILE
         )
         # The second QUERY_DIRECTORY nearly always fetches the end of the list in the same round trip.
         size = self.connection.io_size(min(FIRST_LISTING_SIZE, self.limits.transact))
@@ -445,15 +446,15 @@ class Tree(SpecialFiles, ExtendedAttributes, Snapshots):
         Raises:
             PosixError: the figures make no sense (EIO). That is no reason to leave the target: its files are there.
         """
-        query = messages.encode_query_info(RELATED_FILE_ID, InfoType.FILESYSTEM, FsInfoClass.FULL_SIZE, 64)
-        queried = await self._query(self.share, Access.READ_ATTRIBUTES, query, f"statfs of {self.share}")
+        query = messages.encode_query_volume(FileSystemInformationClass.FILE_FS_FULL_SIZE_INFORMATION, 64)
+        queried = await self._query(self.share, Access.FILE_READ_ATTRIBUTES, query, f"statfs of {self.share}")
         output = messages.decode_output(queried.message)
         try:
             return fscc.decode_full_size(output)
         except WireError as error:
             raise PosixError(errno.EIO, f"the size of the volume of {self.share}: {error}") from None
 
-    async def referral(self, code: Fsctl, request: bytes, max_output: int) -> tuple[int, bytes]:
+    async def referral(self, code: CtlCode, request: bytes, max_output: int) -> tuple[int, bytes]:
         """Sends a DFS referral request, plain or extended (MS-DFSC 3.1.4.2).
 
         Returns the NTSTATUS and, for SUCCESS, the answer. With STATUS_BUFFER_OVERFLOW there is none: what Samba sends

@@ -6,23 +6,24 @@ Nothing here is on the way of ordinary programs, so that whole values are read a
 from __future__ import annotations
 
 import struct
-from enum import IntFlag
 from typing import TYPE_CHECKING
 
 from dfsfs.errors import ContentError, WireError
 from dfsfs.ntstatus import NtStatus
 from dfsfs.smb.tree.compounds import PathChannel
 from dfsfs.smb.wire import fscc, messages
-from dfsfs.smb.wire.eas import decode_eas, encode_ea
-from dfsfs.smb.wire.messages import (
-    RELATED_FILE_ID,
+from dfsfs.smb.wire.constants import (
     Access,
     CreateDisposition,
     CreateOptions,
-    FileInfoClass,
-    FsInfoClass,
+    FileInformationClass,
+    FileSystemAttributes,
+    FileSystemInformationClass,
     InfoType,
+    SecurityInformation,
 )
+from dfsfs.smb.wire.eas import decode_eas, encode_ea
+from dfsfs.smb.wire.messages import RELATED_FILE_ID
 from dfsfs.smb.wire.reparse import LINK_MARK
 
 if TYPE_CHECKING:
@@ -37,36 +38,21 @@ _STREAM = struct.Struct("<IIqq")  # next entry, length of the name, size, alloca
 _DATA = ":$DATA"
 
 
-class VolumeFeatures(IntFlag):
-    """What the file system below a share can do (MS-FSCC 2.5.1)."""
-
-    READ_ONLY = 0x00080000
-    NAMED_STREAMS = 0x00040000
-
-
-class SecurityPart(IntFlag):
-    """The parts of a security descriptor (MS-DTYP 2.4.7)."""
-
-    OWNER = 0x00000001
-    GROUP = 0x00000002
-    DACL = 0x00000004
-
-
 class ExtendedAttributes(PathChannel):
     """See the module's text. Errors of all methods as in Tree.stat."""
 
-    _features: VolumeFeatures | None = None
+    _features: FileSystemAttributes | None = None
 
-    async def features(self) -> VolumeFeatures:
+    async def features(self) -> FileSystemAttributes:
         """What the file system below the share can do; asked for once. One round trip."""
         if self._features is None:
             what = f"features of {self.share}"
-            query = messages.encode_query_info(RELATED_FILE_ID, InfoType.FILESYSTEM, FsInfoClass.ATTRIBUTE, 1024)
-            queried = await self._query(self.share, Access.READ_ATTRIBUTES, query, what, NtStatus.BUFFER_OVERFLOW)
+            query = messages.encode_query_volume(FileSystemInformationClass.FILE_FS_ATTRIBUTE_INFORMATION, 1024)
+            queried = await self._query(self.share, Access.FILE_READ_ATTRIBUTES, query, what, NtStatus.BUFFER_OVERFLOW)
             output = messages.decode_output(queried.message)
             if len(output) < 4:
                 raise WireError(f"FileFsAttributeInformation of {len(output)} bytes")
-            self._features = VolumeFeatures(int.from_bytes(output[:4], "little"))
+            self._features = FileSystemAttributes(int.from_bytes(output[:4], "little"))
         return self._features
 
     # -- EAs --------------------------------------------------------------------------------------------------------
@@ -78,8 +64,10 @@ class ExtendedAttributes(PathChannel):
             ContentError: they make no sense.
         """
         what = f"reading extended attributes of {path}"
-        query = messages.encode_query_info(RELATED_FILE_ID, InfoType.FILE, FileInfoClass.FULL_EA, _SIZE)
-        queried = await self._query(path, Access.READ_EA, query, what, *_NONE)
+        query = messages.encode_query_info(
+            RELATED_FILE_ID, InfoType.SMB2_0_INFO_FILE, FileInformationClass.FILE_FULL_EA_INFORMATION, _SIZE
+        )
+        queried = await self._query(path, Access.FILE_READ_EA, query, what, *_NONE)
         if queried.status in _NONE:
             return {}
         eas = decode_eas(messages.decode_output(queried.message))
@@ -88,20 +76,30 @@ class ExtendedAttributes(PathChannel):
     async def set_ea(self, path: UncPath, name: bytes, value: bytes) -> None:
         """Sets an extended attribute, or removes it if the value is empty. One round trip."""
         info = encode_ea(name, value)
-        await self._set(path, Access.WRITE_EA, FileInfoClass.FULL_EA, info, f"setting extended attributes of {path}")
+        await self._set(
+            path,
+            Access.FILE_WRITE_EA,
+            FileInformationClass.FILE_FULL_EA_INFORMATION,
+            info,
+            f"setting extended attributes of {path}",
+        )
 
     # -- streams ----------------------------------------------------------------------------------------------------
 
     async def list_streams(self, path: UncPath) -> dict[str, int]:
         """The alternate data streams of a file or folder, with their sizes in bytes. One round trip."""
-        query = messages.encode_query_info(RELATED_FILE_ID, InfoType.FILE, FileInfoClass.STREAM, _SIZE)
-        queried = await self._query(path, Access.READ_ATTRIBUTES, query, f"listing streams of {path}")
+        query = messages.encode_query_info(
+            RELATED_FILE_ID, InfoType.SMB2_0_INFO_FILE, FileInformationClass.FILE_STREAM_INFORMATION, _SIZE
+        )
+        queried = await self._query(path, Access.FILE_READ_ATTRIBUTES, query, f"listing streams of {path}")
         return decode_streams(messages.decode_output(queried.message))
 
     async def read_stream(self, path: UncPath, name: str) -> Buffer:
         """The data of a stream, VALUE_MAX + 1 bytes of it at most. One round trip."""
         what = f"reading stream {name} of {path}"
-        create = self._create(_stream(path, name), access=Access.READ_DATA, disposition=CreateDisposition.OPEN)
+        create = self._create(
+            _stream(path, name), access=Access.FILE_READ_DATA, disposition=CreateDisposition.FILE_OPEN
+        )
         read = messages.encode_read(RELATED_FILE_ID, 0, VALUE_MAX + 1)
         opened, answer, _ = await self.call([create, read, messages.encode_close(RELATED_FILE_ID)])
         self.check(opened, what)
@@ -114,9 +112,9 @@ class ExtendedAttributes(PathChannel):
         """Replaces the data of a stream, which is made if need be. One round trip."""
         create = self._create(
             _stream(path, name),
-            access=Access.WRITE_DATA,
-            disposition=CreateDisposition.OVERWRITE_IF,
-            options=CreateOptions.NON_DIRECTORY_FILE,
+            access=Access.FILE_WRITE_DATA,
+            disposition=CreateDisposition.FILE_OVERWRITE_IF,
+            options=CreateOptions.FILE_NON_DIRECTORY_FILE,
         )
         write = [messages.encode_write(RELATED_FILE_ID, 0, data)] if data else []
         for response in await self.call([create, *write, messages.encode_close(RELATED_FILE_ID)]):
@@ -124,8 +122,10 @@ class ExtendedAttributes(PathChannel):
 
     async def remove_stream(self, path: UncPath, name: str) -> None:
         """Deletes a stream. One round trip."""
-        create = self._create(_stream(path, name), access=Access.DELETE, disposition=CreateDisposition.OPEN)
-        removal = messages.encode_set_info(RELATED_FILE_ID, FileInfoClass.DISPOSITION, fscc.encode_disposition())
+        create = self._create(_stream(path, name), access=Access.DELETE, disposition=CreateDisposition.FILE_OPEN)
+        removal = messages.encode_set_info(
+            RELATED_FILE_ID, FileInformationClass.FILE_DISPOSITION_INFORMATION, fscc.encode_disposition()
+        )
         for response in await self.call([create, removal, messages.encode_close(RELATED_FILE_ID)]):
             self.check(response, f"removing stream {name} of {path}")
 
@@ -134,15 +134,21 @@ class ExtendedAttributes(PathChannel):
     async def read_security(self, path: UncPath) -> bytes:
         """Owner, group and DACL as a self-relative security descriptor (MS-DTYP 2.4.6). One round trip."""
         what = f"reading the security descriptor of {path}"
-        parts = SecurityPart.OWNER | SecurityPart.GROUP | SecurityPart.DACL
+        parts = (
+            SecurityInformation.OWNER_SECURITY_INFORMATION
+            | SecurityInformation.GROUP_SECURITY_INFORMATION
+            | SecurityInformation.DACL_SECURITY_INFORMATION
+        )
         query = messages.encode_query_security(RELATED_FILE_ID, parts, _SIZE)
         queried = await self._query(path, Access.READ_CONTROL, query, what)
         return bytes(messages.decode_output(queried.message))
 
     async def write_dacl(self, path: UncPath, descriptor: bytes) -> None:
         """Sets the DACL of a self-relative security descriptor; owner and group stay. One round trip."""
-        create = self._create(path, access=Access.WRITE_DAC, disposition=CreateDisposition.OPEN)
-        change = messages.encode_set_security(RELATED_FILE_ID, SecurityPart.DACL, descriptor)
+        create = self._create(path, access=Access.WRITE_DAC, disposition=CreateDisposition.FILE_OPEN)
+        change = messages.encode_set_security(
+            RELATED_FILE_ID, SecurityInformation.DACL_SECURITY_INFORMATION, descriptor
+        )
         for response in await self.call([create, change, messages.encode_close(RELATED_FILE_ID)]):
             self.check(response, f"setting the security descriptor of {path}")
 

@@ -12,12 +12,25 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from enum import IntEnum, IntFlag
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from dfsfs.errors import WireError
 from dfsfs.filetime import filetime_to_ns
+from dfsfs.smb.wire.constants import (
+    IMPERSONATION,
+    SMB2_0_IOCTL_IS_FSCTL,
+    SMB2_CLOSE_FLAG_POSTQUERY_ATTRIB,
+    SMB2_CREATE_TIMEWARP_TOKEN,
+    SMB2_OPLOCK_LEVEL_LEASE,
+    Command,
+    FileInformationClass,
+    InfoType,
+    ShareAccess,
+)
 from dfsfs.smb.wire.fscc import MAX_SIZE, FileStat
+
+if TYPE_CHECKING:
+    from dfsfs.smb.wire.constants import CreateDisposition, CtlCode, FileSystemInformationClass
 
 HEADER_SIZE = 64
 SMB2_MAGIC = b"\xfeSMB"
@@ -26,150 +39,32 @@ RELATED_FILE_ID = b"\xff" * 16
 """In a related compound request: the file that the CREATE before it opened (MS-SMB2 3.2.4.1.4)."""
 CREDIT_UNIT = 65536
 """Bytes of payload that one credit pays for (MS-SMB2 3.1.5.2)."""
-_POSTQUERY_ATTRIB = 0x0001
-"""SMB2_CLOSE_FLAG_POSTQUERY_ATTRIB (MS-SMB2 2.2.15)."""
-LEASE_LEVEL = 0xFF
-"""RequestedOplockLevel of a CREATE that asks for a lease in a context (MS-SMB2 2.2.13)."""
 MAX_NAME_BYTES = 65534
 """NameLength is a 16-bit count of bytes."""
 
 Buffer = bytes | bytearray | memoryview
 
 
-class Command(IntEnum):
-    """MS-SMB2 2.2.1.2, Command."""
-
-    NEGOTIATE = 0
-    SESSION_SETUP = 1
-    LOGOFF = 2
-    TREE_CONNECT = 3
-    TREE_DISCONNECT = 4
-    CREATE = 5
-    CLOSE = 6
-    FLUSH = 7
-    READ = 8
-    WRITE = 9
-    LOCK = 10
-    IOCTL = 11
-    CANCEL = 12
-    ECHO = 13
-    QUERY_DIRECTORY = 14
-    CHANGE_NOTIFY = 15
-    QUERY_INFO = 16
-    SET_INFO = 17
-    OPLOCK_BREAK = 18
-
-
-class HeaderFlags:
-    """MS-SMB2 2.2.1.2, Flags. Plain numbers: an IntFlag takes a microsecond for each `&`, and no message has none."""
-
-    SERVER_TO_REDIR = 0x00000001
-    ASYNC_COMMAND = 0x00000002
-    RELATED_OPERATIONS = 0x00000004
-    SIGNED = 0x00000008
-    DFS_OPERATIONS = 0x10000000
-
-
-class Access(IntFlag):
-    """Access mask of a file or folder (MS-SMB2 2.2.13.1)."""
-
-    READ_DATA = 0x00000001
-    WRITE_DATA = 0x00000002
-    APPEND_DATA = 0x00000004
-    READ_EA = 0x00000008
-    WRITE_EA = 0x00000010
-    READ_ATTRIBUTES = 0x00000080
-    WRITE_ATTRIBUTES = 0x00000100
-    DELETE = 0x00010000
-    READ_CONTROL = 0x00020000
-    WRITE_DAC = 0x00040000
-    SYNCHRONIZE = 0x00100000
-
-    READ = READ_DATA | READ_EA | READ_ATTRIBUTES | READ_CONTROL | SYNCHRONIZE
-    WRITE = WRITE_DATA | APPEND_DATA | WRITE_EA | WRITE_ATTRIBUTES | READ_ATTRIBUTES | READ_CONTROL | SYNCHRONIZE
-
-
-class ShareAccess(IntFlag):
-    """What others may do with a file while it is open (MS-SMB2 2.2.13)."""
-
-    NONE = 0
-    READ = 1
-    WRITE = 2
-    DELETE = 4
-    ALL = READ | WRITE | DELETE
-
-
-class CreateDisposition(IntEnum):
-    """What CREATE does if the file exists or not (MS-SMB2 2.2.13)."""
-
-    SUPERSEDE = 0
-    OPEN = 1
-    CREATE = 2
-    OPEN_IF = 3
-    OVERWRITE = 4
-    OVERWRITE_IF = 5
-
-
-class CreateOptions(IntFlag):
-    """MS-SMB2 2.2.13, CreateOptions. OPEN_REPARSE_POINT is left out on purpose: with it a Samba 4.22 server opens a DFS
-    link itself, and a delete through that handle takes the link out of the namespace. Only compounds.py knows it."""
-
-    NONE = 0
-    DIRECTORY_FILE = 0x00000001
-    WRITE_THROUGH = 0x00000002
-    SEQUENTIAL_ONLY = 0x00000004
-    NON_DIRECTORY_FILE = 0x00000040
-    RANDOM_ACCESS = 0x00000800
-    DELETE_ON_CLOSE = 0x00001000
-
-
-class InfoType(IntEnum):
-    """What QUERY_INFO and SET_INFO are about (MS-SMB2 2.2.37)."""
-
-    FILE = 1
-    FILESYSTEM = 2
-    SECURITY = 3
-
-
-class FileInfoClass(IntEnum):
-    """The information classes that dfsfs asks for (MS-FSCC 2.4)."""
-
-    BASIC = 4
-    RENAME = 10
-    LINK = 11
-    DISPOSITION = 13
-    FULL_EA = 15
-    ALL = 18
-    END_OF_FILE = 20
-    STREAM = 22
-    ID_BOTH_DIRECTORY = 37
-
-
-class FsInfoClass(IntEnum):
-    """Volume information classes (MS-FSCC 2.5)."""
-
-    ATTRIBUTE = 5
-    FULL_SIZE = 7
-
-
-class Fsctl(IntEnum):
-    """IOCTL control codes (MS-SMB2 2.2.31)."""
-
-    DFS_GET_REFERRALS = 0x00060194
-    DFS_GET_REFERRALS_EX = 0x000601B0
-    VALIDATE_NEGOTIATE_INFO = 0x00140204
-    SET_REPARSE_POINT = 0x000900A4
-    GET_REPARSE_POINT = 0x000900A8
-    SRV_ENUMERATE_SNAPSHOTS = 0x00144064
-    SRV_REQUEST_RESUME_KEY = 0x00140078
-    SRV_COPYCHUNK_WRITE = 0x001480F2
-
+# Bound once: an attribute of an Enum takes five times as long as a global name (docs/decisions/001).
+_CREATE_COMMAND: Final = Command.SMB2_CREATE
+_CLOSE_COMMAND: Final = Command.SMB2_CLOSE
+_FLUSH_COMMAND: Final = Command.SMB2_FLUSH
+_READ_COMMAND: Final = Command.SMB2_READ
+_WRITE_COMMAND: Final = Command.SMB2_WRITE
+_IOCTL_COMMAND: Final = Command.SMB2_IOCTL
+_QUERY_DIRECTORY_COMMAND: Final = Command.SMB2_QUERY_DIRECTORY
+_QUERY_INFO_COMMAND: Final = Command.SMB2_QUERY_INFO
+_SET_INFO_COMMAND: Final = Command.SMB2_SET_INFO
+_FILE: Final = InfoType.SMB2_0_INFO_FILE
+_SECURITY: Final = InfoType.SMB2_0_INFO_SECURITY
+_ALL_INFORMATION: Final = FileInformationClass.FILE_ALL_INFORMATION
+_LISTING: Final = FileInformationClass.FILE_ID_BOTH_DIRECTORY_INFORMATION
 
 HEADER = struct.Struct("<4sHHIHHIIQIIQ16s")
 _CREATE = struct.Struct("<HBBIQQIIIIIHHII")
 _NAME_AT = HEADER_SIZE + 56
-_TIMEWARP = struct.pack("<IHHHHI4sI", 0, 16, 4, 0, 24, 8, b"TWrp", 0)
-"""SMB2_CREATE_TIMEWARP_TOKEN without its time (MS-SMB2 2.2.13.2.7)."""
+_TIMEWARP = struct.pack("<IHHHHI4sI", 0, 16, 4, 0, 24, 8, SMB2_CREATE_TIMEWARP_TOKEN, 0)
+"""The context without its time (MS-SMB2 2.2.13.2.7)."""
 _CREATE_RESPONSE = struct.Struct("<HBBIQQQQQQII16sII")
 _FILE_ONLY = struct.Struct("<HHI16s")
 _CLOSE_RESPONSE = struct.Struct("<HHIQQQQQQI")
@@ -279,8 +174,8 @@ def encode_create(
     fixed = _CREATE.pack(
         57,
         0,
-        LEASE_LEVEL if lease else 0,
-        2,
+        SMB2_OPLOCK_LEVEL_LEASE if lease else 0,
+        IMPERSONATION,
         0,
         0,
         access,
@@ -293,7 +188,7 @@ def encode_create(
         contexts_at,
         len(contexts),
     )
-    return Request(Command.CREATE, fixed + tail + contexts)
+    return Request(_CREATE_COMMAND, fixed + tail + contexts)
 
 
 def decode_create(message: memoryview) -> Created:
@@ -319,13 +214,13 @@ def decode_create(message: memoryview) -> Created:
 
 def encode_close(file_id: bytes, *, query: bool = False) -> Request:
     """CLOSE (MS-SMB2 2.2.15). `query`: the answer is to have the file's attributes."""
-    return Request(Command.CLOSE, _FILE_ONLY.pack(24, _POSTQUERY_ATTRIB if query else 0, 0, file_id))
+    return Request(_CLOSE_COMMAND, _FILE_ONLY.pack(24, SMB2_CLOSE_FLAG_POSTQUERY_ATTRIB if query else 0, 0, file_id))
 
 
 def decode_close(message: memoryview) -> FileStat | None:
     """The attributes in a CLOSE response (MS-SMB2 2.2.16), if it has them. It knows no file id (0) and no links (0)."""
     _, flags, _, *times, allocated, size, attributes = _unpack(_CLOSE_RESPONSE, message, 60, "CLOSE")
-    if not flags & _POSTQUERY_ATTRIB or not any(times):
+    if not flags & SMB2_CLOSE_FLAG_POSTQUERY_ATTRIB or not any(times):
         return None
     if max(allocated, size) > MAX_SIZE:
         raise WireError(f"a file of {size} bytes, {allocated} of them allocated")
@@ -335,7 +230,7 @@ def decode_close(message: memoryview) -> FileStat | None:
 
 def encode_flush(file_id: bytes) -> Request:
     """FLUSH (MS-SMB2 2.2.17)."""
-    return Request(Command.FLUSH, _FILE_ONLY.pack(24, 0, 0, file_id))
+    return Request(_FLUSH_COMMAND, _FILE_ONLY.pack(24, 0, 0, file_id))
 
 
 def encode_read(file_id: bytes, offset: int, size: int) -> Request:
@@ -343,7 +238,7 @@ def encode_read(file_id: bytes, offset: int, size: int) -> Request:
     header.
     """
     body = _READ.pack(49, 0x50, 0, size, offset, file_id, 0, 0, 0, 0, 0, 0)
-    return Request(Command.READ, body, charge=charge_of(size))
+    return Request(_READ_COMMAND, body, charge=charge_of(size))
 
 
 def decode_read(message: memoryview, requested: int) -> memoryview:
@@ -357,7 +252,7 @@ def decode_read(message: memoryview, requested: int) -> memoryview:
 def encode_write(file_id: bytes, offset: int, data: Buffer) -> Request:
     """WRITE of `data` at `offset` (MS-SMB2 2.2.21); `data` must not change until the request is done."""
     body = _WRITE.pack(49, HEADER_SIZE + 48, len(data), offset, file_id, 0, 0, 0, 0, 0)
-    return Request(Command.WRITE, body, data, charge_of(len(data)))
+    return Request(_WRITE_COMMAND, body, data, charge_of(len(data)))
 
 
 def decode_write(message: memoryview, sent: int) -> int:
@@ -372,32 +267,44 @@ def encode_query_directory(file_id: bytes, output_size: int, pattern: str = "*")
     """QUERY_DIRECTORY for FileIdBothDirectoryInformation (MS-SMB2 2.2.33), going on where the last one ended."""
     encoded = _utf16(pattern)
     body = _QUERY_DIRECTORY.pack(
-        33, FileInfoClass.ID_BOTH_DIRECTORY, 0, 0, file_id, HEADER_SIZE + 32, len(encoded), output_size
+        33,
+        _LISTING,
+        0,
+        0,
+        file_id,
+        HEADER_SIZE + 32,
+        len(encoded),
+        output_size,
     )
-    return Request(Command.QUERY_DIRECTORY, body + encoded, charge=charge_of(output_size))
+    return Request(_QUERY_DIRECTORY_COMMAND, body + encoded, charge=charge_of(output_size))
 
 
 def encode_query_info(file_id: bytes, info_type: InfoType, info_class: int, output_size: int) -> Request:
     """QUERY_INFO (MS-SMB2 2.2.37) with an answer of at most `output_size` bytes."""
     body = _QUERY_INFO.pack(41, info_type, info_class, output_size, 0, 0, 0, 0, 0, file_id, 0)
-    return Request(Command.QUERY_INFO, body, charge=charge_of(output_size))
+    return Request(_QUERY_INFO_COMMAND, body, charge=charge_of(output_size))
+
+
+def encode_query_volume(info_class: FileSystemInformationClass, output_size: int) -> Request:
+    """QUERY_INFO for the volume of the file that the compound opens (MS-FSCC 2.5)."""
+    return encode_query_info(RELATED_FILE_ID, InfoType.SMB2_0_INFO_FILESYSTEM, info_class, output_size)
 
 
 def encode_query_all(file_id: bytes = RELATED_FILE_ID) -> Request:
     """QUERY_INFO for FileAllInformation (MS-FSCC 2.4.2), with room for the longest name; one credit pays for it."""
-    return encode_query_info(file_id, InfoType.FILE, FileInfoClass.ALL, CREDIT_UNIT)
+    return encode_query_info(file_id, _FILE, _ALL_INFORMATION, CREDIT_UNIT)
 
 
 def encode_query_security(file_id: bytes, parts: int, output_size: int) -> Request:
     """QUERY_INFO for parts of the security descriptor (MS-SMB2 2.2.37)."""
-    body = _QUERY_INFO.pack(41, InfoType.SECURITY, 0, output_size, 0, 0, 0, parts, 0, file_id, 0)
-    return Request(Command.QUERY_INFO, body, charge=charge_of(output_size))
+    body = _QUERY_INFO.pack(41, _SECURITY, 0, output_size, 0, 0, 0, parts, 0, file_id, 0)
+    return Request(_QUERY_INFO_COMMAND, body, charge=charge_of(output_size))
 
 
 def encode_set_security(file_id: bytes, parts: int, descriptor: bytes) -> Request:
     """SET_INFO for parts of the security descriptor (MS-SMB2 2.2.39)."""
-    body = _SET_INFO.pack(33, InfoType.SECURITY, 0, len(descriptor), HEADER_SIZE + 32, 0, parts, file_id)
-    return Request(Command.SET_INFO, body + descriptor, charge=charge_of(len(descriptor)))
+    body = _SET_INFO.pack(33, _SECURITY, 0, len(descriptor), HEADER_SIZE + 32, 0, parts, file_id)
+    return Request(_SET_INFO_COMMAND, body + descriptor, charge=charge_of(len(descriptor)))
 
 
 def decode_output(message: memoryview) -> memoryview:
@@ -408,17 +315,17 @@ def decode_output(message: memoryview) -> memoryview:
 
 def encode_set_info(file_id: bytes, info_class: int, info: bytes) -> Request:
     """SET_INFO on a file (MS-SMB2 2.2.39)."""
-    body = _SET_INFO.pack(33, InfoType.FILE, info_class, len(info), HEADER_SIZE + 32, 0, 0, file_id)
-    return Request(Command.SET_INFO, body + info, charge=charge_of(len(info)))
+    body = _SET_INFO.pack(33, _FILE, info_class, len(info), HEADER_SIZE + 32, 0, 0, file_id)
+    return Request(_SET_INFO_COMMAND, body + info, charge=charge_of(len(info)))
 
 
-def encode_ioctl(code: Fsctl, data: bytes, max_output: int, file_id: bytes = RELATED_FILE_ID) -> Request:
+def encode_ioctl(code: CtlCode, data: bytes, max_output: int, file_id: bytes = RELATED_FILE_ID) -> Request:
     """IOCTL of the FSCTL kind (MS-SMB2 2.2.31). The default FileId, all ones, is what DFS and negotiate checks ask
     for.
     """
     offset = HEADER_SIZE + 56
-    body = _IOCTL.pack(57, 0, code, file_id, offset, len(data), 0, offset, 0, max_output, 1, 0)
-    return Request(Command.IOCTL, body + data, charge=charge_of(max(len(data), max_output)))
+    body = _IOCTL.pack(57, 0, code, file_id, offset, len(data), 0, offset, 0, max_output, SMB2_0_IOCTL_IS_FSCTL, 0)
+    return Request(_IOCTL_COMMAND, body + data, charge=charge_of(max(len(data), max_output)))
 
 
 def decode_ioctl(message: memoryview, max_output: int) -> memoryview:

@@ -22,28 +22,18 @@ import hashlib
 import stat as posix
 import struct
 from dataclasses import dataclass
-from enum import IntEnum
 
 from dfsfs.errors import ContentError
+from dfsfs.smb.wire.constants import SYMLINK_FLAG_RELATIVE, ReparseTag
+from dfsfs.smb.wire.missing_constants import (
+    NFS_SPECFILE_BLK,
+    NFS_SPECFILE_CHR,
+    NFS_SPECFILE_FIFO,
+    NFS_SPECFILE_LNK,
+    NFS_SPECFILE_SOCK,
+)
 
 Buffer = bytes | bytearray | memoryview
-
-
-class ReparseTag(IntEnum):
-    """The tags that dfsfs knows by name (MS-FSCC 2.1.2.1)."""
-
-    DFS = 0x8000000A
-    """A DFS link in a namespace root."""
-    DFSR = 0x80000012
-    """A folder that DFS Replication watches over; servers show DFS links with it, too."""
-    MOUNT_POINT = 0xA0000003
-    SYMLINK = 0xA000000C
-    NFS = 0x80000014
-    AF_UNIX = 0x80000023
-    LX_SYMLINK = 0xA000001D
-    LX_FIFO = 0x80000024
-    LX_CHR = 0x80000025
-    LX_BLK = 0x80000026
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +57,11 @@ class Special:
 
 _DFS_TARGET = "msdfs:"
 """How the text of a symbolic link begins that Samba takes for a DFS link."""
-SPECIAL_TAGS = frozenset(ReparseTag) - {ReparseTag.DFS, ReparseTag.DFSR, ReparseTag.MOUNT_POINT}
+SPECIAL_TAGS = frozenset(ReparseTag) - {
+    ReparseTag.IO_REPARSE_TAG_DFS,
+    ReparseTag.IO_REPARSE_TAG_DFSR,
+    ReparseTag.IO_REPARSE_TAG_MOUNT_POINT,
+}
 """The tags of what is shown as something else than a file or folder."""
 
 TARGET_MAX = 4095
@@ -83,20 +77,19 @@ LINK_MARK = b"DFSFS.LINK"
 
 _HEADER = struct.Struct("<IHH")  # tag, length, reserved
 _SYMLINK = struct.Struct("<HHHHI")  # offset and length of the substitute name, then of the print name, flags
-_RELATIVE = 1
 _NFS_TYPES = {
-    posix.S_IFLNK: 0x00000000_014B4E4C,
-    posix.S_IFCHR: 0x00000000_00524843,
-    posix.S_IFBLK: 0x00000000_004B4C42,
-    posix.S_IFIFO: 0x00000000_4F464946,
-    posix.S_IFSOCK: 0x00000000_4B434F53,
+    posix.S_IFLNK: NFS_SPECFILE_LNK,
+    posix.S_IFCHR: NFS_SPECFILE_CHR,
+    posix.S_IFBLK: NFS_SPECFILE_BLK,
+    posix.S_IFIFO: NFS_SPECFILE_FIFO,
+    posix.S_IFSOCK: NFS_SPECFILE_SOCK,
 }
 _NFS_KINDS = {number: kind for kind, number in _NFS_TYPES.items()}
 _WSL_KINDS = {
-    ReparseTag.AF_UNIX: posix.S_IFSOCK,
-    ReparseTag.LX_FIFO: posix.S_IFIFO,
-    ReparseTag.LX_CHR: posix.S_IFCHR,
-    ReparseTag.LX_BLK: posix.S_IFBLK,
+    ReparseTag.IO_REPARSE_TAG_AF_UNIX: posix.S_IFSOCK,
+    ReparseTag.IO_REPARSE_TAG_LX_FIFO: posix.S_IFIFO,
+    ReparseTag.IO_REPARSE_TAG_LX_CHR: posix.S_IFCHR,
+    ReparseTag.IO_REPARSE_TAG_LX_BLK: posix.S_IFBLK,
 }
 
 
@@ -117,11 +110,11 @@ def decode_reparse(buffer: Buffer, devices: tuple[int, int] | None = None) -> Sp
     if _HEADER.size + length > len(view):
         raise ContentError(f"a reparse point with {length} bytes of data, of which {len(view) - _HEADER.size} came")
     data = view[_HEADER.size : _HEADER.size + length]
-    if tag == ReparseTag.SYMLINK:
+    if tag == ReparseTag.IO_REPARSE_TAG_SYMLINK:
         return _windows_link(data)
-    if tag == ReparseTag.NFS:
+    if tag == ReparseTag.IO_REPARSE_TAG_NFS:
         return _nfs(data)
-    if tag == ReparseTag.LX_SYMLINK:
+    if tag == ReparseTag.IO_REPARSE_TAG_LX_SYMLINK:
         if len(data) < 4:
             raise ContentError(f"a symbolic link of the Linux subsystem with {len(data)} bytes")
         return Special(posix.S_IFLNK, _checked(str(data[4:], "utf-8", "surrogateescape")))
@@ -148,7 +141,7 @@ def _windows_link(data: memoryview) -> Special:
         )
     target = str(name[offset : offset + length], "utf-16-le", "surrogatepass").replace("\\", "/")
     _check_length(target, target.encode("utf-8", "surrogatepass"))
-    if not flags & _RELATIVE and target.startswith("/??/UNC/"):
+    if not flags & SYMLINK_FLAG_RELATIVE and target.startswith("/??/UNC/"):
         target = "//" + target.removeprefix("/??/UNC/")
     return Special(posix.S_IFLNK, wire_target=target)
 
@@ -217,14 +210,14 @@ def encode_reparse(special: Special) -> bytes:
     """
     if special.wire_target:
         name = special.wire_target.replace("/", "\\").encode("utf-16-le", "surrogatepass")
-        data = _SYMLINK.pack(0, len(name), len(name), len(name), _RELATIVE) + name + name
-        return _HEADER.pack(ReparseTag.SYMLINK, len(data), 0) + data
+        data = _SYMLINK.pack(0, len(name), len(name), len(name), SYMLINK_FLAG_RELATIVE) + name + name
+        return _HEADER.pack(ReparseTag.IO_REPARSE_TAG_SYMLINK, len(data), 0) + data
     data = _NFS_TYPES[special.kind].to_bytes(8, "little")
     if special.kind == posix.S_IFLNK:
         data += special.target.encode("utf-16-le", "surrogatepass")
     elif special.kind in (posix.S_IFCHR, posix.S_IFBLK):
         data += struct.pack("<II", *special.device)
-    return _HEADER.pack(ReparseTag.NFS, len(data), 0) + data
+    return _HEADER.pack(ReparseTag.IO_REPARSE_TAG_NFS, len(data), 0) + data
 
 
 def encode_mfsymlink(target: str) -> bytes | None:

@@ -9,20 +9,47 @@ import struct
 import uuid
 
 from dfsfs.errors import ContentError
+from dfsfs.smb.wire.constants import Access, AceFlags, AceType, SecurityControl
 
 Buffer = bytes | bytearray | memoryview
 
 _DESCRIPTOR = struct.Struct("<BBHIIII")  # revision, reserved, control, offsets of owner, group, SACL and DACL
 _ACL = struct.Struct("<BBHHH")  # revision, reserved, size, count, reserved
 _ACE = struct.Struct("<BBHI")  # type, flags, size, access mask
-_DACL_PRESENT = 0x0004
-_DACL_CONTROLS = {0x1000: "P", 0x0100: "AR", 0x0400: "AI"}
-
-_ACE_TYPES = {0: "A", 1: "D", 5: "OA", 6: "OD"}
-_OBJECT_TYPES = (5, 6)
-_ACE_FLAGS = {0x01: "OI", 0x02: "CI", 0x04: "NP", 0x08: "IO", 0x10: "ID"}
-_RIGHTS = {0x001F01FF: "FA", 0x00120089: "FR", 0x00120116: "FW", 0x001200A0: "FX"}
-_GENERIC = {0x80000000: "GR", 0x40000000: "GW", 0x20000000: "GX", 0x10000000: "GA"}
+_DACL_CONTROLS = {
+    SecurityControl.DACL_PROTECTED: "P",
+    SecurityControl.DACL_COMPUTED_INHERITANCE_REQUIRED: "AR",
+    SecurityControl.DACL_AUTO_INHERITED: "AI",
+}
+_ACE_TYPES = {
+    AceType.ACCESS_ALLOWED_ACE_TYPE: "A",
+    AceType.ACCESS_DENIED_ACE_TYPE: "D",
+    AceType.ACCESS_ALLOWED_OBJECT_ACE_TYPE: "OA",
+    AceType.ACCESS_DENIED_OBJECT_ACE_TYPE: "OD",
+}
+_OBJECT_TYPES = (AceType.ACCESS_ALLOWED_OBJECT_ACE_TYPE, AceType.ACCESS_DENIED_OBJECT_ACE_TYPE)
+_ACE_FLAGS = {
+    AceFlags.OBJECT_INHERIT_ACE: "OI",
+    AceFlags.CONTAINER_INHERIT_ACE: "CI",
+    AceFlags.NO_PROPAGATE_INHERIT_ACE: "NP",
+    AceFlags.INHERIT_ONLY_ACE: "IO",
+    AceFlags.INHERITED_ACE: "ID",
+}
+_STANDARD = Access.READ_CONTROL | Access.SYNCHRONIZE
+_READ = _STANDARD | Access.FILE_READ_DATA | Access.FILE_READ_EA | Access.FILE_READ_ATTRIBUTES
+_WRITE = (
+    _STANDARD | Access.FILE_WRITE_DATA | Access.FILE_APPEND_DATA | Access.FILE_WRITE_EA | Access.FILE_WRITE_ATTRIBUTES
+)
+_EXECUTE = _STANDARD | Access.FILE_EXECUTE | Access.FILE_READ_ATTRIBUTES
+_ALL = _READ | _WRITE | _EXECUTE | Access.FILE_DELETE_CHILD | Access.DELETE | Access.WRITE_DAC | Access.WRITE_OWNER
+_RIGHTS = {int(_ALL): "FA", int(_READ): "FR", int(_WRITE): "FW", int(_EXECUTE): "FX"}
+_GENERIC = {
+    int(Access.GENERIC_READ): "GR",
+    int(Access.GENERIC_WRITE): "GW",
+    int(Access.GENERIC_EXECUTE): "GX",
+    int(Access.GENERIC_ALL): "GA",
+}
+_NOT_GENERIC = ~sum(_GENERIC)
 _ALIASES = {
     "S-1-1-0": "WD",
     "S-1-3-0": "CO",
@@ -52,7 +79,7 @@ def to_sddl(buffer: Buffer) -> str:
         text += f"O:{_alias(sid_at(view, owner))}"
     if group:
         text += f"G:{_alias(sid_at(view, group))}"
-    if control & _DACL_PRESENT:
+    if control & SecurityControl.DACL_PRESENT:
         flags = "".join(letter for bit, letter in _DACL_CONTROLS.items() if control & bit)
         text += f"D:{flags}{_acl(view, dacl) if dacl else 'NO_ACCESS_CONTROL'}"
     return text
@@ -116,4 +143,4 @@ def _rights(mask: int) -> str:
     if mask in _RIGHTS:
         return _RIGHTS[mask]
     generic = "".join(letters for bit, letters in _GENERIC.items() if mask & bit)
-    return generic if generic and not mask & 0x0FFFFFFF else f"{mask:#x}"
+    return generic if generic and not mask & _NOT_GENERIC else f"{mask:#x}"

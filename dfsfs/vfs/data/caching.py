@@ -32,8 +32,8 @@ import trio
 
 from dfsfs.background import contain, keep_going
 from dfsfs.errors import DfsfsError
-from dfsfs.smb.connection.leases import LeaseRequest, LeaseState, agree, no_acknowledgement
-from dfsfs.smb.wire.messages import Access
+from dfsfs.smb.connection.leases import LeaseRequest, agree, no_acknowledgement
+from dfsfs.smb.wire.constants import Access, LeaseState
 from dfsfs.vfs.data.deferredclose import DeferredCloses
 from dfsfs.vfs.data.readahead_policy import LIMIT
 from dfsfs.vfs.names.inodetable import NEVER
@@ -111,7 +111,7 @@ class _Break:
     lost: dict[Inode, LeaseState] = field(default_factory=dict)
 
     def add(self, inode: Inode, lost: LeaseState) -> None:
-        self.lost[inode] = self.lost.get(inode, LeaseState.NONE) | lost
+        self.lost[inode] = self.lost.get(inode, LeaseState.SMB2_LEASE_NONE) | lost
 
     def take(self) -> dict[Inode, LeaseState]:
         """What was lost since it was last asked."""
@@ -160,7 +160,7 @@ class LeaseCaching:
                 self.adopt(inode, lease)
         if lease is None:
             return None
-        return LeaseRequest(lease, LeaseState.ALL if access & Access.WRITE_DATA else LeaseState.SHARED)
+        return LeaseRequest(lease, LeaseState.ALL if access & Access.FILE_WRITE_DATA else LeaseState.SHARED)
 
     def adopt(self, inode: Inode, lease: Lease | None) -> None:
         """Makes a lease that of a file from now on."""
@@ -176,7 +176,7 @@ class LeaseCaching:
         clock in nanoseconds.
         """
         lease, stamp = inode.lease, (stat.size, stat.written)
-        covered = lease is not None and bool(lease.state & LeaseState.READ)
+        covered = lease is not None and bool(lease.state & LeaseState.SMB2_LEASE_READ_CACHING)
         keep = inode.cached == stamp or (covered and inode.covered_data is lease)
         inode.covered_data = lease if covered else None
         is_young = self._caching.mode is CacheMode.STRICT and server_time - stat.written < YOUNG
@@ -206,13 +206,13 @@ class LeaseCaching:
         lost = before & ~lease.state
         if lost & LeaseState.SHARED:
             self._lookup.table.doubt(inode)
-        if lost & LeaseState.READ:
+        if lost & LeaseState.SMB2_LEASE_READ_CACHING:
             inode.breaks += 1
             inode.covered_data = None
         if lease.is_lost:
             # What the kernel has is all that programs have until there is a server again, so it stays until then.
             inode.uncovered = True
-            lost &= ~LeaseState.READ
+            lost &= ~LeaseState.SMB2_LEASE_READ_CACHING
         self._give_up_soon(lease, inode, lost, acknowledge)
 
     def _give_up_soon(self, cause: Lease | Inode, inode: Inode, lost: LeaseState, acknowledge: Acknowledge) -> None:
@@ -234,7 +234,7 @@ class LeaseCaching:
             while news := item.take():
                 for inode, parts in news.items():
                     await self._give_up(inode, parts)
-                    lost[inode] = lost.get(inode, LeaseState.NONE) | parts
+                    lost[inode] = lost.get(inode, LeaseState.SMB2_LEASE_NONE) | parts
                 if item.lost:
                     continue
                 item.acknowledge()
@@ -245,22 +245,22 @@ class LeaseCaching:
 
     async def _give_up(self, inode: Inode, lost: LeaseState) -> None:
         log.debug("%s: the server takes %r back", inode.name, lost)
-        if lost & LeaseState.WRITE:
+        if lost & LeaseState.SMB2_LEASE_WRITE_CACHING:
             await self._settle(inode)
-        if lost & LeaseState.HANDLE:
+        if lost & LeaseState.SMB2_LEASE_HANDLE_CACHING:
             self.kept.drop(inode)
-        if lost & LeaseState.READ:
+        if lost & LeaseState.SMB2_LEASE_READ_CACHING:
             await self.kernel.forget(inode.ino)
 
     async def _forget_uncovered(self, inode: Inode, lost: LeaseState) -> None:
-        while inode.uncovered and lost & LeaseState.READ:
+        while inode.uncovered and lost & LeaseState.SMB2_LEASE_READ_CACHING:
             # Read while the server was waiting: nobody would say when that becomes wrong.
             inode.uncovered = False
             await self.kernel.forget(inode.ino)
 
     def forget_soon(self, inode: Inode) -> None:
         """What the kernel has of a file is wrong; it can't be told before the request that it waits for is answered."""
-        self._give_up_soon(inode, inode, LeaseState.READ, no_acknowledgement)
+        self._give_up_soon(inode, inode, LeaseState.SMB2_LEASE_READ_CACHING, no_acknowledgement)
 
     # -- having it back ---------------------------------------------------------------------------------------------
 
@@ -275,7 +275,7 @@ class LeaseCaching:
     def writes_through(self, inode: Inode) -> bool:
         """Whether somebody else has the file open, so that what is written must not wait here."""
         lease = inode.lease
-        if lease is None or not lease.was_granted or lease.state & LeaseState.WRITE:
+        if lease is None or not lease.was_granted or lease.state & LeaseState.SMB2_LEASE_WRITE_CACHING:
             return False
         return self._caching.mode is CacheMode.STRICT
 
@@ -296,7 +296,7 @@ class LeaseCaching:
         lease = inode.lease
         if lease is None:
             return
-        if not lease.state & LeaseState.READ:
+        if not lease.state & LeaseState.SMB2_LEASE_READ_CACHING:
             inode.uncovered = True
         elif inode.uncovered:
             # What the kernel got without a lease goes. That waits for reads under way, so they must not wait for it.

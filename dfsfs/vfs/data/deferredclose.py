@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from dfsfs.smb.wire.messages import Access
+from dfsfs.smb.wire.constants import Access
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -26,9 +26,8 @@ from dfsfs.acting import as_caller
 from dfsfs.background import contain, keep_going
 from dfsfs.errors import DfsfsError, PosixError, SmbError
 from dfsfs.ntstatus import NtStatus
-from dfsfs.smb.connection.leases import LeaseState
 from dfsfs.smb.tree.lockedranges import is_conflict
-from dfsfs.smb.wire.messages import Access
+from dfsfs.smb.wire.constants import Access, LeaseState
 from dfsfs.vfs.data.caching import CacheMode
 from dfsfs.vfs.data.filetable import FileTable, raise_kept
 from dfsfs.vfs.data.lockedfiles import LockedFiles
@@ -52,6 +51,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("dfsfs.vfs")
 
+# Bound once: each read and write looks at one of them.
+_READ_CACHING, _WRITE_CACHING = LeaseState.SMB2_LEASE_READ_CACHING, LeaseState.SMB2_LEASE_WRITE_CACHING
 T = TypeVar("T")
 
 FORGETTING = 0.2
@@ -289,8 +290,8 @@ class FileOperations(FileTable):
         if (known := file.in_head(offset, size, self._lookup.clock())) is not None:
             return known
         await self.settle(file.inode)
-        if self._leases.is_due(file.inode, LeaseState.READ):
-            await self._on(file, lambda attempt: self._leases.renew(file.inode, attempt, LeaseState.READ))
+        if self._leases.is_due(file.inode, _READ_CACHING):
+            await self._on(file, lambda attempt: self._leases.renew(file.inode, attempt, _READ_CACHING))
         self._leases.reads(file.inode)
         found = file.read_ahead(self._ahead, offset, size) if file.reads_ahead else None
         if found is not None and (data := await found.data()) is not None:
@@ -355,8 +356,8 @@ class FileOperations(FileTable):
         """Whether others have the file open and must see what is written at once."""
         if not self._leases.writes_through(file.inode):
             return False
-        if self._leases.is_due(file.inode, LeaseState.WRITE):
-            await self._on(file, lambda attempt: self._leases.renew(file.inode, attempt, LeaseState.WRITE))
+        if self._leases.is_due(file.inode, _WRITE_CACHING):
+            await self._on(file, lambda attempt: self._leases.renew(file.inode, attempt, _WRITE_CACHING))
             if not self._leases.writes_through(file.inode):
                 return False
         await self._drained(file)
@@ -380,7 +381,7 @@ class FileOperations(FileTable):
         """Says whether what was written has reached the server and is not lost. Raises DfsfsError if not."""
         file = self._file(handle)
         await self._drained(file)
-        if file.times_moved and file.access & Access.READ_DATA:
+        if file.times_moved and file.access & Access.FILE_READ_DATA:
             # It may have been mapped, and the kernel does not drop attributes for what it writes back of a map.
             await self._leases.kernel.forget_attributes(file.inode.ino)
         if (file.unsynced or file.poisoned) and not file.is_current:

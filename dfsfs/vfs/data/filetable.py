@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from dfsfs.acting import as_caller, caller
 from dfsfs.errors import DfsfsError, Disposition, PosixError
-from dfsfs.smb.wire.messages import Access
+from dfsfs.smb.wire.constants import Access
 from dfsfs.vfs.data.caching import LeaseCaching
 from dfsfs.vfs.data.pending import PendingOperations
 from dfsfs.vfs.data.prefetch import Prefetch
@@ -186,7 +186,7 @@ class FileTable:
 
     def readable(self, inode: Inode) -> OpenFile | None:
         """A handle of the caller on a file that may read, if there is one."""
-        return next((file for file in self._own(inode) if file.access & Access.READ_DATA), None)
+        return next((file for file in self._own(inode) if file.access & Access.FILE_READ_DATA), None)
 
     def writable(self, inode: Inode) -> OpenFile | None:
         """A handle of the caller on a file that may write, if there is one."""

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
-from dfsfs.smb.connection.leases import LeaseState
+from dfsfs.smb.wire.constants import LeaseState
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,7 +53,7 @@ class LockedFiles:
             return True
         # What was given, and not what is left of it by now: somebody who writes takes that back, too.
         given, share = remote.lease.given if remote.lease is not None else None, remote.tree.volume
-        if given is not None and given & LeaseState.READ:
+        if given is not None and given & LeaseState.SMB2_LEASE_READ_CACHING:
             self._leasing.add(share)
             self._met.pop(inode, None)
             return False

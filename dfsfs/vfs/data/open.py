@@ -19,8 +19,7 @@ import trio
 from dfsfs.errors import DfsfsError, PosixError, SmbError
 from dfsfs.namespace.junction import Attempt, Covered, TargetBinding
 from dfsfs.ntstatus import NtStatus
-from dfsfs.smb.wire.fscc import FileAttributes
-from dfsfs.smb.wire.messages import Access, CreateDisposition
+from dfsfs.smb.wire.constants import Access, CreateDisposition, FileAttributes
 from dfsfs.vfs.data.caching import CacheMode
 from dfsfs.vfs.data.openfile import OpenFile
 from dfsfs.vfs.data.openflags import access_of, disposition_of, is_synchronous, only_reads, options_of
@@ -38,7 +37,7 @@ if TYPE_CHECKING:
     from dfsfs.vfs.names.inodetable import Inode
     from dfsfs.vfs.names.lookup import Lookup
 
-_KEPT = FileAttributes.HIDDEN | FileAttributes.SYSTEM
+_KEPT = FileAttributes.FILE_ATTRIBUTE_HIDDEN | FileAttributes.FILE_ATTRIBUTE_SYSTEM
 """Attributes that an overwriting open has to repeat, or else it is refused (MS-FSA 2.1.5.1.2.1)."""
 
 
@@ -83,7 +82,7 @@ class Opener:
         """
         access, disposition = access_of(flags), disposition_of(flags)
         known = self._lookup.table.child(parent, name)
-        attributes = FileAttributes.NORMAL if mode & 0o200 else FileAttributes.READONLY
+        attributes = FileAttributes.FILE_ATTRIBUTE_NORMAL if mode & 0o200 else FileAttributes.FILE_ATTRIBUTE_READONLY
 
         async def operation(attempt: Attempt) -> tuple[RemoteFile, TargetBinding]:
             try:
@@ -164,7 +163,7 @@ class Opener:
                     attempt.tree.open,
                     attempt.path,
                     access=access,
-                    disposition=CreateDisposition.OVERWRITE if truncate else CreateDisposition.OPEN,
+                    disposition=CreateDisposition.FILE_OVERWRITE if truncate else CreateDisposition.FILE_OPEN,
                     options=options_of(flags),
                     attributes=known.attributes & _KEPT if truncate and known is not None else 0,
                     read=head,

@@ -43,7 +43,7 @@ import trio
 from dfsfs.acting import caller
 from dfsfs.errors import DfsfsError, Disposition, PosixError
 from dfsfs.smb.tree.lockedranges import read_beside_locks
-from dfsfs.smb.wire.messages import Access, Buffer, CreateDisposition, CreateOptions
+from dfsfs.smb.wire.constants import Access, CreateDisposition, CreateOptions
 from dfsfs.vfs.data.readahead import AheadReader
 from dfsfs.vfs.names.handlelimit import is_about_handles
 
@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from dfsfs.smb.tree.file import RemoteFile
     from dfsfs.smb.wire.copychunk import Range
     from dfsfs.smb.wire.fscc import FileStat
+    from dfsfs.smb.wire.messages import Buffer
     from dfsfs.vfs.data.readahead import Found, ReadAhead
     from dfsfs.vfs.data.writeback import Rewrite, Writeback
     from dfsfs.vfs.names.inodetable import Inode
@@ -170,7 +171,7 @@ class OpenFile:
 
     @property
     def writable(self) -> bool:
-        return bool(self.access & Access.WRITE_DATA)
+        return bool(self.access & Access.FILE_WRITE_DATA)
 
     @property
     def alive(self) -> bool:
@@ -243,7 +244,7 @@ class OpenFile:
         write, inside of the size that it believes in (`Inode.told`); and it has appended data begin at that size.
         """
         own = self.inode.own
-        if own is None or not (self.access & Access.READ_DATA) or offset % PAGE or offset == self.inode.told:
+        if own is None or not (self.access & Access.FILE_READ_DATA) or offset % PAGE or offset == self.inode.told:
             return False
         return offset + size <= own.size and (size % PAGE == 0 or offset + size == own.size)
 
@@ -446,8 +447,8 @@ class OpenFile:
             return await attempt.tree.open(
                 attempt.path,
                 access=self.access,
-                disposition=CreateDisposition.OPEN,
-                options=CreateOptions.NON_DIRECTORY_FILE,
+                disposition=CreateDisposition.FILE_OPEN,
+                options=CreateOptions.FILE_NON_DIRECTORY_FILE,
                 lease=self._ask_lease(attempt, self.inode, self.access),
             )
         except DfsfsError as error:

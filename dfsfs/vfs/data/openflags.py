@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from dfsfs.smb.wire.messages import Access, CreateDisposition, CreateOptions
+from dfsfs.smb.wire.constants import Access, CreateDisposition, CreateOptions
 
 
 def access_of(flags: int) -> Access:
@@ -19,14 +19,14 @@ def access_of(flags: int) -> Access:
 def disposition_of(flags: int) -> CreateDisposition:
     """What open(2) with O_CREAT does if the file exists or not."""
     if flags & os.O_EXCL:
-        return CreateDisposition.CREATE
-    return CreateDisposition.OVERWRITE_IF if flags & os.O_TRUNC else CreateDisposition.OPEN_IF
+        return CreateDisposition.FILE_CREATE
+    return CreateDisposition.FILE_OVERWRITE_IF if flags & os.O_TRUNC else CreateDisposition.FILE_OPEN_IF
 
 
 def options_of(flags: int) -> CreateOptions:
     """O_SYNC, which includes O_DSYNC, has the server write through to its disk."""
-    through = CreateOptions.WRITE_THROUGH if flags & os.O_DSYNC else CreateOptions.NONE
-    return CreateOptions.NON_DIRECTORY_FILE | through
+    through = CreateOptions.FILE_WRITE_THROUGH if flags & os.O_DSYNC else CreateOptions.NONE
+    return CreateOptions.FILE_NON_DIRECTORY_FILE | through
 
 
 def only_reads(flags: int) -> bool:

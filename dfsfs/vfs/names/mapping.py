@@ -30,7 +30,8 @@ from typing import TYPE_CHECKING
 
 from dfsfs.acting import caller
 from dfsfs.errors import PosixError
-from dfsfs.smb.wire.fscc import NAME_UNITS_MAX, FileAttributes, FileStat
+from dfsfs.smb.wire.constants import FileAttributes
+from dfsfs.smb.wire.fscc import NAME_UNITS_MAX, FileStat
 from dfsfs.smb.wire.reparse import Special
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ _EVERYDAY = range(2**31 * 10**9)
 """Times, in ns since 1970, that every file system has."""
 _LINK_MODE = 0o777
 
-_READONLY = int(FileAttributes.READONLY)
+_READONLY = int(FileAttributes.FILE_ATTRIBUTE_READONLY)
 
 
 class NameStyle(Enum):
@@ -232,7 +233,7 @@ class Ownership:
         if listed is None:
             return self.attributes(ino, EMPTY_FOLDER)
         return self.attributes(
-            ino, replace(listed, attributes=FileAttributes.DIRECTORY, size=0, allocated=0, reparse_tag=0)
+            ino, replace(listed, attributes=FileAttributes.FILE_ATTRIBUTE_DIRECTORY, size=0, allocated=0, reparse_tag=0)
         )
 
 
@@ -241,7 +242,7 @@ EMPTY_FOLDER = FileStat(
     accessed=0,
     written=0,
     changed=0,
-    attributes=FileAttributes.DIRECTORY,
+    attributes=FileAttributes.FILE_ATTRIBUTE_DIRECTORY,
     size=0,
     allocated=0,
     file_id=0,
@@ -258,9 +259,9 @@ def to_tick(time_ns: int) -> int:
 def attributes_for_mode(stat: FileStat, mode: int) -> int | None:
     """The SMB attributes that express `mode`, or None if those that `stat` has do so already."""
     readonly = not mode & posix.S_IWUSR
-    if stat.kind != posix.S_IFREG or readonly == bool(stat.attributes & FileAttributes.READONLY):
+    if stat.kind != posix.S_IFREG or readonly == bool(stat.attributes & FileAttributes.FILE_ATTRIBUTE_READONLY):
         return None
     if readonly:
-        return (stat.attributes & ~FileAttributes.NORMAL) | FileAttributes.READONLY
+        return (stat.attributes & ~FileAttributes.FILE_ATTRIBUTE_NORMAL) | FileAttributes.FILE_ATTRIBUTE_READONLY
     # A value of 0 would mean "leave the attributes alone" (MS-FSCC 2.4.7).
-    return (stat.attributes & ~FileAttributes.READONLY) or FileAttributes.NORMAL
+    return (stat.attributes & ~FileAttributes.FILE_ATTRIBUTE_READONLY) or FileAttributes.FILE_ATTRIBUTE_NORMAL

@@ -12,12 +12,12 @@ from dfsfs.errors import ConnectionLost
 from dfsfs.ntstatus import NtStatus
 from dfsfs.smb.connection.calls import Route
 from dfsfs.smb.connection.connection import Connection
-from dfsfs.smb.connection.crypto import Dialect, SigningAlgorithm
-from dfsfs.smb.connection.handshake import CAP_LEASING, Negotiated, Offer
+from dfsfs.smb.connection.handshake import Negotiated, Offer
 from dfsfs.smb.connection.protocol import SmbProtocol
 from dfsfs.smb.tree.channel import IoLimits
 from dfsfs.smb.tree.tree import Tree
-from dfsfs.smb.wire.messages import Command, encode_plain
+from dfsfs.smb.wire.constants import SMB2_GLOBAL_CAP_LEASING, Command, Dialect, SigningAlgorithm
+from dfsfs.smb.wire.messages import encode_plain
 from dfsfs.unc import UncPath
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def _negotiated(dialect: Dialect, server: Server) -> Negotiated:
         dialect=dialect,
         server_guid=bytes(16),
         security_mode=0,
-        capabilities=CAP_LEASING,
+        capabilities=SMB2_GLOBAL_CAP_LEASING,
         max_transact=IO_SIZE,
         max_read=IO_SIZE,
         max_write=IO_SIZE,
@@ -135,7 +135,7 @@ def _fill_with_credits(protocol: SmbProtocol, transport: MemoryTransport) -> Non
     """One ECHO in place of a handshake: it asks for all credits that the client wants."""
     server = transport.server.server
     holds, server.holds = server.holds, False
-    protocol.submit([encode_plain(Command.ECHO)], Route(), lambda: None)
+    protocol.submit([encode_plain(Command.SMB2_ECHO)], Route(), lambda: None)
     transport.server.receive(b"".join(protocol.data_to_send(trio.current_time())))
     server.holds = holds
     answer = bytes(transport._received)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dfsfs.smb.wire.messages import Access, Command, CreateDisposition, FileInfoClass
+from dfsfs.smb.wire.constants import Access, Command, CreateDisposition, FileInformationClass
 from tests.fakes.server import messages
 
 if TYPE_CHECKING:
@@ -19,19 +19,28 @@ def describe(parts: Sequence[Part]) -> str:
 
 
 def _plain(part: Part) -> str:
-    return part.command.name
+    return part.command.word
+
+
+def _short(member: CreateDisposition | FileInformationClass) -> str:
+    """`OPEN` of FILE_OPEN, `BASIC` of FILE_BASIC_INFORMATION."""
+    return member.name.removeprefix("FILE_").removesuffix("_INFORMATION")
 
 
 def _create(part: Part) -> str:
     asked = messages.parse_create(part.body)
     ways = [
         word
-        for word, bits in (("read", Access.READ_DATA), ("write", Access.WRITE_DATA), ("delete", Access.DELETE))
+        for word, bits in (
+            ("read", Access.FILE_READ_DATA),
+            ("write", Access.FILE_WRITE_DATA),
+            ("delete", Access.DELETE),
+        )
         if asked.access & bits
     ]
     lease = f" lease {asked.lease[0][:2].hex()}" if asked.lease is not None else ""
     name = asked.name.replace("\\", "/") or "/"
-    return f"CREATE {name} {CreateDisposition(asked.disposition).name} {'+'.join(ways) or 'look'}{lease}"
+    return f"CREATE {name} {_short(CreateDisposition(asked.disposition))} {'+'.join(ways) or 'look'}{lease}"
 
 
 def _read(part: Part) -> str:
@@ -46,18 +55,18 @@ def _write(part: Part) -> str:
 
 def _set_info(part: Part) -> str:
     _, _, info_class, info = messages.parse_set_info(part.body)
-    kind = FileInfoClass(info_class)
-    if kind in (FileInfoClass.RENAME, FileInfoClass.LINK):
+    kind = FileInformationClass(info_class)
+    if kind in (FileInformationClass.FILE_RENAME_INFORMATION, FileInformationClass.FILE_LINK_INFORMATION):
         names, replace = messages.parse_rename(info)
-        return f"{kind.name} to {'/'.join(names)}{' replacing' if replace else ''}"
-    if kind is FileInfoClass.END_OF_FILE:
+        return f"{_short(kind)} to {'/'.join(names)}{' replacing' if replace else ''}"
+    if kind is FileInformationClass.FILE_END_OF_FILE_INFORMATION:
         return f"END_OF_FILE {int.from_bytes(info[:8], 'little')}"
-    return f"SET {kind.name}"
+    return f"SET {_short(kind)}"
 
 
 _DESCRIBE: dict[Command, Callable[[Part], str]] = {
-    Command.CREATE: _create,
-    Command.READ: _read,
-    Command.WRITE: _write,
-    Command.SET_INFO: _set_info,
+    Command.SMB2_CREATE: _create,
+    Command.SMB2_READ: _read,
+    Command.SMB2_WRITE: _write,
+    Command.SMB2_SET_INFO: _set_info,
 }

@@ -12,7 +12,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from dfsfs.ntstatus import NtStatus
-from dfsfs.smb.wire.messages import Command, Fsctl
+from dfsfs.smb.wire.constants import Command, CtlCode
 from tests.fakes.server import messages
 from tests.fakes.server.errors import Refused
 from tests.fakes.server.requests import Answer
@@ -62,16 +62,16 @@ class Lies:
     """How many answers were given for each folder."""
 
     def __call__(self, session: Session, part: Part) -> Answer | None:
-        if part.command is Command.QUERY_DIRECTORY:
+        if part.command is Command.SMB2_QUERY_DIRECTORY:
             return self._listing(session, part)
-        if part.command is Command.QUERY_INFO and self.all_of is not None:
+        if part.command is Command.SMB2_QUERY_INFO and self.all_of is not None:
             about = messages.all_information(self.all_of, 1, "", pending=False)
             return Answer(NtStatus.SUCCESS, messages.output_body(about))
-        if part.command is Command.CREATE and self.expires():
+        if part.command is Command.SMB2_CREATE and self.expires():
             return Answer(NtStatus.NETWORK_SESSION_EXPIRED, messages.ERROR_BODY)
-        if part.command is Command.IOCTL and self.snapshots is not None:
+        if part.command is Command.SMB2_IOCTL and self.snapshots is not None:
             handle, code, _ = messages.parse_ioctl(part.body)
-            if code == Fsctl.SRV_ENUMERATE_SNAPSHOTS:
+            if code == CtlCode.FSCTL_SRV_ENUMERATE_SNAPSHOTS:
                 room = int.from_bytes(part.body[44:48], "little")
                 data = struct.pack("<III", 1, 0, room + self.snapshots)
                 return Answer(NtStatus.SUCCESS, messages.ioctl_body(code, handle, data))

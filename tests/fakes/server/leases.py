@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from dfsfs.ntstatus import NtStatus
-from dfsfs.smb.connection.leases import LeaseState
+from dfsfs.smb.wire.constants import LeaseState
 from tests.fakes.server.errors import MustWait, Refused
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ class ServerLease:
     inode: Inode
     version: int
     tell: Callable[[ServerLease, LeaseState, bool], None]
-    state: LeaseState = LeaseState.NONE
+    state: LeaseState = LeaseState.SMB2_LEASE_NONE
     breaking_to: LeaseState | None = None
     """What is left once the client has acknowledged; None: no break is under way."""
     epoch: int = 0
@@ -58,9 +58,9 @@ class Leases:
             return
         state = wanted & self.given
         if any(other.lease is not lease and not other.only_looks for other in lease.inode.opens):
-            state &= ~LeaseState.WRITE
-        if not state & LeaseState.READ:
-            state = LeaseState.NONE
+            state &= ~LeaseState.SMB2_LEASE_WRITE_CACHING
+        if not state & LeaseState.SMB2_LEASE_READ_CACHING:
+            state = LeaseState.SMB2_LEASE_NONE
         if state != lease.state and state & lease.state == lease.state:
             lease.state = state
             lease.epoch += 1
@@ -73,7 +73,7 @@ class Leases:
         lease.opens -= 1
         if not lease.opens:
             lease.breaking_to = None
-            lease.state = LeaseState.NONE
+            lease.state = LeaseState.SMB2_LEASE_NONE
             self.granted.pop((lease.client, lease.key), None)
 
     def take_back(self, inode: Inode, own: ServerLease | None, parts: LeaseState, waits_for: LeaseState) -> None:
@@ -92,7 +92,7 @@ class Leases:
             raise MustWait
 
     def _break(self, lease: ServerLease, left: LeaseState) -> None:
-        must_say_so = bool(lease.state & (LeaseState.HANDLE | LeaseState.WRITE))
+        must_say_so = bool(lease.state & (LeaseState.SMB2_LEASE_HANDLE_CACHING | LeaseState.SMB2_LEASE_WRITE_CACHING))
         lease.epoch += 1
         lease.tell(lease, left, must_say_so)
         if must_say_so:

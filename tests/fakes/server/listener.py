@@ -24,9 +24,9 @@ import spnego
 
 from dfsfs.filetime import ns_to_filetime
 from dfsfs.ntstatus import NtStatus
-from dfsfs.smb.connection.crypto import Dialect, SessionKeys, SigningAlgorithm, derive_session_keys, preauth_update
-from dfsfs.smb.connection.handshake import CAP_LARGE_MTU
-from dfsfs.smb.wire.messages import HEADER_SIZE, Command, HeaderFlags, decode_header
+from dfsfs.smb.connection.crypto import SessionKeys, derive_session_keys, preauth_update
+from dfsfs.smb.wire.constants import SMB2_FLAGS_SIGNED, SMB2_GLOBAL_CAP_LARGE_MTU, Command, Dialect, SigningAlgorithm
+from dfsfs.smb.wire.messages import HEADER_SIZE, decode_header
 from tests.fakes.server import messages
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ _NEGOTIATE = struct.Struct("<HHHH16sIIIIQQHHI")
 _SETUP = struct.Struct("<HHHH")
 _SETUP_REQUEST = struct.Struct("<HBBIIHHQ")
 _TREE = struct.Struct("<HBBIII")
-_OWN = (Command.NEGOTIATE, Command.SESSION_SETUP, Command.TREE_CONNECT, Command.LOGOFF)
+_OWN = (Command.SMB2_NEGOTIATE, Command.SMB2_SESSION_SETUP, Command.SMB2_TREE_CONNECT, Command.SMB2_LOGOFF)
 
 
 class Listener:
@@ -131,7 +131,7 @@ class _Client:
                     else:
                         self._connection.receive(prefix + frame)
                 pause = self._listener.server.pause
-                if pause and part.command is Command.QUERY_DIRECTORY:
+                if pause and part.command is Command.SMB2_QUERY_DIRECTORY:
                     time.sleep(pause)
         with self._listener.lock:
             self._connection.cut()
@@ -159,7 +159,7 @@ class _Client:
         if self._keys is None or status == NtStatus.PENDING or message_id == messages.UNSOLICITED:
             return message
         head = bytearray(message)
-        head[16:20] = (int.from_bytes(head[16:20], "little") | HeaderFlags.SIGNED).to_bytes(4, "little")
+        head[16:20] = (int.from_bytes(head[16:20], "little") | SMB2_FLAGS_SIGNED).to_bytes(4, "little")
         head[48:64] = bytes(16)
         head[48:64] = self._keys.signer.sign([bytes(head)], message_id=message_id, from_server=True, is_cancel=False)
         return bytes(head)
@@ -169,12 +169,12 @@ class _Client:
     def _handle(self, part: Part, frame: bytes) -> None:
         connection = self._connection
         connection.credits -= 1
-        if part.command is Command.NEGOTIATE:
+        if part.command is Command.SMB2_NEGOTIATE:
             answer = self._packed(part, NtStatus.SUCCESS, self._negotiate())
             self._hash = preauth_update(preauth_update(self._hash, frame), answer)
-        elif part.command is Command.SESSION_SETUP:
+        elif part.command is Command.SMB2_SESSION_SETUP:
             answer = self._session_setup(part, frame)
-        elif part.command is Command.TREE_CONNECT:
+        elif part.command is Command.SMB2_TREE_CONNECT:
             answer = self._packed(part, NtStatus.SUCCESS, _TREE.pack(16, 1, 0, 0, 0, 0x001F01FF))
         else:
             answer = self._packed(part, NtStatus.SUCCESS, messages.PLAIN_BODY)
@@ -193,7 +193,10 @@ class _Client:
         sizes = (IO_SIZE, IO_SIZE, IO_SIZE)
         at = HEADER_SIZE + _NEGOTIATE.size
         return (
-            _NEGOTIATE.pack(65, 3, Dialect.SMB_3_1_1, 2, bytes(16), CAP_LARGE_MTU, *sizes, now, 0, at, 0, at) + contexts
+            _NEGOTIATE.pack(
+                65, 3, Dialect.SMB_3_1_1, 2, bytes(16), SMB2_GLOBAL_CAP_LARGE_MTU, *sizes, now, 0, at, 0, at
+            )
+            + contexts
         )
 
     def _session_setup(self, part: Part, frame: bytes) -> bytes:

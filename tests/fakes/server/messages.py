@@ -10,8 +10,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from dfsfs.filetime import filetime_to_ns, ns_to_filetime
-from dfsfs.smb.connection.leases import LeaseState
-from dfsfs.smb.wire.messages import HEADER, HEADER_SIZE, SMB2_MAGIC, Command, Header, HeaderFlags, decode_header
+from dfsfs.smb.wire.constants import (
+    SMB2_FLAGS_ASYNC_COMMAND,
+    SMB2_FLAGS_RELATED_OPERATIONS,
+    SMB2_FLAGS_SERVER_TO_REDIR,
+    Command,
+    LeaseState,
+)
+from dfsfs.smb.wire.messages import HEADER, HEADER_SIZE, SMB2_MAGIC, Header, decode_header
 
 if TYPE_CHECKING:
     from tests.fakes.server.volume import Inode
@@ -56,7 +62,7 @@ class Part(NamedTuple):
 
     @property
     def is_related(self) -> bool:
-        return bool(self.header.flags & HeaderFlags.RELATED_OPERATIONS)
+        return bool(self.header.flags & SMB2_FLAGS_RELATED_OPERATIONS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,11 +200,11 @@ def pack(
     """An answer as a message, padded if another one follows it."""
     if not is_last:
         body += bytes(-len(body) % 8)
-    header, flags = part.header, int(HeaderFlags.SERVER_TO_REDIR)
+    header, flags = part.header, int(SMB2_FLAGS_SERVER_TO_REDIR)
     if related:
-        flags |= HeaderFlags.RELATED_OPERATIONS
+        flags |= SMB2_FLAGS_RELATED_OPERATIONS
     if async_id:
-        flags |= HeaderFlags.ASYNC_COMMAND
+        flags |= SMB2_FLAGS_ASYNC_COMMAND
     head = HEADER.pack(
         SMB2_MAGIC,
         HEADER_SIZE,
@@ -261,7 +267,7 @@ def _lease_context(key: bytes, state: LeaseState, version: int, epoch: int, brea
 
 def lease_break(key: bytes, now: LeaseState, left: LeaseState, epoch: int, *, acknowledge: bool) -> bytes:
     """The notification of a break (MS-SMB2 2.2.23.2), a message of its own."""
-    header = Header(SMB2_MAGIC, 64, 0, 0, Command.OPLOCK_BREAK, 0, 0, 0, UNSOLICITED, 0, 0, 0, bytes(16))
+    header = Header(SMB2_MAGIC, 64, 0, 0, Command.SMB2_OPLOCK_BREAK, 0, 0, 0, UNSOLICITED, 0, 0, 0, bytes(16))
     return pack(Part(header, b""), 0, _LEASE_BREAK.pack(44, epoch, acknowledge, key, now, left, 0, 0, 0), 0)
 
 

@@ -9,9 +9,10 @@ import struct
 from typing import TYPE_CHECKING, NamedTuple
 
 from dfsfs.ntstatus import NtStatus
+from dfsfs.smb.wire.constants import Command, CtlCode, FileInformationClass, FileSystemInformationClass, InfoType
 from dfsfs.smb.wire.copychunk import KEY_SIZE
 from dfsfs.smb.wire.eas import decode_eas, encode_ea
-from dfsfs.smb.wire.messages import RELATED_FILE_ID, Command, FileInfoClass, Fsctl, FsInfoClass, InfoType
+from dfsfs.smb.wire.messages import RELATED_FILE_ID
 from tests.fakes.server import messages
 from tests.fakes.server.errors import Refused
 from tests.fakes.server.volume import Inode, LeaseWish, Open, Volume, Wish
@@ -19,7 +20,7 @@ from tests.fakes.server.volume import Inode, LeaseWish, Open, Volume, Wish
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from dfsfs.smb.connection.leases import LeaseState
+    from dfsfs.smb.wire.constants import LeaseState
     from tests.fakes.server.leases import ServerLease
     from tests.fakes.server.messages import Part
 
@@ -48,18 +49,18 @@ class Session:
         self.granted: bytes | None = None
         """The key of the lease that the last request was granted."""
         self._handlers: dict[Command, Callable[[bytes], bytes]] = {
-            Command.CREATE: self._create,
-            Command.CLOSE: self._close,
-            Command.READ: self._read,
-            Command.WRITE: self._write,
-            Command.FLUSH: self._flush,
-            Command.QUERY_DIRECTORY: self._query_directory,
-            Command.QUERY_INFO: self._query_info,
-            Command.SET_INFO: self._set_info,
-            Command.IOCTL: self._ioctl,
-            Command.OPLOCK_BREAK: self._acknowledge,
-            Command.ECHO: lambda body: messages.PLAIN_BODY,
-            Command.TREE_DISCONNECT: self._disconnect,
+            Command.SMB2_CREATE: self._create,
+            Command.SMB2_CLOSE: self._close,
+            Command.SMB2_READ: self._read,
+            Command.SMB2_WRITE: self._write,
+            Command.SMB2_FLUSH: self._flush,
+            Command.SMB2_QUERY_DIRECTORY: self._query_directory,
+            Command.SMB2_QUERY_INFO: self._query_info,
+            Command.SMB2_SET_INFO: self._set_info,
+            Command.SMB2_IOCTL: self._ioctl,
+            Command.SMB2_OPLOCK_BREAK: self._acknowledge,
+            Command.SMB2_ECHO: lambda body: messages.PLAIN_BODY,
+            Command.SMB2_TREE_DISCONNECT: self._disconnect,
         }
 
     def carry_out(self, part: Part) -> Answer:
@@ -72,7 +73,7 @@ class Session:
         handler = self._handlers.get(part.command)
         lie = self.lie(self, part) if self.lie is not None else None
         if lie is not None:
-            if part.command is Command.CREATE:
+            if part.command is Command.SMB2_CREATE:
                 self._failed = lie.status
             return lie
         try:
@@ -80,7 +81,7 @@ class Session:
                 raise Refused(NtStatus.NOT_SUPPORTED)
             return Answer(NtStatus.SUCCESS, handler(part.body))
         except Refused as error:
-            if part.command is Command.CREATE:
+            if part.command is Command.SMB2_CREATE:
                 self._failed = error.status
             return Answer(error.status, messages.ERROR_BODY)
 
@@ -141,7 +142,7 @@ class Session:
 
     def _query_directory(self, body: bytes) -> bytes:
         handle, info_class, flags, pattern, size = messages.parse_query_directory(body)
-        assert info_class == FileInfoClass.ID_BOTH_DIRECTORY
+        assert info_class == FileInformationClass.FILE_ID_BOTH_DIRECTORY_INFORMATION
         opened = self._open(handle)
         if not opened.inode.is_directory:
             raise Refused(NtStatus.INVALID_PARAMETER)
@@ -178,17 +179,17 @@ class Session:
         handle, info_type, info_class, _ = messages.parse_query_info(body)
         opened = self._open(handle)
         inode = opened.inode
-        if info_type == InfoType.FILESYSTEM:
-            if info_class == FsInfoClass.FULL_SIZE:
+        if info_type == InfoType.SMB2_0_INFO_FILESYSTEM:
+            if info_class == FileSystemInformationClass.FILE_FS_FULL_SIZE_INFORMATION:
                 return messages.output_body(messages.full_size(*self.volume.cluster))
-            if info_class == FsInfoClass.ATTRIBUTE:
+            if info_class == FileSystemInformationClass.FILE_FS_ATTRIBUTE_INFORMATION:
                 return messages.output_body(struct.pack("<III", 0, 255, 0))
-        elif info_type == InfoType.FILE:
-            if info_class == FileInfoClass.ALL:
+        elif info_type == InfoType.SMB2_0_INFO_FILE:
+            if info_class == FileInformationClass.FILE_ALL_INFORMATION:
                 return messages.output_body(self._all(opened))
-            if info_class == FileInfoClass.STREAM:
+            if info_class == FileInformationClass.FILE_STREAM_INFORMATION:
                 return messages.output_body(messages.streams(inode))
-            if info_class == FileInfoClass.FULL_EA:
+            if info_class == FileInformationClass.FILE_FULL_EA_INFORMATION:
                 if not inode.eas:
                     raise Refused(NtStatus.NO_EAS_ON_FILE)
                 ((name, value),) = inode.eas.items()  # one is what tests need
@@ -204,20 +205,20 @@ class Session:
     def _set_info(self, body: bytes) -> bytes:
         handle, info_type, info_class, info = messages.parse_set_info(body)
         opened = self._open(handle)
-        if info_type != InfoType.FILE:
+        if info_type != InfoType.SMB2_0_INFO_FILE:
             raise Refused(NtStatus.NOT_SUPPORTED)
-        if info_class == FileInfoClass.BASIC:
+        if info_class == FileInformationClass.FILE_BASIC_INFORMATION:
             self.volume.set_basic(opened, *messages.parse_basic(info))
-        elif info_class == FileInfoClass.END_OF_FILE:
+        elif info_class == FileInformationClass.FILE_END_OF_FILE_INFORMATION:
             self.volume.set_size(opened, int.from_bytes(info[:8], "little"))
-        elif info_class == FileInfoClass.DISPOSITION:
+        elif info_class == FileInformationClass.FILE_DISPOSITION_INFORMATION:
             self.volume.set_disposition(opened, delete=bool(info[0]))
-        elif info_class == FileInfoClass.RENAME:
+        elif info_class == FileInformationClass.FILE_RENAME_INFORMATION:
             names, replace = messages.parse_rename(info)
             self.volume.rename(opened, names, replace=replace)
-        elif info_class == FileInfoClass.LINK:
+        elif info_class == FileInformationClass.FILE_LINK_INFORMATION:
             self.volume.link(opened, messages.parse_rename(info)[0])
-        elif info_class == FileInfoClass.FULL_EA:
+        elif info_class == FileInformationClass.FILE_FULL_EA_INFORMATION:
             opened.inode.eas = {name: value for name, value in decode_eas(info).items() if value}
         else:
             raise Refused(NtStatus.INVALID_INFO_CLASS)
@@ -225,13 +226,13 @@ class Session:
 
     def _ioctl(self, body: bytes) -> bytes:
         handle, code, data = messages.parse_ioctl(body)
-        if code in (Fsctl.SET_REPARSE_POINT, Fsctl.GET_REPARSE_POINT):
+        if code in (CtlCode.FSCTL_SET_REPARSE_POINT, CtlCode.FSCTL_GET_REPARSE_POINT):
             self._open(handle)
             raise Refused(NtStatus.NOT_A_REPARSE_POINT)  # as Samba 4.17
-        if code == Fsctl.SRV_REQUEST_RESUME_KEY:
+        if code == CtlCode.FSCTL_SRV_REQUEST_RESUME_KEY:
             key = self._open(handle).handle.ljust(KEY_SIZE, b"\0")
             return messages.ioctl_body(code, handle, key + bytes(8))
-        if code == Fsctl.SRV_COPYCHUNK_WRITE:
+        if code == CtlCode.FSCTL_SRV_COPYCHUNK_WRITE:
             return messages.ioctl_body(code, handle, self._copy(self._open(handle), data))
         raise Refused(NtStatus.INVALID_DEVICE_REQUEST)
 

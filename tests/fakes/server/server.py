@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from dfsfs.ntstatus import NtStatus
-from dfsfs.smb.wire.messages import Command
+from dfsfs.smb.wire.constants import Command
 from tests.fakes.server import messages
 from tests.fakes.server.describe import describe
 from tests.fakes.server.errors import MustWait
@@ -27,7 +27,7 @@ from tests.fakes.server.volume import Volume
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from dfsfs.smb.connection.leases import LeaseState
+    from dfsfs.smb.wire.constants import LeaseState
     from tests.fakes.server.leases import ServerLease
     from tests.fakes.server.messages import Part
 
@@ -176,7 +176,7 @@ class ServerConnection:
 
     def _frame(self, frame: bytes) -> None:
         parts = messages.split(frame)
-        if parts[0].command is Command.CANCEL:
+        if parts[0].command is Command.SMB2_CANCEL:
             return  # what waits here is done soon enough
         self._count += 1
         charge = sum(max(1, part.header.credit_charge) for part in parts)
@@ -213,7 +213,7 @@ class ServerConnection:
                 return
             if self.session.granted is not None:
                 held.leases.append(self.session.granted)
-            if part.command in (Command.OPLOCK_BREAK, Command.CLOSE, Command.TREE_DISCONNECT):
+            if part.command in (Command.SMB2_OPLOCK_BREAK, Command.SMB2_CLOSE, Command.SMB2_TREE_DISCONNECT):
                 self.server.acknowledged()
         self.server.requests.remove(held)
         self._answer(held)

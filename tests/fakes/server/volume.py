@@ -16,9 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from dfsfs.ntstatus import NtStatus
-from dfsfs.smb.connection.leases import LeaseState
-from dfsfs.smb.wire.fscc import FileAttributes
-from dfsfs.smb.wire.messages import Access, CreateDisposition, CreateOptions, ShareAccess
+from dfsfs.smb.wire.constants import Access, CreateDisposition, CreateOptions, FileAttributes, LeaseState, ShareAccess
 from tests.fakes.server.errors import Refused
 from tests.fakes.server.leases import Leases, ServerLease
 
@@ -30,12 +28,12 @@ START = 1_700_000_000 * 10**9
 TICK = 10**6
 """Nanoseconds between two changes."""
 FIRST_ID = 1000
-KEPT_ATTRIBUTES = FileAttributes.HIDDEN | FileAttributes.SYSTEM
-_LOOKS = Access.READ_ATTRIBUTES | Access.WRITE_ATTRIBUTES | Access.SYNCHRONIZE | Access.READ_CONTROL
+KEPT_ATTRIBUTES = FileAttributes.FILE_ATTRIBUTE_HIDDEN | FileAttributes.FILE_ATTRIBUTE_SYSTEM
+_LOOKS = Access.FILE_READ_ATTRIBUTES | Access.FILE_WRITE_ATTRIBUTES | Access.SYNCHRONIZE | Access.READ_CONTROL
 _SHARED = (
-    (Access.READ_DATA, ShareAccess.READ),
-    (Access.WRITE_DATA | Access.APPEND_DATA, ShareAccess.WRITE),
-    (Access.DELETE, ShareAccess.DELETE),
+    (Access.FILE_READ_DATA, ShareAccess.FILE_SHARE_READ),
+    (Access.FILE_WRITE_DATA | Access.FILE_APPEND_DATA, ShareAccess.FILE_SHARE_WRITE),
+    (Access.DELETE, ShareAccess.FILE_SHARE_DELETE),
 )
 
 
@@ -66,8 +64,8 @@ class Inode:
 
     @property
     def wire_attributes(self) -> int:
-        kind = FileAttributes.DIRECTORY if self.is_directory else 0
-        return self.attributes | kind or FileAttributes.NORMAL
+        kind = FileAttributes.FILE_ATTRIBUTE_DIRECTORY if self.is_directory else 0
+        return self.attributes | kind or FileAttributes.FILE_ATTRIBUTE_NORMAL
 
 
 @dataclass(slots=True, eq=False)
@@ -208,7 +206,7 @@ class Volume:
         else:
             file_id = self._last_id = self._last_id + 1
         now = self.tick()
-        attributes = 0 if is_directory else int(FileAttributes.ARCHIVE)
+        attributes = 0 if is_directory else int(FileAttributes.FILE_ATTRIBUTE_ARCHIVE)
         return Inode(file_id, is_directory, now, now, now, now, attributes)
 
     def _put(self, folder: Inode, name: str, inode: Inode) -> None:
@@ -242,22 +240,24 @@ class Volume:
         inode = self.child(folder, name)
         lease = self._known_lease(client, inode, wish)
         if inode is None:
-            if wish.disposition in (CreateDisposition.OPEN, CreateDisposition.OVERWRITE):
+            if wish.disposition in (CreateDisposition.FILE_OPEN, CreateDisposition.FILE_OVERWRITE):
                 raise Refused(NtStatus.OBJECT_NAME_NOT_FOUND)
             return self._made(client, folder, name, wish), 2
         place = (folder, self.key(name))
         self._check_open(inode, place, wish)
         overwrites = wish.disposition in (
-            CreateDisposition.OVERWRITE,
-            CreateDisposition.OVERWRITE_IF,
-            CreateDisposition.SUPERSEDE,
+            CreateDisposition.FILE_OVERWRITE,
+            CreateDisposition.FILE_OVERWRITE_IF,
+            CreateDisposition.FILE_SUPERSEDE,
         )
         if overwrites:
             self._check_overwrite(inode, wish)
         self._make_others_agree(inode, lease, wish, overwrites=overwrites)
         opened = self._opened(client, inode, place, wish, lease)
         if overwrites:
-            inode.attributes = int(wish.attributes & ~FileAttributes.NORMAL | FileAttributes.ARCHIVE)
+            inode.attributes = int(
+                wish.attributes & ~FileAttributes.FILE_ATTRIBUTE_NORMAL | FileAttributes.FILE_ATTRIBUTE_ARCHIVE
+            )
             self._resize(inode, 0)
         return opened, 3 if overwrites else 1
 
@@ -265,21 +265,21 @@ class Volume:
         return None if wish.lease is None else self.leases.find(client, wish.lease.key, inode)
 
     def _check_open(self, inode: Inode, place: tuple[Inode, str], wish: Wish) -> None:
-        if wish.disposition == CreateDisposition.CREATE:
+        if wish.disposition == CreateDisposition.FILE_CREATE:
             raise Refused(NtStatus.OBJECT_NAME_COLLISION)
         if place in inode.pending:
             raise Refused(NtStatus.DELETE_PENDING)
-        if wish.options & CreateOptions.DIRECTORY_FILE and not inode.is_directory:
+        if wish.options & CreateOptions.FILE_DIRECTORY_FILE and not inode.is_directory:
             raise Refused(NtStatus.NOT_A_DIRECTORY)
-        if wish.options & CreateOptions.NON_DIRECTORY_FILE and inode.is_directory:
+        if wish.options & CreateOptions.FILE_NON_DIRECTORY_FILE and inode.is_directory:
             raise Refused(NtStatus.FILE_IS_A_DIRECTORY)
-        writes = wish.access & (Access.WRITE_DATA | Access.APPEND_DATA)
-        if writes and inode.attributes & FileAttributes.READONLY:
+        writes = wish.access & (Access.FILE_WRITE_DATA | Access.FILE_APPEND_DATA)
+        if writes and inode.attributes & FileAttributes.FILE_ATTRIBUTE_READONLY:
             raise Refused(NtStatus.ACCESS_DENIED)
 
     def _check_overwrite(self, inode: Inode, wish: Wish) -> None:
         lost = inode.attributes & ~wish.attributes & KEPT_ATTRIBUTES
-        if inode.is_directory or lost or inode.attributes & FileAttributes.READONLY:
+        if inode.is_directory or lost or inode.attributes & FileAttributes.FILE_ATTRIBUTE_READONLY:
             raise Refused(NtStatus.ACCESS_DENIED)
 
     def _make_others_agree(self, inode: Inode, lease: ServerLease | None, wish: Wish, *, overwrites: bool) -> None:
@@ -287,16 +287,20 @@ class Volume:
         if not wish.access & ~_LOOKS and not overwrites:
             return
         if any(_excludes(other, wish) for other in inode.opens):
-            self.leases.take_back(inode, lease, LeaseState.HANDLE, LeaseState.HANDLE)
+            self.leases.take_back(
+                inode, lease, LeaseState.SMB2_LEASE_HANDLE_CACHING, LeaseState.SMB2_LEASE_HANDLE_CACHING
+            )
             raise Refused(NtStatus.SHARING_VIOLATION)
-        lost = LeaseState.ALL if overwrites else LeaseState.WRITE
-        self.leases.take_back(inode, lease, lost, LeaseState.WRITE)
+        lost = LeaseState.ALL if overwrites else LeaseState.SMB2_LEASE_WRITE_CACHING
+        self.leases.take_back(inode, lease, lost, LeaseState.SMB2_LEASE_WRITE_CACHING)
 
     def _made(self, client: object, folder: Inode, name: str, wish: Wish) -> Open:
         if (folder_place := folder.names[:1]) and folder_place[0] in folder.pending:
             raise Refused(NtStatus.DELETE_PENDING)
-        inode = self._new(is_directory=bool(wish.options & CreateOptions.DIRECTORY_FILE))
-        inode.attributes |= int(wish.attributes & ~FileAttributes.NORMAL & ~FileAttributes.DIRECTORY)
+        inode = self._new(is_directory=bool(wish.options & CreateOptions.FILE_DIRECTORY_FILE))
+        inode.attributes |= int(
+            wish.attributes & ~FileAttributes.FILE_ATTRIBUTE_NORMAL & ~FileAttributes.FILE_ATTRIBUTE_DIRECTORY
+        )
         self._put(folder, name, inode)
         return self._opened(client, inode, (folder, self.key(name)), wish)
 
@@ -311,7 +315,7 @@ class Volume:
         self._last_handle += 1
         handle = self._last_handle.to_bytes(8, "little") * 2
         opened = Open(handle, client, inode, place, wish.access, wish.share_access)
-        opened.delete_on_close = bool(wish.options & CreateOptions.DELETE_ON_CLOSE)
+        opened.delete_on_close = bool(wish.options & CreateOptions.FILE_DELETE_ON_CLOSE)
         if not inode.opens and self.times_wait_for_close and not inode.is_directory:
             inode.shown = inode.written
         inode.opens.append(opened)
@@ -351,16 +355,16 @@ class Volume:
     # -- data -------------------------------------------------------------------------------------------------------
 
     def read(self, opened: Open, offset: int, size: int) -> bytes:
-        self._needs(opened, Access.READ_DATA)
+        self._needs(opened, Access.FILE_READ_DATA)
         data = bytes(opened.inode.data[offset : offset + size])
         if size and not data:
             raise Refused(NtStatus.END_OF_FILE)
         return data
 
     def write(self, opened: Open, offset: int, data: bytes) -> None:
-        self._needs(opened, Access.WRITE_DATA | Access.APPEND_DATA)
+        self._needs(opened, Access.FILE_WRITE_DATA | Access.FILE_APPEND_DATA)
         inode = opened.inode
-        self.leases.take_back(inode, opened.lease, LeaseState.ALL, LeaseState.NONE)
+        self.leases.take_back(inode, opened.lease, LeaseState.ALL, LeaseState.SMB2_LEASE_NONE)
         if offset > len(inode.data):
             inode.data.extend(bytes(offset - len(inode.data)))
         inode.data[offset : offset + len(data)] = data
@@ -368,8 +372,8 @@ class Volume:
         self._written(inode)
 
     def set_size(self, opened: Open, size: int) -> None:
-        self._needs(opened, Access.WRITE_DATA)
-        self.leases.take_back(opened.inode, opened.lease, LeaseState.ALL, LeaseState.NONE)
+        self._needs(opened, Access.FILE_WRITE_DATA)
+        self.leases.take_back(opened.inode, opened.lease, LeaseState.ALL, LeaseState.SMB2_LEASE_NONE)
         opened.wrote = True
         self._resize(opened.inode, size)
 
@@ -387,14 +391,14 @@ class Volume:
     def _needs(self, opened: Open, access: int) -> None:
         if not opened.access & access:
             raise Refused(NtStatus.ACCESS_DENIED)
-        if opened.inode.is_directory and access & Access.WRITE_DATA:
+        if opened.inode.is_directory and access & Access.FILE_WRITE_DATA:
             raise Refused(NtStatus.INVALID_DEVICE_REQUEST)
 
     # -- what SET_INFO does -----------------------------------------------------------------------------------------
 
     def set_basic(self, opened: Open, accessed: int, written: int, attributes: int) -> None:
         """Times in nanoseconds, 0: as it is."""
-        self._needs(opened, Access.WRITE_ATTRIBUTES)
+        self._needs(opened, Access.FILE_WRITE_ATTRIBUTES)
         inode = opened.inode
         inode.changed = self.tick()
         inode.accessed = accessed or inode.accessed
@@ -403,7 +407,9 @@ class Volume:
             inode.shown = written if inode.shown is not None else None
             opened.set_time = True
         if attributes:
-            inode.attributes = attributes & ~int(FileAttributes.NORMAL | FileAttributes.DIRECTORY)
+            inode.attributes = attributes & ~int(
+                FileAttributes.FILE_ATTRIBUTE_NORMAL | FileAttributes.FILE_ATTRIBUTE_DIRECTORY
+            )
 
     def set_disposition(self, opened: Open, *, delete: bool) -> None:
         self._needs(opened, Access.DELETE)
@@ -411,7 +417,7 @@ class Volume:
         if not delete:
             inode.pending = [other for other in inode.pending if other != place]
             return
-        if inode.attributes & FileAttributes.READONLY:
+        if inode.attributes & FileAttributes.FILE_ATTRIBUTE_READONLY:
             raise Refused(NtStatus.CANNOT_DELETE)
         if inode.children:
             raise Refused(NtStatus.DIRECTORY_NOT_EMPTY)
@@ -433,7 +439,9 @@ class Volume:
         if inode.is_directory and any(_is_within(other.inode, inode) for other in self.opens.values()):
             raise Refused(NtStatus.ACCESS_DENIED)
         if self.renames_break_leases:
-            self.leases.take_back(inode, opened.lease, LeaseState.HANDLE, LeaseState.HANDLE)
+            self.leases.take_back(
+                inode, opened.lease, LeaseState.SMB2_LEASE_HANDLE_CACHING, LeaseState.SMB2_LEASE_HANDLE_CACHING
+            )
         if target is not None and not is_same_place:
             self._unlink(folder, self.key(name))
         self._move(inode, place, folder, name)
@@ -442,7 +450,7 @@ class Volume:
         if not replace:
             raise Refused(NtStatus.OBJECT_NAME_COLLISION)
         barring = [other for other in target.opens if self.any_open_bars_replacing or other.client is opened.client]
-        is_read_only = self.read_only_bars_replacing and target.attributes & FileAttributes.READONLY
+        is_read_only = self.read_only_bars_replacing and target.attributes & FileAttributes.FILE_ATTRIBUTE_READONLY
         if target.is_directory or barring or is_read_only:
             raise Refused(NtStatus.ACCESS_DENIED)
 

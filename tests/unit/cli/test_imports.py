@@ -22,7 +22,7 @@ NETWORK = ("trio", "cryptography", "spnego", "krb5", "dns")
 """For what logs in to servers."""
 OTHERS = ("rich", "h11", "prometheus_client")
 """For a terminal, and for a mount with metrics=."""
-ANSWERS = ("dfsfs.errors", "dfsfs.ntstatus")
+ANSWERS = ("dfsfs.errors", "dfsfs.ntstatus", "smbprotocol")
 """For what a server, or the keyring of login and logout, has said."""
 SCRIPT = """
 import json, os, sys

@@ -315,7 +315,7 @@ def test_interrupting_a_question(tmp_path: Path, capsys: pytest.CaptureFixture[s
 def test_a_mistake_is_answered_without_loading_the_file_system() -> None:
     program = (
         "import sys\nfrom dfsfs.cli.mount import main\ncode = main(['//srv/ns', '/m', '-o', 'frobnicate'])\n"
-        "print(code, *({'trio', 'pyfuse3', 'cryptography', 'spnego'} & set(sys.modules)))"
+        "print(code, *({'trio', 'pyfuse3', 'cryptography', 'spnego', 'smbprotocol'} & set(sys.modules)))"
     )
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE, check=True

@@ -28,8 +28,8 @@ from dfsfs.namespace.junction import Junction, Location
 from dfsfs.ntstatus import NtStatus
 from dfsfs.smb.auth import keyring
 from dfsfs.smb.auth.credentials import Credentials, Secret
-from dfsfs.smb.connection.crypto import Dialect
 from dfsfs.smb.pool import Pool
+from dfsfs.smb.wire.constants import Dialect
 from dfsfs.unc import UncPath
 from tests.fakes.memory_namespace import MemoryNamespace
 

@@ -13,8 +13,8 @@ from smbprotocol import file_info
 
 from dfsfs.errors import ContentError, WireError
 from dfsfs.filetime import filetime_to_ns, ns_to_filetime
+from dfsfs.smb.wire.constants import FileAttributes, ReparseTag
 from dfsfs.smb.wire.fscc import (
-    FileAttributes,
     FileStat,
     decode_all_information,
     decode_directory,
@@ -24,7 +24,6 @@ from dfsfs.smb.wire.fscc import (
     encode_end_of_file,
     encode_rename,
 )
-from dfsfs.smb.wire.reparse import ReparseTag
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,7 +33,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 ENTRY = struct.Struct("<IIQQQQQQIIIBB24sHQ")
 ALL = struct.Struct("<QQQQIIQQIBBHQIIQIII")
 FULL_SIZE = struct.Struct("<qqqII")
-DIRECTORY_LINK = FileAttributes.DIRECTORY | FileAttributes.REPARSE_POINT
+DIRECTORY_LINK = FileAttributes.FILE_ATTRIBUTE_DIRECTORY | FileAttributes.FILE_ATTRIBUTE_REPARSE_POINT
 
 names = st.text(st.characters(codec="utf-16-le", exclude_characters="\0"), min_size=1, max_size=40)
 any_units = st.binary(max_size=80).map(lambda raw: raw[: len(raw) // 2 * 2])
@@ -168,10 +167,15 @@ def test_the_longest_name_is_none_of_these() -> None:
 @pytest.mark.parametrize(
     ("attributes", "ea_size", "tag", "is_link"),
     [
-        (DIRECTORY_LINK, ReparseTag.DFS, ReparseTag.DFS, True),
-        (DIRECTORY_LINK, ReparseTag.DFSR, ReparseTag.DFSR, True),
+        (DIRECTORY_LINK, ReparseTag.IO_REPARSE_TAG_DFS, ReparseTag.IO_REPARSE_TAG_DFS, True),
+        (DIRECTORY_LINK, ReparseTag.IO_REPARSE_TAG_DFSR, ReparseTag.IO_REPARSE_TAG_DFSR, True),
         (DIRECTORY_LINK, 0xA000000C, 0xA000000C, False),
-        (FileAttributes.DIRECTORY, ReparseTag.DFS, 0, False),  # then EaSize is the size of the EAs
+        (
+            FileAttributes.FILE_ATTRIBUTE_DIRECTORY,
+            ReparseTag.IO_REPARSE_TAG_DFS,
+            0,
+            False,
+        ),  # then EaSize is the size of the EAs
     ],
 )
 def test_ea_size_is_the_tag_of_a_reparse_point(attributes: int, ea_size: int, tag: int, is_link: bool) -> None:

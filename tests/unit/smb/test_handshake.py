@@ -18,14 +18,7 @@ from dfsfs.errors import DfsfsError, SecurityError, SmbError, WireError
 from dfsfs.ntstatus import NtStatus
 from dfsfs.smb.auth.credentials import Credentials, Secret
 from dfsfs.smb.auth.gss import make_authenticator
-from dfsfs.smb.connection.crypto import (
-    Cipher,
-    Dialect,
-    SessionKeys,
-    SigningAlgorithm,
-    derive_session_keys,
-    preauth_update,
-)
+from dfsfs.smb.connection.crypto import SessionKeys, derive_session_keys, preauth_update
 from dfsfs.smb.connection.handshake import (
     Exchange,
     Negotiated,
@@ -39,6 +32,7 @@ from dfsfs.smb.connection.handshake import (
     negotiate,
     session_setup,
 )
+from dfsfs.smb.wire.constants import Cipher, Dialect, SigningAlgorithm
 from dfsfs.smb.wire.messages import HEADER, SMB2_MAGIC
 
 if TYPE_CHECKING:
@@ -58,7 +52,7 @@ OFFER = Offer(
     dialects=tuple(Dialect),
     client_guid=b"C" * 16,
     salt=bytes(range(32)),
-    ciphers=(Cipher.AES128_GCM, Cipher.AES256_GCM, Cipher.AES128_CCM, Cipher.AES256_CCM),
+    ciphers=(Cipher.AES_128_GCM, Cipher.AES_256_GCM, Cipher.AES_128_CCM, Cipher.AES_256_CCM),
     signing=(SigningAlgorithm.AES_GMAC, SigningAlgorithm.AES_CMAC, SigningAlgorithm.HMAC_SHA256),
     host="fs1",
 )
@@ -265,10 +259,10 @@ def test_without_3_1_1_there_are_no_contexts() -> None:
     ("dialect", "capabilities", "signing", "cipher"),
     [
         (Dialect.SMB_2_1, 0x47, SigningAlgorithm.HMAC_SHA256, None),
-        (Dialect.SMB_3_0, 0x47, SigningAlgorithm.AES_CMAC, Cipher.AES128_CCM),
+        (Dialect.SMB_3_0, 0x47, SigningAlgorithm.AES_CMAC, Cipher.AES_128_CCM),
         (Dialect.SMB_3_0, 0x07, SigningAlgorithm.AES_CMAC, None),
-        (Dialect.SMB_3_0_2, 0x47, SigningAlgorithm.AES_CMAC, Cipher.AES128_CCM),
-        (Dialect.SMB_3_1_1, 0x07, SigningAlgorithm.AES_GMAC, Cipher.AES128_GCM),
+        (Dialect.SMB_3_0_2, 0x47, SigningAlgorithm.AES_CMAC, Cipher.AES_128_CCM),
+        (Dialect.SMB_3_1_1, 0x07, SigningAlgorithm.AES_GMAC, Cipher.AES_128_GCM),
     ],
 )
 def test_what_comes_of_each_dialect(
@@ -295,7 +289,7 @@ def test_a_server_without_cipher_or_signing_context() -> None:
 
 def test_unknown_contexts_and_capabilities_do_no_harm() -> None:
     extra = [context(3, b"compression"), *contexts(), context(0x100, b"posix and more")]
-    assert agreed(negotiated_message(extra=extra, capabilities=0xFFFFFFFF)).cipher is Cipher.AES128_GCM
+    assert agreed(negotiated_message(extra=extra, capabilities=0xFFFFFFFF)).cipher is Cipher.AES_128_GCM
 
 
 def test_without_large_mtu_payloads_have_64_kib() -> None:
@@ -341,7 +335,7 @@ def test_what_was_not_offered_or_makes_no_sense(received: bytes) -> None:
 
 
 def test_choices_must_be_among_the_offered() -> None:
-    offer = replace(OFFER, ciphers=(Cipher.AES128_CCM,), signing=(SigningAlgorithm.AES_CMAC,))
+    offer = replace(OFFER, ciphers=(Cipher.AES_128_CCM,), signing=(SigningAlgorithm.AES_CMAC,))
     assert isinstance(fail(negotiated_message(extra=contexts(cipher=2, signing=1)), offer), WireError)
     assert isinstance(fail(negotiated_message(extra=contexts(cipher=1, signing=2)), offer), WireError)
     newest = replace(OFFER, dialects=(Dialect.SMB_3_1_1,))

@@ -13,19 +13,18 @@ from dfsfs.smb.connection.calls import Route
 from dfsfs.smb.connection.leases import (
     Lease,
     LeaseBreak,
-    LeaseState,
     LeaseTable,
     decode_break,
     encode_acknowledgement,
     find_context,
 )
 from dfsfs.smb.wire import messages
-from dfsfs.smb.wire.messages import Access, CreateDisposition
+from dfsfs.smb.wire.constants import Access, CreateDisposition, LeaseState
 from dfsfs.unc import UncPath
 
 KEY = bytes(range(16))
 PATH = UncPath(("srv", "share", "file"))
-R, RH, RWH = LeaseState.READ, LeaseState.SHARED, LeaseState.ALL
+R, RH, RWH = LeaseState.SMB2_LEASE_READ_CACHING, LeaseState.SHARED, LeaseState.ALL
 
 
 def lease(version: int = 2) -> Lease:
@@ -57,7 +56,9 @@ def notification(state: int, *, flags: int = 1, epoch: int = 2) -> memoryview:
 def test_a_create_carries_the_request_aligned_behind_its_name() -> None:
     for name in ("", "a", "ab", "abc", "folder\\file"):
         asked = lease().request(RH)
-        body = messages.encode_create(name, access=Access.READ, disposition=CreateDisposition.OPEN, lease=asked).body
+        body = messages.encode_create(
+            name, access=Access.READ, disposition=CreateDisposition.FILE_OPEN, lease=asked
+        ).body
         (level,) = struct.unpack_from("<B", body, 3)
         name_at, name_length, at, length = struct.unpack_from("<HHII", body, 44)
         assert level == 0xFF
@@ -66,7 +67,7 @@ def test_a_create_carries_the_request_aligned_behind_its_name() -> None:
 
 
 def test_without_a_lease_a_create_asks_for_no_oplock() -> None:
-    body = messages.encode_create("a", access=Access.READ, disposition=CreateDisposition.OPEN).body
+    body = messages.encode_create("a", access=Access.READ, disposition=CreateDisposition.FILE_OPEN).body
     assert body[3] == 0 and struct.unpack_from("<II", body, 48) == (0, 0)
 
 
@@ -94,7 +95,7 @@ def test_no_context_is_no_lease() -> None:
     given_lease = lease()
     given_lease.granted(created(b""))
     given_lease.granted(created(context(b"MxAc", bytes(8))))
-    assert given_lease.state == LeaseState.NONE and not given_lease.was_granted
+    assert given_lease.state == LeaseState.SMB2_LEASE_NONE and not given_lease.was_granted
 
 
 def test_the_lease_is_found_behind_other_contexts() -> None:
@@ -151,7 +152,9 @@ def test_any_bytes_are_a_break_or_an_error(message: bytes) -> None:
 
 def test_break_notifications() -> None:
     assert decode_break(notification(1)) == LeaseBreak(KEY, R, acknowledge=True, epoch=2)
-    assert decode_break(notification(0, flags=0)) == LeaseBreak(KEY, LeaseState.NONE, acknowledge=False, epoch=2)
+    assert decode_break(notification(0, flags=0)) == LeaseBreak(
+        KEY, LeaseState.SMB2_LEASE_NONE, acknowledge=False, epoch=2
+    )
     oplock = memoryview(bytes(64) + struct.pack("<HBBI16s", 24, 0, 0, 0, bytes(16)))
     assert decode_break(oplock) is None
     with pytest.raises(WireError):
@@ -174,12 +177,12 @@ def test_a_break_takes_away_and_never_gives() -> None:
 def test_what_a_server_names_while_it_waits_for_an_acknowledgement_is_not_believed() -> None:
     given_lease = lease()
     given_lease.granted(grant(3))
-    given_lease.broken(LeaseBreak(KEY, LeaseState.NONE, acknowledge=True, epoch=2))
+    given_lease.broken(LeaseBreak(KEY, LeaseState.SMB2_LEASE_NONE, acknowledge=True, epoch=2))
     given_lease.granted(grant(3))
-    assert given_lease.state == LeaseState.NONE and given_lease.given is None
+    assert given_lease.state == LeaseState.SMB2_LEASE_NONE and given_lease.given is None
     given_lease.is_breaking = False
     given_lease.granted(grant(3, flags=2))
-    assert given_lease.state == LeaseState.NONE and given_lease.given is None
+    assert given_lease.state == LeaseState.SMB2_LEASE_NONE and given_lease.given is None
     given_lease.granted(grant(3))
     assert given_lease.state == RH
 
@@ -190,8 +193,14 @@ def test_what_was_given_is_not_what_is_left() -> None:
     for answer in (grant(3), created(b""), grant(0), grant(2), grant(3)):
         given_lease.granted(answer)
         found.append(given_lease.given)
-    given_lease.broken(LeaseBreak(KEY, LeaseState.NONE, acknowledge=False, epoch=2))
-    assert found == [RH, LeaseState.NONE, LeaseState.NONE, LeaseState.HANDLE, RH]
+    given_lease.broken(LeaseBreak(KEY, LeaseState.SMB2_LEASE_NONE, acknowledge=False, epoch=2))
+    assert found == [
+        RH,
+        LeaseState.SMB2_LEASE_NONE,
+        LeaseState.SMB2_LEASE_NONE,
+        LeaseState.SMB2_LEASE_HANDLE_CACHING,
+        RH,
+    ]
     assert given_lease.given == RH
 
 
@@ -203,7 +212,7 @@ def test_the_table_forgets_a_lease_with_its_last_handle() -> None:
     table.closed(given_lease)
     assert table.get(KEY) is given_lease and given_lease.state == RH
     table.closed(given_lease)
-    assert table.get(KEY) is None and given_lease.state == LeaseState.NONE
+    assert table.get(KEY) is None and given_lease.state == LeaseState.SMB2_LEASE_NONE
 
 
 def test_all_leases_end_with_the_connection() -> None:
@@ -211,4 +220,4 @@ def test_all_leases_end_with_the_connection() -> None:
     table.opened(given_lease)
     given_lease.granted(grant(7))
     assert table.lost() == [(given_lease, RWH)]
-    assert given_lease.state == LeaseState.NONE and table.lost() == []
+    assert given_lease.state == LeaseState.SMB2_LEASE_NONE and table.lost() == []

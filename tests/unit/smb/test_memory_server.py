@@ -12,10 +12,9 @@ import trio.testing
 
 from dfsfs.errors import ConnectionLost, Disposition, PosixError, SmbError
 from dfsfs.ntstatus import NtStatus
-from dfsfs.smb.connection.leases import LeaseState
+from dfsfs.smb.wire.constants import Access, CreateDisposition, LeaseState
 from dfsfs.smb.wire.copychunk import Range
 from dfsfs.smb.wire.fscc import FileStat, encode_basic_information
-from dfsfs.smb.wire.messages import Access, CreateDisposition
 from dfsfs.smb.wire.reparse import Special
 from tests.fakes.server.client import CREDITS, SHARE, connected, transport_of
 from tests.fakes.server.server import Server
@@ -37,7 +36,7 @@ async def test_it_does_what_real_servers_do(check: Callable[[Bench], Awaitable[N
 
 # -- requests and answers are held ------------------------------------------------------------------------------------
 
-OPEN = CreateDisposition.OPEN
+OPEN = CreateDisposition.FILE_OPEN
 FILE = SHARE.join(["file"])
 
 
@@ -143,7 +142,7 @@ async def test_a_break_reaches_a_client_after_the_answer_that_granted_what_it_ta
         await leased.agree()
         await trio.testing.wait_all_tasks_blocked()
         await leased.agree()
-        assert len(results) == 1 and leased.lease.state == LeaseState.NONE
+        assert len(results) == 1 and leased.lease.state == LeaseState.SMB2_LEASE_NONE
 
 
 @pytest.mark.parametrize("applied", [False, True])
@@ -260,7 +259,7 @@ async def test_renames_can_wait_for_handles() -> None:
         leased = Leased(one, FILE)
         file = await leased.open(LeaseState.SHARED, Access.READ)
         await both(leased.agree, lambda: two.rename(FILE, SHARE.join(["new"]), replace=False))
-        assert leased.breaks == [(LeaseState.SHARED, LeaseState.READ)]
+        assert leased.breaks == [(LeaseState.SHARED, LeaseState.SMB2_LEASE_READ_CACHING)]
         await file.close()
 
 

@@ -17,18 +17,18 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from dfsfs.errors import SecurityError
 from dfsfs.smb.connection.calls import Call, Route
-from dfsfs.smb.connection.crypto import (
-    KEPT_SIGNATURES,
-    AesGmacSigner,
-    Cipher,
-    Dialect,
-    SessionKeys,
-    SigningAlgorithm,
-    derive_session_keys,
-)
+from dfsfs.smb.connection.crypto import KEPT_SIGNATURES, AesGmacSigner, SessionKeys, derive_session_keys
 from dfsfs.smb.connection.protocol import SmbProtocol
 from dfsfs.smb.wire import messages
-from dfsfs.smb.wire.messages import Command, HeaderFlags
+from dfsfs.smb.wire.constants import (
+    SMB2_FLAGS_SIGNED,
+    Access,
+    Cipher,
+    Command,
+    CreateDisposition,
+    Dialect,
+    SigningAlgorithm,
+)
 from tests.conftest import OFTEN
 from tests.fakes.peer import EMPTY_BODIES, Peer, Sent, create_body, read_body, split_compound, split_frames
 
@@ -38,7 +38,10 @@ if TYPE_CHECKING:
 KEY = bytes(range(16))
 SESSION_ID = 42
 FILE = b"F" * 16
-BODIES: dict[int, Callable[[], bytes]] = {Command.CREATE: create_body, Command.READ: lambda: read_body(b"data")}
+BODIES: dict[int, Callable[[], bytes]] = {
+    Command.SMB2_CREATE: create_body,
+    Command.SMB2_READ: lambda: read_body(b"data"),
+}
 
 
 # -- the signer -------------------------------------------------------------------------------------------------------
@@ -130,7 +133,7 @@ def gmac_keys() -> SessionKeys:
         Dialect.SMB_3_1_1,
         preauth_hash=bytes(64),
         signing=SigningAlgorithm.AES_GMAC,
-        cipher=Cipher.AES128_GCM,
+        cipher=Cipher.AES_128_GCM,
     )
 
 
@@ -141,7 +144,7 @@ class Wire:
         self.protocol = SmbProtocol("fs1", max_credits=64, silence=10, echo_interval=60, now=0)
         self.protocol.multi_credit = True
         self.peer = Peer(self.protocol, credits=4)
-        self.protocol.submit([messages.encode_plain(Command.ECHO)], Route(), lambda: None)
+        self.protocol.submit([messages.encode_plain(Command.SMB2_ECHO)], Route(), lambda: None)
         ((request,),) = self.peer.requests()
         self.peer.deliver([self.peer.answer(request, credits=64)])
         session = GmacSession(SESSION_ID, gmac_keys())
@@ -161,7 +164,7 @@ class Wire:
                 end = start + request.header.next_command if request.header.next_command else len(frame)
                 self.sent.append(frame[start:end])
                 start = end
-                if request.command is not Command.CANCEL:
+                if request.command is not Command.SMB2_CANCEL:
                     self.waiting.append(request)
 
     def pending(self, request: Sent, async_id: int) -> None:
@@ -171,7 +174,7 @@ class Wire:
     def answer(self, request: Sent) -> None:
         self.waiting.remove(request)
         body = BODIES.get(request.command, lambda: EMPTY_BODIES[request.command])()
-        message = self.peer.answer(request, body, flags=HeaderFlags.SIGNED)
+        message = self.peer.answer(request, body, flags=SMB2_FLAGS_SIGNED)
         signature = self._server.sign(
             [message], message_id=request.header.message_id, from_server=True, is_cancel=False
         )
@@ -179,7 +182,7 @@ class Wire:
 
     def cancels(self) -> list[int]:
         headers = [messages.decode_header(memoryview(message)) for message in self.sent]
-        return [header.message_id for header in headers if header.command == Command.CANCEL]
+        return [header.message_id for header in headers if header.command == Command.SMB2_CANCEL]
 
 
 def read() -> messages.Request:
@@ -241,12 +244,12 @@ class AnyHistory(RuleBasedStateMachine):
 
     @rule(compound=st.integers(1, 3), echo=st.booleans())
     def submit(self, compound: int, echo: bool) -> None:
-        requests = [messages.encode_plain(Command.ECHO) if echo else read() for _ in range(compound)]
+        requests = [messages.encode_plain(Command.SMB2_ECHO) if echo else read() for _ in range(compound)]
         self.calls.append(self.link.protocol.submit(requests, self.link.route, lambda: None))
 
     @rule()
     def open_and_close(self) -> None:
-        create = messages.encode_create("a", access=messages.Access.READ, disposition=messages.CreateDisposition.OPEN)
+        create = messages.encode_create("a", access=Access.READ, disposition=CreateDisposition.FILE_OPEN)
         self.calls.append(self.link.protocol.submit([create], self.link.route, lambda: None))
 
     @rule()
@@ -273,8 +276,8 @@ class AnyHistory(RuleBasedStateMachine):
         signed: dict[tuple[int, bool], bytes] = {}
         for message in self.link.sent[1:]:
             header = messages.decode_header(memoryview(message))
-            nonce = header.message_id, header.command == Command.CANCEL
-            assert header.flags & HeaderFlags.SIGNED
+            nonce = header.message_id, header.command == Command.SMB2_CANCEL
+            assert header.flags & SMB2_FLAGS_SIGNED
             assert nonce not in signed, f"two messages under MessageId {header.message_id}"
             signed[nonce] = message
 

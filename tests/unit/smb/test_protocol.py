@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
@@ -14,8 +15,20 @@ from dfsfs.smb.connection.calls import Call, Route
 from dfsfs.smb.connection.crypto import HmacSha256Signer, SessionKeys
 from dfsfs.smb.connection.protocol import SmbProtocol
 from dfsfs.smb.wire import messages
-from dfsfs.smb.wire.messages import Access, Command, CreateDisposition, HeaderFlags, Request
+from dfsfs.smb.wire.constants import (
+    SMB2_FLAGS_ASYNC_COMMAND,
+    SMB2_FLAGS_DFS_OPERATIONS,
+    SMB2_FLAGS_RELATED_OPERATIONS,
+    SMB2_FLAGS_SIGNED,
+    Access,
+    Command,
+    CreateDisposition,
+    InfoType,
+)
 from tests.fakes.peer import Peer, Sent, create_body, read_body
+
+if TYPE_CHECKING:
+    from dfsfs.smb.wire.messages import Request
 
 FILE = b"F" * 16
 
@@ -53,7 +66,7 @@ def connected(*, credits: int = 100, max_credits: int = 128) -> tuple[SmbProtoco
     """A protocol after its first exchange, with `credits` in hand."""
     protocol = SmbProtocol("fs1", max_credits=max_credits, silence=10, echo_interval=60, now=0)
     peer = Peer(protocol)
-    first = Asked(protocol, [messages.encode_plain(Command.ECHO)])
+    first = Asked(protocol, [messages.encode_plain(Command.SMB2_ECHO)])
     ((request,),) = peer.requests()
     protocol.multi_credit = True
     peer.deliver([peer.answer(request, credits=credits)])
@@ -62,11 +75,11 @@ def connected(*, credits: int = 100, max_credits: int = 128) -> tuple[SmbProtoco
 
 
 def echo() -> Request:
-    return messages.encode_plain(Command.ECHO)
+    return messages.encode_plain(Command.SMB2_ECHO)
 
 
 def create() -> Request:
-    return messages.encode_create("a", access=Access.READ, disposition=CreateDisposition.OPEN)
+    return messages.encode_create("a", access=Access.READ, disposition=CreateDisposition.FILE_OPEN)
 
 
 def test_answers_find_their_requests_in_any_order() -> None:
@@ -87,8 +100,8 @@ def test_a_compound_is_related_padded_and_answered_as_one() -> None:
     asked = Asked(protocol, [create(), messages.encode_close(messages.RELATED_FILE_ID)], Route(tree_id=5, session_id=9))
     ((first, second),) = peer.requests()
     assert first.header.next_command % 8 == 0
-    assert not first.header.flags & HeaderFlags.RELATED_OPERATIONS
-    assert second.header.flags & HeaderFlags.RELATED_OPERATIONS
+    assert not first.header.flags & SMB2_FLAGS_RELATED_OPERATIONS
+    assert second.header.flags & SMB2_FLAGS_RELATED_OPERATIONS
     assert (second.header.tree_id, second.header.session_id) == (5, 9)
     assert second.header.message_id == first.header.message_id + 1
     body = create_body()
@@ -111,8 +124,8 @@ def test_only_creates_carry_the_dfs_flag() -> None:
     protocol, peer = connected()
     Asked(protocol, [create(), messages.encode_close(messages.RELATED_FILE_ID)], Route(dfs=True))
     ((first, second),) = peer.requests()
-    assert first.header.flags & HeaderFlags.DFS_OPERATIONS
-    assert not second.header.flags & HeaderFlags.DFS_OPERATIONS
+    assert first.header.flags & SMB2_FLAGS_DFS_OPERATIONS
+    assert not second.header.flags & SMB2_FLAGS_DFS_OPERATIONS
 
 
 def test_senders_wait_for_credits_in_order() -> None:
@@ -120,13 +133,13 @@ def test_senders_wait_for_credits_in_order() -> None:
     large = Asked(protocol, [messages.encode_read(FILE, 0, 4 * 65536)])
     small = Asked(protocol, [echo()])
     ((request,),) = peer.requests()
-    assert request.command == Command.READ
+    assert request.command == Command.SMB2_READ
     assert request.header.credit_charge == 4
     assert peer.requests() == []
     peer.deliver([peer.answer(request, read_body(b"x"), credits=1)])
     assert large.done == 1
     ((request,),) = peer.requests()
-    assert request.command == Command.ECHO
+    assert request.command == Command.SMB2_ECHO
     assert small.done == 0
 
 
@@ -134,10 +147,10 @@ def test_a_call_dearer_than_the_credits_in_hand_gets_more_by_echo() -> None:
     protocol, peer = connected(credits=2)
     asked = Asked(protocol, [messages.encode_read(FILE, 0, 8 * 65536)])
     ((request,),) = peer.requests()
-    assert request.command == Command.ECHO
+    assert request.command == Command.SMB2_ECHO
     peer.deliver([peer.answer(request, credits=50)])
     ((request,),) = peer.requests()
-    assert request.command == Command.READ
+    assert request.command == Command.SMB2_READ
     assert asked.done == 0
 
 
@@ -181,7 +194,7 @@ def test_pending_is_not_the_answer() -> None:
     ((request,),) = peer.requests()
     peer.deliver([peer.pending(request)])
     assert asked.done == 0
-    peer.deliver([peer.answer(request, flags=HeaderFlags.ASYNC_COMMAND, async_id=77)])
+    peer.deliver([peer.answer(request, flags=SMB2_FLAGS_ASYNC_COMMAND, async_id=77)])
     assert asked.done == 1
 
 
@@ -208,13 +221,13 @@ def test_an_abandoned_call_keeps_its_credits_until_the_late_answer() -> None:
 def test_a_file_that_an_abandoned_call_opens_is_closed() -> None:
     protocol, peer = connected()
     asked = Asked(
-        protocol, [create(), messages.encode_query_info(messages.RELATED_FILE_ID, messages.InfoType.FILE, 18, 100)]
+        protocol, [create(), messages.encode_query_info(messages.RELATED_FILE_ID, InfoType.SMB2_0_INFO_FILE, 18, 100)]
     )
     ((first, second),) = peer.requests()
     protocol.abandon(asked.call)
     peer.deliver([peer.answer(first, create_body(b"G" * 16)), peer.answer(second, status=0xC0000001)])
     ((request,),) = peer.requests()
-    assert request.command == Command.CLOSE
+    assert request.command == Command.SMB2_CLOSE
     assert request.body[8:24] == b"G" * 16
 
 
@@ -225,7 +238,7 @@ def test_a_file_whose_opener_is_cancelled_as_the_answer_comes_is_closed() -> Non
     peer.deliver([peer.answer(first, create_body(b"G" * 16))])
     protocol.abandon(asked.call)
     ((request,),) = peer.requests()
-    assert request.command == Command.CLOSE
+    assert request.command == Command.SMB2_CLOSE
 
 
 def test_an_abandoned_call_that_closed_its_file_itself_needs_no_close() -> None:
@@ -249,11 +262,11 @@ def test_what_the_server_holds_pending_is_cancelled(order: str) -> None:
         protocol.abandon(asked.call)
         peer.deliver([peer.pending(request, async_id=0x123456789A)])
     ((cancel,),) = peer.requests()
-    assert cancel.command == Command.CANCEL
-    assert cancel.header.flags & HeaderFlags.ASYNC_COMMAND
+    assert cancel.command == Command.SMB2_CANCEL
+    assert cancel.header.flags & SMB2_FLAGS_ASYNC_COMMAND
     assert cancel.header.async_id == 0x123456789A
     assert cancel.header.message_id == request.header.message_id
-    peer.deliver([peer.answer(request, status=0xC0000120, flags=HeaderFlags.ASYNC_COMMAND, async_id=0x123456789A)])
+    peer.deliver([peer.answer(request, status=0xC0000120, flags=SMB2_FLAGS_ASYNC_COMMAND, async_id=0x123456789A)])
     protocol.check_invariants()
     assert protocol.statistics().in_flight == 0
 
@@ -280,7 +293,7 @@ def test_a_notification_of_a_broken_oplock_is_no_answer() -> None:
     asked = Asked(protocol, [echo()])
     ((request,),) = peer.requests()
     body = b"\x18\x00" + bytes(22)
-    peer.deliver([peer.answer(request, body, message_id=2**64 - 1, command=Command.OPLOCK_BREAK)])
+    peer.deliver([peer.answer(request, body, message_id=2**64 - 1, command=Command.SMB2_OPLOCK_BREAK)])
     assert asked.done == 0
 
 
@@ -302,14 +315,14 @@ def sign(signer: HmacSha256Signer, message: bytes, message_id: int) -> bytes:
 def test_requests_of_a_signed_session_are_signed() -> None:
     _, peer, _, _ = signed()
     ((request,),) = peer.requests()
-    assert request.header.flags & HeaderFlags.SIGNED
+    assert request.header.flags & SMB2_FLAGS_SIGNED
     assert request.header.signature != bytes(16)
 
 
 def test_a_valid_signature_is_accepted() -> None:
     _, peer, asked, signer = signed()
     ((request,),) = peer.requests()
-    answer = peer.answer(request, read_body(b"data"), flags=HeaderFlags.SIGNED)
+    answer = peer.answer(request, read_body(b"data"), flags=SMB2_FLAGS_SIGNED)
     peer.deliver([sign(signer, answer, request.header.message_id)])
     assert asked.done == 1
 
@@ -318,7 +331,7 @@ def test_a_valid_signature_is_accepted() -> None:
 def test_one_changed_bit_ends_the_connection_and_never_becomes_data(bit: int) -> None:
     _, peer, asked, signer = signed()
     ((request,),) = peer.requests()
-    answer = peer.answer(request, read_body(b"data"), flags=HeaderFlags.SIGNED)
+    answer = peer.answer(request, read_body(b"data"), flags=SMB2_FLAGS_SIGNED)
     changed = bytearray(sign(signer, answer, request.header.message_id))
     changed[bit // 8] ^= 1 << bit % 8
     with pytest.raises((SecurityError, WireError)):
@@ -341,9 +354,9 @@ def test_only_of_a_call_refused_as_expired_the_rest_needs_no_signature(first_sta
     session = SignedSession(42, SessionKeys(signer=signer, sealer=None))
     asked = Asked(protocol, [create(), messages.encode_close(messages.RELATED_FILE_ID)], Route(session, 42))
     ((first, second),) = peer.requests()
-    refusal = peer.answer(first, status=first_status, flags=HeaderFlags.SIGNED)
+    refusal = peer.answer(first, status=first_status, flags=SMB2_FLAGS_SIGNED)
     peer.deliver([sign(signer, refusal, first.header.message_id)])
-    wrong = peer.answer(second, status=NtStatus.USER_SESSION_DELETED, flags=HeaderFlags.SIGNED, signature=b"?" * 16)
+    wrong = peer.answer(second, status=NtStatus.USER_SESSION_DELETED, flags=SMB2_FLAGS_SIGNED, signature=b"?" * 16)
     if first_status == NtStatus.NETWORK_SESSION_EXPIRED:
         peer.deliver([wrong])
         assert asked.done == 1
@@ -376,7 +389,7 @@ def test_an_idle_connection_is_asked_for_an_echo() -> None:
     assert protocol.next_deadline() == 60
     protocol.timer(60)
     ((request,),) = peer.requests(now=60)
-    assert request.command == Command.ECHO
+    assert request.command == Command.SMB2_ECHO
     assert protocol.next_deadline() == 70
 
 
@@ -450,7 +463,7 @@ def test_credits_balance_whatever_happens(data: st.DataObject) -> None:
         if step == "ask":
             calls.append(Asked(protocol, [messages.encode_read(FILE, 0, data.draw(st.integers(1, 6)) * 65536)]))
         elif step == "send":
-            unanswered += [request for (request,) in peer.requests() if request.command != Command.CANCEL]
+            unanswered += [request for (request,) in peer.requests() if request.command != Command.SMB2_CANCEL]
         elif step == "abandon" and calls:
             protocol.abandon(calls.pop(data.draw(st.integers(0, len(calls) - 1))).call)
         elif unanswered:
@@ -459,15 +472,15 @@ def test_credits_balance_whatever_happens(data: st.DataObject) -> None:
                 peer.deliver([peer.pending(request)])
             else:
                 unanswered.remove(request)
-                body = read_body(b"x") if request.command == Command.READ else None
+                body = read_body(b"x") if request.command == Command.SMB2_READ else None
                 peer.deliver([peer.answer(request, body, credits=request.header.credit_charge)])
         protocol.check_invariants()
     while unanswered or (frames := peer.requests()):
         if not unanswered:
-            unanswered = [request for (request,) in frames if request.command != Command.CANCEL]
+            unanswered = [request for (request,) in frames if request.command != Command.SMB2_CANCEL]
         while unanswered:
             request = unanswered.pop()
-            body = read_body(b"x") if request.command == Command.READ else None
+            body = read_body(b"x") if request.command == Command.SMB2_READ else None
             peer.deliver([peer.answer(request, body, credits=request.header.credit_charge)])
     assert all(one.done == 1 for one in calls)
     assert protocol.statistics().in_flight == len(unanswered)

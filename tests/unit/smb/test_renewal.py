@@ -14,7 +14,8 @@ from dfsfs.errors import SmbError, TicketError
 from dfsfs.ntstatus import NtStatus
 from dfsfs.smb.connection.calls import Call, Response, Route
 from dfsfs.smb.connection.connection import Connection
-from dfsfs.smb.wire.messages import Command, Request
+from dfsfs.smb.wire.constants import Command
+from dfsfs.smb.wire.messages import Request
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from dfsfs.smb.connection.protocol import SmbProtocol
     from dfsfs.smb.connection.transport import Transport
 
-READ, CLOSE = Request(Command.READ, b"read"), Request(Command.CLOSE, b"close")
+READ, CLOSE = Request(Command.SMB2_READ, b"read"), Request(Command.SMB2_CLOSE, b"close")
 
 
 class Scripted(Connection):
@@ -101,7 +102,7 @@ async def test_a_server_that_says_nothing_else_is_not_asked_for_ever() -> None:
 
 async def test_a_login_is_not_renewed_by_itself() -> None:
     connection = Scripted(expired=9)
-    (response,) = await connection.call([Request(Command.SESSION_SETUP, b"login")], Route())
+    (response,) = await connection.call([Request(Command.SMB2_SESSION_SETUP, b"login")], Route())
     assert response.status == NtStatus.NETWORK_SESSION_EXPIRED and connection.renewals == 0
 
 

@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dfsfs.errors import ContentError, Disposition
+from dfsfs.smb.wire.constants import ReparseTag
 from dfsfs.smb.wire.reparse import (
     MAJOR_MAX,
     MFSYMLINK_SIZE,
     MINOR_MAX,
-    ReparseTag,
     Special,
     decode_mfsymlink,
     decode_reparse,
@@ -39,13 +39,13 @@ def reparse(tag: int, data: bytes) -> bytes:
 
 def test_a_link_as_samba_sends_it() -> None:
     assert decode_reparse(SAMBA_LINK) == Special(posix.S_IFLNK, wire_target="target")
-    assert tag_of(SAMBA_LINK) == ReparseTag.SYMLINK
+    assert tag_of(SAMBA_LINK) == ReparseTag.IO_REPARSE_TAG_SYMLINK
 
 
 def windows_link(target: str, flags: int) -> bytes:
     name = target.encode("utf-16-le")
     data = struct.pack("<HHHHI", 4, len(name), 0, 4, flags) + b"p\0r\0" + name
-    return reparse(ReparseTag.SYMLINK, data)
+    return reparse(ReparseTag.IO_REPARSE_TAG_SYMLINK, data)
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_windows_links_come_back(target: str) -> None:
 def test_other_links_come_back(target: str) -> None:
     special = Special(posix.S_IFLNK, target)
     assert decode_reparse(encode_reparse(special)) == special
-    assert tag_of(encode_reparse(special)) == ReparseTag.NFS
+    assert tag_of(encode_reparse(special)) == ReparseTag.IO_REPARSE_TAG_NFS
 
 
 @pytest.mark.parametrize("kind", [posix.S_IFIFO, posix.S_IFSOCK])
@@ -90,10 +90,10 @@ def test_devices_come_back(major: int, minor: int, kind: int) -> None:
 @pytest.mark.parametrize(
     ("tag", "kind"),
     [
-        (ReparseTag.AF_UNIX, posix.S_IFSOCK),
-        (ReparseTag.LX_FIFO, posix.S_IFIFO),
-        (ReparseTag.LX_CHR, posix.S_IFCHR),
-        (ReparseTag.LX_BLK, posix.S_IFBLK),
+        (ReparseTag.IO_REPARSE_TAG_AF_UNIX, posix.S_IFSOCK),
+        (ReparseTag.IO_REPARSE_TAG_LX_FIFO, posix.S_IFIFO),
+        (ReparseTag.IO_REPARSE_TAG_LX_CHR, posix.S_IFCHR),
+        (ReparseTag.IO_REPARSE_TAG_LX_BLK, posix.S_IFBLK),
     ],
 )
 def test_what_the_linux_subsystem_keeps(tag: int, kind: int) -> None:
@@ -103,10 +103,12 @@ def test_what_the_linux_subsystem_keeps(tag: int, kind: int) -> None:
 
 def test_a_link_of_the_linux_subsystem() -> None:
     data = struct.pack("<I", 2) + "zür/ick".encode()
-    assert decode_reparse(reparse(ReparseTag.LX_SYMLINK, data)) == Special(posix.S_IFLNK, "zür/ick")
+    assert decode_reparse(reparse(ReparseTag.IO_REPARSE_TAG_LX_SYMLINK, data)) == Special(posix.S_IFLNK, "zür/ick")
 
 
-@pytest.mark.parametrize("tag", [ReparseTag.MOUNT_POINT, ReparseTag.DFS, 0x80000013, 0x9000001A])
+@pytest.mark.parametrize(
+    "tag", [ReparseTag.IO_REPARSE_TAG_MOUNT_POINT, ReparseTag.IO_REPARSE_TAG_DFS, 0x80000013, 0x9000001A]
+)
 def test_tags_that_are_nothing_special(tag: int) -> None:
     assert decode_reparse(reparse(tag, b"anything")) is None
 
@@ -117,28 +119,32 @@ def test_tags_that_are_nothing_special(tag: int) -> None:
         b"",
         b"\x0c\0\0\xa0",
         SAMBA_LINK[:-1],
-        reparse(ReparseTag.SYMLINK, b"short"),
-        reparse(ReparseTag.SYMLINK, struct.pack("<HHHHI", 0, 10, 0, 0, 1) + b"a\0"),
-        reparse(ReparseTag.SYMLINK, struct.pack("<HHHHI", 65534, 2, 0, 0, 1) + b"a\0"),
-        reparse(ReparseTag.SYMLINK, struct.pack("<HHHHI", 0, 1, 0, 0, 1) + b"a\0"),
-        reparse(ReparseTag.NFS, b"LNK"),
-        reparse(ReparseTag.NFS, struct.pack("<Q", 0x14B4E4C) + b"odd"),
-        reparse(ReparseTag.NFS, struct.pack("<Q", 0x524843) + b"\0" * 7),
-        reparse(ReparseTag.LX_SYMLINK, b"\2\0"),
+        reparse(ReparseTag.IO_REPARSE_TAG_SYMLINK, b"short"),
+        reparse(ReparseTag.IO_REPARSE_TAG_SYMLINK, struct.pack("<HHHHI", 0, 10, 0, 0, 1) + b"a\0"),
+        reparse(ReparseTag.IO_REPARSE_TAG_SYMLINK, struct.pack("<HHHHI", 65534, 2, 0, 0, 1) + b"a\0"),
+        reparse(ReparseTag.IO_REPARSE_TAG_SYMLINK, struct.pack("<HHHHI", 0, 1, 0, 0, 1) + b"a\0"),
+        reparse(ReparseTag.IO_REPARSE_TAG_NFS, b"LNK"),
+        reparse(ReparseTag.IO_REPARSE_TAG_NFS, struct.pack("<Q", 0x14B4E4C) + b"odd"),
+        reparse(ReparseTag.IO_REPARSE_TAG_NFS, struct.pack("<Q", 0x524843) + b"\0" * 7),
+        reparse(ReparseTag.IO_REPARSE_TAG_LX_SYMLINK, b"\2\0"),
         # What can't be said to the kernel:
-        reparse(ReparseTag.NFS, struct.pack("<Q", 0x14B4E4C) + b"a\0\x00\xd8b\0"),  # half a pair of surrogates
-        reparse(ReparseTag.NFS, struct.pack("<Q", 0x14B4E4C) + b"\x80\xdc"),  # the same, which Python takes for a byte
-        reparse(ReparseTag.NFS, struct.pack("<Q", 0x14B4E4C) + b"a\0\0\0b\0"),
-        reparse(ReparseTag.NFS, struct.pack("<Q", 0x14B4E4C)),
-        reparse(ReparseTag.NFS, struct.pack("<Q", 0x14B4E4C) + "x".encode("utf-16-le") * 4096),
-        reparse(ReparseTag.NFS, struct.pack("<Q", 0x14B4E4C) + "\u20ac".encode("utf-16-le") * 1366),
-        reparse(ReparseTag.SYMLINK, struct.pack("<HHHHI", 0, 0, 0, 0, 1)),
-        reparse(ReparseTag.SYMLINK, struct.pack("<HHHHI", 0, 6, 0, 0, 1) + b"a\0\0\0b\0"),
-        reparse(ReparseTag.LX_SYMLINK, struct.pack("<I", 2)),
-        reparse(ReparseTag.LX_SYMLINK, struct.pack("<I", 2) + b"a\0b"),
-        reparse(ReparseTag.NFS, struct.pack("<QII", 0x524843, MAJOR_MAX + 1, 0)),
-        reparse(ReparseTag.NFS, struct.pack("<QII", 0x4B4C42, 0, MINOR_MAX + 1)),
-        reparse(ReparseTag.NFS, struct.pack("<QII", 0x4B4C42, 2**32 - 1, 2**32 - 1)),
+        reparse(
+            ReparseTag.IO_REPARSE_TAG_NFS, struct.pack("<Q", 0x14B4E4C) + b"a\0\x00\xd8b\0"
+        ),  # half a pair of surrogates
+        reparse(
+            ReparseTag.IO_REPARSE_TAG_NFS, struct.pack("<Q", 0x14B4E4C) + b"\x80\xdc"
+        ),  # the same, which Python takes for a byte
+        reparse(ReparseTag.IO_REPARSE_TAG_NFS, struct.pack("<Q", 0x14B4E4C) + b"a\0\0\0b\0"),
+        reparse(ReparseTag.IO_REPARSE_TAG_NFS, struct.pack("<Q", 0x14B4E4C)),
+        reparse(ReparseTag.IO_REPARSE_TAG_NFS, struct.pack("<Q", 0x14B4E4C) + "x".encode("utf-16-le") * 4096),
+        reparse(ReparseTag.IO_REPARSE_TAG_NFS, struct.pack("<Q", 0x14B4E4C) + "\u20ac".encode("utf-16-le") * 1366),
+        reparse(ReparseTag.IO_REPARSE_TAG_SYMLINK, struct.pack("<HHHHI", 0, 0, 0, 0, 1)),
+        reparse(ReparseTag.IO_REPARSE_TAG_SYMLINK, struct.pack("<HHHHI", 0, 6, 0, 0, 1) + b"a\0\0\0b\0"),
+        reparse(ReparseTag.IO_REPARSE_TAG_LX_SYMLINK, struct.pack("<I", 2)),
+        reparse(ReparseTag.IO_REPARSE_TAG_LX_SYMLINK, struct.pack("<I", 2) + b"a\0b"),
+        reparse(ReparseTag.IO_REPARSE_TAG_NFS, struct.pack("<QII", 0x524843, MAJOR_MAX + 1, 0)),
+        reparse(ReparseTag.IO_REPARSE_TAG_NFS, struct.pack("<QII", 0x4B4C42, 0, MINOR_MAX + 1)),
+        reparse(ReparseTag.IO_REPARSE_TAG_NFS, struct.pack("<QII", 0x4B4C42, 2**32 - 1, 2**32 - 1)),
     ],
 )
 def test_broken_reparse_points(broken: bytes) -> None:
@@ -150,7 +156,7 @@ def test_broken_reparse_points(broken: bytes) -> None:
 @pytest.mark.parametrize("device", [(MAJOR_MAX + 1, 0), (0, MINOR_MAX + 1)])
 def test_numbers_of_a_device_that_linux_has_no_room_for(device: tuple[int, int]) -> None:
     with pytest.raises(ContentError):
-        decode_reparse(reparse(ReparseTag.LX_CHR, b""), device)
+        decode_reparse(reparse(ReparseTag.IO_REPARSE_TAG_LX_CHR, b""), device)
 
 
 @given(st.sampled_from(ReparseTag), st.binary(max_size=200))
@@ -178,7 +184,7 @@ nfs_links = st.lists(st.integers(0, 0xFFFF), max_size=40).map(lambda units: stru
 @given(st.sampled_from([0x14B4E4C, 0x524843, 0x4B4C42]), st.one_of(nfs_links, st.binary(max_size=40)))
 def test_what_nfs_servers_keep_can_be_shown_or_is_an_error(kind: int, data: bytes) -> None:
     try:
-        special = decode_reparse(reparse(ReparseTag.NFS, struct.pack("<Q", kind) + data))
+        special = decode_reparse(reparse(ReparseTag.IO_REPARSE_TAG_NFS, struct.pack("<Q", kind) + data))
     except ContentError:
         return
     if special is not None:
@@ -188,7 +194,9 @@ def test_what_nfs_servers_keep_can_be_shown_or_is_an_error(kind: int, data: byte
 @given(nfs_links)
 def test_windows_links_can_be_shown_or_are_an_error(data: bytes) -> None:
     try:
-        special = decode_reparse(reparse(ReparseTag.SYMLINK, struct.pack("<HHHHI", 0, len(data), 0, 0, 1) + data))
+        special = decode_reparse(
+            reparse(ReparseTag.IO_REPARSE_TAG_SYMLINK, struct.pack("<HHHHI", 0, len(data), 0, 0, 1) + data)
+        )
     except ContentError:
         return
     assert special is not None

@@ -19,17 +19,15 @@ from dfsfs.smb.connection.crypto import (
     AesCmacSigner,
     AesGmacSigner,
     Buffer,
-    Cipher,
-    Dialect,
     HmacSha256Signer,
     Sealer,
     SessionKeys,
     Signer,
-    SigningAlgorithm,
     derive_session_keys,
     preauth_update,
     verify,
 )
+from dfsfs.smb.wire.constants import Cipher, Dialect, SigningAlgorithm
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -165,7 +163,7 @@ def test_dialect_2_1_signs_with_the_first_16_bytes_of_the_session_key(session_ke
 def test_cipher_keys_of_3_1_1(cipher: Cipher, session_key: bytes) -> None:
     """Ciphers with 256 bits take the whole session key, the others its first 16 bytes (MS-SMB2 3.2.5.3.1)."""
     preauth = hashlib.sha512(b"all that was said").digest()
-    length = 32 if cipher in (Cipher.AES256_CCM, Cipher.AES256_GCM) else 16
+    length = 32 if cipher in (Cipher.AES_256_CCM, Cipher.AES_256_GCM) else 16
     base = session_key if length == 32 else session_key[:16]
     expect_ciphers(
         sealer_of(session_key, Dialect.SMB_3_1_1, preauth, cipher),
@@ -178,8 +176,8 @@ def test_cipher_keys_of_3_1_1(cipher: Cipher, session_key: bytes) -> None:
 @pytest.mark.parametrize("dialect", [Dialect.SMB_3_0, Dialect.SMB_3_0_2])
 def test_cipher_keys_of_3_0(dialect: Dialect) -> None:
     expect_ciphers(
-        sealer_of(KEY, dialect, b"", Cipher.AES128_CCM),
-        Cipher.AES128_CCM,
+        sealer_of(KEY, dialect, b"", Cipher.AES_128_CCM),
+        Cipher.AES_128_CCM,
         kdf(KEY, b"SMB2AESCCM\0", b"ServerIn \0", 16),
         kdf(KEY, b"SMB2AESCCM\0", b"ServerOut\0", 16),
     )
@@ -195,7 +193,7 @@ def sealer_of(session_key: bytes, dialect: Dialect, preauth: bytes, cipher: Ciph
 
 def test_keys_do_not_show() -> None:
     keys = derive_session_keys(
-        KEY, 1, Dialect.SMB_3_1_1, preauth_hash=b"", signing=SigningAlgorithm.AES_GMAC, cipher=Cipher.AES128_GCM
+        KEY, 1, Dialect.SMB_3_1_1, preauth_hash=b"", signing=SigningAlgorithm.AES_GMAC, cipher=Cipher.AES_128_GCM
     )
     assert repr(keys) == "SessionKeys()"
     for one in (keys.signer, keys.sealer):
@@ -213,7 +211,7 @@ def test_the_preauth_hash_is_a_chain() -> None:
 
 
 def pair(cipher: Cipher) -> tuple[Sealer, Sealer]:
-    size = 32 if cipher in (Cipher.AES256_CCM, Cipher.AES256_GCM) else 16
+    size = 32 if cipher in (Cipher.AES_256_CCM, Cipher.AES_256_GCM) else 16
     one, other = bytes(range(size)), bytes(range(size, 2 * size))
     return Sealer(cipher, SESSION, one, other), Sealer(cipher, SESSION, other, one)
 
@@ -231,7 +229,7 @@ def decrypt(cipher: Cipher, key: bytes, frame: bytes) -> bytes:
     assert header["flags"].get_value() == 1
     nonce = header["nonce"].get_value()
     sealed = frame[TRANSFORM_SIZE:] + header["signature"].get_value()
-    if cipher in (Cipher.AES128_CCM, Cipher.AES256_CCM):
+    if cipher in (Cipher.AES_128_CCM, Cipher.AES_256_CCM):
         assert nonce[11:] == bytes(5)
         return AESCCM(key).decrypt(nonce[:11], sealed, frame[20:52])
     assert nonce[12:] == bytes(4)
@@ -307,13 +305,13 @@ def test_any_bytes_are_refused(cipher: Cipher, raw: bytes) -> None:
 
 @pytest.mark.parametrize("cut", [0, 4, 51, 52, 60])
 def test_a_cut_frame_is_a_wire_error(cut: int) -> None:
-    client, server = pair(Cipher.AES128_GCM)
+    client, server = pair(Cipher.AES_128_GCM)
     with pytest.raises(WireError):
         server.open(memoryview(framed(client, MESSAGE)[:cut]))
 
 
 def test_a_frame_of_another_session_is_refused() -> None:
-    _, server = pair(Cipher.AES128_GCM)
-    other = Sealer(Cipher.AES128_GCM, SESSION + 1, bytes(range(16)), bytes(16))
+    _, server = pair(Cipher.AES_128_GCM)
+    other = Sealer(Cipher.AES_128_GCM, SESSION + 1, bytes(range(16)), bytes(16))
     with pytest.raises(WireError, match="another session"):
         server.open(memoryview(framed(other, MESSAGE)))

@@ -17,10 +17,11 @@ from dfsfs.errors import ConnectionLost, WireError
 from dfsfs.smb.connection.buffers import POOLED_BYTES, BufferPool
 from dfsfs.smb.connection.calls import Call, Route
 from dfsfs.smb.connection.connection import Connection
-from dfsfs.smb.connection.leases import Lease, LeaseBreak, LeaseState, decode_break
+from dfsfs.smb.connection.leases import Lease, LeaseBreak, decode_break
 from dfsfs.smb.connection.protocol import UNSOLICITED, SmbProtocol
 from dfsfs.smb.wire import messages
-from dfsfs.smb.wire.messages import CREDIT_UNIT, HEADER, Command, HeaderFlags
+from dfsfs.smb.wire.constants import SMB2_FLAGS_SERVER_TO_REDIR, Command, LeaseState
+from dfsfs.smb.wire.messages import CREDIT_UNIT, HEADER
 from dfsfs.unc import UncPath
 from tests.conftest import OFTEN
 from tests.fakes.peer import Peer
@@ -38,9 +39,9 @@ LEASE_BREAK, OPLOCK_BREAK = 44, 24
 """Bytes of the bodies (MS-SMB2 2.2.23)."""
 
 
-def notification(body: bytes, command: int = Command.OPLOCK_BREAK) -> bytes:
+def notification(body: bytes, command: int = Command.SMB2_OPLOCK_BREAK) -> bytes:
     """An unasked message, with its length in front."""
-    flags = HeaderFlags.SERVER_TO_REDIR
+    flags = SMB2_FLAGS_SERVER_TO_REDIR
     header = HEADER.pack(b"\xfeSMB", 64, 0, 0, command, 0, flags, 0, UNSOLICITED, 0, 0, 0, bytes(16))
     return (64 + len(body)).to_bytes(4, "big") + header + body
 
@@ -341,7 +342,7 @@ async def test_what_is_broken_while_an_acknowledgement_is_on_its_way_is_acknowle
     peer.deliver_bytes(lease_break(3))
     ((first,),) = peer.requests()
     peer.deliver_bytes(lease_break(1) + lease_break(0))
-    assert peer.requests() == [] and seen == [LeaseState.ALL, LeaseState.SHARED, LeaseState.READ]
+    assert peer.requests() == [] and seen == [LeaseState.ALL, LeaseState.SHARED, LeaseState.SMB2_LEASE_READ_CACHING]
     was_breaking = lease.is_breaking
     peer.deliver([peer.answer(first, bytes(36))])
     ((second,),) = peer.requests()

@@ -13,8 +13,9 @@ from dfsfs.ntstatus import NtStatus
 from dfsfs.smb.connection.calls import Response, Route
 from dfsfs.smb.tree.channel import IoLimits
 from dfsfs.smb.tree.tree import Tree
-from dfsfs.smb.wire.messages import HEADER_SIZE, Command, Header, Request
-from dfsfs.smb.wire.reparse import ReparseTag, Special, encode_reparse
+from dfsfs.smb.wire.constants import Command, ReparseTag
+from dfsfs.smb.wire.messages import HEADER_SIZE, Header, Request
+from dfsfs.smb.wire.reparse import Special, encode_reparse
 from dfsfs.unc import UncPath
 
 if TYPE_CHECKING:
@@ -39,20 +40,20 @@ class OneName(Tree):
 
     async def call(self, requests: Sequence[Request]) -> list[Response]:
         self.changes += [
-            request.command for request in requests if request.command in (Command.SET_INFO, Command.WRITE)
+            request.command for request in requests if request.command in (Command.SMB2_SET_INFO, Command.SMB2_WRITE)
         ]
         return [self._answer(request) for request in requests]
 
     def post(self, requests: Sequence[Request]) -> None:
-        assert [request.command for request in requests] == [Command.CLOSE]
+        assert [request.command for request in requests] == [Command.SMB2_CLOSE]
 
     def _answer(self, request: Request) -> Response:
         body = b""
-        if request.command == Command.CREATE:
+        if request.command == Command.SMB2_CREATE:
             body = CREATED
-        elif request.command == Command.QUERY_INFO:
+        elif request.command == Command.SMB2_QUERY_INFO:
             body = struct.pack("<HHI", 9, HEADER_SIZE + 8, len(ALL)) + ALL
-        elif request.command == Command.IOCTL:
+        elif request.command == Command.SMB2_IOCTL:
             head = struct.pack("<HHI16sIIIIII", 49, 0, 0, b"i" * 16, 0, 0, HEADER_SIZE + 48, len(self.data), 0, 0)
             body = head + self.data
         header = cast("Header", _Status(NtStatus.SUCCESS))
@@ -79,7 +80,7 @@ DFS_LINKS = {
     "as Samba 4.22 has it": link("msdfs:fs1/data"),
     "as Samba takes it as well": link("MsDfs:fs1/data,fs2/data"),
     "as an NFS server has it": encode_reparse(Special(posix.S_IFLNK, "msdfs:fs1\\data")),
-    "as Windows has it": struct.pack("<IHH", ReparseTag.DFS, 4, 0) + b"data",
+    "as Windows has it": struct.pack("<IHH", ReparseTag.IO_REPARSE_TAG_DFS, 4, 0) + b"data",
 }
 
 
@@ -108,7 +109,7 @@ async def test_another_link_is_changed(text: str) -> None:
     for change in CHANGES:
         tree = OneName(link(text))
         await change(tree)
-        assert Command.SET_INFO in tree.changes
+        assert Command.SMB2_SET_INFO in tree.changes
     stat = await OneName(link(text)).stat_itself(PATH)
     assert stat.special is not None and stat.special.wire_target == text
 
@@ -120,4 +121,4 @@ async def test_nobody_makes_a_dfs_link(text: str, *, wire_target: bool) -> None:
     tree = OneName(b"")
     special = Special(posix.S_IFLNK, text, text if wire_target else "")
     assert await tree.make_special(PATH, special) is not None
-    assert Command.WRITE in tree.changes, "it is a file with the text in it"
+    assert Command.SMB2_WRITE in tree.changes, "it is a file with the text in it"

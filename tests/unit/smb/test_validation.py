@@ -16,12 +16,12 @@ from dfsfs.errors import ConnectionLost, DfsfsError, SecurityError
 from dfsfs.ntstatus import NtStatus
 from dfsfs.smb.connection.calls import Route
 from dfsfs.smb.connection.connection import Connection
-from dfsfs.smb.connection.crypto import Dialect, SigningAlgorithm, derive_session_keys
+from dfsfs.smb.connection.crypto import derive_session_keys
 from dfsfs.smb.connection.handshake import Negotiated, Offer, Session
 from dfsfs.smb.connection.protocol import SmbProtocol
 from dfsfs.smb.connection.validation import UNKNOWN_FSCTL, validate_negotiate
 from dfsfs.smb.wire import messages
-from dfsfs.smb.wire.messages import HeaderFlags
+from dfsfs.smb.wire.constants import SMB2_FLAGS_SIGNED, CtlCode, Dialect, SigningAlgorithm
 from tests.fakes.peer import ERROR_BODY, Peer, split_compound, split_frames
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class Answering:
             if self._hangs_up:
                 self._answers.close()
                 return
-            flags = HeaderFlags.SIGNED if self._signs else 0
+            flags = SMB2_FLAGS_SIGNED if self._signs else 0
             answer = Peer.answer(_PACKS, request, self._body, status=self._status, flags=flags)
             if self._signs:
                 signature = self._signer.sign(
@@ -170,4 +170,4 @@ async def test_a_server_that_hangs_up_may_have_seen_a_downgrade(dialect: Dialect
 
 
 def test_the_question_fits_into_one_credit() -> None:
-    assert messages.encode_ioctl(messages.Fsctl.VALIDATE_NEGOTIATE_INFO, bytes(32), 64).charge == 1
+    assert messages.encode_ioctl(CtlCode.FSCTL_VALIDATE_NEGOTIATE_INFO, bytes(32), 64).charge == 1

@@ -14,22 +14,18 @@ from smbprotocol import open as oracle
 
 from dfsfs.errors import WireError
 from dfsfs.smb.wire import messages
-from dfsfs.smb.wire.messages import (
-    CREDIT_UNIT,
-    HEADER,
-    HEADER_SIZE,
-    MAX_NAME_BYTES,
-    RELATED_FILE_ID,
+from dfsfs.smb.wire.constants import (
     Access,
     Command,
     CreateDisposition,
     CreateOptions,
-    FileInfoClass,
-    Fsctl,
-    FsInfoClass,
+    CtlCode,
+    FileInformationClass,
+    FileSystemInformationClass,
     InfoType,
     ShareAccess,
 )
+from dfsfs.smb.wire.messages import CREDIT_UNIT, HEADER, HEADER_SIZE, MAX_NAME_BYTES, RELATED_FILE_ID
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -78,7 +74,7 @@ def test_a_header_as_the_oracle_writes_it() -> None:
     for name, value in {
         "credit_charge": 3,
         "status": 0xC0000022,
-        "command": Command.READ,
+        "command": Command.SMB2_READ,
         "credit_response": 77,
         "flags": 9,
         "next_command": 128,
@@ -89,7 +85,12 @@ def test_a_header_as_the_oracle_writes_it() -> None:
     }.items():
         structure[name] = value
     header = messages.decode_header(memoryview(structure.pack()))
-    assert (header.credit_charge, header.status, header.command, header.credits) == (3, 0xC0000022, Command.READ, 77)
+    assert (header.credit_charge, header.status, header.command, header.credits) == (
+        3,
+        0xC0000022,
+        Command.SMB2_READ,
+        77,
+    )
     assert (header.flags, header.next_command, header.message_id) == (9, 128, 1 << 40)
     assert (header.tree_id, header.session_id, header.signature) == (0x1234, 1 << 60, FILE)
 
@@ -118,11 +119,16 @@ def test_one_credit_pays_for_64_kib(size: int, charge: int) -> None:
     assert messages.encode_read(FILE, 0, size).charge == charge
     assert messages.encode_write(FILE, 0, bytes(size)).charge == charge
     assert messages.encode_query_directory(FILE, size).charge == charge
-    assert messages.encode_query_info(FILE, InfoType.FILE, FileInfoClass.ALL, size).charge == charge
-    assert messages.encode_set_info(FILE, FileInfoClass.BASIC, bytes(size)).charge == charge
+    assert (
+        messages.encode_query_info(
+            FILE, InfoType.SMB2_0_INFO_FILE, FileInformationClass.FILE_ALL_INFORMATION, size
+        ).charge
+        == charge
+    )
+    assert messages.encode_set_info(FILE, FileInformationClass.FILE_BASIC_INFORMATION, bytes(size)).charge == charge
     # An IOCTL is paid for by the larger of what goes and what may come.
-    assert messages.encode_ioctl(Fsctl.DFS_GET_REFERRALS, b"", size).charge == charge
-    assert messages.encode_ioctl(Fsctl.DFS_GET_REFERRALS, bytes(size), 0).charge == charge
+    assert messages.encode_ioctl(CtlCode.FSCTL_DFS_GET_REFERRALS, b"", size).charge == charge
+    assert messages.encode_ioctl(CtlCode.FSCTL_DFS_GET_REFERRALS, bytes(size), 0).charge == charge
 
 
 # -- requests, as the oracle reads them -------------------------------------------------------------------------------
@@ -136,36 +142,40 @@ def test_create(name: str, disposition: CreateDisposition, options: CreateOption
         disposition=disposition,
         options=options,
         attributes=0x80,
-        share_access=ShareAccess.READ,
+        share_access=ShareAccess.FILE_SHARE_READ,
     )
-    assert (request.command, request.charge, bytes(request.payload)) == (Command.CREATE, 1, b"")
+    assert (request.command, request.charge, bytes(request.payload)) == (Command.SMB2_CREATE, 1, b"")
     found = read_by_oracle(oracle.SMB2CreateRequest(), request.body)
     encoded = name.encode("utf-16-le")
     assert values(found, "name_offset", "name_length") == (HEADER_SIZE + 56, len(encoded))
     assert request.body[56:] == encoded
-    assert values(found, "desired_access", "file_attributes", "share_access") == (Access.READ, 0x80, ShareAccess.READ)
+    assert values(found, "desired_access", "file_attributes", "share_access") == (
+        Access.READ,
+        0x80,
+        ShareAccess.FILE_SHARE_READ,
+    )
     assert values(found, "create_disposition", "create_options") == (disposition, options)
     assert values(found, "requested_oplock_level", "create_contexts_length") == (0, 0)
     assert found["impersonation_level"].get_value() == 2
 
 
 def test_the_root_of_a_share_has_an_empty_name_and_still_a_byte_behind_the_fixed_part() -> None:
-    body = messages.encode_create("", access=Access.READ, disposition=CreateDisposition.OPEN).body
+    body = messages.encode_create("", access=Access.READ, disposition=CreateDisposition.FILE_OPEN).body
     assert len(body) == 57
     assert struct.unpack_from("<HH", body, 44) == (HEADER_SIZE + 56, 0)
 
 
 def test_a_name_may_hold_half_a_surrogate_pair_as_on_ntfs() -> None:
-    body = messages.encode_create("a\ud800", access=Access.READ, disposition=CreateDisposition.OPEN).body
+    body = messages.encode_create("a\ud800", access=Access.READ, disposition=CreateDisposition.FILE_OPEN).body
     assert body[56:] == b"a\0\x00\xd8"
 
 
 def test_the_longest_name_and_one_more() -> None:
     longest = "n" * (MAX_NAME_BYTES // 2)
-    body = messages.encode_create(longest, access=Access.READ, disposition=CreateDisposition.OPEN).body
+    body = messages.encode_create(longest, access=Access.READ, disposition=CreateDisposition.FILE_OPEN).body
     assert struct.unpack_from("<H", body, 46) == (MAX_NAME_BYTES,)
     with pytest.raises(WireError, match="65536 bytes"):
-        messages.encode_create(longest + "n", access=Access.READ, disposition=CreateDisposition.OPEN)
+        messages.encode_create(longest + "n", access=Access.READ, disposition=CreateDisposition.FILE_OPEN)
     with pytest.raises(WireError):
         messages.encode_query_directory(FILE, 1024, longest + "n")
 
@@ -178,17 +188,17 @@ def test_folders_are_never_opened_as_reparse_points() -> None:
 def test_close_and_flush() -> None:
     close = messages.encode_close(FILE)
     found = read_by_oracle(oracle.SMB2CloseRequest(), close.body)
-    assert (close.command, *values(found, "flags", "file_id")) == (Command.CLOSE, 0, FILE)
+    assert (close.command, *values(found, "flags", "file_id")) == (Command.SMB2_CLOSE, 0, FILE)
     flush = messages.encode_flush(FILE)
     found = read_by_oracle(oracle.SMB2FlushRequest(), flush.body)
-    assert (flush.command, *values(found, "file_id")) == (Command.FLUSH, FILE)
+    assert (flush.command, *values(found, "file_id")) == (Command.SMB2_FLUSH, FILE)
 
 
 @given(uint64, sizes)
 def test_read(offset: int, size: int) -> None:
     request = messages.encode_read(FILE, offset, size)
     found = read_by_oracle(oracle.SMB2ReadRequest(), request.body)
-    assert request.command is Command.READ
+    assert request.command is Command.SMB2_READ
     assert values(found, "length", "offset", "file_id", "minimum_count") == (size, offset, FILE, 0)
     # The place where the answer's data is wanted: right behind its fixed part.
     assert found["padding"].get_value() == HEADER_SIZE + 16
@@ -210,14 +220,21 @@ def test_query_directory(size: int, pattern: str) -> None:
     request = messages.encode_query_directory(FILE, size, pattern)
     found = read_by_oracle(oracle.SMB2QueryDirectoryRequest(), request.body)
     encoded = pattern.encode("utf-16-le")
-    assert values(found, "file_information_class", "flags", "file_id") == (FileInfoClass.ID_BOTH_DIRECTORY, 0, FILE)
+    assert values(found, "file_information_class", "flags", "file_id") == (
+        FileInformationClass.FILE_ID_BOTH_DIRECTORY_INFORMATION,
+        0,
+        FILE,
+    )
     assert values(found, "file_name_offset", "file_name_length", "buffer") == (HEADER_SIZE + 32, len(encoded), encoded)
     assert found["output_buffer_length"].get_value() == size
 
 
 @given(sizes)
 def test_query_info(size: int) -> None:
-    for info_type, info_class in ((InfoType.FILE, FileInfoClass.ALL), (InfoType.FILESYSTEM, FsInfoClass.FULL_SIZE)):
+    for info_type, info_class in (
+        (InfoType.SMB2_0_INFO_FILE, FileInformationClass.FILE_ALL_INFORMATION),
+        (InfoType.SMB2_0_INFO_FILESYSTEM, FileSystemInformationClass.FILE_FS_FULL_SIZE_INFORMATION),
+    ):
         request = messages.encode_query_info(FILE, info_type, info_class, size)
         # The oracle takes the one byte that the odd StructureSize asks for as its (empty) buffer's.
         found = oracle.SMB2QueryInfoRequest()
@@ -228,32 +245,38 @@ def test_query_info(size: int) -> None:
 
 @given(st.binary(min_size=1, max_size=100))
 def test_set_info(info: bytes) -> None:
-    request = messages.encode_set_info(FILE, FileInfoClass.RENAME, info)
+    request = messages.encode_set_info(FILE, FileInformationClass.FILE_RENAME_INFORMATION, info)
     found = read_by_oracle(oracle.SMB2SetInfoRequest(), request.body)
-    assert request.command is Command.SET_INFO
-    assert values(found, "info_type", "file_info_class", "file_id") == (InfoType.FILE, FileInfoClass.RENAME, FILE)
+    assert request.command is Command.SMB2_SET_INFO
+    assert values(found, "info_type", "file_info_class", "file_id") == (
+        InfoType.SMB2_0_INFO_FILE,
+        FileInformationClass.FILE_RENAME_INFORMATION,
+        FILE,
+    )
     assert values(found, "buffer_length", "buffer_offset", "buffer") == (len(info), HEADER_SIZE + 32, info)
 
 
-@pytest.mark.parametrize("code", list(Fsctl))
-def test_c002_referrals_are_fsctls_to_no_file(code: Fsctl) -> None:
+@pytest.mark.parametrize("code", list(CtlCode))
+def test_c002_referrals_are_fsctls_to_no_file(code: CtlCode) -> None:
     request = messages.encode_ioctl(code, b"question", 4096)
     found = read_by_oracle(oracle_ioctl.SMB2IOCTLRequest(), request.body)
-    assert request.command is Command.IOCTL
+    assert request.command is Command.SMB2_IOCTL
     assert values(found, "ctl_code", "file_id", "flags") == (code, b"\xff" * 16, 1)
     assert values(found, "input_offset", "input_count", "buffer") == (HEADER_SIZE + 56, 8, b"question")
 
 
 @given(st.binary(max_size=60), sizes)
 def test_c058_the_code_and_the_output_size_are_the_callers(data: bytes, size: int) -> None:
-    for code in (Fsctl.DFS_GET_REFERRALS, Fsctl.DFS_GET_REFERRALS_EX):
+    for code in (CtlCode.FSCTL_DFS_GET_REFERRALS, CtlCode.FSCTL_DFS_GET_REFERRALS_EX):
         body = messages.encode_ioctl(code, data, size).body
         found = read_by_oracle(oracle_ioctl.SMB2IOCTLRequest(), body)
         assert values(found, "ctl_code", "max_output_response", "max_input_response") == (code, size, 0)
         assert values(found, "input_count", "output_count") == (len(data), 0)
 
 
-@pytest.mark.parametrize("command", [Command.ECHO, Command.LOGOFF, Command.TREE_DISCONNECT, Command.CANCEL])
+@pytest.mark.parametrize(
+    "command", [Command.SMB2_ECHO, Command.SMB2_LOGOFF, Command.SMB2_TREE_DISCONNECT, Command.SMB2_CANCEL]
+)
 def test_plain_requests(command: Command) -> None:
     request = messages.encode_plain(command)
     assert (request.command, request.body, request.charge) == (command, b"\4\0\0\0", 1)
@@ -316,7 +339,7 @@ def test_query_answers(data: bytes) -> None:
 def test_ioctl_answers(data: bytes) -> None:
     answer = from_oracle(
         oracle_ioctl.SMB2IOCTLResponse(),
-        ctl_code=Fsctl.DFS_GET_REFERRALS,
+        ctl_code=CtlCode.FSCTL_DFS_GET_REFERRALS,
         file_id=RELATED_FILE_ID,
         input_offset=HEADER_SIZE + 48,
         output_offset=HEADER_SIZE + 48,
@@ -348,7 +371,7 @@ DECODERS: dict[str, tuple[Callable[[memoryview], object], bytes]] = {
     "QUERY": (messages.decode_output, struct.pack("<HHI", 9, 72, 6) + b"output"),
     "IOCTL": (
         lambda answer: messages.decode_ioctl(answer, 6),
-        struct.pack("<HHI16sIIIIII", 49, 0, Fsctl.DFS_GET_REFERRALS, FILE, 112, 0, 112, 6, 0, 0) + b"output",
+        struct.pack("<HHI16sIIIIII", 49, 0, CtlCode.FSCTL_DFS_GET_REFERRALS, FILE, 112, 0, 112, 6, 0, 0) + b"output",
     ),
 }
 OFFSETS = {"READ": (2, 1), "QUERY": (2, 2), "IOCTL": (32, 4)}

@@ -13,7 +13,7 @@ import trio
 
 from dfsfs.errors import SmbError
 from dfsfs.ntstatus import NtStatus
-from dfsfs.smb.wire.fscc import FileAttributes
+from dfsfs.smb.wire.constants import FileAttributes
 from dfsfs.vfs.names.hiddennames import name_inside
 from dfsfs.vfs.names.inodetable import ROOT
 from dfsfs.vfs.names.mapping import AttributeChanges
@@ -141,7 +141,7 @@ async def test_files_are_written_and_read(autojump_clock: object) -> None:
 
 async def test_the_flags_of_open(autojump_clock: object) -> None:
     world = World()
-    world.root.add_file("f", b"content").attributes = FileAttributes.HIDDEN
+    world.root.add_file("f", b"content").attributes = FileAttributes.FILE_ATTRIBUTE_HIDDEN
     world.root.add_folder("d")
     ino = await world.ino("f")
     reader = await world.fs.open(ino, os.O_RDONLY)
@@ -215,7 +215,7 @@ async def test_setattr(autojump_clock: object) -> None:
     assert world.sent() == ["stat f", "set_basic f"], "what was set is known"
     shown = await world.fs.setattr(ino, AttributeChanges(mode=0o444, uid=0, gid=0))
     assert posix.S_IMODE(shown.mode) == 0o444
-    assert inode.attributes & FileAttributes.READONLY
+    assert inode.attributes & FileAttributes.FILE_ATTRIBUTE_READONLY
     world.clear()
     shown = await world.fs.setattr(ino, AttributeChanges(mode=0o555, uid=99))
     assert (posix.S_IMODE(shown.mode), shown.uid, world.sent()) == (0o444, 7, []), "SMB has no such bits and owners"
@@ -312,10 +312,10 @@ async def test_rename_replaces_a_read_only_file(autojump_clock: object) -> None:
     world = World()
     world.root.add_file("new", b"new")
     old = world.root.add_file("old", b"old")
-    old.attributes = FileAttributes.READONLY
+    old.attributes = FileAttributes.FILE_ATTRIBUTE_READONLY
     world.root.before = lambda verb, path: refuse(verb, "rename")
     await fails(errno.EACCES, world.fs.rename(ROOT, b"new", ROOT, b"old", 0))
-    assert old.attributes & FileAttributes.READONLY, "put back after the failure"
+    assert old.attributes & FileAttributes.FILE_ATTRIBUTE_READONLY, "put back after the failure"
     world.root.before = lambda verb, path: None
     await world.fs.rename(ROOT, b"new", ROOT, b"old", 0)
     found = world.root.find("old")
@@ -326,7 +326,7 @@ async def test_a_rename_that_fails_makes_nobody_elses_file_read_only(autojump_cl
     """Perhaps it was done, and only the answer lost: then something else has the name."""
     world = World()
     world.root.add_file("new", b"new")
-    world.root.add_file("old", b"old").attributes = FileAttributes.READONLY
+    world.root.add_file("old", b"old").attributes = FileAttributes.FILE_ATTRIBUTE_READONLY
     others: list[MemoryNode] = []
 
     def replaced(verb: str, path: UncPath) -> None:
@@ -337,7 +337,7 @@ async def test_a_rename_that_fails_makes_nobody_elses_file_read_only(autojump_cl
 
     world.root.before = replaced
     await fails(errno.EACCES, world.fs.rename(ROOT, b"new", ROOT, b"old", 0))
-    assert others and not others[0].attributes & FileAttributes.READONLY and not others[0].opens
+    assert others and not others[0].attributes & FileAttributes.FILE_ATTRIBUTE_READONLY and not others[0].opens
 
 
 @pytest.mark.parametrize("verb", ["open", "set_basic on handle"])
@@ -346,7 +346,7 @@ async def test_a_rename_that_fails_says_why_and_not_what_became_of_the_attribute
 ) -> None:
     world = World()
     world.root.add_file("new", b"new")
-    world.root.add_file("old", b"old").attributes = FileAttributes.READONLY
+    world.root.add_file("old", b"old").attributes = FileAttributes.FILE_ATTRIBUTE_READONLY
 
     def failing(found: str, path: UncPath) -> None:
         refuse(found, "rename")

@@ -16,7 +16,8 @@ import trio
 from dfsfs.errors import ConnectionLost, PosixError, SmbError
 from dfsfs.ntstatus import NtStatus
 from dfsfs.smb.connection.calls import Route
-from dfsfs.smb.wire.messages import Command, encode_plain
+from dfsfs.smb.wire.constants import Command
+from dfsfs.smb.wire.messages import encode_plain
 from dfsfs.vfs.names.inodetable import ROOT
 from tests.fakes.server.client import PlainSession
 from tests.orders.scene import Scene
@@ -108,7 +109,7 @@ def test_the_error_of_a_lost_connection_holds_nobody_who_got_it() -> None:
     lost.lost(error)
     for _ in range(100):
         with pytest.raises(ConnectionLost):
-            lost.submit([encode_plain(Command.ECHO)], Route(session=PlainSession()), lambda: None)
+            lost.submit([encode_plain(Command.SMB2_ECHO)], Route(session=PlainSession()), lambda: None)
     depth, traceback = 0, error.__traceback__
     while traceback is not None:
         depth, traceback = depth + 1, traceback.tb_next

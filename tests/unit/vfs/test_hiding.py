@@ -13,7 +13,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from dfsfs.errors import ConnectionLost, SmbError
 from dfsfs.ntstatus import NtStatus
-from dfsfs.smb.wire.fscc import FileAttributes
+from dfsfs.smb.wire.constants import FileAttributes
 from dfsfs.vfs.data.pending import PATIENCE, PendingOperations
 from dfsfs.vfs.names.hiddennames import (
     DAY,
@@ -231,7 +231,11 @@ async def test_a_removal_whose_answer_is_lost_has_removed_it(autojump_clock: obj
 
 @pytest.mark.parametrize(
     ("inside", "attributes"),
-    [("", FileAttributes.REPARSE_POINT), ("thesis", FileAttributes.NORMAL), (".dfsfs_aside_01234567_x", 0)],
+    [
+        ("", FileAttributes.FILE_ATTRIBUTE_REPARSE_POINT),
+        ("thesis", FileAttributes.FILE_ATTRIBUTE_NORMAL),
+        (".dfsfs_aside_01234567_x", 0),
+    ],
     ids=["a junction to an empty folder", "what was not set aside", "what was set aside elsewhere"],
 )
 async def test_what_only_has_the_name_of_a_folder_of_what_was_set_aside_is_left_alone(

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dfsfs.namespace.junction import Junction, Location
-from dfsfs.smb.wire.fscc import FileAttributes, FileStat
+from dfsfs.smb.wire.constants import FileAttributes
+from dfsfs.smb.wire.fscc import FileStat
 from dfsfs.unc import UncPath
 from dfsfs.vfs.names import ordering
 from dfsfs.vfs.names.inodetable import Inode, InodeTable
@@ -23,7 +24,7 @@ NAMES = ("a", "A", "b", "c")
 
 
 def stat(file_id: int, *, directory: bool = False) -> FileStat:
-    kind = FileAttributes.DIRECTORY if directory else FileAttributes.ARCHIVE
+    kind = FileAttributes.FILE_ATTRIBUTE_DIRECTORY if directory else FileAttributes.FILE_ATTRIBUTE_ARCHIVE
     return FileStat(1, 1, 1, 1, kind, 0, 0, file_id, 1, 0)
 
 

@@ -16,8 +16,8 @@ from dfsfs import background
 from dfsfs.errors import SmbError
 from dfsfs.namespace.junction import TargetBinding
 from dfsfs.ntstatus import NtStatus
-from dfsfs.smb.connection.leases import LeaseBreak, LeaseState
-from dfsfs.smb.wire.messages import Access, CreateDisposition
+from dfsfs.smb.connection.leases import LeaseBreak
+from dfsfs.smb.wire.constants import Access, CreateDisposition, LeaseState
 from dfsfs.vfs.data.caching import CacheMode, Caching
 from dfsfs.vfs.data.deferredclose import DeferredCloses
 from dfsfs.vfs.data.openfile import OpenFile
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from dfsfs.unc import UncPath
 
 CLOSE_TIME = 5.0
-READ, SHARED, NONE = LeaseState.READ, LeaseState.SHARED, LeaseState.NONE
+READ, SHARED, NONE = LeaseState.SMB2_LEASE_READ_CACHING, LeaseState.SHARED, LeaseState.SMB2_LEASE_NONE
 
 
 class Leased(World):
@@ -330,7 +330,7 @@ async def test_what_is_written_while_others_have_the_file_open_does_not_wait(aut
         handle = await world.open(os.O_RDWR)
         world.take_back(READ)
         await wait_all_tasks_blocked()
-        world.data.refuses = LeaseState.WRITE
+        world.data.refuses = LeaseState.SMB2_LEASE_WRITE_CACHING
         await world.fs.write(handle, 0, b"ONE")
         assert world.file.data == b"ONE"
         await world.fs.write(handle, 0, b"two")
@@ -423,7 +423,7 @@ async def test_no_more_handles_are_kept_than_the_limit(autojump_clock: object) -
         for name in names:
             world.data.add_file(name)
             path = world.data.share.join([name])
-            remote = await tree.open(path, access=Access.READ, disposition=CreateDisposition.OPEN)
+            remote = await tree.open(path, access=Access.READ, disposition=CreateDisposition.FILE_OPEN)
             assert kept.put(name, Access.READ, remote, binding)  # type: ignore[arg-type]
         assert kept.count == 2
         assert [inode.name for inode in open_files(world.data)] == ["c", "b"]
@@ -456,7 +456,7 @@ async def test_what_is_broken_while_a_break_is_answered_is_given_up_before_the_a
         await world.fs.release(handle)
         assert list(open_files(world.data))
         world.kernel.may_forget = trio.Event()
-        world.take_back(LeaseState.HANDLE)
+        world.take_back(LeaseState.SMB2_LEASE_HANDLE_CACHING)
         await wait_all_tasks_blocked()
         assert world.acknowledged == [] and list(open_files(world.data))
         world.take_back(NONE)

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from dfsfs.errors import SmbError
 from dfsfs.ntstatus import NtStatus
 from dfsfs.smb.connection.calls import Route
-from dfsfs.smb.connection.leases import Lease, LeaseState
+from dfsfs.smb.connection.leases import Lease
 from dfsfs.smb.tree.lockedranges import is_conflict, read_beside_locks
+from dfsfs.smb.wire.constants import LeaseState
 from dfsfs.unc import UncPath
 from dfsfs.vfs.data.lockedfiles import REMEMBERED, LockedFiles
 from tests.unit.vfs.test_leases import leased
@@ -138,16 +139,16 @@ async def test_a_lock_that_was_met_is_remembered_for_a_while(autojump_clock: obj
 async def test_a_share_that_gives_read_leases_and_not_for_this_file(autojump_clock: object) -> None:
     async with leased(close_time=0) as world:
         world.data.add_file("other", DATA)
-        world.data.refuses = LeaseState.READ
+        world.data.refuses = LeaseState.SMB2_LEASE_READ_CACHING
         before = await world.fs.open(await world.ino("link/other"), os.O_RDONLY)
         assert not before.direct, "perhaps it never gives any"
-        world.data.refuses = LeaseState.NONE
+        world.data.refuses = LeaseState.SMB2_LEASE_NONE
         await world.cat()
-        world.data.refuses = LeaseState.READ
+        world.data.refuses = LeaseState.SMB2_LEASE_READ_CACHING
         result = await world.fs.open(await world.ino("link/file"), os.O_RDWR)
         assert result.direct
         await world.fs.release(result.handle)
-        world.data.refuses = LeaseState.NONE
+        world.data.refuses = LeaseState.SMB2_LEASE_NONE
         again = await world.fs.open(await world.ino("link/file"), os.O_RDWR)
         assert not again.direct
         for handle in (before.handle, again.handle):

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dfsfs.errors import PosixError
-from dfsfs.smb.wire.fscc import FileAttributes, FileStat
+from dfsfs.smb.wire.constants import FileAttributes
+from dfsfs.smb.wire.fscc import FileStat
 from dfsfs.smb.wire.reparse import Special
 from dfsfs.vfs.names.mapping import (
     NameMapping,
@@ -97,7 +98,7 @@ def test_a_link_that_is_no_utf8() -> None:
 
 def test_what_is_neither_file_nor_folder() -> None:
     ownership = Ownership(file_mode=0o644)
-    link = replace(FILE, special=Special(posix.S_IFLNK, "x"), attributes=FileAttributes.DIRECTORY)
+    link = replace(FILE, special=Special(posix.S_IFLNK, "x"), attributes=FileAttributes.FILE_ATTRIBUTE_DIRECTORY)
     assert not link.is_directory
     assert ownership.attributes(1, link).mode == posix.S_IFLNK | 0o777
     device = replace(FILE, special=Special(posix.S_IFCHR, device=(1, 3)))
@@ -153,16 +154,21 @@ def test_attributes_of_a_file() -> None:
 
 def test_attributes_of_a_folder_and_of_a_read_only_file() -> None:
     owner = Ownership(file_mode=0o664, dir_mode=0o775)
-    folder = replace(FILE, attributes=FileAttributes.DIRECTORY | FileAttributes.READONLY, links=0)
+    folder = replace(
+        FILE, attributes=FileAttributes.FILE_ATTRIBUTE_DIRECTORY | FileAttributes.FILE_ATTRIBUTE_READONLY, links=0
+    )
     assert owner.attributes(1, folder).mode == posix.S_IFDIR | 0o775, "the bit means something else on a folder"
     assert owner.attributes(1, folder).nlink == 2
-    assert owner.attributes(1, replace(FILE, attributes=FileAttributes.READONLY)).mode == posix.S_IFREG | 0o444
+    assert (
+        owner.attributes(1, replace(FILE, attributes=FileAttributes.FILE_ATTRIBUTE_READONLY)).mode
+        == posix.S_IFREG | 0o444
+    )
     assert owner.attributes(1, replace(FILE, links=0)).nlink == 1, "a listing gives no link count"
     assert owner.attributes(1, replace(FILE, changed=0)).ctime_ns == 3
 
 
 def test_attributes_of_a_link_that_nobody_entered() -> None:
-    listed = replace(FILE, attributes=FileAttributes.REPARSE_POINT, reparse_tag=0x8000000A, size=77)
+    listed = replace(FILE, attributes=FileAttributes.FILE_ATTRIBUTE_REPARSE_POINT, reparse_tag=0x8000000A, size=77)
     for shown in (Ownership().link_attributes(9, listed), Ownership().link_attributes(9, None)):
         assert posix.S_ISDIR(shown.mode)
         assert (shown.ino, shown.nlink, shown.size) == (9, 2, 0)
@@ -170,11 +176,17 @@ def test_attributes_of_a_link_that_nobody_entered() -> None:
 
 
 def test_chmod_is_the_read_only_attribute() -> None:
-    archive = replace(FILE, attributes=FileAttributes.ARCHIVE)
-    locked = replace(FILE, attributes=FileAttributes.READONLY)
+    archive = replace(FILE, attributes=FileAttributes.FILE_ATTRIBUTE_ARCHIVE)
+    locked = replace(FILE, attributes=FileAttributes.FILE_ATTRIBUTE_READONLY)
     assert attributes_for_mode(archive, 0o600) is None
-    assert attributes_for_mode(archive, 0o444) == FileAttributes.ARCHIVE | FileAttributes.READONLY
-    assert attributes_for_mode(replace(FILE, attributes=FileAttributes.NORMAL), 0o444) == FileAttributes.READONLY
+    assert (
+        attributes_for_mode(archive, 0o444)
+        == FileAttributes.FILE_ATTRIBUTE_ARCHIVE | FileAttributes.FILE_ATTRIBUTE_READONLY
+    )
+    assert (
+        attributes_for_mode(replace(FILE, attributes=FileAttributes.FILE_ATTRIBUTE_NORMAL), 0o444)
+        == FileAttributes.FILE_ATTRIBUTE_READONLY
+    )
     assert attributes_for_mode(locked, 0o400) is None
-    assert attributes_for_mode(locked, 0o644) == FileAttributes.NORMAL, "0 would mean: leave them alone"
-    assert attributes_for_mode(replace(FILE, attributes=FileAttributes.DIRECTORY), 0o555) is None
+    assert attributes_for_mode(locked, 0o644) == FileAttributes.FILE_ATTRIBUTE_NORMAL, "0 would mean: leave them alone"
+    assert attributes_for_mode(replace(FILE, attributes=FileAttributes.FILE_ATTRIBUTE_DIRECTORY), 0o555) is None

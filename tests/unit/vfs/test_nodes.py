@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from dfsfs.namespace.junction import Junction, Location
-from dfsfs.smb.wire.fscc import FileAttributes, FileStat
+from dfsfs.smb.wire.constants import FileAttributes
+from dfsfs.smb.wire.fscc import FileStat
 from dfsfs.smb.wire.reparse import Special
 from dfsfs.unc import UncPath
 from dfsfs.vfs.names.inodetable import ROOT, Inode, InodeTable
@@ -20,7 +21,7 @@ REPLICA = UncPath.parse("//fs2/data")
 
 
 def stat(file_id: int, *, folder: bool = False) -> FileStat:
-    attributes = FileAttributes.DIRECTORY if folder else FileAttributes.NORMAL
+    attributes = FileAttributes.FILE_ATTRIBUTE_DIRECTORY if folder else FileAttributes.FILE_ATTRIBUTE_NORMAL
     return FileStat(
         created=1,
         accessed=1,

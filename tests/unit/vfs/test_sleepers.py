@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from dfsfs.namespace.junction import Junction, Location
-from dfsfs.smb.wire.fscc import FileAttributes, FileStat
+from dfsfs.smb.wire.constants import FileAttributes
+from dfsfs.smb.wire.fscc import FileStat
 from dfsfs.unc import UncPath
 from dfsfs.vfs.names.inode import ROOT, Inode
 from dfsfs.vfs.names.inodetable import InodeTable
@@ -30,7 +31,7 @@ def make_table(awake: int) -> InodeTable:
 
 
 def stat_of(file_id: int, *, folder: bool = False, links: int = 1) -> FileStat:
-    attributes = FileAttributes.DIRECTORY if folder else FileAttributes.NORMAL
+    attributes = FileAttributes.FILE_ATTRIBUTE_DIRECTORY if folder else FileAttributes.FILE_ATTRIBUTE_NORMAL
     return FileStat(*(file_id, 2, 3, 4, int(attributes), 10 * file_id, 4096, file_id, links, 0, 0))
 
 
