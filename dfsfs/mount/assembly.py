@@ -16,7 +16,6 @@ import logging
 import os
 from contextlib import AsyncExitStack
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import trio
@@ -26,8 +25,6 @@ from dfsfs.background import keep_going
 from dfsfs.config import ConfigError
 from dfsfs.control.places import TYPE, device_of, mount_on
 from dfsfs.control.report import Mount
-from dfsfs.dfsc.policy import Policy
-from dfsfs.dfsc.static import parse_static
 from dfsfs.errors import ConnectError, DfsfsError, PosixError
 from dfsfs.fuse.multiuser import MultiuserOperations
 from dfsfs.fuse.operations import DfsOperations
@@ -35,17 +32,12 @@ from dfsfs.fuse.session import GRACE, READ_AHEAD_KB, FuseKernelCache, serve
 from dfsfs.mount import idle
 from dfsfs.mount.service import prepare
 from dfsfs.mount.userlogins import stored_logins, tickets_of
-from dfsfs.namespace.client import Namespace
-from dfsfs.namespace.discovery import DomainSettings
-from dfsfs.namespace.referrals import ReferralSettings
+from dfsfs.namespace.assembly import make_namespace, referral_settings, target_policy, transport_settings
 from dfsfs.ntstatus import NtStatus
 from dfsfs.smb.auth.credentials import KerberosCredentials
 from dfsfs.smb.auth.kerberos import KdcPreference, get_default_realm
-from dfsfs.smb.connection.settings import TransportSettings
 from dfsfs.smb.pool import Pool
 from dfsfs.smb.userpools import UserPools
-from dfsfs.smb.wire.constants import Dialect
-from dfsfs.unc import fold_name
 from dfsfs.vfs.data.caching import CacheMode, Caching
 from dfsfs.vfs.data.readahead_policy import LIMIT as LARGEST_WINDOW
 from dfsfs.vfs.filesystem import FileSystem
@@ -56,14 +48,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from dfsfs.config.model import MountConfig
-    from dfsfs.namespace.domaininfo import DomainInfo
+    from dfsfs.namespace.client import Namespace
     from dfsfs.namespace.junction import Location
+    from dfsfs.namespace.referrals import ReferralSettings
 
 log = logging.getLogger("dfsfs.fuse")
 
 MOUNT_PATIENCE = 10.0
 """Seconds that a mount waits for the first answer of any server."""
-_NAME_STYLES = {"sfm": NameStyle.SFM, "sfu": NameStyle.SFU, "none": NameStyle.NONE}
 _CACHE_MODES = {"strict": CacheMode.STRICT, "none": CacheMode.NONE, "loose": CacheMode.LOOSE}
 DEADLINE_MARGIN = 5.0
 """Seconds that a handler gets beyond everything that it may wait for: the deadline is a net, not a limit in use."""
@@ -155,7 +147,7 @@ async def _run(
                 read_ahead_kb=read_ahead_kb(config),
                 follow_symlinks=config.follow_symlinks,
             )
-            service.notifier.stopping()
+            service.notifier.tell_stopping()
             nursery.cancel_scope.cancel()
 
 
@@ -228,43 +220,6 @@ async def _cancel_without_answer(pool: Pool, namespace: Namespace, scope: trio.C
         scope.cancel()
 
 
-def referral_settings(config: MountConfig) -> ReferralSettings:
-    """How referrals are asked for.
-
-    Raises:
-        ConfigError: the file of dfs_static= can't be read, or makes no sense.
-    """
-    options = config.dfs
-    static = None
-    if options.static_file is not None:
-        try:
-            static = parse_static(Path(options.static_file).read_text(encoding="utf-8"), options.static_file)
-        except OSError as error:
-            raise ConfigError(f"option 'dfs_static={options.static_file}': {error.strerror}") from None
-        except ValueError as error:
-            raise ConfigError(f"option 'dfs_static': {error}") from None
-    return ReferralSettings(options.max_hops, options.site, domain_settings(config), static)
-
-
-def domain_settings(config: MountConfig) -> DomainSettings:
-    """Where to look for the domain that the mount is about."""
-    options, host = config.dfs, config.unc.host
-    return DomainSettings(
-        host="" if fold_name(host) in config.transport.hosts else host,
-        domains=(options.domain,) if "." in options.domain else (),
-        suffixes=options.suffixes,
-        realm=get_default_realm(),
-        controllers=options.controllers,
-        source=config.transport.source,
-    )
-
-
-def _prefer_kdcs(kdcs: KdcPreference, found: DomainInfo) -> None:
-    """Has tickets asked for at the controllers that answer."""
-    if found.name:
-        kdcs.prefer(found.name.upper(), found.addresses)
-
-
 def make_user_pools(config: MountConfig, pool: Pool) -> UserPools:
     """The pools of the users of a mount for many of them."""
 
@@ -281,39 +236,9 @@ def given_names(config: MountConfig) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name.lower() for name in names if name))
 
 
-def make_namespace(
-    config: MountConfig,
-    pool: Pool,
-    settings: ReferralSettings,
-    kdcs: KdcPreference | None,
-    users: UserPools | None = None,
-) -> Namespace:
-    """The namespace of a mount. `kdcs`: is told of controllers that are found. `users`: each of them acts by a login of
-    their own.
-    """
-    namespace = Namespace(
-        pool,
-        referrals=settings,
-        policy=target_policy(config),
-        use_dfs=config.use_dfs,
-        failover_timeout=config.failover_timeout,
-        retries=config.retries,
-        users=users,
-    )
-    if kdcs is not None:
-        namespace.discovery.on_found = partial(_prefer_kdcs, kdcs)
-    return namespace
-
-
-def target_policy(config: MountConfig) -> Policy:
-    """Which targets of a referral the mount wants, and for how long it keeps one."""
-    options = config.dfs
-    return Policy(options.prefer, options.pins, options.ttl_min, options.ttl_max, options.failback)
-
-
 def make_names(config: MountConfig) -> NameMapping:
     """How names of files go on the wire."""
-    return NameMapping(_NAME_STYLES[config.name_style])
+    return NameMapping(NameStyle[config.name_style.upper()])
 
 
 def make_filesystem(config: MountConfig, namespace: Namespace, root: Location) -> FileSystem:
@@ -337,28 +262,6 @@ def make_filesystem(config: MountConfig, namespace: Namespace, root: Location) -
         mfsymlinks=config.mfsymlinks,
         many_users=config.multiuser,
         server_numbers=caching.server_inode_numbers,
-    )
-
-
-def transport_settings(config: MountConfig) -> TransportSettings:
-    """How the pool reaches servers."""
-    options = config.transport
-    return TransportSettings(
-        port=options.port,
-        hosts=options.hosts,
-        source=options.source,
-        dialects=tuple(Dialect[name] for name in options.dialects),
-        seal=options.seal,
-        hardened=options.hardened,
-        login_hosts=options.login_hosts,
-        connect_timeout=options.connect_timeout,
-        request_timeout=options.request_timeout,
-        silence_timeout=min(options.request_timeout, TransportSettings().silence_timeout),
-        echo_interval=options.echo_interval,
-        max_credits=options.max_credits,
-        read_size=options.read_size,
-        write_size=options.write_size,
-        mfsymlinks=config.mfsymlinks,
     )
 
 

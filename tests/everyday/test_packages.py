@@ -17,7 +17,7 @@ import pytest
 
 import dfsfs
 from dfsfs.cli import manual
-from dfsfs.cli.registry import COMMANDS
+from dfsfs.cli.registry import all_commands
 from dfsfs.config.table import OPTIONS
 
 if TYPE_CHECKING:
@@ -167,7 +167,7 @@ def test_the_manual_pages_say_it_all() -> None:
         for name in option.names:
             assert name in page, name
     page = manual.dfsfs_page().replace("\\-", "-")
-    for command in COMMANDS:
+    for command in all_commands():
         assert f".SS dfsfs {command.name} " in page
 
 

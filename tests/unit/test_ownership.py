@@ -45,7 +45,7 @@ TOUCHING: dict[str, frozenset[str]] = {
     "counted_as": frozenset(),
     "process_vm_readv": frozenset({"dfsfs.fuse.caserename._string_at"}),
     "_string_at": frozenset({"dfsfs.fuse.caserename._Look.see"}),
-    "holders_of": frozenset({"dfsfs.cli.lingering.lingering"}),
+    "holders_of": frozenset({"dfsfs.cli.lingering.find_lingering"}),
     "see": frozenset(),
     "fate_of": frozenset(
         {"dfsfs.fuse.threadstates.fates_of_holders", "dfsfs.fuse.threadstates._threads", "dfsfs.fuse.waiters._fates"}

@@ -22,8 +22,8 @@ from dfsfs.mount.assembly import (
     given_names,
     make_filesystem,
     make_user_pools,
-    transport_settings,
 )
+from dfsfs.namespace.assembly import transport_settings
 from dfsfs.namespace.junction import Junction, Location
 from dfsfs.ntstatus import NtStatus
 from dfsfs.smb.auth import keyring
