@@ -494,7 +494,7 @@ def _checking_snapshot(operation: Callable[[Attempt], Awaitable[T]]) -> Callable
     """The same operation after a look whether there is such a past."""
 
     async def checked(attempt: Attempt) -> T:
-        await attempt.tree.check_snapshot()
+        await attempt.tree.snapshots.check()
         return await operation(attempt)
 
     return checked

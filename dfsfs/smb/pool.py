@@ -56,6 +56,7 @@ from dfsfs.smb.connection.handshake import (
 from dfsfs.smb.connection.validation import validate_negotiate
 from dfsfs.smb.sessioninfo import SessionInfo, describe
 from dfsfs.smb.tree.channel import IoLimits
+from dfsfs.smb.tree.compounds import PathChannel
 from dfsfs.smb.tree.tree import Tree
 from dfsfs.smb.wire import messages
 from dfsfs.smb.wire.constants import SMB2_SHARE_CAP_DFS, SMB2_SHAREFLAG_ENCRYPT_DATA, Command
@@ -281,9 +282,8 @@ class Pool:
         dfs = bool(connected.capabilities & SMB2_SHARE_CAP_DFS)
         session = server.session
         route = Route(session, session.session_id, response.header.tree_id, dfs, seal)
-        tree = Tree(server.connection, share, route, self._make_limits(server.connection))
-        tree.maximal_access = connected.maximal_access
-        tree.mfsymlinks = self._settings.mfsymlinks
+        channel = PathChannel(server.connection, share, route, self._make_limits(server.connection))
+        tree = Tree(channel, maximal_access=connected.maximal_access, mfsymlinks=self._settings.mfsymlinks)
         if not server.trees:
             await validate_negotiate(server.connection, route)
         server.trees[share] = tree

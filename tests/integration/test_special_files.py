@@ -227,11 +227,13 @@ async def make_reparse_point(lab: Lab, path: UncPath, tag: int, data: bytes) -> 
         access = Access.WRITE | Access.DELETE
         file = await tree.open(path, access=access, disposition=CreateDisposition.FILE_CREATE)
         await file.close()
-        await tree.set_ea(path, b"$LXDEV", struct.pack("<II", 4, 64))
+        await tree.xattrs.set_ea(path, b"$LXDEV", struct.pack("<II", 4, 64))
         file = await tree.open(path, access=access, disposition=CreateDisposition.FILE_OPEN)
         reparse = struct.pack("<IHH", tag, len(data), 0) + data
-        (answer,) = await tree.call([messages.encode_ioctl(CtlCode.FSCTL_SET_REPARSE_POINT, reparse, 0, file._file_id)])
-        tree.check(answer, "making it")
+        (answer,) = await tree.channel.call(
+            [messages.encode_ioctl(CtlCode.FSCTL_SET_REPARSE_POINT, reparse, 0, file._file_id)]
+        )
+        tree.channel.check(answer, "making it")
         await file.close()
 
 

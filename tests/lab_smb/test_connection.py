@@ -86,7 +86,7 @@ def available(connection: Connection) -> int:
 async def full_of_credits(tree: Tree) -> None:
     """Asks until the connection has as many credits as it wants."""
     for _ in range(10):
-        await tree.call([echo()])
+        await tree.channel.call([echo()])
         if available(tree.connection) == CREDITS:
             return
     pytest.fail(f"the server gives no more than {available(tree.connection)} credits")
@@ -302,7 +302,7 @@ async def test_a_related_compound_is_one_frame_and_answered_in_order(lab: Lab, s
         async with open_pool(lab, replace(SPOKEN[spoken], hosts={"FS1": proxy.address})) as pool:
             tree = await pool.tree(UncPath(("fs1", "data")))
             before = proxy.frames
-            responses = await tree.call(
+            responses = await tree.channel.call(
                 [
                     encode_open(tree, tree.share.join(["hello.txt"])),
                     messages.encode_query_info(
@@ -324,7 +324,7 @@ async def test_a_compound_that_fails_at_the_start_fails_as_a_whole(lab: Lab, spo
     async with open_pool(lab, SPOKEN[spoken]) as pool:
         tree = await pool.tree(share_of(lab, "fs1", "data"))
         missing = encode_open(tree, tree.share.join(["missing"]))
-        responses = await tree.call(
+        responses = await tree.channel.call(
             [missing, messages.encode_read(RELATED_FILE_ID, 0, 9), messages.encode_close(RELATED_FILE_ID)]
         )
         assert [response.status for response in responses] == [NtStatus.OBJECT_NAME_NOT_FOUND] * 3
@@ -343,12 +343,12 @@ async def test_what_is_pending_is_answered_when_its_time_comes(lab: Lab, spoken:
             tree = await pool.tree(scratch.share)
             folder = await open_raw(tree, scratch.path)
             watching = tree.connection.start([change_notify(folder)], tree.route)
-            await tree.call([echo()])
+            await tree.channel.call([echo()])
             with trio.move_on_after(0.5) as waited:
                 await watching.wait()
             assert waited.cancelled_caught and tree.alive
             watching = tree.connection.start([change_notify(folder)], tree.route)
-            await tree.call([echo()])
+            await tree.channel.call([echo()])
             await tree.make_directory(scratch.path.join(["new"]))
             with trio.fail_after(PATIENCE):
                 (response,) = await watching.wait()
@@ -367,9 +367,9 @@ async def test_giving_up_what_is_pending_cancels_it_at_the_server(lab: Lab, spok
             folder = await open_raw(tree, scratch.path)
             for _ in range(20):
                 async with trio.open_nursery() as nursery:
-                    nursery.start_soon(tree.call, [change_notify(folder)])
+                    nursery.start_soon(tree.channel.call, [change_notify(folder)])
                     await eventually(lambda: tree.connection.statistics().in_flight == 1)
-                    await tree.call([echo()])  # answered after STATUS_PENDING
+                    await tree.channel.call([echo()])  # answered after STATUS_PENDING
                     nursery.cancel_scope.cancel()
                 await idle(tree.connection)
             await close_raw(tree, folder)
@@ -389,7 +389,7 @@ async def test_a_compound_whose_open_is_held_pending(lab: Lab) -> None:
                 messages.encode_close(RELATED_FILE_ID),
             ]
             opening = tree.connection.start(requests, tree.route)
-            await tree.call([echo()])
+            await tree.channel.call([echo()])
             assert tree.connection.statistics().in_flight == 3
             await trio.sleep(3 * 0.5)  # a time that has to pass: it must not be taken for silence
             await close_raw(other, holder)
@@ -491,7 +491,7 @@ async def test_a_session_that_the_server_has_forgotten_is_a_reason_to_connect_ag
     """Samba can't sign or seal for a session that it does not know any more."""
     async with open_pool(lab, SPOKEN[spoken]) as pool:
         tree = await pool.tree(share_of(lab, "fs1", "data"))
-        (response,) = await tree.call([messages.encode_plain(Command.SMB2_LOGOFF)])
+        (response,) = await tree.channel.call([messages.encode_plain(Command.SMB2_LOGOFF)])
         assert response.status == NtStatus.SUCCESS
         with pytest.raises((ConnectionLost, SmbError)) as error:
             await tree.stat(tree.share)

@@ -270,7 +270,7 @@ async def test_an_open_that_is_given_up_while_it_is_pending_leaves_no_handle(lab
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(open_to_read, tree, path)
                 await eventually(lambda: tree.connection.statistics().in_flight == 2)
-                await tree.call([echo()])  # comes after STATUS_PENDING
+                await tree.channel.call([echo()])  # comes after STATUS_PENDING
                 nursery.cancel_scope.cancel()
             with trio.fail_after(PATIENCE):
                 await idle(tree.connection)  # CANCEL has worked: the oplock is still there
@@ -329,7 +329,7 @@ async def test_a_transfer_given_up_with_pieces_in_flight_and_pieces_waiting(lab:
         async with open_pool(lab, TransportSettings(max_credits=CREDITS)) as pool:
             tree = await pool.tree(scratch.share)
             file = await tree.open(path, access=READ_WRITE, disposition=CreateDisposition.FILE_OPEN)
-            await tree.call([echo()])
+            await tree.channel.call([echo()])
             with paused(lab.host("fs1")):
                 for _ in range(2):  # the second time no piece at all can be sent
                     async with trio.open_nursery() as nursery:
@@ -400,7 +400,7 @@ async def test_a_share_that_is_closed_takes_its_tree_with_it(lab: Lab, use: str)
             file = await open_new(tree, scratch.path.join(["f"]))
             folder = await open_raw(tree, scratch.path)
             watching = tree.connection.start([change_notify(folder)], tree.route)
-            await tree.call([echo()])
+            await tree.channel.call([echo()])
             command = ["smbcontrol", "-s", str(host.smb_conf), "smbd", "close-share", "data"]
             await trio.to_thread.run_sync(lambda: subprocess.run(command, check=True))
             await watching.wait()  # ends with the tree

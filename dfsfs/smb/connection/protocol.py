@@ -91,7 +91,8 @@ class SmbProtocol:
         self._in_flight: dict[int, tuple[Call, int]] = {}  # MessageId -> call, index in it
         self._sessions: dict[int, SecuredSession] = {}
         self._echoes = 0
-        self._error: DfsfsError | None = None
+        self.error: DfsfsError | None = None
+        """What ended the connection; None while it lives."""
         self._requests_sent = self._bytes_sent = self._bytes_received = 0
         self.on_break: Callable[[LeaseBreak], None] = lambda notification: None
         """Called for each lease break, in the order of what was received."""
@@ -110,8 +111,8 @@ class SmbProtocol:
         Raises:
             ConnectionLost, SecurityError, WireError: the connection has already ended, by this error.
         """
-        if self._error is not None:
-            raise self._error.with_traceback(None)  # else it would hold the frames of all who ever got it
+        if self.error is not None:
+            raise self.error.with_traceback(None)  # else it would hold the frames of all who ever got it
         call = Call(tuple(requests), route, done, [None] * len(requests), len(requests))
         self._queue.append(call)
         return call
@@ -426,7 +427,7 @@ class SmbProtocol:
         commands = [request.command for request in call.requests]
         if commands[0] is not _CREATE or Command.SMB2_CLOSE in commands or first is None or first.status:
             return
-        if self._error is not None:
+        if self.error is not None:
             return
         created = messages.decode_create(first.message)
         self.submit([messages.encode_close(created.file_id)], call.route, _ignore)
@@ -458,9 +459,9 @@ class SmbProtocol:
 
     def connection_lost(self, error: DfsfsError) -> None:
         """The connection has ended: every call fails with this error, now and later. The first error stays."""
-        if self._error is not None:
+        if self.error is not None:
             return
-        self._error = error
+        self.error = error
         self._frames.close()
         calls = {id(call): call for call, _ in self._in_flight.values()}
         calls.update((id(call), call) for call in self._queue)
@@ -469,11 +470,6 @@ class SmbProtocol:
         self._urgent.clear()
         for call in calls.values():
             self._fail(call, error)
-
-    @property
-    def error(self) -> DfsfsError | None:
-        """What ended the connection; None while it lives."""
-        return self._error
 
     def _fail(self, call: Call, error: DfsfsError) -> None:
         call.error = error
@@ -493,7 +489,7 @@ class SmbProtocol:
     def check_invariants(self) -> None:
         self._credits.check_invariants()
         charges = (call.requests[index].charge if self.multi_credit else 1 for call, index in self._in_flight.values())
-        assert sum(charges) == self._credits.statistics().outstanding or self._error is not None
+        assert sum(charges) == self._credits.statistics().outstanding or self.error is not None
 
 
 def _ignore() -> None:

@@ -47,18 +47,12 @@ class Channel:
         self.share = share
         self.route = route
         self.limits = limits
+        self.is_dfs = route.dfs
+        """Whether the share takes part in DFS, so that paths below it may lead elsewhere."""
+        self.volume = share
+        """What file ids are unique in."""
         self.content_warnings = ContentWarnings()
         self._deleted = False
-
-    @property
-    def volume(self) -> UncPath:
-        """What the ids of files are unique in."""
-        return self.share
-
-    @property
-    def is_dfs(self) -> bool:
-        """Whether the share takes part in DFS, so that paths below it may lead elsewhere."""
-        return self.route.dfs
 
     @property
     def alive(self) -> bool:

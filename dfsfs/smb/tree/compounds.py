@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from dfsfs.filetime import gmt_token
 from dfsfs.smb.tree.channel import Channel
 from dfsfs.smb.wire import messages
 from dfsfs.smb.wire.constants import (
@@ -30,23 +31,36 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from dfsfs.ntstatus import NtStatus
-    from dfsfs.smb.connection.calls import Response
+    from dfsfs.smb.connection.calls import Response, Route
+    from dfsfs.smb.connection.connection import Connection
     from dfsfs.smb.connection.leases import LeaseRequest
+    from dfsfs.smb.tree.channel import IoLimits
     from dfsfs.smb.wire.fscc import FileStat
     from dfsfs.unc import UncPath
 
 
 class PathChannel(Channel):
-    """See the module's text."""
+    """See the module's text. `snapshot_time`: the time at which files are looked at, in 100 ns since 1601; None: now."""
 
-    snapshot_time: int | None = None
-    """The time at which files are looked at, in 100 ns since 1601; None: now."""
+    def __init__(
+        self, connection: Connection, share: UncPath, route: Route, limits: IoLimits, snapshot_time: int | None = None
+    ) -> None:
+        super().__init__(connection, share, route, limits)
+        self.snapshot_time = snapshot_time
+        if snapshot_time is not None:
+            self.volume = share.join([gmt_token(snapshot_time)])
+
+    def at(self, snapshot_time: int | None) -> PathChannel:
+        """The same tree connect, for files as they were at a time, or as they are now."""
+        channel = PathChannel(self.connection, self.share, self.route, self.limits, snapshot_time)
+        channel.content_warnings = self.content_warnings
+        return channel
 
     def wire_name(self, path: UncPath) -> str:
         """The name of `path` as CREATE on this tree wants it."""
         return "\\".join(path.components if self.is_dfs else path.below_share)
 
-    def _create(
+    def encode_create(
         self,
         path: UncPath,
         *,
@@ -68,31 +82,33 @@ class PathChannel(Channel):
             snapshot_time=self.snapshot_time,
         )
 
-    def _asking(
+    def encode_stat_compound(
         self,
         path: UncPath,
         disposition: CreateDisposition = CreateDisposition.FILE_OPEN,
         options: CreateOptions = CreateOptions.NONE,
     ) -> Sequence[Request]:
         """The compound that opens or makes something, asks for all that is known of it, and closes it."""
-        create = self._create(path, access=Access.FILE_READ_ATTRIBUTES, disposition=disposition, options=options)
+        create = self.encode_create(path, access=Access.FILE_READ_ATTRIBUTES, disposition=disposition, options=options)
         return [create, messages.encode_query_all(), messages.encode_close(RELATED_FILE_ID)]
 
-    def _asked(self, responses: Sequence[Response], what: str) -> FileStat:
-        """What the answers to `_asking` say."""
+    def decode_stat_compound(self, responses: Sequence[Response], what: str) -> FileStat:
+        """What the answers to `encode_stat_compound` say."""
         created, queried, _ = responses
         self.check(created, what)
         return self.decode_stat(queried, what)
 
-    async def _query(self, path: UncPath, access: Access, query: Request, what: str, *accepted: NtStatus) -> Response:
+    async def query_info(
+        self, path: UncPath, access: Access, query: Request, what: str, *accepted: NtStatus
+    ) -> Response:
         """The answer to one question about something, which is opened for it and closed again. One round trip."""
-        create = self._create(path, access=access, disposition=CreateDisposition.FILE_OPEN)
+        create = self.encode_create(path, access=access, disposition=CreateDisposition.FILE_OPEN)
         created, queried, _ = await self.call([create, query, messages.encode_close(RELATED_FILE_ID)])
         self.check(created, what)
         self.check(queried, what, *accepted)
         return queried
 
-    def _setting(
+    def encode_set_compound(
         self,
         path: UncPath,
         access: Access,
@@ -103,13 +119,13 @@ class PathChannel(Channel):
     ) -> Sequence[Request]:
         """The compound that opens something as what it is, sets one thing, and closes it."""
         options |= CreateOptions.NONE if self.is_dfs else FILE_OPEN_REPARSE_POINT
-        create = self._create(
+        create = self.encode_create(
             path, access=access, disposition=CreateDisposition.FILE_OPEN, options=options, share_access=share_access
         )
         change = messages.encode_set_info(RELATED_FILE_ID, info_class, info)
         return [create, change, messages.encode_close(RELATED_FILE_ID)]
 
-    async def _set(
+    async def set_info(
         self,
         path: UncPath,
         access: Access,
@@ -118,5 +134,5 @@ class PathChannel(Channel):
         what: str,
         options: CreateOptions = CreateOptions.NONE,
     ) -> None:
-        for response in await self.call(self._setting(path, access, info_class, info, options)):
+        for response in await self.call(self.encode_set_compound(path, access, info_class, info, options)):
             self.check(response, what)

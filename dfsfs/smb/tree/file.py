@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from dfsfs.smb.connection.connection import PendingCall
     from dfsfs.smb.connection.leases import Lease
     from dfsfs.smb.tree.channel import Channel
+    from dfsfs.smb.tree.tree import Tree
     from dfsfs.smb.wire.copychunk import Range
     from dfsfs.smb.wire.fscc import FileStat
     from dfsfs.unc import UncPath
@@ -80,6 +81,27 @@ class PendingRead:
 
     def abandon(self) -> None:
         """Nobody wants the data any more."""
+        self._call.abandon()
+
+
+class PendingFetch:
+    """A file that is being opened, read and closed in one compound, as Tree.start_fetch gives it."""
+
+    __slots__ = ("_call", "_path", "_size", "_tree")
+
+    def __init__(self, tree: Tree, path: UncPath, call: PendingCall, size: int) -> None:
+        self._tree = tree
+        self._path = path
+        self._call = call
+        self._size = size
+
+    async def outcome(self) -> RemoteFile:
+        """Waits for the file, which is closed already. Errors as in Tree.stat."""
+        await self._call.wait_done()
+        return self._tree.make_fetched_file(self._call.result(), self._path, self._size)
+
+    def abandon(self) -> None:
+        """The outcome is not wanted any more."""
         self._call.abandon()
 
 

@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from dfsfs.errors import DfsfsError, Disposition, PosixError, SmbError, WireError
-from dfsfs.filetime import gmt_token
+from dfsfs.errors import DfsfsError, PosixError, SmbError, WireError
 from dfsfs.ntstatus import NtStatus, is_failure
 from dfsfs.smb.connection.leases import KEY_SIZE, Lease, LeaseRequest
 from dfsfs.smb.tree.bounds import ListingBounds
-from dfsfs.smb.tree.file import RemoteFile
+from dfsfs.smb.tree.file import PendingFetch, RemoteFile
 from dfsfs.smb.tree.snapshots import Snapshots
 from dfsfs.smb.tree.special import SpecialFiles
 from dfsfs.smb.tree.xattrs import ExtendedAttributes
@@ -39,9 +38,9 @@ from dfsfs.smb.wire.messages import RELATED_FILE_ID, Request
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
 
-    from dfsfs.smb.connection.calls import Response, Route
-    from dfsfs.smb.connection.connection import Connection, PendingCall
-    from dfsfs.smb.tree.channel import IoLimits
+    from dfsfs.smb.connection.calls import Response
+    from dfsfs.smb.connection.connection import PendingCall
+    from dfsfs.smb.tree.compounds import PathChannel
     from dfsfs.smb.wire.fscc import DirEntry, FileStat, VolumeSize
     from dfsfs.smb.wire.messages import Buffer
     from dfsfs.unc import UncPath
@@ -56,26 +55,47 @@ HANDLE_BREAK_TIMEOUT = 2.0
 """Seconds that a removal waits for other clients to close a handle that they only keep."""
 REMOVAL_ATTEMPTS = 18
 """How often a removal is sent that a server does not answer because another client does not answer it."""
+ALL_ACCESS = 0xFFFFFFFF
+"""Every right there is, as an access mask (MS-SMB2 2.2.13.1)."""
 PAST_MAX = 512
 """Snapshots of a share that are kept in mind, those used last: as many as Windows has. A server can name more."""
 
 
-class Tree(SpecialFiles, ExtendedAttributes, Snapshots):
-    """See the module's text. `maximal_access`: what the share lets the user do at all (MS-SMB2 2.2.10)."""
+class Tree:
+    """See the module's text.
 
-    def __init__(
-        self, connection: Connection, share: UncPath, route: Route, limits: IoLimits, snapshot_time: int | None = None
-    ) -> None:
-        super().__init__(connection, share, route, limits)
-        self.snapshot_time = snapshot_time
-        self.maximal_access = 0xFFFFFFFF
+    What can be done to special files is in `special`, what files have beside their data in `xattrs`, previous versions
+    of the share in `snapshots`. `maximal_access`: what the share lets the user do at all (MS-SMB2 2.2.10).
+    """
+
+    def __init__(self, channel: PathChannel, *, maximal_access: int = ALL_ACCESS, mfsymlinks: bool = False) -> None:
+        self.channel = channel
+        self.special = SpecialFiles(channel, mfsymlinks=mfsymlinks)
+        self.stat = self.special.stat
+        """See there: whatever has a name may be a special file."""
+        self.xattrs = ExtendedAttributes(channel)
+        self.snapshots = Snapshots(channel)
+        self.connection, self.share, self.route = channel.connection, channel.share, channel.route
+        self.is_dfs = channel.is_dfs
+        """Whether the share takes part in DFS, so that paths below it may lead elsewhere."""
+        self.volume = channel.volume
+        """What file ids are unique in: the share, as it is or as it was at one time."""
+        self._maximal_access = maximal_access
+        self._mfsymlinks = mfsymlinks
         self._past: dict[int, Tree] = {}
-        self._has_snapshot = False
 
     @property
-    def volume(self) -> UncPath:
-        """What the ids of files are unique in: the share, as it is or as it was at one time."""
-        return self.share if self.snapshot_time is None else self.share.join([gmt_token(self.snapshot_time)])
+    def alive(self) -> bool:
+        """False once and for all when the tree connect or its connection has ended."""
+        return self.channel.alive
+
+    def server_time(self) -> int:
+        """The server's clock in nanoseconds since 1970, as far as it is known here."""
+        return self.connection.server_time()
+
+    def disconnect(self) -> None:
+        """Tells the server that the tree is not used any more; does not wait for it."""
+        self.channel.disconnect()
 
     def at(self, snapshot_time: int | None) -> Tree:
         """The share as it was at a time, in 100 ns since 1601. A namespace's share has no past: it is as it is."""
@@ -83,41 +103,21 @@ class Tree(SpecialFiles, ExtendedAttributes, Snapshots):
             return self
         past = self._past.pop(snapshot_time, None)
         if past is None:
-            past = Tree(self.connection, self.share, self.route, self.limits, snapshot_time)
-            past.mfsymlinks, past.content_warnings = self.mfsymlinks, self.content_warnings
+            channel = self.channel.at(snapshot_time)
+            past = Tree(channel, maximal_access=self._maximal_access, mfsymlinks=self._mfsymlinks)
             if len(self._past) >= PAST_MAX:
                 del self._past[next(iter(self._past))]
         self._past[snapshot_time] = past
         return past
 
-    async def check_snapshot(self) -> None:
-        """Makes sure that the server has a snapshot of the time that the share is looked at. One round trip, once.
-
-        A server that has none may not say so: Samba shows the present then.
-
-        Raises:
-            SmbError: OBJECT_NAME_NOT_FOUND, it has none; or the server's answer.
-        """
-        if self.snapshot_time is None or self._has_snapshot:
-            return
-        name = gmt_token(self.snapshot_time)
-        present = Tree(self.connection, self.share, self.route, self.limits)
-        try:
-            found = name in await present.list_snapshots(self.share)
-        except SmbError as error:
-            if error.disposition is not Disposition.RETURN:
-                raise
-            found = False
-        if not found:
-            raise SmbError(NtStatus.OBJECT_NAME_NOT_FOUND, f"snapshot {name} of {self.share}")
-        self._has_snapshot = True
-
     # -- operations on paths ----------------------------------------------------------------------------------------
 
     async def make_directory(self, path: UncPath) -> FileStat:
         """Makes a folder; OBJECT_NAME_COLLISION if the name is taken. One round trip. Errors as in stat."""
-        requests = self._asking(path, CreateDisposition.FILE_CREATE, CreateOptions.FILE_DIRECTORY_FILE)
-        return self._asked(await self.call(requests), f"mkdir of {path}")
+        requests = self.channel.encode_stat_compound(
+            path, CreateDisposition.FILE_CREATE, CreateOptions.FILE_DIRECTORY_FILE
+        )
+        return self.channel.decode_stat_compound(await self.channel.call(requests), f"mkdir of {path}")
 
     async def open(
         self,
@@ -135,12 +135,12 @@ class Tree(SpecialFiles, ExtendedAttributes, Snapshots):
         `read` bytes of its beginning come along as the file's `inline_data`, if they can be read. The handle is under
         the lease, whatever that turns out to be.
         """
-        create = self._create(
+        create = self.channel.encode_create(
             path, access=access, disposition=disposition, options=options, attributes=attributes, lease=lease
         )
         requests = [create, messages.encode_query_all(), *_reading(read)]
         if lease is None:
-            return self._file(await self.call(requests), path, read)
+            return self._file(await self.channel.call(requests), path, read)
         leases = self.connection.leases
         leases.opened(lease.lease)
         try:
@@ -152,7 +152,7 @@ class Tree(SpecialFiles, ExtendedAttributes, Snapshots):
     def make_lease(self, path: UncPath) -> Lease | None:
         """A lease for a file, with nothing open under it yet; None if the server has none to give."""
         negotiated = self.connection.negotiated
-        if not negotiated.capabilities & SMB2_GLOBAL_CAP_LEASING or self.snapshot_time is not None:
+        if not negotiated.capabilities & SMB2_GLOBAL_CAP_LEASING or self.channel.snapshot_time is not None:
             return None
         version = 2 if negotiated.dialect >= Dialect.SMB_3_0 else 1
         return Lease(os.urandom(KEY_SIZE), version, path, self.route)
@@ -162,9 +162,9 @@ class Tree(SpecialFiles, ExtendedAttributes, Snapshots):
 
         One round trip. Errors as in stat.
         """
-        create = self._create(path, access=access, disposition=CreateDisposition.FILE_OPEN, lease=lease)
+        create = self.channel.encode_create(path, access=access, disposition=CreateDisposition.FILE_OPEN, lease=lease)
         requests = [create, messages.encode_close(RELATED_FILE_ID)]
-        self.check((await self._call_with_lease(lease.lease, requests))[0], f"open of {path}")
+        self.channel.check((await self._call_with_lease(lease.lease, requests))[0], f"open of {path}")
 
     async def _call_with_lease(self, lease: Lease, requests: Sequence[Request]) -> list[Response]:
         """A call whose CREATE asks for a lease: what is granted counts from the moment at which the answer comes."""
@@ -173,18 +173,18 @@ class Tree(SpecialFiles, ExtendedAttributes, Snapshots):
             if not is_failure(response.status):
                 lease.apply_grant(response.message)
 
-        return self.update_state(await self.start(requests, received).wait())
+        return self.channel.update_state(await self.channel.start(requests, received).wait())
 
     def _file(self, responses: Sequence[Response], path: UncPath, read: int, lease: Lease | None = None) -> RemoteFile:
         """The file that CREATE, QUERY_INFO and perhaps READ have opened. Errors as in stat."""
-        self.check(responses[0], f"open of {path}")
+        self.channel.check(responses[0], f"open of {path}")
         file_id = messages.decode_create(responses[0].message).file_id
         try:
             stat, inline_data = self._decode_open(responses, path, read)
         except DfsfsError:
-            self.call_nowait([messages.encode_close(file_id)])
+            self.channel.call_nowait([messages.encode_close(file_id)])
             raise
-        file = RemoteFile(self, path, file_id, stat, inline_data, lease)
+        file = RemoteFile(self.channel, path, file_id, stat, inline_data, lease)
         file.inline_data_is_locked = _is_locked(responses, read)
         return file
 
@@ -195,21 +195,23 @@ class Tree(SpecialFiles, ExtendedAttributes, Snapshots):
             ConnectionLost, SecurityError, WireError: the connection has ended.
         """
         options = CreateOptions.FILE_NON_DIRECTORY_FILE
-        create = self._create(path, access=Access.READ, disposition=CreateDisposition.FILE_OPEN, options=options)
+        create = self.channel.encode_create(
+            path, access=Access.READ, disposition=CreateDisposition.FILE_OPEN, options=options
+        )
         requests = [create, messages.encode_query_all(), *_reading(size), messages.encode_close(RELATED_FILE_ID)]
-        return PendingFetch(self, path, self.start(requests), size)
+        return PendingFetch(self, path, self.channel.start(requests), size)
 
-    def make_fetched_file(self, responses: Sequence[Response], path: UncPath, size: int) -> RemoteFile:
+    def make_fetched_file(self, responses: list[Response], path: UncPath, size: int) -> RemoteFile:
         """What a fetch has brought, as a file that is closed already. Errors as in stat."""
-        self.check(responses[0], f"open of {path}")
+        self.channel.check(self.channel.update_state(responses)[0], f"open of {path}")
         stat, inline_data = self._decode_open(responses, path, size)
-        file = RemoteFile.closed(self, path, stat, inline_data)
+        file = RemoteFile.closed(self.channel, path, stat, inline_data)
         file.inline_data_is_locked = _is_locked(responses, size)
         return file
 
     def _decode_open(self, responses: Sequence[Response], path: UncPath, size: int) -> tuple[FileStat, Buffer | None]:
         """What QUERY_INFO and READ in the compound of an open have said."""
-        stat = self.decode_stat(responses[1], f"open of {path}")
+        stat = self.channel.decode_stat(responses[1], f"open of {path}")
         if not size:
             return stat, None
         status = responses[2].status
@@ -224,7 +226,7 @@ class Tree(SpecialFiles, ExtendedAttributes, Snapshots):
         really has the file open, here or at any other client, the name goes when the last handle is closed; that is one
         round trip more. Errors as in stat.
         """
-        responses = await self._wait_exclusive(self.start(self._encode_removal(path, ShareAccess.NONE)))
+        responses = await self._wait_exclusive(self.channel.start(self._encode_removal(path, ShareAccess.NONE)))
         await self._finish_removal(path, responses)
 
     async def remove_file_and_stat_parent(self, folder: UncPath, path: UncPath) -> FileStat | None:
@@ -233,13 +235,18 @@ class Tree(SpecialFiles, ExtendedAttributes, Snapshots):
         Both are sent at once, so that it takes one round trip. A server that works on several requests at a time may
         give the folder's times as they were just before; if the removal had to wait, nothing is told.
         """
-        removal, looking = self.start(self._encode_removal(path, ShareAccess.NONE)), self.start(self._asking(folder))
+        removal, looking = (
+            self.channel.start(self._encode_removal(path, ShareAccess.NONE)),
+            self.channel.start(self.channel.encode_stat_compound(folder)),
+        )
         try:
             responses = await self._wait_exclusive(removal)
             if await self._finish_removal(path, responses):
                 return None
             try:
-                return self._asked(self.update_state(await looking.wait()), f"stat of {folder}")
+                return self.channel.decode_stat_compound(
+                    self.channel.update_state(await looking.wait()), f"stat of {folder}"
+                )
             except DfsfsError:
                 return None  # the file is gone all the same
         finally:
@@ -274,7 +281,7 @@ class Tree(SpecialFiles, ExtendedAttributes, Snapshots):
         for another client they say nothing to a compound.
         """
         with trio.move_on_after(HANDLE_BREAK_TIMEOUT):
-            return self.update_state(await call.wait())
+            return self.channel.update_state(await call.wait())
         return None
 
     async def _retry_removal(self, path: UncPath) -> Sequence[Response]:
@@ -282,26 +289,28 @@ class Tree(SpecialFiles, ExtendedAttributes, Snapshots):
         the server has waited long enough for that one: 35 seconds with Samba.
         """
         for _ in range(REMOVAL_ATTEMPTS):
-            if (responses := await self._wait_briefly(self.start(self._encode_removal(path)))) is not None:
+            if (responses := await self._wait_briefly(self.channel.start(self._encode_removal(path)))) is not None:
                 return responses
-        return await self.call(self._encode_removal(path))
+        return await self.channel.call(self._encode_removal(path))
 
     async def break_handle_leases(self, path: UncPath) -> bool:
         """Has clients that only keep a handle on a file close it. Whether nobody has it open then. One round trip.
 
         Errors as in stat.
         """
-        create = self._create(
+        create = self.channel.encode_create(
             path, access=Access.DELETE, disposition=CreateDisposition.FILE_OPEN, share_access=ShareAccess.NONE
         )
-        responses = await self._wait_exclusive(self.start([create, messages.encode_close(RELATED_FILE_ID)]))
+        responses = await self._wait_exclusive(self.channel.start([create, messages.encode_close(RELATED_FILE_ID)]))
         if responses is None:
             return False
-        self.check(responses[0], f"open of {path}")
+        self.channel.check(responses[0], f"open of {path}")
         return True
 
     def _encode_removal(self, path: UncPath, share: ShareAccess = ShareAccess.ALL) -> Sequence[Request]:
-        return self._setting(path, Access.DELETE, _DISPOSITION, fscc.encode_disposition(), share_access=share)
+        return self.channel.encode_set_compound(
+            path, Access.DELETE, _DISPOSITION, fscc.encode_disposition(), share_access=share
+        )
 
     def _check_removed(self, path: UncPath, responses: Sequence[Response]) -> bool:
         """Whether the answers to `_encode_removal` say that the file is removed; False if it is read-only.
@@ -312,45 +321,45 @@ class Tree(SpecialFiles, ExtendedAttributes, Snapshots):
         for response in responses:
             if response.status == NtStatus.CANNOT_DELETE:
                 return False
-            self.check(response, f"unlink of {path}")
+            self.channel.check(response, f"unlink of {path}")
         return True
 
     async def _remove_read_only(self, path: UncPath) -> None:
         before = (await self.stat(path)).attributes
         access = Access.DELETE | Access.FILE_WRITE_ATTRIBUTES
         normal = fscc.encode_attributes(FileAttributes.FILE_ATTRIBUTE_NORMAL)
-        requests = list(self._setting(path, access, _DISPOSITION, fscc.encode_disposition()))
+        requests = list(self.channel.encode_set_compound(path, access, _DISPOSITION, fscc.encode_disposition()))
         # In the same compound, so that no lost connection leaves the file there without the attribute.
         requests.insert(1, messages.encode_set_info(RELATED_FILE_ID, _BASIC, normal))
-        created, changed, *removed = await self.call(requests)
-        self.check(created, f"unlink of {path}")
-        self.check(changed, f"unlink of {path}")
+        created, changed, *removed = await self.channel.call(requests)
+        self.channel.check(created, f"unlink of {path}")
+        self.channel.check(changed, f"unlink of {path}")
         try:
             for response in removed:
-                self.check(response, f"unlink of {path}")
+                self.channel.check(response, f"unlink of {path}")
         except SmbError:
             await self.set_basic(path, fscc.encode_attributes(before))
             raise
 
     async def remove_unused(self, path: UncPath) -> None:
         """Deletes a file that nobody has open; SHARING_VIOLATION if somebody has. One round trip. Errors as in stat."""
-        responses = await self._wait_exclusive(self.start(self._encode_removal(path, ShareAccess.NONE)))
+        responses = await self._wait_exclusive(self.channel.start(self._encode_removal(path, ShareAccess.NONE)))
         if responses is None:
             raise SmbError(NtStatus.SHARING_VIOLATION, f"unlink of {path}")
         for response in responses:
-            self.check(response, f"unlink of {path}")
+            self.channel.check(response, f"unlink of {path}")
 
     async def remove_directory(self, path: UncPath) -> None:
         """Deletes an empty folder; DIRECTORY_NOT_EMPTY if it is not. One round trip. Errors as in stat."""
         info, options = fscc.encode_disposition(), CreateOptions.FILE_DIRECTORY_FILE
-        await self._set(path, Access.DELETE, _DISPOSITION, info, f"rmdir of {path}", options)
+        await self.channel.set_info(path, Access.DELETE, _DISPOSITION, info, f"rmdir of {path}", options)
 
     async def rename(self, old: UncPath, new: UncPath, *, replace: bool) -> None:
         """Gives a file or folder another name on the same share. `replace` lets a file take the place of another;
         without it a taken name is OBJECT_NAME_COLLISION. One round trip. Errors as in stat."""
         # The new name is relative to the share, also where names in CREATE are not.
         info = fscc.encode_rename("\\".join(new.below_share), replace=replace)
-        await self._set(old, Access.DELETE, _RENAME, info, f"rename of {old} to {new}")
+        await self.channel.set_info(old, Access.DELETE, _RENAME, info, f"rename of {old} to {new}")
 
     async def link(self, path: UncPath, new: UncPath) -> None:
         """Gives a file one more name on the same share; OBJECT_NAME_COLLISION if that is taken. One round trip. Errors
@@ -359,10 +368,10 @@ class Tree(SpecialFiles, ExtendedAttributes, Snapshots):
         The right to look at the file is enough: what it may need besides is the folder's business. Samba makes the name
         on a share that is read-only, too, so what the share allows is looked at here.
         """
-        if not self.maximal_access & Access.FILE_WRITE_DATA:
+        if not self._maximal_access & Access.FILE_WRITE_DATA:
             raise SmbError(NtStatus.ACCESS_DENIED, f"link of {path} to {new}: the share is read-only")
         info = fscc.encode_link("\\".join(new.below_share))
-        await self._set(path, Access.FILE_READ_ATTRIBUTES, _LINK, info, f"link of {path} to {new}")
+        await self.channel.set_info(path, Access.FILE_READ_ATTRIBUTES, _LINK, info, f"link of {path} to {new}")
 
     async def set_basic(self, path: UncPath, info: bytes) -> FileStat | None:
         """Sets times and attributes, as fscc.encode_basic_information packs them. One round trip. Errors as in stat.
@@ -371,13 +380,13 @@ class Tree(SpecialFiles, ExtendedAttributes, Snapshots):
         """
         what = f"setting attributes of {path}"
         access = Access.FILE_WRITE_ATTRIBUTES | Access.FILE_READ_ATTRIBUTES
-        requests = list(self._setting(path, access, _BASIC, info))
+        requests = list(self.channel.encode_set_compound(path, access, _BASIC, info))
         requests.insert(-1, messages.encode_query_all())
-        *changed, asked, closed = await self.call(requests)
+        *changed, asked, closed = await self.channel.call(requests)
         for response in (*changed, closed):
-            self.check(response, what)
+            self.channel.check(response, what)
         try:
-            return self.decode_stat(asked, what)
+            return self.channel.decode_stat(asked, what)
         except SmbError:
             return None
 
@@ -395,12 +404,12 @@ class Tree(SpecialFiles, ExtendedAttributes, Snapshots):
             access |= Access.FILE_WRITE_ATTRIBUTES
             times = fscc.encode_basic_information(None, None, written, None, 0)
             changes.append(messages.encode_set_info(RELATED_FILE_ID, _BASIC, times))
-        create = self._create(path, access=access, disposition=CreateDisposition.FILE_OPEN)
+        create = self.channel.encode_create(path, access=access, disposition=CreateDisposition.FILE_OPEN)
         requests = [create, *changes, messages.encode_query_all(), messages.encode_close(RELATED_FILE_ID)]
-        *changed, asked, closed = await self.call(requests)
+        *changed, asked, closed = await self.channel.call(requests)
         for response in (*changed, closed):
-            self.check(response, what)
-        return self.decode_stat(asked, what)
+            self.channel.check(response, what)
+        return self.channel.decode_stat(asked, what)
 
     async def list(self, path: UncPath) -> AsyncGenerator[list[DirEntry], None]:
         """The entries of a folder in batches, without `.` and `..`, in the server's order.
@@ -413,14 +422,14 @@ class Tree(SpecialFiles, ExtendedAttributes, Snapshots):
         """
         what = f"listing of {path}"
         access = Access.FILE_READ_DATA | Access.FILE_READ_ATTRIBUTES
-        create = self._create(
+        create = self.channel.encode_create(
             path, access=access, disposition=CreateDisposition.FILE_OPEN, options=CreateOptions.FILE_DIRECTORY_FILE
         )
         # The second QUERY_DIRECTORY nearly always fetches the end of the list in the same round trip.
-        size = self.connection.io_size(min(FIRST_LISTING_SIZE, self.limits.transact))
+        size = self.connection.io_size(min(FIRST_LISTING_SIZE, self.channel.limits.transact))
         query = messages.encode_query_directory(RELATED_FILE_ID, size)
-        created, *answers = await self.call([create, query, query])
-        self.check(created, what)
+        created, *answers = await self.channel.call([create, query, query])
+        self.channel.check(created, what)
         file_id = messages.decode_create(created.message).file_id
         bounds = ListingBounds(what)
         try:
@@ -428,17 +437,17 @@ class Tree(SpecialFiles, ExtendedAttributes, Snapshots):
                 for answer in answers:
                     if answer.status in (NtStatus.NO_MORE_FILES, NtStatus.NO_SUCH_FILE):
                         return
-                    self.check(answer, what)
+                    self.channel.check(answer, what)
                     entries, left_out = fscc.decode_directory(messages.decode_output(answer.message))
                     for oddity in left_out:
-                        self.content_warnings.warn_once(path, oddity, "it is left out of the listing")
+                        self.channel.content_warnings.warn_once(path, oddity, "it is left out of the listing")
                     names = [entry for entry in entries if entry.name not in (".", "..")]
                     bounds.take(len(names), len(answer.message))
                     yield names
-                size = self.connection.io_size(min(LISTING_SIZE, self.limits.transact))
-                answers = await self.call([messages.encode_query_directory(file_id, size)])
+                size = self.connection.io_size(min(LISTING_SIZE, self.channel.limits.transact))
+                answers = await self.channel.call([messages.encode_query_directory(file_id, size)])
         finally:
-            self.call_nowait([messages.encode_close(file_id)])
+            self.channel.call_nowait([messages.encode_close(file_id)])
 
     async def volume_size(self) -> VolumeSize:
         """Size and free space of the volume below the share. One round trip. Errors as in stat, and:
@@ -447,7 +456,9 @@ class Tree(SpecialFiles, ExtendedAttributes, Snapshots):
             PosixError: the figures make no sense (EIO). That is no reason to leave the target: its files are there.
         """
         query = messages.encode_query_volume(FileSystemInformationClass.FILE_FS_FULL_SIZE_INFORMATION, 64)
-        queried = await self._query(self.share, Access.FILE_READ_ATTRIBUTES, query, f"statfs of {self.share}")
+        queried = await self.channel.query_info(
+            self.share, Access.FILE_READ_ATTRIBUTES, query, f"statfs of {self.share}"
+        )
         output = messages.decode_output(queried.message)
         try:
             return fscc.decode_full_size(output)
@@ -463,31 +474,10 @@ class Tree(SpecialFiles, ExtendedAttributes, Snapshots):
         Raises:
             ConnectionLost, SecurityError, WireError: the connection ended.
         """
-        (response,) = await self.call([messages.encode_ioctl(code, request, max_output)])
+        (response,) = await self.channel.call([messages.encode_ioctl(code, request, max_output)])
         if response.status != NtStatus.SUCCESS:
             return response.status, b""
         return response.status, bytes(messages.decode_ioctl(response.message, max_output))
-
-
-class PendingFetch:
-    """A file that is on its way, as `start_fetch` gives it."""
-
-    __slots__ = ("_call", "_path", "_size", "_tree")
-
-    def __init__(self, tree: Tree, path: UncPath, call: PendingCall, size: int) -> None:
-        self._tree = tree
-        self._path = path
-        self._call = call
-        self._size = size
-
-    async def outcome(self) -> RemoteFile:
-        """Waits for the file, which is closed already. Errors as in Tree.stat."""
-        await self._call.wait_done()
-        return self._tree.make_fetched_file(self._tree.update_state(self._call.result()), self._path, self._size)
-
-    def abandon(self) -> None:
-        """Nobody wants it any more."""
-        self._call.abandon()
 
 
 def _is_locked(responses: Sequence[Response], size: int) -> bool:
