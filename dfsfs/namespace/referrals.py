@@ -16,7 +16,7 @@ target twice (failover.py).
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import trio
 
@@ -41,6 +41,7 @@ from dfsfs.namespace.discovery import DomainSettings
 from dfsfs.namespace.reachability import Reachability
 from dfsfs.ntstatus import NtStatus
 from dfsfs.racing import RaceResult, race
+from dfsfs.singleflight import InFirstCaller, SingleFlight
 from dfsfs.smb.wire.constants import CtlCode
 from dfsfs.telemetry import ReferralMalformed, ReferralOverflow, ReferralRefused
 from dfsfs.unc import UncPath, fold_name
@@ -113,44 +114,6 @@ class ReferralSettings:
     static: ReferralSource | None = None
 
 
-@dataclass(slots=True, eq=False)
-class _Flight(Generic[T]):
-    """Work under way. Neither a result nor an error is there if its task was cancelled."""
-
-    done: trio.Event = field(default_factory=trio.Event)
-    results: list[T] = field(default_factory=list)
-    error: DfsfsError | None = None
-
-
-class Flights(Generic[T]):
-    """Work that is done once for all who ask for it at the same time, by the first of them."""
-
-    def __init__(self) -> None:
-        self._flights: dict[Hashable, _Flight[T]] = {}
-
-    def __len__(self) -> int:
-        return len(self._flights)
-
-    async def share(self, key: Hashable, work: Callable[[], Awaitable[T]]) -> T:
-        """The result of `work()`, or its DfsfsError. If whoever does it is cancelled, the next one does it."""
-        while (flight := self._flights.get(key)) is not None:
-            await flight.done.wait()
-            if flight.error is not None:
-                raise flight.error.with_traceback(None)
-            if flight.results:
-                return flight.results[0]
-        flight = self._flights[key] = _Flight()
-        try:
-            flight.results.append(await work())
-        except DfsfsError as error:
-            flight.error = error
-            raise
-        finally:
-            del self._flights[key]
-            flight.done.set()
-        return flight.results[0]
-
-
 class ReferralClient:
     """Resolves namespace paths by asking servers. The `PathResolver` of failover.py."""
 
@@ -174,8 +137,8 @@ class ReferralClient:
         self._settings = settings
         self._telemetry = telemetry
         self._clock = clock
-        self._resolutions: Flights[Resolution] = Flights()
-        self._requests: Flights[ReferralResponse] = Flights()
+        self._resolutions: SingleFlight[Hashable, Resolution] = SingleFlight(InFirstCaller())
+        self._requests: SingleFlight[Hashable, ReferralResponse] = SingleFlight(InFirstCaller())
         self._without_ex: set[str] = set()
         self.resolutions = 0
         self.requests = 0
@@ -188,7 +151,7 @@ class ReferralClient:
             NamespaceLoop: the path leads through too many namespaces, or back to itself.
             DfsfsError: a server refused a referral or could not be reached.
         """
-        return await self._resolutions.share(
+        return await self._resolutions.do(
             (path, uncovered, fresh), lambda: self._resolve(path, uncovered=uncovered, fresh=fresh)
         )
 
@@ -392,7 +355,7 @@ class ReferralClient:
         known = self._static_answer(path) if path is not None else None
         if known is not None:
             return known
-        return await self._requests.share((fold_name(host), path), lambda: self._request(host, path))
+        return await self._requests.do((fold_name(host), path), lambda: self._request(host, path))
 
     def _static_answer(self, path: UncPath) -> ReferralResponse | None:
         static = self._settings.static

@@ -23,7 +23,7 @@ import time
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Self
 
 import trio
 
@@ -39,6 +39,7 @@ from dfsfs.errors import (
     TicketError,
 )
 from dfsfs.ntstatus import NtStatus
+from dfsfs.singleflight import InNursery, SingleFlight
 from dfsfs.smb.auth.credentials import Credentials, KerberosCredentials
 from dfsfs.smb.auth.gss import SERVICE, Authenticator, PreparedAuthenticator, make_authenticator
 from dfsfs.smb.auth.hostnames import HostNames
@@ -64,7 +65,7 @@ from dfsfs.smb.wire.messages import Request
 from dfsfs.unc import UncPath, fold_name
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+    from collections.abc import AsyncIterator, Mapping
     from types import TracebackType
 
     from dfsfs.smb.auth.credentials import Login
@@ -94,53 +95,6 @@ OWN_LOGIN_THREADS = 16
 """Threads of the mount's own logins that may wait for KDCs at the same time: nobody else gets them, and they are not
 what other work needs, as a KDC that is down holds them for long."""
 
-K = TypeVar("K")
-T = TypeVar("T")
-
-
-class SingleFlight(Generic[K, T]):
-    """Work that is done once for all who ask for it at the same time. Runs in `nursery`, whatever becomes of the
-    askers.
-    """
-
-    def __init__(self, nursery: trio.Nursery) -> None:
-        self._nursery = nursery
-        self._flights: dict[K, _Flight[T]] = {}
-
-    async def do(self, key: K, work: Callable[[], Awaitable[T]]) -> T:
-        """The result of `work()`, or its DfsfsError, started by whoever asks first."""
-        flight = self._flights.get(key)
-        if flight is None:
-            flight = self._flights[key] = _Flight()
-            self._nursery.start_soon(self._run, key, flight, work)
-        await flight.landed.wait()
-        if flight.error is not None:
-            raise flight.error.with_traceback(None)  # all who waited get the same one
-        assert flight.results
-        return flight.results[0]
-
-    async def _run(self, key: K, flight: _Flight[T], work: Callable[[], Awaitable[T]]) -> None:
-        try:
-            flight.results.append(await work())
-        except DfsfsError as error:
-            flight.error = error
-        except Exception as error:
-            # A mistake of ours in here must cost those who wait for it, and not the whole mount.
-            log.exception("connecting to %s failed in an unexpected way", key)
-            flight.error = DfsfsError(f"connecting to {key} failed in an unexpected way: {error!r}")
-        finally:
-            del self._flights[key]
-            if not flight.results and flight.error is None:
-                flight.error = ConnectError("", NtStatus.CONNECTION_DISCONNECTED, "the mount is being taken down")
-            flight.landed.set()
-
-
-@dataclass(slots=True, eq=False)
-class _Flight(Generic[T]):
-    landed: trio.Event = field(default_factory=trio.Event)
-    results: list[T] = field(default_factory=list)
-    error: DfsfsError | None = None
-
 
 @dataclass(slots=True, eq=False)
 class _Server:
@@ -153,8 +107,9 @@ class _Server:
     connection: Connection
     session: Session
     trees: dict[UncPath, Tree] = field(default_factory=dict)
-    refused: tuple[float, DfsfsError] | None = None
-    """Until when, in trio's time, and why the session can't be renewed."""
+
+    def __str__(self) -> str:
+        return self.host
 
 
 class Pool:
@@ -182,9 +137,13 @@ class Pool:
     async def __aenter__(self) -> Self:
         self._nursery = await self._stack.enter_async_context(trio.open_nursery())
         self._dialer = Dialer(self._settings, self.names, self._threads, self._nursery)
-        self._server_flights: SingleFlight[str, _Server] = SingleFlight(self._nursery)
-        self._tree_flights: SingleFlight[UncPath, Tree] = SingleFlight(self._nursery)
-        self._renewals: SingleFlight[str, None] = SingleFlight(self._nursery)
+        connects, renews = (
+            InNursery(self._nursery, "connecting to"),
+            InNursery(self._nursery, "renewing the session on"),
+        )
+        self._server_flights: SingleFlight[str, _Server] = SingleFlight(connects)
+        self._tree_flights: SingleFlight[UncPath, Tree] = SingleFlight(connects)
+        self._renewals: SingleFlight[_Server, None] = SingleFlight(renews, keep_failures=REFUSAL_CACHE_TIME)
         if isinstance(self.login, KerberosCredentials) and self.login.has_cache:
             self._nursery.start_soon(keep_going, "tickets", partial(self._keep_ticket_renewed, self.login))
         return self
@@ -395,9 +354,7 @@ class Pool:
             TicketError, SmbError: the user can't log in any more.
             ConnectionLost, SecurityError, WireError: the connection has ended.
         """
-        if server.refused is not None and trio.current_time() < server.refused[0]:
-            raise server.refused[1].with_traceback(None)
-        await self._renewals.do(fold_name(server.host), lambda: self._renew_now(server))
+        await self._renewals.do(server, lambda: self._renew_now(server))
 
     async def _renew_now(self, server: _Server) -> None:
         for left in reversed(range(RENEWAL_TRIES)):
@@ -405,12 +362,10 @@ class Pool:
                 authenticator = await self._prepare_login(server.name)
                 await self._reauthenticate(server, authenticator)
             except (TicketError, SmbError) as error:
-                server.refused = (trio.current_time() + REFUSAL_CACHE_TIME, error)
                 if not left or isinstance(error, TicketError):
                     raise
                 await trio.sleep(RENEWAL_RETRY_DELAY)
             else:
-                server.refused = None
                 log.info("%s: the session had expired, and was renewed", server.host)
                 return
 
