@@ -28,9 +28,8 @@ if TYPE_CHECKING:
     from dfsfs.namespace.client import Namespace
     from dfsfs.namespace.explain import Explanation, RootAnswer
     from dfsfs.namespace.junction import Junction
-    from dfsfs.smb.pool import Pool
     from dfsfs.smb.sessioninfo import SessionInfo
-    from dfsfs.smb.userpools import UserPools
+    from dfsfs.smb.treeprovider import TreeProvider
     from dfsfs.telemetry import Event
     from dfsfs.vfs.filesystem import FileSystem
 
@@ -46,7 +45,7 @@ class Mount:
     config: MountConfig
     mountpoint: str
     version: str
-    pool: Pool | UserPools
+    pool: TreeProvider
     namespace: Namespace
     filesystem: FileSystem
     meters: Meters

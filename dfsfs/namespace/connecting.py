@@ -17,16 +17,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from dfsfs.namespace.reachability import Reachability
-    from dfsfs.smb.pool import Pool
     from dfsfs.smb.tree.tree import Tree
-    from dfsfs.smb.userpools import UserPools
+    from dfsfs.smb.treeprovider import TreeProvider
     from dfsfs.unc import UncPath
 
 
 class Connector:
     """See the module's text. One per mount."""
 
-    def __init__(self, pool: Pool | UserPools, reachability: Reachability) -> None:
+    def __init__(self, pool: TreeProvider, reachability: Reachability) -> None:
         self._pool = pool
         self._reachability = reachability
 
@@ -59,7 +58,7 @@ class Connector:
         """A tree connect to one target's share. `login_lock`: of those that are tried together, for who has to log in.
 
         Raises:
-            DfsfsError: as Pool.tree; WireError, the target names no share.
+            DfsfsError: as Pool.connect_tree; WireError, the target names no share.
         """
         if len(target) < 2:
             raise WireError(f"the DFS target {target} names no share")
@@ -75,8 +74,8 @@ class Connector:
         Done twice if need be: the first one may have found out that an idle connection is long dead.
         """
         try:
-            return await self._pool.tree(target.share)
+            return await self._pool.connect_tree(target.share)
         except DfsfsError as error:
             if error.disposition not in (Disposition.RECONNECT, Disposition.RETRY):
                 raise
-        return await self._pool.tree(target.share)
+        return await self._pool.connect_tree(target.share)

@@ -87,9 +87,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
     from dfsfs.dfsc.walk import Resolution
-    from dfsfs.smb.pool import Pool
     from dfsfs.smb.tree.tree import Tree
-    from dfsfs.smb.userpools import UserPools
+    from dfsfs.smb.treeprovider import TreeProvider
     from dfsfs.telemetry import Event, Telemetry
 
 T = TypeVar("T")
@@ -143,7 +142,7 @@ class Failover:
 
     def __init__(
         self,
-        pool: Pool | UserPools,
+        pool: TreeProvider,
         resolver: PathResolver,
         *,
         max_hops: int,

@@ -35,9 +35,8 @@ if TYPE_CHECKING:
     from dfsfs.dfsc.walk import Resolution
     from dfsfs.namespace.junction import Junction, TargetBinding
     from dfsfs.namespace.overrides import TargetOverrides
-    from dfsfs.smb.pool import Pool
     from dfsfs.smb.tree.tree import Tree
-    from dfsfs.smb.userpools import UserPools
+    from dfsfs.smb.treeprovider import TreeProvider
     from dfsfs.telemetry import Telemetry
     from dfsfs.unc import UncPath
 
@@ -72,7 +71,7 @@ class Maintenance:
 
     def __init__(
         self,
-        pool: Pool | UserPools,
+        pool: TreeProvider,
         resolver: PathResolver,
         overrides: TargetOverrides,
         *,
@@ -222,7 +221,7 @@ class Maintenance:
         """A tree connect to the target if it is there and shows its folder."""
         try:
             with trio.move_on_after(PROBE_TIMEOUT):
-                tree = await self._pool.tree(target.share)
+                tree = await self._pool.connect_tree(target.share)
                 await tree.stat(target)
                 return tree
         except DfsfsError:

@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from dfsfs.namespace.discovery import Discovery
     from dfsfs.smb.pool import Pool
     from dfsfs.smb.tree.tree import Tree
-    from dfsfs.smb.userpools import UserPools
+    from dfsfs.smb.treeprovider import TreeProvider
     from dfsfs.telemetry import Event, Telemetry
 
 K = TypeVar("K")
@@ -125,7 +125,7 @@ class ReferralClient:
         *,
         telemetry: Telemetry,
         discovery: Discovery | None = None,
-        shares: Pool | UserPools | None = None,
+        shares: TreeProvider | None = None,
         clock: Callable[[], float] = trio.current_time,
         reachability: Reachability | None = None,
     ) -> None:
@@ -273,7 +273,7 @@ class ReferralClient:
         candidates: Iterable[K],
         ask: Callable[[K], Awaitable[T]],
         host_of: Callable[[K], str],
-        pool: Pool | UserPools | None = None,
+        pool: TreeProvider | None = None,
         try_next: Callable[[DfsfsError], bool] = should_ask_next,
     ) -> RaceResult[K, T]:
         """What `ask` comes to for one of several hosts that would all say the same, those that are silent last. Whoever
@@ -341,7 +341,7 @@ class ReferralClient:
         A root that is no share (Samba: `msdfs proxy`) shows only in its referral.
         """
         try:
-            return (await self._shares.tree(share)).is_dfs
+            return (await self._shares.connect_tree(share)).is_dfs
         except SmbError as error:
             if error.status != NtStatus.BAD_NETWORK_NAME:
                 raise

@@ -1,6 +1,6 @@
 """Pool: the mount's connections, one for each server, shared by all its trees (MS-SMB2 3.2.4.2).
 
-`tree(share)` gives a live tree connect, made when it is first asked for: TCP connect, negotiate, session setup and tree
+`connect_tree(share)` gives a live tree connect, made when it is first asked for: TCP connect, negotiate, session setup and tree
 connect. Callers that ask for the same server or share at the same time wait for one attempt and share its result, also
 its failure; callers for different servers never wait for each other. A dead tree or connection is replaced at the next
 request for it. Attempts run in the pool's own nursery, so a caller that is cancelled does not take the others with it.
@@ -160,7 +160,7 @@ class Pool:
 
     # -- what the namespace asks for --------------------------------------------------------------------------------
 
-    async def tree(self, share: UncPath) -> Tree:
+    async def connect_tree(self, share: UncPath) -> Tree:
         """A live tree connect to `//host/share`.
 
         Raises:
@@ -176,7 +176,7 @@ class Pool:
             tree = server.trees.get(share)
             if tree is not None and tree.alive:
                 return tree
-        return await self._tree_flights.do(share, lambda: self._connect_tree(share))
+        return await self._tree_flights.do(share, lambda: self._connect_new_tree(share))
 
     def is_logged_in(self, host: str) -> bool:
         """Whether there is a session on a server, whose connection may have fallen silent."""
@@ -189,7 +189,7 @@ class Pool:
         of the block a session finds that connection; nothing is left of one that nobody has taken.
 
         Raises:
-            DfsfsError: as `tree`, what comes before a login.
+            DfsfsError: as `connect_tree`, what comes before a login.
         """
         if self.is_logged_in(host):
             yield
@@ -198,8 +198,8 @@ class Pool:
             yield
 
     async def connect_ipc(self, host: str) -> Tree:
-        """The tree for requests to the server itself, such as referrals. Errors as in tree."""
-        return await self.tree(UncPath((host, "IPC$")))
+        """The tree for requests to the server itself, such as referrals. Errors as in connect_tree."""
+        return await self.connect_tree(UncPath((host, "IPC$")))
 
     @property
     def waiting(self) -> int:
@@ -223,7 +223,7 @@ class Pool:
 
     # -- connecting -------------------------------------------------------------------------------------------------
 
-    async def _connect_tree(self, share: UncPath) -> Tree:
+    async def _connect_new_tree(self, share: UncPath) -> Tree:
         server = await self._get_server(share.host)
         if self._settings.hardened and not server.session.mutual and share.key[1] in HARDENED_SHARES:
             raise MutualAuthenticationRequired(share)
@@ -284,7 +284,7 @@ class Pool:
     # -- logging in -------------------------------------------------------------------------------------------------
 
     async def _log_in(self, host: str, name: str, address: str, connection: Connection) -> _Server:
-        """Makes the session, with the second password if the first is not wanted any more. Errors as in `tree`."""
+        """Makes the session, with the second password if the first is not wanted any more. Errors as in `connect_tree`."""
         other = self.login.other if isinstance(self.login, Credentials) else None
         try:
             async with self._login_lock.hold(self.login):

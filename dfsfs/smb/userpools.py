@@ -130,19 +130,19 @@ class UserPools:
         """How names of servers become names in DNS and Kerberos."""
         return self._own.names
 
-    async def tree(self, share: UncPath) -> Tree:
+    async def connect_tree(self, share: UncPath) -> Tree:
         """A live tree connect to `//host/share`, of the user that this task works for.
 
         Raises:
-            DfsfsError: as `Pool.tree`; or there is nothing to log in with.
+            DfsfsError: as `Pool.connect_tree`; or there is nothing to log in with.
         """
         who = current_caller()
         if who.uid == 0:
-            return await self._own.tree(share)
+            return await self._own.connect_tree(share)
         self._check_refused(who)
         pool = await self._pool(who)
         try:
-            tree = await pool.tree(share)
+            tree = await pool.connect_tree(share)
         except DfsfsError as error:
             if error.is_about_login and not pool.statistics():  # else it is about that server alone
                 self._remember_refusal(who, error)
@@ -161,7 +161,7 @@ class UserPools:
 
     @asynccontextmanager
     async def hold_connection(self, host: str) -> AsyncIterator[None]:
-        """Waits until a server has answered the user that this task works for. Errors as in tree."""
+        """Waits until a server has answered the user that this task works for. Errors as in connect_tree."""
         who = current_caller()
         if who.uid != 0:
             self._check_refused(who)

@@ -176,7 +176,7 @@ async def locked_by_another(
 ) -> AsyncIterator[None]:
     """Another client has these ranges of a file, (offset, length), for itself."""
     async with open_pool(lab) as pool:
-        tree = await pool.tree(path.share)
+        tree = await pool.connect_tree(path.share)
         create = messages.encode_create(
             tree.channel.wire_name(path),
             access=Access.READ | Access.FILE_WRITE_DATA,

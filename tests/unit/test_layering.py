@@ -37,7 +37,7 @@ WINGS: dict[str, tuple[frozenset[str], ...]] = {
     "smb": (
         frozenset({"userpools"}),
         frozenset({"pool"}),
-        frozenset({"sessioninfo"}),
+        frozenset({"sessioninfo", "treeprovider"}),
         frozenset({"tree"}),
         frozenset({"connection"}),
         frozenset({"wire", "auth"}),

@@ -85,7 +85,7 @@ async def test_nothing_is_kept_for_who_does_not_live_on_this_computer() -> None:
     async with Pool(SETTINGS, LOGIN) as own, UserPools(SETTINGS, own, refuse) as users:
         users.on_user_gone = gone.append
         with override_caller(Caller(1000, 1000, 17)), pytest.raises(ForeignCaller):
-            await users.tree(UncPath(("fs1", "data")))
+            await users.connect_tree(UncPath(("fs1", "data")))
         assert (gone, users.users) == ([1000], ())
 
 
