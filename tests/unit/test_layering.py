@@ -36,8 +36,8 @@ BELOW: dict[str, frozenset[str]] = {
 WINGS: dict[str, tuple[frozenset[str], ...]] = {
     "smb": (
         frozenset({"userpools"}),
-        frozenset({"pool"}),
-        frozenset({"sessioninfo", "treeprovider"}),
+        frozenset({"pool", "treeprovider"}),
+        frozenset({"sessioninfo"}),
         frozenset({"tree"}),
         frozenset({"connection"}),
         frozenset({"wire", "auth"}),
