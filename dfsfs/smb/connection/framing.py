@@ -6,8 +6,7 @@ call may bring many of them. A frame that does not fit into what is left of the 
 exactly its size, and the rest of it is received straight into that: READ data is handed up, and on to the kernel, as
 a view of this buffer.
 
-Pure. A buffer is used again only when nobody holds a view of it any more, so views stay valid for as long as somebody
-has them.
+Pure. A buffer is used again only when no view of it is left, so views stay valid for as long as they are held.
 """
 
 from __future__ import annotations
@@ -22,9 +21,9 @@ if TYPE_CHECKING:
 
 PREFIX_SIZE = 4
 CHUNK_SIZE = 64 * 1024
-"""Most answers that carry no file data are far smaller; a READ's first piece is copied out of a chunk at worst."""
+"""Bytes of a chunk. Most responses without file data are far smaller."""
 _MINIMUM_SPACE = 4 * 1024
-"""With less than this left in a chunk a new one costs less than the extra receive calls."""
+"""Bytes left in a chunk below which a new chunk costs less than the extra receive calls."""
 
 
 class FrameReader:
@@ -44,15 +43,15 @@ class FrameReader:
 
     @property
     def pooled_bytes(self) -> int:
-        """Bytes of buffers that are kept to be used again."""
+        """Bytes of the buffers for large frames, see BufferPool."""
         return self._pool.pooled_bytes
 
     def release_idle(self) -> None:
-        """Lets go of buffers for large frames if none has come since this was called last."""
+        """Frees the buffers for large frames if none has come since the last call of this."""
         self._pool.release_idle()
 
     def close(self) -> None:
-        """Nothing more will come: lets go of all buffers."""
+        """Frees the buffers for large frames. Nothing may be received afterwards."""
         self._pool.clear()
 
     def space(self) -> memoryview:
@@ -64,10 +63,10 @@ class FrameReader:
         return self._chunk[self._end :]
 
     def received(self, count: int) -> list[memoryview]:
-        """Takes note of `count` bytes in `space()`; returns the frames, without their prefixes, that are complete now.
+        """Takes `count` bytes that were put into `space()`; returns the frames that are complete now, without prefix.
 
         Raises:
-            WireError: a prefix that is none, or a frame longer than the limit or than anything that is expected.
+            WireError: a malformed prefix, or a frame longer than the limit or than any expected response.
         """
         if self._large is not None:
             self._filled += count
