@@ -1,13 +1,13 @@
-"""PathChannel: requests about a path on a share, as whole compounds.
+"""PathChannel: a tree connect that knows paths, and the compounds that the operations on them are made of.
 
-What opens a file only to ask or to change one thing opens, does it and closes in a single round trip. Paths are full
-UNC paths whose first two components are the share. How they look on the wire is decided here: on a share that says
-SMB2_SHARE_CAP_DFS a name is `host\\share\\name` and the CREATE carries the DFS flag; on any other share it is relative
-and carries none. Samba 4.22 opens the wrong object when the two are mixed.
+An operation that opens a file only to query or to change one thing sends CREATE, the request and CLOSE as one compound:
+one round trip. Paths are full UNC paths whose first two components are the share. How they look on the wire is decided
+here: on a share with SMB2_SHARE_CAP_DFS a name is `host\\share\\name` and the CREATE has the DFS flag; on any other
+share it is relative and has no flag. Samba 4.22 opens the wrong object when the two are mixed.
 
-A change of a name or of attributes is about what has the name, also if that is a link to something else on the server.
-So it opens with FILE_OPEN_REPARSE_POINT, but only where there is no DFS: on a namespace's share a DFS link would be
-opened by that, and changed. There what is not followed is left to special.py, which looks at what it has opened.
+A change of a name or of attributes applies to the object itself, also if it is a link to something else on the server.
+So it opens with FILE_OPEN_REPARSE_POINT, but only on shares without DFS: on a namespace's share the flag opens a DFS
+link, which would then be changed. Reparse points on such shares are left to special.py, which checks what it opens.
 """
 
 from __future__ import annotations
@@ -40,7 +40,9 @@ if TYPE_CHECKING:
 
 
 class PathChannel(Channel):
-    """See the module's text. `snapshot_time`: the time at which files are looked at, in 100 ns since 1601; None: now."""
+    """See the module's text. `snapshot_time`: that of the snapshot in which files are opened, in 100 ns since 1601;
+    None: files as they are.
+    """
 
     def __init__(
         self, connection: Connection, share: UncPath, route: Route, limits: IoLimits, snapshot_time: int | None = None
@@ -51,13 +53,13 @@ class PathChannel(Channel):
             self.volume = share.join([gmt_token(snapshot_time)])
 
     def at(self, snapshot_time: int | None) -> PathChannel:
-        """The same tree connect, for files as they were at a time, or as they are now."""
+        """A channel on the same tree connect, for files in the snapshot of a time, or as they are."""
         channel = PathChannel(self.connection, self.share, self.route, self.limits, snapshot_time)
         channel.content_warnings = self.content_warnings
         return channel
 
     def wire_name(self, path: UncPath) -> str:
-        """The name of `path` as CREATE on this tree wants it."""
+        """The name of `path` in a CREATE on this tree connect."""
         return "\\".join(path.components if self.is_dfs else path.below_share)
 
     def encode_create(
@@ -88,12 +90,12 @@ class PathChannel(Channel):
         disposition: CreateDisposition = CreateDisposition.FILE_OPEN,
         options: CreateOptions = CreateOptions.NONE,
     ) -> Sequence[Request]:
-        """The compound that opens or makes something, asks for all that is known of it, and closes it."""
+        """The compound that opens or makes a file or directory, queries FileAllInformation, and closes it."""
         create = self.encode_create(path, access=Access.FILE_READ_ATTRIBUTES, disposition=disposition, options=options)
         return [create, messages.encode_query_all(), messages.encode_close(RELATED_FILE_ID)]
 
     def decode_stat_compound(self, responses: Sequence[Response], what: str) -> FileStat:
-        """What the answers to `encode_stat_compound` say."""
+        """Decodes the responses to `encode_stat_compound`. Errors as in decode_stat."""
         created, queried, _ = responses
         self.check(created, what)
         return self.decode_stat(queried, what)
@@ -101,7 +103,12 @@ class PathChannel(Channel):
     async def query_info(
         self, path: UncPath, access: Access, query: Request, what: str, *accepted: NtStatus
     ) -> Response:
-        """The answer to one question about something, which is opened for it and closed again. One round trip."""
+        """The response to a query about a path, in one compound with its CREATE and CLOSE. One round trip.
+
+        Raises:
+            SmbError: CREATE failed, or the query did with none of the `accepted` statuses.
+            ConnectionLost, SecurityError, WireError: the connection ended.
+        """
         create = self.encode_create(path, access=access, disposition=CreateDisposition.FILE_OPEN)
         created, queried, _ = await self.call([create, query, messages.encode_close(RELATED_FILE_ID)])
         self.check(created, what)
@@ -117,7 +124,7 @@ class PathChannel(Channel):
         options: CreateOptions = CreateOptions.NONE,
         share_access: ShareAccess = ShareAccess.ALL,
     ) -> Sequence[Request]:
-        """The compound that opens something as what it is, sets one thing, and closes it."""
+        """The compound that opens a path, without following it on shares without DFS, sets one thing and closes it."""
         options |= CreateOptions.NONE if self.is_dfs else FILE_OPEN_REPARSE_POINT
         create = self.encode_create(
             path, access=access, disposition=CreateDisposition.FILE_OPEN, options=options, share_access=share_access
@@ -134,5 +141,6 @@ class PathChannel(Channel):
         what: str,
         options: CreateOptions = CreateOptions.NONE,
     ) -> None:
+        """Sends `encode_set_compound`. One round trip. Errors as in query_info."""
         for response in await self.call(self.encode_set_compound(path, access, info_class, info, options)):
             self.check(response, what)

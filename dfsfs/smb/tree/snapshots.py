@@ -23,14 +23,16 @@ if TYPE_CHECKING:
 
 _COUNTS = struct.Struct("<III")  # snapshots there are, those in the answer, bytes that all of them take
 _FIRST_SIZE = 16
+"""Bytes of output of the first request, which is for the size of the list (MS-SMB2 3.2.4.20.3)."""
 _MAX_SIZE = 1024 * 1024
+"""Bytes of output that are asked for at most."""
 
 
 def decode_snapshots(buffer: messages.Buffer) -> tuple[list[str], int]:
     """The names in a SRV_SNAPSHOT_ARRAY, and how many bytes an answer with all of them has (MS-SMB2 2.2.32.2).
 
     Raises:
-        WireError: it is cut short.
+        WireError: it is too short.
     """
     if len(buffer) < _COUNTS.size:
         raise WireError(f"a list of snapshots of {len(buffer)} bytes")
@@ -74,8 +76,8 @@ class Snapshots:
         """The names of the snapshots in which there may be a previous version of a folder. Two round trips.
 
         Raises:
-            EndlessAnswer: the server wants more and more room for its answer.
-            SmbError: the server's answer, INVALID_DEVICE_REQUEST or NOT_SUPPORTED if it has none.
+            EndlessAnswer: the server asks for more room each time.
+            SmbError: the server's answer, INVALID_DEVICE_REQUEST or NOT_SUPPORTED if it makes no snapshots.
             ConnectionLost, SecurityError, WireError: the connection ended.
         """
         size = _FIRST_SIZE

@@ -1,6 +1,6 @@
-"""ExtendedAttributes: what a file on a share has beside its data: EAs, alternate data streams, its security descriptor.
+"""ExtendedAttributes: EAs, alternate data streams and the security descriptor of files on a share.
 
-Nothing here is on the way of ordinary programs, so that whole values are read and written at once.
+Few programs use them, so values are read and written as a whole.
 """
 
 from __future__ import annotations
@@ -31,8 +31,9 @@ if TYPE_CHECKING:
     from dfsfs.unc import UncPath
 
 VALUE_MAX = 65536
-"""Bytes of the longest value that Linux passes on (xattr(7)); of a longer stream no more is read."""
+"""Bytes of the longest value of an extended attribute on Linux (xattr(7)). One byte more is read of a longer stream."""
 _MAX_OUTPUT = 65536
+"""OutputBufferLength in bytes of queries for EAs, streams and security descriptors."""
 _NO_EAS = (NtStatus.NO_EAS_ON_FILE, NtStatus.EAS_NOT_SUPPORTED, NtStatus.NONEXISTENT_EA_ENTRY)
 _STREAM = struct.Struct("<IIqq")  # next entry, length of the name, size, allocated
 _DATA = ":$DATA"
@@ -46,7 +47,7 @@ class ExtendedAttributes:
         self._features: FileSystemAttributes | None = None
 
     async def query_features(self) -> FileSystemAttributes:
-        """What the file system below the share can do; asked for once. One round trip."""
+        """The attributes of the share's file system (MS-FSCC 2.5.1). One round trip the first time."""
         if self._features is None:
             what = f"features of {self._channel.share}"
             query = messages.encode_query_volume(FileSystemInformationClass.FILE_FS_ATTRIBUTE_INFORMATION, 1024)
@@ -65,7 +66,7 @@ class ExtendedAttributes:
         """The extended attributes of a file or folder but for LINK_MARK. One round trip.
 
         Raises:
-            ContentError: they make no sense.
+            ContentError: they are malformed.
         """
         what = f"reading extended attributes of {path}"
         query = messages.encode_query_info(
