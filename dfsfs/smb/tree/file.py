@@ -182,7 +182,7 @@ class RemoteFile:
         return messages.decode_read(response.message, size)
 
     async def write(self, offset: int, data: Buffer) -> None:
-        """Writes all of `data` at `offset`. After an error an unknown part of it may be in the file. Errors as in read."""
+        """Writes all of `data` at `offset`. After an error an unknown part may be in the file. Errors as in read."""
         self.is_written = True
         pieces = self._split(data)
         requests = (messages.encode_write(self._file_id, offset + start, piece) for start, piece in pieces)

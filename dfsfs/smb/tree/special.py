@@ -1,10 +1,10 @@
-"""SpecialFiles: symbolic links, devices, fifos and sockets on a share. What they look like is in reparse.py.
+"""SpecialFiles: symbolic links, devices, fifos and sockets on a share. Their formats are in reparse.py.
 
-A server does not open a reparse point that it can't follow, and says so; only then it is opened as what it is, with
+A server refuses to open a reparse point that it can't follow. Only then it is opened as what it is, with
 FILE_OPEN_REPARSE_POINT. On a namespace's share the same flag opens a DFS link itself (Samba 4.22: as a symbolic link
 whose target begins with `msdfs:`), and what is done through such a handle is done to the namespace. So a change goes
-through a handle of which it is known by then what it is: `_open_special` asks for the tag and gives the handle up if it
-is none of those that dfsfs knows, or a DFS link. None is made either: a symbolic link with the text of one is a file.
+through a handle whose tag was checked before: `_open_special` closes the handle if the tag is none of those that dfsfs
+knows, or that of a DFS link. None is made either: a symbolic link whose target begins so becomes a file.
 """
 
 from __future__ import annotations
@@ -52,29 +52,32 @@ if TYPE_CHECKING:
 
 _NOT_FOLLOWED = (NtStatus.STOPPED_ON_SYMLINK, NtStatus.IO_REPARSE_TAG_NOT_HANDLED)
 _REPARSE_SIZE = 16 * 1024
-"""The largest reparse point in bytes (MS-FSCC 2.1.2)."""
+"""Bytes of the largest reparse point (MS-FSCC 2.1.2)."""
 _EAS_SIZE = 65536
+"""OutputBufferLength in bytes of the query for EAs."""
 _DEVICE_EA = b"$LXDEV"
 _QUERY_EAS = messages.encode_query_info(
     RELATED_FILE_ID, InfoType.SMB2_0_INFO_FILE, FileInformationClass.FILE_FULL_EA_INFORMATION, _EAS_SIZE
 )
 AS_FILE = "it is shown as a plain file"
-"""What is done about what can't be shown as what it claims to be."""
+"""The consequence of a malformed reparse point or EA, for the log."""
 
 
 class SpecialFiles:
-    """See the module's text. `mfsymlinks`: every file with the form of a symbolic link is one, whoever made it."""
+    """See the module's text. `mfsymlinks`: every file in the format of a symbolic link is taken for one, as the mount
+    option says; otherwise only those that dfsfs has marked.
+    """
 
     def __init__(self, channel: PathChannel, *, mfsymlinks: bool) -> None:
         self._channel = channel
         self._mfsymlinks = mfsymlinks
         self._lacks_reparse_points = False
-        """Whether the server has said that it can't make one here."""
+        """Whether the server has refused FSCTL_SET_REPARSE_POINT as unsupported."""
 
     # -- stat -------------------------------------------------------------------------------------------------------
 
     async def stat(self, path: UncPath) -> FileStat:
-        """What the server knows of a file or folder. One round trip, another one for what turns out to be special.
+        """The stat of whatever has a name. One round trip, another one for what turns out to be a special file.
 
         Raises:
             SmbError: the server's answer, PATH_NOT_COVERED if the path leads through a DFS link.
@@ -88,30 +91,30 @@ class SpecialFiles:
         return await self._read_mfsymlink(path, stat) if self._may_be_mfsymlink(stat) else stat
 
     async def stat_listed_entry(self, path: UncPath, listed: FileStat) -> FileStat:
-        """What a listed entry is that may be special. One round trip. Errors as in stat."""
+        """The stat of an entry of a listing for which `may_be_special` is true. One round trip. Errors as in stat."""
         if listed.reparse_tag in SPECIAL_TAGS:
             return await self.lstat(path)
         return await self._read_mfsymlink(path, listed) if self._may_be_mfsymlink(listed) else listed
 
     def may_be_special(self, stat: FileStat) -> bool:
-        """Whether a listed entry has to be looked at to know what it is."""
+        """Whether the stat of a listing is not enough to know what an entry is."""
         return stat.special is None and (stat.reparse_tag in SPECIAL_TAGS or self._may_be_mfsymlink(stat))
 
     def _may_be_mfsymlink(self, stat: FileStat) -> bool:
-        """Whether it may be a file that is a symbolic link: without the option that takes dfsfs's mark, an EA."""
+        """Whether it may be a file in the format of a symbolic link, with the EA that marks it if that is needed."""
         if stat.size != MFSYMLINK_SIZE or stat.is_directory:
             return False
         return self._mfsymlinks or stat.ea_size != 0
 
     async def _read_mfsymlink(self, path: UncPath, stat: FileStat) -> FileStat:
-        """Reads a file that may be a symbolic link."""
+        """Reads a file that may be a symbolic link. Returns its stat as what it is. Errors as in stat."""
         access = Access.FILE_READ_DATA | Access.FILE_READ_ATTRIBUTES | Access.FILE_READ_EA
         create = self._channel.encode_create(path, access=access, disposition=CreateDisposition.FILE_OPEN)
         read = messages.encode_read(RELATED_FILE_ID, 0, MFSYMLINK_SIZE)
         requests = [create, messages.encode_query_all(), read, _QUERY_EAS, messages.encode_close(RELATED_FILE_ID)]
         opened, queried, answer, eas, _ = await self._channel.call(requests)
         if is_failure(opened.status) or is_failure(answer.status):
-            return stat  # whoever opens it will hear why it can't be read
+            return stat  # the error is reported when a program opens it
         content = messages.decode_read(answer.message, MFSYMLINK_SIZE)
         special = decode_mfsymlink(content)
         if special is not None and not self._mfsymlinks and not self._has_link_mark(path, content, eas):
@@ -119,7 +122,7 @@ class SpecialFiles:
         return replace(self._channel.decode_stat(queried, f"stat of {path}"), special=special)
 
     def _has_link_mark(self, path: UncPath, content: messages.Buffer, eas: Response) -> bool:
-        """Whether dfsfs has made a file with this content, by its EAs."""
+        """Whether the EAs have the mark with which dfsfs makes a file of this content."""
         try:
             return _decode_eas_answer(eas).get(LINK_MARK) == link_mark(content)
         except ContentError as error:
@@ -127,9 +130,9 @@ class SpecialFiles:
             return False
 
     async def lstat(self, path: UncPath) -> FileStat:
-        """What has a name, without following it where that leads elsewhere. One round trip. Errors as in stat.
+        """The stat of a name without following it if it is a reparse point. One round trip. Errors as in stat.
 
-        Samba before 4.22 can't be asked that: it follows links that are in its own file system.
+        Samba before 4.22 follows symbolic links of its own file system all the same.
         """
         what = f"stat of {path}"
         requests = [
@@ -157,25 +160,25 @@ class SpecialFiles:
     # -- making -----------------------------------------------------------------------------------------------------
 
     async def make(self, path: UncPath, special: SpecialFile) -> FileStat:
-        """Makes a symbolic link, device, fifo or socket; OBJECT_NAME_COLLISION if the name is taken.
+        """Makes a symbolic link, device, fifo or socket, and returns its stat. OBJECT_NAME_COLLISION: the name is taken.
 
-        A symbolic link becomes a file with the target in it where the server has no reparse points, or would take it
-        for a DFS link; for anything else that is NOT_SUPPORTED. Three round trips. Errors as in stat.
+        Without reparse points a symbolic link becomes a file, see make_mfsymlink, and so does one that Samba would take
+        for a DFS link; anything else is NOT_SUPPORTED then. Three round trips. Errors as in stat.
         """
         if self._lacks_reparse_points or special.is_dfs_link:
             return await self.make_mfsymlink(path, special)
         change = messages.encode_ioctl(CtlCode.FSCTL_SET_REPARSE_POINT, encode_reparse(special), 0)
         status = await self._make_from_file(path, [change])
         if is_failure(status):
-            # A server may also refuse this file only: Windows asks for a privilege to make symbolic links.
+            # A server may also refuse this one only: Windows demands a privilege for symbolic links.
             self._lacks_reparse_points = status in _UNSUPPORTED
             return await self.make_mfsymlink(path, special)
         return await self.stat(path)
 
     async def make_mfsymlink(self, path: UncPath, special: SpecialFile) -> FileStat:
-        """Makes a symbolic link as a file with the target in it. Errors as in make.
+        """Makes a symbolic link as a file that contains the target, and returns its stat. Errors as in make.
 
-        Without the option that takes every such file for a link, it gets the mark of dfsfs; NOT_SUPPORTED if it can't.
+        Without the option mfsymlinks it gets the EA that marks it; NOT_SUPPORTED if the server has no EAs.
         """
         content = encode_mfsymlink(special.target) if special.kind == posix.S_IFLNK else None
         if content is None:
@@ -195,10 +198,11 @@ class SpecialFiles:
         return await self.stat(path)
 
     async def _make_from_file(self, path: UncPath, then: Sequence[messages.Request]) -> int:
-        """Makes an empty file and something of it. The status of the latter; if that failed, there is no file.
+        """Makes an empty file and sends the requests that make it a special file. Returns their first failure, or a
+        success; after a failure there is no file. Two round trips.
 
-        The file is one that goes with its handle until it is known to be what it should be: so a connection that is
-        lost in between leaves nothing half made.
+        The file is deleted with its handle until those requests have succeeded, so that a lost connection leaves
+        nothing half made.
         """
         what = f"making {path}"
         create = self._channel.encode_create(
@@ -219,7 +223,7 @@ class SpecialFiles:
         return status
 
     async def _finish(self, file_id: bytes, changes: Sequence[messages.Request], what: str) -> None:
-        """Does something through a handle and closes it, also if nobody waits for that any more."""
+        """Sends requests on a handle, and closes it, also when cancelled."""
         try:
             responses = await self._channel.call([*changes, messages.encode_close(file_id)])
         except BaseException:
@@ -238,10 +242,10 @@ class SpecialFiles:
         )
 
     async def rename(self, old: UncPath, new: UncPath, *, replace: bool) -> None:
-        """Gives a reparse point another name on the same share, as Tree.rename does. Errors as in remove.
+        """Renames a reparse point within the share, as Tree.rename does. Two round trips. Errors as in remove.
 
-        Samba 4.22 forgets in a rename that a file is a reparse point, and shows an empty file from then on: so it is
-        made one again, through the same handle and in the same compound, which no lost connection can cut in two.
+        Samba 4.22 loses the reparse point in a rename, and shows an empty file from then on. So it is set again,
+        through the same handle and in the same compound, which a lost connection can't cut in two.
         """
         info, what = fscc.encode_rename("\\".join(new.below_share), replace=replace), f"rename of {old} to {new}"
         file_id, data = await self._open_special(old, Access.DELETE | Access.FILE_WRITE_ATTRIBUTES, what)
@@ -256,7 +260,7 @@ class SpecialFiles:
             self._channel.call_nowait([messages.encode_close(file_id)])
 
     async def link(self, path: UncPath, new: UncPath) -> None:
-        """Gives a reparse point one more name on the same share. Errors as in remove."""
+        """Makes a hard link to a reparse point within the share. Two round trips. Errors as in remove."""
         info = fscc.encode_link("\\".join(new.below_share))
         await self._change_special(
             path,
@@ -267,7 +271,7 @@ class SpecialFiles:
         )
 
     async def set_basic(self, path: UncPath, info: bytes) -> None:
-        """Sets times and attributes of a reparse point, as Tree.set_basic does. Errors as in remove."""
+        """Sets times and attributes of a reparse point, see Tree.set_basic. Two round trips. Errors as in remove."""
         what = f"setting attributes of {path}"
         await self._change_special(
             path, Access.FILE_WRITE_ATTRIBUTES, FileInformationClass.FILE_BASIC_INFORMATION, info, what
@@ -280,7 +284,7 @@ class SpecialFiles:
         await self._finish(file_id, [messages.encode_set_info(file_id, info_class, info)], what)
 
     async def _open_special(self, path: UncPath, access: Access, what: str) -> tuple[bytes, bytes]:
-        """A handle on what is certainly a reparse point and no DFS link, and its data."""
+        """Opens a reparse point that is a special file and no DFS link. Returns its handle and its data."""
         opening = self._create_reparse_point(path, access | Access.FILE_READ_ATTRIBUTES)
         opened, got = await self._channel.call(
             [opening, messages.encode_ioctl(CtlCode.FSCTL_GET_REPARSE_POINT, b"", _REPARSE_SIZE)]
@@ -292,7 +296,7 @@ class SpecialFiles:
                 raise SmbError(NtStatus.OBJECT_TYPE_MISMATCH, f"{what}, which is something else now")
             self._channel.check(got, what)
             data = messages.decode_ioctl(got.message, _REPARSE_SIZE)
-            _refuse_dfs_link(decode_reparse(data), what)  # what can't be read may be one, and is left alone
+            _refuse_dfs_link(decode_reparse(data), what)  # malformed data may be one, and is refused
             if tag_of(data) == ReparseTag.IO_REPARSE_TAG_DFS:
                 raise SmbError(NtStatus.PATH_NOT_COVERED, what)
             if tag_of(data) not in SPECIAL_TAGS:
@@ -324,7 +328,7 @@ def _encode_set_disposition(file_id: bytes, *, delete: bool) -> messages.Request
 
 
 def _refuse_dfs_link(special: SpecialFile | None, what: str) -> None:
-    """Raises: SmbError: PATH_NOT_COVERED, it is how Samba keeps a DFS link."""
+    """Raises: SmbError: PATH_NOT_COVERED, it is a symbolic link as which Samba stores a DFS link."""
     if special is not None and special.is_dfs_link:
         raise SmbError(NtStatus.PATH_NOT_COVERED, what)
 
@@ -334,7 +338,7 @@ def _has_device_ea(data: messages.Buffer) -> bool:
 
 
 def _decode_device_ea(eas: Response) -> tuple[int, int] | None:
-    """The numbers of a device of the Linux subsystem, if it has some. Raises: ContentError: its EAs make no sense."""
+    """Major and minor number of a device of the Linux subsystem, if it has them. Raises: ContentError: bad EAs."""
     value = _decode_eas_answer(eas).get(_DEVICE_EA)
     if value is None or len(value) != 8:
         return None
@@ -342,7 +346,7 @@ def _decode_device_ea(eas: Response) -> tuple[int, int] | None:
 
 
 def _decode_eas_answer(answer: Response) -> dict[bytes, bytes]:
-    """What the answer to _QUERY_EAS says, by names in upper case. Raises: ContentError: it makes no sense."""
+    """The EAs in the response to _QUERY_EAS, by names in upper case. Raises: ContentError: they are malformed."""
     if is_failure(answer.status):
         return {}
     return {name.upper(): value for name, value in decode_eas(messages.decode_output(answer.message)).items()}

@@ -40,7 +40,7 @@ RELATED_FILE_ID = b"\xff" * 16
 CREDIT_UNIT = 65536
 """Bytes of payload that one credit pays for (MS-SMB2 3.1.5.2)."""
 MAX_NAME_BYTES = 65534
-"""NameLength is a 16-bit count of bytes."""
+"""Bytes of the longest name: NameLength has 16 bits."""
 
 Buffer = bytes | bytearray | memoryview
 
@@ -106,7 +106,7 @@ class Header(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One command, ready but for its header: `body` as it stands behind the header, then `payload`, which is sent
+    """One command without its header: `body` follows the header, then `payload`, which is sent
     from where it lies. `charge` is the CreditCharge: how many 64 KiB units the larger of payload sent and payload
     expected takes."""
 
