@@ -160,7 +160,7 @@ class SpecialFiles:
     # -- making -----------------------------------------------------------------------------------------------------
 
     async def make(self, path: UncPath, special: SpecialFile) -> FileStat:
-        """Makes a symbolic link, device, fifo or socket, and returns its stat. OBJECT_NAME_COLLISION: the name is taken.
+        """Makes a symbolic link, device, fifo or socket; returns its stat. OBJECT_NAME_COLLISION: the name is taken.
 
         Without reparse points a symbolic link becomes a file, see make_mfsymlink, and so does one that Samba would take
         for a DFS link; anything else is NOT_SUPPORTED then. Three round trips. Errors as in stat.

@@ -207,8 +207,8 @@ def decode_mfsymlink(content: Buffer) -> SpecialFile | None:
 
 
 def encode_reparse(special: SpecialFile) -> bytes:
-    """The input of FSCTL_SET_REPARSE_POINT (MS-FSCC 2.1.2.2): a symbolic link of Windows with a relative target if there
-    is a `wire_target`, else the format of the NFS server.
+    """The input of FSCTL_SET_REPARSE_POINT (MS-FSCC 2.1.2.2): a symbolic link of Windows with a relative target if
+    there is a `wire_target`, else the format of the NFS server.
     """
     if special.wire_target:
         name = special.wire_target.replace("/", "\\").encode("utf-16-le", "surrogatepass")
