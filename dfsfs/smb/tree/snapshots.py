@@ -73,7 +73,7 @@ class Snapshots:
         self._is_checked = True
 
     async def list(self, path: UncPath) -> list[str]:
-        """The names of the snapshots in which there may be a previous version of a folder. Two round trips.
+        """The names of the snapshots in which there may be a previous version of a directory. Two round trips.
 
         Raises:
             EndlessAnswer: the server asks for more room each time.

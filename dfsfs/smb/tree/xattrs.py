@@ -63,7 +63,7 @@ class ExtendedAttributes:
     # -- EAs --------------------------------------------------------------------------------------------------------
 
     async def read_eas(self, path: UncPath) -> dict[bytes, bytes]:
-        """The extended attributes of a file or folder but for LINK_MARK. One round trip.
+        """The extended attributes of a file or directory except LINK_MARK. One round trip.
 
         Raises:
             ContentError: they are malformed.
@@ -92,7 +92,7 @@ class ExtendedAttributes:
     # -- streams ----------------------------------------------------------------------------------------------------
 
     async def list_streams(self, path: UncPath) -> dict[str, int]:
-        """The alternate data streams of a file or folder, with their sizes in bytes. One round trip."""
+        """The alternate data streams of a file or directory, with their sizes in bytes. One round trip."""
         query = messages.encode_query_info(
             RELATED_FILE_ID, InfoType.SMB2_0_INFO_FILE, FileInformationClass.FILE_STREAM_INFORMATION, _MAX_OUTPUT
         )
@@ -185,5 +185,5 @@ def decode_streams(buffer: Buffer) -> dict[str, int]:
 
 
 def _stream_path(path: UncPath, name: str) -> UncPath:
-    *folders, last = path.components
-    return type(path)((*folders, f"{last}:{name}"))
+    *parents, last = path.components
+    return type(path)((*parents, f"{last}:{name}"))
