@@ -5,8 +5,8 @@ How the pieces work together:
 1. A caller submits to the protocol and parks on an event. If something may be sent, the writer is woken.
 2. The writer takes `data_to_send` and sends it. It is the only task that sends, and nothing cancels it in the middle
    of a frame while the connection is meant to live.
-3. The reader receives into `space` and feeds the protocol, which completes calls: their events are set, their callers
-   run at the next turn of the loop. New credits may let queued calls go, so the reader wakes the writer.
+3. The reader receives into `get_buffer()` and feeds the protocol, which completes calls: their events are set, their
+   callers run at the next turn of the loop. New credits may let queued calls go, so the reader wakes the writer.
 4. A caller that is cancelled or runs into its timeout abandons the call and is free at once. The protocol deals with
    the late answer.
 5. Whatever ends the connection (end of file, a reset, a malformed or forged response, silence, `close`) goes through
@@ -91,12 +91,12 @@ class Connection:
     async def _read(self) -> None:
         protocol = self._protocol
         while True:
-            count = await self._transport.receive_into(protocol.space())
+            count = await self._transport.receive_into(protocol.get_buffer())
             if count == 0:
                 raise ConnectionLost(
                     self.host, NtStatus.CONNECTION_DISCONNECTED, "the server has closed the connection"
                 )
-            protocol.received(count, trio.current_time())
+            protocol.buffer_updated(count, trio.current_time())
             if protocol.wants_to_send:
                 self._writable.set()
 

@@ -1,10 +1,10 @@
 """FrameReader: cuts a TCP stream into SMB2 frames without copying the large ones (MS-SMB2 2.1).
 
-A frame is a zero byte, a 24-bit big-endian length, and that many bytes. The caller receives into `space()` and says
-with `received()` how much came; complete frames come back as views. Small frames share a chunk, so that one receive
-call may bring many of them. A frame that does not fit into what is left of the chunk gets a buffer of its own, of
-exactly its size, and the rest of it is received straight into that: READ data is handed up, and on to the kernel, as
-a view of this buffer.
+A frame is a zero byte, a 24-bit big-endian length, and that many bytes. The caller receives into `get_buffer()`, and
+says with `buffer_updated()` how much came, as with asyncio.BufferedProtocol; complete frames come back as views. Small
+frames share a chunk, so that one receive call may bring many of them. A frame that does not fit into what is left of
+the chunk gets a buffer of its own, of exactly its size, and the rest of it is received straight into that: READ data is
+handed up, and on to the kernel, as a view of this buffer.
 
 Pure. A buffer is used again only when no view of it is left, so views stay valid for as long as they are held.
 """
@@ -54,16 +54,16 @@ class FrameReader:
         """Frees the buffers for large frames. Nothing may be received afterwards."""
         self._pool.clear()
 
-    def space(self) -> memoryview:
-        """Where the next bytes have to be received; never empty."""
+    def get_buffer(self) -> memoryview:
+        """The buffer into which the next bytes have to be received; never empty."""
         if self._large is not None:
             return self._large[self._filled :]
         if len(self._chunk) - self._end < _MINIMUM_SPACE:
             self._new_chunk()
         return self._chunk[self._end :]
 
-    def received(self, count: int) -> list[memoryview]:
-        """Takes `count` bytes that were put into `space()`; returns the frames that are complete now, without prefix.
+    def buffer_updated(self, count: int) -> list[memoryview]:
+        """Takes `count` bytes that were put into `get_buffer()`; returns the frames that are complete now.
 
         Raises:
             WireError: a malformed prefix, or a frame longer than the limit or than any expected response.

@@ -200,12 +200,12 @@ class LeaseTable:
     def get(self, key: bytes) -> Lease | None:
         return self._leases.get(key)
 
-    def opened(self, lease: Lease) -> None:
+    def add_handle(self, lease: Lease) -> None:
         """Counts a handle that is being opened under the lease."""
         lease.opens += 1
         self._leases[lease.key] = lease
 
-    def closed(self, lease: Lease) -> None:
+    def remove_handle(self, lease: Lease) -> None:
         """Counts a handle that was closed, or could not be opened. The lease ends with the last one."""
         lease.opens -= 1
         if not lease.opens:

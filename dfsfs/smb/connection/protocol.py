@@ -1,6 +1,6 @@
 """SmbProtocol: one SMB2 connection as an object without I/O (MS-SMB2 3.2.4, 3.2.5.1).
 
-Inputs: `submit` (one request, or several as a related compound), `abandon`, `received`, `handle_timer`,
+Inputs: `submit` (one request, or several as a related compound), `abandon`, `buffer_updated`, `handle_timer`,
 `connection_lost`. Outputs: `data_to_send`, the `done` callback of each call, `next_deadline`. The shell in
 connection.py moves the bytes.
 
@@ -286,19 +286,19 @@ class SmbProtocol:
 
     # -- receiving --------------------------------------------------------------------------------------------------
 
-    def space(self) -> memoryview:
-        """Where the shell has to receive the next bytes."""
-        return self._frames.space()
+    def get_buffer(self) -> memoryview:
+        """The buffer into which the shell has to receive the next bytes."""
+        return self._frames.get_buffer()
 
-    def received(self, count: int, now: float) -> None:
-        """`count` bytes have come into `space()`.
+    def buffer_updated(self, count: int, now: float) -> None:
+        """`count` bytes have come into `get_buffer()`.
 
         Raises:
             WireError, SecurityError: a protocol violation; the shell must call `connection_lost` with it.
         """
         self._last_received = now
         self._bytes_received += count
-        for frame in self._frames.received(count):
+        for frame in self._frames.buffer_updated(count):
             self._handle_frame(frame)
 
     def _expects(self, length: int) -> bool:

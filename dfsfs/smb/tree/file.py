@@ -134,7 +134,7 @@ class RemoteFile:
         self._closed = False
 
     @classmethod
-    def closed(cls, tree: Channel, path: UncPath, stat: FileStat, inline_data: Buffer | None) -> RemoteFile:
+    def make_closed(cls, tree: Channel, path: UncPath, stat: FileStat, inline_data: Buffer | None) -> RemoteFile:
         """A file that was opened, read and closed in one compound."""
         file = cls(tree, path, b"", stat, inline_data)
         file._closed = True
@@ -316,7 +316,7 @@ class RemoteFile:
             return False
         self._closed = True
         if self.lease is not None:
-            self.tree.connection.leases.closed(self.lease)
+            self.tree.connection.leases.remove_handle(self.lease)
         return self.tree.alive
 
     def _transfer_size(self, limit: int) -> int:

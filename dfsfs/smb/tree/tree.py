@@ -145,11 +145,11 @@ class Tree:
         if lease is None:
             return self._file(await self.channel.call(requests), path, read)
         leases = self.connection.leases
-        leases.opened(lease.lease)
+        leases.add_handle(lease.lease)
         try:
             return self._file(await self._call_with_lease(lease.lease, requests), path, read, lease.lease)
         except BaseException:
-            leases.closed(lease.lease)
+            leases.remove_handle(lease.lease)
             raise
 
     def make_lease(self, path: UncPath) -> Lease | None:
@@ -210,7 +210,7 @@ class Tree:
         """The file of the responses to `start_fetch`, which is closed already. Errors as in stat."""
         self.channel.check(self.channel.update_state(responses)[0], f"open of {path}")
         stat, inline_data = self._decode_open(responses, path, size)
-        file = RemoteFile.closed(self.channel, path, stat, inline_data)
+        file = RemoteFile.make_closed(self.channel, path, stat, inline_data)
         file.inline_data_is_locked = _is_locked(responses, size)
         return file
 

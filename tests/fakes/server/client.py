@@ -141,5 +141,5 @@ def _fill_with_credits(protocol: SmbProtocol, transport: MemoryTransport) -> Non
     server.holds = holds
     answer = bytes(transport._received)
     transport._received.clear()
-    protocol.space()[: len(answer)] = answer
-    protocol.received(len(answer), trio.current_time())
+    protocol.get_buffer()[: len(answer)] = answer
+    protocol.buffer_updated(len(answer), trio.current_time())
