@@ -35,6 +35,7 @@ UNUSED_UID = 0x7FFFFFF0
 """A user id that no account has."""
 
 _PR_SET_DUMPABLE = 4
+"""An operation of prctl(2)."""
 
 log = logging.getLogger("dfsfs.smb")
 

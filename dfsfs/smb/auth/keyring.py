@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 _THREAD_KEYRING, _USER_KEYRING = -1, -4
 _MISSING = (errno.ENOKEY, errno.EKEYEXPIRED, errno.EKEYREVOKED)
 _MAX_PAYLOAD = 32767
+"""Bytes of the largest payload of a key of the type `user` (keyrings(7))."""
 
 
 def store(domain: str, credentials: Credentials) -> None:

@@ -39,16 +39,22 @@ TRANSFORM_SIZE = 52
 """The SMB2 TRANSFORM_HEADER in bytes (MS-SMB2 2.2.41)."""
 _TRANSFORM = struct.Struct("<4s16s16sIHHQ")
 _TRANSFORM_MAGIC = b"\xfdSMB"
+"""ProtocolId of an SMB2 TRANSFORM_HEADER."""
 _ENCRYPTED = 1
+"""Its Flags: the message is encrypted."""
 _AAD_START = 20
+"""Offset of Nonce in it, from which on the header is additional authenticated data (MS-SMB2 3.1.4.3)."""
 _GMAC_NONCE = struct.Struct("<QI")
 _IN_PLACE = 16 * 1024
 """Bytes of a message from which on it is encrypted and decrypted in place: that takes a cipher context of its own, but
 no copies. 1 MiB is decrypted in 50 us in place, and in 960 us with two copies.
 """
-_GMAC_JOIN_LIMIT = 128 * 1024  # bytes; see AesGmacSigner
+_GMAC_JOIN_LIMIT = 128 * 1024
+"""Bytes of the largest message whose parts are joined before they are signed, see AesGmacSigner."""
 _FROM_SERVER = 1
+"""Bit in the nonce of an AES-GMAC signature: of a response (MS-SMB2 3.1.4.1)."""
 _IS_CANCEL = 2
+"""Bit in that nonce: of a CANCEL."""
 MAX_SIGNATURES = 4096
 """The most signatures that a signer remembers of each kind that is not made in the order of MessageIds, such as those
 of CANCELs. A connection has fewer requests in flight.

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 PREFIX_SIZE = 4
+"""Bytes of the Direct TCP transport packet header (MS-SMB2 2.1)."""
 CHUNK_SIZE = 64 * 1024
 """Bytes of a chunk. Most responses without file data are far smaller."""
 _MINIMUM_SPACE = 4 * 1024

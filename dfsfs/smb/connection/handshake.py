@@ -48,13 +48,16 @@ if TYPE_CHECKING:
     from dfsfs.smb.auth.gss import Authenticator
 
 _HEADER_SIZE = 64
+"""Bytes of an SMB2 packet header (MS-SMB2 2.2.1)."""
 _MAX_STEPS = 8
 """The most SESSION_SETUP exchanges of one login. NTLM takes two, Kerberos one or two."""
 
 _CLIENT_CAPABILITIES = (
     SMB2_GLOBAL_CAP_DFS | SMB2_GLOBAL_CAP_LEASING | SMB2_GLOBAL_CAP_LARGE_MTU | SMB2_GLOBAL_CAP_ENCRYPTION
 )
+"""Capabilities in NEGOTIATE, from dialect 3.0 on (MS-SMB2 2.2.3)."""
 _NO_USER: Final = SMB2_SESSION_FLAG_IS_GUEST | SMB2_SESSION_FLAG_IS_NULL
+"""SessionFlags of sessions that have no key to sign with (MS-SMB2 2.2.6)."""
 
 _SMALL_SIZE = 65536
 """Bytes of the largest payload without SMB2_GLOBAL_CAP_LARGE_MTU (MS-SMB2 3.2.5.2)."""

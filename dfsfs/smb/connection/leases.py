@@ -37,11 +37,13 @@ if TYPE_CHECKING:
     Acknowledge = Callable[[], None]
 
 KEY_SIZE = 16
+"""Bytes of a lease key."""
 _CONTEXT = struct.Struct("<IHHHHI")
 _V1 = struct.Struct("<16sIIQ")
 _V2 = struct.Struct("<16sIIQ16sHH")
 _CREATE_CONTEXTS = struct.Struct("<II")
 _CREATE_CONTEXTS_AT = HEADER_SIZE + 80
+"""Offset of CreateContextsOffset in a CREATE response (MS-SMB2 2.2.14)."""
 _BREAK = struct.Struct("<HHI16sIIIII")
 _ACKNOWLEDGEMENT = struct.Struct("<HHI16sIQ")
 _OPLOCK_BREAK_SIZE = 24

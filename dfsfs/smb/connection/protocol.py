@@ -57,6 +57,7 @@ ECHO_LIMIT = 4
 UNSOLICITED = 0xFFFFFFFFFFFFFFFF
 """MessageId of an oplock or lease break notification (MS-SMB2 3.3.4.6)."""
 _ZERO_SIGNATURE = b"\0" * 16
+"""The Signature field while the signature is computed (MS-SMB2 3.1.4.1)."""
 # Bound once: an attribute of an Enum takes five times as long as a global name (docs/decisions/001).
 _CREATE, _ECHO = Command.SMB2_CREATE, Command.SMB2_ECHO
 _PENDING, _SESSION_DELETED = int(NtStatus.PENDING), int(NtStatus.USER_SESSION_DELETED)

@@ -56,6 +56,7 @@ _REPARSE_SIZE = 16 * 1024
 _EAS_SIZE = 65536
 """OutputBufferLength in bytes of the query for EAs."""
 _DEVICE_EA = b"$LXDEV"
+"""The name of the EA with the numbers of a device of the Linux subsystem."""
 _QUERY_EAS = messages.encode_query_info(
     RELATED_FILE_ID, InfoType.SMB2_0_INFO_FILE, FileInformationClass.FILE_FULL_EA_INFORMATION, _EAS_SIZE
 )

@@ -37,6 +37,7 @@ _MAX_OUTPUT = 65536
 _NO_EAS = (NtStatus.NO_EAS_ON_FILE, NtStatus.EAS_NOT_SUPPORTED, NtStatus.NONEXISTENT_EA_ENTRY)
 _STREAM = struct.Struct("<IIqq")  # next entry, length of the name, size, allocated
 _DATA = ":$DATA"
+"""The end of the names of data streams (MS-FSCC 2.1.5)."""
 
 
 class ExtendedAttributes:

@@ -14,9 +14,11 @@ if TYPE_CHECKING:
 Buffer = bytes | bytearray | memoryview
 
 KEY_SIZE = 24
+"""Bytes of a resume key (MS-SMB2 2.2.32.3)."""
 KEY_RESPONSE_SIZE = 32
 """MaxOutputResponse in bytes of the request for a key (MS-SMB2 2.2.32.3)."""
 RESPONSE_SIZE = 12
+"""Bytes of SRV_COPYCHUNK_RESPONSE (MS-SMB2 2.2.32.1)."""
 CHUNK = 1024 * 1024
 """Bytes of the largest chunk that every server accepts (MS-SMB2 3.3.3)."""
 CHUNKS = 16

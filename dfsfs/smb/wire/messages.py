@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from dfsfs.smb.wire.constants import CreateDisposition, CtlCode, FileSystemInformationClass
 
 HEADER_SIZE = 64
+"""Bytes of an SMB2 packet header (MS-SMB2 2.2.1)."""
 SMB2_MAGIC = b"\xfeSMB"
 TRANSFORM_MAGIC = b"\xfdSMB"
 RELATED_FILE_ID = b"\xff" * 16
@@ -63,6 +64,7 @@ _LISTING: Final = FileInformationClass.FILE_ID_BOTH_DIRECTORY_INFORMATION
 HEADER = struct.Struct("<4sHHIHHIIQIIQ16s")
 _CREATE = struct.Struct("<HBBIQQIIIIIHHII")
 _NAME_AT = HEADER_SIZE + 56
+"""Offset of the name in a CREATE (MS-SMB2 2.2.13)."""
 _TIMEWARP = struct.pack("<IHHHHI4sI", 0, 16, 4, 0, 24, 8, SMB2_CREATE_TIMEWARP_TOKEN, 0)
 """The context without its time (MS-SMB2 2.2.13.2.7)."""
 _CREATE_RESPONSE = struct.Struct("<HBBIQQQQQQII16sII")

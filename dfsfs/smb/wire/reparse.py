@@ -74,6 +74,7 @@ MAJOR_MAX, MINOR_MAX = 0xFFF, 0xFFFFF
 MFSYMLINK_SIZE = 1067
 """Bytes of an mfsymlink."""
 _MFSYMLINK_TARGET = 1024
+"""Bytes of the longest target of an mfsymlink."""
 LINK_MARK = b"DFSFS.LINK"
 """The name of the EA that marks an mfsymlink of dfsfs."""
 
