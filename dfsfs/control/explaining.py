@@ -21,14 +21,13 @@ if TYPE_CHECKING:
     from dfsfs.errors import DfsfsError
     from dfsfs.namespace.client import Namespace
     from dfsfs.namespace.explain import Explanation, Probe, RootAnswer
-    from dfsfs.smb.pool import Pool
     from dfsfs.smb.sessioninfo import SessionInfo
-    from dfsfs.smb.userpools import UserPools
+    from dfsfs.smb.treeprovider import TreeProvider
     from dfsfs.telemetry import Event
 
 
 async def explain_path(
-    config: MountConfig, namespace: Namespace, pool: Pool | UserPools, path: UncPath, *, all_roots: bool
+    config: MountConfig, namespace: Namespace, pool: TreeProvider, path: UncPath, *, all_roots: bool
 ) -> answers.Explanation:
     """Resolves a path as an access to it would, and tries all its targets; `all_roots`: every server of the namespace
     is asked as well. Errors of servers are part of the answer.

@@ -21,9 +21,8 @@ if TYPE_CHECKING:
     from dfsfs.meters import Latencies, Meters
     from dfsfs.namespace.client import Namespace
     from dfsfs.namespace.junction import Junction
-    from dfsfs.smb.pool import Pool
     from dfsfs.smb.sessioninfo import SessionInfo
-    from dfsfs.smb.userpools import UserPools
+    from dfsfs.smb.treeprovider import TreeProvider
     from dfsfs.unc import UncPath
     from dfsfs.vfs.filesystem import FileSystem
 
@@ -37,7 +36,7 @@ class Mount:
     config: MountConfig
     mountpoint: str
     version: str
-    pool: Pool | UserPools
+    pool: TreeProvider
     namespace: Namespace
     filesystem: FileSystem
     meters: Meters

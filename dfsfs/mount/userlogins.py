@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from dfsfs.errors import PosixError, SmbError
 from dfsfs.ntstatus import NtStatus
 from dfsfs.smb.auth import kerberos, keyring
-from dfsfs.smb.auth.callers import named_cache, root_seen_by
+from dfsfs.smb.auth.callers import open_caller_root, read_cache_name
 from dfsfs.smb.auth.credentials import KerberosCredentials
 from dfsfs.smb.auth.identity import Account, as_user
 
@@ -27,8 +27,8 @@ def tickets_of(who: Caller) -> Login:
         ForeignCaller: the process is in a container.
         SmbError: LOGON_FAILURE, what it names can't be used.
     """
-    root = root_seen_by(who)
-    ccache = named_cache(who) or kerberos.get_default_cache(who.uid)
+    root = open_caller_root(who)
+    ccache = read_cache_name(who) or kerberos.get_default_cache(who.uid)
     return KerberosCredentials(ccache=ccache, account=Account(who.uid, who.gid), root=root)
 
 
@@ -40,7 +40,7 @@ def stored_logins(names: Sequence[str]) -> Callable[[Caller], Login]:
 
     def find(who: Caller) -> Login:
         """Raises: SmbError: there is none. ForeignCaller: the process is in a container."""
-        root_seen_by(who)
+        open_caller_root(who)
         try:
             with as_user(Account(who.uid, who.gid)):
                 for name in names:

@@ -43,9 +43,8 @@ if TYPE_CHECKING:
     from dfsfs.dfsc.walk import Resolution
     from dfsfs.namespace.linkresolver import LinkResolver, PathResolver
     from dfsfs.namespace.reachability import Reachability
-    from dfsfs.smb.pool import Pool
     from dfsfs.smb.tree.tree import Tree
-    from dfsfs.smb.userpools import UserPools
+    from dfsfs.smb.treeprovider import TreeProvider
     from dfsfs.telemetry import Event, Telemetry
     from dfsfs.unc import UncPath
 
@@ -99,7 +98,7 @@ class Binder:
 
     def __init__(
         self,
-        pool: Pool | UserPools,
+        pool: TreeProvider,
         resolver: PathResolver,
         links: LinkResolver,
         *,

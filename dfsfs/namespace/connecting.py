@@ -17,16 +17,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from dfsfs.namespace.reachability import Reachability
-    from dfsfs.smb.pool import Pool
     from dfsfs.smb.tree.tree import Tree
-    from dfsfs.smb.userpools import UserPools
+    from dfsfs.smb.treeprovider import TreeProvider
     from dfsfs.unc import UncPath
 
 
 class Connector:
     """See the module's text. One per mount."""
 
-    def __init__(self, pool: Pool | UserPools, reachability: Reachability) -> None:
+    def __init__(self, pool: TreeProvider, reachability: Reachability) -> None:
         self._pool = pool
         self._reachability = reachability
 
@@ -60,7 +59,7 @@ class Connector:
         together share one.
 
         Raises:
-            DfsfsError: as Pool.tree; WireError, the target names no share.
+            DfsfsError: as Pool.connect_tree; WireError, the target names no share.
         """
         if len(target) < 2:
             raise WireError(f"the DFS target {target} names no share")
@@ -73,8 +72,8 @@ class Connector:
     async def _connect_tree(self, target: UncPath) -> Tree:
         """A tree connect, once more if need be: the first one may find out that an idle connection is long dead."""
         try:
-            return await self._pool.tree(target.share)
+            return await self._pool.connect_tree(target.share)
         except DfsfsError as error:
             if error.disposition not in (Disposition.RECONNECT, Disposition.RETRY):
                 raise
-        return await self._pool.tree(target.share)
+        return await self._pool.connect_tree(target.share)

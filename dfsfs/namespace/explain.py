@@ -18,9 +18,8 @@ if TYPE_CHECKING:
     from dfsfs.dfsc.wire import ReferralResponse
     from dfsfs.namespace.client import Namespace
     from dfsfs.namespace.junction import Junction, Location
-    from dfsfs.smb.pool import Pool
     from dfsfs.smb.tree.tree import Tree
-    from dfsfs.smb.userpools import UserPools
+    from dfsfs.smb.treeprovider import TreeProvider
     from dfsfs.telemetry import Event
     from dfsfs.unc import UncPath
 
@@ -60,7 +59,7 @@ class Explanation:
 
 
 async def explain(
-    namespace: Namespace, pool: Pool | UserPools, path: UncPath, clock: Callable[[], float] = trio.current_time
+    namespace: Namespace, pool: TreeProvider, path: UncPath, clock: Callable[[], float] = trio.current_time
 ) -> Explanation:
     """Resolves a path as an access to it would, and tries all its targets. Raises nothing of DfsfsError."""
     kind = ""
@@ -91,7 +90,7 @@ def _mark_loop(probe: Probe, loop: NamespaceLoop) -> Probe:
 
 
 async def _probe_all(
-    namespace: Namespace, pool: Pool | UserPools, junction: Junction, components: tuple[str, ...]
+    namespace: Namespace, pool: TreeProvider, junction: Junction, components: tuple[str, ...]
 ) -> tuple[Probe, ...]:
     assert junction.resolution is not None
     targets = targets_for(junction, junction.resolution)
@@ -125,14 +124,14 @@ async def _stat(tree: Tree, path: UncPath) -> None:
 
 
 async def measure_time(
-    pool: Pool | UserPools, path: UncPath, question: Callable[[Tree, UncPath], Awaitable[None]]
+    pool: TreeProvider, path: UncPath, question: Callable[[Tree, UncPath], Awaitable[None]]
 ) -> tuple[float | None, DfsfsError | None]:
     """The seconds that one question about a path takes its server, connecting and login not included; or why it has no
     answer.
     """
     try:
         with trio.move_on_after(PROBE_TIMEOUT):
-            tree = await pool.tree(path.share)
+            tree = await pool.connect_tree(path.share)
             begun = trio.current_time()
             await question(tree, path)
             return trio.current_time() - begun, None

@@ -86,8 +86,7 @@ if TYPE_CHECKING:
     from dfsfs.dfsc.walk import Resolution
     from dfsfs.namespace.linkresolver import PathResolver
     from dfsfs.namespace.overrides import TargetOverrides
-    from dfsfs.smb.pool import Pool
-    from dfsfs.smb.userpools import UserPools
+    from dfsfs.smb.treeprovider import TreeProvider
     from dfsfs.telemetry import Telemetry
 
 T = TypeVar("T")
@@ -132,7 +131,7 @@ class Failover:
 
     def __init__(
         self,
-        pool: Pool | UserPools,
+        pool: TreeProvider,
         resolver: PathResolver,
         *,
         max_hops: int,
@@ -353,7 +352,7 @@ def _checking_snapshot(operation: Callable[[Attempt], Awaitable[T]]) -> Callable
     """The same operation, after the server was asked whether the share has the snapshot."""
 
     async def checked(attempt: Attempt) -> T:
-        await attempt.tree.check_snapshot()
+        await attempt.tree.snapshots.check()
         return await operation(attempt)
 
     return checked

@@ -35,9 +35,8 @@ if TYPE_CHECKING:
     from dfsfs.namespace.binding import Binder
     from dfsfs.namespace.junction import Junction, TargetBinding
     from dfsfs.namespace.linkresolver import PathResolver
-    from dfsfs.smb.pool import Pool
     from dfsfs.smb.tree.tree import Tree
-    from dfsfs.smb.userpools import UserPools
+    from dfsfs.smb.treeprovider import TreeProvider
     from dfsfs.telemetry import Telemetry
     from dfsfs.unc import UncPath
 
@@ -62,7 +61,7 @@ class Maintenance:
 
     def __init__(
         self,
-        pool: Pool | UserPools,
+        pool: TreeProvider,
         resolver: PathResolver,
         binder: Binder,
         *,
@@ -207,7 +206,7 @@ class Maintenance:
         """A tree connect to the target if it is there and its directory can be stat'ed."""
         try:
             with trio.move_on_after(PROBE_TIMEOUT):
-                tree = await self._pool.tree(target.share)
+                tree = await self._pool.connect_tree(target.share)
                 await tree.stat(target)
                 return tree
         except DfsfsError:

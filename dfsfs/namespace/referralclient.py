@@ -34,14 +34,15 @@ from dfsfs.dfsc.resolver import resolve
 from dfsfs.dfsc.walk import should_ask_next
 from dfsfs.errors import ConnectError, DfsfsError, SmbError
 from dfsfs.namespace.reachability import Reachability
-from dfsfs.namespace.referrals import Flights, ReferralRequester
+from dfsfs.namespace.referrals import ReferralRequester
 from dfsfs.ntstatus import NtStatus
 from dfsfs.racing import RaceResult, race
+from dfsfs.singleflight import InFirstCaller, SingleFlight
 from dfsfs.telemetry import ReferralRefused
 from dfsfs.unc import UncPath, fold_name
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Generator, Iterable, Sequence
+    from collections.abc import Awaitable, Callable, Generator, Hashable, Iterable, Sequence
 
     from dfsfs.dfsc.cache import Caches
     from dfsfs.dfsc.walk import Resolution
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
     from dfsfs.namespace.discovery import Discovery
     from dfsfs.namespace.referrals import ReferralSettings
     from dfsfs.smb.pool import Pool
-    from dfsfs.smb.userpools import UserPools
+    from dfsfs.smb.treeprovider import TreeProvider
     from dfsfs.telemetry import Event, Telemetry
 
 K = TypeVar("K")
@@ -72,7 +73,7 @@ class ReferralClient:
         *,
         telemetry: Telemetry,
         discovery: Discovery | None = None,
-        shares: Pool | UserPools | None = None,
+        shares: TreeProvider | None = None,
         clock: Callable[[], float] = trio.current_time,
         reachability: Reachability | None = None,
     ) -> None:
@@ -88,7 +89,7 @@ class ReferralClient:
         self._telemetry = telemetry
         self._clock = clock
         self._requester = ReferralRequester(pool, settings, telemetry=telemetry, discovery=discovery)
-        self._resolutions: Flights[Resolution] = Flights()
+        self._resolutions: SingleFlight[Hashable, Resolution] = SingleFlight(InFirstCaller())
         self.resolutions = 0
         """How many resolutions were begun since the mount."""
 
@@ -100,7 +101,7 @@ class ReferralClient:
             NamespaceLoop: the path leads through too many namespaces, or back to itself.
             DfsfsError: a server refused a referral or could not be reached.
         """
-        return await self._resolutions.share(
+        return await self._resolutions.do(
             (path, not_covered, fresh), lambda: self._resolve(path, not_covered=not_covered, fresh=fresh)
         )
 
@@ -225,7 +226,7 @@ class ReferralClient:
         A root that is no share (Samba: `msdfs proxy`) shows only in its referral.
         """
         try:
-            return (await self._shares.tree(share)).is_dfs
+            return (await self._shares.connect_tree(share)).is_dfs
         except SmbError as error:
             if error.status != NtStatus.BAD_NETWORK_NAME:
                 raise
@@ -240,7 +241,7 @@ class ReferralClient:
         candidates: Iterable[K],
         ask: Callable[[K], Awaitable[T]],
         host_of: Callable[[K], str],
-        pool: Pool | UserPools | None = None,
+        pool: TreeProvider | None = None,
         try_next: Callable[[DfsfsError], bool] = should_ask_next,
     ) -> RaceResult[K, T]:
         """The result of `ask` for one of several candidates that would all say the same, those on suspect hosts last.

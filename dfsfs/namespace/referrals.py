@@ -13,21 +13,20 @@ are those of dfsc/wire.py.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
-
-import trio
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from dfsfs.dfsc.resolver import MAX_HOPS
 from dfsfs.dfsc.wire import ReferralResponse, decode_response, encode_request, encode_request_ex
 from dfsfs.errors import DfsfsError, Disposition, SmbError, WireError
 from dfsfs.namespace.discovery import DomainSettings
 from dfsfs.ntstatus import NtStatus
+from dfsfs.singleflight import InFirstCaller, SingleFlight
 from dfsfs.smb.wire.constants import CtlCode
 from dfsfs.telemetry import ReferralMalformed, ReferralOverflow
 from dfsfs.unc import UncPath, fold_name
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Hashable
+    from collections.abc import Hashable
 
     from dfsfs.namespace.discovery import Discovery
     from dfsfs.smb.pool import Pool
@@ -84,44 +83,6 @@ class ReferralSettings:
     static: ReferralSource | None = None
 
 
-@dataclass(slots=True, eq=False)
-class _Flight(Generic[T]):
-    """Work under way. Neither a result nor an error is there if its task was cancelled."""
-
-    done: trio.Event = field(default_factory=trio.Event)
-    results: list[T] = field(default_factory=list)
-    error: DfsfsError | None = None
-
-
-class Flights(Generic[T]):
-    """Work that is done once for all who ask for it at the same time, by the first of them."""
-
-    def __init__(self) -> None:
-        self._flights: dict[Hashable, _Flight[T]] = {}
-
-    def __len__(self) -> int:
-        return len(self._flights)
-
-    async def share(self, key: Hashable, work: Callable[[], Awaitable[T]]) -> T:
-        """The result of `work()`, or its DfsfsError. If whoever does it is cancelled, the next one does it."""
-        while (flight := self._flights.get(key)) is not None:
-            await flight.done.wait()
-            if flight.error is not None:
-                raise flight.error.with_traceback(None)
-            if flight.results:
-                return flight.results[0]
-        flight = self._flights[key] = _Flight()
-        try:
-            flight.results.append(await work())
-        except DfsfsError as error:
-            flight.error = error
-            raise
-        finally:
-            del self._flights[key]
-            flight.done.set()
-        return flight.results[0]
-
-
 class ReferralRequester:
     """Sends the referral requests of one mount. `discovery` says in which site this computer is."""
 
@@ -133,7 +94,7 @@ class ReferralRequester:
         self._configured_site = settings.site
         self._telemetry = telemetry
         self._discovery = discovery
-        self._requests: Flights[ReferralResponse] = Flights()
+        self._requests: SingleFlight[Hashable, ReferralResponse] = SingleFlight(InFirstCaller())
         self._without_ex: set[str] = set()
         """Servers that don't know the extended form of the request, by their folded names."""
         self.requests = 0
@@ -149,7 +110,7 @@ class ReferralRequester:
         known = self.get_static_answer(path) if path is not None else None
         if known is not None:
             return known
-        return await self._requests.share((fold_name(host), path), lambda: self.request_anew(host, path))
+        return await self._requests.do((fold_name(host), path), lambda: self.request_anew(host, path))
 
     async def request_anew(self, host: str, path: UncPath | None) -> ReferralResponse:
         """`request`, always sent to the server; once more if an idle connection turned out to be dead."""

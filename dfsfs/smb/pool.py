@@ -1,18 +1,18 @@
 """Pool: the mount's connections, one for each server, shared by all its trees (MS-SMB2 3.2.4.2).
 
-`tree(share)` gives a live tree connect, made when it is first asked for: TCP connect, negotiate, session setup and tree
-connect. Callers that ask for the same server or share at the same time wait for one attempt and share its result, also
-its failure; callers for different servers never wait for each other. A dead tree or connection is replaced at the next
-request for it. Attempts run in the pool's own nursery, so a caller that is cancelled does not take the others with it.
+`connect_tree(share)` returns a live tree connect, which is made when it is first asked for: TCP connect, negotiate,
+session setup and tree connect. Callers that ask for the same server or share at the same time share one attempt and its
+outcome, also a failure; callers for different servers never wait for each other. A dead tree or connection is replaced
+by the next call. Attempts run in the pool's nursery, so a cancelled caller does not affect the others.
 
-Connecting and negotiating is dialer.py's. The time for an attempt is bounded: a host that accepts the TCP connection
-and then says nothing costs no more than one that does not answer at all. A ticket is asked for once the server has
-answered, and has a bound of its own: that a KDC is slow is not the server's fault.
+dialer.py connects and negotiates. The time of an attempt is bounded: a host that accepts the TCP connection and then
+says nothing costs no more time than one that does not answer at all. A ticket is asked for once the server has
+answered, and has a bound of its own, since a slow KDC is not the server's fault.
 
-When a server says that a session has expired, the connection asks to have it renewed, and sends again what was refused:
-the user logs in once more into the same session (MS-SMB2 3.2.5.1.6), and whatever is open in it stays open.
+When a server says that a session has expired, the connection has it renewed, and sends again what was refused: the user
+logs in again within the same session (MS-SMB2 3.2.5.1.6), and its open files stay open.
 
-A target's name stays a name down to dialer.py, where hostnames.py and the resolver turn it into addresses.
+Servers are known by their names here; dialer.py turns them into addresses, with hostnames.py and the resolver.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import time
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Self
 
 import trio
 
@@ -39,6 +39,7 @@ from dfsfs.errors import (
     TicketError,
 )
 from dfsfs.ntstatus import NtStatus
+from dfsfs.singleflight import InNursery, SingleFlight
 from dfsfs.smb.auth.credentials import Credentials, KerberosCredentials
 from dfsfs.smb.auth.gss import SERVICE, Authenticator, PreparedAuthenticator, make_authenticator
 from dfsfs.smb.auth.hostnames import HostNames
@@ -56,6 +57,7 @@ from dfsfs.smb.connection.handshake import (
 from dfsfs.smb.connection.validation import validate_negotiate
 from dfsfs.smb.sessioninfo import SessionInfo, describe
 from dfsfs.smb.tree.channel import IoLimits
+from dfsfs.smb.tree.compounds import PathChannel
 from dfsfs.smb.tree.tree import Tree
 from dfsfs.smb.wire import messages
 from dfsfs.smb.wire.constants import SMB2_SHARE_CAP_DFS, SMB2_SHAREFLAG_ENCRYPT_DATA, Command
@@ -63,7 +65,7 @@ from dfsfs.smb.wire.messages import Request
 from dfsfs.unc import UncPath, fold_name
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+    from collections.abc import AsyncIterator, Mapping
     from types import TracebackType
 
     from dfsfs.smb.auth.credentials import Login
@@ -74,91 +76,49 @@ if TYPE_CHECKING:
 log = logging.getLogger("dfsfs.smb")
 
 HARDENED_SHARES = ("SYSVOL", "NETLOGON")
-"""Shares whose content computers obey, so that it matters who serves it (Windows: hardened UNC paths)."""
+"""Shares with policies and scripts that computers execute: used only with mutual authentication (Windows: hardened UNC
+paths).
+"""
 WRONG_PASSWORD_STATUSES = frozenset(
     {NtStatus.LOGON_FAILURE, NtStatus.WRONG_PASSWORD, NtStatus.PASSWORD_EXPIRED, NtStatus.PASSWORD_MUST_CHANGE}
 )
-"""What servers say to a password that has been changed."""
+"""Statuses after which password2 is tried."""
 TICKET_CHECK_INTERVAL = 60.0
-"""Seconds between two looks whether a ticket is to be renewed."""
+"""Seconds between two checks whether a ticket has to be renewed."""
 RENEWAL_TRIES = 3
+"""How often the renewal of an expired session is tried."""
 RENEWAL_RETRY_DELAY = 1.0
-"""Seconds between two tries to renew a session: by a server's clock a ticket may have ended before it has by ours."""
+"""Seconds between two tries to renew a session: a ticket may have expired by the server's clock, but not by ours."""
 REFUSAL_CACHE_TIME = 2.0
-"""Seconds during which a renewal that has failed answers for the next ones."""
+"""Seconds for which the failure of a renewal is also raised for later callers."""
 LOGOFF_TIMEOUT = 1.0
-"""Seconds that an unmount gives its last requests (tree disconnect, logoff) to reach the servers."""
+"""Seconds that an unmount gives TREE_DISCONNECT and LOGOFF to reach all servers."""
 
 OWN_LOGIN_THREADS = 16
-"""Threads of the mount's own logins that may wait for KDCs at the same time: nobody else gets them, and they are not
-what other work needs, as a KDC that is down holds them for long."""
-
-K = TypeVar("K")
-T = TypeVar("T")
-
-
-class SingleFlight(Generic[K, T]):
-    """Work that is done once for all who ask for it at the same time. Runs in `nursery`, whatever becomes of the
-    askers.
-    """
-
-    def __init__(self, nursery: trio.Nursery) -> None:
-        self._nursery = nursery
-        self._flights: dict[K, _Flight[T]] = {}
-
-    async def do(self, key: K, work: Callable[[], Awaitable[T]]) -> T:
-        """The result of `work()`, or its DfsfsError, started by whoever asks first."""
-        flight = self._flights.get(key)
-        if flight is None:
-            flight = self._flights[key] = _Flight()
-            self._nursery.start_soon(self._run, key, flight, work)
-        await flight.landed.wait()
-        if flight.error is not None:
-            raise flight.error.with_traceback(None)  # all who waited get the same one
-        assert flight.results
-        return flight.results[0]
-
-    async def _run(self, key: K, flight: _Flight[T], work: Callable[[], Awaitable[T]]) -> None:
-        try:
-            flight.results.append(await work())
-        except DfsfsError as error:
-            flight.error = error
-        except Exception as error:
-            # A mistake of ours in here must cost those who wait for it, and not the whole mount.
-            log.exception("connecting to %s failed in an unexpected way", key)
-            flight.error = DfsfsError(f"connecting to {key} failed in an unexpected way: {error!r}")
-        finally:
-            del self._flights[key]
-            if not flight.results and flight.error is None:
-                flight.error = ConnectError("", NtStatus.CONNECTION_DISCONNECTED, "the mount is being taken down")
-            flight.landed.set()
-
-
-@dataclass(slots=True, eq=False)
-class _Flight(Generic[T]):
-    landed: trio.Event = field(default_factory=trio.Event)
-    results: list[T] = field(default_factory=list)
-    error: DfsfsError | None = None
+"""Threads in which the mount's own logins wait for KDCs. They have a limiter of their own, as a KDC that is down blocks
+them for long.
+"""
 
 
 @dataclass(slots=True, eq=False)
 class _Server:
-    """A server as the pool knows it: its connection, the session on it, and the trees of that session by share."""
+    """A server with its connection, the session on it, and the trees of that session by share."""
 
     host: str
     name: str
-    """The name under which it was logged in to."""
+    """The full name of the server at the login."""
     address: str
     connection: Connection
     session: Session
     trees: dict[UncPath, Tree] = field(default_factory=dict)
-    refused: tuple[float, DfsfsError] | None = None
-    """Until when, in trio's time, and why the session can't be renewed."""
+
+    def __str__(self) -> str:
+        return self.host
 
 
 class Pool:
-    """Use as an asynchronous context manager; leaving it ends every session and connection. `threads`: what the threads
-    for its logins are taken from, a user's (dfsfs/threads.py); None: from those of the mount itself.
+    """Use as an asynchronous context manager; leaving it ends all sessions and connections. `threads`: the limiter for
+    the threads of its logins, such as a user's (dfsfs/threads.py); None: that of the mount's own logins.
     """
 
     def __init__(
@@ -170,9 +130,9 @@ class Pool:
     ) -> None:
         self._settings = settings
         self.login = login
-        """What the next sessions log in with; those that are there stay."""
+        """The login of new sessions; existing sessions are not affected."""
         self.names = names or HostNames(settings.hosts)
-        """How names of servers become names in DNS and Kerberos."""
+        """Maps names of servers to names in DNS and Kerberos."""
         self._login_lock = LoginLock()
         self._threads = threads or trio.CapacityLimiter(OWN_LOGIN_THREADS)
         self._servers: dict[str, _Server] = {}
@@ -181,9 +141,13 @@ class Pool:
     async def __aenter__(self) -> Self:
         self._nursery = await self._stack.enter_async_context(trio.open_nursery())
         self._dialer = Dialer(self._settings, self.names, self._threads, self._nursery)
-        self._server_flights: SingleFlight[str, _Server] = SingleFlight(self._nursery)
-        self._tree_flights: SingleFlight[UncPath, Tree] = SingleFlight(self._nursery)
-        self._renewals: SingleFlight[str, None] = SingleFlight(self._nursery)
+        connects, renews = (
+            InNursery(self._nursery, "connecting to"),
+            InNursery(self._nursery, "renewing the session on"),
+        )
+        self._server_flights: SingleFlight[str, _Server] = SingleFlight(connects)
+        self._tree_flights: SingleFlight[UncPath, Tree] = SingleFlight(connects)
+        self._renewals: SingleFlight[_Server, None] = SingleFlight(renews, keep_failures=REFUSAL_CACHE_TIME)
         if isinstance(self.login, KerberosCredentials) and self.login.has_cache:
             self._nursery.start_soon(keep_going, "tickets", partial(self._keep_ticket_renewed, self.login))
         return self
@@ -198,38 +162,38 @@ class Pool:
         self._nursery.cancel_scope.cancel()
         await self._stack.aclose()
 
-    # -- what the namespace asks for --------------------------------------------------------------------------------
+    # -- TreeProvider -----------------------------------------------------------------------------------------------
 
-    async def tree(self, share: UncPath) -> Tree:
+    async def connect_tree(self, share: UncPath) -> Tree:
         """A live tree connect to `//host/share`.
 
         Raises:
-            ConnectError: the server can't be reached, or says nothing within the connect timeout.
+            ConnectError: the server can't be reached, or does not answer within the connect timeout.
             SmbError: it refuses the session (LOGON_FAILURE) or the share (BAD_NETWORK_NAME, ACCESS_DENIED).
             TicketError: there is no Kerberos ticket for the server.
             LoginNotAllowed: the server is none of `login_hosts`.
-            UnprovenServer: the share is one of HARDENED_SHARES, and the login proves nothing of the server.
-            SecurityError, WireError, ConnectionLost: the exchange failed on the way.
+            UnprovenServer: the share is one of HARDENED_SHARES, and the server is not authenticated.
+            SecurityError, WireError, ConnectionLost: the connection ended on the way.
         """
         server = self._servers.get(fold_name(share.host))
         if server is not None and server.connection.alive:
             tree = server.trees.get(share)
             if tree is not None and tree.alive:
                 return tree
-        return await self._tree_flights.do(share, lambda: self._connect_tree(share))
+        return await self._tree_flights.do(share, lambda: self._connect_new_tree(share))
 
     def is_logged_in(self, host: str) -> bool:
-        """Whether there is a session on a server, whose connection may have fallen silent."""
+        """Whether there is a session on a server. Its connection may be dead without our knowing yet."""
         server = self._servers.get(fold_name(host))
         return server is not None and server.connection.alive
 
     @asynccontextmanager
     async def hold_connection(self, host: str) -> AsyncIterator[None]:
-        """Waits until a server has answered without being told who asks; at once if there is a session. Until the end
-        of the block a session finds that connection; nothing is left of one that nobody has taken.
+        """Waits until a server has answered, without a login; returns at once if there is a session. Until the end of
+        the block the connection is kept for a session; if none has taken it by then, it is closed.
 
         Raises:
-            DfsfsError: as `tree`, what comes before a login.
+            DfsfsError: as in connect_tree, as far as they can happen before a login.
         """
         if self.is_logged_in(host):
             yield
@@ -238,20 +202,20 @@ class Pool:
             yield
 
     async def connect_ipc(self, host: str) -> Tree:
-        """The tree for requests to the server itself, such as referrals. Errors as in tree."""
-        return await self.tree(UncPath((host, "IPC$")))
+        """The tree for requests to the server itself, such as referrals. Errors as in connect_tree."""
+        return await self.connect_tree(UncPath((host, "IPC$")))
 
     @property
     def waiting(self) -> int:
-        """Connections that are being made, or that nobody has logged in on yet."""
+        """How many connections are being made, or have no session yet."""
         return len(self._dialer)
 
     def statistics(self) -> Mapping[str, ProtocolStatistics]:
-        """Snapshots of the live connections by host."""
+        """Statistics of the live connections by host."""
         return {s.host: s.connection.statistics() for s in self._servers.values() if s.connection.alive}
 
     def sessions(self) -> list[SessionInfo]:
-        """The live sessions, as people want to know them."""
+        """The live sessions."""
         return [
             describe(
                 *(server.host, server.name, server.address, server.connection, server.session, self.login),
@@ -263,7 +227,7 @@ class Pool:
 
     # -- connecting -------------------------------------------------------------------------------------------------
 
-    async def _connect_tree(self, share: UncPath) -> Tree:
+    async def _connect_new_tree(self, share: UncPath) -> Tree:
         server = await self._get_server(share.host)
         if self._settings.hardened and not server.session.mutual and share.key[1] in HARDENED_SHARES:
             raise MutualAuthenticationRequired(share)
@@ -281,9 +245,8 @@ class Pool:
         dfs = bool(connected.capabilities & SMB2_SHARE_CAP_DFS)
         session = server.session
         route = Route(session, session.session_id, response.header.tree_id, dfs, seal)
-        tree = Tree(server.connection, share, route, self._make_limits(server.connection))
-        tree.maximal_access = connected.maximal_access
-        tree.mfsymlinks = self._settings.mfsymlinks
+        channel = PathChannel(server.connection, share, route, self._make_limits(server.connection))
+        tree = Tree(channel, maximal_access=connected.maximal_access, mfsymlinks=self._settings.mfsymlinks)
         if not server.trees:
             await validate_negotiate(server.connection, route)
         server.trees[share] = tree
@@ -325,7 +288,7 @@ class Pool:
     # -- logging in -------------------------------------------------------------------------------------------------
 
     async def _log_in(self, host: str, name: str, address: str, connection: Connection) -> _Server:
-        """Makes the session, with the second password if the first is not wanted any more. Errors as in `tree`."""
+        """Makes the session, with password2 if the server refuses the first. Errors as in connect_tree."""
         other = self.login.other if isinstance(self.login, Credentials) else None
         try:
             async with self._login_lock.hold(self.login):
@@ -350,10 +313,10 @@ class Pool:
         raise self._dialer.make_timeout_error(host, self._settings.login_timeout)
 
     def _get_lost_session_id(self, host: str, address: str, connection: Connection) -> int:
-        """The id of the session that ended when the connection to this very server did; 0 if there was none.
+        """The id of our session on the same server (address and GUID) that was lost with its connection; else 0.
 
-        The server may think that it is there. Then its open files are in the way of ours, and their leases are broken
-        to somebody who can't answer: 35 seconds for each with Samba.
+        The server may not have noticed the loss. Then open files of that session conflict with ours, and breaks of
+        their leases take until the server's time-out: 35 seconds each with Samba.
         """
         lost = self._servers.get(fold_name(host))
         if lost is None or lost.address != address:
@@ -362,7 +325,7 @@ class Pool:
         return lost.session.session_id if same else 0
 
     async def _keep_ticket_renewed(self, login: KerberosCredentials) -> None:
-        """Renews the user's ticket for as long as that is possible, so that whoever has logged in once can go on."""
+        """Renews the ticket in the user's cache whenever it is due, for as long as the KDC allows that."""
         while True:
             await trio.sleep(TICKET_CHECK_INTERVAL)
             try:
@@ -370,13 +333,17 @@ class Pool:
                 if await trio.to_thread.run_sync(due, abandon_on_cancel=True, limiter=self._threads):
                     log.info("the ticket of %s was renewed", login.principal)
             except Exception as error:
-                # Nobody asked for it: who needs a ticket and has none is told why.
+                # Not an error yet: a login that has no ticket reports the reason.
                 log.debug("the ticket of %s is not renewed: %s", login.principal, error)
 
     async def _prepare_login(self, name: str) -> Authenticator:
-        """Our side of a login, with its first token made: a KDC may have been asked for that."""
+        """An authenticator for a server whose first token is made, for which a KDC may have to be asked.
+
+        Raises:
+            TicketError: there is no ticket, or no answer within the ticket timeout.
+        """
         domain = self.names.domain_of(name)
-        # A KDC's word that it knows no such controller is not signed, so hardened does not go on without.
+        # A KDC's answer that it does not know the SPN is not authenticated, so `hardened` has no fallback.
         domains = (domain,) if self._settings.hardened else dict.fromkeys((domain, ""))
         authenticator = make_authenticator(self.login, name, tuple(domains))
         prepared = PreparedAuthenticator(authenticator)
@@ -389,15 +356,13 @@ class Pool:
         raise TicketError(f"{SERVICE}/{name}", self.login.principal, reason, kdc_unreachable=True)
 
     async def _renew(self, server: _Server) -> None:
-        """Logs in once more into a session that the server calls expired. Once for all who ask at the same time.
+        """Renews an expired session, once for all callers at the same time.
 
         Raises:
-            TicketError, SmbError: the user can't log in any more.
+            TicketError, SmbError: the login fails.
             ConnectionLost, SecurityError, WireError: the connection has ended.
         """
-        if server.refused is not None and trio.current_time() < server.refused[0]:
-            raise server.refused[1].with_traceback(None)
-        await self._renewals.do(fold_name(server.host), lambda: self._renew_now(server))
+        await self._renewals.do(server, lambda: self._renew_now(server))
 
     async def _renew_now(self, server: _Server) -> None:
         for left in reversed(range(RENEWAL_TRIES)):
@@ -405,12 +370,10 @@ class Pool:
                 authenticator = await self._prepare_login(server.name)
                 await self._reauthenticate(server, authenticator)
             except (TicketError, SmbError) as error:
-                server.refused = (trio.current_time() + REFUSAL_CACHE_TIME, error)
                 if not left or isinstance(error, TicketError):
                     raise
                 await trio.sleep(RENEWAL_RETRY_DELAY)
             else:
-                server.refused = None
                 log.info("%s: the session had expired, and was renewed", server.host)
                 return
 

@@ -1,4 +1,4 @@
-"""SessionInfo: a session as people want to know it: with whom, as whom, and how it is protected."""
+"""SessionInfo: a description of a session: the server, the user, and how it is protected."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ _CIPHERS = {
 class SessionInfo:
     """A snapshot of one session.
 
-    `host` is the server's name as referrals have it, `name` the full one under which it was logged in to. `encryption`
-    is empty where messages are signed only. `authentication` is `Kerberos` or `NTLM`; with Kerberos, `spn` is what the
-    ticket is for. `user` is who logged in, `uid` the user of this computer, None for the mount's own session.
+    `host`: the server's name in referrals; `name`: its full name at the login. `encryption`: the cipher, empty if
+    messages are only signed. `authentication`: `Kerberos` or `NTLM`; `spn`: that of the ticket with Kerberos. `user`:
+    the principal that logged in; `uid`: the user of this computer, None for the mount's own session.
     """
 
     host: str
@@ -56,7 +56,7 @@ class SessionInfo:
 def describe(
     host: str, name: str, address: str, connection: Connection, session: Session, login: Login, trees: list[Tree]
 ) -> SessionInfo:
-    """What there is to say of a session. `trees` are its live ones."""
+    """Makes the SessionInfo of a session with these live trees."""
     negotiated, kerberos = connection.negotiated, isinstance(login, KerberosCredentials)
     sealed = session.encrypt or any(tree.route.seal for tree in trees)
     return SessionInfo(

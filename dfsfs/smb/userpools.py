@@ -1,15 +1,15 @@
-"""UserPools: for a mount of many users (multiuser), a pool for each of them, with a login and sessions of their own.
+"""UserPools: for a mount of many users (multiuser), one pool for each user, with a login and sessions of its own.
 
-To the layers above it is one pool; which one a request goes to depends on who it is for (dfsfs/caller.py). Root has the
-mount's own login, and so have questions to servers that are about no file: referrals. Everybody else logs in with what
-`find_login` finds for them, at the first request. A user without tickets or a login gets TicketError or PosixError, one
-line says so in the log, and the next request looks again, as kinit may have been run in the meantime.
+To the layers above it is one TreeProvider. Which pool a request goes to depends on the user that it is for
+(dfsfs/caller.py). Root has the mount's own login, and so have requests that are about no file: referrals. All other
+users log in with what `find_login` finds for them, at their first request. A user without tickets or a login gets
+TicketError or PosixError, which is logged once; a later request tries again, as kinit may have been run since.
 
 A pool that was not used for `idle` seconds, and whose user has no file open, ends: its sessions log off, its
-connections close. The next request begins a new one. What the mount does by itself, such as looking whether a better
-target is there again, neither begins a pool nor keeps it.
+connections close. The next request starts a new one. Background work of the mount, such as probing whether a better
+target is back, neither starts a pool nor counts as use.
 
-Each pool lives in a task of its own, in the nursery of UserPools.
+Each pool runs in a task of its own, in the nursery of UserPools.
 """
 
 from __future__ import annotations
@@ -47,36 +47,36 @@ if TYPE_CHECKING:
 log = logging.getLogger("dfsfs.smb")
 
 IDLE_TIMEOUT = 600.0
-"""Seconds without a request after which a user's sessions end."""
+"""Seconds without a request of a user after which the user's sessions end."""
 IDLE_CHECK_INTERVAL = 30.0
-"""Seconds between two looks for idle users."""
+"""Seconds between two checks for idle users."""
 REFUSAL_CACHE_TIME = 2.0
-"""Seconds during which a user without a login is not looked for one again."""
+"""Seconds for which the failure of a user's login is raised again without another attempt."""
 FIND_LOGIN_TIMEOUT = 5.0
-"""Seconds in which it has to be found what a user logs in with: files of the user's are read for it."""
+"""Seconds that `find_login` may take, which reads files of the user."""
 THREADS_PER_USER, THREADS_TOTAL = 4, 64
-"""Threads that may wait for what users log in with, and for KDCs: those of one user, and of all."""
+"""Threads for `find_login` and for KDCs: of one user, and of all users."""
 MAX_WARNED_FOREIGN = 100
-"""Users of whom the log says that a process of theirs in a container was refused."""
+"""The most users for whom it is logged that a process in a container was refused."""
 MAX_WARNED_USERS = 1000
-"""Users without a login of whom the log has said so, that are remembered: a person may have thousands of numbers."""
+"""The most users that are remembered as logged to have no login: one person may have thousands of user ids."""
 LOGOUT_WRITE_TIMEOUT = 5.0
-"""Seconds that what a user has written gets to reach its server when they log out."""
+"""Seconds that a logout waits for the user's written data to reach the servers."""
 
 
 @dataclass(slots=True, eq=False)
 class _User:
-    """One user's pool; `pool` is None until it has begun and after it has ended."""
+    """One user's pool; `pool` is None before it has started and after it has ended. `last_used` in trio's time."""
 
     who: Caller
     pool: Pool | None = None
     last_used: float = 0.0
     changed: trio.Event = field(default_factory=trio.Event)
-    """Set when the pool has begun, and another one when it has ended."""
+    """Set when the pool has started, and then replaced by one that is set when it has ended."""
     end_requested: trio.Event = field(default_factory=trio.Event)
 
     def notify_changed(self) -> None:
-        """The pool has begun or ended."""
+        """To be called when the pool has started or ended."""
         self.changed.set()
         self.changed = trio.Event()
 
@@ -104,9 +104,9 @@ class UserPools:
         self._threads = Threads(THREADS_PER_USER, THREADS_TOTAL)
         self.has_open_files: Callable[[int], bool] = lambda uid: False
         self.flush_writes: Callable[[int], Awaitable[None]] = _flush_nothing
-        """Sends what a user has written."""
+        """Sends the written data of a user to the servers."""
         self.on_user_gone: Callable[[int], None] = lambda uid: None
-        """A user has no sessions, and no file open: nothing has to be kept for them."""
+        """Called when a user has neither sessions nor open files, so that nothing has to be kept for the user."""
         self._stack = contextlib.AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -127,22 +127,23 @@ class UserPools:
 
     @property
     def names(self) -> HostNames:
-        """How names of servers become names in DNS and Kerberos."""
+        """Maps names of servers to names in DNS and Kerberos."""
         return self._own.names
 
-    async def tree(self, share: UncPath) -> Tree:
+    async def connect_tree(self, share: UncPath) -> Tree:
         """A live tree connect to `//host/share`, of the user that this task works for.
 
         Raises:
-            DfsfsError: as `Pool.tree`; or there is nothing to log in with.
+            DfsfsError: as Pool.connect_tree.
+            PosixError: no login was found, or not in time.
         """
         who = current_caller()
         if who.uid == 0:
-            return await self._own.tree(share)
+            return await self._own.connect_tree(share)
         self._check_refused(who)
         pool = await self._pool(who)
         try:
-            tree = await pool.tree(share)
+            tree = await pool.connect_tree(share)
         except DfsfsError as error:
             if error.is_about_login and not pool.statistics():  # else it is about that server alone
                 self._remember_refusal(who, error)
@@ -161,7 +162,7 @@ class UserPools:
 
     @asynccontextmanager
     async def hold_connection(self, host: str) -> AsyncIterator[None]:
-        """Waits until a server has answered the user that this task works for. Errors as in tree."""
+        """Waits until a server has answered the user that this task works for. Errors as in connect_tree."""
         who = current_caller()
         if who.uid != 0:
             self._check_refused(who)
@@ -174,8 +175,8 @@ class UserPools:
         return await self._own.connect_ipc(host)
 
     async def log_out(self, who: Caller) -> bool:
-        """Ends a user's sessions, also with files open, unless what they logged in with is still there to be found.
-        Whether they were ended; they are gone when this returns.
+        """Ends a user's sessions, also with open files, unless the user's login can still be found. Returns whether it
+        did; the sessions have ended then.
         """
         user = self._users.get(who.uid)
         if user is None or user.pool is None:
@@ -194,7 +195,7 @@ class UserPools:
         return True
 
     def statistics(self) -> Mapping[str, ProtocolStatistics]:
-        """Snapshots of the live connections: the mount's own by host, those of users by `host (uid)`."""
+        """Statistics of the live connections: the mount's own by host, those of users by `host (uid)`."""
         found = dict(self._own.statistics())
         for uid, user in self._users.items():
             if user.pool is not None:
@@ -211,13 +212,13 @@ class UserPools:
 
     @property
     def users(self) -> tuple[int, ...]:
-        """The numbers of the users who have sessions, or are about to."""
+        """The ids of users that have a pool, or whose pool is being started."""
         return tuple(self._users)
 
     # -- pieces -----------------------------------------------------------------------------------------------------
 
     async def _pool(self, who: Caller) -> Pool:
-        """The user's pool, made if need be."""
+        """The user's pool, which is started if there is none. Errors as in connect_tree."""
         while True:
             user = self._users.get(who.uid)
             if user is None and who.is_background:
@@ -245,7 +246,7 @@ class UserPools:
         except DfsfsError as error:
             self._remember_refusal(who, error)
             raise
-        known = self._users.get(who.uid)  # another request may have been faster
+        known = self._users.get(who.uid)  # another task may have started one
         if known is not None:
             return known
         user = self._users[who.uid] = _User(who, last_used=trio.current_time())
@@ -289,7 +290,7 @@ class UserPools:
             del self._refused[who.uid]
 
     def _warn_foreign_once(self, who: Caller, error: ForeignCaller) -> None:
-        # Not remembered: it says nothing of the user's other processes.
+        # The refusal is not remembered, as other processes of the user may log in.
         if self._warned_foreign.take(who.uid):
             log.warning("%s; said once", error)
 

@@ -103,8 +103,8 @@ class DirectoryOperations(Removal):
         as_file = self._mfsymlinks and special.kind == posix.S_IFLNK
 
         def make(attempt: Attempt) -> Awaitable[FileStat]:
-            tree = attempt.tree
-            return (tree.make_mfsymlink if as_file else tree.make_special)(attempt.path, special)
+            files = attempt.tree.special
+            return (files.make_mfsymlink if as_file else files.make)(attempt.path, special)
 
         try:
             return await self._make(parent, name, make)
@@ -149,7 +149,7 @@ class DirectoryOperations(Removal):
 
         async def operation(attempt: Attempt) -> tuple[FileStat, UncPath]:
             target = self._silly.destination(attempt, inode, parent, name)
-            link = attempt.tree.link_special if inode.is_reparse_point else attempt.tree.link
+            link = attempt.tree.special.link if inode.is_reparse_point else attempt.tree.link
             try:
                 await link(attempt.path, target)
             except DfsfsError as error:

@@ -176,7 +176,7 @@ class Removal:
 
 async def _remove_special(attempt: Attempt) -> None:
     """The operation that removes a symbolic link, device, fifo or socket."""
-    await attempt.tree.remove_special(attempt.path)
+    await attempt.tree.special.remove(attempt.path)
 
 
 async def _remove_file(attempt: Attempt) -> FileStat | None:

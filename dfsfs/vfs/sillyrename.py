@@ -316,7 +316,7 @@ class SillyRename:
 
         async def operation(attempt: Attempt) -> None:
             target = self.destination(attempt, old_parent, parent, name)
-            rename = attempt.tree.rename_special if inode.is_reparse_point else attempt.tree.rename
+            rename = attempt.tree.special.rename if inode.is_reparse_point else attempt.tree.rename
             try:
                 await rename(attempt.path, target, replace=replace)
             except DfsfsError as error:

@@ -91,7 +91,7 @@ class Xattrs:
             attributes = await self._dos_attributes(inode)
             return hex(attributes).encode() if name == DOS_ATTRIBUTES else attributes.to_bytes(4, "little")
         if name == CIFS_ACL:
-            return await self._lookup.run(inode, lambda attempt: attempt.tree.read_security(attempt.path))
+            return await self._lookup.run(inode, lambda attempt: attempt.tree.xattrs.read_security(attempt.path))
         if name.startswith(STREAM):
             return await self._read_stream(inode, _stream_name(name))
         return await self._read_ea(inode, name.removeprefix(USER))
@@ -114,11 +114,13 @@ class Xattrs:
         if name in (DOS_ATTRIBUTES, CIFS_DOS_ATTRIBUTES):
             await self._set_dos_attributes(inode, name, value)
         elif name == CIFS_ACL:
-            await self._lookup.change_by_name(inode, lambda attempt: attempt.tree.write_dacl(attempt.path, value))
+            await self._lookup.change_by_name(
+                inode, lambda attempt: attempt.tree.xattrs.write_dacl(attempt.path, value)
+            )
         elif name.startswith(STREAM):
             stream = _stream_name(name)
             await self._lookup.change_by_name(
-                inode, lambda attempt: attempt.tree.write_stream(attempt.path, stream, value)
+                inode, lambda attempt: attempt.tree.xattrs.write_stream(attempt.path, stream, value)
             )
         else:
             ea = name.removeprefix(USER)
@@ -126,7 +128,9 @@ class Xattrs:
                 raise PosixError(errno.EINVAL, f"{name!r}: an empty value can't be kept over SMB")
             if len(ea) > NAME_MAX or len(value) > EA_VALUE_MAX:
                 raise PosixError(errno.E2BIG, f"{name!r} with {len(value)} bytes is more than SMB has room for")
-            await self._lookup.change_by_name(inode, lambda attempt: attempt.tree.set_ea(attempt.path, ea, value))
+            await self._lookup.change_by_name(
+                inode, lambda attempt: attempt.tree.xattrs.set_ea(attempt.path, ea, value)
+            )
 
     async def remove(self, inode: Inode, name: bytes) -> None:
         """Removes an attribute."""
@@ -137,11 +141,13 @@ class Xattrs:
             if name.startswith(STREAM):
                 stream = _stream_name(name)
                 await self._lookup.change_by_name(
-                    inode, allow_repeat(lambda attempt: attempt.tree.remove_stream(attempt.path, stream))
+                    inode, allow_repeat(lambda attempt: attempt.tree.xattrs.remove_stream(attempt.path, stream))
                 )
             else:
                 ea = name.removeprefix(USER)
-                await self._lookup.change_by_name(inode, lambda attempt: attempt.tree.set_ea(attempt.path, ea, b""))
+                await self._lookup.change_by_name(
+                    inode, lambda attempt: attempt.tree.xattrs.set_ea(attempt.path, ea, b"")
+                )
 
     async def list(self, inode: Inode) -> list[bytes]:
         """The names of EAs and streams."""
@@ -150,14 +156,16 @@ class Xattrs:
 
         async def operation(attempt: Attempt) -> list[bytes]:
             tree, path = attempt.tree, attempt.path
-            eas = await tree.read_eas(path) if self._may_have_eas(inode) else {}
+            eas = await tree.xattrs.read_eas(path) if self._may_have_eas(inode) else {}
             names = [USER + name for name in eas]
-            if await tree.query_features() & FileSystemAttributes.FILE_NAMED_STREAMS:
-                names += [STREAM + stream.encode("utf-8", "surrogatepass") for stream in await tree.list_streams(path)]
+            if await tree.xattrs.query_features() & FileSystemAttributes.FILE_NAMED_STREAMS:
+                names += [
+                    STREAM + stream.encode("utf-8", "surrogatepass") for stream in await tree.xattrs.list_streams(path)
+                ]
             usable = [name for name in names if is_usable(name)]
             if len(usable) < len(names):
                 what = f"{len(names) - len(usable)} extended attributes or streams with names that no program can use"
-                tree.content_warnings.warn_once(path, what, "they are left out")
+                tree.channel.content_warnings.warn_once(path, what, "they are left out")
             return usable
 
         return await self._lookup.run(inode, operation)
@@ -173,7 +181,7 @@ class Xattrs:
 
     async def _read_ea(self, inode: Inode, name: bytes) -> bytes:
         if not self._is_left_alone(inode) and self._may_have_eas(inode):
-            eas = await self._lookup.run(inode, lambda attempt: attempt.tree.read_eas(attempt.path))
+            eas = await self._lookup.run(inode, lambda attempt: attempt.tree.xattrs.read_eas(attempt.path))
             for known, value in eas.items():
                 if known.upper() == name.upper():
                     return value
@@ -181,7 +189,7 @@ class Xattrs:
 
     async def _read_stream(self, inode: Inode, name: str) -> bytes:
         try:
-            data = await self._lookup.run(inode, lambda attempt: attempt.tree.read_stream(attempt.path, name))
+            data = await self._lookup.run(inode, lambda attempt: attempt.tree.xattrs.read_stream(attempt.path, name))
         except DfsfsError as error:
             if error.errno in (errno.ENOENT, errno.EINVAL):
                 raise PosixError(errno.ENODATA, f"{inode.name} has no stream {name!r}") from None
@@ -207,7 +215,7 @@ class Xattrs:
         await self._files.set_basic(inode, info, sets_time=False)
 
     async def _sddl(self, inode: Inode) -> bytes:
-        descriptor = await self._lookup.run(inode, lambda attempt: attempt.tree.read_security(attempt.path))
+        descriptor = await self._lookup.run(inode, lambda attempt: attempt.tree.xattrs.read_security(attempt.path))
         return to_sddl(descriptor).encode()
 
     async def _btime(self, inode: Inode) -> bytes:

@@ -231,6 +231,9 @@ class MemoryTree:
         self.is_dfs = True
         self.alive = True
         self.route = Route()
+        self.special = MemorySpecialFiles(self)
+        self.xattrs = MemoryXattrs()
+        self.snapshots = MemorySnapshots()
 
     def kill(self) -> None:
         self.alive = False
@@ -255,9 +258,6 @@ class MemoryTree:
         stat = self.store.at(path, what).stat
         self.done("stat", path)
         return stat
-
-    async def lstat(self, path: UncPath) -> FileStat:
-        return await self.stat(path)
 
     async def make_directory(self, path: UncPath) -> FileStat:
         what = await self._enter("mkdir", path)
@@ -302,19 +302,6 @@ class MemoryTree:
 
     def at(self, snapshot_time: int | None) -> MemoryTree:
         return self
-
-    def may_be_special(self, stat: FileStat) -> bool:
-        return False
-
-    async def query_features(self) -> int:
-        """This file system keeps nothing beside the data of its files."""
-        return 0
-
-    async def read_eas(self, path: UncPath) -> dict[bytes, bytes]:
-        return {}
-
-    async def list_snapshots(self, path: UncPath) -> list[str]:
-        return []
 
     def make_lease(self, path: UncPath) -> Lease | None:
         return Lease(bytes(KEY_SIZE), 2, path, self.route) if self.store.gives_leases else None
@@ -433,10 +420,6 @@ class MemoryTree:
         node.links += 1
         self.done("link", path)
 
-    async def make_special(self, path: UncPath, special: SpecialFile) -> FileStat:
-        """Nor has it anything else than files and folders."""
-        raise SmbError(NtStatus.NOT_SUPPORTED, await self._enter("make_special", path))
-
     async def set_basic(self, path: UncPath, info: bytes) -> FileStat:
         what = await self._enter("set_basic", path)
         node = self.store.at(path, what)
@@ -472,6 +455,39 @@ class MemoryTree:
     async def volume_size(self) -> VolumeSize:
         await self._enter("statfs", self.share)
         return VolumeSize(total=1 << 40, free=1 << 39, caller_free=1 << 38, unit=4096)
+
+
+class MemorySpecialFiles:
+    """The special files of a share that has none."""
+
+    def __init__(self, tree: MemoryTree) -> None:
+        self._tree = tree
+
+    def may_be_special(self, stat: FileStat) -> bool:
+        return False
+
+    async def lstat(self, path: UncPath) -> FileStat:
+        return await self._tree.stat(path)
+
+    async def make(self, path: UncPath, special: SpecialFile) -> FileStat:
+        raise SmbError(NtStatus.NOT_SUPPORTED, await self._tree._enter("make special", path))
+
+
+class MemoryXattrs:
+    """Of a file system that keeps nothing beside the data of its files."""
+
+    async def query_features(self) -> int:
+        return 0
+
+    async def read_eas(self, path: UncPath) -> dict[bytes, bytes]:
+        return {}
+
+
+class MemorySnapshots:
+    """Of a server that makes none."""
+
+    async def list(self, path: UncPath) -> list[str]:
+        return []
 
 
 class MemoryFile:

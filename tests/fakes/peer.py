@@ -126,8 +126,8 @@ class Peer:
     def deliver_bytes(self, stream: bytes, now: float = 0.0, piece: int = 1 << 20) -> None:
         position = 0
         while position < len(stream):
-            space = self.protocol.space()
+            space = self.protocol.get_buffer()
             count = min(len(space), piece, len(stream) - position)
             space[:count] = stream[position : position + count]
             position += count
-            self.protocol.received(count, now)
+            self.protocol.buffer_updated(count, now)

@@ -115,7 +115,7 @@ class FakeServer:
     """How many it has refused."""
     login_time: float = 0.0
     """Seconds that a login takes."""
-    hold_connection: int = 0
+    reached: int = 0
     """How many have a connection to it that waits for a login."""
 
     def kill(self, status: int = NtStatus.CONNECTION_REFUSED) -> None:
@@ -217,16 +217,16 @@ class FakePool:
             await trio.sleep(server.connect_time)
         finally:
             self.connecting[host] -= 1
-        server.hold_connection += 1
+        server.reached += 1
         try:
             yield
         finally:
-            server.hold_connection -= 1
+            server.reached -= 1
 
     async def connect_ipc(self, host: str) -> FakeTree:
-        return await self.tree(UncPath((host, "IPC$")))
+        return await self.connect_tree(UncPath((host, "IPC$")))
 
-    async def tree(self, share: UncPath) -> FakeTree:
+    async def connect_tree(self, share: UncPath) -> FakeTree:
         await trio.lowlevel.checkpoint()
         server = self.servers.get(share.host.lower())
         if server is None:
@@ -237,7 +237,7 @@ class FakePool:
         self.connects.append(str(share))
         self.connecting[share.host] += 1
         try:
-            await trio.sleep(0 if server.hold_connection else server.connect_time)
+            await trio.sleep(0 if server.reached else server.connect_time)
             if not self.is_logged_in(share.host):
                 await self._log_in(server)
         finally:

@@ -168,7 +168,7 @@ def test_a_handle_that_is_kept_is_nobody_s_obstacle(lab: Lab, tmp_path: Path) ->
     async def claim(path: str) -> None:
         async with open_pool(lab) as pool:
             share = share_of(lab, "fs1", "data")
-            tree = await pool.tree(share)
+            tree = await pool.connect_tree(share)
             await close_raw(tree, await open_raw(tree, share.join([path]), share_access=EXCLUSIVE))
             await tree.rename(share.join([path]), share.join([path + ".moved"]), replace=False)
             await tree.remove_file(share.join([path + ".moved"]))

@@ -128,7 +128,7 @@ def test_a_file_that_somebody_has_for_himself_is_busy(work: Path, lab: Lab) -> N
 
     async def main() -> None:
         async with open_pool(lab) as pool:
-            tree = await pool.tree(share)
+            tree = await pool.connect_tree(share)
             file_id = await open_raw(tree, share.join([work.name, "file"]), share_access=0)
             try:
                 await trio.to_thread.run_sync(attempt)

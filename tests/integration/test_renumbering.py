@@ -34,7 +34,7 @@ def test_each_answer_has_another_file_id(lab: Lab, disk: Path) -> None:
 
     async def main() -> None:
         async with open_pool(lab) as pool:
-            tree = await pool.tree(share)
+            tree = await pool.connect_tree(share)
             ids.extend([(await tree.stat(share.join(["hello.txt"]))).file_id for _ in range(3)])
             async for batch in tree.list(share):
                 ids.extend(entry.stat.file_id for entry in batch if entry.name == "hello.txt")

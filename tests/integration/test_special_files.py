@@ -223,15 +223,17 @@ def test_a_socket_can_be_bound_where_the_server_has_them(here: Path) -> None:
 async def make_reparse_point(lab: Lab, path: UncPath, tag: int, data: bytes) -> None:
     """Makes a file that is a reparse point, whatever is in it, with the numbers of a device beside it."""
     async with open_pool(lab) as pool:
-        tree = await pool.tree(path.share)
+        tree = await pool.connect_tree(path.share)
         access = Access.WRITE | Access.DELETE
         file = await tree.open(path, access=access, disposition=CreateDisposition.FILE_CREATE)
         await file.close()
-        await tree.set_ea(path, b"$LXDEV", struct.pack("<II", 4, 64))
+        await tree.xattrs.set_ea(path, b"$LXDEV", struct.pack("<II", 4, 64))
         file = await tree.open(path, access=access, disposition=CreateDisposition.FILE_OPEN)
         reparse = struct.pack("<IHH", tag, len(data), 0) + data
-        (answer,) = await tree.call([messages.encode_ioctl(CtlCode.FSCTL_SET_REPARSE_POINT, reparse, 0, file._file_id)])
-        tree.check(answer, "making it")
+        (answer,) = await tree.channel.call(
+            [messages.encode_ioctl(CtlCode.FSCTL_SET_REPARSE_POINT, reparse, 0, file._file_id)]
+        )
+        tree.channel.check(answer, "making it")
         await file.close()
 
 

@@ -153,7 +153,10 @@ def change_notify(file_id: bytes) -> Request:
 def encode_open(tree: Tree, path: UncPath, *, share_access: int = 7, oplock: int = 0) -> Request:
     """CREATE that opens a file for reading, as dfsfs never does it: with an oplock, or sharing nothing."""
     request = messages.encode_create(
-        tree.wire_name(path), access=Access.READ, disposition=CreateDisposition.FILE_OPEN, share_access=share_access
+        tree.channel.wire_name(path),
+        access=Access.READ,
+        disposition=CreateDisposition.FILE_OPEN,
+        share_access=share_access,
     )
     return replace(request, body=request.body[:3] + bytes([oplock]) + request.body[4:])
 
@@ -173,16 +176,18 @@ async def locked_by_another(
 ) -> AsyncIterator[None]:
     """Another client has these ranges of a file, (offset, length), for itself."""
     async with open_pool(lab) as pool:
-        tree = await pool.tree(path.share)
+        tree = await pool.connect_tree(path.share)
         create = messages.encode_create(
-            tree.wire_name(path), access=Access.READ | Access.FILE_WRITE_DATA, disposition=CreateDisposition.FILE_OPEN
+            tree.channel.wire_name(path),
+            access=Access.READ | Access.FILE_WRITE_DATA,
+            disposition=CreateDisposition.FILE_OPEN,
         )
-        (response,) = await tree.call([create])
-        tree.check(response, f"open of {path}")
+        (response,) = await tree.channel.call([create])
+        tree.channel.check(response, f"open of {path}")
         file_id = messages.decode_create(response.message).file_id
         for offset, length in ranges:
-            (response,) = await tree.call([lock_range(file_id, offset, length, flags)])
-            tree.check(response, f"lock of {path}")
+            (response,) = await tree.channel.call([lock_range(file_id, offset, length, flags)])
+            tree.channel.check(response, f"lock of {path}")
         try:
             yield
         finally:
@@ -191,19 +196,21 @@ async def locked_by_another(
 
 async def open_raw(tree: Tree, path: UncPath, *, share_access: int = 7, oplock: int = 0) -> bytes:
     """The FileId of a new handle."""
-    (response,) = await tree.call([encode_open(tree, path, share_access=share_access, oplock=oplock)])
-    tree.check(response, f"open of {path}")
+    (response,) = await tree.channel.call([encode_open(tree, path, share_access=share_access, oplock=oplock)])
+    tree.channel.check(response, f"open of {path}")
     return messages.decode_create(response.message).file_id
 
 
 async def close_raw(tree: Tree, file_id: bytes) -> None:
-    (response,) = await tree.call([messages.encode_close(file_id)])
-    tree.check(response, "close")
+    (response,) = await tree.channel.call([messages.encode_close(file_id)])
+    tree.channel.check(response, "close")
 
 
 async def nobody_has_open(tree: Tree, path: UncPath) -> bool:
     """Whether the server lets somebody have the file for himself: then no handle on it is left."""
-    opened, _ = await tree.call([encode_open(tree, path, share_access=EXCLUSIVE), messages.encode_close(b"\xff" * 16)])
+    opened, _ = await tree.channel.call(
+        [encode_open(tree, path, share_access=EXCLUSIVE), messages.encode_close(b"\xff" * 16)]
+    )
     assert opened.status in (NtStatus.SUCCESS, NtStatus.SHARING_VIOLATION)
     return opened.status == NtStatus.SUCCESS
 

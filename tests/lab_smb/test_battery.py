@@ -21,4 +21,6 @@ pytestmark = [pytest.mark.lab]
 async def test_a_real_server(lab: Lab, check: Callable[[Bench], Awaitable[None]]) -> None:
     with scratch_folder(lab) as scratch:
         async with open_pool(lab) as pool, open_pool(lab) as other:
-            await check(Bench(await pool.tree(scratch.share), await other.tree(scratch.share), scratch.path))
+            await check(
+                Bench(await pool.connect_tree(scratch.share), await other.connect_tree(scratch.share), scratch.path)
+            )

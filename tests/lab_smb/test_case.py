@@ -57,7 +57,7 @@ async def test_the_server_takes_the_same_letters_for_one(lab: Lab) -> None:
             for number, pair in enumerate(tried[start : start + IN_A_FOLDER]):
                 (scratch.local / f"{start}" / f"{number}x{pair[0]}").touch()
         async with open_pool(lab) as pool:
-            tree = await pool.tree(scratch.share)
+            tree = await pool.connect_tree(scratch.share)
             for start in range(0, len(tried), IN_A_FOLDER):
                 for number, pair in enumerate(tried[start : start + IN_A_FOLDER]):
                     found = await is_found(tree, scratch.path.join([f"{start}", f"{number}X{pair[1]}"]))

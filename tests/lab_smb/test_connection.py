@@ -86,7 +86,7 @@ def available(connection: Connection) -> int:
 async def full_of_credits(tree: Tree) -> None:
     """Asks until the connection has as many credits as it wants."""
     for _ in range(10):
-        await tree.call([echo()])
+        await tree.channel.call([echo()])
         if available(tree.connection) == CREDITS:
             return
     pytest.fail(f"the server gives no more than {available(tree.connection)} credits")
@@ -116,7 +116,7 @@ async def all_fail(tree: Tree, count: int, end: Callable[[], None]) -> list[Conn
 @every_way
 async def test_negotiate_session_and_tree(lab: Lab, spoken: str) -> None:
     async with open_pool(lab, SPOKEN[spoken]) as pool:
-        tree = await pool.tree(share_of(lab, "fs1", "data"))
+        tree = await pool.connect_tree(share_of(lab, "fs1", "data"))
         found = tree.connection.negotiated
         assert (found.dialect, found.signing, found.cipher) == EXPECTED[spoken.removesuffix(" sealed")]
         assert tree.route.seal == (spoken in SEALED)
@@ -133,21 +133,21 @@ async def test_a_session_that_the_server_does_not_know_to_be_lost_is_in_nobodys_
             open_pool(lab, replace(SPOKEN[spoken], hosts={"FS1": proxy.address})) as pool,
             open_pool(lab) as other,
         ):
-            observer = await other.tree(share_of(lab, "fs1", "data"))
+            observer = await other.connect_tree(share_of(lab, "fs1", "data"))
             path = observer.share.join(["hello.txt"])
             share = UncPath(("fs1", "data"))
-            tree = await pool.tree(share)
+            tree = await pool.connect_tree(share)
             await open_raw(tree, share.join(["hello.txt"]))
             proxy.lose()
             await eventually(lambda: not tree.alive)
             assert not await nobody_has_open(observer, path)
-            await pool.tree(share)
+            await pool.connect_tree(share)
             assert await nobody_has_open(observer, path)
 
 
 async def test_of_all_dialects_the_newest_is_agreed_on(lab: Lab) -> None:
     async with open_pool(lab) as pool:
-        tree = await pool.tree(share_of(lab, "fs1", "data"))
+        tree = await pool.connect_tree(share_of(lab, "fs1", "data"))
         assert tree.connection.negotiated.dialect is Dialect.SMB_3_1_1
 
 
@@ -156,7 +156,7 @@ async def test_on_a_sealed_session_only_the_handshake_is_in_the_clear(lab: Lab, 
     with Proxy(proxied(lab), lab.address("fs1")) as proxy:
         hosts = {"FS1": proxy.address}
         async with open_pool(lab, replace(SPOKEN[spoken], hosts=hosts)) as pool:
-            tree = await pool.tree(UncPath(("fs1", "data")))
+            tree = await pool.connect_tree(UncPath(("fs1", "data")))
             assert await read_hello(tree) == content.HELLO
         assert set(proxy.requests) == {NEGOTIATE, SESSION_SETUP}
         assert proxy.frames > len(proxy.requests)
@@ -166,7 +166,7 @@ async def test_without_sealing_the_proxy_sees_the_requests(lab: Lab) -> None:
     """What the test above takes for the absence of requests is not the proxy's blindness."""
     with Proxy(proxied(lab), lab.address("fs1")) as proxy:
         async with open_pool(lab, replace(SPOKEN["3.1.1"], hosts={"FS1": proxy.address})) as pool:
-            assert await read_hello(await pool.tree(UncPath(("fs1", "data")))) == content.HELLO
+            assert await read_hello(await pool.connect_tree(UncPath(("fs1", "data")))) == content.HELLO
         assert {Command.SMB2_TREE_CONNECT, Command.SMB2_CREATE, Command.SMB2_READ, Command.SMB2_CLOSE} <= set(
             proxy.requests
         )
@@ -178,7 +178,7 @@ async def test_without_sealing_the_proxy_sees_the_requests(lab: Lab) -> None:
 @every_way
 async def test_echo_with_and_without_a_session(lab: Lab, spoken: str) -> None:
     async with open_pool(lab, SPOKEN[spoken]) as pool:
-        tree = await pool.tree(share_of(lab, "fs1", "data"))
+        tree = await pool.connect_tree(share_of(lab, "fs1", "data"))
         for route in (tree.route, Route()):
             (response,) = await tree.connection.call([echo()], route)
             assert response.status == NtStatus.SUCCESS
@@ -186,7 +186,7 @@ async def test_echo_with_and_without_a_session(lab: Lab, spoken: str) -> None:
 
 async def test_an_idle_connection_is_kept_alive_by_echoes(lab: Lab) -> None:
     async with open_pool(lab, TransportSettings(echo_interval=0.05, silence_timeout=PATIENCE)) as pool:
-        connection = (await pool.tree(share_of(lab, "fs1", "data"))).connection
+        connection = (await pool.connect_tree(share_of(lab, "fs1", "data"))).connection
         sent, received = connection.statistics().requests_sent, connection.statistics().bytes_received
         await eventually(lambda: connection.statistics().requests_sent >= sent + 3)
         await idle(connection)
@@ -196,7 +196,7 @@ async def test_an_idle_connection_is_kept_alive_by_echoes(lab: Lab) -> None:
 
 async def test_an_idle_connection_to_a_frozen_server_is_found_out_by_an_echo(lab: Lab) -> None:
     async with open_pool(lab, TransportSettings(echo_interval=0.1, silence_timeout=0.4)) as pool:
-        connection = (await pool.tree(share_of(lab, "fs1", "data"))).connection
+        connection = (await pool.connect_tree(share_of(lab, "fs1", "data"))).connection
         with paused(lab.host("fs1")):
             await eventually(lambda: not connection.alive)
         with pytest.raises(ConnectionLost) as error:
@@ -206,7 +206,7 @@ async def test_an_idle_connection_to_a_frozen_server_is_found_out_by_an_echo(lab
 
 async def test_a_frozen_server_costs_its_callers_the_silence_timeout_and_no_more(lab: Lab) -> None:
     async with open_pool(lab, TransportSettings(silence_timeout=0.5)) as pool:
-        tree = await pool.tree(share_of(lab, "fs1", "data"))
+        tree = await pool.connect_tree(share_of(lab, "fs1", "data"))
         begun = trio.current_time()
         with paused(lab.host("fs1")):
             caught = await all_fail(tree, 30, lambda: None)
@@ -219,7 +219,7 @@ async def test_a_frozen_server_costs_its_callers_the_silence_timeout_and_no_more
 async def test_a_caller_has_its_own_timeout_and_the_connection_goes_on(lab: Lab) -> None:
     settings = TransportSettings(request_timeout=0.3, silence_timeout=PATIENCE)
     async with open_pool(lab, settings) as pool:
-        tree = await pool.tree(share_of(lab, "fs1", "data"))
+        tree = await pool.connect_tree(share_of(lab, "fs1", "data"))
         with paused(lab.host("fs1")):
             with pytest.raises(ConnectionLost, match="CREATE was not answered") as error:
                 await tree.stat(tree.share)
@@ -235,7 +235,7 @@ async def test_a_caller_has_its_own_timeout_and_the_connection_goes_on(lab: Lab)
 @every_way
 async def test_far_more_requests_than_credits_and_none_is_lost(lab: Lab, spoken: str) -> None:
     async with open_pool(lab, replace(SPOKEN[spoken], max_credits=CREDITS)) as pool:
-        tree = await pool.tree(share_of(lab, "fs1", "data"))
+        tree = await pool.connect_tree(share_of(lab, "fs1", "data"))
         await full_of_credits(tree)
         hello = tree.share.join(["hello.txt"])
 
@@ -257,7 +257,7 @@ async def test_far_more_requests_than_credits_and_none_is_lost(lab: Lab, spoken:
 async def test_dear_requests_and_cheap_ones_together_lose_no_credit(lab: Lab, spoken: str) -> None:
     """big.bin in pieces of up to 16 credits each, from several tasks, and single credits among them."""
     async with open_pool(lab, replace(SPOKEN[spoken], max_credits=CREDITS)) as pool:
-        tree = await pool.tree(share_of(lab, "fs1", "data"))
+        tree = await pool.connect_tree(share_of(lab, "fs1", "data"))
         await full_of_credits(tree)
         big, path = content.big(), tree.share.join(["big.bin"])
         file = await tree.open(path, access=Access.READ, disposition=CreateDisposition.FILE_OPEN)
@@ -278,7 +278,7 @@ async def test_dear_requests_and_cheap_ones_together_lose_no_credit(lab: Lab, sp
 
 async def test_calls_given_up_at_any_moment_lose_no_credit(lab: Lab) -> None:
     async with open_pool(lab, TransportSettings(max_credits=CREDITS)) as pool:
-        tree = await pool.tree(share_of(lab, "fs1", "data"))
+        tree = await pool.connect_tree(share_of(lab, "fs1", "data"))
         await full_of_credits(tree)
         path = tree.share.join(["hello.txt"])
         for checkpoints in range(12):
@@ -300,9 +300,9 @@ async def test_calls_given_up_at_any_moment_lose_no_credit(lab: Lab) -> None:
 async def test_a_related_compound_is_one_frame_and_answered_in_order(lab: Lab, spoken: str) -> None:
     with Proxy(proxied(lab), lab.address("fs1")) as proxy:
         async with open_pool(lab, replace(SPOKEN[spoken], hosts={"FS1": proxy.address})) as pool:
-            tree = await pool.tree(UncPath(("fs1", "data")))
+            tree = await pool.connect_tree(UncPath(("fs1", "data")))
             before = proxy.frames
-            responses = await tree.call(
+            responses = await tree.channel.call(
                 [
                     encode_open(tree, tree.share.join(["hello.txt"])),
                     messages.encode_query_info(
@@ -322,9 +322,9 @@ async def test_a_related_compound_is_one_frame_and_answered_in_order(lab: Lab, s
 @every_way
 async def test_a_compound_that_fails_at_the_start_fails_as_a_whole(lab: Lab, spoken: str) -> None:
     async with open_pool(lab, SPOKEN[spoken]) as pool:
-        tree = await pool.tree(share_of(lab, "fs1", "data"))
+        tree = await pool.connect_tree(share_of(lab, "fs1", "data"))
         missing = encode_open(tree, tree.share.join(["missing"]))
-        responses = await tree.call(
+        responses = await tree.channel.call(
             [missing, messages.encode_read(RELATED_FILE_ID, 0, 9), messages.encode_close(RELATED_FILE_ID)]
         )
         assert [response.status for response in responses] == [NtStatus.OBJECT_NAME_NOT_FOUND] * 3
@@ -340,15 +340,15 @@ async def test_what_is_pending_is_answered_when_its_time_comes(lab: Lab, spoken:
     settings = replace(SPOKEN[spoken], silence_timeout=0.2)
     with scratch_folder(lab) as scratch:
         async with open_pool(lab, settings) as pool:
-            tree = await pool.tree(scratch.share)
+            tree = await pool.connect_tree(scratch.share)
             folder = await open_raw(tree, scratch.path)
             watching = tree.connection.start([change_notify(folder)], tree.route)
-            await tree.call([echo()])
+            await tree.channel.call([echo()])
             with trio.move_on_after(0.5) as waited:
                 await watching.wait()
             assert waited.cancelled_caught and tree.alive
             watching = tree.connection.start([change_notify(folder)], tree.route)
-            await tree.call([echo()])
+            await tree.channel.call([echo()])
             await tree.make_directory(scratch.path.join(["new"]))
             with trio.fail_after(PATIENCE):
                 (response,) = await watching.wait()
@@ -362,14 +362,14 @@ async def test_giving_up_what_is_pending_cancels_it_at_the_server(lab: Lab, spok
     """CANCEL takes no credit; the STATUS_CANCELLED that comes of it returns what the request has taken."""
     with scratch_folder(lab) as scratch:
         async with open_pool(lab, replace(SPOKEN[spoken], max_credits=CREDITS)) as pool:
-            tree = await pool.tree(scratch.share)
+            tree = await pool.connect_tree(scratch.share)
             await full_of_credits(tree)
             folder = await open_raw(tree, scratch.path)
             for _ in range(20):
                 async with trio.open_nursery() as nursery:
-                    nursery.start_soon(tree.call, [change_notify(folder)])
+                    nursery.start_soon(tree.channel.call, [change_notify(folder)])
                     await eventually(lambda: tree.connection.statistics().in_flight == 1)
-                    await tree.call([echo()])  # answered after STATUS_PENDING
+                    await tree.channel.call([echo()])  # answered after STATUS_PENDING
                     nursery.cancel_scope.cancel()
                 await idle(tree.connection)
             await close_raw(tree, folder)
@@ -381,7 +381,7 @@ async def test_a_compound_whose_open_is_held_pending(lab: Lab) -> None:
     with scratch_folder(lab) as scratch:
         path = scratch.file("held", b"content")
         async with open_pool(lab, TransportSettings(silence_timeout=0.5)) as pool, open_pool(lab) as others:
-            tree, other = await pool.tree(scratch.share), await others.tree(scratch.share)
+            tree, other = await pool.connect_tree(scratch.share), await others.connect_tree(scratch.share)
             holder = await open_raw(other, path, oplock=BATCH_OPLOCK)
             requests = [
                 encode_open(tree, path),
@@ -389,7 +389,7 @@ async def test_a_compound_whose_open_is_held_pending(lab: Lab) -> None:
                 messages.encode_close(RELATED_FILE_ID),
             ]
             opening = tree.connection.start(requests, tree.route)
-            await tree.call([echo()])
+            await tree.channel.call([echo()])
             assert tree.connection.statistics().in_flight == 3
             await trio.sleep(3 * 0.5)  # a time that has to pass: it must not be taken for silence
             await close_raw(other, holder)
@@ -406,7 +406,7 @@ async def test_a_killed_server_fails_all_who_wait(lab: Lab) -> None:
     host = lab.host("fs1")
     with to_be_restored(host):
         async with open_pool(lab, TransportSettings(max_credits=CREDITS)) as pool:
-            tree = await pool.tree(share_of(lab, "fs1", "data"))
+            tree = await pool.connect_tree(share_of(lab, "fs1", "data"))
             host.pause()
             caught = await all_fail(tree, 3 * CREDITS, host.kill)
             assert len(caught) == 3 * CREDITS
@@ -421,7 +421,7 @@ async def test_a_server_killed_in_the_middle_of_a_transfer(lab: Lab) -> None:
     host = lab.host("fs1")
     with to_be_restored(host):
         async with open_pool(lab) as pool:
-            tree = await pool.tree(share_of(lab, "fs1", "data"))
+            tree = await pool.connect_tree(share_of(lab, "fs1", "data"))
             file = await tree.open(
                 tree.share.join(["big.bin"]), access=Access.READ, disposition=CreateDisposition.FILE_OPEN
             )
@@ -449,7 +449,7 @@ async def test_a_server_that_ends_closes_the_connection_of_an_idle_client(lab: L
     host = lab.host("fs1")
     with to_be_restored(host):
         async with open_pool(lab) as pool:
-            connection = (await pool.tree(share_of(lab, "fs1", "data"))).connection
+            connection = (await pool.connect_tree(share_of(lab, "fs1", "data"))).connection
             host.stop()
             await eventually(lambda: not connection.alive)
             with pytest.raises(ConnectionLost):
@@ -466,19 +466,19 @@ async def test_a_connection_cut_instead_of_an_answer(lab: Lab, spoken: str) -> N
 
     with Proxy(proxied(lab), lab.address("fs1")) as proxy:
         async with open_pool(lab, replace(SPOKEN[spoken], hosts={"FS1": proxy.address})) as pool:
-            tree = await pool.tree(UncPath(("fs1", "data")))
+            tree = await pool.connect_tree(UncPath(("fs1", "data")))
             assert await read_hello(tree) == content.HELLO
             proxy.tamper = cut
             with trio.fail_after(PATIENCE), pytest.raises(ConnectionLost):
                 await tree.stat(tree.share)
             proxy.tamper = None
             assert not tree.alive
-            assert await read_hello(await pool.tree(tree.share)) == content.HELLO
+            assert await read_hello(await pool.connect_tree(tree.share)) == content.HELLO
 
 
 async def test_close_fails_the_calls_under_way_and_comes_only_once(lab: Lab) -> None:
     async with open_pool(lab) as pool:
-        tree = await pool.tree(share_of(lab, "fs1", "data"))
+        tree = await pool.connect_tree(share_of(lab, "fs1", "data"))
         with paused(lab.host("fs1")):
             caught = await all_fail(tree, 10, tree.connection.close)
         assert len(caught) == 10
@@ -490,19 +490,19 @@ async def test_close_fails_the_calls_under_way_and_comes_only_once(lab: Lab) -> 
 async def test_a_session_that_the_server_has_forgotten_is_a_reason_to_connect_again(lab: Lab, spoken: str) -> None:
     """Samba can't sign or seal for a session that it does not know any more."""
     async with open_pool(lab, SPOKEN[spoken]) as pool:
-        tree = await pool.tree(share_of(lab, "fs1", "data"))
-        (response,) = await tree.call([messages.encode_plain(Command.SMB2_LOGOFF)])
+        tree = await pool.connect_tree(share_of(lab, "fs1", "data"))
+        (response,) = await tree.channel.call([messages.encode_plain(Command.SMB2_LOGOFF)])
         assert response.status == NtStatus.SUCCESS
         with pytest.raises((ConnectionLost, SmbError)) as error:
             await tree.stat(tree.share)
         assert error.value.disposition is Disposition.RECONNECT
         assert not tree.alive
-        assert await read_hello(await pool.tree(tree.share)) == content.HELLO
+        assert await read_hello(await pool.connect_tree(tree.share)) == content.HELLO
 
 
 async def test_who_waits_for_a_call_that_another_gives_up_hears_of_it_at_once(lab: Lab) -> None:
     async with open_pool(lab) as pool:
-        tree = await pool.tree(share_of(lab, "fs1", "data"))
+        tree = await pool.connect_tree(share_of(lab, "fs1", "data"))
         with paused(lab.host("fs1")):
             call = tree.connection.start([messages.encode_plain(Command.SMB2_ECHO)], Route())
             async with trio.open_nursery() as nursery:

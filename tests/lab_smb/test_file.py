@@ -78,7 +78,7 @@ async def test_what_is_written_lies_on_the_servers_disk(lab: Lab, spoken: str) -
     unit = messages.CREDIT_UNIT
     with scratch_folder(lab) as scratch:
         async with open_pool(lab, SPOKEN[spoken]) as pool:
-            tree = await pool.tree(scratch.share)
+            tree = await pool.connect_tree(scratch.share)
             for index, size in enumerate(
                 (1, unit - 1, unit, unit + 1, MAX_TRANSFER_SIZE, MAX_TRANSFER_SIZE + 1, 3 * MAX_TRANSFER_SIZE + 7)
             ):
@@ -97,7 +97,7 @@ async def test_large_transfers_with_more_pieces_than_may_be_in_flight(lab: Lab, 
     data = some_bytes(size)
     with scratch_folder(lab) as scratch:
         async with open_pool(lab, SPOKEN[spoken]) as pool:
-            tree = await pool.tree(scratch.share)
+            tree = await pool.connect_tree(scratch.share)
             file = await open_new(tree, scratch.path.join(["large"]))
             await file.write(0, data)
             assert bytes(await file.read(0, size + MAX_TRANSFER_SIZE)) == data
@@ -109,7 +109,7 @@ async def test_several_files_and_tasks_at_once(lab: Lab) -> None:
     big = content.big()
     with scratch_folder(lab) as scratch:
         async with open_pool(lab) as pool:
-            tree = await pool.tree(scratch.share)
+            tree = await pool.connect_tree(scratch.share)
             source = await open_to_read(tree, scratch.share.join(["big.bin"]))
 
             async def copy(index: int) -> None:
@@ -129,7 +129,7 @@ async def test_several_files_and_tasks_at_once(lab: Lab) -> None:
 
 async def test_reading_at_and_behind_the_end(lab: Lab) -> None:
     async with open_pool(lab) as pool:
-        tree = await pool.tree(share_of(lab, "fs1", "data"))
+        tree = await pool.connect_tree(share_of(lab, "fs1", "data"))
         hello = await open_to_read(tree, tree.share.join(["hello.txt"]))
         size = len(content.HELLO)
         assert hello.stat.size == size
@@ -146,7 +146,7 @@ async def test_reading_at_and_behind_the_end(lab: Lab) -> None:
 async def test_writing_behind_the_end_leaves_zeros(lab: Lab) -> None:
     with scratch_folder(lab) as scratch:
         async with open_pool(lab) as pool:
-            tree = await pool.tree(scratch.share)
+            tree = await pool.connect_tree(scratch.share)
             file = await open_new(tree, scratch.path.join(["sparse"]))
             await file.write(5 * MAX_TRANSFER_SIZE, b"end")
             await file.write(10, memoryview(b"a view")[2:])
@@ -158,7 +158,7 @@ async def test_writing_behind_the_end_leaves_zeros(lab: Lab) -> None:
 async def test_an_offset_beyond_four_gib(lab: Lab) -> None:
     with scratch_folder(lab) as scratch:
         async with open_pool(lab) as pool:
-            tree = await pool.tree(scratch.share)
+            tree = await pool.connect_tree(scratch.share)
             file = await open_new(tree, scratch.path.join(["far"]))
             offset = (5 << 32) + 1
             await file.write(offset, b"far away")
@@ -173,7 +173,7 @@ async def test_no_request_is_larger_than_the_mount_asks_for(lab: Lab, size: int)
         settings = TransportSettings(read_size=size, write_size=size, hosts={"FS1": proxy.address})
         async with open_pool(lab, settings) as pool:
             share = UncPath(("fs1", "data"))
-            tree = await pool.tree(share)
+            tree = await pool.connect_tree(share)
             total = 3 * size + 10
             data = some_bytes(total)
             file = await open_new(tree, share.join([scratch.path.components[-1], "f"]))
@@ -194,7 +194,7 @@ async def test_size_times_and_attributes(lab: Lab, spoken: str) -> None:
     moment = 1_600_000_000_123_456_700
     with scratch_folder(lab) as scratch:
         async with open_pool(lab, SPOKEN[spoken]) as pool:
-            tree = await pool.tree(scratch.share)
+            tree = await pool.connect_tree(scratch.share)
             file = await open_new(tree, scratch.path.join(["f"]))
             assert (file.stat.size, file.stat.is_directory) == (0, False)
             await file.write(0, b"0123456789")
@@ -213,7 +213,7 @@ async def test_size_times_and_attributes(lab: Lab, spoken: str) -> None:
 
 async def test_what_the_handle_does_not_permit(lab: Lab) -> None:
     async with open_pool(lab) as pool:
-        tree = await pool.tree(share_of(lab, "fs1", "data"))
+        tree = await pool.connect_tree(share_of(lab, "fs1", "data"))
         file = await open_to_read(tree, tree.share.join(["hello.txt"]))
         for attempt in (
             partial(file.write, 0, b"x"),
@@ -236,7 +236,7 @@ async def test_what_the_handle_does_not_permit(lab: Lab) -> None:
 async def test_close_leaves_no_handle(lab: Lab, spoken: str) -> None:
     with scratch_folder(lab) as scratch:
         async with open_pool(lab, SPOKEN[spoken]) as pool:
-            tree = await pool.tree(scratch.share)
+            tree = await pool.connect_tree(scratch.share)
             path = scratch.file("f", b"x")
             for writes in (False, True):
                 file = await tree.open(path, access=READ_WRITE, disposition=CreateDisposition.FILE_OPEN)
@@ -251,7 +251,7 @@ async def test_close_leaves_no_handle(lab: Lab, spoken: str) -> None:
 
 async def test_a_closed_handle_is_of_no_more_use(lab: Lab) -> None:
     async with open_pool(lab) as pool:
-        tree = await pool.tree(share_of(lab, "fs1", "data"))
+        tree = await pool.connect_tree(share_of(lab, "fs1", "data"))
         file = await open_to_read(tree, tree.share.join(["hello.txt"]))
         await file.close()
         with pytest.raises(SmbError) as error:
@@ -265,12 +265,12 @@ async def test_an_open_that_is_given_up_while_it_is_pending_leaves_no_handle(lab
     with scratch_folder(lab) as scratch:
         path = scratch.file("held")
         async with open_pool(lab, SPOKEN[spoken]) as pool, open_pool(lab) as others:
-            tree, other = await pool.tree(scratch.share), await others.tree(scratch.share)
+            tree, other = await pool.connect_tree(scratch.share), await others.connect_tree(scratch.share)
             holder = await open_raw(other, path, oplock=BATCH_OPLOCK)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(open_to_read, tree, path)
                 await eventually(lambda: tree.connection.statistics().in_flight == 2)
-                await tree.call([echo()])  # comes after STATUS_PENDING
+                await tree.channel.call([echo()])  # comes after STATUS_PENDING
                 nursery.cancel_scope.cancel()
             with trio.fail_after(PATIENCE):
                 await idle(tree.connection)  # CANCEL has worked: the oplock is still there
@@ -282,7 +282,7 @@ async def test_opens_given_up_at_any_moment_leave_no_handle(lab: Lab) -> None:
     with scratch_folder(lab) as scratch:
         path = scratch.file("f")
         async with open_pool(lab) as pool:
-            tree = await pool.tree(scratch.share)
+            tree = await pool.connect_tree(scratch.share)
             opened = 0
 
             async def open_one() -> None:
@@ -308,7 +308,7 @@ async def test_an_open_given_up_while_the_server_is_frozen_leaves_no_handle(lab:
     with scratch_folder(lab) as scratch:
         path = scratch.file("f")
         async with open_pool(lab) as pool:
-            tree = await pool.tree(scratch.share)
+            tree = await pool.connect_tree(scratch.share)
             with paused(lab.host("fs1")):
                 async with trio.open_nursery() as nursery:
                     for _ in range(20):
@@ -327,9 +327,9 @@ async def test_a_transfer_given_up_with_pieces_in_flight_and_pieces_waiting(lab:
     with scratch_folder(lab) as scratch:
         path = scratch.file("f", bytes(8 * MAX_TRANSFER_SIZE))
         async with open_pool(lab, TransportSettings(max_credits=CREDITS)) as pool:
-            tree = await pool.tree(scratch.share)
+            tree = await pool.connect_tree(scratch.share)
             file = await tree.open(path, access=READ_WRITE, disposition=CreateDisposition.FILE_OPEN)
-            await tree.call([echo()])
+            await tree.channel.call([echo()])
             with paused(lab.host("fs1")):
                 for _ in range(2):  # the second time no piece at all can be sent
                     async with trio.open_nursery() as nursery:
@@ -351,7 +351,7 @@ async def test_a_transfer_given_up_with_pieces_in_flight_and_pieces_waiting(lab:
 async def test_a_transfer_that_times_out(lab: Lab) -> None:
     settings = TransportSettings(request_timeout=0.2, silence_timeout=PATIENCE, max_credits=CREDITS)
     async with open_pool(lab, settings) as pool:
-        tree = await pool.tree(share_of(lab, "fs1", "data"))
+        tree = await pool.connect_tree(share_of(lab, "fs1", "data"))
         file = await open_to_read(tree, tree.share.join(["big.bin"]))
         with paused(lab.host("fs1")):
             for _ in range(2):
@@ -368,7 +368,7 @@ async def test_a_write_that_a_killed_server_does_not_answer_fails(lab: Lab, spok
     host = lab.host("fs1")
     with scratch_folder(lab) as scratch, to_be_restored(host):
         async with open_pool(lab, replace(SPOKEN[spoken], silence_timeout=PATIENCE)) as pool:
-            tree = await pool.tree(scratch.share)
+            tree = await pool.connect_tree(scratch.share)
             file = await open_new(tree, scratch.path.join(["f"]))
             failed = trio.Event()
 
@@ -396,11 +396,11 @@ async def test_a_share_that_is_closed_takes_its_tree_with_it(lab: Lab, use: str)
     host = lab.host("fs1")
     with scratch_folder(lab) as scratch:
         async with open_pool(lab) as pool:
-            tree = await pool.tree(scratch.share)
+            tree = await pool.connect_tree(scratch.share)
             file = await open_new(tree, scratch.path.join(["f"]))
             folder = await open_raw(tree, scratch.path)
             watching = tree.connection.start([change_notify(folder)], tree.route)
-            await tree.call([echo()])
+            await tree.channel.call([echo()])
             command = ["smbcontrol", "-s", str(host.smb_conf), "smbd", "close-share", "data"]
             await trio.to_thread.run_sync(lambda: subprocess.run(command, check=True))
             await watching.wait()  # ends with the tree
@@ -418,7 +418,7 @@ async def test_a_share_that_is_closed_takes_its_tree_with_it(lab: Lab, use: str)
                         await file.query()
             assert error.value.status == NtStatus.NETWORK_NAME_DELETED
             assert not tree.alive and not file.alive and tree.connection.alive
-            again = await pool.tree(scratch.share)
+            again = await pool.connect_tree(scratch.share)
             assert again is not tree and again.connection is tree.connection
             assert (await again.stat(scratch.path)).is_directory
 
@@ -428,7 +428,7 @@ async def test_an_open_whose_beginning_somebody_has_locked(lab: Lab) -> None:
     with scratch_folder(lab) as scratch:
         path = scratch.file("locked", b"x" * 1000)
         async with open_pool(lab) as pool:
-            tree = await pool.tree(scratch.share)
+            tree = await pool.connect_tree(scratch.share)
             async with locked_by_another(lab, path, (500, 1)):
                 for size, is_locked in ((1000, True), (500, False)):
                     file = await tree.open(path, access=Access.READ, disposition=CreateDisposition.FILE_OPEN, read=size)

@@ -76,7 +76,10 @@ async def test_who_is_alone_gets_everything_and_gives_back_what_others_need(lab:
     with scratch_folder(lab) as scratch:
         path = scratch.file("file", b"data")
         async with open_pool(lab, SPOKEN[spoken]) as pool, open_pool(lab, SPOKEN[spoken]) as other_pool:
-            one, two = Client(await pool.tree(path.share), path), Client(await other_pool.tree(path.share), path)
+            one, two = (
+                Client(await pool.connect_tree(path.share), path),
+                Client(await other_pool.connect_tree(path.share), path),
+            )
             first = await one.open(ALL)
             assert one.lease.state == ALL
             async with trio.open_nursery() as nursery:
@@ -101,7 +104,10 @@ async def test_an_open_waits_for_the_acknowledgement(lab: Lab) -> None:
     with scratch_folder(lab) as scratch:
         path = scratch.file("file", b"data")
         async with open_pool(lab) as pool, open_pool(lab) as other_pool:
-            one, two = Client(await pool.tree(path.share), path), Client(await other_pool.tree(path.share), path)
+            one, two = (
+                Client(await pool.connect_tree(path.share), path),
+                Client(await other_pool.connect_tree(path.share), path),
+            )
             first = await one.open(ALL)
             seen: list[bytes] = []
 
@@ -125,7 +131,7 @@ async def test_handles_under_one_lease_do_not_disturb_each_other(lab: Lab) -> No
     with scratch_folder(lab) as scratch:
         path = scratch.file("file", b"data")
         async with open_pool(lab) as pool:
-            client = Client(await pool.tree(path.share), path)
+            client = Client(await pool.connect_tree(path.share), path)
             reader = await client.open(SHARED, Access.READ)
             assert client.lease.state == SHARED
             writer = await client.open(ALL)
@@ -141,9 +147,9 @@ async def test_a_stat_of_others_costs_no_lease(lab: Lab) -> None:
     with scratch_folder(lab) as scratch:
         path = scratch.file("file", b"data")
         async with open_pool(lab) as pool, open_pool(lab) as other_pool:
-            client = Client(await pool.tree(path.share), path)
+            client = Client(await pool.connect_tree(path.share), path)
             file = await client.open(ALL)
-            assert (await (await other_pool.tree(path.share)).stat(path)).size == 4
+            assert (await (await other_pool.connect_tree(path.share)).stat(path)).size == 4
             await idle(client.tree.connection)
             assert client.apply_break == [] and client.lease.state == ALL
             await file.close()
@@ -154,7 +160,7 @@ async def test_a_file_that_is_open_here_can_be_removed_there(lab: Lab) -> None:
     with scratch_folder(lab) as scratch:
         path = scratch.file("file", b"data")
         async with open_pool(lab) as pool, open_pool(lab) as other_pool:
-            client, other = Client(await pool.tree(path.share), path), await other_pool.tree(path.share)
+            client, other = Client(await pool.connect_tree(path.share), path), await other_pool.connect_tree(path.share)
             file = await client.open(SHARED, Access.READ)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(client.give_back, file)
@@ -171,7 +177,7 @@ async def test_who_only_keeps_a_handle_does_not_hold_what_is_removed(lab: Lab) -
     with scratch_folder(lab) as scratch:
         path = scratch.file("file", b"data")
         async with open_pool(lab) as pool, open_pool(lab) as other_pool:
-            client, other = Client(await pool.tree(path.share), path), await other_pool.tree(path.share)
+            client, other = Client(await pool.connect_tree(path.share), path), await other_pool.connect_tree(path.share)
             file = await client.open(SHARED, Access.READ)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(client.give_back, file)
@@ -184,7 +190,7 @@ async def test_who_does_not_answer_is_asked_for_a_moment_only(lab: Lab) -> None:
     with scratch_folder(lab) as scratch:
         path = scratch.file("file", b"data")
         async with open_pool(lab) as pool, open_pool(lab) as other_pool:
-            client, other = Client(await pool.tree(path.share), path), await other_pool.tree(path.share)
+            client, other = Client(await pool.connect_tree(path.share), path), await other_pool.connect_tree(path.share)
             file = await client.open(SHARED, Access.READ)
             started = trio.current_time()
             assert not await other.break_handle_leases(path)
@@ -200,7 +206,7 @@ async def test_a_lease_ends_with_its_connection(lab: Lab) -> None:
     with scratch_folder(lab) as scratch:
         path = scratch.file("file", b"data")
         async with open_pool(lab) as pool:
-            client = Client(await pool.tree(path.share), path)
+            client = Client(await pool.connect_tree(path.share), path)
             file = await client.open(ALL)
             client.tree.connection.close()
             await client.agree()
@@ -212,7 +218,7 @@ async def test_a_file_that_can_not_be_opened_leaves_no_lease(lab: Lab) -> None:
     with scratch_folder(lab) as scratch:
         path = scratch.path.join(["nothing"])
         async with open_pool(lab) as pool:
-            client = Client(await pool.tree(path.share), path)
+            client = Client(await pool.connect_tree(path.share), path)
             with pytest.raises(Exception, match="nothing") as caught:
                 await client.open(ALL)
             assert getattr(caught.value, "status", None) == NtStatus.OBJECT_NAME_NOT_FOUND
@@ -223,5 +229,5 @@ async def test_a_file_that_can_not_be_opened_leaves_no_lease(lab: Lab) -> None:
 async def test_the_version_goes_with_the_dialect(lab: Lab, spoken: str) -> None:
     with scratch_folder(lab) as scratch:
         async with open_pool(lab, PLAIN[spoken]) as pool:
-            client = Client(await pool.tree(scratch.share), scratch.path)
+            client = Client(await pool.connect_tree(scratch.share), scratch.path)
             assert client.lease.version == (1 if spoken == "2.1" else 2)

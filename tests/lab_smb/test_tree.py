@@ -70,7 +70,7 @@ async def expect(status: NtStatus, awaitable: object) -> SmbError:
 @every_way
 async def test_stat_says_what_lies_on_the_disk(lab: Lab, spoken: str) -> None:
     async with open_pool(lab, SPOKEN[spoken]) as pool:
-        tree = await pool.tree(share_of(lab, "fs1", "data"))
+        tree = await pool.connect_tree(share_of(lab, "fs1", "data"))
         hello = await tree.stat(tree.share.join(["hello.txt"]))
         local = (lab.host("fs1").share_path("data") / "hello.txt").stat()
         assert (hello.size, hello.is_directory, hello.links) == (len(content.HELLO), False, 1)
@@ -85,7 +85,7 @@ async def test_stat_says_what_lies_on_the_disk(lab: Lab, spoken: str) -> None:
 async def test_making_renaming_and_removing(lab: Lab, spoken: str) -> None:
     with scratch_folder(lab) as scratch:
         async with open_pool(lab, SPOKEN[spoken]) as pool:
-            tree = await pool.tree(scratch.share)
+            tree = await pool.connect_tree(scratch.share)
             here = scratch.path
             assert (await tree.make_directory(here.join(["d"]))).is_directory
             await expect(NtStatus.OBJECT_NAME_COLLISION, tree.make_directory(here.join(["d"])))
@@ -105,7 +105,7 @@ async def test_a_taken_name_is_given_away_only_if_that_is_wanted(lab: Lab, spoke
     with scratch_folder(lab) as scratch:
         old, new = scratch.file("old", b"old"), scratch.file("new", b"new")
         async with open_pool(lab, SPOKEN[spoken]) as pool:
-            tree = await pool.tree(scratch.share)
+            tree = await pool.connect_tree(scratch.share)
             await expect(NtStatus.OBJECT_NAME_COLLISION, tree.rename(old, new, replace=False))
             assert (scratch.local / "new").read_bytes() == b"new"
             await tree.rename(old, new, replace=True)
@@ -119,7 +119,7 @@ async def test_a_read_only_file_can_be_removed(lab: Lab, spoken: str) -> None:
         path = scratch.file("f", b"x")
         read_only = fscc.encode_basic_information(None, None, None, None, FileAttributes.FILE_ATTRIBUTE_READONLY)
         async with open_pool(lab, SPOKEN[spoken]) as pool:
-            tree = await pool.tree(scratch.share)
+            tree = await pool.connect_tree(scratch.share)
             await tree.set_basic(path, read_only)
             assert (await tree.stat(path)).attributes & FileAttributes.FILE_ATTRIBUTE_READONLY
             await tree.remove_file(path)
@@ -132,7 +132,7 @@ async def test_a_read_only_file_that_cannot_be_removed_stays_read_only(lab: Lab)
         path = scratch.file("f", b"x")
         read_only = fscc.encode_basic_information(None, None, None, None, FileAttributes.FILE_ATTRIBUTE_READONLY)
         async with open_pool(lab) as pool:
-            tree = await pool.tree(scratch.share)
+            tree = await pool.connect_tree(scratch.share)
             await tree.set_basic(path, read_only)
             await open_raw(tree, path, share_access=3)
             with pytest.raises(SmbError):
@@ -146,7 +146,7 @@ async def test_a_files_size_without_opening_it(lab: Lab, spoken: str) -> None:
     with scratch_folder(lab) as scratch:
         path = scratch.file("f", b"0123456789")
         async with open_pool(lab, SPOKEN[spoken]) as pool:
-            tree = await pool.tree(scratch.share)
+            tree = await pool.connect_tree(scratch.share)
             await tree.set_size(path, 3)
             assert (scratch.local / "f").read_bytes() == b"012"
             await tree.set_size(path, 5)
@@ -157,7 +157,7 @@ async def test_a_files_size_without_opening_it(lab: Lab, spoken: str) -> None:
 
 async def test_refusals_are_typed_and_name_the_path(lab: Lab) -> None:
     async with open_pool(lab) as pool:
-        tree = await pool.tree(share_of(lab, "fs1", "data"))
+        tree = await pool.connect_tree(share_of(lab, "fs1", "data"))
         share = tree.share
         missing = await expect(NtStatus.OBJECT_NAME_NOT_FOUND, tree.stat(share.join(["missing"])))
         assert "missing" in str(missing) and missing.errno == errno.ENOENT
@@ -181,7 +181,7 @@ async def test_refusals_are_typed_and_name_the_path(lab: Lab) -> None:
 
 async def test_the_size_of_the_volume(lab: Lab) -> None:
     async with open_pool(lab) as pool:
-        tree = await pool.tree(share_of(lab, "fs1", "data"))
+        tree = await pool.connect_tree(share_of(lab, "fs1", "data"))
         found = await tree.volume_size()
         local = os.statvfs(lab.host("fs1").share_path("data"))
         assert found.total == local.f_blocks * local.f_frsize
@@ -197,7 +197,7 @@ async def test_the_head_of_a_file_comes_with_its_open(lab: Lab, spoken: str) -> 
     with scratch_folder(lab) as scratch:
         paths = {size: scratch.file(f"f{size}", os.urandom(size)) for size in (0, 1, 999, 1000, 1001, 70_000)}
         async with open_pool(lab, SPOKEN[spoken]) as pool:
-            tree = await pool.tree(scratch.share)
+            tree = await pool.connect_tree(scratch.share)
             for size, path in paths.items():
                 content_of = (scratch.local / f"f{size}").read_bytes()
                 file = await tree.open(path, access=Access.READ, disposition=CreateDisposition.FILE_OPEN, read=1000)
@@ -216,7 +216,7 @@ async def test_a_file_of_which_nothing_can_be_read_is_opened_all_the_same(lab: L
     with scratch_folder(lab) as scratch:
         path = scratch.file("f", b"data")
         async with open_pool(lab) as pool:
-            tree = await pool.tree(scratch.share)
+            tree = await pool.connect_tree(scratch.share)
             file = await tree.open(path, access=Access.WRITE, disposition=CreateDisposition.FILE_OPEN, read=10)
             assert file.inline_data is None
             await file.write(0, b"D")
@@ -228,7 +228,7 @@ async def test_what_can_not_be_fetched_says_why_and_what_is_given_up_is_closed(l
     with scratch_folder(lab) as scratch:
         path = scratch.file("f", b"data")
         async with open_pool(lab) as pool:
-            tree = await pool.tree(scratch.share)
+            tree = await pool.connect_tree(scratch.share)
             await expect(NtStatus.OBJECT_NAME_NOT_FOUND, tree.start_fetch(scratch.path.join(["no"]), 10).outcome())
             await expect(NtStatus.FILE_IS_A_DIRECTORY, tree.start_fetch(scratch.path, 10).outcome())
             with paused(lab.host("fs1")):
@@ -243,7 +243,7 @@ async def test_what_can_not_be_fetched_says_why_and_what_is_given_up_is_closed(l
 async def test_a_small_folder_is_listed_in_one_round_trip(lab: Lab, spoken: str) -> None:
     with Proxy(f"{lab.net}.79", lab.address("fs1")) as proxy:
         async with open_pool(lab, replace(SPOKEN[spoken], hosts={"FS1": proxy.address})) as pool:
-            tree = await pool.tree(UncPath(("fs1", "data")))
+            tree = await pool.connect_tree(UncPath(("fs1", "data")))
             before = proxy.frames
             found = {entry.name: entry.stat for entry in await entries_of(tree, tree.share.join(["folder"]))}
             await idle(tree.connection)
@@ -259,7 +259,7 @@ async def test_a_large_folder_is_listed_whole_and_each_name_once(lab: Lab, spoke
         for index in range(MANY):
             (scratch.local / f"a rather long name of a file, number {index}").touch()
         async with open_pool(lab, SPOKEN[spoken]) as pool:
-            tree = await pool.tree(scratch.share)
+            tree = await pool.connect_tree(scratch.share)
             batches = [batch async for batch in tree.list(scratch.path)]
         assert len(batches) > 1
         names = [entry.name for batch in batches for entry in batch]
@@ -272,7 +272,7 @@ async def test_listings_side_by_side(lab: Lab) -> None:
             (scratch.local / f"file {index}").touch()
         expected = sorted(os.listdir(scratch.local))
         async with open_pool(lab, TransportSettings(max_credits=16)) as pool:
-            tree = await pool.tree(scratch.share)
+            tree = await pool.connect_tree(scratch.share)
 
             async def look() -> None:
                 assert sorted(await names_in(tree, scratch.path)) == expected
@@ -287,7 +287,7 @@ async def test_a_listing_given_up_after_its_first_batch_leaves_no_handle(lab: La
         for index in range(MANY):
             (scratch.local / f"a rather long name of a file, number {index}").touch()
         async with open_pool(lab) as pool:
-            tree = await pool.tree(scratch.share)
+            tree = await pool.connect_tree(scratch.share)
             listing = tree.list(scratch.path)
             assert await anext(listing)
             assert not await nobody_has_open(tree, scratch.path)
@@ -298,7 +298,7 @@ async def test_a_listing_given_up_after_its_first_batch_leaves_no_handle(lab: La
 async def test_a_listing_cancelled_before_its_first_answer_leaves_no_handle(lab: Lab) -> None:
     with scratch_folder(lab) as scratch:
         async with open_pool(lab) as pool:
-            tree = await pool.tree(scratch.share)
+            tree = await pool.connect_tree(scratch.share)
             with paused(lab.host("fs1")):
                 with trio.move_on_after(0.05) as waited:
                     await names_in(tree, scratch.path)
@@ -315,7 +315,7 @@ async def test_c001_opens_carry_the_dfs_flag_on_a_dfs_share_and_nowhere_else(lab
         frames: list[bytes] = []
         with Recorder(f"{lab.net}.80", lab.address(host), frames) as proxy:
             async with open_pool(lab, replace(PLAIN[spoken], hosts={host.upper(): proxy.address})) as pool:
-                tree = await pool.tree(UncPath((host, share)))
+                tree = await pool.connect_tree(UncPath((host, share)))
                 assert tree.is_dfs == is_dfs
                 await tree.stat(tree.share.join([file]))
         flags = [int.from_bytes(one[16:20], "little") for one in creates(frames)]
@@ -343,7 +343,7 @@ def creates(frames: Iterable[bytes]) -> list[bytes]:
 @every_way
 async def test_h21_the_root_lists_its_links_beside_real_files_and_folders(lab: Lab, spoken: str) -> None:
     async with open_pool(lab, SPOKEN[spoken]) as pool:
-        tree = await pool.tree(share_of(lab, "ns1", "dfs"))
+        tree = await pool.connect_tree(share_of(lab, "ns1", "dfs"))
         found = {entry.name: entry.stat for entry in await entries_of(tree, tree.share)}
         links = {path for path in lab.topology.links if "/" not in path}
         assert links <= set(found)
@@ -355,7 +355,7 @@ async def test_h21_the_root_lists_its_links_beside_real_files_and_folders(lab: L
 @every_way
 async def test_what_lies_behind_a_link_is_not_covered(lab: Lab, spoken: str) -> None:
     async with open_pool(lab, SPOKEN[spoken]) as pool:
-        tree = await pool.tree(share_of(lab, "ns1", "dfs"))
+        tree = await pool.connect_tree(share_of(lab, "ns1", "dfs"))
         for below in (["link-single"], ["link-single", "hello.txt"], ["dir", "sub", "link", "a", "b"]):
             error = await expect(NtStatus.PATH_NOT_COVERED, tree.stat(tree.share.join(below)))
             assert error.disposition is Disposition.REFER
@@ -366,7 +366,7 @@ async def test_what_lies_behind_a_link_is_not_covered(lab: Lab, spoken: str) -> 
 async def test_a_file_in_a_dfs_root_is_like_any_other(lab: Lab, spoken: str) -> None:
     """Rename takes names relative to the share, also where CREATE does not."""
     async with open_pool(lab, SPOKEN[spoken]) as pool:
-        tree = await pool.tree(share_of(lab, "ns1", "dfs"))
+        tree = await pool.connect_tree(share_of(lab, "ns1", "dfs"))
         old, new = tree.share.join(["dir", "made here"]), tree.share.join(["dir", "sub", "renamed"])
         await (await tree.open(old, access=Access.WRITE, disposition=CreateDisposition.FILE_CREATE)).close()
         try:
@@ -419,7 +419,7 @@ async def test_c064_c074_what_the_server_says_instead_of_a_referral_comes_up_unc
 async def test_a_share_that_wants_encryption_gets_it_on_a_session_that_does_not(lab: Lab, spoken: str) -> None:
     with Proxy(f"{lab.net}.81", lab.address("fs3")) as proxy:
         async with open_pool(lab, replace(SPOKEN[spoken], hosts={"FS3": proxy.address})) as pool:
-            tree = await pool.tree(UncPath(("fs3", "secret")))
+            tree = await pool.connect_tree(UncPath(("fs3", "secret")))
             assert tree.route.seal
             assert tree.route.session is not None and tree.route.session.encrypt == (spoken in SEALED)
             file = await tree.open(
@@ -435,27 +435,29 @@ async def test_a_share_that_wants_encryption_gets_it_on_a_session_that_does_not(
 
 async def test_a_share_that_wants_encryption_is_not_to_be_had_without(lab: Lab) -> None:
     async with open_pool(lab, SPOKEN["2.1"]) as pool:
-        await expect(NtStatus.ACCESS_DENIED, pool.tree(share_of(lab, "fs3", "secret")))
+        await expect(NtStatus.ACCESS_DENIED, pool.connect_tree(share_of(lab, "fs3", "secret")))
 
 
 async def test_h26_a_share_that_denies_is_an_answer_and_no_outage(lab: Lab) -> None:
     async with open_pool(lab) as pool:
-        denied = await expect(NtStatus.ACCESS_DENIED, pool.tree(share_of(lab, "fs1", "bobonly")))
+        denied = await expect(NtStatus.ACCESS_DENIED, pool.connect_tree(share_of(lab, "fs1", "bobonly")))
         assert denied.disposition is Disposition.RETURN
-        unknown = await expect(NtStatus.BAD_NETWORK_NAME, pool.tree(share_of(lab, "fs1", "no-such-share")))
+        unknown = await expect(NtStatus.BAD_NETWORK_NAME, pool.connect_tree(share_of(lab, "fs1", "no-such-share")))
         assert unknown.disposition is Disposition.NEXT_TARGET
         assert lab.host("fs1").connections() == 1
-        assert (await (await pool.tree(share_of(lab, "fs1", "data"))).stat(share_of(lab, "fs1", "data"))).is_directory
+        assert (
+            await (await pool.connect_tree(share_of(lab, "fs1", "data"))).stat(share_of(lab, "fs1", "data"))
+        ).is_directory
 
 
 async def test_a_tree_is_gone_once_it_is_disconnected(lab: Lab) -> None:
     async with open_pool(lab) as pool:
-        tree = await pool.tree(share_of(lab, "fs1", "data"))
+        tree = await pool.connect_tree(share_of(lab, "fs1", "data"))
         tree.disconnect()
         tree.disconnect()
         assert not tree.alive and tree.connection.alive
         await expect(NtStatus.NETWORK_NAME_DELETED, tree.stat(tree.share))
-        again = await pool.tree(tree.share)
+        again = await pool.connect_tree(tree.share)
         assert again is not tree and again.connection is tree.connection
         assert (await again.stat(again.share)).is_directory
 
@@ -466,7 +468,7 @@ async def test_a_file_is_removed_and_its_folder_looked_at_in_one_round_trip(lab:
         read_only = scratch.file("read only")
         (scratch.local / "read only").chmod(0o444)
         async with open_pool(lab) as pool:
-            tree = await pool.tree(scratch.share)
+            tree = await pool.connect_tree(scratch.share)
             before = await tree.stat(scratch.path)
             now = await tree.remove_file_and_stat_parent(scratch.path, path)
             assert now is not None and now.written > before.written and now == await tree.stat(scratch.path)

@@ -63,10 +63,10 @@ async def test_each_user_has_sessions_of_their_own(lab: Lab) -> None:
     only_bob = UncPath((lab.address("fs1"), "bobonly"))
     async with open_pool(lab) as own, UserPools(TransportSettings(), own, Logins()) as users:
         with override_caller(HIS):
-            his = await users.tree(only_bob)
-            assert await users.tree(only_bob) is his
+            his = await users.connect_tree(only_bob)
+            assert await users.connect_tree(only_bob) is his
         with override_caller(HERS), pytest.raises(SmbError, match="ACCESS_DENIED"):
-            await users.tree(only_bob)
+            await users.connect_tree(only_bob)
         assert set(users.users) == {HERS.uid, HIS.uid}
         assert (await users.connect_ipc(lab.address("fs1"))).connection is not his.connection
         assert f"{lab.address('fs1')} ({HIS.uid})" in users.statistics()
@@ -80,7 +80,7 @@ async def test_idle_users_are_logged_off_unless_they_have_files_open(lab: Lab) -
         users.has_open_files = {HERS.uid}.__contains__
         for who in (HERS, HIS):
             with override_caller(who):
-                tree = await users.tree(share)
+                tree = await users.connect_tree(share)
         await until((HERS.uid,), users)
         assert not tree.alive
         users.has_open_files = set[int]().__contains__
@@ -89,7 +89,7 @@ async def test_idle_users_are_logged_off_unless_they_have_files_open(lab: Lab) -
             while server.connections() > before:  # noqa: ASYNC110 - the server's side
                 await trio.sleep(0.01)
         with override_caller(HIS):
-            assert (await users.tree(share)).alive, "and comes again"
+            assert (await users.connect_tree(share)).alive, "and comes again"
 
 
 async def test_what_nobody_asked_for_keeps_nobody_logged_in(lab: Lab) -> None:
@@ -97,13 +97,13 @@ async def test_what_nobody_asked_for_keeps_nobody_logged_in(lab: Lab) -> None:
     async with open_pool(lab) as own, UserPools(TransportSettings(), own, Logins(), idle=0.2) as users:
         with override_caller(HIS._replace(is_background=True)):
             with pytest.raises(ConnectError, match="no sessions"):
-                await users.tree(share)
+                await users.connect_tree(share)
             with override_caller(HIS):
-                await users.tree(share)
+                await users.connect_tree(share)
             with trio.fail_after(10):
                 while users.users:
                     try:
-                        await users.tree(share)
+                        await users.connect_tree(share)
                     except ConnectError:
                         pass
                     await trio.sleep(0.02)
@@ -116,13 +116,13 @@ async def test_who_has_no_login_is_not_looked_for_again_at_once(lab: Lab) -> Non
         with override_caller(NOBODYS):
             for _ in range(5):
                 with pytest.raises(DfsfsError, match="no login"):
-                    await users.tree(share)
+                    await users.connect_tree(share)
             assert logins.asked == [NOBODYS.uid]
             logins.known[NOBODYS.uid] = logins.known[ALICE.uid]
             with trio.fail_after(10):
                 while True:
                     try:
-                        await users.tree(share)
+                        await users.connect_tree(share)
                         break
                     except DfsfsError:
                         await trio.sleep(0.05)
@@ -135,7 +135,7 @@ async def test_a_wrong_password_is_asked_for_again_later(lab: Lab) -> None:
     async with open_pool(lab) as own, UserPools(TransportSettings(), own, logins) as users:
         with override_caller(HERS):
             with pytest.raises(SmbError, match="LOGON_FAILURE"):
-                await users.tree(share)
+                await users.connect_tree(share)
         await until((), users)
 
 
@@ -146,7 +146,7 @@ async def test_many_requests_of_a_new_user_make_one_pool(lab: Lab) -> None:
 
         async def ask() -> None:
             with override_caller(HIS):
-                trees.append(await users.tree(share))
+                trees.append(await users.connect_tree(share))
 
         async with trio.open_nursery() as nursery:
             for _ in range(20):
@@ -166,7 +166,7 @@ async def test_users_whose_logins_are_stuck_keep_nobody_from_logging_in(lab: Lab
 
         async def ask(uid: int) -> None:
             with override_caller(Caller(uid, 1)):
-                await users.tree(share)
+                await users.connect_tree(share)
 
         async with trio.open_nursery() as nursery:
             for number in range(80):
@@ -177,7 +177,7 @@ async def test_users_whose_logins_are_stuck_keep_nobody_from_logging_in(lab: Lab
                     assert (await users.connect_ipc(lab.address("fs2"))).alive
                     if crowd == 1:
                         with override_caller(HIS):
-                            assert (await users.tree(share)).alive
+                            assert (await users.connect_tree(share)).alive
             finally:
                 nursery.cancel_scope.cancel()
                 logins.answers.set()
@@ -190,7 +190,7 @@ async def test_what_a_user_logs_in_with_has_to_be_found_in_time(lab: Lab) -> Non
         try:
             started = trio.current_time()
             with override_caller(HERS), pytest.raises(PosixError, match="not found within 5 seconds"):
-                await users.tree(share)
+                await users.connect_tree(share)
             assert trio.current_time() - started < 2 * FIND_LOGIN_TIMEOUT
         finally:
             logins.answers.set()
@@ -203,7 +203,7 @@ async def test_stuck_threads_keep_no_mount_from_ending(lab: Lab) -> None:
         with trio.move_on_after(0.5):
             async with open_pool(lab) as own, UserPools(TransportSettings(), own, logins) as users:
                 with override_caller(HERS):
-                    await users.tree(share)
+                    await users.connect_tree(share)
         assert logins.asked == [HERS.uid] and not logins.answers.is_set()
     finally:
         logins.answers.set()
@@ -214,7 +214,7 @@ async def test_a_container_is_refused_and_the_user_of_that_number_is_not(lab: La
     logins.foreign = {17}
     async with open_pool(lab) as own, UserPools(TransportSettings(), own, logins) as users:
         with override_caller(HERS._replace(pid=17)), pytest.raises(ForeignCaller) as caught:
-            await users.tree(share)
+            await users.connect_tree(share)
         assert caught.value.errno == errno.EACCES
         with override_caller(HERS._replace(pid=18)):
-            assert (await users.tree(share)).alive
+            assert (await users.connect_tree(share)).alive

@@ -36,7 +36,7 @@ BELOW: dict[str, frozenset[str]] = {
 WINGS: dict[str, tuple[frozenset[str], ...]] = {
     "smb": (
         frozenset({"userpools"}),
-        frozenset({"pool"}),
+        frozenset({"pool", "treeprovider"}),
         frozenset({"sessioninfo"}),
         frozenset({"tree"}),
         frozenset({"connection"}),

@@ -22,8 +22,8 @@ TOUCHING: dict[str, frozenset[str]] = {
     PROCESS: frozenset(
         {
             "dfsfs.fuse.caserename._Look.see",
-            "dfsfs.smb.auth.callers.root_seen_by",
-            "dfsfs.smb.auth.callers.named_cache",
+            "dfsfs.smb.auth.callers.open_caller_root",
+            "dfsfs.smb.auth.callers.read_cache_name",
             "dfsfs.smb.auth.callers._shares",
             # What its descriptors are of, in a thread: no file of the process is opened.
             "dfsfs.fuse.descriptors.holds",
@@ -51,11 +51,13 @@ TOUCHING: dict[str, frozenset[str]] = {
         {"dfsfs.fuse.threadstates.fates_of_holders", "dfsfs.fuse.threadstates._threads", "dfsfs.fuse.waiters._fates"}
     ),
     "fates_of_holders": frozenset(),
-    "root_seen_by": frozenset({"dfsfs.mount.userlogins.tickets_of", "dfsfs.mount.userlogins.stored_logins.find"}),
-    "named_cache": frozenset({"dfsfs.mount.userlogins.tickets_of"}),
+    "open_caller_root": frozenset({"dfsfs.mount.userlogins.tickets_of", "dfsfs.mount.userlogins.stored_logins.find"}),
+    "read_cache_name": frozenset({"dfsfs.mount.userlogins.tickets_of"}),
     "tickets_of": frozenset(),
     "_find_login": frozenset(),
-    "copied": frozenset({"dfsfs.smb.auth.gss.KerberosAuthenticator._begin", "dfsfs.smb.auth.kerberos.renew_if_due"}),
+    "copy_cache": frozenset(
+        {"dfsfs.smb.auth.gss.KerberosAuthenticator._make_context", "dfsfs.smb.auth.kerberos.renew_if_due"}
+    ),
     "renew_if_due": frozenset(),
     "as_user": frozenset(
         {
@@ -109,7 +111,7 @@ def test_what_belongs_to_callers_is_touched_by_known_functions_none_of_which_is_
         ("async def f():\n open(f'/proc/{pid}/mem')", (PROCESS, "m.f", True)),
         ("async def f():\n login = self._find_login(who)", ("_find_login", "m.f", True)),
         ("class C:\n async def f(self):\n  with identity.as_user(a): pass", ("as_user", "m.C.f", True)),
-        ("def f():\n return copied(who)", ("copied", "m.f", False)),
+        ("def f():\n return copy_cache(who)", ("copy_cache", "m.f", False)),
     ],
 )
 def test_the_rule_bites(source: str, expected: tuple[str, str, bool]) -> None:

@@ -1,17 +1,16 @@
-"""What is asked of the process of a user who is to be logged in: whether it lives on this computer, which ticket cache
-it names, and through whose eyes that name is to be read.
+"""What is read of the process of a user who is to be logged in: whether it is in a container, the ticket cache that its
+environment names, and the mount namespace in which that name is to be looked up.
 
-The kernel knows users by numbers. In a container somebody else may have alice's number, and must not get her tickets
-for it. So a process is refused that has another root folder or another user namespace than dfsfs: the numbers of a
-container may mean others, and with those that a user namespace hands out one person is as many users as he likes. What
-has only a mount namespace of its own (a service with PrivateTmp=) is of this computer, and its caches are looked for
-where it would find them itself.
+The kernel identifies users by ids. In a container another person may have alice's id, and must not get her tickets. So
+a process is refused that has another root directory or another user namespace than dfsfs: the ids of a container may
+belong to others, and in a user namespace one person may use many ids. A process that has only a mount namespace of its
+own (a service with PrivateTmp=) is accepted, and its caches are looked up in that namespace.
 
-The environment of a process is what whoever started it wrote, who may be another user (sudo). It names no more than
-a cache of that very user: a file that is the user's (ticketcaches.py), or what the kernel or KCM keep for the user's
-number.
+The environment of a process was written by the process that started it, possibly of another user (sudo). It can only
+name a cache of the user: a file that belongs to the user (ticketcaches.py), or a cache that the kernel or KCM keep for
+the user's id.
 
-All of it may wait for the caller: only in threads.
+All of this may block on the caller's files and memory: to be called only in threads.
 """
 
 from __future__ import annotations
@@ -28,15 +27,15 @@ if TYPE_CHECKING:
     from dfsfs.caller import Caller
 
 ENVIRONMENT_MAX = 256 * 1024
-"""Bytes of an environment that are looked at."""
+"""Bytes of an environment that are read."""
 _FILES = re.compile(r"(FILE:|DIR::?)(/.*)", re.DOTALL)
 
 
-def root_seen_by(who: Caller) -> RootDirectory | None:
-    """Where the caller's paths begin, if they may lead elsewhere than ours; None if not, or if the process has ended.
+def open_caller_root(who: Caller) -> RootDirectory | None:
+    """Opens the root directory of the caller's mount namespace; None if that is ours, or if the process has ended.
 
     Raises:
-        ForeignCaller: it is in a container, or can't be seen.
+        ForeignCaller: the process is in a container, or its namespaces can't be read.
     """
     if who.pid == 0:
         raise ForeignCaller(who.pid, who.uid, "it can't be seen from where dfsfs runs")
@@ -52,12 +51,12 @@ def root_seen_by(who: Caller) -> RootDirectory | None:
         raise ForeignCaller(who.pid, who.uid, f"it can't be looked at: {error.strerror}") from None
 
 
-def named_cache(who: Caller) -> str:
-    """The ticket cache that the environment of the caller names, KRB5CCNAME; empty if it names none, or if the process
-    is not of that user (set-user-ID) or has ended.
+def read_cache_name(who: Caller) -> str:
+    """The ticket cache in KRB5CCNAME of the caller's environment; empty if there is none, or if the process does not
+    belong to that user (set-user-ID) or has ended.
 
     Raises:
-        SmbError: LOGON_FAILURE, it is of a kind of which nobody knows whose it is.
+        SmbError: LOGON_FAILURE, see check_cache_name.
     """
     try:
         with open(f"/proc/{who.pid}/environ", "rb") as file:
@@ -73,11 +72,11 @@ def named_cache(who: Caller) -> str:
 
 
 def check_cache_name(name: str, uid: int) -> str:
-    """A cache as a user names it, with its kind, if it is of a kind that belongs to somebody.
+    """Returns the name of a cache with its kind, if caches of that kind belong to one user.
 
-    MEMORY is this very process's, and has the tickets of others. Of the keyrings only the persistent one is the user's:
-    `session`, `process` and `thread` are this process's, and `user` is that of the real user, which is root
-    (identity.py).
+    MEMORY is in this process, and has the tickets of other users. Of the keyrings only the persistent one is the
+    user's: `session`, `process` and `thread` are those of this process, and `user` is that of the real user, which is
+    root (identity.py).
 
     Raises:
         SmbError: LOGON_FAILURE, it is of another kind.
@@ -91,7 +90,9 @@ def check_cache_name(name: str, uid: int) -> str:
 
 
 def has_our_users(pid: int) -> bool:
-    """Whether a process, or thread, is in the user namespace of dfsfs. Raises OSError."""
+    """Whether a process, or thread, is in the user namespace of dfsfs. Raises: OSError: it has ended, or may not be
+    read.
+    """
     return _shares(pid, "ns/user")
 
 

@@ -1,4 +1,4 @@
-"""Who logs in and with what, and a holder for passwords that does not give them away by accident. Pure."""
+"""Logins: credentials for NTLM and Kerberos, and a holder for passwords that does not print them. Pure."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Secret:
         self._text = text
 
     def reveal(self) -> str:
-        """The text itself, for the one place that needs it."""
+        """The text itself."""
         return self._text
 
     def __bool__(self) -> bool:
@@ -51,7 +51,7 @@ class Credentials:
     password: Secret
     domain: str = ""
     password2: Secret = field(default_factory=lambda: Secret(""))
-    """What to try if a server does not want `password`; empty: nothing."""
+    """The password to try if a server refuses `password`; empty: none."""
 
     is_named = True
 
@@ -61,7 +61,7 @@ class Credentials:
 
     @property
     def other(self) -> Credentials | None:
-        """The same with the second password as the first, if there is one."""
+        """The same with the two passwords swapped, if there is a second one."""
         return replace(self, password=self.password2, password2=self.password) if self.password2 else None
 
     @property
@@ -72,12 +72,11 @@ class Credentials:
 
 @dataclass(frozen=True, slots=True)
 class KerberosCredentials:
-    """A user of Kerberos. Tickets come from `keytab`, `password`, `ccache` or the default cache: the first that is
-    there.
+    """A Kerberos login. Tickets come from `keytab`, `password`, `ccache` or the default cache: the first that is set.
 
-    `name` is a principal, `alice@REALM`; empty: the one that the cache or the keytab begins with. `account` is the
-    user of this machine as whom caches are read, None: as whom this process runs. `root` is where the paths of caches
-    begin, None: where those of this process do.
+    `name`: the principal, `alice@REALM`; empty: the first one of the cache or keytab. `account`: the user of this
+    machine as whom caches are read, None: the user that this process runs as. `root`: the root directory for the paths
+    of caches, None: that of this process.
     """
 
     name: str = ""
@@ -89,22 +88,22 @@ class KerberosCredentials:
 
     @property
     def principal(self) -> str:
-        """The name for messages, or where tickets come from if none is known."""
+        """The name for messages, or the source of tickets if the name is not known."""
         return self.name or self.source
 
     @property
     def is_named(self) -> bool:
-        """Whether the name is known, and not only where tickets come from."""
+        """Whether the name of the principal is known."""
         return bool(self.name)
 
     @property
     def has_cache(self) -> bool:
-        """Whether tickets come from a cache, which somebody has filled."""
+        """Whether tickets come from a cache, which was filled by another program."""
         return not self.keytab and not self.password
 
     @property
     def source(self) -> str:
-        """Where tickets come from, for messages."""
+        """The source of tickets, for messages."""
         if self.keytab:
             return f"keytab {self.keytab}"
         if self.password:
@@ -115,4 +114,4 @@ class KerberosCredentials:
 
 
 Login = Credentials | KerberosCredentials
-"""What a user logs in with: NTLM or Kerberos, and never one for the other."""
+"""The login of a user: NTLM or Kerberos. There is no fallback from one to the other."""

@@ -1,14 +1,13 @@
-"""Both kinds of login, NTLM and Kerberos, as the client's side of a GSS exchange. The only module that uses spnego
-and gssapi.
+"""NTLM and Kerberos as the client's side of a GSS exchange. The only module that uses spnego and gssapi.
 
-An authenticator may compute for long, or wait for a KDC, so its steps belong into a thread: `Connection.exchange` sees
-to that. Which kind it is is decided by the credentials and never changed on the way: a server that can't be logged in
-to with Kerberos is not tried with NTLM, as that would be what somebody in between wants.
+An authenticator may compute for long, or wait for a KDC, so its steps have to run in a thread: `Connection.exchange`
+does that. The mechanism is decided by the credentials and never changed: after a failure of Kerberos NTLM is not tried,
+since an attacker in between could provoke that.
 
-The tokens go as they are, without SPNEGO around them, which Windows and Samba both take: so there is nothing that a
-server could talk the client out of.
+Tokens are sent without SPNEGO, which Windows and Samba both accept: so there is no negotiation of mechanisms that could
+be downgraded.
 
-No text of an exception has a token or a password in it.
+No text of an exception contains a token or a password.
 """
 
 from __future__ import annotations
@@ -30,9 +29,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _UNKNOWN_SERVER = "Server .*not found in Kerberos database"
-"""How it says that the KDC knows no such SPN."""
+"""The message of the Kerberos library if the KDC does not know the SPN; a regular expression."""
 _NO_KDC = "Cannot (contact|find|resolve)"
-"""How the Kerberos library begins to say that no KDC answers, or none is known."""
+"""How its messages begin if no KDC answers, or none is known; a regular expression."""
 SERVICE = "cifs"
 """The first part of a file server's SPN."""
 
@@ -42,10 +41,16 @@ class Authenticator(Protocol):
 
     @property
     def mutual(self) -> bool:
-        """Whether the server has proved who it is, once the exchange is complete."""
+        """Whether the server is authenticated, once the exchange is complete."""
 
     def step(self, token: bytes | None) -> bytes | None:
-        """The next token to send, None if there is none; None begins."""
+        """The next token to send, or None. `token`: the server's, None for the first step.
+
+        Raises:
+            SmbError: LOGON_FAILURE, the exchange failed.
+            TicketError: Kerberos has no ticket for the server.
+            WireError: the server's token is malformed.
+        """
 
     @property
     def session_key(self) -> bytes:
@@ -73,7 +78,7 @@ class NtlmAuthenticator:
             raise self._make_refusal(error) from None
 
     def step(self, token: bytes | None) -> bytes | None:
-        # What the server says first is which mechanisms it knows; NTLM begins without it.
+        # The server's first token lists its mechanisms; NTLM does not need it.
         incoming, self._is_begun = (token if self._is_begun else None), True
         try:
             answer: bytes | None = self._context.step(incoming)
@@ -94,11 +99,11 @@ class NtlmAuthenticator:
 
 
 class KerberosAuthenticator:
-    """Kerberos with the tickets of a cache, the key of a keytab, or a password; the server has to prove itself, too.
+    """Kerberos with the tickets of a cache, the key of a keytab, or a password. The server is authenticated, too.
 
-    `domains`: what the third part of the server's SPN may be, in the order to try while the KDC knows no such name:
-    cifs/HOST/DOMAIN, which only a controller of that domain has (MS-ADTS 2.2.21; a computer may give itself names of
-    two parts only, 3.1.1.5.3.1.1.4), or empty for cifs/HOST.
+    `domains`: the third parts of the server's SPN to try in this order, as long as the KDC does not know the SPN:
+    cifs/HOST/DOMAIN, which only a controller of that domain has (MS-ADTS 2.2.21; a computer may register SPNs of two
+    parts only, 3.1.1.5.3.1.1.4), or empty for cifs/HOST.
     """
 
     def __init__(self, credentials: KerberosCredentials, host: str, domains: Sequence[str] = ("",)) -> None:
@@ -107,11 +112,11 @@ class KerberosAuthenticator:
         self._domains = domains
         self._context: Any = None
         self._copy: ticketcaches.CacheCopy | None = None
-        """What the context has its tickets from, which must not go before it does."""
+        """The cache that the context reads, which has to exist as long as the context."""
 
     @property
     def mutual(self) -> bool:
-        """Whether the server has proved that it knows its own key."""
+        """Whether the server has proved that it knows the key of its SPN."""
         return self._context is not None and bool(self._context.complete)
 
     def step(self, token: bytes | None) -> bytes | None:
@@ -119,13 +124,13 @@ class KerberosAuthenticator:
         try:
             with as_user(self._credentials.account):
                 if self._context is None:
-                    token = None  # what the server says first is which mechanisms it knows
-                    answer: bytes | None = self._first()
+                    token = None  # the server's first token lists its mechanisms
+                    answer: bytes | None = self._make_first_token()
                 else:
                     answer = self._context.step(token)
         except SpnegoError as error:
             if token is not None:
-                # It refuses the ticket, which by its clock may have ended before it has by ours, or proves nothing.
+                # It refuses the ticket, which may have expired by its clock, or fails to authenticate itself.
                 what = f"logging in to {self._host} with Kerberos ({_reason(error)})"
                 raise SmbError(NtStatus.LOGON_FAILURE, what) from None
             raise self._make_ticket_error(_reason(error)) from None
@@ -134,9 +139,9 @@ class KerberosAuthenticator:
             raise self._make_ticket_error(_reason(error)) from None
         return answer
 
-    def _first(self) -> bytes | None:
+    def _make_first_token(self) -> bytes | None:
         """The first token, for the first of the server's names that the KDC knows."""
-        context = self._begin()
+        context = self._make_context()
         for last, domain in zip(range(len(self._domains))[::-1], self._domains, strict=True):
             try:
                 _set_server_name(context, self._host, domain)
@@ -150,7 +155,7 @@ class KerberosAuthenticator:
         self._context = context
         return token
 
-    def _begin(self) -> Any:
+    def _make_context(self) -> Any:
         who = self._credentials
         source: Any
         if who.keytab:
@@ -158,7 +163,7 @@ class KerberosAuthenticator:
         elif who.password:
             return spnego.client(who.name, who.password.reveal(), hostname=self._host, **_KERBEROS)
         elif who.ccache:
-            self._copy = ticketcaches.copied(who)
+            self._copy = ticketcaches.copy_cache(who)
             source = spnego.KerberosCCache(self._copy.name if self._copy else who.ccache, who.name or None)
         else:
             source = spnego.CredentialCache(who.name or None)
@@ -178,10 +183,10 @@ class KerberosAuthenticator:
 
 
 def _set_server_name(context: Any, host: str, domain: str) -> None:
-    """Has a context that has not begun ask for a ticket for cifs/HOST/DOMAIN.
+    """Has a context that has made no step yet ask for a ticket for cifs/HOST/DOMAIN.
 
-    pyspnego makes names of two parts only, and no other context than the one it finds in itself. The realm of a domain
-    is its name in capital letters, as always in Active Directory.
+    pyspnego makes SPNs of two parts only, and has no interface for another one. The realm of a domain is its name in
+    capital letters, as always in Active Directory.
     """
     if domain:
         name = gssapi.Name(f"{SERVICE}/{host}/{domain}@{domain.upper()}", gssapi.NameType.kerberos_principal)
@@ -195,7 +200,7 @@ def _set_server_name(context: Any, host: str, domain: str) -> None:
 
 
 class PreparedAuthenticator:
-    """An authenticator whose first token has been made ahead of the exchange that it is for."""
+    """An authenticator whose first token is made before the exchange."""
 
     def __init__(self, inner: Authenticator) -> None:
         self._inner = inner
@@ -225,7 +230,7 @@ _KERBEROS: dict[str, Any] = {
 
 
 def _reason(error: BaseException) -> str:
-    """What the Kerberos library says, without what pyspnego and GSSAPI say around it."""
+    """The message of the Kerberos library, without those of pyspnego and GSSAPI around it."""
     base = getattr(error, "base_error", None) or error
     text = str(base).replace("\n", " ")
     parts = re.search(r"Major \(\d+\): (.+?),? Minor \(\d+\): (.+)$", text)

@@ -1,11 +1,11 @@
-"""Acting as another user of this machine, for one thread and a short time: to read what only that user may.
+"""Runs one thread as another user of this machine for a short time: to read what only that user may.
 
 Linux keeps the ids of a process per thread; only the C library makes all threads change them together. So the system
-calls are made here directly. While a thread acts as somebody, its effective user, group and groups are theirs, and the
-kernel treats its files, its keys and its sockets (KCM asks for them) accordingly. Its real user stays root: who has a
-thread's real user id may send signals to its process.
+calls are made here directly. Within `as_user` the thread has the effective user, group and groups of the user, and the
+kernel checks access to files, keys and sockets (KCM looks at them) accordingly. Its real user stays root, since the
+real user of a thread may send signals to its process.
 
-A thread that can't be itself again is used by whoever comes next, as somebody else. So the process ends then.
+If the ids of a thread can't be restored, the thread would be used for others as the wrong user. So the process ends.
 """
 
 from __future__ import annotations
@@ -29,12 +29,13 @@ _SYSCALLS = {
     "riscv64": (147, 149, 159),
     "s390x": (208, 210, 206),
 }
-"""setresuid, setresgid and setgroups by machine."""
+"""The numbers of the system calls setresuid, setresgid and setgroups by machine."""
 _UNCHANGED = ctypes.c_uint32(-1)
-NOBODY_HAS = 0x7FFFFFF0
-"""A user id that nobody has."""
+UNUSED_UID = 0x7FFFFFF0
+"""A user id that no account has."""
 
 _PR_SET_DUMPABLE = 4
+"""An operation of prctl(2)."""
 
 log = logging.getLogger("dfsfs.smb")
 
@@ -51,7 +52,7 @@ class Account:
 
 @contextmanager
 def as_user(account: Account | None) -> Iterator[None]:
-    """Lets this thread act as `account` for the length of the block; None, or who we are anyway: changes nothing.
+    """Runs the block as `account` in this thread. None, or the user of this process: changes nothing.
 
     Raises:
         PermissionError: this process is not root.
@@ -60,26 +61,26 @@ def as_user(account: Account | None) -> Iterator[None]:
     if account is None or account.uid == os.geteuid():
         yield
         return
-    with _itself_again():
+    with _restoring_ids():
         _set_thread_ids(account.uid, account.gid, [account.gid])
         yield
 
 
 @contextmanager
-def really_as(uid: int) -> Iterator[None]:
-    """Lets this thread have `uid` as its real and effective user, for a number that nobody has: see above.
+def as_real_user(uid: int) -> Iterator[None]:
+    """Runs the block with `uid` as real and effective user of this thread. Only for UNUSED_UID: see the module's text.
 
     Raises:
         OSError: as for `as_user`.
     """
-    with _itself_again():
+    with _restoring_ids():
         _set_user(uid, uid)
         yield
 
 
 @contextmanager
-def _itself_again() -> Iterator[None]:
-    """Gives this thread the ids back that it has now, however far it comes in becoming somebody else."""
+def _restoring_ids() -> Iterator[None]:
+    """Restores the thread's present ids at the end of the block, also after a partial change."""
     before = _ids()
     try:
         yield
@@ -89,7 +90,7 @@ def _itself_again() -> Iterator[None]:
 
 
 _Ids = tuple[tuple[int, int, int], tuple[int, int, int], list[int]]
-"""Users and groups of a thread, each real, effective and saved, and its other groups."""
+"""Users and groups of a thread, each real, effective and saved, and its supplementary groups."""
 
 
 def _ids() -> _Ids:
@@ -97,7 +98,7 @@ def _ids() -> _Ids:
 
 
 def _restore(before: _Ids) -> None:
-    """Ends the process if that can't be done: see the module's text."""
+    """Restores the thread's ids; ends the process if that fails, see the module's text."""
     (real, user, _), (_, group, _), groups = before
     try:
         _set_user(real, user)
@@ -108,7 +109,7 @@ def _restore(before: _Ids) -> None:
 
 
 def forbid_core_dumps() -> None:
-    """From now on this process leaves no image of its memory behind: there are passwords and keys in it.
+    """Forbids core dumps of this process, whose memory has passwords and keys.
 
     Of root's processes not even where images go to a program (core(5)), which a limit of 0 does not stop. That is not
     for those of others: their files in /proc would be root's from then on (PR_SET_DUMPABLE in prctl(2)), also for who
@@ -121,7 +122,7 @@ def forbid_core_dumps() -> None:
 
 
 def _restore_undumpable() -> None:
-    """The kernel makes of PR_SET_DUMPABLE what fs.suid_dumpable says whenever a thread's ids change."""
+    """Clears PR_SET_DUMPABLE again, which the kernel sets to fs.suid_dumpable whenever a thread's ids change."""
     if _undumpable:
         _libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
@@ -151,7 +152,9 @@ def _set_user(real: int, effective: int) -> None:
 
 
 def _set_thread_ids(uid: int, gid: int, groups: list[int]) -> None:
-    """The user last on the way down and first on the way up: only root may change groups."""
+    """Sets effective user, group and groups. From root the user comes last, back to root first: only root may set the
+    groups.
+    """
     setresuid, setresgid, setgroups = _syscall_numbers()
     array = (ctypes.c_uint32 * len(groups))(*groups)
     steps: list[tuple[int, tuple[Any, ...]]] = [

@@ -1,8 +1,8 @@
-"""What the Kerberos library knows of this computer: realm, ticket caches, keytabs.
+"""The configuration of the Kerberos library on this computer: realm, ticket caches, keytabs.
 
-Kinds of caches (FILE, DIR, KEYRING, KCM) are the library's business: a cache is known by its name here. The default
-name may have the number of a user in it, as krb5.conf says; the library fills in who asks. To learn it for every user
-at once, it is asked in the name of a user that nobody is (identity.py).
+Caches are known by their names here; their kinds (FILE, DIR, KEYRING, KCM) are left to the library. krb5.conf may put
+the user's id into the name of the default cache, which the library then fills in. To find the pattern for all users at
+once, the library is asked under a user id that no account has (identity.py).
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 import krb5
 
-from dfsfs.smb.auth.identity import NOBODY_HAS, as_user, really_as
-from dfsfs.smb.auth.ticketcaches import copied
+from dfsfs.smb.auth.identity import UNUSED_UID, as_real_user, as_user
+from dfsfs.smb.auth.ticketcaches import copy_cache
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9.:-]*")
 FALLBACK_CACHE = "FILE:/tmp/krb5cc_{uid}"
-"""The default of the library, where its configuration can't be told."""
+"""The library's own default, if the configured one can't be found out."""
 
 
 _NO_DNS_NAMES = """\
@@ -33,13 +33,14 @@ _NO_DNS_NAMES = """\
   dns_canonicalize_hostname = false
   rdns = false
 """
-"""A server is logged in to by the name that it was given, and never by one that DNS has for it: whoever answers in
-DNS's place could else have any computer's ticket asked for, and pass for the server with that."""
+"""Settings with which a login uses the name that the server was given, and never a name from DNS: a forged answer from
+DNS could make us ask for the ticket of another computer, which could then pass for the server.
+"""
 
 
 class KdcPreference:
-    """Tells the Kerberos library of this process how it names servers, and which KDCs to ask, before anything that
-    krb5.conf or DNS say.
+    """Settings of the Kerberos library in this process, with precedence over krb5.conf and DNS: names of servers, and
+    the KDCs to ask.
 
     Left to itself it finds them by half a dozen questions to DNS for each ticket. If the controller that answers those
     is down, each waits for a time-out: 14 s for one ticket where a controller is cut off. The library reads its
@@ -55,7 +56,7 @@ class KdcPreference:
         os.environ["KRB5_CONFIG"] = f"/proc/self/fd/{self._file}:{others}"
 
     def prefer(self, realm: str, hosts: Sequence[str]) -> None:
-        """`hosts`: names or addresses of the KDCs of a realm, the best first."""
+        """Has the KDCs of a realm asked in this order. `hosts`: their names or addresses."""
         hosts = [host for host in hosts if _HOST.fullmatch(host)]
         if not hosts or not _HOST.fullmatch(realm):
             return  # what comes from the network must not become settings
@@ -63,13 +64,13 @@ class KdcPreference:
         self._write(f"{_NO_DNS_NAMES}[realms]\n  {realm} = {{\n{servers}  }}\n")
 
     def _write(self, text: str) -> None:
-        # In one piece, over all that was there: somebody may be reading it.
+        # One write over the whole content, as the library may be reading it.
         size = os.fstat(self._file).st_size
         os.pwrite(self._file, text.encode().ljust(size, b"\n"), 0)
 
 
 def get_default_realm() -> str:
-    """The realm of krb5.conf; empty if there is none."""
+    """The default realm of krb5.conf; empty if there is none."""
     try:
         context = krb5.init_context()
         realm: bytes = krb5.get_default_realm(context)
@@ -80,27 +81,26 @@ def get_default_realm() -> str:
 
 @functools.cache
 def _find_cache_pattern() -> str:
-    """The default cache with `{uid}` for the user's number. Only root can find out about others."""
+    """The name of the default cache with `{uid}` for the user's id. Only root can find that out for other users."""
     if os.geteuid() != 0:
         return FALLBACK_CACHE
     try:
-        with really_as(NOBODY_HAS):
+        with as_real_user(UNUSED_UID):
             name: bytes = krb5.cc_default_name(krb5.init_context())
     except (krb5.Krb5Error, OSError):
         return FALLBACK_CACHE
-    return name.decode("utf-8", "surrogateescape").replace(str(NOBODY_HAS), "{uid}")
+    return name.decode("utf-8", "surrogateescape").replace(str(UNUSED_UID), "{uid}")
 
 
 def get_default_cache(uid: int) -> str:
-    """The cache that a user's programs use unless told otherwise."""
+    """The name of a user's default cache."""
     return _find_cache_pattern().replace("{uid}", str(uid))
 
 
 def renew_if_due(credentials: KerberosCredentials, now: float) -> bool:
-    """Renews the ticket that all others come from (TGT) if it may be renewed and less than half of its life is left.
+    """Renews the TGT if it is renewable and less than half of its lifetime is left. Returns whether it did.
 
-    The new one takes the place of the old one in the user's cache, as by kinit -R. `now` in seconds since 1970. Whether
-    there was anything to do.
+    The new one replaces the content of the user's cache, as with kinit -R. `now` in seconds since 1970.
 
     Raises:
         krb5.Krb5Error: the KDC does not renew it, or there is none.
@@ -109,7 +109,7 @@ def renew_if_due(credentials: KerberosCredentials, now: float) -> bool:
     """
     with as_user(credentials.account):
         context = krb5.init_context()
-        copy = copied(credentials)
+        copy = copy_cache(credentials)
         name = copy.name if copy else credentials.ccache
         cache = krb5.cc_resolve(context, os.fsencode(name)) if name else krb5.cc_default(context)
         client = krb5.cc_get_principal(context, cache)
@@ -133,7 +133,7 @@ def _is_due(ticket: krb5.Creds, now: float) -> bool:
 
 
 def has_tickets() -> bool:
-    """Whether there is something in the default cache of who runs this."""
+    """Whether there is a default cache of the user of this process."""
     try:
         context = krb5.init_context()
         krb5.cc_get_principal(context, krb5.cc_default(context))
@@ -143,7 +143,7 @@ def has_tickets() -> bool:
 
 
 def find_machine_keytab() -> str:
-    """The keytab of this computer, if there is one that can be read; else empty."""
+    """The name of the default keytab, if this process can read it; else empty."""
     try:
         context = krb5.init_context()
         name = os.environ.get("KRB5_KTNAME") or krb5.kt_default_name(context).decode()
@@ -154,7 +154,7 @@ def find_machine_keytab() -> str:
 
 
 def is_private(path: str) -> bool:
-    """Whether nobody but its owner can read a file; True if it can't be told."""
+    """Whether neither group nor others may read a file; True if its mode can't be read."""
     try:
         mode = os.stat(path).st_mode
     except OSError:

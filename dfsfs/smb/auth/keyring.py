@@ -1,11 +1,11 @@
-"""Logins that users have stored on this computer, in the kernel's keyring: `dfsfs login` puts them there.
+"""Logins of users in the kernel's keyrings, where `dfsfs login` stores them.
 
-The kernel keeps keys per user, shows them to nobody else, and never writes them to disk. They are in the user's
-persistent keyring (persistent-keyring(7)), which goes away when it was not used for some days (kernel.keys.
-persistent_keyring_expiry, 3 of them), or in the user keyring where the kernel has no such thing, which is out of reach
-for a mount of root's. All functions work on the keyring of the user that the calling thread acts as: identity.py.
+The kernel keeps keys per user, gives no other user access to them, and never writes them to disk. They are in the
+user's persistent keyring (persistent-keyring(7)), which is removed when it was not used for some days
+(kernel.keys.persistent_keyring_expiry, 3 of them). Kernels without persistent keyrings have them in the user keyring,
+which a mount of root can't access. All functions use the keyring of the thread's effective user: identity.py.
 
-By way of libkeyutils, which the Kerberos library brings along.
+Uses libkeyutils, which the Kerberos library depends on.
 """
 
 from __future__ import annotations
@@ -26,13 +26,14 @@ if TYPE_CHECKING:
 _THREAD_KEYRING, _USER_KEYRING = -1, -4
 _MISSING = (errno.ENOKEY, errno.EKEYEXPIRED, errno.EKEYREVOKED)
 _MAX_PAYLOAD = 32767
+"""Bytes of the largest payload of a key of the type `user` (keyrings(7))."""
 
 
 def store(domain: str, credentials: Credentials) -> None:
-    """Keeps a login for a domain or server, in place of one that is there.
+    """Stores a login for a domain or server, and replaces one that is there.
 
     Raises:
-        PosixError: the kernel does not take it.
+        PosixError: the kernel refuses it.
     """
     payload = json.dumps(
         {"username": credentials.username, "password": credentials.password.reveal(), "domain": credentials.domain}
@@ -43,10 +44,10 @@ def store(domain: str, credentials: Credentials) -> None:
 
 
 def load(domain: str) -> Credentials | None:
-    """The login that is kept for a domain or server, if there is one.
+    """The stored login for a domain or server, if there is one.
 
     Raises:
-        PosixError: the kernel does not give it, or it makes no sense.
+        PosixError: the kernel refuses to read it, or it is malformed.
     """
     with _open_keyring() as keyring:
         key = _find(domain, keyring)
@@ -64,7 +65,7 @@ def load(domain: str) -> Credentials | None:
 
 
 def remove(domain: str) -> bool:
-    """Forgets a login; whether there was one. Raises: PosixError: the kernel refuses."""
+    """Removes a login. Returns whether there was one. Raises: PosixError: the kernel refuses."""
     with _open_keyring() as keyring:
         key = _find(domain, keyring)
         if key is None:
@@ -89,12 +90,12 @@ def _find(domain: str, keyring: int) -> int | None:
 
 @contextmanager
 def _open_keyring() -> Iterator[int]:
-    """The keyring of the user that this thread acts as. What is in it may be used for the length of the block."""
+    """Gives access to the keyring of the thread's effective user, for the length of the block."""
     library = _load_library()
     keyring: int = library.keyctl_get_persistent(os.geteuid(), _THREAD_KEYRING)
     if keyring < 0:
         if os.geteuid() != os.getuid():
-            # The user keyring is that of the real user, which stays root while a thread acts as somebody (identity.py).
+            # The user keyring is that of the real user, which is root within as_user (identity.py).
             raise PosixError(errno.EACCES, f"the kernel gives no persistent keyring of user {os.geteuid()}")
         yield _USER_KEYRING
         return

@@ -1,8 +1,8 @@
-"""LoginTurn: as long as nobody knows whether a password is right, it is tried at one server at a time.
+"""LoginLock: until a password is known to be right, it is tried at one server at a time.
 
-A mount may need several servers at once, and a wrong password that is tried at all of them at the same time counts as
-often, which locks accounts. So the first one is tried alone; who has waited for a server's no is told the same. Once a
-password was right, logins do not wait for each other. Kerberos needs none of that: a ticket is right.
+A mount may need several servers at once. A wrong password that is tried at all of them counts several times, which
+locks accounts. So the first login is made alone; logins that have waited for it share its refusal. Once a password was
+accepted, logins no longer wait for each other. Kerberos needs no lock: a wrong password can't yield a ticket.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class LoginLock:
-    """Of the logins of one pool."""
+    """The lock for the logins of one pool."""
 
     def __init__(self) -> None:
         self._lock = trio.Lock()
@@ -32,10 +32,10 @@ class LoginLock:
 
     @asynccontextmanager
     async def hold(self, login: Login) -> AsyncIterator[None]:
-        """The block is the login.
+        """Holds the lock for the block, which is to log in, unless this login was accepted before or needs no lock.
 
         Raises:
-            LoginRefused: a server has refused the same login while this one waited.
+            LoginRefused: a server has refused the same login while this call waited.
         """
         if not isinstance(login, Credentials) or login is self._accepted:
             yield

@@ -1,11 +1,11 @@
 """Ticket caches in files of users (FILE, DIR), copied before the Kerberos library reads them.
 
-A name that a user gives may lead to a pipe, to a device, to what is open in this very process (/proc/self/fd) or to
-the cache of somebody else; and the library opens it as it is and waits for locks on it. So a cache is opened here,
-once, as the user (identity.py) and without waiting, has to be a regular file that belongs to the user, and is copied to
-a file in memory, which the library uses in its place. Tickets that it gets there are not kept in the user's cache.
+A name from a user may lead to a pipe, to a device, to an open file of this process (/proc/self/fd) or to the cache of
+another user; the library would open it all the same, and wait for locks on it. So a cache is opened here, once, as the
+user (identity.py) and without waiting. It has to be a regular file of the user, and is copied to a file in memory,
+which the library uses instead. Tickets that the library adds to the copy are not stored in the user's cache.
 
-Only in threads, all the same: a file can be on a server that does not answer.
+To be called only in threads all the same: the file may be on a server that does not answer.
 """
 
 from __future__ import annotations
@@ -19,30 +19,30 @@ if TYPE_CHECKING:
     from dfsfs.smb.auth.credentials import KerberosCredentials
 
 CACHE_MAX = 1024 * 1024
-"""Bytes of a cache. One with a hundred tickets has 200 KiB."""
+"""Bytes of the largest cache that is accepted. One with a hundred tickets has 200 KiB."""
 _DEFAULT_CACHE_FILE = "tkt"
-"""The cache of a DIR collection that is used unless its file `primary` names another."""
+"""The file of a DIR collection that is used if there is no file `primary`."""
 
 
 class CacheError(Exception):
-    """A ticket cache can't be used. The text says which and why."""
+    """A ticket cache can't be used. The message says which and why."""
 
 
 class RootDirectory:
-    """The root of the paths of a process that has a mount namespace of its own, held open.
+    """The root directory of a process with a mount namespace of its own, held open.
 
-    Closed when nobody has it any more: a thread that is stuck may use its number after everybody else has gone.
+    It is closed with the last reference, since a thread that is stuck may still use the descriptor.
     """
 
     __slots__ = ("_fd",)
 
     def __init__(self, path: str) -> None:
-        """Raises: OSError: there is no such process, or we may not."""
+        """Raises: OSError: there is no such process, or it may not be opened."""
         self._fd = os.open(path, os.O_PATH | os.O_DIRECTORY)
 
     @property
     def path(self) -> str:
-        """What to put in front of a path of that process."""
+        """The prefix for absolute paths of that process."""
         return f"/proc/self/fd/{self._fd}"
 
     def __del__(self) -> None:
@@ -51,8 +51,8 @@ class RootDirectory:
 
 
 class CacheCopy:
-    """A copy of a cache, in memory. `name` is what the Kerberos library calls it, for as long as this object is there;
-    `original` what it calls the file that was copied.
+    """A copy of a cache in memory, which exists as long as this object. `name` and `original` are the names of the copy
+    and of the copied cache for the Kerberos library.
     """
 
     __slots__ = ("_fd", "original")
@@ -72,9 +72,9 @@ class CacheCopy:
             os.close(self._fd)
 
 
-def copied(credentials: KerberosCredentials) -> CacheCopy | None:
-    """A copy of the cache of a user of this computer, as whom this thread acts; None if it is in no file, or if it is
-    that of whoever runs this process, who has named it to himself.
+def copy_cache(credentials: KerberosCredentials) -> CacheCopy | None:
+    """Copies the cache of `credentials.account`, as whom this thread has to run. None if the cache is not in a file, or
+    if there is no account: then the user of this process has named it.
 
     Raises:
         CacheError: there is none, or it can't be used.
@@ -88,7 +88,7 @@ def copied(credentials: KerberosCredentials) -> CacheCopy | None:
 
 
 def _find_cache_file(root: str, place: str) -> str:
-    """The file that a DIR cache is about: the primary one of a collection (`/folder`), or what is named (`:/file`)."""
+    """The file of a DIR cache: the primary one of a collection (`/directory`), or the given one (`:/file`)."""
     if place.startswith(":"):
         return place[1:]
     try:
@@ -101,9 +101,12 @@ def _find_cache_file(root: str, place: str) -> str:
 
 
 def _read_cache(root: str, path: str) -> bytes:
-    """The content of a regular file of the user that this thread acts as.
+    """The content of a regular file of the thread's effective user.
 
-    It is looked at before it is opened: to open a device does something, and to open a pipe waits.
+    Its type is checked before it is opened: opening a device may have effects, opening a pipe waits.
+
+    Raises:
+        CacheError: there is none, or it can't be used.
     """
     try:
         found = os.open(root + path, os.O_PATH)

@@ -1,7 +1,7 @@
 """BufferPool: large buffers that are used again.
 
-A new one costs as much as a copy of the data that comes into it: it is filled with zeros, page by page. When nobody has
-asked for one for a while they are given back. Pure.
+A new buffer costs as much as a copy of the data that comes into it, since it is filled with zeros page by page. Buffers
+that were not needed for a while are freed. Pure.
 """
 
 from __future__ import annotations
@@ -9,15 +9,15 @@ from __future__ import annotations
 import sys
 
 MAX_POOLED = 16
-"""Buffers that are kept: as many READs as are under way with a fast server."""
+"""The most buffers in a pool: as many READs as are in flight with a fast server."""
 MAX_POOLED_BYTES = 17 * 1024 * 1024
-"""Their bytes altogether, at most: a READ asks for 1 MiB."""
+"""The most bytes of all buffers in a pool: 16 answers to READs of 1 MiB, and their headers."""
 _UNUSED = 2
-"""References to a buffer that only the pool's list knows: that one, and the argument of getrefcount."""
+"""Reference count of a buffer that is not lent out: the pool's list, and the argument of getrefcount."""
 
 
 class BufferPool:
-    """Lends buffers out as views. Whether one is free again shows in its reference count: every view of it counts."""
+    """Lends buffers out as views. A buffer is free when its reference count says that no view of it is left."""
 
     def __init__(self) -> None:
         self._buffers: list[bytearray] = []
@@ -26,11 +26,11 @@ class BufferPool:
 
     @property
     def pooled_bytes(self) -> int:
-        """Bytes of the buffers that are kept, lent out or not."""
+        """Bytes of the buffers in the pool, lent out or not."""
         return self._size
 
     def get(self, length: int) -> memoryview:
-        """`length` bytes, of any content, that nobody else has."""
+        """A buffer of `length` bytes with undefined content."""
         buffers, self._is_used = self._buffers, True
         for index in range(len(buffers)):
             if len(buffers[index]) >= length and sys.getrefcount(buffers[index]) == _UNUSED:
@@ -44,12 +44,12 @@ class BufferPool:
         return memoryview(buffer)
 
     def release_idle(self) -> None:
-        """Lets go of all buffers if none was asked for since this was called last. Whoever has a view keeps that."""
+        """Frees all buffers if `get` was not called since the last call of this. Views that are lent out stay valid."""
         if not self._is_used:
             self.clear()
         self._is_used = False
 
     def clear(self) -> None:
-        """Lets go of all buffers."""
+        """Frees all buffers. Views that are lent out stay valid."""
         self._buffers.clear()
         self._size = 0

@@ -1,4 +1,4 @@
-"""What is asked of a connection: under which session and tree, in which requests, and what has come of it."""
+"""Calls: a request or compound on a connection, the session and tree that it is sent under, and its responses."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ANSWER_OVERHEAD = 4096
 
 
 class SecuredSession(Protocol):
-    """What the protocol has to know of a session: see handshake.Session."""
+    """What SmbProtocol needs of a session; handshake.Session has it."""
 
     @property
     def session_id(self) -> int: ...
@@ -32,7 +32,7 @@ class SecuredSession(Protocol):
 
 
 class Response(NamedTuple):
-    """A final answer: its header and the whole message, header included, as received."""
+    """A final response: its header, and the whole message as received, including the header."""
 
     header: Header
     message: memoryview
@@ -44,7 +44,9 @@ class Response(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Under which session and tree a call is sent, and how. `dfs` sets SMB2_FLAGS_DFS_OPERATIONS on its CREATEs."""
+    """The session and tree that a call is sent under. `dfs` sets SMB2_FLAGS_DFS_OPERATIONS on its CREATEs; `seal`
+    encrypts it.
+    """
 
     session: SecuredSession | None = None
     session_id: int = 0
@@ -55,7 +57,7 @@ class Route:
 
 @dataclass(slots=True, eq=False)
 class Call:
-    """One submitted request or compound, and what has come of it."""
+    """A submitted request or compound, and its responses so far."""
 
     requests: tuple[Request, ...]
     route: Route
@@ -75,7 +77,7 @@ class Call:
 
     @property
     def largest_answer(self) -> int:
-        """Bytes that all its answers have together at most: credits pay for what they carry (MS-SMB2 3.3.5.2.5)."""
+        """The most bytes that all responses have together: its credits pay for their payload (MS-SMB2 3.3.5.2.5)."""
         return self.charge * CREDIT_UNIT + len(self.requests) * ANSWER_OVERHEAD
 
     @property

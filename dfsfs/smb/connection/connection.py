@@ -5,13 +5,13 @@ How the pieces work together:
 1. A caller submits to the protocol and parks on an event. If something may be sent, the writer is woken.
 2. The writer takes `data_to_send` and sends it. It is the only task that sends, and nothing cancels it in the middle
    of a frame while the connection is meant to live.
-3. The reader receives into `space` and feeds the protocol, which completes calls: their events are set, their callers
-   run at the next turn of the loop. New credits may let queued calls go, so the reader wakes the writer.
+3. The reader receives into `get_buffer()` and feeds the protocol, which completes calls: their events are set, their
+   callers run at the next turn of the loop. New credits may let queued calls go, so the reader wakes the writer.
 4. A caller that is cancelled or runs into its timeout abandons the call and is free at once. The protocol deals with
    the late answer.
-5. Whatever ends the connection (end of file, a reset, a broken or forged answer, silence, `close`) goes through `_end`:
-   the first error is kept, the protocol fails every call with it, the socket closes, and `run` returns. Nobody is left
-   waiting, and the next use of the connection raises the same error.
+5. Whatever ends the connection (end of file, a reset, a malformed or forged response, silence, `close`) goes through
+   `_end`: the first error is kept, the protocol fails every call with it, the socket closes, and `run` returns. No
+   caller is left waiting, and the next use of the connection raises the same error.
 
 The owner of `run` is the pool's nursery. `run` never raises but for cancellation.
 """
@@ -44,7 +44,7 @@ log = logging.getLogger("dfsfs.smb")
 T = TypeVar("T")
 
 RENEWALS = 2
-"""How often one call has its session renewed: it may expire once more before the call is sent again."""
+"""How often the session is renewed for one call at most: it may expire again before the call is sent again."""
 
 
 class Connection:
@@ -83,7 +83,7 @@ class Connection:
         except DfsfsError as error:
             self._end(error)
         except Exception:
-            # A mistake of ours in here must cost this connection, and not the whole mount.
+            # A bug must end this connection, and not the nursery of the whole mount.
             log.exception("%s: the connection failed in an unexpected way", self.host)
             self._end(ConnectionLost(self.host, NtStatus.CONNECTION_DISCONNECTED, "it failed in an unexpected way"))
         scope.cancel()
@@ -91,12 +91,12 @@ class Connection:
     async def _read(self) -> None:
         protocol = self._protocol
         while True:
-            count = await self._transport.receive_into(protocol.space())
+            count = await self._transport.receive_into(protocol.get_buffer())
             if count == 0:
                 raise ConnectionLost(
                     self.host, NtStatus.CONNECTION_DISCONNECTED, "the server has closed the connection"
                 )
-            protocol.received(count, trio.current_time())
+            protocol.buffer_updated(count, trio.current_time())
             if protocol.wants_to_send:
                 self._writable.set()
 
@@ -110,7 +110,7 @@ class Connection:
 
     async def _watch(self) -> None:
         while True:
-            # Requests that go out move the deadline nearer: a long sleep is no good, nor is a wake-up for each of them.
+            # Sending a request may move the deadline nearer, so don't sleep for long; nor wake up for each request.
             await trio.sleep_until(min(self._protocol.next_deadline(), trio.current_time() + self._watch_interval))
             self._protocol.handle_timer(trio.current_time())
             if self._protocol.wants_to_send:
@@ -140,9 +140,9 @@ class Connection:
     def start(
         self, requests: Sequence[Request], route: Route, received: Callable[[Response], None] | None = None
     ) -> PendingCall:
-        """Submits a call without waiting for it; the caller must either `wait` for the result or `abandon` it.
+        """Submits a call without waiting for it; the caller must then `wait` for it or `abandon` it.
 
-        `received` gets the answer to the first request before anything is looked at that came after it. A WireError
+        `received` gets the response to the first request before any later message is processed. A WireError
         that it raises ends the connection.
 
         Raises:
@@ -165,20 +165,21 @@ class Connection:
         return call
 
     async def call(self, requests: Sequence[Request], route: Route) -> list[Response]:
-        """Sends a request, or several as one related compound, and waits for all their answers, in order.
+        """Sends a request, or several as one related compound, and waits for all responses. They are in the order of
+        the requests.
 
         Raises:
-            ConnectionLost, SecurityError, WireError: the connection ended before the answers came.
-            ConnectionLost: with STATUS_IO_TIMEOUT if the answers did not come in time.
+            ConnectionLost, SecurityError, WireError: the connection ended before they came.
+            ConnectionLost: with STATUS_IO_TIMEOUT if they did not come within the request timeout.
         """
         return await self.start(requests, route).wait()
 
     def call_nowait(
         self, requests: Sequence[Request], route: Route, on_answer: Callable[[], None] = lambda: None
     ) -> None:
-        """Sends a call whose outcome nobody needs, such as the CLOSE of a handle that was only read. Never waits, never
-        fails: where the connection has ended, its handles have ended with it. Sent again if the session had expired.
-        `on_answer` is called when the server has answered it, whatever it says.
+        """Sends a call whose responses are not needed, such as the CLOSE of a handle that was only read. Never waits,
+        never fails: if the connection has ended, its handles have ended with it. If the session has expired, the call
+        is sent again, once, after a renewal. `on_answer` is called when the server has answered, whatever the status.
         """
         if self.alive:
             self._submit(requests, route, partial(self._on_nowait_answer, requests, route, on_answer), trio.Event())
@@ -192,8 +193,9 @@ class Connection:
             on_answer()
 
     def resend_refused(self) -> None:
-        """The session has been renewed: what was refused until now, and nobody waits for, goes out again. Once: else a
-        session that expires at every request would have them sent for ever."""
+        """Sends the calls of `call_nowait` again that were refused because the session had expired. Only once, as with
+        a session that expires at every request that would never end.
+        """
         refused, self._refused = self._refused, []
         for requests, route, on_answer in refused:
             if self.alive:
@@ -202,7 +204,7 @@ class Connection:
     def _on_lease_break(self, notification: LeaseBreak) -> None:
         lease = self.leases.get(notification.key)
         if lease is None:
-            return  # its last handle was closed in the meantime, and with that the server has what it wants
+            return  # the last handle under it was closed in the meantime, which ends the lease
         before = lease.apply_break(notification)
         if notification.acknowledge or before != lease.state:
             lease.on_break(before, lambda: self._acknowledge(lease, lease.finish_break()))
@@ -214,7 +216,7 @@ class Connection:
             )
 
     def abandon(self, call: Call) -> None:
-        """Gives up a call; what it opens or has opened on the server is closed again."""
+        """Gives up a call. A file that it opens, or has opened, is closed again."""
         self._protocol.abandon(call)
         if self._protocol.wants_to_send:
             self._writable.set()
@@ -227,31 +229,31 @@ class Connection:
 
     @property
     def negotiated(self) -> Negotiated:
-        """What server and client have agreed on; there is nothing before `negotiate`."""
+        """The result of NEGOTIATE. Must not be asked for before `set_negotiated`."""
         assert self._negotiated is not None, "negotiate comes first"
         return self._negotiated
 
     def server_time(self) -> int:
-        """What the server's clock shows now, in nanoseconds since 1970, if it runs like ours since `negotiate`."""
+        """The server's clock in nanoseconds since 1970: its SystemTime in NEGOTIATE and what has passed since then."""
         return self.negotiated.system_time + int((trio.current_time() - self._negotiated_at) * 10**9)
 
     def set_negotiated(self, negotiated: Negotiated, *, multi_credit: bool) -> None:
-        """`multi_credit`: the server takes requests of more than one credit, so payloads may exceed 64 KiB."""
+        """`multi_credit`: the server takes requests of more than one credit, so that payloads may exceed 64 KiB."""
         self._negotiated, self._negotiated_at = negotiated, trio.current_time()
         self._protocol.multi_credit = multi_credit
 
     def add_session(self, session: SecuredSession, renew: Callable[[], Awaitable[None]] | None = None) -> None:
-        """From now on answers of this session are checked with its keys. `renew` is called when it has expired."""
+        """Responses of this session are checked with its keys from now on. `renew` is awaited when it has expired."""
         self._protocol.add_session(session)
         self._renew = renew
 
     async def exchange(
         self, steps: Generator[Exchange, Reply, T], threads: trio.CapacityLimiter, route: Route | None = None
     ) -> T:
-        """Runs a handshake: sends what it yields, gives it the answers, returns its result.
+        """Runs a handshake: sends what it yields, sends the replies into it, returns its result.
 
-        A step may compute (NTLM) or wait for a KDC, so each runs in a thread, taken from `threads`. `route` is that of
-        a session that is there already, for one that renews it.
+        A step may compute (NTLM) or wait for a KDC, so each runs in a thread of `threads`. `route`: that of the
+        existing session, if the handshake renews one.
         """
         resume: Reply | None = None
         while True:
@@ -287,7 +289,7 @@ class PendingCall:
         self._received = received
 
     async def wait(self) -> list[Response]:
-        """The answers, in the order of the requests. Errors as in Connection.call; abandons the call when cancelled."""
+        """The responses, in the order of the requests. Errors as in Connection.call. Abandons the call if cancelled."""
         try:
             await self.wait_done()
         except trio.Cancelled:
@@ -296,10 +298,10 @@ class PendingCall:
         return self.result()
 
     async def wait_done(self) -> None:
-        """Waits until the call has its answers or an error, as long as a call may take; then it is given up.
+        """Waits until the call has its responses or an error. After the request timeout it is abandoned.
 
         A call that was refused because its session had expired is sent again as soon as that is renewed. Several tasks
-        may wait. Cancelling one of them gives up nothing.
+        may wait; cancelling one of them does not abandon the call.
         """
         await self._wait_done_once()
         for _ in range(RENEWALS):
@@ -313,7 +315,7 @@ class PendingCall:
         return self._call.error is None and first is not None and first.status == NtStatus.NETWORK_SESSION_EXPIRED
 
     async def _renew_and_resend(self) -> None:
-        """Has the session renewed and the call sent again; what goes wrong with that is the call's error."""
+        """Renews the session and sends the call again. If that fails, the failure becomes the call's error."""
         connection, call, renew = self._connection, self._call, self._connection._renew
         if renew is None or call.requests[0].command in (Command.SMB2_SESSION_SETUP, Command.SMB2_LOGOFF):
             return
@@ -340,17 +342,17 @@ class PendingCall:
 
     @property
     def is_done(self) -> bool:
-        """Whether the call has its answers, or an error, and is not to be sent again."""
+        """Whether the call has its responses or an error, and will not be sent again."""
         return self._event.is_set() and not (self._has_expired() and self._connection._renew is not None)
 
     def result(self) -> list[Response]:
-        """The answers of a call that is settled, in the order of the requests. Errors as in Connection.call."""
+        """The responses of a call that is done, in the order of the requests. Errors as in Connection.call."""
         if self._call.error is not None:
-            raise self._call.error.with_traceback(None)  # that of all calls of a connection that was lost
+            raise self._call.error.with_traceback(None)  # all calls of a lost connection share one error
         return [response for response in self._call.responses if response is not None]
 
     def abandon(self) -> None:
-        """Nobody wants the answers any more. Whoever waits for them all the same gets an error at once."""
+        """Gives up the call. Tasks that still wait for it get an error at once."""
         self._connection.abandon(self._call)
         if not self._event.is_set():
             what = f"{self._call.requests[0].command.word} to {self._connection.host} was given up"
@@ -359,7 +361,7 @@ class PendingCall:
 
     @property
     def sent(self) -> bytes:
-        """The message as it was sent, for the pre-authentication hash; handshake commands only."""
+        """The message as sent, for the pre-authentication hash. Only of NEGOTIATE and SESSION_SETUP."""
         return self._call.sent
 
 
@@ -376,7 +378,7 @@ def _advance(steps: Generator[Exchange, Reply, T], resume: Reply | None) -> Exch
 
 
 def _ignore_response(on_answer: Callable[[], None], response: Response) -> None:
-    """The server has answered, whatever it says."""
+    """The `on_response` of a call that is not sent again whatever the status."""
     on_answer()
 
 

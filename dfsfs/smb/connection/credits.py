@@ -1,10 +1,10 @@
-"""CreditWindow: which requests a connection may send, and under which MessageIds (MS-SMB2 3.2.4.1.2, 3.2.4.1.5).
+"""CreditWindow: how many requests a connection may send, and under which MessageIds (MS-SMB2 3.2.4.1.2, 3.2.4.1.5).
 
-A server grants credits; a request of charge n spends n of them and takes n consecutive MessageIds; the answer grants
-new ones. Invariants: `available` is never negative, an id is given out once, `outstanding` is the charge of what was
-sent and is not answered yet.
+A server grants credits. A request with CreditCharge n spends n credits and takes n consecutive MessageIds; its response
+grants new credits. Invariants: `available` is never negative, a MessageId is given out once, `outstanding` is the sum
+of the charges of requests in flight.
 
-Pure. It does not queue: who has to wait for credits is decided by `protocol.py`.
+Pure. Calls that wait for credits are queued by protocol.py.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 MAX_GRANTED = 65535
-"""A server that grants for ever is cut off here: the window only has to cover what can be in flight."""
+"""The most credits that are counted, however many a server grants: a CreditRequest has 16 bits."""
 
 
 @dataclass(frozen=True, slots=True)
 class CreditStatistics:
-    """A snapshot: credits in hand, charge in flight, the next MessageId."""
+    """A snapshot: credits that can be spent, charge of requests in flight, the next MessageId."""
 
     available: int
     outstanding: int
@@ -25,7 +25,7 @@ class CreditStatistics:
 
 
 class CreditWindow:
-    """The credits of one connection. `target` is how many it tries to hold, in hand and in flight together."""
+    """The credits of one connection. `target`: how many it asks the server for, available and in flight together."""
 
     def __init__(self, target: int) -> None:
         self._target = target
@@ -35,8 +35,8 @@ class CreditWindow:
 
     @property
     def total(self) -> int:
-        """Credits in hand and in flight: what can be in hand once everything is answered, if the server gives back
-        what it takes.
+        """Credits available and in flight: how many are available once all requests are answered, if the server
+        grants as many as they have spent.
         """
         return self._available + self._outstanding
 
@@ -62,19 +62,19 @@ class CreditWindow:
         return message_id
 
     def credits_to_request(self, charge: int) -> int:
-        """The CreditRequest to send with a request of this charge: what leads back to the target, and at least one.
+        """The CreditRequest to send with a request of this charge: as many as reach the target, and at least one.
 
-        Above the target it is less than the charge: Samba takes all but the first credit asked for as one more than
-        the charge, so that a window that only asked for its own back would grow with every dear request.
+        Above the target it is less than the charge. Samba takes all but the first credit asked for as one more than
+        the charge, so a window that asked for its charge back would grow with every request of more than one credit.
         """
         return min(max(1, charge + self._target - self.total), MAX_GRANTED)
 
     def complete(self, charge: int) -> None:
-        """The final answer to a request of this charge has come."""
+        """Counts the final response to a request of this charge."""
         self._outstanding -= charge
 
     def grant(self, credits: int) -> None:
-        """Credits that came in a response header, interim ones included."""
+        """Adds the credits of a response header, also of an interim response."""
         self._available = min(self._available + credits, MAX_GRANTED)
 
     def statistics(self) -> CreditStatistics:

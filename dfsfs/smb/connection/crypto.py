@@ -4,9 +4,9 @@ A Signer computes the 16-byte signature over a message given in parts, so that a
 Sealer turns a frame into a transform header and ciphertext and back. Keys come out of `derive_session_keys` and stay
 inside these objects: nothing here prints them.
 
-Two messages under one nonce give an AES-GMAC or AES-GCM key away to whoever sees them. A signature's nonce is the
-MessageId, so its signer refuses the second; a sealer counts. Each key belongs to one session on one connection, as it
-comes from a session key that was drawn for this login, so no nonce comes again after a reconnect.
+Two messages under one nonce reveal an AES-GMAC or AES-GCM key to an eavesdropper. The nonce of a signature is the
+MessageId, so its signer refuses to sign a second message with it; a sealer counts. Each key belongs to one session on
+one connection, since it is derived from the session key of this login, so no nonce is repeated after a reconnect.
 """
 
 from __future__ import annotations
@@ -39,33 +39,41 @@ TRANSFORM_SIZE = 52
 """The SMB2 TRANSFORM_HEADER in bytes (MS-SMB2 2.2.41)."""
 _TRANSFORM = struct.Struct("<4s16s16sIHHQ")
 _TRANSFORM_MAGIC = b"\xfdSMB"
+"""ProtocolId of an SMB2 TRANSFORM_HEADER."""
 _ENCRYPTED = 1
+"""Its Flags: the message is encrypted."""
 _AAD_START = 20
+"""Offset of Nonce in it, from which on the header is additional authenticated data (MS-SMB2 3.1.4.3)."""
 _GMAC_NONCE = struct.Struct("<QI")
 _IN_PLACE = 16 * 1024
-"""Bytes of a message from which on a context of its own costs less than a copy: 1 MiB is decrypted in 50 us where it
-lies, and in 960 with the copies to a string that ends with its tag and to a new one."""
-_GMAC_JOIN_LIMIT = 128 * 1024  # bytes; see AesGmacSigner
+"""Bytes of a message from which on it is encrypted and decrypted in place: that takes a cipher context of its own, but
+no copies. 1 MiB is decrypted in 50 us in place, and in 960 us with two copies.
+"""
+_GMAC_JOIN_LIMIT = 128 * 1024
+"""Bytes of the largest message whose parts are joined before they are signed, see AesGmacSigner."""
 _FROM_SERVER = 1
+"""Bit in the nonce of an AES-GMAC signature: of a response (MS-SMB2 3.1.4.1)."""
 _IS_CANCEL = 2
+"""Bit in that nonce: of a CANCEL."""
 MAX_SIGNATURES = 4096
-"""Signatures that a signer remembers of each kind that is not made in the order of MessageIds: those of CANCELs. A
-connection has fewer requests in flight."""
+"""The most signatures that a signer remembers of each kind that is not made in the order of MessageIds, such as those
+of CANCELs. A connection has fewer requests in flight.
+"""
 
 
 class Signer(Protocol):
     """Computes signatures with one session's signing key."""
 
     def sign(self, parts: Sequence[Buffer], *, message_id: int, from_server: bool, is_cancel: bool) -> bytes:
-        """The 16 bytes for a message to send, over all parts in order; the signature field among them must be zero
+        """The 16-byte signature of a message to send, over all parts in order; their signature field must be zero
         (MS-SMB2 3.1.4.1).
 
         Raises:
-            SecurityError: another message was, or may have been, signed in a way that this signature must not repeat.
+            SecurityError: another message was, or may have been, signed with the same nonce.
         """
 
     def expected(self, parts: Sequence[Buffer], *, message_id: int, from_server: bool, is_cancel: bool) -> bytes:
-        """The signature that a received message has to have. It must not leave this process."""
+        """The signature that a received message must have. It must not be sent to the peer."""
 
 
 class HmacSha256Signer:
@@ -127,7 +135,7 @@ class AesGmacSigner:
 
     @property
     def signature_count(self) -> int:
-        """Signatures that are kept, of the kind of which there are most."""
+        """How many signatures are remembered, of the kind that has most."""
         return max(map(len, self._others.values()), default=0)
 
     def expected(self, parts: Sequence[Buffer], *, message_id: int, from_server: bool, is_cancel: bool) -> bytes:
@@ -147,14 +155,12 @@ class AesGmacSigner:
 
 
 class _Signatures:
-    """What was signed under which MessageId: the last KEPT_SIGNATURES at most, and nothing more is signed under a
-    MessageId below those.
-    """
+    """The last MAX_SIGNATURES signatures by MessageId. Below the lowest of them nothing is signed any more."""
 
     def __init__(self) -> None:
         self._by_id: dict[int, bytes] = {}
         self._lowest = 0
-        """Below it something was forgotten."""
+        """Signatures of lower MessageIds may be forgotten."""
 
     def __len__(self) -> int:
         return len(self._by_id)
@@ -238,11 +244,11 @@ class Sealer:
         return [header[:4] + context.tag + header[_AAD_START:], sealed]
 
     def open(self, frame: memoryview) -> Buffer:
-        """The message inside a received frame, which starts with its transform header. A large one is decrypted where
-        it lies.
+        """The message inside a received frame, which starts with its transform header. A large one is decrypted in
+        place.
 
         Raises:
-            WireError: the header contradicts itself.
+            WireError: the transform header is malformed, or of another session.
             SecurityError: the frame was changed on the way, or sealed with another key.
         """
         if len(frame) < TRANSFORM_SIZE:
@@ -272,7 +278,7 @@ class Sealer:
 
 @dataclass(frozen=True, slots=True)
 class SessionKeys:
-    """What secures a session. `sealer` is None where the dialect has no encryption."""
+    """The signer and sealer of a session; `sealer` is None if no encryption was negotiated."""
 
     signer: Signer = field(repr=False)
     sealer: Sealer | None = field(repr=False)
@@ -293,7 +299,7 @@ def derive_session_keys(
     signing: SigningAlgorithm,
     cipher: Cipher | None,
 ) -> SessionKeys:
-    """A session's keys from what authentication has left (MS-SMB2 3.2.5.3.1, 3.1.4.2).
+    """Derives a session's keys (MS-SMB2 3.2.5.3.1, 3.1.4.2).
 
     `session_key` is the whole GSS session key; `preauth_hash` the chain over everything but the final answer (3.1.1
     only).

@@ -1,13 +1,13 @@
 """Dialer: connects to servers and negotiates, which is all that can be had without a login (MS-SMB2 3.2.4.2.1, .2).
 
-`hold_connection(host)` holds a negotiated connection for as long as its block lasts, `take(host)` is how a session gets
-it. Whoever asks for the same host at the same time shares one attempt. When nobody holds it any more, the attempt is
-cancelled, and a connection that nobody has taken is closed: so several servers can be tried at once, and nothing is
-left of those that were not needed.
+`hold_connection(host)` holds a negotiated connection for the length of its block, `take(host)` hands it to a session.
+Callers that ask for the same host at the same time share one attempt. When the last of them leaves, an attempt that is
+under way is cancelled, and a connection that was not taken is closed. So several servers can be tried at once, and
+nothing is left of those that were not needed.
 
-A domain's name stands for its controllers, and a server may have several addresses. They are tried in their order, the
-next one after ATTEMPT_DELAY seconds without an answer. An answer is the one to NEGOTIATE: a server that hangs still
-takes connections, as its kernel does that.
+A domain's name stands for its controllers, and a server may have several addresses. They are tried in order, the next
+one after happyeyeballs.ATTEMPT_DELAY seconds without an answer. Only the response to NEGOTIATE counts as an answer: the
+kernel of a server that hangs still accepts connections.
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ if TYPE_CHECKING:
 log = logging.getLogger("dfsfs.smb")
 
 MAX_TAKE_ATTEMPTS = 4
-"""Connections that are made for one session: a server may close one that waits for its turn."""
+"""How many connections `take` makes at most: a server may close one that waits for its login."""
 
 
 @dataclass(frozen=True, slots=True)
 class DialedConnection:
-    """A negotiated connection. `name`: the full name of the server, `address` the one that it has."""
+    """A negotiated connection to the server `name`, a full name, at `address`."""
 
     name: str
     address: str
@@ -57,7 +57,7 @@ class DialedConnection:
 
 @dataclass(slots=True, eq=False)
 class _Attempt:
-    """An attempt under way, or what it has come to."""
+    """An attempt under way, or its outcome: `opened` until it is taken, or `error`."""
 
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
     done: trio.Event = field(default_factory=trio.Event)
@@ -80,23 +80,23 @@ class Dialer:
         self._attempts: dict[str, _Attempt] = {}
 
     def __len__(self) -> int:
-        """How many attempts are under way, or have come to a connection that was not taken."""
+        """How many attempts are under way, or have made a connection that is not taken yet."""
         return len(self._attempts)
 
     @asynccontextmanager
     async def hold_connection(self, host: str) -> AsyncIterator[None]:
-        """Waits until the server has answered; it is kept for `take` until the end of the block.
+        """Waits until the server has answered. The connection is kept for `take` until the end of the block.
 
         Raises:
             ConnectError: the server can't be reached, or says nothing within the connect timeout.
             LoginNotAllowed: the server is none of `login_hosts`; nothing was sent to it.
-            SetupRefused, SecurityError, WireError: it answers, and it is of no use.
+            SetupRefused, SecurityError, WireError: the negotiation failed.
         """
         async with self._hold(host):
             yield
 
     async def take(self, host: str) -> DialedConnection:
-        """The connection to a server; whoever asks for the next one makes another. Raises as `hold_connection`."""
+        """A connection that belongs to the caller from now on. Raises as `hold_connection`."""
         for _ in range(MAX_TAKE_ATTEMPTS):
             async with self._hold(host) as attempt:
                 opened, attempt.opened = attempt.opened, None
@@ -106,7 +106,7 @@ class Dialer:
         raise ConnectError(host, NtStatus.CONNECTION_RESET, "it closes connections as soon as they are made")
 
     def make_timeout_error(self, host: str, seconds: float) -> ConnectError:
-        """What it is called when a server says nothing for so long."""
+        """The error for a server that has not answered for so many seconds."""
         detail = f"no answer within {seconds:g} seconds (port {self._settings.port})"
         return ConnectError(host, NtStatus.IO_TIMEOUT, detail)
 
@@ -146,7 +146,7 @@ class Dialer:
         except DfsfsError as error:
             attempt.error = error
         except Exception as error:
-            # A mistake of ours in here must cost those who wait for it, and not the whole mount.
+            # A bug must fail the callers of this attempt, and not the nursery of the whole mount.
             log.exception("connecting to %s failed in an unexpected way", host)
             attempt.error = DfsfsError(f"connecting to {host} failed in an unexpected way: {error!r}")
         finally:
@@ -172,8 +172,8 @@ class Dialer:
         raise finish.failures[-1 if finish.is_final else 0][1]
 
     async def _open_one(self, host: str, names: Sequence[tuple[str, str]]) -> DialedConnection:
-        """`names`: those that one server may have, each with what to look up. They are guesses, and may be those of
-        several servers, so the next one is not tried before one has failed.
+        """Connects to one server. `names`: those that it may have, each with the name or address to look up. They are
+        guesses that may belong to several servers, so the next one is tried only after the one before has failed.
         """
         failure = ConnectError(host, NtStatus.BAD_NETWORK_PATH, "no address is known")
         for name, address in names:

@@ -1,13 +1,12 @@
 """FrameReader: cuts a TCP stream into SMB2 frames without copying the large ones (MS-SMB2 2.1).
 
-A frame is a zero byte, a 24-bit big-endian length, and that many bytes. The caller receives into `space()` and says
-with `received()` how much came; complete frames come back as views. Small frames share a chunk, so that one receive
-call may bring many of them. A frame that does not fit into what is left of the chunk gets a buffer of its own, of
-exactly its size, and the rest of it is received straight into that: READ data is handed up, and on to the kernel, as
-a view of this buffer.
+A frame is a zero byte, a 24-bit big-endian length, and that many bytes. The caller receives into `get_buffer()`, and
+says with `buffer_updated()` how much came, as with asyncio.BufferedProtocol; complete frames come back as views. Small
+frames share a chunk, so that one receive call may bring many of them. A frame that does not fit into what is left of
+the chunk gets a buffer of its own, of exactly its size, and the rest of it is received straight into that: READ data is
+handed up, and on to the kernel, as a view of this buffer.
 
-Pure. A buffer is used again only when nobody holds a view of it any more, so views stay valid for as long as somebody
-has them.
+Pure. A buffer is used again only when no view of it is left, so views stay valid for as long as they are held.
 """
 
 from __future__ import annotations
@@ -21,10 +20,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 PREFIX_SIZE = 4
+"""Bytes of the Direct TCP transport packet header (MS-SMB2 2.1)."""
 CHUNK_SIZE = 64 * 1024
-"""Most answers that carry no file data are far smaller; a READ's first piece is copied out of a chunk at worst."""
+"""Bytes of a chunk. Most responses without file data are far smaller."""
 _MINIMUM_SPACE = 4 * 1024
-"""With less than this left in a chunk a new one costs less than the extra receive calls."""
+"""Bytes left in a chunk below which a new chunk costs less than the extra receive calls."""
 
 
 class FrameReader:
@@ -44,30 +44,30 @@ class FrameReader:
 
     @property
     def pooled_bytes(self) -> int:
-        """Bytes of buffers that are kept to be used again."""
+        """Bytes of the buffers for large frames, see BufferPool."""
         return self._pool.pooled_bytes
 
     def release_idle(self) -> None:
-        """Lets go of buffers for large frames if none has come since this was called last."""
+        """Frees the buffers for large frames if none has come since the last call of this."""
         self._pool.release_idle()
 
     def close(self) -> None:
-        """Nothing more will come: lets go of all buffers."""
+        """Frees the buffers for large frames. Nothing may be received afterwards."""
         self._pool.clear()
 
-    def space(self) -> memoryview:
-        """Where the next bytes have to be received; never empty."""
+    def get_buffer(self) -> memoryview:
+        """The buffer into which the next bytes have to be received; never empty."""
         if self._large is not None:
             return self._large[self._filled :]
         if len(self._chunk) - self._end < _MINIMUM_SPACE:
             self._new_chunk()
         return self._chunk[self._end :]
 
-    def received(self, count: int) -> list[memoryview]:
-        """Takes note of `count` bytes in `space()`; returns the frames, without their prefixes, that are complete now.
+    def buffer_updated(self, count: int) -> list[memoryview]:
+        """Takes `count` bytes that were put into `get_buffer()`; returns the frames that are complete now.
 
         Raises:
-            WireError: a prefix that is none, or a frame longer than the limit or than anything that is expected.
+            WireError: a malformed prefix, or a frame longer than the limit or than any expected response.
         """
         if self._large is not None:
             self._filled += count

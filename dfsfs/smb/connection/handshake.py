@@ -1,12 +1,12 @@
 """Negotiate, session setup and tree connect (MS-SMB2 3.2.4.2, 3.2.5.2, 3.2.5.3): a connection's first messages.
 
-Each exchange is a generator: it yields an `Exchange` to send, is given the `Reply`, and returns what was agreed on as a
-frozen value. No I/O happens here; `Connection.exchange` runs the steps in a thread, because authentication computes
-and may wait for a KDC: gss.py.
+Each exchange is a generator: it yields an `Exchange` to send, is sent the `Reply`, and returns a frozen value. No I/O
+happens here; `Connection.exchange` runs the steps in a thread, because authentication computes and may wait for a KDC:
+gss.py.
 
-Everything a server says is checked against what was offered: a dialect, cipher or signing algorithm that was not
-offered is an error. The final session setup answer must carry a valid signature made with the new keys, so a man in the
-middle who changed anything before it is found out here (3.1.1) or by asking again under signature (validation.py).
+The server's choices are checked against the offer: a dialect, cipher or signing algorithm that was not offered is an
+error. The final SESSION_SETUP response must have a valid signature made with the new keys. So changes by an attacker in
+between are detected here (3.1.1) or by validation.py (before).
 
 Not here: guest and anonymous sessions (they have no key to sign with), multichannel.
 """
@@ -48,16 +48,19 @@ if TYPE_CHECKING:
     from dfsfs.smb.auth.gss import Authenticator
 
 _HEADER_SIZE = 64
+"""Bytes of an SMB2 packet header (MS-SMB2 2.2.1)."""
 _MAX_STEPS = 8
-"""NTLM takes two session setup exchanges, Kerberos one or two; a server that asks for more is playing."""
+"""The most SESSION_SETUP exchanges of one login. NTLM takes two, Kerberos one or two."""
 
 _CLIENT_CAPABILITIES = (
     SMB2_GLOBAL_CAP_DFS | SMB2_GLOBAL_CAP_LEASING | SMB2_GLOBAL_CAP_LARGE_MTU | SMB2_GLOBAL_CAP_ENCRYPTION
 )
+"""Capabilities in NEGOTIATE, from dialect 3.0 on (MS-SMB2 2.2.3)."""
 _NO_USER: Final = SMB2_SESSION_FLAG_IS_GUEST | SMB2_SESSION_FLAG_IS_NULL
+"""SessionFlags of sessions that have no key to sign with (MS-SMB2 2.2.6)."""
 
 _SMALL_SIZE = 65536
-"""Without LARGE_MTU no payload is larger (MS-SMB2 3.2.5.2)."""
+"""Bytes of the largest payload without SMB2_GLOBAL_CAP_LARGE_MTU (MS-SMB2 3.2.5.2)."""
 
 _NEGOTIATE_REQUEST = struct.Struct("<HHHHI16sIHH")
 _NEGOTIATE_RESPONSE = struct.Struct("<HHHH16sIIIIQQHHI")
@@ -92,8 +95,8 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """What the client offers. `client_guid` has 16 bytes, `salt` 32 random ones; lists begin with what is liked
-    best.
+    """What the client offers in NEGOTIATE. `client_guid` has 16 bytes, `salt` 32 random ones; the preferred cipher and
+    signing algorithm come first.
     """
 
     dialects: tuple[Dialect, ...]
@@ -106,7 +109,7 @@ class Offer:
 
 @dataclass(frozen=True, slots=True)
 class Negotiated:
-    """What both sides agreed on. Sizes in bytes. `preauth_hash` covers the negotiate exchange (3.1.1)."""
+    """The result of NEGOTIATE. Sizes in bytes. `preauth_hash` covers the negotiate exchange (3.1.1)."""
 
     offer: Offer
     dialect: Dialect
@@ -126,8 +129,8 @@ class Negotiated:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """An authenticated session. `encrypt`: everything on it must be sealed. `mutual`: the server has proved who it
-    is.
+    """An authenticated session. `encrypt`: all its messages must be encrypted. `mutual`: the server was authenticated,
+    too.
     """
 
     session_id: int
@@ -138,7 +141,7 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class TreeConnected:
-    """What a server says of a share: bits of MS-SMB2 2.2.10."""
+    """A TREE_CONNECT response; the bits are those of MS-SMB2 2.2.10."""
 
     share_type: int
     share_flags: int
@@ -146,8 +149,7 @@ class TreeConnected:
     maximal_access: int
 
 
-# -- negotiate
-# ----------------------------------------------------------------------------------------------------------
+# -- negotiate --------------------------------------------------------------------------------------------------------
 
 
 def negotiate(offer: Offer) -> Generator[Exchange, Reply, Negotiated]:
@@ -155,7 +157,7 @@ def negotiate(offer: Offer) -> Generator[Exchange, Reply, Negotiated]:
 
     Raises:
         SetupRefused: the server refuses; NOT_SUPPORTED means that it has none of the offered dialects.
-        WireError: it answers with something that was not offered.
+        WireError: the response is malformed, or chooses something that was not offered.
     """
     reply = yield Exchange(Command.SMB2_NEGOTIATE, _encode_negotiate(offer))
     if reply.status != NtStatus.SUCCESS:
@@ -272,8 +274,7 @@ def _decode_contexts(message: memoryview, offset: int, count: int) -> dict[int, 
     return contexts
 
 
-# -- session setup
-# ------------------------------------------------------------------------------------------------------
+# -- session setup ----------------------------------------------------------------------------------------------------
 
 
 def session_setup(
@@ -281,14 +282,14 @@ def session_setup(
 ) -> Generator[Exchange, Reply, Session]:
     """SESSION_SETUP until the server accepts or refuses (MS-SMB2 3.2.4.2.3, 3.2.5.3).
 
-    `previous`: the id of this client's session on the server that was lost with its connection; the server, which may
-    not have noticed that, ends it (3.3.5.5.3) with all that it has open. 0: there is none.
+    `previous`: the id of this client's session on the server whose connection was lost, 0 if there is none. The server,
+    which may not have noticed the loss, ends that session and closes its files (3.3.5.5.3).
 
     Raises:
-        LoginRefused: the server refuses, with LOGON_FAILURE above all.
-        SecurityError: its final answer is not signed as it must be; or it lets the user in as a guest only; or
-            encryption is wanted and not to be had.
-        WireError: an answer that makes no sense.
+        LoginRefused: the server refuses, usually with LOGON_FAILURE.
+        SecurityError: the final response is not signed correctly, or the session is one of a guest, or encryption is
+            wanted and not available.
+        WireError: a response is malformed.
     """
     host = negotiated.offer.host
     preauth_hash = negotiated.preauth_hash
@@ -324,8 +325,8 @@ def _make_session(
         raise SecurityError(f"{host} let the user in only as a guest, without signing: check user name and domain")
     session_key = authenticator.session_key
     if not session_key:
-        # Keys made from no key are known to everybody: a server that says yes before it has proved that it knows the
-        # user would pass the check of its signature below.
+        # Anyone can derive keys from an empty session key: a server that accepts before it has proved that it knows the
+        # user's key would pass the check of its signature below.
         raise SecurityError(f"{host} accepted the login before it was complete")
     keys = derive_session_keys(
         session_key,
@@ -355,12 +356,12 @@ def _make_session(
 def session_renewal(
     negotiated: Negotiated, authenticator: Authenticator, session: Session
 ) -> Generator[Exchange, Reply, None]:
-    """SESSION_SETUP for a session that is there and has expired. Its keys stay; they sign this exchange, too.
+    """SESSION_SETUP for an existing session that has expired. Its keys stay, and sign this exchange.
 
     Raises:
         LoginRefused: the server refuses.
-        SecurityError: it lets the user in as a guest only, or does not prove who it is as it did before.
-        WireError: an answer that makes no sense.
+        SecurityError: the session would become one of a guest, or the server does not authenticate itself as before.
+        WireError: a response is malformed.
     """
     host = negotiated.offer.host
     token = authenticator.step(negotiated.security_buffer or None)
@@ -392,8 +393,7 @@ def _decode_session_setup(message: memoryview) -> tuple[int, bytes]:
     return flags, bytes(_slice(message, offset, length, "SESSION_SETUP")) if length else b""
 
 
-# -- tree connect and validate negotiate
-# --------------------------------------------------------------------------------
+# -- tree connect and validate negotiate ------------------------------------------------------------------------------
 
 
 def encode_tree_connect(path: str) -> bytes:
@@ -419,18 +419,17 @@ def encode_validate_negotiate(negotiated: Negotiated) -> bytes:
 
 
 def check_validate_negotiate(negotiated: Negotiated, output: bytes) -> None:
-    """Compares what the server says under signature with what it said before (MS-SMB2 3.2.5.14.12).
+    """Compares the signed output of FSCTL_VALIDATE_NEGOTIATE_INFO with the NEGOTIATE response (MS-SMB2 3.2.5.14.12).
 
     Raises:
-        SecurityError: they differ: somebody changed the negotiation on the way.
+        SecurityError: they differ, so the negotiation was changed on the way.
     """
     expected = (negotiated.capabilities, negotiated.server_guid, negotiated.security_mode, negotiated.dialect)
     if len(output) != _VALIDATE_RESPONSE.size or _VALIDATE_RESPONSE.unpack(output) != expected:
         raise SecurityError(f"{negotiated.offer.host}: the negotiation was changed on the way (downgrade attack)")
 
 
-# -- pieces
-# -------------------------------------------------------------------------------------------------------------
+# -- pieces -----------------------------------------------------------------------------------------------------------
 
 
 def _unpack(layout: struct.Struct, message: memoryview, structure_size: int, what: str) -> tuple[Any, ...]:

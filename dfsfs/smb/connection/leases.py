@@ -1,19 +1,18 @@
-"""LeaseCaching: a server's promise to say so before somebody else may change a file (MS-SMB2 2.2.13.2.8, 2.2.23.2,
-2.2.24.2).
+"""Leases: a server's promise to notify us before another client changes a file (MS-SMB2 2.2.13.2.8, 2.2.23.2).
 
-A lease belongs to a file, under a key of our own making, and covers every handle that was opened with that key. It has
-up to three parts:
+A lease belongs to a file, under a key that the client makes, and covers every handle that was opened with that key. It
+has up to three parts:
 
-    READ     data and attributes may be kept: nobody writes without our being told
-    HANDLE   the handle may stay open after the program has closed it: whoever minds makes the server ask for it back
-    WRITE    nobody else has the file open: data that is written may wait here
+    READ     data and attributes may be cached: no other client writes without a break
+    HANDLE   the handle may be kept after the program has closed it: an open that conflicts with it causes a break
+    WRITE    no other client has the file open: written data may be cached
 
-The server takes parts back with a break. If it wants an acknowledgement, it lets nobody go on before that has come, so
-it must not be sent before the promise it makes is true: see `Lease.on_break`. It ends with the last handle, and with
+The server takes parts back with a break. If it wants an acknowledgement, it lets the other client wait for that, so it
+must not be sent before the promise it makes is true: see `Lease.on_break`. A lease ends with its last handle, and with
 the connection.
 
-What a server grants and what it breaks has to be seen in the order in which it was sent, or a lease would be believed
-that is broken already. So grants and breaks are taken in where the message is received, not by the task that waits.
+Grants and breaks have to be processed in the order in which the server sent them, or a lease would be trusted that is
+already broken. So they are processed where messages are received, and not by the task that waits for the response.
 
 Pure code.
 """
@@ -38,42 +37,43 @@ if TYPE_CHECKING:
     Acknowledge = Callable[[], None]
 
 KEY_SIZE = 16
+"""Bytes of a lease key."""
 _CONTEXT = struct.Struct("<IHHHHI")
 _V1 = struct.Struct("<16sIIQ")
 _V2 = struct.Struct("<16sIIQ16sHH")
 _CREATE_CONTEXTS = struct.Struct("<II")
 _CREATE_CONTEXTS_AT = HEADER_SIZE + 80
+"""Offset of CreateContextsOffset in a CREATE response (MS-SMB2 2.2.14)."""
 _BREAK = struct.Struct("<HHI16sIIIII")
 _ACKNOWLEDGEMENT = struct.Struct("<HHI16sIQ")
 _OPLOCK_BREAK_SIZE = 24
 """Bytes of the body of an oplock break notification (MS-SMB2 2.2.23.1)."""
 LARGEST_BREAK = HEADER_SIZE + _BREAK.size
-"""Bytes of the largest message that no request asks for."""
+"""Bytes of the largest message that is no response to a request."""
 
 
 @dataclass(frozen=True, slots=True)
 class LeaseBreak:
-    """A server's notification that it takes something back (MS-SMB2 2.2.23.2)."""
+    """A lease break notification (MS-SMB2 2.2.23.2)."""
 
     key: bytes
     state: LeaseState
-    """What is left."""
+    """The parts that are left."""
     acknowledge: bool
     epoch: int
 
 
 class Lease:
-    """One lease, as this client knows it. `key` has KEY_SIZE bytes, and no other lease has the same; `version` is 1 for
-    dialect 2.1 and 2 from 3.0 on.
+    """One lease, as this client knows it. `key` has KEY_SIZE bytes and is unique; `version` is 1 for dialect 2.1 and 2
+    from 3.0 on. `path` is the name under which the file is opened: some servers tie the key to it. `route` is that of
+    its tree.
 
-    `path` is the name under which the file is opened: some servers tie the key to it. `route` is that of its tree.
+    `on_break` is called as soon as a part of the lease is lost, also with the connection. Its arguments are the state
+    before, and a function to call once nothing depends on the lost parts any more, which may send the acknowledgement.
+    It must not wait. If it is called again before that, one call of the function is enough for both.
 
-    `on_break` is called as soon as a part of the lease is gone, also with the connection. Its arguments are what the
-    lease was, and what has to be called once nothing depends on the lost parts any more: that may send the
-    acknowledgement. It must not wait. When it is called again before that, one call afterwards answers for both.
-
-    However many breaks a server sends, it owes one acknowledgement at most: the next one waits until the server has
-    answered the one before, and says all that was lost in between.
+    However many breaks a server sends, at most one acknowledgement is in flight: the next one waits until the server
+    has answered the one before, and covers all breaks in between.
     """
 
     def __init__(self, key: bytes, version: int, path: UncPath, route: Route) -> None:
@@ -84,13 +84,13 @@ class Lease:
         self.on_break: Callable[[LeaseState, Acknowledge], None] = acknowledge_at_once
         self.state = LeaseState.SMB2_LEASE_NONE
         self.opens = 0
-        """Handles under the lease, those included that are just being opened."""
+        """Handles under the lease, including those that are being opened."""
         self.was_granted = False
-        """Whether the server has ever given it."""
+        """Whether the server has ever granted a part of it."""
         self.given: LeaseState | None = None
-        """What the answer to the last CREATE gave; None if something was just being taken back."""
+        """What the last CREATE response granted; None if a break was in progress."""
         self.refused: dict[LeaseState, float] = {}
-        """When the server did not give what was asked for, by the clock of whoever asks."""
+        """When the server last refused each state, by the clock of the caller that stores it."""
         self.is_breaking = False
         """Whether the server waits for an acknowledgement."""
         self.is_lost = False
@@ -107,14 +107,14 @@ class Lease:
 
     @property
     def is_exclusive(self) -> bool:
-        """Whether nobody else has the file open."""
+        """Whether no other client has the file open."""
         return bool(self.state & LeaseState.SMB2_LEASE_WRITE_CACHING) and not self.is_breaking
 
     def __repr__(self) -> str:
         return f"<Lease {self.key.hex()} {self.state!r} of {self.opens} handles>"
 
     def request(self, wanted: LeaseState) -> bytes:
-        """The create context that asks for a lease of at least what it is already."""
+        """The create context that requests the wanted parts, and those that the lease already has."""
         state = wanted | self.state
         if self.version == 1:
             data = _V1.pack(self.key, state, 0, 0)
@@ -128,10 +128,10 @@ class Lease:
         )
 
     def apply_grant(self, message: memoryview) -> None:
-        """Takes in what the answer to a CREATE says of the lease; nothing if the server gave none.
+        """Updates the lease from a CREATE response, which may grant none.
 
         Raises:
-            WireError: the contexts of the answer can't be read.
+            WireError: the create contexts are malformed, or of another lease.
         """
         data = find_context(message, SMB2_CREATE_REQUEST_LEASE)
         if data is None:
@@ -144,7 +144,7 @@ class Lease:
         if key != self.key:
             raise WireError("a CREATE was answered with a lease that was not asked for")
         granted = LeaseState(state & LeaseState.ALL)
-        # Until it has the acknowledgement, a server names what it is just taking back.
+        # Until it has the acknowledgement, the server still names the parts that it is taking back.
         breaks = self.is_breaking or flags & SMB2_LEASE_FLAG_BREAK_IN_PROGRESS
         self.state = self.state & granted if breaks else granted
         self.given = None if breaks else granted
@@ -153,7 +153,7 @@ class Lease:
             self._epoch = rest[1]
 
     def apply_break(self, notification: LeaseBreak) -> LeaseState:
-        """Takes in a break; returns what the lease was before."""
+        """Updates the lease from a break; returns the state before."""
         before = self.state
         self.state &= notification.state
         self._epoch = notification.epoch
@@ -165,14 +165,14 @@ class Lease:
         return before
 
     def finish_break(self) -> Request | None:
-        """Nothing depends any more on what was lost. The acknowledgement to send now, if the server waits for one;
-        whoever sends it calls `finish_acknowledgement` once it is answered.
+        """To be called when nothing depends any more on the lost parts. Returns the acknowledgement to send now, if the
+        server waits for one; `finish_acknowledgement` has to be called once that is answered.
         """
         self._is_released = True
         return self._acknowledgement()
 
     def finish_acknowledgement(self) -> Request | None:
-        """The server has answered an acknowledgement. The next one to send now, as in `finish_break`."""
+        """To be called when the server has answered an acknowledgement. Returns the next one to send, if any."""
         self._is_acknowledging = False
         return self._acknowledgement()
 
@@ -187,7 +187,7 @@ class Lease:
 
 
 class LeaseRequest(NamedTuple):
-    """What is wanted of a lease with the next CREATE under its key."""
+    """A lease and the parts of it that a CREATE is to request."""
 
     lease: Lease
     wanted: LeaseState
@@ -202,20 +202,20 @@ class LeaseTable:
     def get(self, key: bytes) -> Lease | None:
         return self._leases.get(key)
 
-    def opened(self, lease: Lease) -> None:
-        """A handle is being opened under the lease."""
+    def add_handle(self, lease: Lease) -> None:
+        """Counts a handle that is being opened under the lease."""
         lease.opens += 1
         self._leases[lease.key] = lease
 
-    def closed(self, lease: Lease) -> None:
-        """A handle under the lease was closed, or was not opened after all. The server forgets it with the last one."""
+    def remove_handle(self, lease: Lease) -> None:
+        """Counts a handle that was closed, or could not be opened. The lease ends with the last one."""
         lease.opens -= 1
         if not lease.opens:
             lease.state = LeaseState.SMB2_LEASE_NONE
             self._leases.pop(lease.key, None)
 
     def connection_lost(self) -> list[tuple[Lease, LeaseState]]:
-        """The connection has ended: no lease is left. Returns what they were."""
+        """Ends all leases. Returns those that had a part, and their states before."""
         were = [(lease, lease.state) for lease in self._leases.values() if lease.state]
         for lease in self._leases.values():
             lease.state, lease.is_lost = LeaseState.SMB2_LEASE_NONE, True
@@ -224,11 +224,11 @@ class LeaseTable:
 
 
 def no_acknowledgement() -> None:
-    """The acknowledgement of a loss that no server waits for."""
+    """The `acknowledge` for a lease that was lost with its connection."""
 
 
 def acknowledge_at_once(before: LeaseState, acknowledge: Acknowledge) -> None:
-    """What becomes of a break of a lease under which nothing is kept yet."""
+    """The `on_break` of a lease on which nothing depends."""
     acknowledge()
 
 

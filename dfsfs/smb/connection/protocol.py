@@ -1,24 +1,24 @@
 """SmbProtocol: one SMB2 connection as an object without I/O (MS-SMB2 3.2.4, 3.2.5.1).
 
-Inputs: `submit` a call (one request, or several as a related compound), `abandon` it, `received` bytes, `handle_timer`,
+Inputs: `submit` (one request, or several as a related compound), `abandon`, `buffer_updated`, `handle_timer`,
 `connection_lost`. Outputs: `data_to_send`, the `done` callback of each call, `next_deadline`. The shell in
-`connection.py` moves the bytes.
+connection.py moves the bytes.
 
-What it holds to:
+Rules:
 
 - Calls are sent in the order of their submission, each as soon as there are credits for all of it. If a call needs more
-  credits than the connection has and nothing is in flight, ECHOs ask for more; when the server gives none it fails.
-- A MessageId belongs to one request until its final answer. An answer that no request waits for ends the connection.
-- An abandoned call that was not sent is forgotten. One that was sent keeps its credits until the late answer comes; if
-  that answer opened a file, the file is closed again. A CANCEL goes out where the server has said STATUS_PENDING, one
-  for a MessageId: whoever is between could ask for more with interim answers, which nothing signs.
-- On a signed session every answer but STATUS_PENDING carries a valid signature, on an encrypted one every answer is
-  encrypted; anything else raises SecurityError, after which the shell ends the connection (3.2.5.1.3).
-- A server that says nothing at all for `silence` seconds while answers are due is lost (next_deadline, timer). What it
-  has said STATUS_PENDING for is not due, nor is the rest of such a compound.
-- A frame is no larger than the answers to one call in flight can be, and without any it is a lease break.
+  credits than are available and nothing is in flight, ECHOs ask for more; if the server grants none, the call fails.
+- A MessageId belongs to one request until its final response. A response to no request ends the connection.
+- An abandoned call that was not sent is forgotten. One that was sent keeps its credits until its response comes; if
+  that has opened a file, the file is closed. A CANCEL is sent only after STATUS_PENDING, and once for a MessageId:
+  otherwise an attacker could provoke more of them with interim responses, which are not signed.
+- On a signed session every response but STATUS_PENDING has a valid signature, on an encrypted one every response is
+  encrypted. Anything else raises SecurityError, and the shell ends the connection (3.2.5.1.3).
+- A server from which nothing comes for `silence` seconds while responses are due is lost (next_deadline, handle_timer).
+  A request is not due after STATUS_PENDING, nor is the rest of its compound.
+- A frame is no larger than the responses to one call in flight can be, or than a lease break if none is in flight.
 
-Signing a large WRITE takes its time in `data_to_send`; nothing here waits.
+Signing a large WRITE takes CPU time in `data_to_send`; nothing here waits.
 """
 
 from __future__ import annotations
@@ -49,14 +49,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 MAX_FRAME = 16 * 1024 * 1024
-"""No server offers larger reads than 8 MiB; the prefix could name twice as much."""
+"""Bytes of the largest frame that is accepted. Servers offer reads of 8 MiB at most."""
 MAX_BATCH_BUFFERS = 256
-"""Buffers handed to one sendmsg call: well below the kernel's limit of 1,024."""
+"""Buffers after which `data_to_send` adds no call: far below the 1,024 that one sendmsg(2) takes."""
 ECHO_LIMIT = 4
-"""ECHOs in a row that may be spent on asking for credits: a server that gives none in four answers gives none."""
+"""ECHOs in a row that ask for credits, before the call that needs them fails."""
 UNSOLICITED = 0xFFFFFFFFFFFFFFFF
 """MessageId of an oplock or lease break notification (MS-SMB2 3.3.4.6)."""
 _ZERO_SIGNATURE = b"\0" * 16
+"""The Signature field while the signature is computed (MS-SMB2 3.1.4.1)."""
 # Bound once: an attribute of an Enum takes five times as long as a global name (docs/decisions/001).
 _CREATE, _ECHO = Command.SMB2_CREATE, Command.SMB2_ECHO
 _PENDING, _SESSION_DELETED = int(NtStatus.PENDING), int(NtStatus.USER_SESSION_DELETED)
@@ -65,7 +66,7 @@ _HANDSHAKE = (Command.SMB2_NEGOTIATE, Command.SMB2_SESSION_SETUP)
 
 @dataclass(frozen=True, slots=True)
 class ProtocolStatistics:
-    """A snapshot of one connection: calls waiting for credits, requests in flight, credits, totals since the start."""
+    """A snapshot of one connection: calls that wait for credits, requests in flight, credits, totals so far."""
 
     queued: int
     in_flight: int
@@ -91,7 +92,8 @@ class SmbProtocol:
         self._in_flight: dict[int, tuple[Call, int]] = {}  # MessageId -> call, index in it
         self._sessions: dict[int, SecuredSession] = {}
         self._echoes = 0
-        self._error: DfsfsError | None = None
+        self.error: DfsfsError | None = None
+        """What ended the connection; None while it lives."""
         self._requests_sent = self._bytes_sent = self._bytes_received = 0
         self.on_break: Callable[[LeaseBreak], None] = lambda notification: None
         """Called for each lease break, in the order of what was received."""
@@ -99,28 +101,25 @@ class SmbProtocol:
     # -- sessions ---------------------------------------------------------------------------------------------------
 
     def add_session(self, session: SecuredSession) -> None:
-        """From now on answers that carry this SessionId must be secured as the session asks."""
+        """Responses with this SessionId must be secured as the session demands from now on."""
         self._sessions[session.session_id] = session
 
     # -- calls ------------------------------------------------------------------------------------------------------
 
     def submit(self, requests: Sequence[Request], route: Route, done: Callable[[], None]) -> Call:
-        """Queues a call; `done()` is called once, when it has all its responses or its `error`, unless it is abandoned.
+        """Queues a call. `done()` is called once, when it has all responses or its `error`, unless it is abandoned.
 
         Raises:
             ConnectionLost, SecurityError, WireError: the connection has already ended, by this error.
         """
-        if self._error is not None:
-            raise self._error.with_traceback(None)  # else it would hold the frames of all who ever got it
+        if self.error is not None:
+            raise self.error.with_traceback(None)  # it would collect the frames of all callers otherwise
         call = Call(tuple(requests), route, done, [None] * len(requests), len(requests))
         self._queue.append(call)
         return call
 
     def abandon(self, call: Call) -> None:
-        """Nobody waits for this call any more, or for what it has brought. Its `done` will not be called.
-
-        Abandoning a call again does nothing.
-        """
+        """Gives up a call, also one that is done. Its `done` will not be called. Doing it again has no effect."""
         if call.abandoned:
             return
         call.abandoned = True
@@ -134,7 +133,7 @@ class SmbProtocol:
             self._cancel(call, message_id, async_id)
 
     def io_size(self, limit: int) -> int:
-        """The largest payload, up to `limit` bytes, that one request may have with the credits there are."""
+        """The largest payload in bytes, up to `limit`, that the credits of the connection pay for in one request."""
         if not self.multi_credit:
             return min(limit, messages.CREDIT_UNIT)
         return max(messages.CREDIT_UNIT, min(limit, self._credits.total * messages.CREDIT_UNIT))
@@ -171,8 +170,8 @@ class SmbProtocol:
         return self._credits.can_take(call.charge if self.multi_credit else len(call.requests))
 
     def _ask_for_credits(self) -> None:
-        """The first call needs more than there is, and nothing is in flight that could bring it: an ECHO has to, or the
-        call can never be sent."""
+        """Queues an ECHO that asks for credits, or fails the first call, which needs more than there are. Nothing is in
+        flight that could bring them."""
         call, available = self._queue[0], self._credits.statistics().available
         if not available:
             raise ConnectionLost(self.host, NtStatus.INSUFFICIENT_RESOURCES, "the server has taken all credits")
@@ -185,7 +184,7 @@ class SmbProtocol:
         self._fail(call, SmbError(NtStatus.INSUFFICIENT_RESOURCES, what))
 
     def _encode_call(self, call: Call) -> list[list[Buffer]]:
-        """Each message of the call as buffers: header, body and padding in one, and a WRITE's payload where it lies."""
+        """Each message of the call as buffers: header, body and padding in one, the payload of a WRITE not copied."""
         messages: list[list[Buffer]] = []
         last = len(call.requests) - 1
         signed = SMB2_FLAGS_SIGNED if self._must_sign(call.route) else 0
@@ -260,7 +259,7 @@ class SmbProtocol:
         buffers.extend(parts)
 
     def _cancel(self, call: Call, message_id: int, async_id: int) -> None:
-        """CANCEL (MS-SMB2 3.2.4.24) takes no credit and no MessageId of its own, and gets no answer."""
+        """Queues a CANCEL (MS-SMB2 3.2.4.24). It takes no credit and no MessageId, and has no response."""
         flags = SMB2_FLAGS_ASYNC_COMMAND | (SMB2_FLAGS_SIGNED if self._must_sign(call.route) else 0)
         request = messages.encode_plain(Command.SMB2_CANCEL)
         head = HEADER.pack(
@@ -283,28 +282,28 @@ class SmbProtocol:
             if flags & SMB2_FLAGS_SIGNED:
                 self._sign(message, call.route, message_id, is_cancel=True)
         except SecurityError:
-            return  # too long ago for the signer to know that it is the first: the server goes on with the request
+            return  # the signer has forgotten whether it signed one for this MessageId: the request is not cancelled
         self._append_frame(self._urgent, [message], call.route)
 
     # -- receiving --------------------------------------------------------------------------------------------------
 
-    def space(self) -> memoryview:
-        """Where the shell has to receive the next bytes."""
-        return self._frames.space()
+    def get_buffer(self) -> memoryview:
+        """The buffer into which the shell has to receive the next bytes."""
+        return self._frames.get_buffer()
 
-    def received(self, count: int, now: float) -> None:
-        """`count` bytes have come into `space()`.
+    def buffer_updated(self, count: int, now: float) -> None:
+        """`count` bytes have come into `get_buffer()`.
 
         Raises:
-            WireError, SecurityError: the peer broke the protocol; the shell must call `connection_lost` with it.
+            WireError, SecurityError: a protocol violation; the shell must call `connection_lost` with it.
         """
         self._last_received = now
         self._bytes_received += count
-        for frame in self._frames.received(count):
+        for frame in self._frames.buffer_updated(count):
             self._handle_frame(frame)
 
     def _expects(self, length: int) -> bool:
-        """Whether a frame of so many bytes can come: the first call in flight tells, where large ones are usual."""
+        """Whether a frame of so many bytes can be a response to a call in flight, or a lease break."""
         length -= TRANSFORM_SIZE
         if length <= LARGEST_BREAK:
             return True
@@ -361,7 +360,7 @@ class SmbProtocol:
             self._finish(call)
 
     def _handle_break(self, header: Header, message: memoryview) -> None:
-        """Nothing signs these (MS-SMB2 3.2.5.1.3). All that a forger gains is that less is kept here."""
+        """Handles a break notification. It is not signed (MS-SMB2 3.2.5.1.3); a forged one only makes us cache less."""
         if not self._sessions:
             raise WireError(f"{self.host} sent a break notification before there was a session")
         if header.command != Command.SMB2_OPLOCK_BREAK:
@@ -377,8 +376,8 @@ class SmbProtocol:
         if session is None or session.keys is None:
             return
         if header.status == _SESSION_DELETED:
-            # A server that has forgotten the session has no key to sign or seal this with (Samba 4.17 sends zeros). All
-            # that a forger gains is the end of the connection, which he could have cut as well.
+            # A server that has forgotten the session has no key to sign or seal this with (Samba 4.17 sends zeros). A
+            # forged one ends the connection, which an attacker in between can do anyway.
             raise ConnectionLost(self.host, header.status, "the server has ended the session")
         if sealed_by is not None:
             if sealed_by != session.session_id:
@@ -387,7 +386,7 @@ class SmbProtocol:
         if route.seal:
             raise SecurityError(f"{self.host} answered an encrypted request in the clear")
         if interim:
-            return  # MS-SMB2 3.2.5.1.3: these are not signed; they carry nothing but a promise and credits
+            return  # MS-SMB2 3.2.5.1.3: interim responses are not signed; they carry nothing but credits
         if not header.flags & SMB2_FLAGS_SIGNED:
             raise SecurityError(f"{self.host} sent an unsigned answer on a signed session")
         verify(
@@ -401,7 +400,7 @@ class SmbProtocol:
 
     def _handle_pending(self, call: Call, header: Header) -> None:
         if header.message_id in call.async_ids:
-            return  # a server says it once (MS-SMB2 3.3.4.2), and the request may be cancelled already
+            return  # a server sends one (MS-SMB2 3.3.4.2), and the request may be cancelled already
         call.async_ids[header.message_id] = header.async_id
         if call.abandoned:
             self._cancel(call, header.message_id, header.async_id)
@@ -416,17 +415,17 @@ class SmbProtocol:
 
     @staticmethod
     def _notify_done(call: Call) -> None:
-        """Calls `done`, and lets go of it: it knows the call, and only the collector would free the two."""
+        """Calls `done`, and drops it: it refers to the call, and the two would be a cycle."""
         done, call.done = call.done, _ignore
         done()
 
     def _close_orphan(self, call: Call) -> None:
-        """Closes what an abandoned call has opened, unless the call closed it itself."""
+        """Closes the file that an abandoned call has opened, unless the call itself has a CLOSE."""
         first = call.responses[0]
         commands = [request.command for request in call.requests]
         if commands[0] is not _CREATE or Command.SMB2_CLOSE in commands or first is None or first.status:
             return
-        if self._error is not None:
+        if self.error is not None:
             return
         created = messages.decode_create(first.message)
         self.submit([messages.encode_close(created.file_id)], call.route, _ignore)
@@ -434,15 +433,14 @@ class SmbProtocol:
     # -- time and the end -------------------------------------------------------------------------------------------
 
     def next_deadline(self) -> float:
-        """When `handle_timer` has to be called at the latest."""
+        """The latest time at which `handle_timer` has to be called, by the clock of `now`."""
         return self._last_received + (self.silence if self._is_answer_due() else self._echo_interval)
 
     def handle_timer(self, now: float) -> None:
-        """Looks at the time: an idle connection gets an ECHO, and gives its buffers back. To be called now and then,
-        some seconds apart.
+        """Frees unused buffers, and sends an ECHO on an idle connection. To be called every few seconds.
 
         Raises:
-            ConnectionLost: answers are due and the server has said nothing for too long.
+            ConnectionLost: responses are due and nothing has come for `silence` seconds.
         """
         self._frames.release_idle()
         if now < self.next_deadline():
@@ -453,14 +451,14 @@ class SmbProtocol:
         self.submit([messages.encode_plain(_ECHO)], Route(), _ignore)
 
     def _is_answer_due(self) -> bool:
-        """What comes behind a request that the server holds pending, in its compound, is not due either."""
+        """Whether a response is due. After STATUS_PENDING for a request, all of its compound is not."""
         return any(not call.async_ids for call, _ in self._in_flight.values())
 
     def connection_lost(self, error: DfsfsError) -> None:
-        """The connection has ended: every call fails with this error, now and later. The first error stays."""
-        if self._error is not None:
+        """Fails all calls with this error, now and later. The first call of this counts."""
+        if self.error is not None:
             return
-        self._error = error
+        self.error = error
         self._frames.close()
         calls = {id(call): call for call, _ in self._in_flight.values()}
         calls.update((id(call), call) for call in self._queue)
@@ -469,11 +467,6 @@ class SmbProtocol:
         self._urgent.clear()
         for call in calls.values():
             self._fail(call, error)
-
-    @property
-    def error(self) -> DfsfsError | None:
-        """What ended the connection; None while it lives."""
-        return self._error
 
     def _fail(self, call: Call, error: DfsfsError) -> None:
         call.error = error
@@ -493,8 +486,8 @@ class SmbProtocol:
     def check_invariants(self) -> None:
         self._credits.check_invariants()
         charges = (call.requests[index].charge if self.multi_credit else 1 for call, index in self._in_flight.values())
-        assert sum(charges) == self._credits.statistics().outstanding or self._error is not None
+        assert sum(charges) == self._credits.statistics().outstanding or self.error is not None
 
 
 def _ignore() -> None:
-    """The `done` of calls whose outcome nobody waits for."""
+    """The `done` of calls whose outcome is not needed."""

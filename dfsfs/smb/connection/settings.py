@@ -1,4 +1,4 @@
-"""How servers are reached: the part of a mount's options that connections are made with. Pure."""
+"""TransportSettings: the mount options that connections and sessions depend on. Pure."""
 
 from __future__ import annotations
 
@@ -13,9 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class TransportSettings:
-    """How servers are reached. Times in seconds, sizes in bytes; `read_size` and `write_size` None: what the server
-    offers.
-    """
+    """Times in seconds, sizes in bytes; `read_size` and `write_size` None: as large as the server offers."""
 
     port: int = 445
     hosts: Mapping[str, str] = field(default_factory=dict)
@@ -23,12 +21,12 @@ class TransportSettings:
     dialects: tuple[Dialect, ...] = (Dialect.SMB_2_1, Dialect.SMB_3_0, Dialect.SMB_3_0_2, Dialect.SMB_3_1_1)
     seal: bool = False
     hardened: bool = True
-    """SYSVOL and NETLOGON only from servers that have proved who they are."""
+    """SYSVOL and NETLOGON are used only with mutual authentication (Windows: hardened UNC paths)."""
     login_hosts: tuple[str, ...] = ()
-    """Patterns of the hosts that are logged in to; empty: all."""
+    """Patterns of the hosts that may be logged in to; empty: all."""
     connect_timeout: float = 8.0
     login_timeout: float = 20.0
-    """Longer, as a server may look for a domain controller in the meantime. Silence ends it sooner."""
+    """For SESSION_SETUP. Longer than connect_timeout, as the server may have to find a domain controller first."""
     ticket_timeout: float = 25.0
     request_timeout: float = 30.0
     silence_timeout: float = 10.0

@@ -1,8 +1,7 @@
-"""The seam to the network: a byte stream that receives into given buffers and sends several buffers at once.
+"""Transport: a byte stream that receives into given buffers and sends several buffers at once.
 
-`TcpTransport` is the real one. Everything above it takes any `Transport`, so that tests may put a pair in memory or a
-faulty one in its place. Failures come out as ConnectError (`connect`) and ConnectionLost (afterwards), never as
-OSError.
+`TcpTransport` is the one over TCP. The layers above take any `Transport`, so that tests can use one in memory. Failures
+are raised as ConnectError by `connect` and as ConnectionLost afterwards, never as OSError.
 """
 
 from __future__ import annotations
@@ -27,11 +26,14 @@ if TYPE_CHECKING:
     from dfsfs.smb.wire.messages import Buffer
 
 SOCKET_BUFFER = 4 * 1024 * 1024
-"""Send and receive buffer asked of the kernel, in bytes: several large READs in flight, so that a late reader does
-not stop the server. The kernel caps it at net.core.[rw]mem_max."""
+"""Bytes of the send and the receive buffer that are asked of the kernel, which caps them at net.core.[rw]mem_max: room
+for several large READs, so that the server does not have to wait while this process is busy.
+"""
 
 HOSTS_FILE_DELAY = 0.05
-"""Seconds for a name that the computer knows by itself: what /etc/hosts says goes before everything else."""
+"""Seconds before our own questions to DNS begin: enough for the system's resolver to find a name in /etc/hosts, which
+takes precedence.
+"""
 
 _STATUSES = {
     errno.ECONNREFUSED: NtStatus.CONNECTION_REFUSED,
@@ -46,7 +48,9 @@ _STATUSES = {
 
 
 class Transport(Protocol):
-    """A connected stream. One task receives and one sends; after a cancelled `send` only `close` is of use."""
+    """A connected stream for one task that receives and one that sends. After a cancelled `send` it is only good for
+    `close`.
+    """
 
     async def receive_into(self, buffer: memoryview) -> int:
         """Waits for bytes; returns how many were put into `buffer`, 0 at the end of the stream."""
@@ -55,7 +59,7 @@ class Transport(Protocol):
         """Sends all buffers, in order."""
 
     def close(self) -> None:
-        """Ends the stream at once; whoever waits in the other methods gets ConnectionLost."""
+        """Ends the stream at once; calls of the other methods that are under way raise ConnectionLost."""
 
 
 class TcpTransport:
@@ -96,11 +100,11 @@ class TcpTransport:
 async def connect(
     host: str, address: str, port: int, source: str | None = None, finder: HostFinder | None = None
 ) -> TcpTransport:
-    """Opens a TCP connection to one of `address`'s addresses (a name or an IP address): the first that accepts one, the
-    next one tried after a while without an answer (RFC 8305).
+    """Opens a TCP connection to the first IP address of `address` (a name or an IP address) that accepts one. They are
+    tried in the order of RFC 8305.
 
     `host` is the name for messages, `source` a local address to connect from, `finder` a second source of addresses.
-    The caller bounds the time.
+    The caller has to bound the time.
 
     Raises:
         ConnectError: the name has no address, or none of them accepts; the last failure is the one reported.
@@ -141,7 +145,7 @@ AddressInfo = tuple[socket.AddressFamily, socket.SocketKind, int, str, tuple[str
 
 
 async def _find_addresses(host: str, address: str, port: int, finder: HostFinder | None) -> Sequence[AddressInfo]:
-    """The system's word for where a host is, or the finder's if the system's resolver says nothing for a while."""
+    """The addresses of a host by the system's resolver, or by the finder if the resolver does not answer in time."""
 
     async def by_system() -> Sequence[AddressInfo]:
         return await _resolve(host, address, port)

@@ -1,11 +1,11 @@
-"""Whether the negotiation of a connection went unchanged, asked again under signature (MS-SMB2 3.2.5.5, 3.2.5.14.12).
+"""Secure negotiate: checks under signature that NEGOTIATE was not changed on the way (MS-SMB2 3.2.5.5, 3.2.5.14.12).
 
-NEGOTIATE is not signed, so whoever is between can have two that speak SMB 3.1.1 agree on 2.1, which has no encryption.
-3.1.1 itself shows that by the hash of the negotiation; up to 3.0.2 the client repeats what it had offered, and the
-server what it had chosen (FSCTL_VALIDATE_NEGOTIATE_INFO). A server that had chosen otherwise ends the connection.
+NEGOTIATE is not signed, so an attacker in between can make two peers that speak SMB 3.1.1 agree on 2.1, which has no
+encryption. With 3.1.1 the hash of the negotiation detects that. Up to 3.0.2 the client repeats what it offered, and the
+server what it chose (FSCTL_VALIDATE_NEGOTIATE_INFO). A server that received another offer ends the connection.
 
-A server may not know the question, and says so under signature. With 2.1 that is an answer: every server that speaks
-anything newer knows it, so there was nothing to talk it out of. With 3.0 and 3.0.2 it is none.
+A server may not implement this FSCTL, and says so under signature. With dialect 2.1 that is accepted: every server that
+speaks a newer dialect implements it, so no downgrade has taken place. With 3.0 and 3.0.2 it is an error.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ UNKNOWN_FSCTL = frozenset(
         NtStatus.NOT_SUPPORTED,
     }
 )
-"""What servers say to an FSCTL that they don't know; FILE_CLOSED if they look for its file first, and it has none."""
+"""Statuses for an FSCTL that a server does not implement; FILE_CLOSED if it looks up the FileId first."""
 _MAX_OUTPUT = 64
-"""Bytes of output that are asked for; an answer has 24."""
+"""MaxOutputResponse in bytes; VALIDATE_NEGOTIATE_INFO has 24."""
 
 
 async def validate_negotiate(connection: Connection, route: Route) -> None:
-    """Has the server confirm how the connection was negotiated, unless the dialect's own keys do. `route` is that of a
-    tree on the new session. If the server does not confirm it, the connection is closed.
+    """Has the server confirm the negotiation, unless the dialect is 3.1.1. `route`: of a tree on the new session. If
+    the server does not confirm it, the connection is closed.
 
     Raises:
         SecurityError: the negotiation was changed on the way, or the server does not say.

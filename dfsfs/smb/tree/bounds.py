@@ -1,9 +1,8 @@
-"""Bounds: how long a server may go on answering one question.
+"""Bounds for loops that a server ends: listings and lists of snapshots.
 
-A listing is asked for piece by piece until the server says that there is no more, so a server that never says so would
-be asked for ever. `ListingBounds` counts what comes and ends it: by its entries, by its bytes, and by answers that
-bring nothing; `ListingProgress` counts names that come again. What one answer takes in time is bounded by the
-connection, what a program waits for by the deadline of its call.
+A directory is read piece by piece until the server says NO_MORE_FILES, and a server may never say so. `ListingBounds`
+ends a listing by its entries, by its bytes, and by responses without entries; `ListingProgress` by repeated names. The
+time of one response is bounded by the connection, the time that a program waits by the deadline of its request.
 
 Pure.
 """
@@ -13,33 +12,33 @@ from __future__ import annotations
 from dfsfs.errors import EndlessAnswer
 
 MAX_ENTRIES = 1_000_000
-"""Entries of one listing: each is a file that the kernel knows from then on, until it needs the memory."""
+"""The most entries of one listing. The kernel keeps an inode for each until it needs the memory."""
 MAX_BYTES = 512 * 1024 * 1024
-"""Bytes of its answers: enough for that many entries with names of 200 characters."""
+"""The most bytes of all responses of one listing: enough for MAX_ENTRIES with names of 200 characters."""
 MAX_EMPTY = 8
-"""Answers in a row without a single entry. A server that has none says NO_MORE_FILES (MS-SMB2 3.3.5.18)."""
+"""The most responses in a row without an entry. A server that has none says NO_MORE_FILES (MS-SMB2 3.3.5.18)."""
 MAX_ANSWERS_WITHOUT_NEW_NAMES = 64
-"""Answers in a row without a new name, in a listing that is not read once more after a lost connection."""
+"""The most responses in a row without a new name."""
 MAX_SECONDS_WITHOUT_NEW_NAMES = 15.0
-"""Seconds in which answers come, and no new name in them."""
+"""The most seconds in which all responses have no new name."""
 MAX_REPEATED = 10_000
-"""Names that come again in one listing: a folder that is changed meanwhile may name a file twice."""
+"""The most names that are repeated in one listing: in a directory that changes meanwhile a name may come twice."""
 SNAPSHOT_ROUNDS = 4
-"""Times that a list of snapshots is asked for with more room."""
+"""How often a list of snapshots is requested, each time with more room."""
 
 
 class ListingBounds:
-    """The bounds of one listing. `what` names it in the error."""
+    """Counts the responses of one listing. `what` names it in the error."""
 
     def __init__(self, what: str) -> None:
         self._what = what
         self._entries = self._bytes = self._empty = 0
 
     def take(self, entries: int, size: int) -> None:
-        """Counts one answer: its entries and its bytes.
+        """Counts one response: its entries and its bytes.
 
         Raises:
-            EndlessAnswer: it is one too many.
+            EndlessAnswer: a bound is exceeded.
         """
         self._entries += entries
         self._bytes += size
@@ -51,8 +50,8 @@ class ListingBounds:
 
 
 class ListingProgress:
-    """Whether a listing brings new names. It is read from its beginning once more after a lost connection: names that
-    were known at that time may all come again, once.
+    """Counts new and repeated names of a listing. After a lost connection it is read again from the beginning, and all
+    names that were known then may be repeated once.
     """
 
     def __init__(self, what: str) -> None:
@@ -61,14 +60,14 @@ class ListingProgress:
         self._since: float | None = None
 
     def restart(self, known: int) -> None:
-        """The listing is read from its beginning, and so many of its names are known."""
+        """To be called when the listing is read again from the beginning. `known`: how many names are known."""
         self._known, self._repeated, self._answers_without_new, self._since = known, 0, 0, None
 
     def take(self, new: int, repeated: int, now: float) -> None:
-        """Counts one answer: how many of its names are new, and how many are not. `now`: any monotonic clock.
+        """Counts one response by its new and repeated names. `now`: seconds of any monotonic clock.
 
         Raises:
-            EndlessAnswer: there have been too many without anything new.
+            EndlessAnswer: a bound is exceeded.
         """
         self._repeated += repeated
         if new or (repeated and self._repeated <= self._known):

@@ -1,6 +1,6 @@
-"""Channel: one tree connect, as the way on which requests about a share go out and answers come back.
+"""Channel: one tree connect, over which compounds about a share are sent.
 
-It dies with its connection, or alone when the server says that the tree has been deleted.
+It ends with its connection, or earlier when the server says that the tree connect is deleted.
 """
 
 from __future__ import annotations
@@ -30,9 +30,7 @@ _SESSION_IS_GONE = (NtStatus.USER_SESSION_DELETED, NtStatus.NETWORK_SESSION_EXPI
 
 @dataclass(frozen=True, slots=True)
 class IoLimits:
-    """The largest READ, WRITE and other exchange, in bytes: the smaller of what the server offers and the mount
-    asks.
-    """
+    """Bytes of the largest READ, WRITE and other exchange: the minimum of the server's limit and the mount's option."""
 
     read: int
     write: int
@@ -40,36 +38,30 @@ class IoLimits:
 
 
 class Channel:
-    """See the module's text. `alive` turns False once and for all."""
+    """See the module's text. Once `alive` is False, it stays so."""
 
     def __init__(self, connection: Connection, share: UncPath, route: Route, limits: IoLimits) -> None:
         self.connection = connection
         self.share = share
         self.route = route
         self.limits = limits
+        self.is_dfs = route.dfs
+        """Whether the share has SMB2_SHARE_CAP_DFS, so that paths below it may lead to other servers."""
+        self.volume = share
+        """The scope in which file ids are unique: the share, or its snapshot."""
         self.content_warnings = ContentWarnings()
         self._deleted = False
-
-    @property
-    def volume(self) -> UncPath:
-        """What the ids of files are unique in."""
-        return self.share
-
-    @property
-    def is_dfs(self) -> bool:
-        """Whether the share takes part in DFS, so that paths below it may lead elsewhere."""
-        return self.route.dfs
 
     @property
     def alive(self) -> bool:
         return not self._deleted and self.connection.alive
 
     async def call(self, requests: Sequence[Request]) -> list[Response]:
-        """Connection.call on this tree; takes note when the server says that tree or session are gone."""
+        """Connection.call on this tree, and `update_state`. Errors as there."""
         return self.update_state(await self.connection.call(requests, self.route))
 
     def start(self, requests: Sequence[Request], received: Callable[[Response], None] | None = None) -> PendingCall:
-        """Connection.start on this tree. What comes of the call has to go through `update_state`."""
+        """Connection.start on this tree. The responses have to be given to `update_state`. Errors as there."""
         return self.connection.start(requests, self.route, received)
 
     def call_nowait(self, requests: Sequence[Request]) -> None:
@@ -77,7 +69,7 @@ class Channel:
         self.connection.call_nowait(requests, self.route)
 
     def update_state(self, responses: list[Response]) -> list[Response]:
-        """The answers to a call that was begun with `start`, after taking note as `call` does."""
+        """Ends the channel if the first response says that tree connect or session are gone. Returns the responses."""
         status = responses[0].status
         if status in _TREE_IS_GONE:
             self._deleted = True
@@ -86,27 +78,27 @@ class Channel:
         return responses
 
     def check(self, response: Response, what: str, *accepted: NtStatus) -> None:
-        """Raises: SmbError: the answer is a failure and not one of `accepted`."""
+        """Raises: SmbError: the status is a failure and none of `accepted`. `what` names the request for people."""
         status = response.status
         if is_failure(status) and status not in accepted:
             raise SmbError(status, what)
 
     def decode_stat(self, response: Response, what: str) -> FileStat:
-        """The answer to `encode_query_all`; that the name at its end is cut is no failure.
+        """Decodes the response to `encode_query_all`. BUFFER_OVERFLOW only says that the name at its end is cut.
 
         Raises:
             SmbError: the server's answer.
-            WireError: it is not what was asked for.
+            WireError: the response is malformed.
         """
         self.check(response, what, _CUT_SHORT)
         return fscc.decode_all_information(messages.decode_output(response.message))
 
     def server_time(self) -> int:
-        """The server's clock in nanoseconds since 1970, as far as it is known here."""
+        """The server's clock in nanoseconds since 1970, see Connection.server_time."""
         return self.connection.server_time()
 
     def disconnect(self) -> None:
-        """Tells the server that the tree is not used any more; does not wait for it."""
+        """Sends TREE_DISCONNECT, and does not wait for the response."""
         if self.alive:
             self.call_nowait([messages.encode_plain(Command.SMB2_TREE_DISCONNECT)])
         self._deleted = True

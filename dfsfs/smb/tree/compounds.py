@@ -1,19 +1,20 @@
-"""PathChannel: requests about a path on a share, as whole compounds.
+"""PathChannel: a tree connect that knows paths, and the compounds that the operations on them are made of.
 
-What opens a file only to ask or to change one thing opens, does it and closes in a single round trip. Paths are full
-UNC paths whose first two components are the share. How they look on the wire is decided here: on a share that says
-SMB2_SHARE_CAP_DFS a name is `host\\share\\name` and the CREATE carries the DFS flag; on any other share it is relative
-and carries none. Samba 4.22 opens the wrong object when the two are mixed.
+An operation that opens a file only to query or to change one thing sends CREATE, the request and CLOSE as one compound:
+one round trip. Paths are full UNC paths whose first two components are the share. How they look on the wire is decided
+here: on a share with SMB2_SHARE_CAP_DFS a name is `host\\share\\name` and the CREATE has the DFS flag; on any other
+share it is relative and has no flag. Samba 4.22 opens the wrong object when the two are mixed.
 
-A change of a name or of attributes is about what has the name, also if that is a link to something else on the server.
-So it opens with FILE_OPEN_REPARSE_POINT, but only where there is no DFS: on a namespace's share a DFS link would be
-opened by that, and changed. There what is not followed is left to special.py, which looks at what it has opened.
+A change of a name or of attributes applies to the object itself, also if it is a link to something else on the server.
+So it opens with FILE_OPEN_REPARSE_POINT, but only on shares without DFS: on a namespace's share the flag opens a DFS
+link, which would then be changed. Reparse points on such shares are left to special.py, which checks what it opens.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from dfsfs.filetime import gmt_token
 from dfsfs.smb.tree.channel import Channel
 from dfsfs.smb.wire import messages
 from dfsfs.smb.wire.constants import (
@@ -30,23 +31,38 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from dfsfs.ntstatus import NtStatus
-    from dfsfs.smb.connection.calls import Response
+    from dfsfs.smb.connection.calls import Response, Route
+    from dfsfs.smb.connection.connection import Connection
     from dfsfs.smb.connection.leases import LeaseRequest
+    from dfsfs.smb.tree.channel import IoLimits
     from dfsfs.smb.wire.fscc import FileStat
     from dfsfs.unc import UncPath
 
 
 class PathChannel(Channel):
-    """See the module's text."""
+    """See the module's text. `snapshot_time`: that of the snapshot in which files are opened, in 100 ns since 1601;
+    None: files as they are.
+    """
 
-    snapshot_time: int | None = None
-    """The time at which files are looked at, in 100 ns since 1601; None: now."""
+    def __init__(
+        self, connection: Connection, share: UncPath, route: Route, limits: IoLimits, snapshot_time: int | None = None
+    ) -> None:
+        super().__init__(connection, share, route, limits)
+        self.snapshot_time = snapshot_time
+        if snapshot_time is not None:
+            self.volume = share.join([gmt_token(snapshot_time)])
+
+    def at(self, snapshot_time: int | None) -> PathChannel:
+        """A channel on the same tree connect, for files in the snapshot of a time, or as they are."""
+        channel = PathChannel(self.connection, self.share, self.route, self.limits, snapshot_time)
+        channel.content_warnings = self.content_warnings
+        return channel
 
     def wire_name(self, path: UncPath) -> str:
-        """The name of `path` as CREATE on this tree wants it."""
+        """The name of `path` in a CREATE on this tree connect."""
         return "\\".join(path.components if self.is_dfs else path.below_share)
 
-    def _create(
+    def encode_create(
         self,
         path: UncPath,
         *,
@@ -68,31 +84,38 @@ class PathChannel(Channel):
             snapshot_time=self.snapshot_time,
         )
 
-    def _asking(
+    def encode_stat_compound(
         self,
         path: UncPath,
         disposition: CreateDisposition = CreateDisposition.FILE_OPEN,
         options: CreateOptions = CreateOptions.NONE,
     ) -> Sequence[Request]:
-        """The compound that opens or makes something, asks for all that is known of it, and closes it."""
-        create = self._create(path, access=Access.FILE_READ_ATTRIBUTES, disposition=disposition, options=options)
+        """The compound that opens or makes a file or directory, queries FileAllInformation, and closes it."""
+        create = self.encode_create(path, access=Access.FILE_READ_ATTRIBUTES, disposition=disposition, options=options)
         return [create, messages.encode_query_all(), messages.encode_close(RELATED_FILE_ID)]
 
-    def _asked(self, responses: Sequence[Response], what: str) -> FileStat:
-        """What the answers to `_asking` say."""
+    def decode_stat_compound(self, responses: Sequence[Response], what: str) -> FileStat:
+        """Decodes the responses to `encode_stat_compound`. Errors as in decode_stat."""
         created, queried, _ = responses
         self.check(created, what)
         return self.decode_stat(queried, what)
 
-    async def _query(self, path: UncPath, access: Access, query: Request, what: str, *accepted: NtStatus) -> Response:
-        """The answer to one question about something, which is opened for it and closed again. One round trip."""
-        create = self._create(path, access=access, disposition=CreateDisposition.FILE_OPEN)
+    async def query_info(
+        self, path: UncPath, access: Access, query: Request, what: str, *accepted: NtStatus
+    ) -> Response:
+        """The response to a query about a path, in one compound with its CREATE and CLOSE. One round trip.
+
+        Raises:
+            SmbError: CREATE failed, or the query did with none of the `accepted` statuses.
+            ConnectionLost, SecurityError, WireError: the connection ended.
+        """
+        create = self.encode_create(path, access=access, disposition=CreateDisposition.FILE_OPEN)
         created, queried, _ = await self.call([create, query, messages.encode_close(RELATED_FILE_ID)])
         self.check(created, what)
         self.check(queried, what, *accepted)
         return queried
 
-    def _setting(
+    def encode_set_compound(
         self,
         path: UncPath,
         access: Access,
@@ -101,15 +124,15 @@ class PathChannel(Channel):
         options: CreateOptions = CreateOptions.NONE,
         share_access: ShareAccess = ShareAccess.ALL,
     ) -> Sequence[Request]:
-        """The compound that opens something as what it is, sets one thing, and closes it."""
+        """The compound that opens a path, without following it on shares without DFS, sets one thing and closes it."""
         options |= CreateOptions.NONE if self.is_dfs else FILE_OPEN_REPARSE_POINT
-        create = self._create(
+        create = self.encode_create(
             path, access=access, disposition=CreateDisposition.FILE_OPEN, options=options, share_access=share_access
         )
         change = messages.encode_set_info(RELATED_FILE_ID, info_class, info)
         return [create, change, messages.encode_close(RELATED_FILE_ID)]
 
-    async def _set(
+    async def set_info(
         self,
         path: UncPath,
         access: Access,
@@ -118,5 +141,6 @@ class PathChannel(Channel):
         what: str,
         options: CreateOptions = CreateOptions.NONE,
     ) -> None:
-        for response in await self.call(self._setting(path, access, info_class, info, options)):
+        """Sends `encode_set_compound`. One round trip. Errors as in query_info."""
+        for response in await self.call(self.encode_set_compound(path, access, info_class, info, options)):
             self.check(response, what)

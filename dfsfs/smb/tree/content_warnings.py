@@ -1,7 +1,6 @@
-"""Oddities: what of a share's content makes no sense, each said once.
+"""ContentWarnings: logs malformed content of a share, such as reparse points, once for each file.
 
-Whoever may write to a share can make a file that nobody can be shown as what it claims to be, and can make many. So
-such a thing is said once and in few words, and after LIMIT of them no more.
+Users with write access can create many such files. So each is logged once, and after MAX_WARNINGS of them no more.
 """
 
 from __future__ import annotations
@@ -17,18 +16,18 @@ if TYPE_CHECKING:
 log = logging.getLogger("dfsfs.smb")
 
 MAX_WARNINGS = 100
-"""Things that are said of one share."""
+"""The most warnings about one share."""
 
 
 class ContentWarnings:
-    """What has been said of one share."""
+    """The warnings about one share so far."""
 
     def __init__(self) -> None:
         self._said: FirstFew[tuple[UncPath, str]] = FirstFew(MAX_WARNINGS)
         self._more = False
 
     def warn_once(self, path: UncPath, what: str, consequence: str) -> None:
-        """Says what is wrong with something at a path, and what is done about it, unless that was said before."""
+        """Logs what is wrong with the object at a path, and the consequence, unless that was logged before."""
         if self._said.take((path, what)):
             log.warning("%s: %s; %s", path, what, consequence)
         elif (path, what) not in self._said and not self._more:

@@ -1,7 +1,7 @@
 """RemoteFile: an open file on a server (MS-SMB2 3.2.4.6 to 3.2.4.9).
 
-Transfers larger than one request are split and several pieces are in flight at once. A handle belongs to its tree and
-dies with the connection; opening it again is the business of whoever knows what that would mean.
+Transfers larger than one request are split, and several parts are in flight at once. A handle belongs to its tree
+connect and ends with the connection; opening the file again is left to the layers above.
 """
 
 from __future__ import annotations
@@ -22,20 +22,22 @@ if TYPE_CHECKING:
     from dfsfs.smb.connection.connection import PendingCall
     from dfsfs.smb.connection.leases import Lease
     from dfsfs.smb.tree.channel import Channel
+    from dfsfs.smb.tree.tree import Tree
     from dfsfs.smb.wire.copychunk import Range
     from dfsfs.smb.wire.fscc import FileStat
     from dfsfs.unc import UncPath
 
 MAX_TRANSFER_SIZE = 1024 * 1024
-"""The largest READ or WRITE in bytes. Larger ones gain nothing on a fast line and block the connection on a slow
+"""Bytes of the largest READ or WRITE. Larger ones are no faster on a fast line, and block other requests on a slow
 one.
 """
 MAX_TRANSFERS_IN_FLIGHT = 8
+"""The most parts of one split transfer that are in flight at once."""
 _END_OF_FILE: Final = int(NtStatus.END_OF_FILE)  # bound once: each READ looks at it
 
 
 class PendingWrite:
-    """WRITEs under way, for the data of one `start_write`."""
+    """The WRITEs in flight of one `start_write`."""
 
     __slots__ = ("_calls", "_file")
 
@@ -44,7 +46,7 @@ class PendingWrite:
         self._calls = calls
 
     async def outcome(self) -> DfsfsError | None:
-        """Waits for the answers; None if everything was written. Cancelling this wait gives up nothing."""
+        """Waits for the responses; the first error, or None. Cancelling this does not abandon the WRITEs."""
         for call, size in self._calls:
             await call.wait_done()
             try:
@@ -56,7 +58,7 @@ class PendingWrite:
 
 
 class PendingRead:
-    """A READ under way."""
+    """A READ in flight. `size`: the bytes that it asks for."""
 
     __slots__ = ("_call", "_file", "size")
 
@@ -67,27 +69,48 @@ class PendingRead:
 
     @property
     def is_done(self) -> bool:
-        """Whether there is nothing to wait for any more."""
+        """Whether `outcome` returns without waiting."""
         return self._call.is_done
 
     async def outcome(self) -> Buffer:
-        """Waits for the data, fewer bytes than were asked for only at the end of the file. Errors as in
-        RemoteFile.read. Cancelling this wait gives up nothing.
+        """Waits for the data: fewer bytes than `size` only at the end of the file. Errors as in RemoteFile.read.
+        Cancelling this does not abandon the READ.
         """
         await self._call.wait_done()
         (response,) = self._file.tree.update_state(self._call.result())
         return self._file.decode_read_response(response, self.size)
 
     def abandon(self) -> None:
-        """Nobody wants the data any more."""
+        """Gives up the READ."""
+        self._call.abandon()
+
+
+class PendingFetch:
+    """A file that is being opened, read and closed in one compound, as Tree.start_fetch gives it."""
+
+    __slots__ = ("_call", "_path", "_size", "_tree")
+
+    def __init__(self, tree: Tree, path: UncPath, call: PendingCall, size: int) -> None:
+        self._tree = tree
+        self._path = path
+        self._call = call
+        self._size = size
+
+    async def outcome(self) -> RemoteFile:
+        """Waits for the file, which is closed already. Errors as in Tree.stat."""
+        await self._call.wait_done()
+        return self._tree.make_fetched_file(self._call.result(), self._path, self._size)
+
+    def abandon(self) -> None:
+        """Gives up the fetch."""
         self._call.abandon()
 
 
 class RemoteFile:
-    """An open handle. `stat` is what the server said when it was opened.
+    """An open handle. `tree`: the tree connect that it belongs to. `stat`: that of the open.
 
-    `inline_data` is the beginning of the file if it was read along, all of it if it is as long as the file.
-    `is_written`: whether something was changed through it, so that its close counts.
+    `inline_data`: the beginning of the file, if the open has read it; all of the file if it is as long as that.
+    `is_written`: whether the file was changed through the handle, so that its close matters.
     """
 
     def __init__(
@@ -105,14 +128,14 @@ class RemoteFile:
         self.inline_data = inline_data
         self.lease = lease
         self.inline_data_is_locked = False
-        """The beginning was to be read along, and another client has locked some of it."""
+        """Whether the open could not read the beginning because of a byte range lock of another client."""
         self._file_id = file_id
         self.is_written = False
         self._closed = False
 
     @classmethod
-    def closed(cls, tree: Channel, path: UncPath, stat: FileStat, inline_data: Buffer | None) -> RemoteFile:
-        """A file of which only the head is known: it was opened and is closed again."""
+    def make_closed(cls, tree: Channel, path: UncPath, stat: FileStat, inline_data: Buffer | None) -> RemoteFile:
+        """A file that was opened, read and closed in one compound."""
         file = cls(tree, path, b"", stat, inline_data)
         file._closed = True
         return file
@@ -143,7 +166,7 @@ class RemoteFile:
         return result
 
     def start_read(self, offset: int, size: int) -> PendingRead:
-        """Asks for `size` bytes at `offset`, fewer if one READ does not carry them, and does not wait.
+        """Sends a READ of `size` bytes at `offset`, or of as many as one READ can have. Does not wait.
 
         Raises:
             ConnectionLost, SecurityError, WireError: the connection has ended.
@@ -152,17 +175,14 @@ class RemoteFile:
         return PendingRead(self, self.tree.start([messages.encode_read(self._file_id, offset, size)]), size)
 
     def decode_read_response(self, response: Response, size: int) -> Buffer:
-        """What the answer to a READ of `size` bytes has brought. Errors as in read."""
+        """The data in the response to a READ of `size` bytes. Errors as in read."""
         if response.status == _END_OF_FILE:
             return b""
         self.tree.check(response, f"read of {self.path}")
         return messages.decode_read(response.message, size)
 
     async def write(self, offset: int, data: Buffer) -> None:
-        """Writes all of `data` at `offset`, or fails; after a failure an unknown part of it may be in the file.
-
-        Raises: as read does.
-        """
+        """Writes all of `data` at `offset`. After an error an unknown part may be in the file. Errors as in read."""
         self.is_written = True
         pieces = self._split(data)
         requests = (messages.encode_write(self._file_id, offset + start, piece) for start, piece in pieces)
@@ -170,7 +190,7 @@ class RemoteFile:
             self.check_write_response(response, len(piece))
 
     def start_write(self, offset: int, data: Buffer) -> PendingWrite:
-        """Sends all of `data` without waiting for the answer; it must not change until that has come.
+        """Sends all of `data` without waiting for the responses; it must not change until they have come.
 
         Raises:
             ConnectionLost, SecurityError, WireError: the connection has ended.
@@ -185,7 +205,7 @@ class RemoteFile:
         )
 
     def _split(self, data: Buffer) -> list[tuple[int, Buffer]]:
-        """The payloads of the WRITEs for `data`, and where each begins in it."""
+        """The payloads of the WRITEs for `data`, each with its offset in it."""
         limit = self._transfer_size(self.tree.limits.write)
         if len(data) <= limit:
             return [(0, data)]
@@ -193,18 +213,18 @@ class RemoteFile:
         return [(start, view[start : start + limit]) for start in range(0, len(view), limit)]
 
     def check_write_response(self, response: Response, size: int) -> None:
-        """Raises: SmbError: the answer to a WRITE of `size` bytes does not say that they were written."""
+        """Raises: SmbError: the WRITE of `size` bytes has failed, or has written fewer."""
         self.tree.check(response, f"write to {self.path}")
         if messages.decode_write(response.message, size) != size:
             raise SmbError(NtStatus.DISK_FULL, f"write to {self.path} stopped short")
 
     async def flush(self) -> None:
-        """Returns when the server says that what was written is on its disk. Errors as in read."""
+        """Has the server write the file to its disk, and waits for that. Errors as in read."""
         (response,) = await self.tree.call([messages.encode_flush(self._file_id)])
         self.tree.check(response, f"fsync of {self.path}")
 
     async def set_size(self, size: int) -> None:
-        """Cuts or extends the file to `size` bytes. Errors as in read."""
+        """Truncates or extends the file to `size` bytes. Errors as in read."""
         self.is_written = True
         change = messages.encode_set_info(
             self._file_id, FileInformationClass.FILE_END_OF_FILE_INFORMATION, fscc.encode_end_of_file(size)
@@ -213,7 +233,7 @@ class RemoteFile:
         self.tree.check(response, f"truncation of {self.path}")
 
     async def set_basic(self, info: bytes) -> FileStat:
-        """Sets times and attributes, as fscc.encode_basic_information packs them, and says what the server knows then.
+        """Sets times and attributes, as fscc.encode_basic_information packs them; returns the stat afterwards.
 
         One round trip. Errors as in read.
         """
@@ -223,12 +243,12 @@ class RemoteFile:
         return self.tree.decode_stat(queried, f"stat of {self.path}")
 
     async def query(self) -> FileStat:
-        """What the server knows of the file now. Errors as in read."""
+        """The current stat of the file. Errors as in read."""
         (response,) = await self.tree.call([messages.encode_query_all(self._file_id)])
         return self.tree.decode_stat(response, f"stat of {self.path}")
 
     async def resume_key(self) -> bytes:
-        """What names this file as the source of a copy on its server (MS-SMB2 3.2.4.20.1). Errors as in read."""
+        """The key of this file as the source of a server-side copy (MS-SMB2 3.2.4.20.1). Errors as in read."""
         size = copychunk.KEY_RESPONSE_SIZE
         (response,) = await self.tree.call(
             [messages.encode_ioctl(CtlCode.FSCTL_SRV_REQUEST_RESUME_KEY, b"", size, self._file_id)]
@@ -237,10 +257,10 @@ class RemoteFile:
         return copychunk.decode_resume_key(messages.decode_ioctl(response.message, size))
 
     async def copy_from(self, source: RemoteFile, wanted: Range) -> None:
-        """Has the server write a part of another file on it into this one. Two round trips.
+        """Server-side copy of a range of another file on the same server into this one. Two round trips.
 
         Raises:
-            SmbError: the server's answer; an unknown part may be in the file.
+            SmbError: the server's answer; an unknown part of the range may be written.
             ConnectionLost, SecurityError, WireError: the connection ended.
         """
         self.is_written = True
@@ -255,17 +275,17 @@ class RemoteFile:
             raise SmbError(NtStatus.END_OF_FILE, f"{what} stopped short")
 
     async def close(self, written: int | None = None) -> FileStat | None:
-        """Closes the handle; a second close does nothing.
+        """Closes the handle. A second close does nothing, nor does one after the connection has ended.
 
-        Waits for the server only if something was written: that is when a close can fail in a way that matters. On a
-        connection that has ended there is nothing left to close. One round trip. Errors as in read.
+        Waits for the response only if the file was written, since only then an error of the close matters. One round
+        trip. Errors as in read.
 
         Args:
-            written: the last write time to leave behind, in ns since 1970, or what the server makes of it.
+            written: the last write time to set, in ns since 1970; None leaves it to the server.
 
         Returns:
-            Times, sizes and attributes after a file was written (MS-SMB2 3.3.5.10), if the server says them; what a
-            CLOSE does not say is unknown (0) in it.
+            Times, sizes and attributes of a written file (MS-SMB2 3.3.5.10), if the server sends them; fields that are
+            not in a CLOSE response are 0. None in all other cases.
         """
         if not self.is_written:
             self.discard()
@@ -278,16 +298,16 @@ class RemoteFile:
             change.append(messages.encode_set_info(self._file_id, FileInformationClass.FILE_BASIC_INFORMATION, info))
         file_id = RELATED_FILE_ID if change else self._file_id
         try:
-            # If it can't be set, the time is the server's.
+            # A failure to set the time is ignored.
             *_, response = await self.tree.call([*change, messages.encode_close(file_id, query=True)])
         except BaseException:
-            self.tree.call_nowait([messages.encode_close(self._file_id)])  # what is given up may not have been sent
+            self.tree.call_nowait([messages.encode_close(self._file_id)])  # the call may not have been sent yet
             raise
         self.tree.check(response, f"close of {self.path}")
         return messages.decode_close(response.message)
 
     def discard(self) -> None:
-        """Closes the handle without waiting for the server; a second close does nothing."""
+        """Closes the handle without waiting for the response. A second close does nothing."""
         if self._mark_closed():
             self.tree.call_nowait([messages.encode_close(self._file_id)])
 
@@ -296,17 +316,18 @@ class RemoteFile:
             return False
         self._closed = True
         if self.lease is not None:
-            self.tree.connection.leases.closed(self.lease)
+            self.tree.connection.leases.remove_handle(self.lease)
         return self.tree.alive
 
     def _transfer_size(self, limit: int) -> int:
-        """The bytes of one READ or WRITE where no more than `limit` are wanted; io_size may name more than it was asked
-        for, since a credit pays for 64 KiB."""
+        """Bytes of one READ or WRITE, at most `limit`. io_size may return more than its argument, as a credit pays for
+        64 KiB.
+        """
         largest = min(MAX_TRANSFER_SIZE, limit)
         return min(largest, self.tree.connection.io_size(largest))
 
     async def _pipeline(self, requests: Iterable[Request]) -> list[Response]:
-        """The answers to all requests, in order, with a bounded number of them in flight."""
+        """The responses to all requests, in order, with MAX_TRANSFERS_IN_FLIGHT of them in flight at most."""
         waiting: deque[PendingCall] = deque()
         responses: list[Response] = []
         try:

@@ -1,8 +1,8 @@
-"""Reading a file of which another client has locked parts (MS-SMB2 3.3.5.12, MS-FSA 2.1.4.10).
+"""Reads of files in which another client has locked a byte range (MS-SMB2 3.3.5.12, MS-FSA 2.1.4.10).
 
-A server refuses a READ as a whole when one of its bytes is locked. Nothing here hands out the part before that byte:
-who asks may be the kernel for its page cache, also on a handle that has none (sendfile and private maps), and to it
-fewer bytes than it wanted are the end of the file.
+A server refuses a READ as a whole when one of its bytes is locked. The bytes before the lock are not returned either:
+the kernel may be reading into its page cache, also for a handle without one (sendfile and private maps), and takes a
+short read for the end of the file.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ if TYPE_CHECKING:
 
 
 class ReadableFile(Protocol):
-    """What RemoteFile has of it."""
+    """The part of RemoteFile that is needed here."""
 
     async def read(self, offset: int, size: int) -> Buffer: ...
     async def query(self) -> FileStat: ...
 
 
 def is_lock_conflict(error: SmbError) -> bool:
-    """Whether a READ or WRITE was refused because of a lock of another client."""
+    """Whether a READ or WRITE was refused because of a byte range lock."""
     return error.status in (NtStatus.FILE_LOCK_CONFLICT, NtStatus.LOCK_NOT_GRANTED)
 
 
 async def read_around_locks(file: ReadableFile, offset: int, size: int) -> Buffer:
     """Up to `size` bytes at `offset`: fewer only at the end of the file, none at or behind it.
 
-    The kernel asks up to the end of a page, and programs of Windows agree with each other by locks behind the end of a
-    file: such a lock keeps nobody from its data. Two requests more if something is locked.
+    The kernel reads up to the end of a page, and programs of Windows synchronize by locks behind the end of a file.
+    Such locks must not fail reads of the data. Two more requests if a byte is locked.
 
     Raises:
         SmbError: the server's answer; FILE_LOCK_CONFLICT, one of the bytes that the file has is locked.

@@ -1,10 +1,10 @@
-"""SpecialFiles: symbolic links, devices, fifos and sockets on a share. What they look like is in reparse.py.
+"""SpecialFiles: symbolic links, devices, fifos and sockets on a share. Their formats are in reparse.py.
 
-A server does not open a reparse point that it can't follow, and says so; only then it is opened as what it is, with
+A server refuses to open a reparse point that it can't follow. Only then it is opened as what it is, with
 FILE_OPEN_REPARSE_POINT. On a namespace's share the same flag opens a DFS link itself (Samba 4.22: as a symbolic link
 whose target begins with `msdfs:`), and what is done through such a handle is done to the namespace. So a change goes
-through a handle of which it is known by then what it is: `_open_special` asks for the tag and gives the handle up if it
-is none of those that dfsfs knows, or a DFS link. None is made either: a symbolic link with the text of one is a file.
+through a handle whose tag was checked before: `_open_special` closes the handle if the tag is none of those that dfsfs
+knows, or that of a DFS link. None is made either: a symbolic link whose target begins so becomes a file.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 
 from dfsfs.errors import ContentError, SmbError
 from dfsfs.ntstatus import NtStatus, is_failure
-from dfsfs.smb.tree.compounds import PathChannel
 from dfsfs.smb.wire import fscc, messages
 from dfsfs.smb.wire.constants import (
     FILE_OPEN_REPARSE_POINT,
@@ -47,92 +46,95 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from dfsfs.smb.connection.calls import Response
+    from dfsfs.smb.tree.compounds import PathChannel
     from dfsfs.smb.wire.fscc import FileStat
     from dfsfs.unc import UncPath
 
 _NOT_FOLLOWED = (NtStatus.STOPPED_ON_SYMLINK, NtStatus.IO_REPARSE_TAG_NOT_HANDLED)
 _REPARSE_SIZE = 16 * 1024
-"""The largest reparse point in bytes (MS-FSCC 2.1.2)."""
+"""Bytes of the largest reparse point (MS-FSCC 2.1.2)."""
 _EAS_SIZE = 65536
+"""OutputBufferLength in bytes of the query for EAs."""
 _DEVICE_EA = b"$LXDEV"
+"""The name of the EA with the numbers of a device of the Linux subsystem."""
 _QUERY_EAS = messages.encode_query_info(
     RELATED_FILE_ID, InfoType.SMB2_0_INFO_FILE, FileInformationClass.FILE_FULL_EA_INFORMATION, _EAS_SIZE
 )
 AS_FILE = "it is shown as a plain file"
-"""What is done about what can't be shown as what it claims to be."""
+"""The consequence of a malformed reparse point or EA, for the log."""
 
 
-class SpecialFiles(PathChannel):
-    """See the module's text."""
+class SpecialFiles:
+    """See the module's text. `mfsymlinks`: every file in the format of a symbolic link is taken for one, as the mount
+    option says; otherwise only those that dfsfs has marked.
+    """
 
-    mfsymlinks = False
-    """Whether every file with the form of a symbolic link is one, whoever made it: the option mfsymlinks."""
-    _lacks_reparse_points = False
-    """Whether the server has said that it can't make one here."""
+    def __init__(self, channel: PathChannel, *, mfsymlinks: bool) -> None:
+        self._channel = channel
+        self._mfsymlinks = mfsymlinks
+        self._lacks_reparse_points = False
+        """Whether the server has refused FSCTL_SET_REPARSE_POINT as unsupported."""
 
-    # -- looking ----------------------------------------------------------------------------------------------------
+    # -- stat -------------------------------------------------------------------------------------------------------
 
     async def stat(self, path: UncPath) -> FileStat:
-        """What the server knows of a file or folder. One round trip, another one for what turns out to be special.
+        """The stat of whatever has a name. One round trip, another one for what turns out to be a special file.
 
         Raises:
             SmbError: the server's answer, PATH_NOT_COVERED if the path leads through a DFS link.
             ConnectionLost, SecurityError, WireError: the connection ended.
         """
-        responses = await self.call(self._asking(path))
+        channel = self._channel
+        responses = await channel.call(channel.encode_stat_compound(path))
         if responses[0].status in _NOT_FOLLOWED:
-            return await self._stat_reparse_point(path)
-        return await self._read_mfsymlink(path, self._asked(responses, f"stat of {path}"))
-
-    async def lstat(self, path: UncPath) -> FileStat:
-        """What has a name, without following it where that leads elsewhere. One round trip. Errors as in stat.
-
-        Samba before 4.22 can't be asked that: it follows links that are in its own file system.
-        """
-        return await self._stat_reparse_point(path)
+            return await self.lstat(path)
+        stat = channel.decode_stat_compound(responses, f"stat of {path}")
+        return await self._read_mfsymlink(path, stat) if self._may_be_mfsymlink(stat) else stat
 
     async def stat_listed_entry(self, path: UncPath, listed: FileStat) -> FileStat:
-        """What a listed entry is that may be special. One round trip. Errors as in stat."""
+        """The stat of an entry of a listing for which `may_be_special` is true. One round trip. Errors as in stat."""
         if listed.reparse_tag in SPECIAL_TAGS:
-            return await self._stat_reparse_point(path)
-        return await self._read_mfsymlink(path, listed)
+            return await self.lstat(path)
+        return await self._read_mfsymlink(path, listed) if self._may_be_mfsymlink(listed) else listed
 
     def may_be_special(self, stat: FileStat) -> bool:
-        """Whether a listed entry has to be looked at to know what it is."""
-        return stat.special is None and (stat.reparse_tag in SPECIAL_TAGS or self._may_be_link(stat))
+        """Whether the stat of a listing is not enough to know what an entry is."""
+        return stat.special is None and (stat.reparse_tag in SPECIAL_TAGS or self._may_be_mfsymlink(stat))
 
-    def _may_be_link(self, stat: FileStat) -> bool:
-        """Whether it may be a file that is a symbolic link: without the option that takes dfsfs's mark, an EA."""
+    def _may_be_mfsymlink(self, stat: FileStat) -> bool:
+        """Whether it may be a file in the format of a symbolic link, with the EA that marks it if that is needed."""
         if stat.size != MFSYMLINK_SIZE or stat.is_directory:
             return False
-        return self.mfsymlinks or stat.ea_size != 0
+        return self._mfsymlinks or stat.ea_size != 0
 
     async def _read_mfsymlink(self, path: UncPath, stat: FileStat) -> FileStat:
-        """Reads a file that may be a symbolic link."""
-        if not self._may_be_link(stat):
-            return stat
+        """Reads a file that may be a symbolic link. Returns its stat as what it is. Errors as in stat."""
         access = Access.FILE_READ_DATA | Access.FILE_READ_ATTRIBUTES | Access.FILE_READ_EA
-        create = self._create(path, access=access, disposition=CreateDisposition.FILE_OPEN)
+        create = self._channel.encode_create(path, access=access, disposition=CreateDisposition.FILE_OPEN)
         read = messages.encode_read(RELATED_FILE_ID, 0, MFSYMLINK_SIZE)
         requests = [create, messages.encode_query_all(), read, _QUERY_EAS, messages.encode_close(RELATED_FILE_ID)]
-        opened, queried, answer, eas, _ = await self.call(requests)
+        opened, queried, answer, eas, _ = await self._channel.call(requests)
         if is_failure(opened.status) or is_failure(answer.status):
-            return stat  # whoever opens it will hear why it can't be read
+            return stat  # the error is reported when a program opens it
         content = messages.decode_read(answer.message, MFSYMLINK_SIZE)
         special = decode_mfsymlink(content)
-        if special is not None and not self.mfsymlinks and not self._has_link_mark(path, content, eas):
+        if special is not None and not self._mfsymlinks and not self._has_link_mark(path, content, eas):
             special = None
-        return replace(self.decode_stat(queried, f"stat of {path}"), special=special)
+        return replace(self._channel.decode_stat(queried, f"stat of {path}"), special=special)
 
     def _has_link_mark(self, path: UncPath, content: messages.Buffer, eas: Response) -> bool:
-        """Whether dfsfs has made a file with this content, by its EAs."""
+        """Whether the EAs have the mark with which dfsfs makes a file of this content."""
         try:
             return _decode_eas_answer(eas).get(LINK_MARK) == link_mark(content)
         except ContentError as error:
-            self.content_warnings.warn_once(path, str(error), AS_FILE)
+            self._channel.content_warnings.warn_once(path, str(error), AS_FILE)
             return False
 
-    async def _stat_reparse_point(self, path: UncPath) -> FileStat:
+    async def lstat(self, path: UncPath) -> FileStat:
+        """The stat of a name without following it if it is a reparse point. One round trip. Errors as in stat.
+
+        Samba before 4.22 follows symbolic links of its own file system all the same.
+        """
         what = f"stat of {path}"
         requests = [
             self._create_reparse_point(path, Access.FILE_READ_ATTRIBUTES | Access.FILE_READ_EA),
@@ -141,122 +143,125 @@ class SpecialFiles(PathChannel):
             _QUERY_EAS,
             messages.encode_close(RELATED_FILE_ID),
         ]
-        opened, queried, got, eas, _ = await self.call(requests)
-        self.check(opened, what)
-        stat = self.decode_stat(queried, what)
+        opened, queried, got, eas, _ = await self._channel.call(requests)
+        self._channel.check(opened, what)
+        stat = self._channel.decode_stat(queried, what)
         if got.status == NtStatus.NOT_A_REPARSE_POINT:
             return stat
-        self.check(got, what)
+        self._channel.check(got, what)
         data = messages.decode_ioctl(got.message, _REPARSE_SIZE)
         try:
             special = decode_reparse(data, _decode_device_ea(eas) if _has_device_ea(data) else None)
         except ContentError as error:
-            self.content_warnings.warn_once(path, str(error), AS_FILE)
+            self._channel.content_warnings.warn_once(path, str(error), AS_FILE)
             return replace(stat, reparse_tag=tag_of(data) if len(data) >= 8 else 0)
         _refuse_dfs_link(special, what)
         return replace(stat, reparse_tag=tag_of(data), special=special)
 
     # -- making -----------------------------------------------------------------------------------------------------
 
-    async def make_special(self, path: UncPath, special: SpecialFile) -> FileStat:
-        """Makes a symbolic link, device, fifo or socket; OBJECT_NAME_COLLISION if the name is taken.
+    async def make(self, path: UncPath, special: SpecialFile) -> FileStat:
+        """Makes a symbolic link, device, fifo or socket; returns its stat. OBJECT_NAME_COLLISION: the name is taken.
 
-        A symbolic link becomes a file with the target in it where the server has no reparse points, or would take it
-        for a DFS link; for anything else that is NOT_SUPPORTED. Three round trips. Errors as in stat.
+        Without reparse points a symbolic link becomes a file, see make_mfsymlink, and so does one that Samba would take
+        for a DFS link; anything else is NOT_SUPPORTED then. Three round trips. Errors as in stat.
         """
         if self._lacks_reparse_points or special.is_dfs_link:
             return await self.make_mfsymlink(path, special)
         change = messages.encode_ioctl(CtlCode.FSCTL_SET_REPARSE_POINT, encode_reparse(special), 0)
-        status = await self._make(path, [change])
+        status = await self._make_from_file(path, [change])
         if is_failure(status):
-            # A server may also refuse this file only: Windows asks for a privilege to make symbolic links.
+            # A server may also refuse this one only: Windows demands a privilege for symbolic links.
             self._lacks_reparse_points = status in _UNSUPPORTED
             return await self.make_mfsymlink(path, special)
         return await self.stat(path)
 
     async def make_mfsymlink(self, path: UncPath, special: SpecialFile) -> FileStat:
-        """Makes a symbolic link as a file with the target in it. Errors as in make_special.
+        """Makes a symbolic link as a file that contains the target, and returns its stat. Errors as in make.
 
-        Without the option that takes every such file for a link, it gets the mark of dfsfs; NOT_SUPPORTED if it can't.
+        Without the option mfsymlinks it gets the EA that marks it; NOT_SUPPORTED if the server has no EAs.
         """
         content = encode_mfsymlink(special.target) if special.kind == posix.S_IFLNK else None
         if content is None:
             reason = NtStatus.NAME_TOO_LONG if special.kind == posix.S_IFLNK else NtStatus.NOT_SUPPORTED
             raise SmbError(reason, f"making {path}, for which the server has no form")
         changes = [messages.encode_write(RELATED_FILE_ID, 0, content)]
-        if not self.mfsymlinks:
+        if not self._mfsymlinks:
             mark = encode_ea(LINK_MARK, link_mark(content))
             changes.append(
                 messages.encode_set_info(RELATED_FILE_ID, FileInformationClass.FILE_FULL_EA_INFORMATION, mark)
             )
-        status = await self._make(path, changes)
+        status = await self._make_from_file(path, changes)
         if status in _NO_EAS:
             raise SmbError(NtStatus.NOT_SUPPORTED, f"making {path}, for which the server has no form")
         if is_failure(status):
             raise SmbError(status, f"making {path}")
         return await self.stat(path)
 
-    async def _make(self, path: UncPath, then: Sequence[messages.Request]) -> int:
-        """Makes an empty file and something of it. The status of the latter; if that failed, there is no file.
+    async def _make_from_file(self, path: UncPath, then: Sequence[messages.Request]) -> int:
+        """Makes an empty file and sends the requests that make it a special file. Returns their first failure, or a
+        success; after a failure there is no file. Two round trips.
 
-        The file is one that goes with its handle until it is known to be what it should be: so a connection that is
-        lost in between leaves nothing half made.
+        The file is deleted with its handle until those requests have succeeded, so that a lost connection leaves
+        nothing half made.
         """
         what = f"making {path}"
-        create = self._create(
+        create = self._channel.encode_create(
             path,
             access=Access.WRITE | Access.DELETE,
             disposition=CreateDisposition.FILE_CREATE,
             options=CreateOptions.FILE_NON_DIRECTORY_FILE | FILE_OPEN_REPARSE_POINT,
         )
-        made, marked, *answers = await self.call([create, _encode_set_disposition(RELATED_FILE_ID, delete=True), *then])
-        self.check(made, what)
+        made, marked, *answers = await self._channel.call(
+            [create, _encode_set_disposition(RELATED_FILE_ID, delete=True), *then]
+        )
+        self._channel.check(made, what)
         file_id = messages.decode_create(made.message).file_id
         status = next((answer.status for answer in answers if is_failure(answer.status)), answers[-1].status)
         failed = is_failure(status)
         changes = [_encode_set_disposition(file_id, delete=failed)] if failed or not is_failure(marked.status) else []
-        await self._end(file_id, changes, what)
+        await self._finish(file_id, changes, what)
         return status
 
-    async def _end(self, file_id: bytes, changes: Sequence[messages.Request], what: str) -> None:
-        """Does something through a handle and closes it, also if nobody waits for that any more."""
+    async def _finish(self, file_id: bytes, changes: Sequence[messages.Request], what: str) -> None:
+        """Sends requests on a handle, and closes it, also when cancelled."""
         try:
-            responses = await self.call([*changes, messages.encode_close(file_id)])
+            responses = await self._channel.call([*changes, messages.encode_close(file_id)])
         except BaseException:
-            self.call_nowait([messages.encode_close(file_id)])
+            self._channel.call_nowait([messages.encode_close(file_id)])
             raise
         for response in responses:
-            self.check(response, what)
+            self._channel.check(response, what)
 
     # -- changing ---------------------------------------------------------------------------------------------------
 
-    async def remove_special(self, path: UncPath) -> None:
+    async def remove(self, path: UncPath) -> None:
         """Deletes a reparse point. Two round trips. Errors as in stat; OBJECT_TYPE_MISMATCH if it is none."""
         disposition = fscc.encode_disposition()
         await self._change_special(
             path, Access.DELETE, FileInformationClass.FILE_DISPOSITION_INFORMATION, disposition, f"unlink of {path}"
         )
 
-    async def rename_special(self, old: UncPath, new: UncPath, *, replace: bool) -> None:
-        """Gives a reparse point another name on the same share, as Tree.rename does. Errors as in remove_special.
+    async def rename(self, old: UncPath, new: UncPath, *, replace: bool) -> None:
+        """Renames a reparse point within the share, as Tree.rename does. Two round trips. Errors as in remove.
 
-        Samba 4.22 forgets in a rename that a file is a reparse point, and shows an empty file from then on: so it is
-        made one again, through the same handle and in the same compound, which no lost connection can cut in two.
+        Samba 4.22 loses the reparse point in a rename, and shows an empty file from then on. So it is set again,
+        through the same handle and in the same compound, which a lost connection can't cut in two.
         """
         info, what = fscc.encode_rename("\\".join(new.below_share), replace=replace), f"rename of {old} to {new}"
         file_id, data = await self._open_special(old, Access.DELETE | Access.FILE_WRITE_ATTRIBUTES, what)
         renaming = messages.encode_set_info(file_id, FileInformationClass.FILE_RENAME_INFORMATION, info)
         repairing = messages.encode_ioctl(CtlCode.FSCTL_SET_REPARSE_POINT, data, 0, file_id)
         try:
-            renamed, repaired, looked = await self.call([renaming, repairing, messages.encode_query_all()])
-            self.check(renamed, what)
-            if not self.decode_stat(looked, what).attributes & FileAttributes.FILE_ATTRIBUTE_REPARSE_POINT:
-                self.check(repaired, what)
+            renamed, repaired, looked = await self._channel.call([renaming, repairing, messages.encode_query_all()])
+            self._channel.check(renamed, what)
+            if not self._channel.decode_stat(looked, what).attributes & FileAttributes.FILE_ATTRIBUTE_REPARSE_POINT:
+                self._channel.check(repaired, what)
         finally:
-            self.call_nowait([messages.encode_close(file_id)])
+            self._channel.call_nowait([messages.encode_close(file_id)])
 
-    async def link_special(self, path: UncPath, new: UncPath) -> None:
-        """Gives a reparse point one more name on the same share. Errors as in remove_special."""
+    async def link(self, path: UncPath, new: UncPath) -> None:
+        """Makes a hard link to a reparse point within the share. Two round trips. Errors as in remove."""
         info = fscc.encode_link("\\".join(new.below_share))
         await self._change_special(
             path,
@@ -266,8 +271,8 @@ class SpecialFiles(PathChannel):
             f"link of {path} to {new}",
         )
 
-    async def set_basic_special(self, path: UncPath, info: bytes) -> None:
-        """Sets times and attributes of a reparse point, as Tree.set_basic does. Errors as in remove_special."""
+    async def set_basic(self, path: UncPath, info: bytes) -> None:
+        """Sets times and attributes of a reparse point, see Tree.set_basic. Two round trips. Errors as in remove."""
         what = f"setting attributes of {path}"
         await self._change_special(
             path, Access.FILE_WRITE_ATTRIBUTES, FileInformationClass.FILE_BASIC_INFORMATION, info, what
@@ -277,33 +282,33 @@ class SpecialFiles(PathChannel):
         self, path: UncPath, access: Access, info_class: FileInformationClass, info: bytes, what: str
     ) -> None:
         file_id, _ = await self._open_special(path, access, what)
-        await self._end(file_id, [messages.encode_set_info(file_id, info_class, info)], what)
+        await self._finish(file_id, [messages.encode_set_info(file_id, info_class, info)], what)
 
     async def _open_special(self, path: UncPath, access: Access, what: str) -> tuple[bytes, bytes]:
-        """A handle on what is certainly a reparse point and no DFS link, and its data."""
+        """Opens a reparse point that is a special file and no DFS link. Returns its handle and its data."""
         opening = self._create_reparse_point(path, access | Access.FILE_READ_ATTRIBUTES)
-        opened, got = await self.call(
+        opened, got = await self._channel.call(
             [opening, messages.encode_ioctl(CtlCode.FSCTL_GET_REPARSE_POINT, b"", _REPARSE_SIZE)]
         )
-        self.check(opened, what)
+        self._channel.check(opened, what)
         file_id = messages.decode_create(opened.message).file_id
         try:
             if got.status == NtStatus.NOT_A_REPARSE_POINT:
                 raise SmbError(NtStatus.OBJECT_TYPE_MISMATCH, f"{what}, which is something else now")
-            self.check(got, what)
+            self._channel.check(got, what)
             data = messages.decode_ioctl(got.message, _REPARSE_SIZE)
-            _refuse_dfs_link(decode_reparse(data), what)  # what can't be read may be one, and is left alone
+            _refuse_dfs_link(decode_reparse(data), what)  # malformed data may be one, and is refused
             if tag_of(data) == ReparseTag.IO_REPARSE_TAG_DFS:
                 raise SmbError(NtStatus.PATH_NOT_COVERED, what)
             if tag_of(data) not in SPECIAL_TAGS:
                 raise SmbError(NtStatus.OBJECT_TYPE_MISMATCH, f"{what}, whose tag is {tag_of(data):#x}")
         except BaseException:
-            self.call_nowait([messages.encode_close(file_id)])
+            self._channel.call_nowait([messages.encode_close(file_id)])
             raise
         return file_id, bytes(data)
 
     def _create_reparse_point(self, path: UncPath, access: Access) -> messages.Request:
-        return self._create(
+        return self._channel.encode_create(
             path, access=access, disposition=CreateDisposition.FILE_OPEN, options=FILE_OPEN_REPARSE_POINT
         )
 
@@ -324,7 +329,7 @@ def _encode_set_disposition(file_id: bytes, *, delete: bool) -> messages.Request
 
 
 def _refuse_dfs_link(special: SpecialFile | None, what: str) -> None:
-    """Raises: SmbError: PATH_NOT_COVERED, it is how Samba keeps a DFS link."""
+    """Raises: SmbError: PATH_NOT_COVERED, it is a symbolic link as which Samba stores a DFS link."""
     if special is not None and special.is_dfs_link:
         raise SmbError(NtStatus.PATH_NOT_COVERED, what)
 
@@ -334,7 +339,7 @@ def _has_device_ea(data: messages.Buffer) -> bool:
 
 
 def _decode_device_ea(eas: Response) -> tuple[int, int] | None:
-    """The numbers of a device of the Linux subsystem, if it has some. Raises: ContentError: its EAs make no sense."""
+    """Major and minor number of a device of the Linux subsystem, if it has them. Raises: ContentError: bad EAs."""
     value = _decode_eas_answer(eas).get(_DEVICE_EA)
     if value is None or len(value) != 8:
         return None
@@ -342,7 +347,7 @@ def _decode_device_ea(eas: Response) -> tuple[int, int] | None:
 
 
 def _decode_eas_answer(answer: Response) -> dict[bytes, bytes]:
-    """What the answer to _QUERY_EAS says, by names in upper case. Raises: ContentError: it makes no sense."""
+    """The EAs in the response to _QUERY_EAS, by names in upper case. Raises: ContentError: they are malformed."""
     if is_failure(answer.status):
         return {}
     return {name.upper(): value for name, value in decode_eas(messages.decode_output(answer.message)).items()}

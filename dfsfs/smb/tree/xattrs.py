@@ -1,6 +1,6 @@
-"""ExtendedAttributes: what a file on a share has beside its data: EAs, alternate data streams, its security descriptor.
+"""ExtendedAttributes: EAs, alternate data streams and the security descriptor of files on a share.
 
-Nothing here is on the way of ordinary programs, so that whole values are read and written at once.
+Few programs use them, so values are read and written as a whole.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from dfsfs.errors import ContentError, WireError
 from dfsfs.ntstatus import NtStatus
-from dfsfs.smb.tree.compounds import PathChannel
 from dfsfs.smb.wire import fscc, messages
 from dfsfs.smb.wire.constants import (
     Access,
@@ -27,28 +26,35 @@ from dfsfs.smb.wire.messages import RELATED_FILE_ID
 from dfsfs.smb.wire.reparse import LINK_MARK
 
 if TYPE_CHECKING:
+    from dfsfs.smb.tree.compounds import PathChannel
     from dfsfs.smb.wire.messages import Buffer
     from dfsfs.unc import UncPath
 
 VALUE_MAX = 65536
-"""Bytes of the longest value that Linux passes on (xattr(7)); of a longer stream no more is read."""
+"""Bytes of the longest value of an extended attribute on Linux (xattr(7)). One byte more is read of a longer stream."""
 _MAX_OUTPUT = 65536
+"""OutputBufferLength in bytes of queries for EAs, streams and security descriptors."""
 _NO_EAS = (NtStatus.NO_EAS_ON_FILE, NtStatus.EAS_NOT_SUPPORTED, NtStatus.NONEXISTENT_EA_ENTRY)
 _STREAM = struct.Struct("<IIqq")  # next entry, length of the name, size, allocated
 _DATA = ":$DATA"
+"""The end of the names of data streams (MS-FSCC 2.1.5)."""
 
 
-class ExtendedAttributes(PathChannel):
+class ExtendedAttributes:
     """See the module's text. Errors of all methods as in Tree.stat."""
 
-    _features: FileSystemAttributes | None = None
+    def __init__(self, channel: PathChannel) -> None:
+        self._channel = channel
+        self._features: FileSystemAttributes | None = None
 
     async def query_features(self) -> FileSystemAttributes:
-        """What the file system below the share can do; asked for once. One round trip."""
+        """The attributes of the share's file system (MS-FSCC 2.5.1). One round trip the first time."""
         if self._features is None:
-            what = f"features of {self.share}"
+            what = f"features of {self._channel.share}"
             query = messages.encode_query_volume(FileSystemInformationClass.FILE_FS_ATTRIBUTE_INFORMATION, 1024)
-            queried = await self._query(self.share, Access.FILE_READ_ATTRIBUTES, query, what, NtStatus.BUFFER_OVERFLOW)
+            queried = await self._channel.query_info(
+                self._channel.share, Access.FILE_READ_ATTRIBUTES, query, what, NtStatus.BUFFER_OVERFLOW
+            )
             output = messages.decode_output(queried.message)
             if len(output) < 4:
                 raise WireError(f"FileFsAttributeInformation of {len(output)} bytes")
@@ -58,16 +64,16 @@ class ExtendedAttributes(PathChannel):
     # -- EAs --------------------------------------------------------------------------------------------------------
 
     async def read_eas(self, path: UncPath) -> dict[bytes, bytes]:
-        """The extended attributes of a file or folder but for LINK_MARK. One round trip.
+        """The extended attributes of a file or directory except LINK_MARK. One round trip.
 
         Raises:
-            ContentError: they make no sense.
+            ContentError: they are malformed.
         """
         what = f"reading extended attributes of {path}"
         query = messages.encode_query_info(
             RELATED_FILE_ID, InfoType.SMB2_0_INFO_FILE, FileInformationClass.FILE_FULL_EA_INFORMATION, _MAX_OUTPUT
         )
-        queried = await self._query(path, Access.FILE_READ_EA, query, what, *_NO_EAS)
+        queried = await self._channel.query_info(path, Access.FILE_READ_EA, query, what, *_NO_EAS)
         if queried.status in _NO_EAS:
             return {}
         eas = decode_eas(messages.decode_output(queried.message))
@@ -76,7 +82,7 @@ class ExtendedAttributes(PathChannel):
     async def set_ea(self, path: UncPath, name: bytes, value: bytes) -> None:
         """Sets an extended attribute, or removes it if the value is empty. One round trip."""
         info = encode_ea(name, value)
-        await self._set(
+        await self._channel.set_info(
             path,
             Access.FILE_WRITE_EA,
             FileInformationClass.FILE_FULL_EA_INFORMATION,
@@ -87,47 +93,49 @@ class ExtendedAttributes(PathChannel):
     # -- streams ----------------------------------------------------------------------------------------------------
 
     async def list_streams(self, path: UncPath) -> dict[str, int]:
-        """The alternate data streams of a file or folder, with their sizes in bytes. One round trip."""
+        """The alternate data streams of a file or directory, with their sizes in bytes. One round trip."""
         query = messages.encode_query_info(
             RELATED_FILE_ID, InfoType.SMB2_0_INFO_FILE, FileInformationClass.FILE_STREAM_INFORMATION, _MAX_OUTPUT
         )
-        queried = await self._query(path, Access.FILE_READ_ATTRIBUTES, query, f"listing streams of {path}")
+        queried = await self._channel.query_info(path, Access.FILE_READ_ATTRIBUTES, query, f"listing streams of {path}")
         return decode_streams(messages.decode_output(queried.message))
 
     async def read_stream(self, path: UncPath, name: str) -> Buffer:
         """The data of a stream, VALUE_MAX + 1 bytes of it at most. One round trip."""
         what = f"reading stream {name} of {path}"
-        create = self._create(
+        create = self._channel.encode_create(
             _stream_path(path, name), access=Access.FILE_READ_DATA, disposition=CreateDisposition.FILE_OPEN
         )
         read = messages.encode_read(RELATED_FILE_ID, 0, VALUE_MAX + 1)
-        opened, answer, _ = await self.call([create, read, messages.encode_close(RELATED_FILE_ID)])
-        self.check(opened, what)
+        opened, answer, _ = await self._channel.call([create, read, messages.encode_close(RELATED_FILE_ID)])
+        self._channel.check(opened, what)
         if answer.status == NtStatus.END_OF_FILE:
             return b""
-        self.check(answer, what)
+        self._channel.check(answer, what)
         return messages.decode_read(answer.message, VALUE_MAX + 1)
 
     async def write_stream(self, path: UncPath, name: str, data: bytes) -> None:
         """Replaces the data of a stream, which is made if need be. One round trip."""
-        create = self._create(
+        create = self._channel.encode_create(
             _stream_path(path, name),
             access=Access.FILE_WRITE_DATA,
             disposition=CreateDisposition.FILE_OVERWRITE_IF,
             options=CreateOptions.FILE_NON_DIRECTORY_FILE,
         )
         write = [messages.encode_write(RELATED_FILE_ID, 0, data)] if data else []
-        for response in await self.call([create, *write, messages.encode_close(RELATED_FILE_ID)]):
-            self.check(response, f"writing stream {name} of {path}")
+        for response in await self._channel.call([create, *write, messages.encode_close(RELATED_FILE_ID)]):
+            self._channel.check(response, f"writing stream {name} of {path}")
 
     async def remove_stream(self, path: UncPath, name: str) -> None:
         """Deletes a stream. One round trip."""
-        create = self._create(_stream_path(path, name), access=Access.DELETE, disposition=CreateDisposition.FILE_OPEN)
+        create = self._channel.encode_create(
+            _stream_path(path, name), access=Access.DELETE, disposition=CreateDisposition.FILE_OPEN
+        )
         removal = messages.encode_set_info(
             RELATED_FILE_ID, FileInformationClass.FILE_DISPOSITION_INFORMATION, fscc.encode_disposition()
         )
-        for response in await self.call([create, removal, messages.encode_close(RELATED_FILE_ID)]):
-            self.check(response, f"removing stream {name} of {path}")
+        for response in await self._channel.call([create, removal, messages.encode_close(RELATED_FILE_ID)]):
+            self._channel.check(response, f"removing stream {name} of {path}")
 
     # -- security ---------------------------------------------------------------------------------------------------
 
@@ -140,17 +148,17 @@ class ExtendedAttributes(PathChannel):
             | SecurityInformation.DACL_SECURITY_INFORMATION
         )
         query = messages.encode_query_security(RELATED_FILE_ID, parts, _MAX_OUTPUT)
-        queried = await self._query(path, Access.READ_CONTROL, query, what)
+        queried = await self._channel.query_info(path, Access.READ_CONTROL, query, what)
         return bytes(messages.decode_output(queried.message))
 
     async def write_dacl(self, path: UncPath, descriptor: bytes) -> None:
         """Sets the DACL of a self-relative security descriptor; owner and group stay. One round trip."""
-        create = self._create(path, access=Access.WRITE_DAC, disposition=CreateDisposition.FILE_OPEN)
+        create = self._channel.encode_create(path, access=Access.WRITE_DAC, disposition=CreateDisposition.FILE_OPEN)
         change = messages.encode_set_security(
             RELATED_FILE_ID, SecurityInformation.DACL_SECURITY_INFORMATION, descriptor
         )
-        for response in await self.call([create, change, messages.encode_close(RELATED_FILE_ID)]):
-            self.check(response, f"setting the security descriptor of {path}")
+        for response in await self._channel.call([create, change, messages.encode_close(RELATED_FILE_ID)]):
+            self._channel.check(response, f"setting the security descriptor of {path}")
 
 
 def decode_streams(buffer: Buffer) -> dict[str, int]:
@@ -178,5 +186,5 @@ def decode_streams(buffer: Buffer) -> dict[str, int]:
 
 
 def _stream_path(path: UncPath, name: str) -> UncPath:
-    *folders, last = path.components
-    return type(path)((*folders, f"{last}:{name}"))
+    *parents, last = path.components
+    return type(path)((*parents, f"{last}:{name}"))

@@ -138,7 +138,7 @@ _Mask = opening.FilePipePrinterAccessMask
 
 
 class Access(IntFlag):
-    """Access mask of a file or folder (MS-SMB2 2.2.13.1)."""
+    """Access mask of a file or directory (MS-SMB2 2.2.13.1)."""
 
     FILE_READ_DATA = _Mask.FILE_READ_DATA
     FILE_WRITE_DATA = _Mask.FILE_WRITE_DATA
@@ -324,7 +324,7 @@ class ReparseTag(IntEnum):
     IO_REPARSE_TAG_DFS = reparse_point.ReparseTags.IO_REPARSE_TAG_DFS
     """A DFS link in a namespace root."""
     IO_REPARSE_TAG_DFSR = reparse_point.ReparseTags.IO_REPARSE_TAG_DFSR
-    """A folder that DFS Replication watches over; servers show DFS links with it, too."""
+    """A directory that DFS Replication manages; servers show DFS links with it, too."""
     IO_REPARSE_TAG_MOUNT_POINT = reparse_point.ReparseTags.IO_REPARSE_TAG_MOUNT_POINT
     IO_REPARSE_TAG_SYMLINK = reparse_point.ReparseTags.IO_REPARSE_TAG_SYMLINK
     IO_REPARSE_TAG_NFS = reparse_point.ReparseTags.IO_REPARSE_TAG_NFS

@@ -14,13 +14,15 @@ if TYPE_CHECKING:
 Buffer = bytes | bytearray | memoryview
 
 KEY_SIZE = 24
+"""Bytes of a resume key (MS-SMB2 2.2.32.3)."""
 KEY_RESPONSE_SIZE = 32
-"""Bytes that an answer with a key may have (MS-SMB2 2.2.32.3)."""
+"""MaxOutputResponse in bytes of the request for a key (MS-SMB2 2.2.32.3)."""
 RESPONSE_SIZE = 12
+"""Bytes of SRV_COPYCHUNK_RESPONSE (MS-SMB2 2.2.32.1)."""
 CHUNK = 1024 * 1024
-"""Bytes of one chunk: what every server takes (MS-SMB2 3.3.3)."""
+"""Bytes of the largest chunk that every server accepts (MS-SMB2 3.3.3)."""
 CHUNKS = 16
-"""Chunks of one request, likewise."""
+"""The most chunks of one request that every server accepts (MS-SMB2 3.3.3)."""
 
 _HEAD = struct.Struct("<24sII")
 _CHUNK = struct.Struct("<QQII")
@@ -29,7 +31,7 @@ _RESPONSE = struct.Struct("<III")
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """Bytes to be copied: so many, from an offset in one file to one in another."""
+    """`length` bytes to copy, from the offset `source` in one file to the offset `target` in another."""
 
     source: int
     target: int
@@ -37,7 +39,7 @@ class Range:
 
     @property
     def chunks(self) -> tuple[Range, ...]:
-        """The same in pieces that one chunk has room for."""
+        """The range in parts of CHUNK bytes at most."""
         return tuple(
             Range(self.source + start, self.target + start, min(CHUNK, self.length - start))
             for start in range(0, self.length, CHUNK)
@@ -45,7 +47,7 @@ class Range:
 
 
 def decode_resume_key(buffer: Buffer) -> bytes:
-    """The key by which a server knows the source of a copy. Raises: WireError: the answer is too short."""
+    """The key that identifies the source of a copy. Raises: WireError: the output is too short."""
     if len(buffer) < KEY_SIZE:
         raise WireError(f"a resume key of {len(buffer)} bytes")
     return bytes(buffer[:KEY_SIZE])
@@ -58,7 +60,7 @@ def encode_copychunk(key: bytes, chunks: Sequence[Range]) -> bytes:
 
 
 def decode_copychunk(buffer: Buffer) -> int:
-    """How many bytes were written (MS-SMB2 2.2.32.1). Raises: WireError: the answer is too short."""
+    """The number of bytes written (MS-SMB2 2.2.32.1). Raises: WireError: the output is too short."""
     if len(buffer) < _RESPONSE.size:
         raise WireError(f"the answer to a server-side copy has {len(buffer)} bytes")
     total: int = _RESPONSE.unpack_from(buffer)[2]

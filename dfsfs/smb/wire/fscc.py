@@ -1,4 +1,4 @@
-"""File information as SMB2 carries it: what a server knows of a file, and what can be changed (MS-FSCC 2.4, 2.5).
+"""The information classes of files and volumes that SMB2 queries and sets (MS-FSCC 2.4, 2.5).
 
 Pure. Decoders check every length against the buffer and return a value or raise WireError. Times come out as
 nanoseconds since the Unix epoch; names are UTF-16 with any 16-bit unit allowed, as they are on NTFS.
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 Buffer = bytes | bytearray | memoryview
 
 MAX_SIZE = 0x7FFFFFFFFFFFFFFF
-"""Sizes are signed on the wire (MS-FSCC 2.4); the kernel can't be told of one that is negative or larger."""
+"""Bytes of the largest file: sizes are signed on the wire (MS-FSCC 2.4), and in the kernel."""
 NAME_UNITS_MAX = 255
 """The longest name in UTF-16 code units (MS-FSCC 2.1.5)."""
 _NAME_BYTES_MAX = 2 * NAME_UNITS_MAX
@@ -41,7 +41,7 @@ _DFSR: Final = int(ReparseTag.IO_REPARSE_TAG_DFSR)
 
 @dataclass(frozen=True, slots=True)
 class FileStat:
-    """What SMB knows of a file. Times in ns since 1970 (0: the server gave none), sizes in bytes."""
+    """The metadata of a file. Times in ns since 1970 (0: the server sent none), sizes in bytes."""
 
     created: int
     accessed: int
@@ -51,15 +51,15 @@ class FileStat:
     size: int
     allocated: int
     file_id: int
-    """The 64-bit file id, unique on its volume; 0 where the server gave none."""
+    """The 64-bit file id, unique on its volume; 0 if the response has none."""
     links: int
-    """Hard links; 0 where the answer does not say."""
+    """The number of hard links; 0 if the response has none."""
     reparse_tag: int
-    """0 for what is no reparse point, or where the answer has no room for the tag."""
+    """0 if it is no reparse point, or if the response has no field for the tag."""
     ea_size: int = -1
-    """0 if the file has no extended attributes, negative where the answer does not say; any other value: perhaps."""
+    """0 if the file has no EAs, negative if the response has no such field; with other values it may have some."""
     special: SpecialFile | None = None
-    """What it is if it is neither file nor folder, as far as somebody has looked."""
+    """The special file that it is, if that was queried; None: a file or directory, or not queried."""
 
     @property
     def is_directory(self) -> bool:
@@ -67,46 +67,46 @@ class FileStat:
 
     @property
     def is_plain_directory(self) -> bool:
-        """Whether it is a folder that leads nowhere else."""
+        """Whether it is a directory and no reparse point."""
         return self.is_directory and not self.attributes & _REPARSE_POINT
 
     @property
     def kind(self) -> int:
-        """S_IFREG, S_IFDIR, S_IFLNK and so on."""
+        """The file type of st_mode: S_IFREG, S_IFDIR, S_IFLNK and so on."""
         if self.special is not None:
             return self.special.kind
         return posix.S_IFDIR if self.attributes & _DIRECTORY else posix.S_IFREG
 
     @property
     def is_dfs_link(self) -> bool:
-        """Whether this is the place of a DFS link in a namespace root."""
+        """Whether it has the tag of a DFS link in a namespace root."""
         return bool(self.attributes & _REPARSE_POINT) and self.reparse_tag in (_DFS, _DFSR)
 
     @property
     def is_marked_link(self) -> bool:
-        """Whether a listing says for sure that an entry is a DFS link.
+        """Whether an entry of a listing is certainly a DFS link.
 
-        The tag of DFS Replication is no proof: replicated folders have it, too. Such an entry is taken for a folder,
-        and for a link as soon as the server says so.
+        The tag of DFS Replication is no proof: replicated directories have it, too. Such an entry is taken for a
+        directory until the server answers PATH_NOT_COVERED.
         """
         return self.is_dfs_link and self.reparse_tag == _DFS
 
 
 @dataclass(frozen=True, slots=True)
 class DirEntry:
-    """A name in a folder, and what the listing said of it."""
+    """An entry of a directory listing."""
 
     name: str
     stat: FileStat
 
 
 MAX_UNIT = 2**31 - 1
-"""Bytes of a cluster; FUSE hands it on as 32 bits, and programs divide by what they get."""
+"""Bytes of the largest cluster that is accepted: FUSE has 32 bits for it."""
 
 
 @dataclass(frozen=True, slots=True)
 class VolumeSize:
-    """Sizes in bytes. `caller_free` is what a quota leaves of `free`; `unit` is the size of a cluster."""
+    """Sizes in bytes. `caller_free`: the part of `free` that the user's quota leaves; `unit`: the cluster size."""
 
     total: int
     free: int
@@ -115,8 +115,8 @@ class VolumeSize:
 
 
 def decode_directory(buffer: Buffer) -> tuple[list[DirEntry], list[str]]:
-    """The entries of a QUERY_DIRECTORY answer with FileIdBothDirectoryInformation (MS-FSCC 2.4.17), and what is wrong
-    with those that are left out: no file can have such a name or size.
+    """The entries of a QUERY_DIRECTORY response with FileIdBothDirectoryInformation (MS-FSCC 2.4.17), and descriptions
+    of those that are left out because of an impossible name or size.
 
     Raises:
         WireError: an entry or a name lies outside the buffer.
@@ -169,7 +169,7 @@ def decode_directory(buffer: Buffer) -> tuple[list[DirEntry], list[str]]:
 
 
 def _describe_bad_entry(name: memoryview, length: int) -> str:
-    """What is wrong with an entry of a directory."""
+    """What is wrong with an entry of a directory, for the log."""
     if not 0 < length <= _NAME_BYTES_MAX:
         return f"an entry with a name of {length // 2} characters"
     return f"the entry {str(name, 'utf-16-le', 'replace')!r} with a negative size"

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from dfsfs.smb.wire.constants import CreateDisposition, CtlCode, FileSystemInformationClass
 
 HEADER_SIZE = 64
+"""Bytes of an SMB2 packet header (MS-SMB2 2.2.1)."""
 SMB2_MAGIC = b"\xfeSMB"
 TRANSFORM_MAGIC = b"\xfdSMB"
 RELATED_FILE_ID = b"\xff" * 16
@@ -40,7 +41,7 @@ RELATED_FILE_ID = b"\xff" * 16
 CREDIT_UNIT = 65536
 """Bytes of payload that one credit pays for (MS-SMB2 3.1.5.2)."""
 MAX_NAME_BYTES = 65534
-"""NameLength is a 16-bit count of bytes."""
+"""Bytes of the longest name: NameLength has 16 bits."""
 
 Buffer = bytes | bytearray | memoryview
 
@@ -63,6 +64,7 @@ _LISTING: Final = FileInformationClass.FILE_ID_BOTH_DIRECTORY_INFORMATION
 HEADER = struct.Struct("<4sHHIHHIIQIIQ16s")
 _CREATE = struct.Struct("<HBBIQQIIIIIHHII")
 _NAME_AT = HEADER_SIZE + 56
+"""Offset of the name in a CREATE (MS-SMB2 2.2.13)."""
 _TIMEWARP = struct.pack("<IHHHHI4sI", 0, 16, 4, 0, 24, 8, SMB2_CREATE_TIMEWARP_TOKEN, 0)
 """The context without its time (MS-SMB2 2.2.13.2.7)."""
 _CREATE_RESPONSE = struct.Struct("<HBBIQQQQQQII16sII")
@@ -106,7 +108,7 @@ class Header(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One command, ready but for its header: `body` as it stands behind the header, then `payload`, which is sent
+    """One command without its header: `body` follows the header, then `payload`, which is sent
     from where it lies. `charge` is the CreditCharge: how many 64 KiB units the larger of payload sent and payload
     expected takes."""
 

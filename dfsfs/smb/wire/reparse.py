@@ -1,19 +1,19 @@
-"""What is neither file nor folder: symbolic links, devices, fifos and sockets, in the forms in which servers keep them.
+"""Special files, that is symbolic links, devices, fifos and sockets, in the formats in which servers store them.
 
     IO_REPARSE_TAG_SYMLINK       a symbolic link of Windows (MS-FSCC 2.1.2.4)
-    IO_REPARSE_TAG_NFS           what an NFS server on Windows keeps: links, devices, fifos, sockets (2.1.2.6)
-    IO_REPARSE_TAG_LX_*, AF_UNIX the same as the Linux subsystem of Windows keeps them (2.1.2.7)
-    IO_REPARSE_TAG_MOUNT_POINT   a folder that stands for another one; its server follows it by itself (2.1.2.5)
-    mfsymlink                    a file of 1,067 bytes with the target in it, for servers without reparse points;
+    IO_REPARSE_TAG_NFS           stored by the NFS server of Windows: links, devices, fifos, sockets (2.1.2.6)
+    IO_REPARSE_TAG_LX_*, AF_UNIX stored by the Linux subsystem of Windows: the same (2.1.2.7)
+    IO_REPARSE_TAG_MOUNT_POINT   a directory in place of which its server opens another one (2.1.2.5)
+    mfsymlink                    a file of 1,067 bytes that contains the target, for servers without reparse points;
                                  mount.cifs and macOS know it, too
 
-Whoever may choose what is in a file, such as by uploading one to a web server, could make a symbolic link of the last
-kind. So it counts only where the option `mfsymlinks` says so, or where the file bears the mark of dfsfs: an extended
-attribute with a digest of the content. Who may set that one may make symbolic links in other ways as well, and what is
-written over the file later does not inherit the mark.
+The content of a file may come from a source that must not make symbolic links, such as an upload to a web server. So an
+mfsymlink counts only with the option `mfsymlinks`, or if the file has the mark of dfsfs: an EA with a digest of the
+content. Setting an EA takes the right to make symbolic links in other ways, and content that is written later does not
+match the digest.
 
-Any of it may have been made by whoever may write to the share. Pure. Decoders check every length against the buffer,
-and that what they return can be said to the kernel; else they raise ContentError.
+All of this is stored by users with write access to the share. Pure. Decoders check every length against the buffer, and
+that the kernel can be given what they return; else they raise ContentError.
 """
 
 from __future__ import annotations
@@ -38,42 +38,45 @@ Buffer = bytes | bytearray | memoryview
 
 @dataclass(frozen=True, slots=True)
 class SpecialFile:
-    """Something that is neither file nor folder."""
+    """A symbolic link, device, fifo or socket."""
 
     kind: int
     """S_IFLNK, S_IFIFO, S_IFSOCK, S_IFCHR or S_IFBLK."""
     target: str = ""
-    """Of a symbolic link: where it leads, as programs see it."""
+    """Of a symbolic link: the target for programs."""
     wire_target: str = ""
-    """The same in the form of Windows, if it has one: its components, between slashes, are names as on the wire."""
+    """Of a symbolic link: the target in the format of Windows with slashes, if it has one. Its components are names as
+    on the wire.
+    """
     device: tuple[int, int] = (0, 0)
     """Major and minor number of a device."""
 
     @property
     def is_dfs_link(self) -> bool:
-        """Whether Samba takes it for a DFS link, by what is its target on the server. It looks at no case there."""
+        """Whether Samba takes it for a DFS link, by its target on the server, whose case does not matter."""
         return (self.wire_target or self.target)[: len(_DFS_TARGET)].lower() == _DFS_TARGET
 
 
 _DFS_TARGET = "msdfs:"
-"""How the text of a symbolic link begins that Samba takes for a DFS link."""
+"""The prefix of targets that Samba takes for DFS links."""
 SPECIAL_TAGS = frozenset(ReparseTag) - {
     ReparseTag.IO_REPARSE_TAG_DFS,
     ReparseTag.IO_REPARSE_TAG_DFSR,
     ReparseTag.IO_REPARSE_TAG_MOUNT_POINT,
 }
-"""The tags of what is shown as something else than a file or folder."""
+"""The tags of special files."""
 
 TARGET_MAX = 4095
 """Bytes of the longest target of a symbolic link (PATH_MAX without the zero at its end)."""
 MAJOR_MAX, MINOR_MAX = 0xFFF, 0xFFFFF
-"""The largest numbers of a device: Linux has 12 and 20 bits for them."""
+"""The largest device numbers: Linux has 12 and 20 bits for them."""
 
 MFSYMLINK_SIZE = 1067
-"""Bytes of a symbolic link that is kept in a file."""
+"""Bytes of an mfsymlink."""
 _MFSYMLINK_TARGET = 1024
+"""Bytes of the longest target of an mfsymlink."""
 LINK_MARK = b"DFSFS.LINK"
-"""The extended attribute that a symbolic link in a file has if dfsfs made it."""
+"""The name of the EA that marks an mfsymlink of dfsfs."""
 
 _HEADER = struct.Struct("<IHH")  # tag, length, reserved
 _SYMLINK = struct.Struct("<HHHHI")  # offset and length of the substitute name, then of the print name, flags
@@ -97,11 +100,11 @@ _WSL_KINDS = {
 
 
 def decode_reparse(buffer: Buffer, devices: tuple[int, int] | None = None) -> SpecialFile | None:
-    """What the answer to FSCTL_GET_REPARSE_POINT stands for (MS-FSCC 2.1.2.2); None for a tag that stands for nothing
-    special. `devices` is what the EA $LXDEV says, where a device of the Linux subsystem has its numbers.
+    """Decodes the output of FSCTL_GET_REPARSE_POINT (MS-FSCC 2.1.2.2); None if the tag is not one of a special file.
+    `devices`: the numbers in the EA $LXDEV, for devices of the Linux subsystem.
 
     Raises:
-        ContentError: it is cut short, or makes no sense for its tag.
+        ContentError: it is too short, or malformed for its tag.
     """
     view = memoryview(buffer)
     if len(view) < _HEADER.size:
@@ -123,7 +126,7 @@ def decode_reparse(buffer: Buffer, devices: tuple[int, int] | None = None) -> Sp
 
 
 def tag_of(buffer: Buffer) -> int:
-    """The tag of a reparse point. Raises: ContentError: it is cut short."""
+    """The tag of a reparse point. Raises: ContentError: it is too short."""
     if len(buffer) < _HEADER.size:
         raise ContentError(f"a reparse point of {len(buffer)} bytes")
     tag: int = _HEADER.unpack_from(buffer)[0]
@@ -172,7 +175,7 @@ def _make_device(kind: int, major: int, minor: int) -> SpecialFile:
 
 
 def _check_target(target: str) -> str:
-    """The target of a symbolic link, if programs can be given it."""
+    """Returns the target. Raises: ContentError: programs can't be given it."""
     _check_length(target, target.encode("utf-8", "surrogateescape"))
     return target
 
@@ -185,7 +188,7 @@ def _check_length(target: str, encoded: bytes) -> None:
 
 
 def decode_mfsymlink(content: Buffer) -> SpecialFile | None:
-    """What a file of MFSYMLINK_SIZE bytes stands for: a symbolic link, or None if it is just a file of that size."""
+    """Decodes a file of MFSYMLINK_SIZE bytes; None if it is no mfsymlink."""
     head, _, rest = bytes(content).partition(b"\n")
     size, _, rest = rest.partition(b"\n")
     digest, _, rest = rest.partition(b"\n")
@@ -205,8 +208,8 @@ def decode_mfsymlink(content: Buffer) -> SpecialFile | None:
 
 
 def encode_reparse(special: SpecialFile) -> bytes:
-    """What FSCTL_SET_REPARSE_POINT makes of an empty file (MS-FSCC 2.1.2.2): a symbolic link of Windows, to a relative
-    target, if there is a form of it for that, else what NFS servers keep.
+    """The input of FSCTL_SET_REPARSE_POINT (MS-FSCC 2.1.2.2): a symbolic link of Windows with a relative target if
+    there is a `wire_target`, else the format of the NFS server.
     """
     if special.wire_target:
         name = special.wire_target.replace("/", "\\").encode("utf-16-le", "surrogatepass")
@@ -221,7 +224,7 @@ def encode_reparse(special: SpecialFile) -> bytes:
 
 
 def encode_mfsymlink(target: str) -> bytes | None:
-    """The content of a file that stands for a symbolic link; None if the target is too long for that."""
+    """The content of an mfsymlink; None if the target is too long."""
     encoded = target.encode("utf-8", "surrogateescape")
     if len(encoded) > _MFSYMLINK_TARGET:
         return None

@@ -1,4 +1,4 @@
-"""Security descriptors as text: from the self-relative form (MS-DTYP 2.4.6) to SDDL (2.5.1), which people read.
+"""Security descriptors as text: from the self-relative format (MS-DTYP 2.4.6) to SDDL (2.5.1).
 
 Pure.
 """

@@ -494,6 +494,6 @@ class FileOperations(FileTable):
 async def _set_basic(attempt: Attempt, inode: Inode, info: bytes) -> FileStat | None:
     """The operation that sets times and attributes by name. What the server says of the file then, if it was asked."""
     if inode.is_reparse_point:
-        await attempt.tree.set_basic_special(attempt.path, info)
+        await attempt.tree.special.set_basic(attempt.path, info)
         return None
     return await attempt.tree.set_basic(attempt.path, info)

@@ -23,8 +23,7 @@ from dfsfs.vfs.names.dirrenames import is_within
 
 if TYPE_CHECKING:
     from dfsfs.namespace.junction import TargetBinding
-    from dfsfs.smb.tree.file import RemoteFile
-    from dfsfs.smb.tree.tree import PendingFetch
+    from dfsfs.smb.tree.file import PendingFetch, RemoteFile
     from dfsfs.vfs.names.dircache import CachedDirectory
     from dfsfs.vfs.names.inodetable import Inode
     from dfsfs.vfs.names.lookup import Lookup

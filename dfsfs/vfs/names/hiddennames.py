@@ -244,7 +244,7 @@ async def _restore_aside(lookup: Lookup, folder: Inode, name: str) -> None:
         """The names that were put back."""
         tree = attempt.tree
         back: list[str] = []
-        if not (await tree.lstat(attempt.path)).is_plain_directory:
+        if not (await tree.special.lstat(attempt.path)).is_plain_directory:
             lookup.hidden.log_once(name, "is not what a mount leaves behind; it is left alone")
             return back
         for entry in await _first_entries(attempt):

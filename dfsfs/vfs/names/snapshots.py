@@ -66,7 +66,7 @@ class Snapshots:
 
     async def _names(self, folder: Inode) -> list[str]:
         async def operation(attempt: Attempt) -> list[str]:
-            return await attempt.tree.list_snapshots(attempt.path)
+            return await attempt.tree.snapshots.list(attempt.path)
 
         try:
             return await self._lookup.run(folder, operation)

@@ -32,7 +32,7 @@ async def resolve_special_entries(
     Raises:
         DfsfsError: the connection to the server has ended.
     """
-    unclear = {index: entry for index, entry in enumerate(batch) if attempt.tree.may_be_special(entry.stat)}
+    unclear = {index: entry for index, entry in enumerate(batch) if attempt.tree.special.may_be_special(entry.stat)}
     if not unclear:
         return batch
     found = list(batch)
@@ -61,7 +61,7 @@ async def resolve_special_entries(
 
 async def _query_special(attempt: Attempt, entry: DirEntry) -> FileStat:
     try:
-        return await attempt.tree.stat_listed_entry(attempt.path.join([entry.name]), entry.stat)
+        return await attempt.tree.special.stat_listed_entry(attempt.path.join([entry.name]), entry.stat)
     except DfsfsError as error:
         if error.disposition in (Disposition.RETURN, Disposition.REFER, Disposition.NEXT_TARGET):
             return entry.stat  # whoever does something with it will hear of it

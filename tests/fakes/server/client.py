@@ -15,6 +15,7 @@ from dfsfs.smb.connection.connection import Connection
 from dfsfs.smb.connection.handshake import Negotiated, Offer
 from dfsfs.smb.connection.protocol import SmbProtocol
 from dfsfs.smb.tree.channel import IoLimits
+from dfsfs.smb.tree.compounds import PathChannel
 from dfsfs.smb.tree.tree import Tree
 from dfsfs.smb.wire.constants import SMB2_GLOBAL_CAP_LEASING, Command, Dialect, SigningAlgorithm
 from dfsfs.smb.wire.messages import encode_plain
@@ -94,7 +95,7 @@ def connect(
     connection.add_session(PlainSession())
     _fill_with_credits(protocol, transport)
     route = Route(session_id=SESSION_ID, tree_id=TREE_ID, dfs=dfs)
-    return Tree(connection, share, route, IoLimits(IO_SIZE, IO_SIZE, IO_SIZE))
+    return Tree(PathChannel(connection, share, route, IoLimits(IO_SIZE, IO_SIZE, IO_SIZE)))
 
 
 def transport_of(tree: Tree) -> MemoryTransport:
@@ -140,5 +141,5 @@ def _fill_with_credits(protocol: SmbProtocol, transport: MemoryTransport) -> Non
     server.holds = holds
     answer = bytes(transport._received)
     transport._received.clear()
-    protocol.space()[: len(answer)] = answer
-    protocol.received(len(answer), trio.current_time())
+    protocol.get_buffer()[: len(answer)] = answer
+    protocol.buffer_updated(len(answer), trio.current_time())

@@ -355,7 +355,7 @@ class TestCrowds:
             raise ForeignCaller(17, 1000, "it is in a container")
 
         with monkeypatch.context() as patch:
-            patch.setattr(lab.pool, "tree", refuse)
+            patch.setattr(lab.pool, "connect_tree", refuse)
             with pytest.raises(ForeignCaller):
                 await lab.run()
         assert await lab.run() == "//a/data/dir/file"

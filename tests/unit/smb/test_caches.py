@@ -14,7 +14,7 @@ import pytest
 from dfsfs.smb.auth import ticketcaches
 from dfsfs.smb.auth.credentials import KerberosCredentials
 from dfsfs.smb.auth.identity import Account, as_user
-from dfsfs.smb.auth.ticketcaches import CacheError, copied
+from dfsfs.smb.auth.ticketcaches import CacheError, copy_cache
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,7 +53,7 @@ def refused(match: str) -> Iterator[None]:
 def copy_of(name: object) -> bytes:
     """What the Kerberos library finds in place of the cache, which it opens anew, as the user."""
     with as_user(ALICE):
-        copy = copied(of(name))
+        copy = copy_cache(of(name))
         assert copy is not None
         return Path(copy.name.removeprefix("FILE:")).read_bytes()
 
@@ -68,7 +68,7 @@ def test_a_file_of_the_user_is_copied(folder: Path) -> None:
 def test_a_copy_is_the_users_and_goes_with_its_object(folder: Path) -> None:
     before, cache = set(os.listdir("/proc/self/fd")), given(folder / "cache")
     with as_user(ALICE):
-        copy = copied(of(f"FILE:{cache}"))
+        copy = copy_cache(of(f"FILE:{cache}"))
     assert copy is not None and copy.original == f"FILE:{folder}/cache"
     path = copy.name.removeprefix("FILE:")
     assert (os.stat(path).st_uid, os.stat(path).st_mode & 0o777) == (ALICE.uid, 0o600)
@@ -83,7 +83,7 @@ def test_pipes_devices_and_folders_are_refused_at_once(folder: Path) -> None:
     os.chown(folder / "pipe", ALICE.uid, ALICE.gid)
     for path in (folder / "pipe", "/dev/tty", "/dev/zero", folder):
         with refused("no regular file"):
-            copied(of(f"FILE:{path}"))
+            copy_cache(of(f"FILE:{path}"))
 
 
 def test_a_locked_file_is_not_waited_for(folder: Path) -> None:
@@ -97,13 +97,13 @@ def test_what_belongs_to_another_is_refused_even_if_it_can_be_read(folder: Path)
     for owner in (BOB, Account(0, 0)):
         cache = given(folder / str(owner.uid), owner=owner, mode=0o644)
         with refused("belongs to another user"):
-            copied(of(f"FILE:{cache}"))
+            copy_cache(of(f"FILE:{cache}"))
 
 
 def test_what_this_process_has_open_is_nobodys_cache(folder: Path) -> None:
     cache = given(folder / "his", owner=BOB)
     with as_user(BOB):
-        his = copied(of(f"FILE:{cache}", BOB))
+        his = copy_cache(of(f"FILE:{cache}", BOB))
     assert his is not None
     own = os.memfd_create("own")
     try:
@@ -114,7 +114,7 @@ def test_what_this_process_has_open_is_nobodys_cache(folder: Path) -> None:
             "FILE:/proc/self/mem",
         ):
             with refused("belongs to another|can't be read"):
-                copied(of(path))
+                copy_cache(of(path))
     finally:
         os.close(own)
 
@@ -123,14 +123,14 @@ def test_what_the_user_may_not_read_stays_unread(folder: Path) -> None:
     (folder / "closed").mkdir(mode=0o700)
     given(folder / "closed" / "cache")
     with refused("Permission denied"):
-        copied(of(f"FILE:{folder}/closed/cache"))
+        copy_cache(of(f"FILE:{folder}/closed/cache"))
 
 
 def test_a_cache_that_is_not_there_is_named_as_the_library_does(folder: Path) -> None:
     with refused(f"No credentials cache found .filename: {folder}/nothing"):
-        copied(of(f"FILE:{folder}/nothing"))
+        copy_cache(of(f"FILE:{folder}/nothing"))
     with refused("can't be read"):
-        copied(of(f"FILE:{folder}/\0"))
+        copy_cache(of(f"FILE:{folder}/\0"))
 
 
 def test_a_cache_has_a_bound(folder: Path) -> None:
@@ -138,7 +138,7 @@ def test_a_cache_has_a_bound(folder: Path) -> None:
     assert len(copy_of(f"FILE:{folder}/cache")) == ticketcaches.CACHE_MAX
     given(folder / "cache", bytes(ticketcaches.CACHE_MAX + 1))
     with refused("more than"):
-        copied(of(f"FILE:{folder}/cache"))
+        copy_cache(of(f"FILE:{folder}/cache"))
 
 
 @pytest.mark.parametrize("primary", [None, b"tkt\n", b"tktother\n", b"tktother"])
@@ -156,14 +156,14 @@ def test_a_collection_leads_to_its_primary_cache(folder: Path, primary: bytes | 
 def test_a_collection_leads_nowhere_else(folder: Path, primary: bytes) -> None:
     given(folder / "primary", primary)
     with refused("names no ticket cache"):
-        copied(of(f"DIR:{folder}"))
+        copy_cache(of(f"DIR:{folder}"))
 
 
 @pytest.mark.parametrize("name", ["KCM:", "KEYRING:persistent:20001", "", "MEMORY:x"])
 def test_what_is_in_no_file_is_left_to_the_library(name: str) -> None:
     with as_user(ALICE):
-        assert copied(of(name)) is None
+        assert copy_cache(of(name)) is None
 
 
 def test_the_cache_of_whoever_mounts_is_used_as_it_is() -> None:
-    assert copied(of("FILE:/nowhere", None)) is None
+    assert copy_cache(of("FILE:/nowhere", None)) is None

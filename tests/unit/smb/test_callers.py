@@ -14,10 +14,10 @@ import pytest
 
 from dfsfs.caller import Caller
 from dfsfs.errors import ForeignCaller, SmbError
-from dfsfs.smb.auth.callers import check_cache_name, named_cache, root_seen_by
+from dfsfs.smb.auth.callers import check_cache_name, open_caller_root, read_cache_name
 from dfsfs.smb.auth.credentials import KerberosCredentials
 from dfsfs.smb.auth.identity import Account, as_user
-from dfsfs.smb.auth.ticketcaches import copied
+from dfsfs.smb.auth.ticketcaches import copy_cache
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -56,31 +56,31 @@ def process(
 @needs_root
 def test_an_ordinary_process_has_our_paths() -> None:
     with process() as who:
-        assert root_seen_by(who) is None
+        assert open_caller_root(who) is None
 
 
 @needs_root
 def test_a_process_with_another_root_is_refused() -> None:
     with tempfile.TemporaryDirectory() as folder, process(f"import os; os.chroot({folder!r})", uid=20001) as who:
         with pytest.raises(ForeignCaller, match="root folder of its own"):
-            root_seen_by(who)
+            open_caller_root(who)
 
 
 @needs_root
 def test_a_process_with_another_user_namespace_is_refused() -> None:
     with process("", "unshare", "-U", "-r") as who, pytest.raises(ForeignCaller, match="user namespace of its own"):
-        root_seen_by(who)
+        open_caller_root(who)
 
 
 def test_a_process_that_can_not_be_seen_is_refused() -> None:
     with pytest.raises(ForeignCaller, match="can't be seen"):
-        root_seen_by(Caller(ALICE.uid, ALICE.gid, 0))
+        open_caller_root(Caller(ALICE.uid, ALICE.gid, 0))
 
 
 def test_a_process_that_has_ended_is_nobodys() -> None:
     who = Caller(os.geteuid(), 1, ENDED)
-    assert root_seen_by(who) is None
-    assert named_cache(who) == ""
+    assert open_caller_root(who) is None
+    assert read_cache_name(who) == ""
 
 
 @needs_root
@@ -98,11 +98,11 @@ open({str(cache)!r}, 'w').write('private')
 os.chown({str(cache)!r}, {ALICE.uid}, {ALICE.gid})
 """
         with process(script, "unshare", "-m", uid=ALICE.uid) as who:
-            root = root_seen_by(who)
+            root = open_caller_root(who)
             assert root is not None
             seen = KerberosCredentials(ccache=f"FILE:{cache}", account=ALICE, root=root)
             with as_user(ALICE):
-                copy, other = copied(seen), copied(KerberosCredentials(ccache=f"FILE:{cache}", account=ALICE))
+                copy, other = copy_cache(seen), copy_cache(KerberosCredentials(ccache=f"FILE:{cache}", account=ALICE))
                 assert copy is not None and other is not None
                 assert Path(copy.name.removeprefix("FILE:")).read_bytes() == b"private"
                 assert Path(copy.original.removeprefix("FILE:")).read_bytes() == b"private"
@@ -112,11 +112,11 @@ os.chown({str(cache)!r}, {ALICE.uid}, {ALICE.gid})
 @needs_root
 def test_the_cache_that_a_process_names() -> None:
     with process(uid=ALICE.uid, environment={"KRB5CCNAME": "FILE:/somewhere/cache"}) as who:
-        assert named_cache(who) == "FILE:/somewhere/cache"
-        assert named_cache(who._replace(uid=ALICE.uid + 1)) == "", "somebody else's"
+        assert read_cache_name(who) == "FILE:/somewhere/cache"
+        assert read_cache_name(who._replace(uid=ALICE.uid + 1)) == "", "somebody else's"
     with process(uid=ALICE.uid, environment={"KRB5CCNAME": "MEMORY:of-the-mount"}) as who:
         with pytest.raises(SmbError, match="LOGON_FAILURE"):
-            named_cache(who)
+            read_cache_name(who)
 
 
 @pytest.mark.parametrize(

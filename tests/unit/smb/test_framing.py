@@ -15,11 +15,11 @@ def feed(reader: FrameReader, stream: bytes, sizes: list[int]) -> list[bytes]:
     frames: list[memoryview] = []
     position = turn = 0
     while position < len(stream):
-        space = reader.space()
+        space = reader.get_buffer()
         assert len(space) > 0
         count = min(sizes[turn % len(sizes)], len(space), len(stream) - position)
         space[:count] = stream[position : position + count]
-        frames += reader.received(count)
+        frames += reader.buffer_updated(count)
         position += count
         turn += 1
     return [bytes(frame) for frame in frames]
@@ -43,8 +43,8 @@ def test_frames_do_not_depend_on_how_the_stream_is_cut(lengths: list[int], sizes
 def test_frames_stay_valid_while_more_is_received() -> None:
     reader = FrameReader(10**7)
     first = framed([b"a" * 50000])
-    reader.space()[: len(first)] = first
-    (kept,) = reader.received(len(first))
+    reader.get_buffer()[: len(first)] = first
+    (kept,) = reader.buffer_updated(len(first))
     feed(reader, framed([b"b" * 200000, b"c" * 60000, b"d" * 60000]), [65536])
     assert bytes(kept) == b"a" * 50000
 
@@ -52,9 +52,9 @@ def test_frames_stay_valid_while_more_is_received() -> None:
 def test_a_large_frame_is_received_into_its_own_buffer() -> None:
     reader = FrameReader(10**7)
     stream = framed([b"x" * 10**6])
-    reader.space()[:100] = stream[:100]
-    assert reader.received(100) == []
-    assert len(reader.space()) == 10**6 - 96
+    reader.get_buffer()[:100] = stream[:100]
+    assert reader.buffer_updated(100) == []
+    assert len(reader.get_buffer()) == 10**6 - 96
 
 
 @given(st.lists(st.tuples(st.integers(100_000, 300_000), st.booleans()), max_size=40))
@@ -82,12 +82,12 @@ def whole(reader: FrameReader, body: bytes) -> list[memoryview]:
     """The frames that come of one, received in as few pieces as possible."""
     stream, frames, at = framed([body]), list[memoryview](), 0
     while at < len(stream):
-        space = reader.space()
+        space = reader.get_buffer()
         count = min(len(space), len(stream) - at)
         space[:count] = stream[at : at + count]
         del space
         at += count
-        frames += reader.received(count)
+        frames += reader.buffer_updated(count)
     return frames
 
 

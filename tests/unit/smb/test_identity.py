@@ -18,7 +18,7 @@ import pytest
 from dfsfs.errors import PosixError
 from dfsfs.smb.auth import identity, kerberos, keyring
 from dfsfs.smb.auth.credentials import Credentials, KerberosCredentials, Secret
-from dfsfs.smb.auth.identity import NOBODY_HAS, Account, as_user, really_as
+from dfsfs.smb.auth.identity import UNUSED_UID, Account, as_real_user, as_user
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -61,14 +61,14 @@ def test_one_thread_acts_and_the_others_do_not() -> None:
 
 DUMPABLE = """
 import ctypes, os, resource, sys
-from dfsfs.smb.auth.identity import NOBODY_HAS, Account, as_user, forbid_core_dumps, really_as
+from dfsfs.smb.auth.identity import UNUSED_UID, Account, as_user, forbid_core_dumps, as_real_user
 if sys.argv[1] != "root":
     os.setuid(int(sys.argv[1]))
     ctypes.CDLL(None).prctl(4, 1, 0, 0, 0)
 forbid_core_dumps()
 print(ctypes.CDLL(None).prctl(3, 0, 0, 0, 0), resource.getrlimit(resource.RLIMIT_CORE)[0])
 if sys.argv[1] == "root":
-    for block in (as_user(Account(20001, 20000)), really_as(NOBODY_HAS)):
+    for block in (as_user(Account(20001, 20000)), as_real_user(UNUSED_UID)):
         with block:
             print(ctypes.CDLL(None).prctl(3, 0, 0, 0, 0))
         print(ctypes.CDLL(None).prctl(3, 0, 0, 0, 0))
@@ -121,8 +121,8 @@ def test_everything_is_as_before_after_a_failure() -> None:
     before = ids()
     with pytest.raises(KeyError), as_user(SOMEBODY):
         raise KeyError
-    with really_as(NOBODY_HAS):
-        assert ids()["Uid"] == [NOBODY_HAS, NOBODY_HAS, 0, NOBODY_HAS]
+    with as_real_user(UNUSED_UID):
+        assert ids()["Uid"] == [UNUSED_UID, UNUSED_UID, 0, UNUSED_UID]
     assert ids() == before
 
 
@@ -160,7 +160,7 @@ refused = [int(number) for number in sys.argv[2:]]
 def act():
     identity._syscall = failing_at(*refused)
     try:
-        with identity.as_user(SOMEBODY) if sys.argv[1] == "as_user" else identity.really_as(identity.NOBODY_HAS):
+        with identity.as_user(SOMEBODY) if sys.argv[1] == "as_user" else identity.as_real_user(identity.UNUSED_UID):
             print("as another", flush=True)
     except OSError:
         pass
@@ -179,7 +179,7 @@ thread.join()
         ("as_user", range(3, 6), "as another\n"),
         ("as_user", range(4, 6), "as another\n"),
         ("as_user", range(1, 6), ""),
-        ("really_as", range(1, 6), "as another\n"),
+        ("as_real_user", range(1, 6), "as another\n"),
     ],
 )
 def test_a_process_ends_that_can_not_be_itself_again(how: str, refused: range, said: str) -> None:

@@ -206,18 +206,18 @@ def test_what_was_given_is_not_what_is_left() -> None:
 
 def test_the_table_forgets_a_lease_with_its_last_handle() -> None:
     table, given_lease = LeaseTable(), lease()
-    table.opened(given_lease)
-    table.opened(given_lease)
+    table.add_handle(given_lease)
+    table.add_handle(given_lease)
     given_lease.apply_grant(grant(3))
-    table.closed(given_lease)
+    table.remove_handle(given_lease)
     assert table.get(KEY) is given_lease and given_lease.state == RH
-    table.closed(given_lease)
+    table.remove_handle(given_lease)
     assert table.get(KEY) is None and given_lease.state == LeaseState.SMB2_LEASE_NONE
 
 
 def test_all_leases_end_with_the_connection() -> None:
     table, given_lease = LeaseTable(), lease()
-    table.opened(given_lease)
+    table.add_handle(given_lease)
     given_lease.apply_grant(grant(7))
     assert table.connection_lost() == [(given_lease, RWH)]
     assert given_lease.state == LeaseState.SMB2_LEASE_NONE and table.connection_lost() == []

@@ -305,12 +305,12 @@ async def test_what_else_the_file_system_asks() -> None:
     async with connected(server) as tree:
         size = await tree.volume_size()
         assert 0 < size.free < size.total
-        assert await tree.query_features() == 0
-        assert await tree.read_eas(FILE) == {}
-        await tree.set_ea(FILE, b"NAME", b"value")
-        assert await tree.read_eas(FILE) == {b"NAME": b"value"}
-        assert await tree.list_streams(FILE) == {}
-        link = await tree.make_special(SHARE.join(["link"]), SpecialFile(posix.S_IFLNK, "file"))
+        assert await tree.xattrs.query_features() == 0
+        assert await tree.xattrs.read_eas(FILE) == {}
+        await tree.xattrs.set_ea(FILE, b"NAME", b"value")
+        assert await tree.xattrs.read_eas(FILE) == {b"NAME": b"value"}
+        assert await tree.xattrs.list_streams(FILE) == {}
+        link = await tree.special.make(SHARE.join(["link"]), SpecialFile(posix.S_IFLNK, "file"))
         assert link.special == SpecialFile(posix.S_IFLNK, "file")
         source = await tree.open(FILE, access=Access.READ, disposition=OPEN)
         target = await tree.open(SHARE.join(["empty"]), access=Access.READ | Access.WRITE, disposition=OPEN)

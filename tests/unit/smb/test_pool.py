@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 import trio
 
 from dfsfs.caller import Caller, override_caller
-from dfsfs.errors import ConnectError, ForeignCaller
+from dfsfs.errors import ConnectError, ForeignCaller, SmbError, TicketError
 from dfsfs.ntstatus import NtStatus
 from dfsfs.smb.auth.credentials import Credentials, Secret
 from dfsfs.smb.connection.calls import Route
 from dfsfs.smb.connection.dialer import DialedConnection, Dialer
 from dfsfs.smb.connection.settings import TransportSettings
-from dfsfs.smb.pool import Pool, _Server
+from dfsfs.smb.pool import REFUSAL_CACHE_TIME, RENEWAL_RETRY_DELAY, Pool, _Server
 from dfsfs.smb.userpools import UserPools
 from dfsfs.unc import UncPath
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from dfsfs.smb.auth.credentials import Login
+    from dfsfs.smb.connection.handshake import Session
 
 SETTINGS = TransportSettings(connect_timeout=8.0, login_timeout=20.0)
 LOGIN = Credentials("alice", Secret("word"))
@@ -84,5 +85,54 @@ async def test_nothing_is_kept_for_who_does_not_live_on_this_computer() -> None:
     async with Pool(SETTINGS, LOGIN) as own, UserPools(SETTINGS, own, refuse) as users:
         users.on_user_gone = gone.append
         with override_caller(Caller(1000, 1000, 17)), pytest.raises(ForeignCaller):
-            await users.tree(UncPath(("fs1", "data")))
+            await users.connect_tree(UncPath(("fs1", "data")))
         assert (gone, users.users) == ([1000], ())
+
+
+def renewing(monkeypatch: pytest.MonkeyPatch, *refusals: Exception) -> list[float]:
+    """Has renewals of sessions fail in this order, and then succeed. Returns when each was tried."""
+    tried: list[float] = []
+
+    async def prepare(pool: Pool, name: str) -> object:
+        await trio.lowlevel.checkpoint()
+        return SimpleNamespace()
+
+    async def reauthenticate(pool: Pool, server: _Server, authenticator: object) -> None:
+        tried.append(trio.current_time())
+        await trio.sleep(0.1)
+        if len(tried) <= len(refusals):
+            raise refusals[len(tried) - 1]
+
+    monkeypatch.setattr(Pool, "_prepare_login", prepare)
+    monkeypatch.setattr(Pool, "_reauthenticate", reauthenticate)
+    return tried
+
+
+async def test_a_refusal_is_no_answer_while_a_renewal_is_tried_again(
+    autojump_clock: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a server's clock a ticket may have ended before it has by ours: the second try brings a new one."""
+    tried = renewing(monkeypatch, SmbError(NtStatus.LOGON_FAILURE, "logging in"))
+    async with Pool(SETTINGS, LOGIN) as pool, trio.open_nursery() as nursery:
+        server = _Server("fs1", "fs1", "127.0.0.1", connection(), cast("Session", None))
+        nursery.start_soon(pool._renew, server)
+        await trio.sleep(RENEWAL_RETRY_DELAY / 2)
+        await pool._renew(server)
+        assert len(tried) == 2
+
+
+async def test_a_renewal_that_has_failed_answers_for_a_while(
+    autojump_clock: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refusal = TicketError("cifs/fs1", "the default ticket cache", "Ticket expired")
+    tried = renewing(monkeypatch, refusal)
+    async with Pool(SETTINGS, LOGIN) as pool:
+        server, other = (_Server(host, host, "", connection(), cast("Session", None)) for host in ("fs1", "fs1"))
+        for _ in range(3):
+            with pytest.raises(TicketError):
+                await pool._renew(server)
+        assert len(tried) == 1
+        await pool._renew(other)  # on a new connection
+        await trio.sleep(REFUSAL_CACHE_TIME)
+        await pool._renew(server)
+        assert len(tried) == 3

@@ -233,7 +233,7 @@ async def flooded(lease: Lease) -> Connection:
     """A connection that got 60,000 breaks of one lease, each with what there was to lose."""
     transport = NoCredits(b"".join(lease_break(state) for state in (7, 3, 1, 0)) * 9, 1700)
     connection = Connection("fs1", transport, protocol(), request_timeout=5)
-    connection.leases.opened(lease)
+    connection.leases.add_handle(lease)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(connection.run)
         await transport.drained.wait()
@@ -250,7 +250,7 @@ def new_lease() -> Lease:
 async def test_breaks_without_end_make_one_acknowledgement() -> None:
     connection = Connection("fs1", NoCredits(b"", 0), protocol(), request_timeout=5)
     lease = new_lease()
-    connection.leases.opened(lease)
+    connection.leases.add_handle(lease)
     for _ in range(1000):
         Peer(connection._protocol).deliver_bytes(lease_break(3))
         Peer(connection._protocol).deliver_bytes(lease_break(1))
@@ -335,7 +335,7 @@ async def test_what_is_broken_while_an_acknowledgement_is_on_its_way_is_acknowle
     """Samba sends the next break when it has the acknowledgement of the first, before it answers that."""
     connection = Connection("fs1", NoCredits(b"", 0), protocol(), request_timeout=5)
     peer, lease, seen = Peer(connection._protocol), new_lease(), list[LeaseState]()
-    connection.leases.opened(lease)
+    connection.leases.add_handle(lease)
 
     def on_break(before: LeaseState, acknowledge: Acknowledge) -> None:
         seen.append(before)

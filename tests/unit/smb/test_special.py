@@ -12,7 +12,8 @@ from dfsfs.errors import SmbError
 from dfsfs.ntstatus import NtStatus
 from dfsfs.smb.connection.calls import Response, Route
 from dfsfs.smb.tree.channel import IoLimits
-from dfsfs.smb.tree.tree import Tree
+from dfsfs.smb.tree.compounds import PathChannel
+from dfsfs.smb.tree.special import SpecialFiles
 from dfsfs.smb.wire.constants import Command, ReparseTag
 from dfsfs.smb.wire.messages import HEADER_SIZE, Header, Request
 from dfsfs.smb.wire.reparse import SpecialFile, encode_reparse
@@ -29,12 +30,13 @@ CREATED = struct.pack("<HBBIQQQQQQII16sII", 89, 0, 0, 1, *[0] * 6, 0x400, 0, b"i
 ALL = struct.pack("<QQQQIIQQIBBHQIIQII", *[0] * 4, 0x400, *[0] * 13)
 
 
-class OneName(Tree):
+class OneName(PathChannel):
     """A share on which everything is a reparse point with this data. `changes`: what was asked besides looking."""
 
     def __init__(self, data: bytes) -> None:
         route = Route(dfs=True)
         super().__init__(cast("Connection", object()), SHARE, route, IoLimits(65536, 65536, 65536))
+        self.special = SpecialFiles(self, mfsymlinks=False)
         self.data = data
         self.changes: list[Command] = []
 
@@ -70,11 +72,11 @@ def link(text: str) -> bytes:
     return encode_reparse(SpecialFile(posix.S_IFLNK, wire_target=text))
 
 
-CHANGES: list[Callable[[Tree], Awaitable[object]]] = [
-    lambda tree: tree.remove_special(PATH),
-    lambda tree: tree.rename_special(PATH, SHARE.join(["new"]), replace=True),
-    lambda tree: tree.link_special(PATH, SHARE.join(["new"])),
-    lambda tree: tree.set_basic_special(PATH, b""),
+CHANGES: list[Callable[[SpecialFiles], Awaitable[object]]] = [
+    lambda special: special.remove(PATH),
+    lambda special: special.rename(PATH, SHARE.join(["new"]), replace=True),
+    lambda special: special.link(PATH, SHARE.join(["new"])),
+    lambda special: special.set_basic(PATH, b""),
 ]
 DFS_LINKS = {
     "as Samba 4.22 has it": link("msdfs:fs1/data"),
@@ -87,30 +89,30 @@ DFS_LINKS = {
 @pytest.mark.parametrize("data", DFS_LINKS.values(), ids=DFS_LINKS)
 async def test_a_dfs_link_is_not_changed_whatever_it_looks_like(data: bytes) -> None:
     for change in CHANGES:
-        tree = OneName(data)
+        share = OneName(data)
         with pytest.raises(SmbError) as caught:
-            await change(tree)
-        assert caught.value.status == NtStatus.PATH_NOT_COVERED and not tree.changes
+            await change(share.special)
+        assert caught.value.status == NtStatus.PATH_NOT_COVERED and not share.changes
 
 
 @pytest.mark.parametrize("name", [name for name in DFS_LINKS if name != "as Windows has it"])
 async def test_a_dfs_link_is_shown_as_none_of_ours(name: str) -> None:
     with pytest.raises(SmbError) as caught:
-        await OneName(DFS_LINKS[name]).lstat(PATH)
+        await OneName(DFS_LINKS[name]).special.lstat(PATH)
     assert caught.value.status == NtStatus.PATH_NOT_COVERED
 
 
 async def test_one_of_windows_is_shown_by_its_tag() -> None:
-    assert (await OneName(DFS_LINKS["as Windows has it"]).lstat(PATH)).is_marked_link
+    assert (await OneName(DFS_LINKS["as Windows has it"]).special.lstat(PATH)).is_marked_link
 
 
 @pytest.mark.parametrize("text", ["target", "to/msdfs:x", "msdfs"])
 async def test_another_link_is_changed(text: str) -> None:
     for change in CHANGES:
-        tree = OneName(link(text))
-        await change(tree)
-        assert Command.SMB2_SET_INFO in tree.changes
-    stat = await OneName(link(text)).lstat(PATH)
+        share = OneName(link(text))
+        await change(share.special)
+        assert Command.SMB2_SET_INFO in share.changes
+    stat = await OneName(link(text)).special.lstat(PATH)
     assert stat.special is not None and stat.special.wire_target == text
 
 
@@ -118,7 +120,7 @@ async def test_another_link_is_changed(text: str) -> None:
 @pytest.mark.parametrize("wire_target", [True, False])
 async def test_nobody_makes_a_dfs_link(text: str, *, wire_target: bool) -> None:
     """Who makes a symbolic link with such a text gets one that only programs follow."""
-    tree = OneName(b"")
+    share = OneName(b"")
     special = SpecialFile(posix.S_IFLNK, text, text if wire_target else "")
-    assert await tree.make_special(PATH, special) is not None
-    assert Command.SMB2_WRITE in tree.changes, "it is a file with the text in it"
+    assert await share.special.make(PATH, special) is not None
+    assert Command.SMB2_WRITE in share.changes, "it is a file with the text in it"

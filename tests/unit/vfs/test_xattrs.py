@@ -9,7 +9,7 @@ import pytest
 from dfsfs.errors import ConnectionLost, SmbError
 from dfsfs.ntstatus import NtStatus
 from dfsfs.vfs.xattrs import is_usable
-from tests.fakes.memory_tree import MemoryTree
+from tests.fakes.memory_tree import MemoryXattrs
 from tests.unit.vfs.world import World
 
 if TYPE_CHECKING:
@@ -45,18 +45,18 @@ async def test_a_stream_whose_removal_was_not_answered_is_removed(
     world, streams = World(), {"note"}
     world.root.add_file("file")
 
-    async def read_stream(tree: MemoryTree, path: UncPath, name: str) -> bytes:
+    async def read_stream(xattrs: MemoryXattrs, path: UncPath, name: str) -> bytes:
         return b"text"
 
-    async def remove_stream(tree: MemoryTree, path: UncPath, name: str) -> None:
+    async def remove_stream(xattrs: MemoryXattrs, path: UncPath, name: str) -> None:
         if name not in streams:
             raise SmbError(NtStatus.OBJECT_NAME_NOT_FOUND, f"removal of {name}")
         streams.remove(name)
         world.namespace.cut("//dfs/ns")
         raise ConnectionLost(path.host, NtStatus.CONNECTION_RESET, "and the answer with it")
 
-    monkeypatch.setattr(MemoryTree, "read_stream", read_stream, raising=False)
-    monkeypatch.setattr(MemoryTree, "remove_stream", remove_stream, raising=False)
+    monkeypatch.setattr(MemoryXattrs, "read_stream", read_stream, raising=False)
+    monkeypatch.setattr(MemoryXattrs, "remove_stream", remove_stream, raising=False)
     ino = await world.ino("file")
     await world.fs.removexattr(ino, b"user.stream.note")
     assert not streams and await world.ino("file") == ino
