@@ -151,7 +151,7 @@ LASTS = {
     "control.server _attend",
     "smb.connection.connection self._guard",
     "smb.connection.dialer self._dial",
-    "smb.pool self._run",
+    "singleflight self._run",
     "vfs.names.offline self._ask_in_background",
 }
 
