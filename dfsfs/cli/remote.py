@@ -141,9 +141,9 @@ def _in_words(error: BaseException, config: MountConfig) -> MountError:
 
 @asynccontextmanager
 async def _connected(config: MountConfig, kdcs: KdcPreference | None) -> AsyncIterator[Remote]:
-    from dfsfs.mount.assembly import make_names, make_namespace, referral_settings, transport_settings
-    from dfsfs.smb.pool import Pool
+    from dfsfs.mount.parts import make_namespace, make_pool
+    from dfsfs.mount.settings import make_names, make_referral_settings
 
-    async with Pool(transport_settings(config), config.credentials) as pool:
-        namespace = make_namespace(config, pool, referral_settings(config), kdcs)
+    async with make_pool(config) as pool:
+        namespace = make_namespace(config, pool, make_referral_settings(config), kdcs)
         yield Remote(config, pool, namespace, make_names(config))
