@@ -14,7 +14,7 @@ What follows is each request that changes something, in its order, and what the 
                                    RENAME K/B -> X, RMDIR K         X, to be removed
 
 X and K are names of hiddennames.py, as is what B is called in K. A server refuses to replace a file that is open, so
-our handles are closed for the one request that replaces it (`FileOperations.closed_on_server`) and opened again under
+our handles are closed for the one request that replaces it (`ServerHandles.closed_on_server`) and opened again under
 X. Where the request fails, X is removed and they are opened again under B.
 """
 

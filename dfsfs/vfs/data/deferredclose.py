@@ -70,8 +70,8 @@ class DeferredCloses:
         while True:
             await self._filled.wait()
             while self._handles:
-                key, kept = next(iter(self._handles.items()))
-                remaining = kept.until - self._clock()
+                key, deferred = next(iter(self._handles.items()))
+                remaining = deferred.until - self._clock()
                 if remaining > 0:
                     await trio.sleep(remaining)
                 else:
@@ -97,23 +97,28 @@ class DeferredCloses:
         if binding is None or (path := _path_of(inode, binding)) is None:
             return None
         key = (binding.tree.volume, inode.file_id or path, access)
-        kept = self._handles.get(key)
-        if kept is None or kept.binding is not binding or not kept.remote.alive or kept.remote.path != path:
+        deferred = self._handles.get(key)
+        if (
+            deferred is None
+            or deferred.binding is not binding
+            or not deferred.remote.alive
+            or deferred.remote.path != path
+        ):
             return None
-        lease = kept.remote.lease
-        if kept.inode is not inode and (lease is None or inode.lease is not None):
+        lease = deferred.remote.lease
+        if deferred.inode is not inode and (lease is None or inode.lease is not None):
             return None
         del self._handles[key]
-        return kept.remote
+        return deferred.remote
 
     def lease_of(self, inode: Inode) -> Lease | None:
         """The lease of a handle that is kept on the file under the inode's path, also if the inode is new since."""
         if not self._handles or not inode.file_id:
             return None
-        kept = self._handles.get((inode.share, inode.file_id, Access.READ)) if inode.share is not None else None
-        if kept is None or not kept.remote.alive or kept.remote.path != _path_of(inode, None):
+        deferred = self._handles.get((inode.share, inode.file_id, Access.READ)) if inode.share is not None else None
+        if deferred is None or not deferred.remote.alive or deferred.remote.path != _path_of(inode, None):
             return None
-        return kept.remote.lease
+        return deferred.remote.lease
 
     def drop(self, inode: Inode) -> bool:
         """Closes the handles on a file, or on the files in a directory and below. Returns whether there were any."""
@@ -124,7 +129,7 @@ class DeferredCloses:
             found = [one] if one in self._handles else []
         else:
             path = _path_of(inode, None)
-            found = [key for key, kept in self._handles.items() if _is_of(inode, path, key, kept)]
+            found = [key for key, deferred in self._handles.items() if _is_of(inode, path, key, deferred)]
         for key in found:
             self._close(key)
         return bool(found)
@@ -132,7 +137,7 @@ class DeferredCloses:
     def close_on_connection(self, attempt: Attempt) -> bool:
         """Closes the handles on the connection of an attempt. Returns whether there were any."""
         connection = attempt.tree.connection
-        found = [key for key, kept in self._handles.items() if kept.remote.tree.connection is connection]
+        found = [key for key, deferred in self._handles.items() if deferred.remote.tree.connection is connection]
         for key in found:
             self._close(key)
         return bool(found)
@@ -143,9 +148,9 @@ class DeferredCloses:
             self._close(key)
 
     def _close(self, key: _Key) -> None:
-        kept = self._handles.pop(key)
-        kept.remote.discard()
-        self._on_close(kept.inode, kept.remote.lease)
+        deferred = self._handles.pop(key)
+        deferred.remote.discard()
+        self._on_close(deferred.inode, deferred.remote.lease)
 
 
 def _path_of(inode: Inode, binding: TargetBinding | None) -> UncPath | None:
@@ -156,10 +161,10 @@ def _path_of(inode: Inode, binding: TargetBinding | None) -> UncPath | None:
     return binding.target.join(location.components)
 
 
-def _is_of(inode: Inode, path: UncPath | None, key: _Key, kept: _DeferredClose) -> bool:
+def _is_of(inode: Inode, path: UncPath | None, key: _Key, deferred: _DeferredClose) -> bool:
     """Whether a handle is on the inode's file, or on a file in that directory or below."""
-    if kept.inode is inode:
+    if deferred.inode is inode:
         return True
-    if path is not None and path.is_prefix_of(kept.remote.path):
+    if path is not None and path.is_prefix_of(deferred.remote.path):
         return True
     return bool(inode.file_id) and key[:2] == (inode.share, inode.file_id)

@@ -168,7 +168,7 @@ class Opener:
                     disposition=CreateDisposition.FILE_OVERWRITE if truncate else CreateDisposition.FILE_OPEN,
                     options=options_of(flags),
                     attributes=known.attributes & _OVERWRITE_ATTRIBUTES if truncate and known is not None else 0,
-                    read=head,
+                    read=inline_size,
                 ),
             )
             return remote, attempt.binding
@@ -178,7 +178,7 @@ class Opener:
             await self._lookup.revalidate_hard_link(inode)
         reads = reads and self._lookup.lifetimes.files > 0
         is_small = known is not None and known.size <= INLINE_SIZE
-        head = INLINE_SIZE if reads and is_small and not self._leases.has_data(inode) else 0
+        inline_size = INLINE_SIZE if reads and is_small and not self._leases.has_data(inode) else 0
         time, table = self._lookup.clock(), self._lookup.table
         asked = begun = table.begin(inode) if truncate else table.moment
         try:

@@ -150,7 +150,7 @@ class OpenFile:
         self.is_direct = is_direct
         """Whether it was opened with O_DIRECT: writes do not go through the kernel's page cache."""
         self.opened_instead_of: Inode | None = None
-        """The file that the program had asked for, if this one has its name by now: see FileOperations.open."""
+        """The file that the program had asked for, if this one has its name by now: see `FileOperations.open`."""
         self.has_written = False
         """Whether a change through this handle has succeeded, as far as the program knows."""
         self.unsynced = False
@@ -260,16 +260,16 @@ class OpenFile:
 
     def read_inline(self, offset: int, size: int, now: float) -> Buffer | None:
         """What a read would give, if the inline data has it and may still be believed; else None."""
-        head = self._inline
-        if head is None:
+        data = self._inline
+        if data is None:
             return None
         overtaken = self.inode.has_changed_since(self.asked) or self.inode.lease_breaks != self._breaks_at_open
         if now >= self._inline_expires or overtaken or self._poison is not None:
             self._inline = None
             return None
-        if offset + size > len(head) and len(head) < self._opened.size:
+        if offset + size > len(data) and len(data) < self._opened.size:
             return None
-        return memoryview(head)[offset : offset + size]
+        return memoryview(data)[offset : offset + size]
 
     def drop_old_inline(self, now: float) -> None:
         """Drops the inline data if it may not be believed any more. `now`: seconds of the file system's clock."""
@@ -472,9 +472,9 @@ def _leaves_inline_data(error: DfsfsError) -> bool:
     return (isinstance(error, PosixError) and error.errno == errno.ESTALE) or is_handle_shortage(error)
 
 
-def _copy_if_small(head: Buffer | None) -> Buffer | None:
+def _copy_if_small(data: Buffer | None) -> Buffer | None:
     """Inline data in memory of its own if it is small. A view keeps the whole buffer that it came in."""
-    return bytes(head) if head is not None and len(head) <= COPY_MAX else head
+    return bytes(data) if data is not None and len(data) <= COPY_MAX else data
 
 
 def _differs(one: int, other: int) -> bool:
