@@ -31,13 +31,13 @@ from dfsfs.mount.parts import (
     connect_users,
     make_filesystem,
     make_mount,
-    make_namespace,
     make_operations,
     make_pool,
     make_user_pools,
 )
 from dfsfs.mount.service import prepare
-from dfsfs.mount.settings import get_read_ahead_kb, make_fuse_options, make_referral_settings
+from dfsfs.mount.settings import get_read_ahead_kb, make_fuse_options
+from dfsfs.namespace.assembly import make_namespace, referral_settings
 from dfsfs.ntstatus import NtStatus
 from dfsfs.smb.auth.credentials import KerberosCredentials
 from dfsfs.smb.auth.kerberos import KdcPreference
@@ -68,7 +68,7 @@ def run(config: MountConfig, mountpoint: str, on_ready: Callable[[], None]) -> N
         ConfigError: a file that an option names can't be used.
         DfsfsError: nothing could be mounted, or the mount was ended by an unexpected error; it is unmounted then.
     """
-    mountpoint, settings = os.path.realpath(mountpoint), make_referral_settings(config)
+    mountpoint, settings = os.path.realpath(mountpoint), referral_settings(config)
     kdcs = KdcPreference() if isinstance(config.credentials, KerberosCredentials) else None
     try:
         trio.run(_run, config, settings, kdcs, mountpoint, on_ready, strict_exception_groups=True)
@@ -134,7 +134,7 @@ async def _serve(mount: Mount, operations: DfsOperations, service: Service, on_r
             read_ahead_kb=get_read_ahead_kb(mount.config),
             follow_symlinks=mount.config.follow_symlinks,
         )
-        service.notifier.stopping()
+        service.notifier.tell_stopping()
         nursery.cancel_scope.cancel()
 
 

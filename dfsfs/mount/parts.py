@@ -1,4 +1,6 @@
-"""The parts of a mount, each made by one function: pools of connections, namespace, file system, handlers."""
+"""The parts of a mount, each made by one function: pools of connections, file system, handlers. The namespace is made
+by namespace/assembly.py.
+"""
 
 from __future__ import annotations
 
@@ -18,11 +20,9 @@ from dfsfs.mount.settings import (
     make_lifetimes,
     make_names,
     make_ownership,
-    make_policy,
-    make_transport_settings,
 )
 from dfsfs.mount.userlogins import find_tickets, stored_logins
-from dfsfs.namespace.client import Namespace
+from dfsfs.namespace.assembly import target_policy, transport_settings
 from dfsfs.smb.auth.credentials import KerberosCredentials
 from dfsfs.smb.pool import Pool
 from dfsfs.smb.userpools import UserPools
@@ -30,10 +30,8 @@ from dfsfs.vfs.filesystem import FileSystem
 
 if TYPE_CHECKING:
     from dfsfs.config.model import MountConfig
-    from dfsfs.namespace.domaininfo import DomainInfo
+    from dfsfs.namespace.client import Namespace
     from dfsfs.namespace.junction import Location
-    from dfsfs.namespace.referrals import ReferralSettings
-    from dfsfs.smb.auth.kerberos import KdcPreference
 
 DEADLINE_MARGIN = 5.0
 """Seconds that a handler may take beyond everything that it can wait for: no handler should ever get there."""
@@ -41,42 +39,14 @@ DEADLINE_MARGIN = 5.0
 
 def make_pool(config: MountConfig) -> Pool:
     """The connections that are made with the mount's own login."""
-    return Pool(make_transport_settings(config), config.credentials)
+    return Pool(transport_settings(config), config.credentials)
 
 
 def make_user_pools(config: MountConfig, pool: Pool) -> UserPools:
     """The connections of a mount with option multiuser, made with each user's own login."""
     is_kerberos = isinstance(config.credentials, KerberosCredentials)
     find_login = find_tickets if is_kerberos else stored_logins(get_given_names(config))
-    return UserPools(make_transport_settings(config), pool, find_login)
-
-
-def make_namespace(
-    config: MountConfig,
-    pool: Pool,
-    settings: ReferralSettings,
-    kdcs: KdcPreference | None,
-    users: UserPools | None = None,
-) -> Namespace:
-    """The namespace. `kdcs`: prefers domain controllers as they are found. `users`: the logins of option multiuser."""
-    namespace = Namespace(
-        pool,
-        referrals=settings,
-        policy=make_policy(config),
-        use_dfs=config.use_dfs,
-        failover_timeout=config.failover_timeout,
-        retries=config.retries,
-        users=users,
-    )
-    if kdcs is not None:
-        namespace.discovery.on_found = partial(_prefer_kdcs, kdcs)
-    return namespace
-
-
-def _prefer_kdcs(kdcs: KdcPreference, found: DomainInfo) -> None:
-    """Has tickets asked for at the controllers that answer."""
-    if found.name:
-        kdcs.prefer(found.name.upper(), found.addresses)
+    return UserPools(transport_settings(config), pool, find_login)
 
 
 def make_filesystem(config: MountConfig, namespace: Namespace, root: Location) -> FileSystem:
@@ -140,5 +110,5 @@ def make_mount(
 def apply_config(pool: Pool, namespace: Namespace, filesystem: FileSystem, config: MountConfig) -> None:
     """Applies a changed configuration to the parts of a running mount, as far as parts can be changed (remount)."""
     pool.login = config.credentials
-    namespace.caches.policy = make_policy(config)
+    namespace.caches.policy = target_policy(config)
     filesystem.set_lifetimes(make_lifetimes(config))

@@ -20,7 +20,7 @@ from dfsfs.control import server
 from dfsfs.control.commands import answer
 from dfsfs.control.notify import notifier_from
 from dfsfs.control.places import device_of
-from dfsfs.control.report import summary
+from dfsfs.control.report import summarize
 from dfsfs.control.socketfile import remove_dead
 from dfsfs.mount.unmountwatch import warn_when_unmounted
 
@@ -53,7 +53,7 @@ class Service:
             from dfsfs.control.metrics import Metrics, serve
 
             nursery.start_soon(contain, "metrics", partial(serve, self.metrics, Metrics(mount)))
-        self.notifier.ready(summary(mount))
+        self.notifier.tell_ready(summarize(mount))
         if self.notifier.address is not None:
             nursery.start_soon(keep_going, "systemd", partial(_report_status, self.notifier, mount))
         if self.notifier.address is not None and self.notifier.watchdog is not None:
@@ -112,9 +112,9 @@ async def _report_status(notifier: Notifier, mount: Mount) -> None:
     """Sends systemd the status line of the mount when it has changed."""
     told = ""
     while True:
-        now = summary(mount)
+        now = summarize(mount)
         if now != told:
-            notifier.status(now)
+            notifier.tell_status(now)
             told = now
         await trio.sleep(STATUS_INTERVAL)
 
@@ -122,5 +122,5 @@ async def _report_status(notifier: Notifier, mount: Mount) -> None:
 async def _keep_alive(notifier: Notifier, pause: float) -> None:
     """Tells systemd that the loop runs, whatever else goes wrong."""
     while True:
-        notifier.alive()
+        notifier.tell_alive()
         await trio.sleep(pause)

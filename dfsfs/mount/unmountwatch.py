@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from dfsfs.control.holders import holders_of, shown
+from dfsfs.control.holders import describe_holder, holders_of
 from dfsfs.printable import counted
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ async def warn_when_unmounted(mount: Mount, device: str) -> None:
     await trio.sleep(ENDING)
     found = await trio.to_thread.run_sync(holders_of, device, abandon_on_cancel=True)
     if found:
-        names = "; ".join(shown(holder) for holder in found[:SHOWN])
+        names = "; ".join(describe_holder(holder) for holder in found[:SHOWN])
         reason = f"{len(found)} other mount namespaces hold a copy: {names}"
     else:
         files = mount.filesystem

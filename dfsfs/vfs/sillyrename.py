@@ -2,7 +2,7 @@
 nothing.
 
 What follows is each request that changes something, in its order, and what the server has after a crash behind it
-(ARCHITECTURE.md has the table of all operations).
+(docs/design/crash-safety.md has the table of all operations).
 
     unlink of an open file B       RENAME B -> X                    X, to be removed: what the program wanted
     rename A over an open file B   LINK B -> X                      A, B, and B once more as X: nothing is lost

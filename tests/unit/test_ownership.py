@@ -1,4 +1,4 @@
-"""Nothing that belongs to a caller is touched in the loop (ARCHITECTURE.md): who may touch what, read from the source.
+"""Nothing that belongs to a caller is touched in the loop (docs/design/multiuser.md): the source is looked through.
 
 tests/unit/fuse/served.py watches what is opened while a real mount is in use.
 """
@@ -45,7 +45,7 @@ TOUCHING: dict[str, frozenset[str]] = {
     "get_quota_user": frozenset(),
     "process_vm_readv": frozenset({"dfsfs.fuse.caserename._string_at"}),
     "_string_at": frozenset({"dfsfs.fuse.caserename._Look.see"}),
-    "holders_of": frozenset({"dfsfs.cli.lingering.lingering"}),
+    "holders_of": frozenset({"dfsfs.cli.lingering.find_lingering"}),
     "see": frozenset(),
     "get_thread_state": frozenset(
         {

@@ -17,7 +17,8 @@ from dfsfs.errors import ConnectError, PosixError, SmbError
 from dfsfs.mount import assembly, settings
 from dfsfs.mount.assembly import find_root
 from dfsfs.mount.parts import make_filesystem, make_pool, make_user_pools
-from dfsfs.mount.settings import escape_option, get_given_names, make_fuse_options, make_transport_settings
+from dfsfs.mount.settings import escape_option, get_given_names, make_fuse_options
+from dfsfs.namespace.assembly import transport_settings
 from dfsfs.namespace.junction import Junction, Location
 from dfsfs.ntstatus import NtStatus
 from dfsfs.smb.auth import keyring
@@ -107,7 +108,7 @@ def test_what_was_mounted_during_the_login_is_not_hidden(monkeypatch: pytest.Mon
 
 
 def test_options_for_the_transport() -> None:
-    found = make_transport_settings(config("vers=3,port=4455,seal,timeout=4,hosts=fs1:10.0.0.1,rsize=65536"))
+    found = transport_settings(config("vers=3,port=4455,seal,timeout=4,hosts=fs1:10.0.0.1,rsize=65536"))
     assert found.dialects == (Dialect.SMB_3_0, Dialect.SMB_3_0_2, Dialect.SMB_3_1_1)
     assert (found.port, found.seal, found.read_size) == (4455, True, 65536)
     assert (found.request_timeout, found.silence_timeout) == (4, 4)
