@@ -1,6 +1,6 @@
-"""What a running mount offers besides the mount itself: the control socket, figures for Prometheus, word to systemd.
+"""Service: what a running mount offers besides the mount: its control socket, metrics, notifications to systemd.
 
-All of it is in tasks of the mount's nursery, and none of it can end the mount or keep it waiting.
+All of it runs in tasks of the mount's nursery, and can neither end the mount nor keep it waiting.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("dfsfs.fuse")
 
 STATUS_INTERVAL = 5.0
-"""Seconds between two looks whether systemd should be told something else."""
+"""Seconds after which the status line that systemd has is compared with the present one, at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +43,10 @@ class Service:
 
     notifier: Notifier
     metrics: socket.socket | None
+    """The socket that metrics are asked for at; None without option metrics=."""
 
     def begin(self, mount: Mount, nursery: trio.Nursery) -> None:
-        """Begins, as soon as programs can use the mount."""
+        """Starts the tasks in `nursery`. To be called as soon as programs can use the mount."""
         _open_control(mount, nursery)
         _watch(mount, nursery)
         if self.metrics is not None:
@@ -59,7 +60,7 @@ class Service:
             nursery.start_soon(keep_going, "watchdog", partial(_keep_alive, self.notifier, self.notifier.watchdog / 3))
 
     def close(self) -> None:
-        """Gives back what `prepare` has taken."""
+        """Closes the socket that `prepare` has opened."""
         if self.metrics is not None:
             path = self.metrics.getsockname() if self.metrics.fileno() >= 0 else None
             self.metrics.close()
@@ -68,10 +69,10 @@ class Service:
 
 
 def prepare(config: MountConfig) -> Service:
-    """Takes what the mount will need, before there is one.
+    """Opens what may fail, before anything is mounted.
 
     Raises:
-        ConfigError: the address of option metrics= can't be had.
+        ConfigError: the address of option metrics= can't be listened at.
     """
     listener = None
     if config.metrics is not None:
@@ -85,7 +86,7 @@ def prepare(config: MountConfig) -> Service:
 
 
 def _open_control(mount: Mount, nursery: trio.Nursery) -> None:
-    """Begins to answer at the mount's control socket. A mount works without one, so that it can't is a warning."""
+    """Starts the task that serves the mount's control socket. A mount works without one: a failure is a warning."""
     owner = os.geteuid()
     try:
         device = device_of(mount.mountpoint)
@@ -100,7 +101,7 @@ def _open_control(mount: Mount, nursery: trio.Nursery) -> None:
 
 
 def _watch(mount: Mount, nursery: trio.Nursery) -> None:
-    """Begins to look whether the mount is still where it was."""
+    """Starts the task that notices when the mount is unmounted and goes on."""
     with suppress(OSError):
         mount.device = device_of(mount.mountpoint)
     if mount.device is not None:
@@ -108,7 +109,7 @@ def _watch(mount: Mount, nursery: trio.Nursery) -> None:
 
 
 async def _report_status(notifier: Notifier, mount: Mount) -> None:
-    """Tells systemd what there is to see."""
+    """Sends systemd the status line of the mount when it has changed."""
     told = ""
     while True:
         now = summarize(mount)

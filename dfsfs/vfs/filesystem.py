@@ -87,7 +87,7 @@ class FileSystem:
             trust_leases=caching.trust_leases,
         )
         self._files = FileOperations(self._lookup, kernel or NoKernelCache(), caching)
-        self.has_open, self.give_back = self._files.has_open, self._files.give_back
+        self.has_open, self.shrink = self._files.table.has_open, self._files.shrink
         self._dirops = DirectoryOperations(self._lookup, self._files, mfsymlinks=mfsymlinks)
         self._xattrs = Xattrs(self._lookup, self._files)
         self._snapshots = Snapshots(self._lookup)
@@ -107,7 +107,7 @@ class FileSystem:
             known = self._lookup.table.child(folder, wire_name)
             if known is not None and known.is_snapshot_dir:
                 return self._count_lookup(known)
-        await self._files.write_back_name(folder, wire_name)
+        await self._files.dirty.write_back_name(folder, wire_name)
         try:
             return self._count_lookup(await self._lookup.look_up(folder, wire_name))
         except DfsfsError as error:
@@ -145,14 +145,14 @@ class FileSystem:
 
     async def getattr(self, ino: int) -> Attributes:
         inode = self._lookup.inode(ino)
-        if inode.forwarded is not None and self._files.is_open(inode.forwarded):
+        if inode.forwarded is not None and self._files.table.is_open(inode.forwarded):
             inode = inode.forwarded
         for _ in range(ASKS):
             if inode.changing:
-                await self._files.wait_opens(inode)
+                await self._files.on_server.wait_opens(inode)
             if self._lookup.is_fresh(inode) or self._has_no_answer(inode):
                 break
-            await self._files.write_back(inode)
+            await self._files.dirty.write_back(inode)
             believed = await self._ask(inode)
             if believed or (
                 inode.local_writes is not None and inode.local_writes.written and not inode.local_writes.is_size_unsure
@@ -163,21 +163,21 @@ class FileSystem:
     async def _ask(self, inode: Inode) -> bool:
         """Asks for attributes, by name or through a handle. Whether no change made here has overtaken the answer."""
         if inode.hidden is not None or inode.location is None:
-            return self._is_directory_open(inode) or await self._files.query(inode)
+            return self._is_directory_open(inode) or await self._files.attributes.query(inode)
         try:
             return await self._lookup.revalidate(inode)
         except DfsfsError as error:
             if error.errno == errno.ESTALE and self._is_directory_open(inode):
                 return True  # a program has it open, and fstat of what is open never fails
-            if not (error.errno == errno.ESTALE or is_handle_shortage(error)) or not self._files.is_open(inode):
+            if not (error.errno == errno.ESTALE or is_handle_shortage(error)) or not self._files.table.is_open(inode):
                 raise
-        return await self._files.query(inode)  # its name is another file's, or a name can't be asked for: this one is
+        return await self._files.attributes.query(inode)  # its name leads elsewhere, or can't be asked for
 
     def _has_no_answer(self, inode: Inode) -> bool:
         """Whether nobody can say more of an inode than what is known: a file that was removed here and is not open, or
         a folder that has no place any more, and that a program has open.
         """
-        if inode.stat is None or self._files.is_open(inode):
+        if inode.stat is None or self._files.table.is_open(inode):
             return False
         return inode.removed or (inode.detached and self._is_directory_open(inode))
 
@@ -207,7 +207,7 @@ class FileSystem:
         if changes.size is not None:
             if inode.is_directory:
                 raise PosixError(errno.EISDIR, f"{inode.name} is a directory")
-            await self._files.set_size(inode, handle, changes.size)
+            await self._files.attributes.set_size(inode, handle, changes.size)
         if changes.sets_times or changes.mode is not None:
             await self._set_basic(inode, changes)
         return await self.getattr(ino)
@@ -220,11 +220,11 @@ class FileSystem:
         if attributes is None and not changes.sets_times:
             return
         info = encode_basic_information(None, changes.atime_ns, changes.mtime_ns, None, attributes or 0)
-        await self._files.write_back(inode)
+        await self._files.dirty.write_back(inode)
         table = self._lookup.table
         begun, alone = table.begin(inode), False
         try:
-            now = await self._files.set_basic(inode, info, sets_time=changes.mtime_ns is not None)
+            now = await self._files.attributes.set_basic(inode, info, sets_time=changes.mtime_ns is not None)
         finally:
             alone = table.end(inode, begun)
         # A link that is kept as a file looks like any other one here: what it is, only its content says.
@@ -376,16 +376,16 @@ class FileSystem:
         return result, self._count_lookup(inode)
 
     async def read(self, handle: int, offset: int, size: int) -> Buffer:
-        return await self._files.read(handle, offset, size)
+        return await self._files.data.read(handle, offset, size)
 
     async def write(self, handle: int, offset: int, data: Buffer) -> int:
-        return await self._files.write(handle, offset, data)
+        return await self._files.data.write(handle, offset, data)
 
     async def flush(self, handle: int) -> None:
-        await self._files.flush(handle)
+        await self._files.data.flush(handle)
 
     async def fsync(self, handle: int) -> None:
-        await self._files.fsync(handle)
+        await self._files.data.fsync(handle)
 
     async def release(self, handle: int) -> None:
         await self._files.release(handle)
@@ -410,7 +410,7 @@ class FileSystem:
         if name == COPY_XATTR:
             await self._server_copy.copy(inode, value)
             return
-        await self._files.write_back(inode)
+        await self._files.dirty.write_back(inode)
         await self._xattrs.set(inode, name, value)
 
     async def removexattr(self, ino: int, name: bytes) -> None:
@@ -441,18 +441,18 @@ class FileSystem:
 
     async def write_back_user(self, uid: int) -> None:
         """Waits until what a user has written is on its server; whoever closes the file hears what went wrong."""
-        await self._files.write_back_user(uid)
+        await self._files.dirty.write_back_user(uid)
 
     def opener(self, ino: int) -> Caller | None:
         """A user who has a file or folder open; None if nobody has."""
         inode = self._lookup.table.get(ino)
         listings = (listing.user for listing in self._listings.values() if listing.inode is inode)
-        return None if inode is None else self._files.opener(inode) or next(listings, None)
+        return None if inode is None else self._files.table.get_opener(inode) or next(listings, None)
 
     @property
     def open_files(self) -> int:
         """How many files programs have open."""
-        return self._files.count
+        return self._files.table.count
 
     @property
     def open_folders(self) -> int:
@@ -467,7 +467,7 @@ class FileSystem:
     def statistics(self) -> FileSystemStatistics:
         return FileSystemStatistics(
             inodes=self._lookup.table.statistics(),
-            open_files=self._files.count,
+            open_files=self._files.table.count,
             open_directories=len(self._listings),
         )
 

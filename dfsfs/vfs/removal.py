@@ -44,7 +44,7 @@ class Removal:
         try:
             if inode.is_directory:
                 raise PosixError(errno.EISDIR, f"{name} is a directory")
-            async with self._files.opens_blocked(inode):
+            async with self._files.on_server.opens_blocked(inode):
                 seen = await self._unlink(parent, name, inode)
             if seen is not None:
                 # The kernel asks for the folder before it removes the next file.
@@ -56,12 +56,16 @@ class Removal:
         """What the server says of the folder then, if that is sure to be true."""
         with self._changing(parent, name, inode):
             begun = parent.changed
-            if self._files.in_use(inode) and inode.hidden is None and await self._silly.hide(parent, name, inode):
+            if (
+                self._files.on_server.in_use(inode)
+                and inode.hidden is None
+                and await self._silly.hide(parent, name, inode)
+            ):
                 return None
             async with AsyncExitStack() as stack:
-                if inode.hidden is not None and self._files.in_use(inode):
+                if inode.hidden is not None and self._files.on_server.in_use(inode):
                     # It has a hidden name already. A server keeps this one for as long as the file is open by it.
-                    await stack.enter_async_context(self._files.closed_on_server(inode))
+                    await stack.enter_async_context(self._files.on_server.closed_on_server(inode))
                 seen = await self._remove(parent, name, _remove_special if inode.is_reparse_point else _remove_file)
                 self._lookup.table.remove_name(parent, name)
             return seen if parent.changing == 1 and parent.changed == begun else None
@@ -145,12 +149,12 @@ class Removal:
         Raises:
             PosixError: EBUSY, it is a DFS link.
         """
-        await self._files.write_back_name(parent, name)
+        await self._files.dirty.write_back_name(parent, name)
         inode = await self._lookup.look_up(parent, name)
         if inode.is_link or (inode.stat is not None and inode.stat.is_marked_link):
             self._lookup.table.prune(inode)
             raise PosixError(errno.EBUSY, f"{name} is a DFS link")
-        self._files.close_deferred(inode)
+        self._files.on_server.close_deferred(inode)
         self._lookup.table.hold(inode)
         return inode
 

@@ -14,7 +14,7 @@ What follows is each request that changes something, in its order, and what the 
                                    RENAME K/B -> X, RMDIR K         X, to be removed
 
 X and K are names of hiddennames.py, as is what B is called in K. A server refuses to replace a file that is open, so
-our handles are closed for the one request that replaces it (`FileOperations.closed_on_server`) and opened again under
+our handles are closed for the one request that replaces it (`ServerHandles.closed_on_server`) and opened again under
 X. Where the request fails, X is removed and they are opened again under B.
 """
 
@@ -76,7 +76,7 @@ class SillyRename:
         """Renames an open file out of the way. Whether that worked."""
         hidden = self._lookup.hidden.make_deleted_name()
         try:
-            await self._files.ensure_open_on_server(inode)
+            await self._files.on_server.ensure_open(inode)
             await self.move(parent, name, inode, parent, hidden)
         except DfsfsError as error:
             self._lookup.hidden.ended(hidden)
@@ -107,7 +107,7 @@ class SillyRename:
         parent, name, victim = what.parent, what.name, what.victim
         if victim.hidden is not None:
             # It has a name for those who have it open: that of another one that was removed here.
-            async with self._files.closed_on_server(victim):
+            async with self._files.on_server.closed_on_server(victim):
                 await what.send()
                 self._table.drop_name(parent, name)
                 what.note()
@@ -117,7 +117,7 @@ class SillyRename:
             await self.replace_aside(what)
             return
         try:
-            async with self._files.closed_on_server(victim):
+            async with self._files.on_server.closed_on_server(victim):
                 try:
                     await what.send()
                 except DfsfsError as error:
@@ -131,7 +131,7 @@ class SillyRename:
             raise
         victim.hidden, victim.remover = (parent, hidden), current_caller()
         try:
-            await self._files.ensure_open_on_server(victim)
+            await self._files.on_server.ensure_open(victim)
         except DfsfsError as error:
             log.info("%s was replaced and can't be opened again under another name: %s", name, error)
         await self._mark_hidden(victim, parent, hidden)
@@ -230,7 +230,7 @@ class SillyRename:
         folder.stat = stat
         self._table.hold(folder)
         try:
-            await self._files.ensure_open_on_server(victim)
+            await self._files.on_server.ensure_open(victim)
             await self.move(parent, name, victim, folder, get_aside_name(aside, name))
         except BaseException:
             await self._end_aside(parent, aside, folder)

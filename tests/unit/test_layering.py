@@ -59,7 +59,8 @@ WINGS: dict[str, tuple[frozenset[str], ...]] = {
     ),
     "mount": (
         frozenset({"assembly"}),
-        frozenset({"service", "userlogins", "idle"}),
+        frozenset({"parts"}),
+        frozenset({"service", "settings", "userlogins", "idle"}),
         frozenset({"unmountwatch"}),
     ),
 }
