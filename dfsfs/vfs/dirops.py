@@ -87,8 +87,8 @@ class DirectoryOperations(Removal):
 
         inode = await self._make(parent, name, lambda attempt: attempt.tree.make_directory(attempt.path))
         assert inode.share is not None
-        origin = Origin(inode.share, self._lookup.table.moment, self._lookup.clock(), current_caller().uid)
-        self._lookup.dircache.keep(inode, (), origin)
+        origin = Origin(inode.share, self._lookup.table.version, self._lookup.clock(), current_caller().uid)
+        self._lookup.dircache.add(inode, (), origin)
         return inode
 
     async def make_special(self, parent: Inode, name: str, special: SpecialFile) -> Inode:
@@ -130,7 +130,7 @@ class DirectoryOperations(Removal):
         except PathNotCovered as link:
             raise PosixError(errno.EEXIST, f"{link.prefix} is a DFS link") from None
         inode = self._lookup.table.observe(parent, name, stat, share, exact=True)
-        self._lookup.note(inode, stat, self._lookup.table.moment)
+        self._lookup.update_attributes(inode, stat, self._lookup.table.version)
         return inode
 
     async def link(self, inode: Inode, parent: Inode, name: str) -> None:
@@ -143,7 +143,7 @@ class DirectoryOperations(Removal):
         """
         if inode.is_directory:
             raise PosixError(errno.EPERM, f"{inode.name} is a directory")
-        if self._lookup.location(inode).junction is not self._lookup.location(parent).junction:
+        if self._lookup.get_location(inode).junction is not self._lookup.get_location(parent).junction:
             raise PosixError(errno.EXDEV, f"{inode.name} can't have a name behind another DFS link")
         await self._files.write_back(inode)
 
@@ -160,7 +160,7 @@ class DirectoryOperations(Removal):
         self._files.close_deferred(inode)
         await self._lookup.revalidate_hard_link(inode)
         table = self._lookup.table
-        begun, alone = table.begin(inode), False
+        begun, alone = table.begin_change(inode), False
         try:
             with self._lookup.creating_name(parent, name) as made:
                 async with self._lookup.directory_renames.run_when_free(inode, parent):
@@ -173,11 +173,11 @@ class DirectoryOperations(Removal):
                 raise PosixError(errno.EPERM, f"{name}: the server has no hard links") from None
             raise
         finally:
-            alone = table.end(inode, begun)
+            alone = table.end_change(inode, begun)
         if table.observe(parent, name, stat, share, exact=True) is not inode:
             return
         if alone:
-            self._lookup.note(inode, stat, table.moment)
+            self._lookup.update_attributes(inode, stat, table.version)
         elif inode.stat is not None:
             inode.stat = replace(inode.stat, links=stat.links)  # a listing, which does not say, must not make it one
 
@@ -193,7 +193,7 @@ class DirectoryOperations(Removal):
         """
         if flags & ~RENAME_NOREPLACE:
             raise PosixError(errno.EINVAL, "an exchange of two names is not possible over SMB")
-        if self._lookup.location(old_parent).junction is not self._lookup.location(new_parent).junction:
+        if self._lookup.get_location(old_parent).junction is not self._lookup.get_location(new_parent).junction:
             raise PosixError(errno.EXDEV, f"{old_name} can't be renamed across a DFS link")
         inode = await self._find_ordinary(old_parent, old_name)
         try:
@@ -233,9 +233,9 @@ class DirectoryOperations(Removal):
             was_another = victim is not None and _is_refusal(error)
             if again or not (was_absent or was_another):
                 raise
-            table.doubt_name(parent, name)
+            table.invalidate_name(parent, name)
             if victim is not None:
-                table.doubt(victim)
+                table.invalidate(victim)
             return False
         finally:
             if victim is not None:

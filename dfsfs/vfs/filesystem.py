@@ -99,7 +99,7 @@ class FileSystem:
 
     async def lookup(self, parent: int, name: bytes) -> Attributes:
         """Finds a name in a folder. Counts a lookup."""
-        folder, wire_name = self._lookup.folder(parent), self._to_wire(name)
+        folder, wire_name = self._lookup.get_directory(parent), self._to_wire(name)
         refuse_loop(folder)
         if folder.is_snapshot_dir:
             return self._count_lookup(await self._snapshots.look_up(folder, wire_name))
@@ -125,7 +125,7 @@ class FileSystem:
         known = self._lookup.table.get_exact_name(folder, self._to_wire(name))
         if known == self._to_wire(name) or folder.children.get(known) is not inode:
             return None
-        return self._lookup.names.from_wire(known)
+        return self._lookup.name_mapping.from_wire(known)
 
     def lookup_known(self, parent: int, name: bytes) -> Attributes | None:
         """The answer of `lookup` if it can be given at once, else None."""
@@ -133,7 +133,7 @@ class FileSystem:
         folder = lookup.table.get(parent)
         if folder is None or not folder.is_directory or folder.is_snapshot_dir or folder.is_loop:
             return None
-        wire_name = lookup.names.to_wire(name)
+        wire_name = lookup.name_mapping.to_wire(name)
         if wire_name == SNAPSHOTS:
             return None
         inode = lookup.lookup_cached(folder, wire_name)
@@ -144,11 +144,11 @@ class FileSystem:
         self._lookup.table.forget(ino, count)
 
     async def getattr(self, ino: int) -> Attributes:
-        inode = self._lookup.inode(ino)
+        inode = self._lookup.get_inode(ino)
         if inode.forwarded is not None and self._files.is_open(inode.forwarded):
             inode = inode.forwarded
         for _ in range(ASKS):
-            if inode.changing:
+            if inode.pending_changes:
                 await self._files.wait_opens(inode)
             if self._lookup.is_fresh(inode) or self._has_no_answer(inode):
                 break
@@ -158,7 +158,7 @@ class FileSystem:
                 inode.local_writes is not None and inode.local_writes.written and not inode.local_writes.is_size_unsure
             ):
                 break  # size and times of what is written here are ours, however often the server's answer is overtaken
-        return self._lookup.attributes(inode)
+        return self._lookup.get_attributes(inode)
 
     async def _ask(self, inode: Inode) -> bool:
         """Asks for attributes, by name or through a handle. Whether no change made here has overtaken the answer."""
@@ -190,9 +190,9 @@ class FileSystem:
         inode = self._lookup.table.get(ino)
         if inode is None or not self._lookup.is_fresh(inode) or inode.forwarded is not None:
             return None
-        if inode.changing and inode.local_writes is not None:
+        if inode.pending_changes and inode.local_writes is not None:
             return None  # it may just be closed, and then its server will say what it allocates
-        return self._lookup.attributes(inode)
+        return self._lookup.get_attributes(inode)
 
     async def setattr(self, ino: int, changes: AttributeChanges, handle: int | None = None) -> Attributes:
         """Changes a file's size and times, and its mode and owner as far as SMB has them: see mapping.py.
@@ -222,38 +222,38 @@ class FileSystem:
         info = encode_basic_information(None, changes.atime_ns, changes.mtime_ns, None, attributes or 0)
         await self._files.write_back(inode)
         table = self._lookup.table
-        begun, alone = table.begin(inode), False
+        begun, alone = table.begin_change(inode), False
         try:
             now = await self._files.set_basic(inode, info, sets_time=changes.mtime_ns is not None)
         finally:
-            alone = table.end(inode, begun)
+            alone = table.end_change(inode, begun)
         # A link that is kept as a file looks like any other one here: what it is, only its content says.
         is_plain = stat is not None and stat.special is None
         if now is not None and alone and is_plain and not changes.sets_odd_times:
-            self._lookup.note(inode, now, table.moment)
+            self._lookup.update_attributes(inode, now, table.version)
 
-    def remaining(self, ino: int) -> tuple[float, float]:
+    def timeouts(self, ino: int) -> tuple[float, float]:
         """For how many seconds the kernel may keep an inode's name and its attributes."""
         inode = self._lookup.table.get(ino)
         if inode is None or self._lookup.access_cache.is_needed:
             return 0.0, 0.0  # the kernel would tell everybody
-        return self._lookup.remaining(inode)
+        return self._lookup.timeouts(inode)
 
-    def absence(self, parent: int) -> float:
+    def negative_timeout(self, parent: int) -> float:
         """For how many seconds the kernel may believe that a folder does not have a name that was just looked up."""
         folder = self._lookup.table.get(parent)
-        return 0.0 if folder is None or self._lookup.access_cache.is_needed else self._lookup.absence(folder)
+        return 0.0 if folder is None or self._lookup.access_cache.is_needed else self._lookup.negative_timeout(folder)
 
     # -- directories ------------------------------------------------------------------------------------------------
 
     async def opendir(self, ino: int) -> int:
         """Opens a folder. A DFS link is entered: its target is found, or the error is this one's."""
-        inode = self._lookup.folder(ino)
+        inode = self._lookup.get_directory(ino)
         refuse_loop(inode)
         if not inode.removed:
-            self._lookup.location(inode)
+            self._lookup.get_location(inode)
         if inode.is_link and not self._lookup.is_bound(inode):
-            asked = self._lookup.table.moment
+            asked = self._lookup.table.version
             stat, share = await self._lookup.run(inode, stat_of)
             await self._lookup.accept(inode, stat, share, asked)
         listing = await self._snapshots.open_listing(inode) if inode.is_snapshot_dir else Listing(self._lookup, inode)
@@ -281,7 +281,7 @@ class FileSystem:
         ):
             listing.set_position(offset)
             offset += 1
-            yield name, self._lookup.attributes(inode), offset
+            yield name, self._lookup.get_attributes(inode), offset
         begun = False
         while wanted > 0 and (not begun or listing.is_loaded(offset - len(DOTS))):
             item = await listing.entry(offset - len(DOTS))
@@ -326,7 +326,7 @@ class FileSystem:
 
     async def symlink(self, parent: int, name: bytes, target: bytes) -> Attributes:
         """Makes a symbolic link. Counts a lookup."""
-        return await self._make_special(parent, name, self._lookup.names.link_to_wire(target))
+        return await self._make_special(parent, name, self._lookup.name_mapping.link_to_wire(target))
 
     async def _make_special(self, parent: int, name: bytes, special: SpecialFile) -> Attributes:
         folder = self._get_writable_directory(parent)
@@ -335,14 +335,14 @@ class FileSystem:
     async def readlink(self, ino: int) -> bytes:
         """The target of a symbolic link. Raises: PosixError: EINVAL, it is none."""
         await self.getattr(ino)
-        stat = self._lookup.inode(ino).stat
+        stat = self._lookup.get_inode(ino).stat
         if stat is None or stat.kind != posix.S_IFLNK:
             raise PosixError(errno.EINVAL, f"inode {ino} is no symbolic link")
         return self._lookup.get_link_target(stat)
 
     async def link(self, ino: int, parent: int, name: bytes) -> Attributes:
         """Gives a file one more name. Counts a lookup."""
-        inode = self._lookup.inode(ino)
+        inode = self._lookup.get_inode(ino)
         await self._dirops.link(inode, self._get_writable_directory(parent), self._to_wire(name))
         await self.getattr(ino)
         return self._count_lookup(inode)
@@ -403,7 +403,7 @@ class FileSystem:
 
     async def getxattr(self, ino: int, name: bytes) -> bytes:
         """See xattrs.py for this and the others."""
-        return await self._xattrs.get(self._lookup.inode(ino), name)
+        return await self._xattrs.get(self._lookup.get_inode(ino), name)
 
     async def setxattr(self, ino: int, name: bytes, value: bytes) -> None:
         inode = self._get_writable_inode(ino)
@@ -417,7 +417,7 @@ class FileSystem:
         await self._xattrs.remove(self._get_writable_inode(ino), name)
 
     async def listxattr(self, ino: int) -> list[bytes]:
-        return await self._xattrs.list(self._lookup.inode(ino))
+        return await self._xattrs.list(self._lookup.get_inode(ino))
 
     # -- the whole --------------------------------------------------------------------------------------------------
 
@@ -479,18 +479,18 @@ class FileSystem:
 
     def _get_writable_inode(self, ino: int) -> Inode:
         """Raises: PosixError: EROFS, the inode is in a snapshot; ESTALE, there is none."""
-        return require_writable(self._lookup.inode(ino))
+        return require_writable(self._lookup.get_inode(ino))
 
     def _get_writable_directory(self, ino: int) -> Inode:
         """Raises: PosixError: EROFS, the folder is in a snapshot; ESTALE, there is none; ENOTDIR, it is a file."""
-        return require_writable(self._lookup.folder(ino))
+        return require_writable(self._lookup.get_directory(ino))
 
     def _to_wire(self, name: bytes) -> str:
-        return self._lookup.names.to_wire(name)
+        return self._lookup.name_mapping.to_wire(name)
 
     def _count_lookup(self, inode: Inode) -> Attributes:
         self._lookup.table.count_lookup(inode)
-        return self._lookup.attributes(inode)
+        return self._lookup.get_attributes(inode)
 
     def _get_listing(self, handle: int) -> Listing | SnapshotListing:
         listing = self._listings.get(handle)

@@ -48,14 +48,14 @@ class Removal:
                 seen = await self._unlink(parent, name, inode)
             if seen is not None:
                 # The kernel asks for the folder before it removes the next file.
-                self._lookup.note(parent, seen, self._lookup.table.moment)
+                self._lookup.update_attributes(parent, seen, self._lookup.table.version)
         finally:
             self._lookup.table.release(inode)
 
     async def _unlink(self, parent: Inode, name: str, inode: Inode) -> FileStat | None:
         """What the server says of the folder then, if that is sure to be true."""
         with self._changing(parent, name, inode):
-            begun = parent.changed
+            begun = parent.changed_at
             if self._files.in_use(inode) and inode.hidden is None and await self._silly.hide(parent, name, inode):
                 return None
             async with AsyncExitStack() as stack:
@@ -64,7 +64,7 @@ class Removal:
                     await stack.enter_async_context(self._files.closed_on_server(inode))
                 seen = await self._remove(parent, name, _remove_special if inode.is_reparse_point else _remove_file)
                 self._lookup.table.remove_name(parent, name)
-            return seen if parent.changing == 1 and parent.changed == begun else None
+            return seen if parent.pending_changes == 1 and parent.changed_at == begun else None
 
     async def rmdir(self, parent: Inode, name: str) -> None:
         """Removes an empty folder.
@@ -130,14 +130,14 @@ class Removal:
 
             await self._silly.run_in(folder, name, moved_out)
             return
-        hidden = self._lookup.hidden.make_deleted_name()
+        hidden = self._lookup.hidden_names.make_deleted_name()
         try:
             with self._changing(folder, name, inode), self._lookup.changing_name(parent, hidden):
                 await self._silly.move(folder, name, inode, parent, hidden)
         except BaseException:
-            self._lookup.hidden.ended(hidden)
+            self._lookup.hidden_names.release(hidden)
             raise
-        self._lookup.hidden.ended(name)
+        self._lookup.hidden_names.release(name)
 
     async def _find_ordinary(self, parent: Inode, name: str) -> Inode:
         """The file or folder of that name, which may be removed or renamed. Holds it; to be released by the caller.

@@ -74,16 +74,16 @@ class SillyRename:
 
     async def hide(self, parent: Inode, name: str, inode: Inode) -> bool:
         """Renames an open file out of the way. Whether that worked."""
-        hidden = self._lookup.hidden.make_deleted_name()
+        hidden = self._lookup.hidden_names.make_deleted_name()
         try:
             await self._files.ensure_open_on_server(inode)
             await self.move(parent, name, inode, parent, hidden)
         except DfsfsError as error:
-            self._lookup.hidden.ended(hidden)
+            self._lookup.hidden_names.release(hidden)
             log.info("%s is open and can't be renamed out of the way: %s", name, error)
             return False
         except BaseException:
-            self._lookup.hidden.ended(hidden)
+            self._lookup.hidden_names.release(hidden)
             raise
         await self._mark_hidden(inode, parent, hidden)
         return True
@@ -127,7 +127,7 @@ class SillyRename:
                 self._apply_move(victim, parent, name, hidden)
                 what.note()
         except BaseException:
-            self._lookup.hidden.ended(hidden)
+            self._lookup.hidden_names.release(hidden)
             raise
         victim.hidden, victim.remover = (parent, hidden), current_caller()
         try:
@@ -138,7 +138,7 @@ class SillyRename:
 
     async def _link(self, parent: Inode, name: str, victim: Inode) -> str | None:
         """Gives a file a hidden name besides its own; None if that can't be had here."""
-        hidden = self._lookup.hidden.make_deleted_name()
+        hidden = self._lookup.hidden_names.make_deleted_name()
 
         async def operation(attempt: Attempt) -> None:
             target = self.destination(attempt, parent, parent, hidden)
@@ -151,13 +151,13 @@ class SillyRename:
         try:
             await self.run_in(parent, name, operation)
         except DfsfsError as error:
-            self._lookup.hidden.ended(hidden)
+            self._lookup.hidden_names.release(hidden)
             if error.disposition is not Disposition.RETURN or error.errno == errno.ENOENT:
                 raise
             log.debug("%s gets no second name, so it will be set aside: %s", name, error)
             return None
         except BaseException:
-            self._lookup.hidden.ended(hidden)
+            self._lookup.hidden_names.release(hidden)
             raise
         return hidden
 
@@ -168,7 +168,7 @@ class SillyRename:
         except DfsfsError as error:
             log.info("%s is left until its folder is listed: %s", hidden, error)
         finally:
-            self._lookup.hidden.ended(hidden)
+            self._lookup.hidden_names.release(hidden)
 
     def _apply_move(self, victim: Inode, parent: Inode, name: str, hidden: str) -> None:
         """Takes note that the file is known by the hidden name only, while its handles still wait."""
@@ -196,7 +196,7 @@ class SillyRename:
             await self._put_back(parent, name, victim, aside, folder)
             raise
         except BaseException:
-            self._lookup.hidden.ended(aside)  # whoever lists the folder next puts right what it finds
+            self._lookup.hidden_names.release(aside)  # whoever lists the folder next puts right what it finds
             self._table.release(folder)
             raise
         what.note()
@@ -208,7 +208,7 @@ class SillyRename:
 
     async def _set_aside(self, parent: Inode, name: str, victim: Inode, inode: Inode) -> tuple[str, Inode]:
         """The hidden folder in which the file or folder is now."""
-        aside = self._lookup.hidden.make_kept_name(
+        aside = self._lookup.hidden_names.make_kept_name(
             inode.file_id or (inode.stat.file_id if inode.stat is not None else 0)
         )
 
@@ -224,7 +224,7 @@ class SillyRename:
         try:
             stat, share = await self.run_in(parent, aside, operation)
         except BaseException:
-            self._lookup.hidden.ended(aside)
+            self._lookup.hidden_names.release(aside)
             raise
         folder = self._table.observe(parent, aside, stat, share, exact=True)
         folder.stat = stat
@@ -249,15 +249,15 @@ class SillyRename:
 
     async def _release_aside(self, parent: Inode, name: str, victim: Inode, aside: str, folder: Inode) -> None:
         """Makes a file that was replaced one that its last close removes. If that fails, it stays for a listing."""
-        hidden = self._lookup.hidden.make_deleted_name()
+        hidden = self._lookup.hidden_names.make_deleted_name()
         try:
             await self.move(folder, get_aside_name(aside, name), victim, parent, hidden)
         except DfsfsError as error:
-            self._lookup.hidden.ended(hidden)
+            self._lookup.hidden_names.release(hidden)
             log.info("%s was replaced, and stays aside until its folder is listed: %s", name, error)
             return
         except BaseException:
-            self._lookup.hidden.ended(hidden)
+            self._lookup.hidden_names.release(hidden)
             raise
         await self._mark_hidden(victim, parent, hidden)
 
@@ -280,7 +280,7 @@ class SillyRename:
         else:
             self._table.remove_name(parent, aside)
         finally:
-            self._lookup.hidden.ended(aside)
+            self._lookup.hidden_names.release(aside)
             self._table.release(folder)
 
     # -- pieces -------------------------------------------------------------------------------------------------------
@@ -292,8 +292,8 @@ class SillyRename:
         Raises:
             PosixError: EXDEV, it is behind another DFS link by now; ESTALE, it has no place any more.
         """
-        location = self._lookup.location(folder)
-        if location.junction is not self._lookup.location(source).junction:
+        location = self._lookup.get_location(folder)
+        if location.junction is not self._lookup.get_location(source).junction:
             raise PosixError(errno.EXDEV, f"{name} would be behind another DFS link")
         return attempt.binding.target.join(location.child(name).components)
 

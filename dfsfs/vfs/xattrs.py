@@ -220,7 +220,7 @@ class Xattrs:
     # -- what DFS knows of it ---------------------------------------------------------------------------------------
 
     async def _path(self, inode: Inode) -> bytes:
-        return str(self._lookup.location(inode).unc).encode("utf-8", "surrogatepass")
+        return str(self._lookup.get_location(inode).unc).encode("utf-8", "surrogatepass")
 
     async def _target(self, inode: Inode) -> bytes:
         async def path(attempt: Attempt) -> str:
@@ -241,12 +241,12 @@ class Xattrs:
     async def _ttl(self, inode: Inode) -> bytes:
         if (await self._resolution(inode)).referral is None:
             raise PosixError(errno.ENODATA, f"{inode.name} is on a share outside DFS")
-        left = self._lookup.location(inode).junction.refresh_at - self._lookup.clock()
+        left = self._lookup.get_location(inode).junction.refresh_at - self._lookup.clock()
         return str(max(0, round(left))).encode()
 
     async def _resolution(self, inode: Inode) -> Resolution:
         await self._target(inode)  # finds the way if nobody has
-        resolution = self._lookup.location(inode).junction.resolution
+        resolution = self._lookup.get_location(inode).junction.resolution
         if resolution is None:
             raise PosixError(errno.ENODATA, f"where {inode.name} leads is not known")
         return resolution

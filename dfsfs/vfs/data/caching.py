@@ -205,7 +205,7 @@ class FileLeases:
     def _note_break(self, inode: Inode, lease: Lease, before: LeaseState, acknowledge: Acknowledge) -> None:
         lost = before & ~lease.state
         if lost & LeaseState.SHARED:
-            self._lookup.table.doubt(inode)
+            self._lookup.table.invalidate(inode)
         if lost & LeaseState.SMB2_LEASE_READ_CACHING:
             inode.lease_breaks += 1
             inode.page_cache_lease = None

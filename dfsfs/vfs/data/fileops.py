@@ -116,7 +116,7 @@ class FileOperations(FileTable):
             PosixError: EISDIR, it is a folder; ESTALE, another file has its name.
             DfsfsError: the server's answer.
         """
-        inode = self._lookup.inode(ino)
+        inode = self._lookup.get_inode(ino)
         if inode.is_directory:
             raise PosixError(errno.EISDIR, f"{inode.name} is a directory")
         place = (inode.parent, inode.name) if inode.parent is not None else inode.detached_from
@@ -218,7 +218,7 @@ class FileOperations(FileTable):
         if file.opened_instead_of is not None:
             file.opened_instead_of.forwarded = None
         inode, table = file.inode, self._lookup.table
-        begun = table.begin_closing(inode) if file.close_moves_times else None
+        begun = table.begin_close(inode) if file.close_moves_times else None
         stat: FileStat | None = None
         written: int | None = None
         kept = False
@@ -242,7 +242,7 @@ class FileOperations(FileTable):
             log.warning("closing %s: %s", inode.name, error)
         finally:
             inode.writers -= file.writable
-            alone = begun is not None and table.end(inode, begun, keeps_known=True)
+            alone = begun is not None and table.end_change(inode, begun, keeps_attributes=True)
             if file.writable and not inode.writers:
                 self._end_local_writes(inode, stat if alone and written is not None else None)
             self._leases.ended(inode, file.lease)
@@ -266,7 +266,7 @@ class FileOperations(FileTable):
             ):
                 await self._lookup.run_in(folder, name, allow_repeat(remove_file))
         finally:
-            self._lookup.hidden.ended(name)
+            self._lookup.hidden_names.release(name)
             self._lookup.table.remove_name(folder, name)
 
     def _defer_close(self, file: OpenFile) -> bool:
@@ -325,11 +325,11 @@ class FileOperations(FileTable):
         if own.is_size_unsure or (file.appends and is_shared):
             await self._refresh_size(file, own)
         believed = max(inode.kernel_size, offset + len(data))
-        if file.appends and offset != own.end and not file.is_of_a_map(offset, len(data)):
-            offset = own.end
+        if file.appends and offset != own.append_offset and not file.is_of_a_map(offset, len(data)):
+            offset = own.append_offset
             self._leases.invalidate_soon(inode)  # the kernel has put the data where it believes the end to be
         inode.kernel_size = believed
-        begun = self._lookup.table.begin(inode, keeps_known=True)
+        begun = self._lookup.table.begin_change(inode, keeps_attributes=True)
         own.reserved = max(own.reserved, offset + len(data))  # at once: what somebody else appends goes behind it
         try:
             if file.synchronous or await self._writes_through(file) or not await self._buffer(file, offset, data):
@@ -338,7 +338,7 @@ class FileOperations(FileTable):
             self._note_lost_write(inode)
             raise
         finally:
-            self._lookup.table.end(inode, begun, keeps_known=True)
+            self._lookup.table.end_change(inode, begun, keeps_attributes=True)
         own.size, own.bytes_written = max(own.size, offset + len(data)), own.bytes_written + len(data)
         self._note_write_time(file, own)
         return len(data)
@@ -375,7 +375,7 @@ class FileOperations(FileTable):
             raise_writeback_error(file)
             if file.buffer_write(offset, data):
                 if file.dirty_since is None:
-                    file.dirty_since = self._lookup.table.begin(file.inode, keeps_known=True)
+                    file.dirty_since = self._lookup.table.begin_change(file.inode, keeps_attributes=True)
                 self._written.set()
                 return True
             if not file.writeback.pending:
@@ -433,7 +433,7 @@ class FileOperations(FileTable):
     async def _truncate_handle(self, file: OpenFile, size: int, handle: int | None) -> None:
         """Sets the size through a handle; `handle` None: it is another program's, and may be closed meanwhile."""
         inode, table = file.inode, self._lookup.table
-        begun = table.begin(inode, keeps_known=True)
+        begun = table.begin_change(inode, keeps_attributes=True)
         try:
             await self._run(file, lambda attempt: file.set_size(attempt, size))
         except SmbError as error:
@@ -441,7 +441,7 @@ class FileOperations(FileTable):
                 raise
             await self._truncate_by_name(inode, size)
         finally:
-            table.end(inode, begun, keeps_known=True)
+            table.end_change(inode, begun, keeps_attributes=True)
         if inode.local_writes is not None:
             inode.local_writes.set_size(size)
             self._note_write_time(file, inode.local_writes)
@@ -455,17 +455,17 @@ class FileOperations(FileTable):
 
         self.close_deferred(inode)
         table = self._lookup.table
-        begun, alone = table.begin(inode), False
+        begun, alone = table.begin_change(inode), False
         try:
             stat = await self._lookup.change_by_name(inode, operation)
         finally:
-            alone = table.end(inode, begun)
+            alone = table.end_change(inode, begun)
         inode.time_was_set |= moves_time
         if inode.local_writes is not None:  # whoever had it open for writing is just closing it
             inode.local_writes.set_size(size)
             inode.local_writes.written = stat.written
         if alone:
-            self._lookup.note(inode, stat, table.moment)
+            self._lookup.update_attributes(inode, stat, table.version)
 
     async def set_basic(self, inode: Inode, info: bytes, *, sets_time: bool) -> FileStat | None:
         """Sets times and attributes. Through every handle that has written, or else its close sets the times again.

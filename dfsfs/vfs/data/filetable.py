@@ -95,14 +95,14 @@ class FileTable:
     def _note_answered_write(self, file: OpenFile) -> None:
         """Something that was written has been acknowledged, or refused."""
         if file.dirty_since is not None and not file.writeback.pending:
-            self._lookup.table.end(file.inode, file.dirty_since, keeps_known=True)
+            self._lookup.table.end_change(file.inode, file.dirty_since, keeps_attributes=True)
             file.dirty_since = None
             if file.writeback.failed:
                 self._note_lost_write(file.inode)
 
     def _note_lost_write(self, inode: Inode) -> None:
         """Something that was to be written has perhaps not been."""
-        self._lookup.table.doubt(inode)
+        self._lookup.table.invalidate(inode)
         if inode.local_writes is not None:
             inode.local_writes.is_size_unsure = True
 
@@ -224,8 +224,8 @@ class FileTable:
             raise PosixError(errno.ESTALE, f"{inode.name} is gone")
         file = next((file for file in files if file.alive), files[0])
         await self.write_back(inode)
-        asked = self._lookup.table.moment
-        return self._lookup.note(inode, await self._run(file, file.query), asked, by_name=False)
+        asked = self._lookup.table.version
+        return self._lookup.update_attributes(inode, await self._run(file, file.query), asked, by_name=False)
 
     async def _begin_local_writes(self, file: OpenFile) -> None:
         """From now on what is written here says how large a file is, and when it was changed. See LocalWrites."""
@@ -247,7 +247,7 @@ class FileTable:
             if file.inode.local_writes is not None:
                 return file.inode.local_writes.size
             await self.write_back(file.inode)
-            asked = self._lookup.table.moment
+            asked = self._lookup.table.version
             stat = await self._run(file, file.query)
             if not file.inode.has_changed_since(asked):
                 break
@@ -266,7 +266,7 @@ class FileTable:
         if not files:
             self._by_inode.pop(file.inode, None)
         if file.dirty_since is not None:
-            self._lookup.table.end(file.inode, file.dirty_since, keeps_known=True)
+            self._lookup.table.end_change(file.inode, file.dirty_since, keeps_attributes=True)
             file.dirty_since = None
             self._note_lost_write(file.inode)
         if (error := file.writeback.take_error()) is not None:
@@ -308,7 +308,9 @@ class FileTable:
         own, inode.local_writes = inode.local_writes, None
         if stat is not None and inode.stat is not None and inode.expires != NEVER:
             said = {field: getattr(stat, field) for field in CLOSE_FIELDS}
-            self._lookup.note(inode, replace(inode.stat, **said), self._lookup.table.moment, by_name=False)
+            self._lookup.update_attributes(
+                inode, replace(inode.stat, **said), self._lookup.table.version, by_name=False
+            )
         elif own is None or own.written or own.is_size_unsure or inode.stat is None or inode.stat.size != own.size:
             inode.expires = NEVER
 
@@ -317,9 +319,9 @@ class FileTable:
         for _ in range(ASKS):
             await self.write_back(file.inode)
             raise_writeback_error(file)
-            asked = self._lookup.table.moment
+            asked = self._lookup.table.version
             stat = await self._run(file, file.query)
-            if self._lookup.note(file.inode, stat, asked, by_name=False) or not own.is_size_unsure:
+            if self._lookup.update_attributes(file.inode, stat, asked, by_name=False) or not own.is_size_unsure:
                 break
             await self.wait_opens(file.inode)
         if own.is_size_unsure:

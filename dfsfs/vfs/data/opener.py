@@ -109,8 +109,8 @@ class Opener:
             return remote, attempt.binding
 
         table, alone = self._lookup.table, False
-        started = table.moment
-        begun = table.begin(known) if known is not None else 0
+        started = table.version
+        begun = table.begin_change(known) if known is not None else 0
         try:
             with self._lookup.creating_name(parent, name) as made:
                 remote, binding = await self._lookup.run_in(parent, name, operation)
@@ -120,13 +120,13 @@ class Opener:
             raise PosixError(code, f"{link.prefix} is a DFS link") from None
         finally:
             if known is not None:
-                alone = table.end(known, begun)
+                alone = table.end_change(known, begun)
         inode = table.observe(parent, name, remote.stat, remote.tree.volume)
         if inode is not known:
             self._leases.adopt(inode, remote.lease)
             alone = not inode.has_changed_since(started)
-        asked = table.moment if alone else started
-        self._lookup.note(inode, remote.stat, asked)
+        asked = table.version if alone else started
+        self._lookup.update_attributes(inode, remote.stat, asked)
         return self._file_of(inode, remote, binding, flags, self._lookup.clock(), asked)
 
     async def _open_deferred(self, inode: Inode, flags: int) -> OpenFile | None:
@@ -140,7 +140,7 @@ class Opener:
             self._leases.adopt(inode, remote.lease)  # the kernel had forgotten the file in the meantime
         asked = inode.asked
         if inode.expires <= self._lookup.clock() or inode.stat is None or inode.has_changed_since(asked):
-            asked, seen = self._lookup.table.moment, inode.name_revalidated
+            asked, seen = self._lookup.table.version, inode.name_revalidated
             try:
                 await self._lookup.accept(inode, await remote.query(), remote.tree.volume, asked)
                 inode.name_revalidated = seen  # that was the file, and not its name
@@ -183,7 +183,7 @@ class Opener:
         is_small = known is not None and known.size <= INLINE_SIZE
         head = INLINE_SIZE if reads and is_small and not self._leases.has_data(inode) else 0
         time, table = self._lookup.clock(), self._lookup.table
-        asked = begun = table.begin(inode) if truncate else table.moment
+        asked = begun = table.begin_change(inode) if truncate else table.version
         try:
             fetched = await self._prefetch.take(inode) if reads else None
             if fetched is not None:
@@ -191,8 +191,8 @@ class Opener:
             else:
                 remote, binding = await self._lookup.run_by_name(inode, operation)
         finally:
-            if truncate and table.end(inode, begun):
-                asked = table.moment
+            if truncate and table.end_change(inode, begun):
+                asked = table.version
         try:
             await self._lookup.accept(inode, remote.stat, remote.tree.volume, asked)
         except (DfsfsError, trio.Cancelled):

@@ -291,7 +291,7 @@ class OpenFile:
             else 0
         )
         return self.read_streams.find(
-            self._remote, (self._remote, inode.changed, inode.lease_breaks), offset, size, end
+            self._remote, (self._remote, inode.changed_at, inode.lease_breaks), offset, size, end
         )
 
     def buffer_write(self, offset: int, data: Buffer) -> bool:

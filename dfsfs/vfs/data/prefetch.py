@@ -158,7 +158,7 @@ class Prefetch:
             pending = binding.tree.at(location.moment).start_fetch(path, INLINE_SIZE)
         except DfsfsError:
             return False
-        self._fetches[key] = _Fetch(pending, binding, size, self._lookup.clock(), self._lookup.table.moment)
+        self._fetches[key] = _Fetch(pending, binding, size, self._lookup.clock(), self._lookup.table.version)
         self._size += size
         self._filled.set()
         return True

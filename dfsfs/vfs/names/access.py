@@ -36,7 +36,7 @@ class AccessCache:
         self._clock = clock
         self._lifetime = lifetime
 
-    def note(self, inode: Inode) -> None:
+    def grant(self, inode: Inode) -> None:
         """A server has told the caller of an inode."""
         if not self.is_needed:
             return

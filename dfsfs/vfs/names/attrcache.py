@@ -1,8 +1,7 @@
 """AttributeCache: what is known of the inodes of a mount, and for how long it is believed, without asking anybody.
 
-Everything that a server says goes through `note`, which holds to the rule of ordering.py. Changes of names that are
-made here go through `changing_name` and `creating_name`, so that whoever asks for such a name can wait until it is
-decided.
+What a server says of an inode goes through `update_attributes`, which holds to the rule of ordering.py. Changes of
+names that are made here go through `changing_name` and `creating_name`: look-ups of such a name wait until they end.
 
 Concurrency: nothing here waits, but for `_wait_for_name_change`.
 """
@@ -59,7 +58,7 @@ class AttributeCache:
         self.access_cache = AccessCache(many_users, clock, self.lifetime)
         self.table = InodeTable(root)
         self.dircache = DirCache(lifetimes.folders)
-        self.names = names
+        self.name_mapping = names
         self.ownership = ownership
         self.lifetimes = lifetimes
         self.clock = clock
@@ -124,7 +123,7 @@ class AttributeCache:
         if inode is not None and not self.access_cache.revoke(inode):
             self.table.drop_name(folder, name)
 
-    def note(
+    def update_attributes(
         self, inode: Inode, stat: FileStat, asked: int, time: float | None = None, *, by_name: bool = True
     ) -> bool:
         """Keeps what a server said of an inode, as far as no change made here, and no later answer, has overtaken it.
@@ -133,7 +132,7 @@ class AttributeCache:
         was asked for by the inode's first name, and not by another one or through a handle, so that the name is there.
         Returns whether no change has overtaken it.
         """
-        self.access_cache.note(inode)
+        self.access_cache.grant(inode)
         now = self.clock() if time is None else time
         if by_name:
             inode.name_revalidated = max(inode.name_revalidated, now)
@@ -163,13 +162,13 @@ class AttributeCache:
             return
         if known.created != stat.created:  # perhaps the server has given the id of a file that is gone to another one
             inode.page_cache_stamp = None
-        if inode.page_cache_lease is None or inode.changed > inode.asked:
+        if inode.page_cache_lease is None or inode.changed_at > inode.asked:
             return
         if (known.size, known.written, known.created) != (stat.size, stat.written, stat.created):
             inode.lease_breaks += 1
             inode.page_cache_lease = None
 
-    def attributes(self, inode: Inode) -> Attributes:
+    def get_attributes(self, inode: Inode) -> Attributes:
         """What is known of the inode, however old.
 
         Raises:
@@ -195,16 +194,16 @@ class AttributeCache:
 
     def get_link_target(self, stat: FileStat) -> bytes:
         """The target of a symbolic link."""
-        return b"" if stat.special is None else self.names.link_from_wire(stat.special)
+        return b"" if stat.special is None else self.name_mapping.link_from_wire(stat.special)
 
-    def remaining(self, inode: Inode) -> tuple[float, float]:
+    def timeouts(self, inode: Inode) -> tuple[float, float]:
         """For how many seconds the inode's name and its attributes may be believed."""
         now, lifetime = self.clock(), self.lifetime(inode)
         attributes = max(0.0, min(lifetime, inode.expires - now))
         name = lifetime if inode.is_link else max(0.0, min(lifetime, self._get_name_expiry(inode) - now))
         return name, attributes
 
-    def absence(self, folder: Inode) -> float:
+    def negative_timeout(self, folder: Inode) -> float:
         """For how many seconds it may be believed that a name, just looked up, is not in a folder."""
         view = self._get_cached_directory(folder)
         asked = self.clock() if view is None else view.origin.time
@@ -233,13 +232,13 @@ class AttributeCache:
         made: list[FileStat] = []
         known = before is not None and expires > self.clock()
         with self.changing_name(folder, name):
-            moment = folder.changed
+            moment = folder.changed_at
             yield made.append
-            alone = folder.changing == 1 and folder.changed == moment
+            alone = folder.pending_changes == 1 and folder.changed_at == moment
         if made and known and alone and before is not None:
             latest = max(before.written, made[0].changed)
             folder.stat = replace(before, written=latest, changed=latest)
-            folder.expires, folder.asked = expires, self.table.moment
+            folder.expires, folder.asked = expires, self.table.version
 
 
 def apply_local_writes(stat: FileStat, own: LocalWrites) -> FileStat:

@@ -73,7 +73,7 @@ class LookupRate:
     is_too_large: bool = False
     """Whether it is too large for that."""
 
-    def asked(self, now: float, lifetime: float) -> bool:
+    def add_lookup(self, now: float, lifetime: float) -> bool:
         """Takes note of a name that had to be asked for; whether the folder should be listed instead."""
         if now - self.since >= lifetime:
             self.since, self.count = now, 0
@@ -101,11 +101,11 @@ class DirCache:
         self._directories: OrderedDict[DirectoryInode, CachedDirectory] = OrderedDict()
         self._size = 0
 
-    def keep(self, folder: DirectoryInode, entries: Iterable[DirEntry], origin: Origin) -> None:
+    def add(self, folder: DirectoryInode, entries: Iterable[DirEntry], origin: Origin) -> None:
         """Takes a complete listing."""
-        self.keep_named(folder, {entry.name: entry for entry in entries}, origin)
+        self.add_named(folder, {entry.name: entry for entry in entries}, origin)
 
-    def keep_named(self, folder: DirectoryInode, entries: Mapping[str, DirEntry], origin: Origin) -> None:
+    def add_named(self, folder: DirectoryInode, entries: Mapping[str, DirEntry], origin: Origin) -> None:
         """Takes a complete listing, by its names."""
         self.supersede(folder, len(entries))
         view = CachedDirectory(origin, entries)

@@ -111,21 +111,21 @@ class DirEntries:
         self._starts: list[int] = []
         self._packed = 0
         """How many of the batches are packed: the first ones."""
-        self.end = 0
+        self.stop = 0
 
     @property
-    def begin(self) -> int:
+    def start(self) -> int:
         """The index of the first entry that is still there."""
-        return self._starts[0] if self._starts else self.end
+        return self._starts[0] if self._starts else self.stop
 
     def add(self, entries: Sequence[DirEntry], origin: Origin) -> None:
         """Takes in entries that came together."""
         if not entries:
             return
         self._batches.append(_Batch(entries, origin))
-        self._starts.append(self.end)
-        self.end += len(entries)
-        while self._packed < len(self._batches) - 1 and self.end - self._starts[self._packed + 1] >= UNPACKED_MAX:
+        self._starts.append(self.stop)
+        self.stop += len(entries)
+        while self._packed < len(self._batches) - 1 and self.stop - self._starts[self._packed + 1] >= UNPACKED_MAX:
             self._batches[self._packed].pack()
             self._packed += 1
 
@@ -149,7 +149,7 @@ class DirEntries:
     def by_name(self) -> Mapping[str, DirEntry]:
         """All entries; nothing may have been dropped or be added."""
         if not self._packed:
-            return {entry.name: entry for entry, _ in map(self.__getitem__, range(self.begin, self.end))}
+            return {entry.name: entry for entry, _ in map(self.__getitem__, range(self.start, self.stop))}
         return _ByName(self)
 
     def name(self, index: int) -> str:
@@ -163,7 +163,7 @@ class _ByName(Mapping[str, DirEntry]):
 
     def __init__(self, entries: DirEntries) -> None:
         self._entries = entries
-        self._indexes = {entries.name(index): index for index in range(entries.begin, entries.end)}
+        self._indexes = {entries.name(index): index for index in range(entries.start, entries.stop)}
 
     def __getitem__(self, name: str) -> DirEntry:
         return self._entries[self._indexes[name]][0]

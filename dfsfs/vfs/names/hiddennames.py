@@ -122,7 +122,7 @@ class HiddenNames:
         self._logged = FirstFew[str](LOGGED_MAX)
 
     def make_deleted_name(self) -> str:
-        """A name that no file has, for one that is removed. It is in use until `ended`."""
+        """A name that no file has, for one that is removed. It is in use until `release`."""
         return self._new(_DELETED, "")
 
     def make_kept_name(self, file_id: int) -> str:
@@ -141,7 +141,7 @@ class HiddenNames:
             self._known = self._maker()
         return self._known
 
-    def ended(self, name: str) -> None:
+    def release(self, name: str) -> None:
         """Nobody here needs a name any more: if it is still there, the next listing may deal with it."""
         self._in_use.discard(name)
 
@@ -214,10 +214,10 @@ async def clean_up_hidden_name(lookup: Lookup, folder: Inode, name: str) -> None
 
 
 async def _is_abandoned(lookup: Lookup, folder: Inode, name: str) -> bool:
-    if not lookup.hidden.is_due(name, lookup.clock()):
+    if not lookup.hidden_names.is_due(name, lookup.clock()):
         return False
     if _OLD_NAME.fullmatch(name) is None:
-        return lookup.hidden.is_abandoned(name, time.time(), FOREIGN_AGE_MAX)
+        return lookup.hidden_names.is_abandoned(name, time.time(), FOREIGN_AGE_MAX)
 
     async def age(attempt: Attempt) -> int:
         stat = await attempt.tree.stat(attempt.path)
@@ -230,14 +230,14 @@ async def _remove_abandoned(lookup: Lookup, folder: Inode, name: str) -> None:
     try:
         await lookup.run_in(folder, name, lambda attempt: attempt.tree.remove_unused(attempt.path))
     except DfsfsError:
-        lookup.hidden.mark_open(name, lookup.clock())
+        lookup.hidden_names.mark_open(name, lookup.clock())
         raise
     log.info("%s was left behind by a mount that has ended; it is removed", name)
 
 
 async def _restore_aside(lookup: Lookup, folder: Inode, name: str) -> None:
     """Puts back what an operation that has ended halfway had set aside, or removes it if that was done."""
-    if not lookup.hidden.is_abandoned(name, time.time(), ASIDE_AGE_MAX):
+    if not lookup.hidden_names.is_abandoned(name, time.time(), ASIDE_AGE_MAX):
         return
 
     async def operation(attempt: Attempt) -> list[str]:
@@ -245,12 +245,14 @@ async def _restore_aside(lookup: Lookup, folder: Inode, name: str) -> None:
         tree = attempt.tree
         back: list[str] = []
         if not (await tree.lstat(attempt.path)).is_plain_directory:
-            lookup.hidden.log_once(name, "is not what a mount leaves behind; it is left alone")
+            lookup.hidden_names.log_once(name, "is not what a mount leaves behind; it is left alone")
             return back
         for entry in await _first_entries(attempt):
             own = entry.name.removeprefix(_get_aside_prefix(name))
             if not own or own == entry.name:
-                lookup.hidden.log_once(name, f"has {entry.name}, which is not known to belong there; it is left alone")
+                lookup.hidden_names.log_once(
+                    name, f"has {entry.name}, which is not known to belong there; it is left alone"
+                )
                 return back
             aside, place = attempt.path.join([entry.name]), attempt.path.parent.join([own])
             there = await _stat_or_none(attempt, place)
@@ -259,7 +261,7 @@ async def _restore_aside(lookup: Lookup, folder: Inode, name: str) -> None:
                 back.append(own)
                 log.warning("%s had been set aside by a mount that has ended; it is put back", place)
             elif there.file_id & FILE_ID_MASK != _get_replacement_id(name):
-                lookup.hidden.log_once(name, f"has what was {own} once; another file has that name now")
+                lookup.hidden_names.log_once(name, f"has what was {own} once; another file has that name now")
                 return back
             elif entry.stat.is_directory:
                 await tree.remove_directory(aside)

@@ -45,7 +45,7 @@ class Inode:
     open_count: int = 0
     children: dict[str, Inode] = field(default_factory=dict)
     """By their exact names, but for those that sleep."""
-    asleep: int = 0
+    packed_children: int = 0
     """How many inodes in it sleep: see packedinodes.py."""
     spellings: dict[str, str] | None = None
     """Of a directory: other spellings of names in it, as far as its server has said where they lead."""
@@ -75,13 +75,13 @@ class Inode:
     name: Samba 4.17 lets others remove and replace the file without a word."""
     asked: int = 0
     """The moment at which `stat` was asked for."""
-    changing: int = 0
+    pending_changes: int = 0
     """How many changes made here are under way: ordering.py has the rule."""
-    changed: int = 0
+    changed_at: int = 0
     """The moment at which the last of them began or ended, or something else made what is known doubtful."""
     change_count: int = 0
     """How many changes were made here."""
-    names: ChangedNames | None = None
+    changed_names: ChangedNames | None = None
     """Of a directory: which names in it were changed here."""
     page_cache_stamp: tuple[int, int] | None = None
     """Size and last write time of the file when the kernel began to keep its data."""
@@ -134,7 +134,7 @@ class Inode:
 
     def has_changed_since(self, asked: int) -> bool:
         """Whether an answer that was asked for at that moment may not know of a change made here."""
-        return self.changing > 0 or self.changed > asked
+        return self.pending_changes > 0 or self.changed_at > asked
 
     @property
     def is_exclusive(self) -> bool:
@@ -203,7 +203,7 @@ class InodeStatistics:
     links: int
     detached: int
     lookups: int
-    asleep: int = 0
+    packed: int = 0
     """How many of `inodes` sleep: see packedinodes.py."""
 
 

@@ -76,7 +76,7 @@ class InodeStore:
 
     def _get_exact(self, parent: Inode, name: str) -> Inode | None:
         inode = parent.children.get(name)
-        if inode is None and parent.asleep and (name, parent) != self._name_not_packed:
+        if inode is None and parent.packed_children and (name, parent) != self._name_not_packed:
             inode = self._add_unpacked(self._packed.unpack_name(parent, name, self._inodes))
             self._name_not_packed = (name, parent) if inode is None else None
         return inode
@@ -132,7 +132,7 @@ class InodeStore:
         if key is not None:
             self._evicted.add_facts(key, time_was_set=gone.time_was_set, links=gone.links)
         parent = self._inodes[gone.parent]
-        parent.asleep -= 1
+        parent.packed_children -= 1
         self._drop_unused(parent)
 
     def hold(self, inode: Inode) -> None:
@@ -160,7 +160,7 @@ class InodeStore:
         return None if inode is None else self._add(inode)
 
     def _unpack_children(self, folder: Inode) -> None:
-        if folder.asleep:
+        if folder.packed_children:
             for inode in self._packed.unpack_children(folder, self._inodes):
                 folder.children[inode.name] = self._inodes[inode.ino] = inode
 
@@ -189,10 +189,12 @@ class InodeStore:
             inode = waiting.pop()
             if inode is None or inode is self.root or inode.lookups or inode.children or inode.open_count:
                 continue
-            if inode.asleep or self._inodes.pop(inode.ino, None) is None:
+            if inode.packed_children or self._inodes.pop(inode.ino, None) is None:
                 continue
             key = key_of(inode)
-            self._evicted.add(key, max(inode.changed, inode.names.last if inode.names is not None else 0))
+            self._evicted.add(
+                key, max(inode.changed_at, inode.changed_names.last if inode.changed_names is not None else 0)
+            )
             if key is not None:
                 links = 0 if inode.stat is None else inode.stat.links
                 self._evicted.add_facts(key, time_was_set=inode.time_was_set, links=links)
@@ -212,7 +214,7 @@ class InodeStore:
         inodes = self._inodes.values()
         links, detached = sum(inode.is_link for inode in inodes), sum(inode.detached for inode in inodes)
         lookups = self._packed.lookups + sum(inode.lookups for inode in inodes)
-        return InodeStatistics(len(self), links, detached, lookups, asleep=len(self._packed))
+        return InodeStatistics(len(self), links, detached, lookups, packed=len(self._packed))
 
 
 def key_of(inode: Inode) -> tuple[UncPath, int] | None:

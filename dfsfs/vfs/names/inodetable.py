@@ -70,7 +70,7 @@ class InodeTable(InodeStore):
 
     def __init__(self, root: Location) -> None:
         super().__init__(root)
-        self.moment = 0
+        self.version = 0
         """The logical clock: see ordering.py."""
         self._numbers = InodeNumbers(self._is_taken)
         self._without_ids: set[UncPath] | None = set()
@@ -109,7 +109,7 @@ class InodeTable(InodeStore):
             inode = self._find_under_other_name(parent, name, stat, share)
         if inode is None:
             inode = self._add(Inode(self._make_number(parent, name, share, file_id), name, stat.is_directory, parent))
-            inode.changed = self._evicted.get_version((share, file_id) if file_id else None)
+            inode.changed_at = self._evicted.get_version((share, file_id) if file_id else None)
             inode.time_was_set = self._evicted.time_was_set((share, file_id))
             inode.had_hard_links = self._evicted.had_hard_links((share, file_id))
             if stat.is_directory and file_id:
@@ -205,8 +205,8 @@ class InodeTable(InodeStore):
             self._drop(inode, name)
         inode.anchor = anchor
         inode.share, inode.file_id, inode.stat = None, 0, None
-        self.doubt(inode)
-        inode.names = ChangedNames(self.moment)
+        self.invalidate(inode)
+        inode.changed_names = ChangedNames(self.version)
 
     def same_file(self, inode: Inode, stat: FileStat, share: UncPath) -> bool:
         """Whether what a server says can be of the file that `inode` stands for."""
@@ -221,45 +221,45 @@ class InodeTable(InodeStore):
 
     # -- what is done here ------------------------------------------------------------------------------------------
 
-    def begin(self, inode: Inode, *, keeps_known: bool = False) -> int:
+    def begin_change(self, inode: Inode, *, keeps_attributes: bool = False) -> int:
         """A change of what is in a file, or of its attributes, begins. The moment, to be given to `end`.
 
-        `keeps_known`: what is known of it stays as true as it is, since `local_writes` follows the change.
+        `keeps_attributes`: what is known of it stays as true as it is, since `local_writes` follows the change.
         """
         inode.change_count += 1
-        return self.begin_closing(inode, keeps_known=keeps_known)
+        return self.begin_close(inode, keeps_attributes=keeps_attributes)
 
-    def begin_closing(self, inode: Inode, *, keeps_known: bool = True) -> int:
+    def begin_close(self, inode: Inode, *, keeps_attributes: bool = True) -> int:
         """Like `begin`, for the close of a handle that was written through: it changes nothing but times."""
         self._touch(inode)
-        inode.changing += 1
-        if not keeps_known:
+        inode.pending_changes += 1
+        if not keeps_attributes:
             inode.expires = NEVER
-        return self.moment
+        return self.version
 
-    def end(self, inode: Inode, begun: int, *, keeps_known: bool = False) -> bool:
+    def end_change(self, inode: Inode, begun: int, *, keeps_attributes: bool = False) -> bool:
         """The change that began at that moment has ended. Whether no other one was under way in the meantime."""
-        alone = inode.changing == 1 and inode.changed == begun
-        inode.changing -= 1
+        alone = inode.pending_changes == 1 and inode.changed_at == begun
+        inode.pending_changes -= 1
         self._touch(inode)
-        if not keeps_known:
+        if not keeps_attributes:
             inode.expires = NEVER
         return alone
 
     @contextmanager
     def changing(self, *inodes: Inode) -> Iterator[None]:
         """For the length of the block, what is in some files, or their attributes, is being changed."""
-        begun = [(inode, self.begin(inode)) for inode in inodes]
+        begun = [(inode, self.begin_change(inode)) for inode in inodes]
         try:
             yield
         finally:
             for inode, moment in begun:
-                self.end(inode, moment)
+                self.end_change(inode, moment)
 
     @contextmanager
     def changing_name(self, folder: Inode, *names: str) -> Iterator[None]:
         """For the length of the block, names in a folder are being made, removed, or given to something else."""
-        begun = self.begin(folder)
+        begun = self.begin_change(folder)
         changed = self._names(folder)
         folded = [fold_name(name) for name in names]
         for name in folded:
@@ -267,44 +267,44 @@ class InodeTable(InodeStore):
         try:
             yield
         finally:
-            self.end(folder, begun)
+            self.end_change(folder, begun)
             for name in folded:
-                changed.end(name, self.moment)
+                changed.end(name, self.version)
             for name in names:
                 self._forget_spellings(folder, name)
 
     def has_name_changed_since(self, folder: Inode, name: str, asked: int) -> bool:
         """Node.overtakes for an answer that says what has a name in a folder."""
-        if folder.names is None:
+        if folder.changed_names is None:
             return self._evicted.get_version(key_of(folder)) > asked
-        return folder.names.has_changed_since(fold_name(name), asked)
+        return folder.changed_names.has_changed_since(fold_name(name), asked)
 
     def is_name_changing(self, folder: Inode, name: str) -> bool:
         """Whether a change of what has a name is under way."""
-        return folder.names is not None and folder.names.is_under_way(fold_name(name))
+        return folder.changed_names is not None and folder.changed_names.is_under_way(fold_name(name))
 
     def has_name_just_changed(self, folder: Inode, name: str) -> bool:
         """Whether one of the last changes made here was one of what has a name."""
-        return folder.names is not None and folder.names.is_recent(fold_name(name), self.moment)
+        return folder.changed_names is not None and folder.changed_names.is_recent(fold_name(name), self.version)
 
-    def doubt_name(self, folder: Inode, name: str) -> None:
+    def invalidate_name(self, folder: Inode, name: str) -> None:
         """What is known of a name has turned out to be wrong: so is what was said together with it."""
-        self.moment += 1
-        self._names(folder).touch(fold_name(name), self.moment)
+        self.version += 1
+        self._names(folder).touch(fold_name(name), self.version)
 
-    def doubt(self, inode: Inode) -> None:
+    def invalidate(self, inode: Inode) -> None:
         """Somebody else may have changed the file: what is known of it, or was asked for already, is not good."""
         self._touch(inode)
         inode.expires = NEVER
 
     def _touch(self, inode: Inode) -> None:
-        self.moment += 1
-        inode.changed = self.moment
+        self.version += 1
+        inode.changed_at = self.version
 
     def _names(self, folder: Inode) -> ChangedNames:
-        if folder.names is None:
-            folder.names = ChangedNames(self._evicted.get_version(key_of(folder)))
-        return folder.names
+        if folder.changed_names is None:
+            folder.changed_names = ChangedNames(self._evicted.get_version(key_of(folder)))
+        return folder.changed_names
 
     def detach(self, inode: Inode) -> None:
         """Takes an inode off its place: its names are gone or belong to something else now. The root can't go."""
@@ -362,7 +362,7 @@ class InodeTable(InodeStore):
                 inode.detached, inode.parent, inode.detached_from = True, None, (folder, name)
         else:
             inode.hard_links = tuple(other for other in inode.hard_links if other != (folder, name))
-        self.doubt(inode)
+        self.invalidate(inode)
         self._drop_unused(inode)
 
     def _make_number(self, parent: Inode, name: str, share: UncPath, file_id: int) -> int:
@@ -389,20 +389,20 @@ class InodeTable(InodeStore):
                 assert self._inodes.get(inode.parent.ino) is inode.parent
             for folder, name in inode.dentries:
                 assert folder.children[name] is inode
-            if not inode.asleep:
+            if not inode.packed_children:
                 assert all(known in inode.children for known in (inode.spellings or {}).values())
             assert not set(inode.spellings or ()) & set(inode.children)
             assert not inode.hard_links or not inode.is_directory
             for name, child in inode.children.items():
                 assert (inode, name) in child.dentries
                 assert self._inodes.get(child.ino) is child
-            assert inode is self.root or inode.lookups or inode.children or inode.asleep or inode.open_count
+            assert inode is self.root or inode.lookups or inode.children or inode.packed_children or inode.open_count
             assert len(list(self.iter_ancestors(inode))) <= len(self._inodes)
         asleep: dict[int, int] = {}
         for ino, parent, name in self._packed.dentries():
             assert ino not in self._inodes and name not in self._inodes[parent].children
             asleep[parent] = asleep.get(parent, 0) + 1
-        assert asleep == {ino: inode.asleep for ino, inode in self._inodes.items() if inode.asleep}
+        assert asleep == {ino: inode.packed_children for ino, inode in self._inodes.items() if inode.packed_children}
 
 
 def _anchor_above(inode: Inode) -> Inode | None:

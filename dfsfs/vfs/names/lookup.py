@@ -90,27 +90,27 @@ class Lookup(AttributeCache):
         if not server_numbers:
             self.table.forget_ids()
         self.offline = OfflineDirectories(self.table, clock, self._is_live)
-        self.hidden = HiddenNames()
+        self.hidden_names = HiddenNames()
         self.directory_renames = DirectoryRenames()
         self.others = OtherUsers(self.table, self.access_cache, self.revalidate)
 
     # -- inodes by number --------------------------------------------------------------------------------------------
 
-    def inode(self, ino: int) -> Inode:
+    def get_inode(self, ino: int) -> Inode:
         """Raises: PosixError: ESTALE, there is no such inode."""
         inode = self.table.get(ino)
         if inode is None:
             raise PosixError(errno.ESTALE, f"there is no inode {ino}")
         return inode
 
-    def folder(self, ino: int) -> Inode:
+    def get_directory(self, ino: int) -> Inode:
         """Raises: PosixError: ESTALE, there is no such inode; ENOTDIR, it is a file."""
-        inode = self.inode(ino)
+        inode = self.get_inode(ino)
         if not inode.is_directory:
             raise PosixError(errno.ENOTDIR, f"{inode.name} is not a directory")
         return inode
 
-    def location(self, inode: Inode) -> Location:
+    def get_location(self, inode: Inode) -> Location:
         """Raises: PosixError: ESTALE, the inode has no place any more."""
         location = inode.location
         if location is None:
@@ -140,9 +140,9 @@ class Lookup(AttributeCache):
         await self.directory_renames.wait_until_free(inode)
         try:
             with self.directory_renames.running(inode):
-                result = await self._send(self.location(inode), operation)
+                result = await self._send(self.get_location(inode), operation)
             if inode.is_link:
-                self.offline.keep(inode)
+                self.offline.add_link(inode)
             return result
         except PathNotCovered as link:
             if self._convert_to_link(inode, link.prefix):
@@ -153,7 +153,7 @@ class Lookup(AttributeCache):
         """Like `run`, for what the kernel has found by a name: if nothing is where the inode is thought to be, that is
         ESTALE, and the kernel looks up what it was given once more.
         """
-        place, asked = (inode.parent, inode.name), self.table.moment
+        place, asked = (inode.parent, inode.name), self.table.version
         try:
             return await self.run(inode, operation)
         except DfsfsError as error:
@@ -189,12 +189,12 @@ class Lookup(AttributeCache):
             DfsfsError: what the operation or the way to a target came to.
         """
         await self.directory_renames.wait_until_free(folder)
-        location = self.location(folder).child(name)
+        location = self.get_location(folder).child(name)
         try:
             with self.directory_renames.running(folder):
                 result = await self._send(location, operation)
             if folder.is_link:
-                self.offline.keep(folder)
+                self.offline.add_link(folder)
             return result
         except PathNotCovered as link:
             if link.prefix == location.unc:
@@ -261,7 +261,7 @@ class Lookup(AttributeCache):
             if looks_around and (found := self.lookup_cached(parent, name)) is not None:
                 return found
             await self._wait_for_name_change(parent, name)
-            asked = self.table.moment
+            asked = self.table.version
             known = self.table.child(parent, name)
             try:
                 answer = await self.offline.ask_briefly(known, partial(self._query_name, parent, name, asked))
@@ -285,7 +285,7 @@ class Lookup(AttributeCache):
             inode = self.get_link_inode(parent, name, link.prefix)
             # What a bound link shows is its target's root, and that was not asked yet.
             inode.expires = NEVER if self._is_live(inode) else self.clock() + self.lifetime(inode)
-            self.access_cache.note(inode)
+            self.access_cache.grant(inode)
             return inode
         except DfsfsError as error:
             if known is not None and known is self.table.child(parent, name):
@@ -293,13 +293,13 @@ class Lookup(AttributeCache):
                     is_others = await self.others.still_see(known, parent, name)
                     if not is_others and not self.table.has_name_changed_since(parent, name, asked):
                         self._drop_missing(parent, name)
-                elif self.offline.note(known, error):
+                elif self.offline.mark_offline(known, error):
                     return known
             raise
         if self.table.has_name_changed_since(parent, name, asked):
             return None
         inode = self.table.observe(parent, name, stat, share)
-        self.note(inode, stat, asked, by_name=self._is_first_name(inode, parent, name))
+        self.update_attributes(inode, stat, asked, by_name=self._is_first_name(inode, parent, name))
         return inode
 
     def _is_first_name(self, inode: Inode, parent: Inode, name: str) -> bool:
@@ -358,18 +358,18 @@ class Lookup(AttributeCache):
 
     def _is_static_link(self, folder: Inode, name: str) -> bool:
         """Whether a name is a link of dfs_static=: what lists the folder knows nothing of it."""
-        return self._namespace.has_static_links and bool(self._namespace.static_link(self.location(folder).child(name)))
+        namespace = self._namespace
+        return namespace.has_static_links and bool(namespace.static_link(self.get_location(folder).child(name)))
 
     async def _list_for_lookups(self, folder: Inode) -> bool:
         """Lists a folder for its view if so many of its names are asked for. Whether it did; if not, it is no harm."""
         if self._get_cached_directory(folder) is not None:
             return False
         rate = folder.lookup_rate = folder.lookup_rate or LookupRate()
-        if not rate.asked(self.clock(), self.lifetimes.folders):
+        if not rate.add_lookup(self.clock(), self.lifetimes.folders):
             return False
-        asked = self.table.moment
+        asked = self.table.version
         begun = self.clock()
-
         rate.is_listing = True
         try:
             found, share = await self.run(folder, partial(entries_of, self.table, folder, LOOK_AROUND))
@@ -381,7 +381,7 @@ class Lookup(AttributeCache):
         if len(found) > LOOK_AROUND:
             rate.is_too_large = True
             return False
-        self.dircache.keep(folder, found, Origin(share, asked, begun, current_caller().uid))
+        self.dircache.add(folder, found, Origin(share, asked, begun, current_caller().uid))
         return True
 
     def update_from_listing(self, folder: Inode, entry: DirEntry, origin: Origin) -> Inode:
@@ -393,12 +393,12 @@ class Lookup(AttributeCache):
                 known.stat = entry.stat
                 if known.is_link:
                     known.expires = origin.time + self.lifetime(known)
-            self.access_cache.note(known)
+            self.access_cache.grant(known)
             return known
         if self.follow_links and entry.stat.is_marked_link:
-            inode = self.get_link_inode(folder, entry.name, self.location(folder).child(entry.name).unc)
+            inode = self.get_link_inode(folder, entry.name, self.get_location(folder).child(entry.name).unc)
             inode.stat, inode.expires = entry.stat, origin.time + self.lifetime(inode)
-            self.access_cache.note(inode)
+            self.access_cache.grant(inode)
             return inode
         inode = self.table.observe(folder, entry.name, entry.stat, origin.share, exact=True)
         if inode.local_writes is None:  # of a file that is being written, a listing may say what was true before
@@ -406,10 +406,10 @@ class Lookup(AttributeCache):
             if before is not None and before.links > 1:
                 stat = replace(stat, links=before.links)
             is_first = self._is_first_name(inode, folder, entry.name)
-            self.note(inode, stat, origin.asked, origin.time, by_name=is_first)
+            self.update_attributes(inode, stat, origin.asked, origin.time, by_name=is_first)
             if stat is not entry.stat or inode.hard_links or inode.had_hard_links:
                 inode.expires = NEVER  # a listing does not say how many names a file has, and that may have changed
-        self.access_cache.note(inode)
+        self.access_cache.grant(inode)
         return inode
 
     # -- attributes -------------------------------------------------------------------------------------------------
@@ -433,7 +433,7 @@ class Lookup(AttributeCache):
         return (await self.offline.ask_briefly(inode, partial(self._revalidate, inode)) or [True])[0]
 
     async def _revalidate(self, inode: Inode) -> bool:
-        asked, name = self.table.moment, (inode.parent, inode.name)
+        asked, name = self.table.version, (inode.parent, inode.name)
         try:
             stat, share = await self._run_here(inode, stat_of)
         except PathNotCovered:
@@ -450,13 +450,13 @@ class Lookup(AttributeCache):
                 if self.is_moved(inode, name, asked):
                     return False
                 raise self.drop_stale(inode, name) from error
-            if self.offline.note(inode, error):
+            if self.offline.mark_offline(inode, error):
                 return True
             raise
         return not self.is_moved(inode, name, asked) and await self.accept(inode, stat, share, asked)
 
     async def accept(self, inode: Inode, stat: FileStat, share: UncPath, asked: int) -> bool:
-        """Keeps what a server said of the inode's place. Returns as `note` does.
+        """Keeps what a server said of the inode's place. Returns as `update_attributes` does.
 
         Raises:
             PosixError: ESTALE, it is not the inode's file any more.
@@ -468,7 +468,7 @@ class Lookup(AttributeCache):
                     raise self.drop_stale(inode, (inode.parent, inode.name))
                 self.distrust_ids(share)
             inode.share, inode.file_id = share, self.table.get_file_id(stat, share)
-        return self.note(inode, stat, asked)
+        return self.update_attributes(inode, stat, asked)
 
     def drop_stale(self, inode: Inode, place: tuple[Inode | None, str]) -> PosixError:
         """Takes an inode off the folder and name by which it was asked for, as that has turned out to be gone or
@@ -476,7 +476,7 @@ class Lookup(AttributeCache):
         """
         folder, name = place
         if folder is not None:
-            self.table.doubt_name(folder, name)
+            self.table.invalidate_name(folder, name)
             if folder.children.get(name) is inode:
                 self._drop_missing(folder, name)
         return PosixError(errno.ESTALE, f"{inode.name} is gone, or is another file now")
@@ -488,12 +488,12 @@ class Lookup(AttributeCache):
             try:
                 await self.run_in(link.parent, link.name, stat_of)
             except PathNotCovered:
-                self.access_cache.note(link)
-        asked = self.table.moment
+                self.access_cache.grant(link)
+        asked = self.table.version
         if binding is not None and binding.tree.alive:
             try:
                 path = binding.target.join(link.anchor.components)
-                self.note(link, await binding.tree.at(link.anchor.moment).stat(path), asked)
+                self.update_attributes(link, await binding.tree.at(link.anchor.moment).stat(path), asked)
                 return
             except DfsfsError:
                 pass  # whoever enters the link will hear of it

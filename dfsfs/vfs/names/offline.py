@@ -76,7 +76,7 @@ class OfflineDirectories:
 
     # -- links in use -----------------------------------------------------------------------------------------------
 
-    def keep(self, link: Inode) -> None:
+    def add_link(self, link: Inode) -> None:
         """Somebody has entered a link."""
         if link in self._links or link.detached:
             return
@@ -116,7 +116,7 @@ class OfflineDirectories:
             return False
         return self._has_live_link(inode)
 
-    def note(self, inode: Inode, error: DfsfsError) -> bool:
+    def mark_offline(self, inode: Inode, error: DfsfsError) -> bool:
         """Whether the inode is to be shown as it was last, as its server is down and something below it is not."""
         if error.disposition not in SERVER_FAULTS or inode.stat is None or not self._has_live_link(inode):
             return False
@@ -156,7 +156,7 @@ class OfflineDirectories:
             self._slow.discard(place)
         except DfsfsError as error:
             question.error = error
-            if not self.note(inode, error):
+            if not self.mark_offline(inode, error):
                 self._slow.discard(place)
         except Exception as error:
             # A mistake of ours in here must cost those who wait for it, and not the whole mount.

@@ -132,7 +132,7 @@ class Listing:
 
     def is_loaded(self, index: int) -> bool:
         """Whether what is at an index can be said without asking the server."""
-        return self._complete or self._entries.begin <= index < self._entries.end
+        return self._complete or self._entries.start <= index < self._entries.stop
 
     async def entry(self, index: int) -> tuple[bytes, Inode | None] | None:
         """Name and inode at an index, or None behind the last one. No inode: an entry that is not to be shown.
@@ -143,16 +143,16 @@ class Listing:
         """
         if self.inode.detached:
             return None  # a folder that was removed is empty
-        if index < self._entries.begin or (index >= self._entries.end and not self._complete):
+        if index < self._entries.start or (index >= self._entries.stop and not self._complete):
             async with self._lock:
-                if index < self._entries.begin:
+                if index < self._entries.start:
                     await self._forget()
-                while index >= self._entries.end and not self._complete:
+                while index >= self._entries.stop and not self._complete:
                     await self._read_batch()
-        if not self._entries.begin <= index < self._entries.end:
+        if not self._entries.start <= index < self._entries.stop:
             return None
         entry, origin = self._entries[index]
-        name = self._lookup.names.from_wire(entry.name)
+        name = self._lookup.name_mapping.from_wire(entry.name)
         if name is None:
             return b"", None
         return name, await self._get_current_inode(entry, origin)
@@ -219,22 +219,22 @@ class Listing:
         self._novelty.take(new, len(batch) - new, self._lookup.clock())
         if len(self._names) > MAX_ENTRIES:
             raise EndlessAnswer(f"the listing of {self.inode.name} does not end: {len(self._names)} names so far")
-        if self._entries.end - self._entries.begin > ENTRIES_HELD:
-            self._entries.drop_before(self._entries.end - ENTRIES_HELD // 2)
+        if self._entries.stop - self._entries.start > ENTRIES_HELD:
+            self._entries.drop_before(self._entries.stop - ENTRIES_HELD // 2)
 
     def _cache_listing(self, origin: Origin) -> None:
         """The directory has been read: what came with its first entries is the oldest of it."""
         views, entries = self._lookup.dircache, self._entries
-        if entries.begin or not views.is_worth_caching(entries.end, origin, self._lookup.clock()):
-            views.supersede(self.inode, entries.end)
+        if entries.start or not views.is_worth_caching(entries.stop, origin, self._lookup.clock()):
+            views.supersede(self.inode, entries.stop)
         else:
-            views.keep_named(self.inode, entries.by_name(), origin)
+            views.add_named(self.inode, entries.by_name(), origin)
 
     async def _next_batch(self, attempt: Attempt) -> tuple[list[DirEntry] | None, Origin]:
         """The operation that reads on, or starts again if the attempt is on another tree than the last one."""
         if self._stream is None or self._attempt is None or self._attempt.tree is not attempt.tree:
             await self._stop()
-            self._asked = self._lookup.table.moment
+            self._asked = self._lookup.table.version
             self._stream, self._attempt = aiter(attempt.tree.list(attempt.path)), attempt
             self._lookup.directory_renames.open_directories.add(self)
             self._novelty.restart(len(self._names))

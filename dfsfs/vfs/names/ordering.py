@@ -176,7 +176,7 @@ class LocalWrites:
         self.is_size_unsure = False
 
     @property
-    def end(self) -> int:
+    def append_offset(self) -> int:
         """Where what is appended goes."""
         return max(self.size, self.reserved)
 

@@ -91,7 +91,7 @@ class OtherUsers:
             with override_caller(Caller(uid, 0, is_background=True)):
                 is_there = await self._ask(inode, folder, name)
                 if is_there:
-                    self._access_cache.note(inode)
+                    self._access_cache.grant(inode)
                     if inode.share is not None:
                         self._hiding_shares.add(inode.share)
                     return True

@@ -129,7 +129,7 @@ class PackedInodes:
                 stat.size,
                 stat.allocated,
                 inode.asked,
-                inode.changed,
+                inode.changed_at,
                 inode.expires,
                 inode.name_revalidated,
             )
@@ -143,7 +143,7 @@ class PackedInodes:
             self._proofs[inode.ino] = inode.access_cache
         if inode.page_cache_stamp is not None:
             self._cached[inode.ino] = inode.page_cache_stamp
-        parent.asleep += 1
+        parent.packed_children += 1
         self._count += 1
         self.lookups += inode.lookups
         return True
@@ -212,7 +212,7 @@ class PackedInodes:
         inode.stat = FileStat(
             *(created, accessed, written, changed, attributes, size, allocated, file_id, links, tag, ea_size)
         )
-        inode.asked, inode.changed, inode.expires, inode.name_revalidated = asked, moment, expires, seen
+        inode.asked, inode.changed_at, inode.expires, inode.name_revalidated = asked, moment, expires, seen
         inode.kernel_size = size if flags & _KERNEL_SIZE else -1
         inode.time_was_set, inode.read_without_lease = bool(flags & _TIME_WAS_SET), bool(flags & _READ_WITHOUT_LEASE)
         inode.had_hard_links = bool(flags & _HARD_LINKS)
@@ -220,7 +220,7 @@ class PackedInodes:
         inode.access_cache = self._proofs.pop(ino, None)
         self.lookups -= lookups
         self._remove(row)
-        inodes[parent].asleep -= 1
+        inodes[parent].packed_children -= 1
         return inode
 
     def _remove(self, row: int) -> None:
@@ -329,7 +329,7 @@ def _is_plain(inode: Inode, stat: FileStat) -> bool:
 
     How often it was changed, and its lease broken, only counts while somebody has it open.
     """
-    in_use = inode.open_count or inode.children or inode.asleep or inode.writers or inode.changing
+    in_use = inode.open_count or inode.children or inode.packed_children or inode.writers or inode.pending_changes
     placed = (
         inode.hard_links
         or inode.detached
@@ -339,7 +339,12 @@ def _is_plain(inode: Inode, stat: FileStat) -> bool:
         or inode.remover is not ROOT_USER
     )
     folder = (
-        inode.anchor or inode.spellings or inode.names or inode.cached_directory or inode.lookup_rate or inode.is_loop
+        inode.anchor
+        or inode.spellings
+        or inode.changed_names
+        or inode.cached_directory
+        or inode.lookup_rate
+        or inode.is_loop
     )
     held = inode.lease or inode.page_cache_lease or inode.local_writes or inode.removed or inode.is_snapshot_dir
     if in_use or placed or folder or held or not inode.lookups:

@@ -60,7 +60,7 @@ class Snapshots:
         return snapshots.parent
 
     def _observe(self, snapshots: Inode, name: str) -> Inode:
-        location, moment = self._lookup.location(self._parent(snapshots)), parse_gmt_token(name)
+        location, moment = self._lookup.get_location(self._parent(snapshots)), parse_gmt_token(name)
         assert moment is not None, "only such names come from servers"
         return self._lookup.table.observe_snapshot(snapshots, name, location.at(moment))
 

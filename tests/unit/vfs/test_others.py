@@ -154,11 +154,11 @@ async def test_the_kernel_is_told_a_size_that_is_true(autojump_clock: object) ->
     """It cuts what it has of a file to what it is told, whoever asks."""
     company = Company()
     ino = await company.look(ALICE, "hers/file")
-    inode = company.fs._lookup.inode(ino)
+    inode = company.fs._lookup.get_inode(ino)
     found = company.world.root.find("hers/file")
     assert found is not None
     found.data += b", and longer"
-    company.fs._lookup.table.doubt(inode)  # as after a change that was made here
+    company.fs._lookup.table.invalidate(inode)  # as after a change that was made here
     company.told = {BOB.uid: DENIED}
     folder = inode.parent
     assert folder is not None
