@@ -88,7 +88,7 @@ class DirectoryOperations(Removal):
         inode = await self._make(parent, name, lambda attempt: attempt.tree.make_directory(attempt.path))
         assert inode.share is not None
         origin = Origin(inode.share, self._lookup.table.version, self._lookup.clock(), current_caller().uid)
-        self._lookup.dircache.add(inode, (), origin)
+        self._lookup.attributes.dircache.add(inode, (), origin)
         return inode
 
     async def make_special(self, parent: Inode, name: str, special: SpecialFile) -> Inode:
@@ -124,13 +124,13 @@ class DirectoryOperations(Removal):
                 raise
 
         try:
-            with self._lookup.creating_name(parent, name) as made:
+            with self._lookup.attributes.creating_name(parent, name) as made:
                 stat, share = await self._lookup.run_in(parent, name, operation)
                 made(stat)
         except PathNotCovered as link:
             raise PosixError(errno.EEXIST, f"{link.prefix} is a DFS link") from None
         inode = self._lookup.table.observe(parent, name, stat, share, exact=True)
-        self._lookup.update_attributes(inode, stat, self._lookup.table.version)
+        self._lookup.attributes.update(inode, stat, self._lookup.table.version)
         return inode
 
     async def link(self, inode: Inode, parent: Inode, name: str) -> None:
@@ -162,7 +162,7 @@ class DirectoryOperations(Removal):
         table = self._lookup.table
         begun, alone = table.begin_change(inode), False
         try:
-            with self._lookup.creating_name(parent, name) as made:
+            with self._lookup.attributes.creating_name(parent, name) as made:
                 async with self._lookup.directory_renames.run_when_free(inode, parent):
                     stat, share = await self._lookup.run(inode, operation)
                 made(stat)
@@ -177,9 +177,10 @@ class DirectoryOperations(Removal):
         if table.observe(parent, name, stat, share, exact=True) is not inode:
             return
         if alone:
-            self._lookup.update_attributes(inode, stat, table.version)
+            self._lookup.attributes.update(inode, stat, table.version)
         elif inode.stat is not None:
-            inode.stat = replace(inode.stat, links=stat.links)  # a listing, which does not say, must not make it one
+            # A listing does not say how many names a file has, and must not make it one.
+            self._lookup.attributes.set_unconfirmed(inode, replace(inode.stat, links=stat.links))
 
     # -- renaming ---------------------------------------------------------------------------------------------------
 
@@ -225,7 +226,7 @@ class DirectoryOperations(Removal):
             async with self._hold(step.inode):
                 with (
                     self._changing(step.old_parent, step.old_name, step.inode),
-                    self._lookup.changing_name(parent, name),
+                    self._lookup.attributes.changing_name(parent, name),
                 ):
                     await self._rename(step, None if itself else victim)
         except DfsfsError as error:

@@ -19,18 +19,15 @@ import stat as posix
 from typing import TYPE_CHECKING
 
 from dfsfs.errors import DfsfsError, PosixError
-from dfsfs.smb.wire.fscc import VolumeSize, encode_basic_information
 from dfsfs.smb.wire.reparse import SpecialFile
+from dfsfs.vfs.attrops import AttributeOperations
 from dfsfs.vfs.data.caching import Caching, NoKernelCache
 from dfsfs.vfs.data.fileops import FileOperations, OpenResult
 from dfsfs.vfs.data.servercopy import COPY_XATTR, ServerCopy
 from dfsfs.vfs.dirops import DirectoryOperations
-from dfsfs.vfs.names.handlelimit import is_handle_shortage
 from dfsfs.vfs.names.inode import FileSystemStatistics, refuse_loop, require_writable
 from dfsfs.vfs.names.lookup import Lookup
-from dfsfs.vfs.names.mapping import AttributeChanges, Attributes, NameMapping, Ownership, attributes_for_mode
 from dfsfs.vfs.names.opendir import Listing
-from dfsfs.vfs.names.ordering import ASKS
 from dfsfs.vfs.names.queries import stat_of
 from dfsfs.vfs.names.snapshots import NAME as SNAPSHOTS
 from dfsfs.vfs.names.snapshots import SnapshotListing, Snapshots
@@ -42,10 +39,12 @@ if TYPE_CHECKING:
     from dfsfs.caller import Caller
     from dfsfs.namespace.client import Namespace
     from dfsfs.namespace.junction import Location
+    from dfsfs.smb.wire.fscc import VolumeSize
     from dfsfs.smb.wire.messages import Buffer
     from dfsfs.vfs.data.caching import KernelCache
     from dfsfs.vfs.names.attrcache import Lifetimes
     from dfsfs.vfs.names.inodetable import Inode
+    from dfsfs.vfs.names.mapping import AttributeChanges, Attributes, NameMapping, Ownership
 
 DOTS = (b".", b"..")
 """The first entries of every listing. The kernel doesn't look them up by these names and wants no lookup counted."""
@@ -89,6 +88,7 @@ class FileSystem:
         self._files = FileOperations(self._lookup, kernel or NoKernelCache(), caching)
         self.has_open, self.give_back = self._files.has_open, self._files.give_back
         self._dirops = DirectoryOperations(self._lookup, self._files, mfsymlinks=mfsymlinks)
+        self._attrops = AttributeOperations(self._lookup, self._files, self._is_directory_open)
         self._xattrs = Xattrs(self._lookup, self._files)
         self._snapshots = Snapshots(self._lookup)
         self._server_copy = ServerCopy(self._lookup, self._files)
@@ -144,105 +144,39 @@ class FileSystem:
         self._lookup.table.forget(ino, count)
 
     async def getattr(self, ino: int) -> Attributes:
-        inode = self._lookup.get_inode(ino)
-        if inode.forwarded is not None and self._files.is_open(inode.forwarded):
-            inode = inode.forwarded
-        for _ in range(ASKS):
-            if inode.pending_changes:
-                await self._files.wait_opens(inode)
-            if self._lookup.is_fresh(inode) or self._has_no_answer(inode):
-                break
-            await self._files.write_back(inode)
-            believed = await self._ask(inode)
-            if believed or (
-                inode.local_writes is not None and inode.local_writes.written and not inode.local_writes.is_size_unsure
-            ):
-                break  # size and times of what is written here are ours, however often the server's answer is overtaken
-        return self._lookup.get_attributes(inode)
-
-    async def _ask(self, inode: Inode) -> bool:
-        """Asks for attributes, by name or through a handle. Whether no change made here has overtaken the answer."""
-        if inode.hidden is not None or inode.location is None:
-            return self._is_directory_open(inode) or await self._files.query(inode)
-        try:
-            return await self._lookup.revalidate(inode)
-        except DfsfsError as error:
-            if error.errno == errno.ESTALE and self._is_directory_open(inode):
-                return True  # a program has it open, and fstat of what is open never fails
-            if not (error.errno == errno.ESTALE or is_handle_shortage(error)) or not self._files.is_open(inode):
-                raise
-        return await self._files.query(inode)  # its name is another file's, or a name can't be asked for: this one is
-
-    def _has_no_answer(self, inode: Inode) -> bool:
-        """Whether nobody can say more of an inode than what is known: a file that was removed here and is not open, or
-        a folder that has no place any more, and that a program has open.
-        """
-        if inode.stat is None or self._files.is_open(inode):
-            return False
-        return inode.removed or (inode.detached and self._is_directory_open(inode))
-
-    def _is_directory_open(self, folder: Inode) -> bool:
-        """Whether a program has a folder open."""
-        return folder.is_directory and any(listing.inode is folder for listing in self._listings.values())
+        """What is known of an inode, asked for if it is too old."""
+        return self._reply(await self._attrops.refresh(self._lookup.get_inode(ino)))
 
     def getattr_known(self, ino: int) -> Attributes | None:
         """The answer of `getattr` if it can be given at once, else None."""
         inode = self._lookup.table.get(ino)
-        if inode is None or not self._lookup.is_fresh(inode) or inode.forwarded is not None:
+        if inode is None or not self._lookup.attributes.is_fresh(inode) or inode.forwarded is not None:
             return None
         if inode.pending_changes and inode.local_writes is not None:
             return None  # it may just be closed, and then its server will say what it allocates
-        return self._lookup.get_attributes(inode)
+        return self._reply(inode)
 
     async def setattr(self, ino: int, changes: AttributeChanges, handle: int | None = None) -> Attributes:
         """Changes a file's size and times, and its mode and owner as far as SMB has them: see mapping.py.
 
         Raises:
-            PosixError: EBUSY, a DFS link that nobody has entered yet; EISDIR, the size of a folder.
+            PosixError: EBUSY, a DFS link that nobody has entered yet; EISDIR, the size of a directory.
             DfsfsError: the server's answer.
         """
-        inode = self._get_writable_inode(ino)
-        if inode.is_link and not self._lookup.is_bound(inode) and (changes.sets_times or changes.mode is not None):
-            raise PosixError(errno.EBUSY, f"{inode.name} is a DFS link")
-        if changes.size is not None:
-            if inode.is_directory:
-                raise PosixError(errno.EISDIR, f"{inode.name} is a directory")
-            await self._files.set_size(inode, handle, changes.size)
-        if changes.sets_times or changes.mode is not None:
-            await self._set_basic(inode, changes)
+        await self._attrops.change(self._get_writable_inode(ino), changes, handle)
         return await self.getattr(ino)
-
-    async def _set_basic(self, inode: Inode, changes: AttributeChanges) -> None:
-        if changes.mode is not None:
-            await self.getattr(inode.ino)
-        stat = inode.stat
-        attributes = attributes_for_mode(stat, changes.mode) if stat is not None and changes.mode is not None else None
-        if attributes is None and not changes.sets_times:
-            return
-        info = encode_basic_information(None, changes.atime_ns, changes.mtime_ns, None, attributes or 0)
-        await self._files.write_back(inode)
-        table = self._lookup.table
-        begun, alone = table.begin_change(inode), False
-        try:
-            now = await self._files.set_basic(inode, info, sets_time=changes.mtime_ns is not None)
-        finally:
-            alone = table.end_change(inode, begun)
-        # A link that is kept as a file looks like any other one here: what it is, only its content says.
-        is_plain = stat is not None and stat.special is None
-        if now is not None and alone and is_plain and not changes.sets_odd_times:
-            self._lookup.update_attributes(inode, now, table.version)
 
     def timeouts(self, ino: int) -> tuple[float, float]:
         """For how many seconds the kernel may keep an inode's name and its attributes."""
         inode = self._lookup.table.get(ino)
-        if inode is None or self._lookup.access_cache.is_needed:
+        if inode is None or self._lookup.attributes.access.is_needed:
             return 0.0, 0.0  # the kernel would tell everybody
-        return self._lookup.timeouts(inode)
+        return self._lookup.attributes.timeouts(inode)
 
     def negative_timeout(self, parent: int) -> float:
         """For how many seconds the kernel may believe that a folder does not have a name that was just looked up."""
-        folder = self._lookup.table.get(parent)
-        return 0.0 if folder is None or self._lookup.access_cache.is_needed else self._lookup.negative_timeout(folder)
+        folder, attributes = self._lookup.table.get(parent), self._lookup.attributes
+        return 0.0 if folder is None or attributes.access.is_needed else attributes.negative_timeout(folder)
 
     # -- directories ------------------------------------------------------------------------------------------------
 
@@ -252,7 +186,7 @@ class FileSystem:
         refuse_loop(inode)
         if not inode.removed:
             self._lookup.get_location(inode)
-        if inode.is_link and not self._lookup.is_bound(inode):
+        if inode.is_link and not self._lookup.attributes.is_bound(inode):
             asked = self._lookup.table.version
             stat, share = await self._lookup.run(inode, stat_of)
             await self._lookup.accept(inode, stat, share, asked)
@@ -281,7 +215,7 @@ class FileSystem:
         ):
             listing.set_position(offset)
             offset += 1
-            yield name, self._lookup.get_attributes(inode), offset
+            yield name, self._reply(inode), offset
         begun = False
         while wanted > 0 and (not begun or listing.is_loaded(offset - len(DOTS))):
             item = await listing.entry(offset - len(DOTS))
@@ -338,7 +272,7 @@ class FileSystem:
         stat = self._lookup.get_inode(ino).stat
         if stat is None or stat.kind != posix.S_IFLNK:
             raise PosixError(errno.EINVAL, f"inode {ino} is no symbolic link")
-        return self._lookup.get_link_target(stat)
+        return self._lookup.attributes.get_link_target(stat)
 
     async def link(self, ino: int, parent: int, name: bytes) -> Attributes:
         """Gives a file one more name. Counts a lookup."""
@@ -397,7 +331,7 @@ class FileSystem:
     @property
     def owner(self) -> int:
         """The number of the user who all files belong to."""
-        return self._lookup.ownership.uid
+        return self._lookup.attributes.ownership.uid
 
     # -- extended attributes ----------------------------------------------------------------------------------------
 
@@ -437,7 +371,7 @@ class FileSystem:
 
     def set_lifetimes(self, lifetimes: Lifetimes) -> None:
         """From now on attributes and names are believed for so long."""
-        self._lookup.set_lifetimes(lifetimes)
+        self._lookup.attributes.set_lifetimes(lifetimes)
 
     async def write_back_user(self, uid: int) -> None:
         """Waits until what a user has written is on its server; whoever closes the file hears what went wrong."""
@@ -490,7 +424,17 @@ class FileSystem:
 
     def _count_lookup(self, inode: Inode) -> Attributes:
         self._lookup.table.count_lookup(inode)
-        return self._lookup.get_attributes(inode)
+        return self._reply(inode)
+
+    def _reply(self, inode: Inode) -> Attributes:
+        """What is known of an inode, for the kernel, which believes it from then on."""
+        attributes = self._lookup.attributes.get(inode)
+        self._files.note_reply(inode, attributes)
+        return attributes
+
+    def _is_directory_open(self, directory: Inode) -> bool:
+        """Whether a program has a directory open."""
+        return directory.is_directory and any(listing.inode is directory for listing in self._listings.values())
 
     def _get_listing(self, handle: int) -> Listing | SnapshotListing:
         listing = self._listings.get(handle)

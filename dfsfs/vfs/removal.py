@@ -48,7 +48,7 @@ class Removal:
                 seen = await self._unlink(parent, name, inode)
             if seen is not None:
                 # The kernel asks for the folder before it removes the next file.
-                self._lookup.update_attributes(parent, seen, self._lookup.table.version)
+                self._lookup.attributes.update(parent, seen, self._lookup.table.version)
         finally:
             self._lookup.table.release(inode)
 
@@ -56,10 +56,10 @@ class Removal:
         """What the server says of the folder then, if that is sure to be true."""
         with self._changing(parent, name, inode):
             begun = parent.changed_at
-            if self._files.in_use(inode) and inode.hidden is None and await self._silly.hide(parent, name, inode):
+            if self._files.in_use(inode) and inode.silly is None and await self._silly.hide(parent, name, inode):
                 return None
             async with AsyncExitStack() as stack:
-                if inode.hidden is not None and self._files.in_use(inode):
+                if inode.silly is not None and self._files.in_use(inode):
                     # It has a hidden name already. A server keeps this one for as long as the file is open by it.
                     await stack.enter_async_context(self._files.closed_on_server(inode))
                 seen = await self._remove(parent, name, _remove_special if inode.is_reparse_point else _remove_file)
@@ -132,7 +132,7 @@ class Removal:
             return
         hidden = self._lookup.hidden_names.make_deleted_name()
         try:
-            with self._changing(folder, name, inode), self._lookup.changing_name(parent, hidden):
+            with self._changing(folder, name, inode), self._lookup.attributes.changing_name(parent, hidden):
                 await self._silly.move(folder, name, inode, parent, hidden)
         except BaseException:
             self._lookup.hidden_names.release(hidden)
@@ -170,7 +170,7 @@ class Removal:
     @contextmanager
     def _changing(self, parent: Inode, name: str, *inodes: Inode) -> Iterator[None]:
         """For the length of the block, a name and what has it are being changed: see ordering.py."""
-        with self._lookup.changing_name(parent, name), self._lookup.table.changing(*inodes):
+        with self._lookup.attributes.changing_name(parent, name), self._lookup.table.changing(*inodes):
             yield
 
 

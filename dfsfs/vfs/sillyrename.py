@@ -29,6 +29,7 @@ from dfsfs.caller import current_caller
 from dfsfs.errors import DfsfsError, Disposition, PosixError
 from dfsfs.namespace.junction import PathNotCovered
 from dfsfs.vfs.names.hiddennames import get_aside_name
+from dfsfs.vfs.names.inode import SillyName
 from dfsfs.vfs.names.removals import allow_repeat, is_renamed, remove_directory, remove_file
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ class SillyRename:
 
     async def _mark_hidden(self, inode: Inode, parent: Inode, hidden: str) -> None:
         """From now on the last close removes the file; it may have been on its way all the time."""
-        inode.hidden, inode.remover = (parent, hidden), current_caller()
+        inode.silly = SillyName(parent, hidden, current_caller())
         try:
             await self._files.remove_silly_renamed(inode)
         except DfsfsError as error:
@@ -105,7 +106,7 @@ class SillyRename:
             DfsfsError: what the request, or the way to it, came to. The file has its name then.
         """
         parent, name, victim = what.parent, what.name, what.victim
-        if victim.hidden is not None:
+        if victim.silly is not None:
             # It has a name for those who have it open: that of another one that was removed here.
             async with self._files.closed_on_server(victim):
                 await what.send()
@@ -129,7 +130,7 @@ class SillyRename:
         except BaseException:
             self._lookup.hidden_names.release(hidden)
             raise
-        victim.hidden, victim.remover = (parent, hidden), current_caller()
+        victim.silly = SillyName(parent, hidden, current_caller())
         try:
             await self._files.ensure_open_on_server(victim)
         except DfsfsError as error:
@@ -227,7 +228,7 @@ class SillyRename:
             self._lookup.hidden_names.release(aside)
             raise
         folder = self._table.observe(parent, aside, stat, share, exact=True)
-        folder.stat = stat
+        self._lookup.attributes.set_unconfirmed(folder, stat)
         self._table.hold(folder)
         try:
             await self._files.ensure_open_on_server(victim)

@@ -166,10 +166,10 @@ class Xattrs:
 
     def _is_left_alone(self, inode: Inode) -> bool:
         """Whether it is a DFS link that nobody has entered: its target is not asked for such a thing."""
-        return inode.is_link and not self._lookup.is_bound(inode)
+        return inode.is_link and not self._lookup.attributes.is_bound(inode)
 
     def _may_have_eas(self, inode: Inode) -> bool:
-        return not (self._lookup.is_fresh(inode) and inode.stat is not None and inode.stat.ea_size == 0)
+        return not (self._lookup.attributes.is_fresh(inode) and inode.stat is not None and inode.stat.ea_size == 0)
 
     async def _read_ea(self, inode: Inode, name: bytes) -> bytes:
         if not self._is_left_alone(inode) and self._may_have_eas(inode):

@@ -254,14 +254,14 @@ class FileOperations(FileTable):
         Raises:
             DfsfsError: the server's answer. A later listing will find it.
         """
-        if inode.hidden is None or self.in_use(inode):
+        if self.in_use(inode) or (silly := inode.take_silly_name()) is None:
             return
-        (folder, name), inode.hidden = inode.hidden, None
+        folder, name = silly.directory, silly.name
         self.close_deferred(inode)
         try:
             with (
-                override_caller(inode.remover),
-                self._lookup.changing_name(folder, name),
+                override_caller(silly.remover),
+                self._lookup.attributes.changing_name(folder, name),
                 self._lookup.table.changing(inode),
             ):
                 await self._lookup.run_in(folder, name, allow_repeat(remove_file))
@@ -272,7 +272,7 @@ class FileOperations(FileTable):
     def _defer_close(self, file: OpenFile) -> bool:
         """Whether the handle stays open for the next program that opens the file."""
         inode = file.inode
-        if file.writable or inode.hidden is not None or not file.is_current or inode.location is None:
+        if file.writable or inode.silly is not None or not file.is_current or inode.location is None:
             return False
         if self._pending.are_opens_blocked(inode):
             return False
@@ -328,7 +328,7 @@ class FileOperations(FileTable):
         if file.appends and offset != own.append_offset and not file.is_of_a_map(offset, len(data)):
             offset = own.append_offset
             self._leases.invalidate_soon(inode)  # the kernel has put the data where it believes the end to be
-        inode.kernel_size = believed
+        self._note_kernel_size(inode, believed)
         begun = self._lookup.table.begin_change(inode, keeps_attributes=True)
         own.reserved = max(own.reserved, offset + len(data))  # at once: what somebody else appends goes behind it
         try:
@@ -428,7 +428,7 @@ class FileOperations(FileTable):
             if file is None or not file.writable:
                 file = self.writable(inode)
             await (self._truncate_by_name(inode, size) if file is None else self._truncate_handle(file, size, handle))
-        inode.kernel_size = size
+        self._note_kernel_size(inode, size)
 
     async def _truncate_handle(self, file: OpenFile, size: int, handle: int | None) -> None:
         """Sets the size through a handle; `handle` None: it is another program's, and may be closed meanwhile."""
@@ -460,12 +460,13 @@ class FileOperations(FileTable):
             stat = await self._lookup.change_by_name(inode, operation)
         finally:
             alone = table.end_change(inode, begun)
-        inode.time_was_set |= moves_time
+        if moves_time:
+            self._note_time_set(inode)
         if inode.local_writes is not None:  # whoever had it open for writing is just closing it
             inode.local_writes.set_size(size)
             inode.local_writes.written = stat.written
         if alone:
-            self._lookup.update_attributes(inode, stat, table.version)
+            self._lookup.attributes.update(inode, stat, table.version)
 
     async def set_basic(self, inode: Inode, info: bytes, *, sets_time: bool) -> FileStat | None:
         """Sets times and attributes. Through every handle that has written, or else its close sets the times again.
@@ -480,7 +481,7 @@ class FileOperations(FileTable):
         if not written:
             stat = await self._lookup.change_by_name(inode, lambda attempt: _set_basic(attempt, inode, info))
         if sets_time:
-            inode.time_was_set = True
+            self._note_time_set(inode)
             if inode.local_writes is not None:
                 inode.local_writes.written = 0
             for file in self._by_inode.get(inode, ()):

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from dfsfs.vfs.data.writeback import Rewrite
     from dfsfs.vfs.names.inodetable import Inode
     from dfsfs.vfs.names.lookup import Lookup
+    from dfsfs.vfs.names.mapping import Attributes
 
 log = logging.getLogger("dfsfs.vfs")
 
@@ -61,7 +62,7 @@ class FileTable:
     def give_back(self) -> None:
         """Drops what was listed, fetched or asked for ahead, and nobody has asked for of late."""
         now = self._lookup.clock()
-        self._lookup.dircache.drop_old(now)
+        self._lookup.attributes.dircache.drop_old(now)
         self._read_ahead.drop_old(now)
         self._prefetch.drop_old()
         for file in self._handles.values():
@@ -225,7 +226,7 @@ class FileTable:
         file = next((file for file in files if file.alive), files[0])
         await self.write_back(inode)
         asked = self._lookup.table.version
-        return self._lookup.update_attributes(inode, await self._run(file, file.query), asked, by_name=False)
+        return self._lookup.attributes.update(inode, await self._run(file, file.query), asked, by_name=False)
 
     async def _begin_local_writes(self, file: OpenFile) -> None:
         """From now on what is written here says how large a file is, and when it was changed. See LocalWrites."""
@@ -287,12 +288,26 @@ class FileTable:
                 return None
         except DfsfsError:
             return None
-        inode.time_was_set = True
+        self._note_time_set(inode)
         return own.written
+
+    def note_reply(self, inode: Inode, attributes: Attributes) -> None:
+        """The kernel is told attributes: it believes their size, and programs see their last write time."""
+        inode.kernel_size = attributes.size
+        if inode.local_writes is not None:
+            inode.local_writes.shown = attributes.mtime_ns
+
+    def _note_kernel_size(self, inode: Inode, size: int) -> None:
+        """The kernel believes in a size, in bytes, after a request of its own: a write, or a truncation."""
+        inode.kernel_size = size
+
+    def _note_time_set(self, inode: Inode) -> None:
+        """This mount has set the times of a file: see Inode.time_was_set."""
+        inode.time_was_set = True
 
     def _forget_write_time(self, inode: Inode) -> None:
         """A close is about to move the last write time of a file: nobody is shown one before it is done."""
-        inode.expires = NEVER
+        inode.expire_attributes()
         if inode.local_writes is not None:
             inode.local_writes.written = 0
 
@@ -308,11 +323,11 @@ class FileTable:
         own, inode.local_writes = inode.local_writes, None
         if stat is not None and inode.stat is not None and inode.expires != NEVER:
             said = {field: getattr(stat, field) for field in CLOSE_FIELDS}
-            self._lookup.update_attributes(
+            self._lookup.attributes.update(
                 inode, replace(inode.stat, **said), self._lookup.table.version, by_name=False
             )
         elif own is None or own.written or own.is_size_unsure or inode.stat is None or inode.stat.size != own.size:
-            inode.expires = NEVER
+            inode.expire_attributes()
 
     async def _refresh_size(self, file: OpenFile, own: LocalWrites) -> None:
         """Asks how large a file is of which that is not known for sure."""
@@ -321,7 +336,7 @@ class FileTable:
             raise_writeback_error(file)
             asked = self._lookup.table.version
             stat = await self._run(file, file.query)
-            if self._lookup.update_attributes(file.inode, stat, asked, by_name=False) or not own.is_size_unsure:
+            if self._lookup.attributes.update(file.inode, stat, asked, by_name=False) or not own.is_size_unsure:
                 break
             await self.wait_opens(file.inode)
         if own.is_size_unsure:

@@ -64,7 +64,7 @@ class Opener:
         file = (await self._open_deferred(inode, flags) if reads else None) or await self._open_by_name(
             inode, flags, reads=reads
         )
-        if reads and self._lookup.lifetimes.files > 0 and not self._lookup.access_cache.is_needed:
+        if reads and self._lookup.attributes.lifetimes.files > 0 and not self._lookup.attributes.access.is_needed:
             self._prefetch.opened(inode)  # what it fetches is given to whoever opens it
         stat = file.opened
         if before is not None and _visible(before) != _visible(stat):
@@ -112,7 +112,7 @@ class Opener:
         started = table.version
         begun = table.begin_change(known) if known is not None else 0
         try:
-            with self._lookup.creating_name(parent, name) as made:
+            with self._lookup.attributes.creating_name(parent, name) as made:
                 remote, binding = await self._lookup.run_in(parent, name, operation)
                 made(remote.stat)
         except PathNotCovered as link:
@@ -126,7 +126,7 @@ class Opener:
             self._leases.adopt(inode, remote.lease)
             alone = not inode.has_changed_since(started)
         asked = table.version if alone else started
-        self._lookup.update_attributes(inode, remote.stat, asked)
+        self._lookup.attributes.update(inode, remote.stat, asked)
         return self._file_of(inode, remote, binding, flags, self._lookup.clock(), asked)
 
     async def _open_deferred(self, inode: Inode, flags: int) -> OpenFile | None:
@@ -140,10 +140,10 @@ class Opener:
             self._leases.adopt(inode, remote.lease)  # the kernel had forgotten the file in the meantime
         asked = inode.asked
         if inode.expires <= self._lookup.clock() or inode.stat is None or inode.has_changed_since(asked):
-            asked, seen = self._lookup.table.version, inode.name_revalidated
+            asked = self._lookup.table.version
             try:
-                await self._lookup.accept(inode, await remote.query(), remote.tree.volume, asked)
-                inode.name_revalidated = seen  # that was the file, and not its name
+                stat = await remote.query()  # that asks the file, and not its name
+                await self._lookup.accept(inode, stat, remote.tree.volume, asked, by_name=False)
             except (DfsfsError, trio.Cancelled) as error:
                 self._discard(inode, remote)
                 if isinstance(error, DfsfsError):
@@ -179,7 +179,7 @@ class Opener:
             await self._lookup.revalidate_hard_link(
                 inode
             )  # what has the name would be empty before we see which file it is
-        reads = reads and self._lookup.lifetimes.files > 0
+        reads = reads and self._lookup.attributes.lifetimes.files > 0
         is_small = known is not None and known.size <= INLINE_SIZE
         head = INLINE_SIZE if reads and is_small and not self._leases.has_data(inode) else 0
         time, table = self._lookup.clock(), self._lookup.table
@@ -199,7 +199,7 @@ class Opener:
             self._discard(inode, remote)
             raise
         if fetched is not None:
-            inode.expires = min(inode.expires, time + self._lookup.lifetimes.files)
+            self._lookup.attributes.limit_to(inode, time)
         if remote.lease is not inode.lease and remote.lease is not None:
             self._leases.adopt(inode, remote.lease)
         file = self._file_of(inode, remote, binding, flags, time, asked)
@@ -242,7 +242,7 @@ class Opener:
             synchronous=is_synchronous(flags) or self._leases.mode is CacheMode.NONE,
             reads_ahead=not flags & os.O_DIRECT and self._leases.mode is not CacheMode.NONE,
             is_direct=bool(flags & os.O_DIRECT) and self._leases.mode is not CacheMode.NONE,
-            inline_expires=time + self._lookup.lifetimes.files,
+            inline_expires=time + self._lookup.attributes.lifetimes.files,
             ask_lease=self._leases.request,
         )
 

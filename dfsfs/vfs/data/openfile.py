@@ -158,7 +158,7 @@ class OpenFile:
         self._binding = binding
         self._opened: FileStat = remote.stat
         self._changes_at_open = inode.change_count
-        self._breaks_at_open = inode.lease_breaks
+        self._breaks_at_open = inode.page_cache.breaks
         self._ask_lease = ask_lease
         self._inline, remote.inline_data = _copy_if_small(remote.inline_data), None
         is_all = self._inline is not None and len(self._inline) >= remote.stat.size
@@ -263,7 +263,7 @@ class OpenFile:
         head = self._inline
         if head is None:
             return None
-        overtaken = self.inode.has_changed_since(self.asked) or self.inode.lease_breaks != self._breaks_at_open
+        overtaken = self.inode.has_changed_since(self.asked) or self.inode.page_cache.breaks != self._breaks_at_open
         if now >= self._inline_expires or overtaken or self._poison is not None:
             self._inline = None
             return None
@@ -291,7 +291,7 @@ class OpenFile:
             else 0
         )
         return self.read_streams.find(
-            self._remote, (self._remote, inode.changed_at, inode.lease_breaks), offset, size, end
+            self._remote, (self._remote, inode.changed_at, inode.page_cache.breaks), offset, size, end
         )
 
     def buffer_write(self, offset: int, data: Buffer) -> bool:

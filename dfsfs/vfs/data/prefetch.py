@@ -61,7 +61,7 @@ class Prefetch:
         while True:
             await self._filled.wait()
             while self._fetches:
-                await trio.sleep(self._lookup.lifetimes.files)
+                await trio.sleep(self._lookup.attributes.lifetimes.files)
                 self._abandon_old()
             self._filled = trio.Event()
 
@@ -181,7 +181,7 @@ class Prefetch:
         )
 
     def _is_old(self, fetch: _Fetch) -> bool:
-        return self._lookup.clock() - fetch.asked >= self._lookup.lifetimes.files
+        return self._lookup.clock() - fetch.asked >= self._lookup.attributes.lifetimes.files
 
     def _abandon_old(self) -> None:
         """What was asked for first is the oldest."""

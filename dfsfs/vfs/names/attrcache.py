@@ -1,9 +1,9 @@
 """AttributeCache: what is known of the inodes of a mount, and for how long it is believed, without asking anybody.
 
-What a server says of an inode goes through `update_attributes`, which holds to the rule of ordering.py. Changes of
+What a server says of an inode goes through `update`, which holds to the rule of ordering.py. Changes of
 names that are made here go through `changing_name` and `creating_name`: look-ups of such a name wait until they end.
 
-Concurrency: nothing here waits, but for `_wait_for_name_change`.
+Concurrency: nothing here waits, but for `wait_for_name_change`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from dfsfs.caller import current_caller
 from dfsfs.errors import PosixError
 from dfsfs.vfs.names.access import AccessCache
 from dfsfs.vfs.names.dircache import CachedDirectory, DirCache
-from dfsfs.vfs.names.handlelimit import HandleLimit
 from dfsfs.vfs.names.inodetable import NEVER, ROOT, Inode, InodeTable
 
 if TYPE_CHECKING:
@@ -55,14 +54,13 @@ class AttributeCache:
         many_users: bool,
         trust_leases: bool,
     ) -> None:
-        self.access_cache = AccessCache(many_users, clock, self.lifetime)
+        self.access = AccessCache(many_users, clock, self.lifetime)
         self.table = InodeTable(root)
         self.dircache = DirCache(lifetimes.folders)
         self.name_mapping = names
         self.ownership = ownership
         self.lifetimes = lifetimes
         self.clock = clock
-        self.handle_limit = HandleLimit()
         self._trust_leases = trust_leases
         self._change_ended = trio.Event()
 
@@ -76,7 +74,7 @@ class AttributeCache:
             self._change_ended.set()
             self._change_ended = trio.Event()
 
-    async def _wait_for_name_change(self, folder: Inode, name: str) -> None:
+    async def wait_for_name_change(self, folder: Inode, name: str) -> None:
         while self.table.is_name_changing(folder, name):
             await self._change_ended.wait()
 
@@ -87,21 +85,17 @@ class AttributeCache:
 
     def is_valid(self, inode: Inode) -> bool:
         """Whether the inode can be answered for without asking: for a link, that it is there and where it leads."""
-        if inode.is_link and self._is_live(inode):
+        if inode.is_link and self.is_bound(inode):
             return True
         return (
             self._get_name_expiry(inode) > self.clock()
             and (inode.stat is not None or inode.is_link)
-            and self.access_cache.has(inode)
+            and self.access.has(inode)
         )
 
     def _get_name_expiry(self, inode: Inode) -> float:
         """Until when the inode's first name may be believed."""
         return min(inode.expires, inode.name_revalidated + self.lifetime(inode))
-
-    def _is_live(self, link: Inode) -> bool:
-        """Whether a link is bound to a living target."""
-        return self.is_bound(link)
 
     def is_bound(self, link: Inode) -> bool:
         """Whether somebody has entered a link, and its target is still there."""
@@ -111,19 +105,19 @@ class AttributeCache:
 
     def is_fresh(self, inode: Inode) -> bool:
         """Whether what is known of an inode's attributes may be believed."""
-        return inode.stat is not None and inode.expires > self.clock() and self.access_cache.has(inode)
+        return inode.stat is not None and inode.expires > self.clock() and self.access.has(inode)
 
-    def _get_cached_directory(self, folder: Inode) -> CachedDirectory | None:
+    def get_cached_directory(self, folder: Inode) -> CachedDirectory | None:
         """What a listing of the caller's own said of a folder not long ago."""
         return self.dircache.get(folder, self.clock(), current_caller().uid)
 
-    def _drop_missing(self, folder: Inode, name: str) -> None:
+    def drop_missing(self, folder: Inode, name: str) -> None:
         """A server says that there is no such name. To others it may say something else; if not, they will find out."""
         inode = self.table.child(folder, name)
-        if inode is not None and not self.access_cache.revoke(inode):
+        if inode is not None and not self.access.revoke(inode):
             self.table.drop_name(folder, name)
 
-    def update_attributes(
+    def update(
         self, inode: Inode, stat: FileStat, asked: int, time: float | None = None, *, by_name: bool = True
     ) -> bool:
         """Keeps what a server said of an inode, as far as no change made here, and no later answer, has overtaken it.
@@ -132,7 +126,7 @@ class AttributeCache:
         was asked for by the inode's first name, and not by another one or through a handle, so that the name is there.
         Returns whether no change has overtaken it.
         """
-        self.access_cache.grant(inode)
+        self.access.grant(inode)
         now = self.clock() if time is None else time
         if by_name:
             inode.name_revalidated = max(inode.name_revalidated, now)
@@ -149,6 +143,31 @@ class AttributeCache:
             inode.expires = math.inf if inode.has_read_lease and self._trust_leases else now + self.lifetime(inode)
         return not overtaken
 
+    def set_listed(self, inode: Inode, stat: FileStat, time: float) -> None:
+        """Keeps what a listing said at a time of a DFS link, or of what is shown as it is listed."""
+        inode.stat, inode.expires = stat, time + self.lifetime(inode)
+
+    def set_unconfirmed(self, inode: Inode, stat: FileStat) -> None:
+        """Keeps what a server said, without believing it from now on: it is asked for again."""
+        inode.stat = stat
+
+    def set_permanent(self, inode: Inode, stat: FileStat | None) -> None:
+        """What is shown of an inode that no server has never changes."""
+        inode.stat, inode.expires = stat, math.inf
+
+    def believe_briefly(self, inode: Inode) -> None:
+        """What is known of an inode without asking is true for the lifetime of something that was just learnt."""
+        inode.expires = self.clock() + self.lifetime(inode)
+
+    def limit_to(self, inode: Inode, time: float) -> None:
+        """What is known of an inode was true at a time, and is believed for one lifetime from then at most."""
+        inode.expires = min(inode.expires, time + self.lifetimes.files)
+
+    def end_lease_trust(self, inode: Inode) -> None:
+        """A lease ends while which attributes were believed however old: they are for one lifetime from now on."""
+        if inode.expires == math.inf:
+            inode.expires = self.clock() + self.lifetimes.files
+
     def _adopt(self, inode: Inode, own: LocalWrites, stat: FileStat) -> None:
         """Takes over what a server knows of a file that is being written here, and knows better."""
         own.set_size(stat.size)
@@ -161,14 +180,13 @@ class AttributeCache:
         if known is None:
             return
         if known.created != stat.created:  # perhaps the server has given the id of a file that is gone to another one
-            inode.page_cache_stamp = None
-        if inode.page_cache_lease is None or inode.changed_at > inode.asked:
+            inode.page_cache.forget_stamp()
+        if inode.page_cache.data_lease is None or inode.changed_at > inode.asked:
             return
         if (known.size, known.written, known.created) != (stat.size, stat.written, stat.created):
-            inode.lease_breaks += 1
-            inode.page_cache_lease = None
+            inode.page_cache.distrust()
 
-    def get_attributes(self, inode: Inode) -> Attributes:
+    def get(self, inode: Inode) -> Attributes:
         """What is known of the inode, however old.
 
         Raises:
@@ -178,19 +196,18 @@ class AttributeCache:
         stat, own = inode.stat, inode.local_writes
         if inode.ino == ROOT and stat is not None and not stat.is_directory:
             raise PosixError(errno.EIO, "the server says that the mount's root is no folder")
-        if stat is not None and inode.is_link and self.access_cache.is_needed and not self.is_bound(inode):
+        if stat is not None and inode.is_link and self.access.is_needed and not self.is_bound(inode):
             stat = stat if stat.is_dfs_link else None  # what others have seen who have entered it
         if stat is None or stat.is_dfs_link:
             return self.ownership.link_attributes(inode.ino, stat)
         if own is not None:
             stat = apply_local_writes(stat, own)
         attributes = self.ownership.attributes(inode.ino, stat)
-        inode.kernel_size = stat.size
         if stat.kind == posix.S_IFLNK:
             attributes = replace(attributes, size=len(self.get_link_target(stat)))
         if inode.removed:
             return replace(attributes, nlink=0)
-        return attributes if inode.hidden is None else replace(attributes, nlink=attributes.nlink - 1)
+        return attributes if inode.silly is None else replace(attributes, nlink=attributes.nlink - 1)
 
     def get_link_target(self, stat: FileStat) -> bytes:
         """The target of a symbolic link."""
@@ -205,7 +222,7 @@ class AttributeCache:
 
     def negative_timeout(self, folder: Inode) -> float:
         """For how many seconds it may be believed that a name, just looked up, is not in a folder."""
-        view = self._get_cached_directory(folder)
+        view = self.get_cached_directory(folder)
         asked = self.clock() if view is None else view.origin.time
         return max(0.0, asked + self.lifetimes.folders - self.clock())
 
@@ -244,7 +261,6 @@ class AttributeCache:
 def apply_local_writes(stat: FileStat, own: LocalWrites) -> FileStat:
     """What is known of a file that is being written here: what a server said, and what was written since."""
     written = own.written or stat.written
-    own.shown = written
     allocated = max(stat.allocated, min(own.size, stat.allocated + own.bytes_written))
     changed = own.written or stat.changed
     return replace(stat, size=own.size, allocated=allocated, written=written, changed=changed)

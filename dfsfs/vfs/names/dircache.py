@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from dfsfs.smb.wire.fscc import DirEntry
     from dfsfs.unc import UncPath
+    from dfsfs.vfs.names.inode import DirectoryState
 
 MAX_ENTRIES = 100_000
 """Entries of all views together; some 500 bytes each."""
@@ -83,13 +84,14 @@ class LookupRate:
 
 
 class DirectoryInode(Protocol):
-    """What a folder's inode has for its view."""
+    """What the cache needs of a directory's inode."""
 
-    cached_directory: CachedDirectory | None
-    lookup_rate: LookupRate | None
+    directory: DirectoryState | None
 
     @property
     def detached(self) -> bool: ...
+
+    def use_directory(self) -> DirectoryState: ...
 
 
 class DirCache:
@@ -111,17 +113,23 @@ class DirCache:
         view = CachedDirectory(origin, entries)
         if len(view.entries) > self._limit or folder.detached:
             return
-        folder.cached_directory = self._directories[folder] = view
+        folder.use_directory().cached = self._directories[folder] = view
         self._size += len(view.entries)
         while self._size > self._limit:
             self.drop(next(iter(self._directories)))
         self.drop_old(origin.time)
 
+    def count_lookup(self, folder: DirectoryInode, now: float) -> LookupRate | None:
+        """Counts a name of a directory that has to be asked for. The directory's rate if it is to be listed instead."""
+        state = folder.use_directory()
+        rate = state.lookup_rate = state.lookup_rate or LookupRate()
+        return rate if rate.add_lookup(now, self.lifetime) else None
+
     def supersede(self, folder: DirectoryInode, count: int) -> None:
         """There is a newer listing of a folder, with so many entries."""
         self.drop(folder)
-        if folder.lookup_rate is not None:
-            folder.lookup_rate.size = count
+        if folder.directory is not None and folder.directory.lookup_rate is not None:
+            folder.directory.lookup_rate.size = count
 
     def is_worth_caching(self, count: int, origin: Origin, now: float) -> bool:
         """Whether a listing with so many entries is to be kept: a long one is too old when its end has come."""
@@ -140,11 +148,12 @@ class DirCache:
         view = self._directories.pop(folder, None)
         if view is not None:
             self._size -= len(view.entries)
-        folder.cached_directory = None
+        if folder.directory is not None:
+            folder.directory.cached = None
 
     def get(self, folder: DirectoryInode, now: float, user: int = 0) -> CachedDirectory | None:
         """The folder's view, unless it is too old, or another user's."""
-        view = folder.cached_directory
+        view = folder.directory.cached if folder.directory is not None else None
         if view is not None and view.origin.user != user:
             return None
         if view is not None and now - view.origin.time >= self.lifetime:

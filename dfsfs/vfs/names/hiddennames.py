@@ -275,7 +275,7 @@ async def _restore_aside(lookup: Lookup, folder: Inode, name: str) -> None:
     except PathNotCovered:
         return  # nothing of ours is a link
     table, aside = lookup.table, lookup.table.child(folder, name)
-    with lookup.changing_name(folder, *back):
+    with lookup.attributes.changing_name(folder, *back):
         pass  # which names these are is known by now only
     for other in back:
         if aside is not None and table.child(aside, inside := _get_aside_prefix(name) + other) is not None:

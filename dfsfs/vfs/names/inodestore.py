@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from dfsfs.namespace.junction import Location
     from dfsfs.unc import UncPath
 
+SPELLINGS = 1000
+"""Other spellings of names in one directory that are remembered."""
 UNPACKED_MAX = 16_384
 """Inodes beyond which those that nobody uses sleep: some 24 MiB."""
 PACK_FRACTION = 64
@@ -101,6 +103,12 @@ class InodeStore:
         self._pack_oldest()
         return inode
 
+    def _add_spelling(self, directory: Inode, spelling: str, name: str) -> None:
+        """A server has led a spelling to a name in a directory."""
+        if directory.spellings is None or len(directory.spellings) >= SPELLINGS:
+            directory.spellings = {}
+        directory.spellings[spelling] = name
+
     def _forget_spellings(self, folder: Inode, name: str) -> None:
         """Which spellings lead to a name, and to those that differ from it in case only, has to be asked for again."""
         if folder.spellings is not None:
@@ -139,7 +147,12 @@ class InodeStore:
         """Keeps an inode while something is open on it."""
         inode.open_count += 1
 
+    def _unhold(self, inode: Inode) -> None:
+        """Undoes `hold`, and leaves the inode in the table whether something else holds it or not."""
+        inode.open_count -= 1
+
     def release(self, inode: Inode) -> None:
+        """Undoes `hold`."""
         inode.open_count -= 1
         self._drop_unused(inode)
         self._pack_oldest()
@@ -157,12 +170,17 @@ class InodeStore:
 
     def _add_unpacked(self, inode: Inode | None) -> Inode | None:
         """Takes in an inode that was woken."""
-        return None if inode is None else self._add(inode)
+        if inode is None:
+            return None
+        assert inode.parent is not None
+        inode.parent.packed_children -= 1
+        return self._add(inode)
 
     def _unpack_children(self, folder: Inode) -> None:
         if folder.packed_children:
             for inode in self._packed.unpack_children(folder, self._inodes):
                 folder.children[inode.name] = self._inodes[inode.ino] = inode
+            folder.packed_children = 0
 
     def _pack_oldest(self) -> None:
         """Lets some of those that came first sleep, if there are many and nobody holds them."""
@@ -179,6 +197,7 @@ class InodeStore:
                 inodes.move_to_end(inode.ino)
             else:
                 del inodes[inode.ino], folder.children[inode.name]
+                folder.packed_children += 1
 
     # -- the end of an inode ------------------------------------------------------------------------------------------
 
@@ -198,12 +217,11 @@ class InodeStore:
             if key is not None:
                 links = 0 if inode.stat is None else inode.stat.links
                 self._evicted.add_facts(key, time_was_set=inode.time_was_set, links=links)
-            for folder, name in inode.dentries:
-                del folder.children[name]
+            dentries = inode.dentries
+            inode.drop()
+            for folder, name in dentries:
                 self._forget_spellings(folder, name)
                 waiting.append(folder)
-            if inode.parent is not None:
-                inode.parent, inode.hard_links, inode.detached = None, (), True
 
     # -- for people and tests ---------------------------------------------------------------------------------------
 

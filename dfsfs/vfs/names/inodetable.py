@@ -43,7 +43,6 @@ Pure code: no lock, clock or request.
 
 from __future__ import annotations
 
-import math
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -60,9 +59,6 @@ if TYPE_CHECKING:
     from dfsfs.smb.wire.fscc import FileStat
 
 __all__ = ["NEVER", "ROOT", "Inode", "InodeStatistics", "InodeTable"]
-
-SPELLINGS = 1000
-"""Other spellings of names in one directory that are remembered."""
 
 
 class InodeTable(InodeStore):
@@ -108,16 +104,26 @@ class InodeTable(InodeStore):
         if inode is None:
             inode = self._find_under_other_name(parent, name, stat, share)
         if inode is None:
-            inode = self._add(Inode(self._make_number(parent, name, share, file_id), name, stat.is_directory, parent))
-            inode.changed_at = self._evicted.get_version((share, file_id) if file_id else None)
-            inode.time_was_set = self._evicted.time_was_set((share, file_id))
-            inode.had_hard_links = self._evicted.had_hard_links((share, file_id))
-            if stat.is_directory and file_id:
-                inode.is_loop = any(
-                    (above.share, above.file_id) == (share, file_id) for above in self.iter_ancestors(parent)
-                )
+            inode = self._add(self._make_inode(parent, name, stat, share))
         inode.share, inode.file_id = share, file_id
         return inode
+
+    def _make_inode(self, parent: Inode, name: str, stat: FileStat, share: UncPath) -> Inode:
+        """A new inode for a file, with what is remembered of it since it was last in memory."""
+        file_id = self.get_file_id(stat, share)
+        key, evicted = (share, file_id), self._evicted
+        return Inode(
+            self._make_number(parent, name, share, file_id),
+            name,
+            stat.is_directory,
+            parent,
+            changed_at=evicted.get_version(key if file_id else None),
+            time_was_set=evicted.time_was_set(key),
+            had_hard_links=evicted.had_hard_links(key),
+            is_loop=stat.is_directory
+            and bool(file_id)
+            and any((above.share, above.file_id) == key for above in self.iter_ancestors(parent)),
+        )
 
     def _find_spelling(self, parent: Inode, name: str, stat: FileStat, share: UncPath) -> Inode | None:
         """The inode that a name leads to which is another spelling of its name."""
@@ -131,9 +137,7 @@ class InodeTable(InodeStore):
         for other in known:
             inode = parent.children[other]
             if fold_name(other) == folded and stat.links <= 1 and self.same_file(inode, stat, share):
-                if parent.spellings is None or len(parent.spellings) >= SPELLINGS:
-                    parent.spellings = {}
-                parent.spellings[name] = other
+                self._add_spelling(parent, name, other)
                 return inode
         return None
 
@@ -149,15 +153,11 @@ class InodeTable(InodeStore):
             return None
         if inode.share != share or inode.file_id != file_id or inode.stat.created != stat.created:
             return None
-        if inode.parent is None:
-            if not inode.detached:
-                return None
-            inode.parent, inode.name, inode.detached, inode.removed, inode.forwarded = parent, name, False, False, None
-        elif _anchor_above(inode) is not _anchor_above(parent):
+        if inode.parent is None and not inode.detached:
             return None
-        else:
-            inode.hard_links = (*inode.hard_links, (parent, name))
-        parent.children[name] = inode
+        if inode.parent is not None and _anchor_above(inode) is not _anchor_above(parent):
+            return None
+        inode.attach(parent, name)
         if stat.links == 1:
             for folder, other in inode.dentries:
                 if (folder, other) != (parent, name):
@@ -183,7 +183,7 @@ class InodeTable(InodeStore):
     def observe_snapshots(self, folder: Inode, name: str) -> Inode:
         """The inode of the folder with the snapshots of a folder."""
         inode = self._observe_virtual(folder, name, None)
-        inode.is_snapshot_dir, inode.stat, inode.expires = True, folder.stat, math.inf
+        inode.is_snapshot_dir = True
         return inode
 
     def observe_snapshot(self, snapshots: Inode, name: str, anchor: Location) -> Inode:
@@ -204,9 +204,14 @@ class InodeTable(InodeStore):
         for name in list(inode.children):
             self._drop(inode, name)
         inode.anchor = anchor
-        inode.share, inode.file_id, inode.stat = None, 0, None
+        inode.share, inode.file_id = None, 0
+        inode.forget_attributes()
         self.invalidate(inode)
         inode.changed_names = ChangedNames(self.version)
+
+    def set_identity(self, inode: Inode, stat: FileStat, share: UncPath) -> None:
+        """Takes over the share and file id of an answer that is about the inode's file."""
+        inode.share, inode.file_id = share, self.get_file_id(stat, share)
 
     def same_file(self, inode: Inode, stat: FileStat, share: UncPath) -> bool:
         """Whether what a server says can be of the file that `inode` stands for."""
@@ -234,7 +239,7 @@ class InodeTable(InodeStore):
         self._touch(inode)
         inode.pending_changes += 1
         if not keeps_attributes:
-            inode.expires = NEVER
+            inode.expire_attributes()
         return self.version
 
     def end_change(self, inode: Inode, begun: int, *, keeps_attributes: bool = False) -> bool:
@@ -243,7 +248,7 @@ class InodeTable(InodeStore):
         inode.pending_changes -= 1
         self._touch(inode)
         if not keeps_attributes:
-            inode.expires = NEVER
+            inode.expire_attributes()
         return alone
 
     @contextmanager
@@ -295,7 +300,7 @@ class InodeTable(InodeStore):
     def invalidate(self, inode: Inode) -> None:
         """Somebody else may have changed the file: what is known of it, or was asked for already, is not good."""
         self._touch(inode)
-        inode.expires = NEVER
+        inode.expire_attributes()
 
     def _touch(self, inode: Inode) -> None:
         self.version += 1
@@ -335,15 +340,8 @@ class InodeTable(InodeStore):
         if self._get_exact(parent, name) is not None:
             self.hold(parent)  # else what had the name was perhaps all that held it
             self.remove_name(parent, name)
-            parent.open_count -= 1
-        del folder.children[old_name]
-        parent.children[name] = inode
-        if inode.is_silly_name(folder, old_name):
-            inode.hidden = (parent, name)
-        if (inode.parent, inode.name) == (folder, old_name):
-            inode.parent, inode.name = parent, name
-        else:
-            inode.hard_links = (*(other for other in inode.hard_links if other != (folder, old_name)), (parent, name))
+            self._unhold(parent)
+        inode.move((folder, old_name), parent, name)
         self._forget_spellings(folder, old_name)
         self._forget_spellings(parent, name)
         self._drop_unused(folder)
@@ -352,16 +350,9 @@ class InodeTable(InodeStore):
 
     def _drop(self, folder: Inode, name: str) -> None:
         """Takes a name from its inode, and leaves its folder in the table whether something holds it or not."""
-        inode = folder.children.pop(name)
+        inode = folder.children[name]
+        inode.detach_from(folder, name)
         self._forget_spellings(folder, name)
-        if (inode.parent, inode.name) == (folder, name):
-            if inode.hard_links:
-                (inode.parent, inode.name), *rest = inode.hard_links
-                inode.hard_links = tuple(rest)
-            else:
-                inode.detached, inode.parent, inode.detached_from = True, None, (folder, name)
-        else:
-            inode.hard_links = tuple(other for other in inode.hard_links if other != (folder, name))
         self.invalidate(inode)
         self._drop_unused(inode)
 

@@ -23,38 +23,34 @@ import errno
 import logging
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from dfsfs.caller import current_caller
 from dfsfs.errors import DfsfsError, EndlessAnswer, PosixError
 from dfsfs.namespace.junction import Location, PathNotCovered
 from dfsfs.vfs.names.attrcache import AttributeCache, Lifetimes
-from dfsfs.vfs.names.dircache import LookupRate, Origin
-from dfsfs.vfs.names.dirrenames import DirectoryRenames
+from dfsfs.vfs.names.dircache import Origin
 from dfsfs.vfs.names.hiddennames import HiddenNames
-from dfsfs.vfs.names.inodetable import NEVER, Inode
 from dfsfs.vfs.names.offline import OfflineDirectories
-from dfsfs.vfs.names.otherusers import OtherUsers
 from dfsfs.vfs.names.queries import entries_of, is_same_but_for_id, stat_of
+from dfsfs.vfs.names.revalidation import Revalidator
+from dfsfs.vfs.names.routing import Router
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable
 
     from dfsfs.namespace.client import Namespace
-    from dfsfs.namespace.junction import Attempt
-    from dfsfs.smb.wire.fscc import DirEntry, FileStat
-    from dfsfs.unc import UncPath
+    from dfsfs.smb.wire.fscc import DirEntry
+    from dfsfs.vfs.names.inodetable import Inode
     from dfsfs.vfs.names.mapping import NameMapping, Ownership
-
-T = TypeVar("T")
 
 log = logging.getLogger("dfsfs.vfs")
 
 LOOK_AROUND = 20_000
-"""Entries of a folder above which it is not listed for the sake of single names."""
+"""Entries of a directory above which it is not listed for the sake of single names."""
 
 
-class Lookup(AttributeCache):
+class Lookup:
     """See the module's text. `root` is the mount's root.
 
     `follow_links` False: DFS links are left alone, and everything that leads through one fails. `server_numbers` False:
@@ -76,7 +72,7 @@ class Lookup(AttributeCache):
         server_numbers: bool = True,
         trust_leases: bool = False,
     ) -> None:
-        super().__init__(
+        self.attributes = AttributeCache(
             root,
             names=names,
             ownership=ownership,
@@ -85,16 +81,27 @@ class Lookup(AttributeCache):
             many_users=many_users,
             trust_leases=trust_leases,
         )
+        self.table = table = self.attributes.table
+        self.clock, self.name_mapping = clock, names
         self.follow_links = follow_links
         self._namespace = namespace
         if not server_numbers:
-            self.table.forget_ids()
-        self.offline = OfflineDirectories(self.table, clock, self._is_live)
+            table.forget_ids()
+        self.offline = OfflineDirectories(table, clock, self._is_live)
         self.hidden_names = HiddenNames()
-        self.directory_renames = DirectoryRenames()
-        self.others = OtherUsers(self.table, self.access_cache, self.revalidate)
+        self.router = router = Router(namespace, table, self.offline)
+        self.revalidator = revalidator = Revalidator(router, self.attributes, self.offline)
+        self.directory_renames, self.handle_limit, self.others = (
+            router.directory_renames,
+            router.handle_limit,
+            revalidator.others,
+        )
+        self.get_location, self.run, self.run_in = router.get_location, router.run, router.run_in
+        self.run_by_name, self.change_by_name = revalidator.run_by_name, revalidator.change_by_name
+        self.revalidate, self.accept = revalidator.revalidate, revalidator.accept
+        self.revalidate_hard_link, self.check_ids = revalidator.revalidate_hard_link, revalidator.check_ids
 
-    # -- inodes by number --------------------------------------------------------------------------------------------
+    # -- inodes by number -------------------------------------------------------------------------------------------
 
     def get_inode(self, ino: int) -> Inode:
         """Raises: PosixError: ESTALE, there is no such inode."""
@@ -109,141 +116,6 @@ class Lookup(AttributeCache):
         if not inode.is_directory:
             raise PosixError(errno.ENOTDIR, f"{inode.name} is not a directory")
         return inode
-
-    def get_location(self, inode: Inode) -> Location:
-        """Raises: PosixError: ESTALE, the inode has no place any more."""
-        location = inode.location
-        if location is None:
-            raise PosixError(errno.ESTALE, f"{inode.name} is not where it was")
-        return location
-
-    # -- operations -------------------------------------------------------------------------------------------------
-
-    async def run(self, inode: Inode, operation: Callable[[Attempt], Awaitable[T]]) -> T:
-        """Awaits `operation` where the inode is; for a link that is its target's root.
-
-        Raises:
-            PosixError: ESTALE, the inode has no place any more.
-            DfsfsError: what the operation or the way to a target came to.
-        """
-        try:
-            return await self._run_here(inode, operation)
-        except PathNotCovered:
-            pass
-        try:
-            return await self._run_here(inode, operation)
-        except PathNotCovered as link:
-            raise self._make_link_error(link) from None
-
-    async def _run_here(self, inode: Inode, operation: Callable[[Attempt], Awaitable[T]]) -> T:
-        """Like `run`, but raises Covered when the inode has just turned into a link, and goes no further."""
-        await self.directory_renames.wait_until_free(inode)
-        try:
-            with self.directory_renames.running(inode):
-                result = await self._send(self.get_location(inode), operation)
-            if inode.is_link:
-                self.offline.add_link(inode)
-            return result
-        except PathNotCovered as link:
-            if self._convert_to_link(inode, link.prefix):
-                raise
-            raise self._make_link_error(link) from None
-
-    async def run_by_name(self, inode: Inode, operation: Callable[[Attempt], Awaitable[T]]) -> T:
-        """Like `run`, for what the kernel has found by a name: if nothing is where the inode is thought to be, that is
-        ESTALE, and the kernel looks up what it was given once more.
-        """
-        place, asked = (inode.parent, inode.name), self.table.version
-        try:
-            return await self.run(inode, operation)
-        except DfsfsError as error:
-            if error.errno != errno.ENOENT or place[0] is None or inode.is_link:
-                raise
-            if self.is_moved(inode, place, asked):
-                raise PosixError(errno.ESTALE, f"{place[1]} has just been changed") from error
-            if await self.others.still_see(inode, *place):
-                raise
-            raise self.drop_stale(inode, place) from error
-
-    async def change_by_name(self, inode: Inode, operation: Callable[[Attempt], Awaitable[T]]) -> T:
-        """Like `run_by_name`, for a change. Raises as that and `revalidate_hard_link`."""
-        await self.revalidate_hard_link(inode)
-        return await self.run_by_name(inode, operation)
-
-    async def revalidate_hard_link(self, inode: Inode) -> None:
-        """Before a file that has several names is changed by the first of them: asks whether that is still its own, and
-        not one that others gave to another file.
-
-        Raises: as `revalidate`.
-        """
-        if inode.hard_links:
-            inode.expires = NEVER
-            await self.revalidate(inode)
-
-    async def run_in(self, folder: Inode, name: str, operation: Callable[[Attempt], Awaitable[T]]) -> T:
-        """Awaits `operation` at the (wire) name in a folder.
-
-        Raises:
-            Covered: the name is a DFS link, now at least.
-            PosixError: ESTALE, the folder has no place any more.
-            DfsfsError: what the operation or the way to a target came to.
-        """
-        await self.directory_renames.wait_until_free(folder)
-        location = self.get_location(folder).child(name)
-        try:
-            with self.directory_renames.running(folder):
-                result = await self._send(location, operation)
-            if folder.is_link:
-                self.offline.add_link(folder)
-            return result
-        except PathNotCovered as link:
-            if link.prefix == location.unc:
-                if self.table.child(folder, name) is not None:
-                    self.table.prune(self.get_link_inode(folder, name, link.prefix))
-                raise
-            self._convert_to_link(folder, link.prefix)
-            raise self._make_link_error(link) from None
-
-    def _send(self, location: Location, operation: Callable[[Attempt], Awaitable[T]]) -> Awaitable[T]:
-        """A question may be asked of more than one server."""
-        send = self._namespace.run_hedged if operation is stat_of else self._namespace.run
-        return send(location, self.handle_limit.retry_with_fewer_handles(operation))
-
-    def _is_live(self, link: Inode) -> bool:
-        """Whether a link is bound to a living target. That it should be asked for again is left to the background."""
-        assert link.anchor is not None
-        if not self.is_bound(link):
-            return False
-        self._namespace.refresh_if_due(link.anchor.junction)
-        return True
-
-    def _convert_to_link(self, inode: Inode, prefix: UncPath) -> bool:
-        """Turns what lies at `prefix`, the inode or one above it, into a link. Whether that was the inode itself."""
-        for above in self.table.iter_ancestors(inode):
-            if above.parent is None:
-                anchor = above.location
-                if anchor is not None and prefix.is_prefix_of(anchor.unc):
-                    rest = prefix.rest_of(anchor.unc)
-                    self.table.move_anchor(above, Location(self._namespace.junction(prefix), rest, anchor.moment))
-                    return above is inode
-                return False
-            place = above.name_location
-            if place is not None and place.unc == prefix:
-                self.get_link_inode(above.parent, above.name, prefix)
-                if above is inode:
-                    return True
-                self.table.prune(above)
-                return False
-        return False
-
-    def _make_link_error(self, link: PathNotCovered) -> PosixError:
-        return PosixError(errno.ESTALE, f"{link.prefix} has become a DFS link")
-
-    def get_link_inode(self, parent: Inode, name: str, prefix: UncPath) -> Inode:
-        """The inode of the link `name` in a folder; `prefix` is its namespace path."""
-        location = parent.location
-        moment = location.moment if location is not None else None
-        return self.table.observe_link(parent, name, Location(self._namespace.junction(prefix), (), moment))
 
     # -- names ------------------------------------------------------------------------------------------------------
 
@@ -260,7 +132,7 @@ class Lookup(AttributeCache):
             looks_around = not self.table.has_name_just_changed(parent, name) and await self._list_for_lookups(parent)
             if looks_around and (found := self.lookup_cached(parent, name)) is not None:
                 return found
-            await self._wait_for_name_change(parent, name)
+            await self.attributes.wait_for_name_change(parent, name)
             asked = self.table.version
             known = self.table.child(parent, name)
             try:
@@ -279,49 +151,34 @@ class Lookup(AttributeCache):
         known = self.table.child(parent, name)
         try:
             stat, share = await self.run_in(parent, name, stat_of)
-            if known is not None and await self._has_unstable_id(known, stat, share):
-                self.distrust_ids(share)
+            if known is not None and await self.revalidator.has_unstable_id(known, stat, share):
+                self.revalidator.distrust_ids(share)
         except PathNotCovered as link:
-            inode = self.get_link_inode(parent, name, link.prefix)
+            inode = self.router.get_link_inode(parent, name, link.prefix)
             # What a bound link shows is its target's root, and that was not asked yet.
-            inode.expires = NEVER if self._is_live(inode) else self.clock() + self.lifetime(inode)
-            self.access_cache.grant(inode)
+            if self._is_live(inode):
+                inode.expire_attributes()
+            else:
+                self.attributes.believe_briefly(inode)
+            self.attributes.access.grant(inode)
             return inode
         except DfsfsError as error:
             if known is not None and known is self.table.child(parent, name):
                 if error.errno == errno.ENOENT:
                     is_others = await self.others.still_see(known, parent, name)
                     if not is_others and not self.table.has_name_changed_since(parent, name, asked):
-                        self._drop_missing(parent, name)
+                        self.attributes.drop_missing(parent, name)
                 elif self.offline.mark_offline(known, error):
                     return known
             raise
         if self.table.has_name_changed_since(parent, name, asked):
             return None
         inode = self.table.observe(parent, name, stat, share)
-        self.update_attributes(inode, stat, asked, by_name=self._is_first_name(inode, parent, name))
+        self.attributes.update(inode, stat, asked, by_name=self._is_first_name(inode, parent, name))
         return inode
 
     def _is_first_name(self, inode: Inode, parent: Inode, name: str) -> bool:
         return inode.parent is parent and inode.name == self.table.get_exact_name(parent, name)
-
-    async def check_ids(self, folder: Inode, entry: DirEntry, origin: Origin) -> None:
-        """Makes sure that what a listing says is not of the file that is known but for its id. Raises as run_in."""
-        known = self.table.child(folder, entry.name)
-        if known is not None and await self._has_unstable_id(known, entry.stat, origin.share):
-            self.distrust_ids(origin.share)
-
-    async def _has_unstable_id(self, inode: Inode, stat: FileStat, share: UncPath) -> bool:
-        """Whether a server gives another file id for the same file in each answer; `stat` is one of them."""
-        if not is_same_but_for_id(inode, stat, share) or inode.parent is None:
-            return False
-        again, _ = await self.run_in(inode.parent, inode.name, stat_of)
-        return again.created == stat.created and again.file_id != stat.file_id
-
-    def distrust_ids(self, share: UncPath) -> None:
-        """From now on, file ids of a share are not used."""
-        log.warning("%s: its server gives other file ids for the same files; numbers of our own are used", share)
-        self.table.forget_ids(share)
 
     def lookup_cached(self, folder: Inode, name: str) -> Inode | None:
         """The inode of a (wire) name, if that can be said without asking. Counts no lookup.
@@ -336,9 +193,9 @@ class Lookup(AttributeCache):
             if known.is_silly_name(folder, name):
                 raise PosixError(errno.ENOENT, f"{name} was removed")
             is_first = not known.hard_links or (known.parent, known.name) == (folder, name)
-            if (is_first and self.is_valid(known)) or self.offline.may_show_cached(known):
+            if (is_first and self._is_valid(known)) or self.offline.may_show_cached(known):
                 return known
-        view = self._get_cached_directory(folder)
+        view = self.attributes.get_cached_directory(folder)
         if view is None or self.table.has_name_changed_since(folder, name, view.origin.asked):
             return None
         entry = view.entries.get(name)
@@ -347,14 +204,14 @@ class Lookup(AttributeCache):
         if entry is None:
             if view.has_other_case(name) or self._is_static_link(folder, name):
                 return None
-            if known is not None and self.access_cache.others(known):
+            if known is not None and self.attributes.access.others(known):
                 return None  # whether it is gone for those who have it, too, has to be asked
-            self._drop_missing(folder, name)
+            self.attributes.drop_missing(folder, name)
             raise PosixError(errno.ENOENT, f"{name} is not in the folder")
         inode = self.update_from_listing(folder, entry, view.origin)
         if inode.is_link and inode.stat is entry.stat and self._is_live(inode):
-            inode.expires = NEVER  # what a bound link shows is its target's root, and that was not asked yet
-        return inode if self.is_valid(inode) else None
+            inode.expire_attributes()  # what a bound link shows is its target's root, and that was not asked yet
+        return inode if self._is_valid(inode) else None
 
     def _is_static_link(self, folder: Inode, name: str) -> bool:
         """Whether a name is a link of dfs_static=: what lists the folder knows nothing of it."""
@@ -363,10 +220,10 @@ class Lookup(AttributeCache):
 
     async def _list_for_lookups(self, folder: Inode) -> bool:
         """Lists a folder for its view if so many of its names are asked for. Whether it did; if not, it is no harm."""
-        if self._get_cached_directory(folder) is not None:
+        if self.attributes.get_cached_directory(folder) is not None:
             return False
-        rate = folder.lookup_rate = folder.lookup_rate or LookupRate()
-        if not rate.add_lookup(self.clock(), self.lifetimes.folders):
+        rate = self.attributes.dircache.count_lookup(folder, self.clock())
+        if rate is None:
             return False
         asked = self.table.version
         begun = self.clock()
@@ -381,7 +238,7 @@ class Lookup(AttributeCache):
         if len(found) > LOOK_AROUND:
             rate.is_too_large = True
             return False
-        self.dircache.add(folder, found, Origin(share, asked, begun, current_caller().uid))
+        self.attributes.dircache.add(folder, found, Origin(share, asked, begun, current_caller().uid))
         return True
 
     def update_from_listing(self, folder: Inode, entry: DirEntry, origin: Origin) -> Inode:
@@ -390,15 +247,16 @@ class Lookup(AttributeCache):
         is_hidden = known is not None and known.is_silly_name(folder, entry.name)
         if known is not None and (known.is_link or is_hidden) and entry.stat.is_directory == known.is_directory:
             if known.stat is None or known.stat.is_dfs_link:  # else it shows what is behind it
-                known.stat = entry.stat
                 if known.is_link:
-                    known.expires = origin.time + self.lifetime(known)
-            self.access_cache.grant(known)
+                    self.attributes.set_listed(known, entry.stat, origin.time)
+                else:
+                    self.attributes.set_unconfirmed(known, entry.stat)
+            self.attributes.access.grant(known)
             return known
         if self.follow_links and entry.stat.is_marked_link:
-            inode = self.get_link_inode(folder, entry.name, self.get_location(folder).child(entry.name).unc)
-            inode.stat, inode.expires = entry.stat, origin.time + self.lifetime(inode)
-            self.access_cache.grant(inode)
+            inode = self.router.get_link_inode(folder, entry.name, self.get_location(folder).child(entry.name).unc)
+            self.attributes.set_listed(inode, entry.stat, origin.time)
+            self.attributes.access.grant(inode)
             return inode
         inode = self.table.observe(folder, entry.name, entry.stat, origin.share, exact=True)
         if inode.local_writes is None:  # of a file that is being written, a listing may say what was true before
@@ -406,95 +264,20 @@ class Lookup(AttributeCache):
             if before is not None and before.links > 1:
                 stat = replace(stat, links=before.links)
             is_first = self._is_first_name(inode, folder, entry.name)
-            self.update_attributes(inode, stat, origin.asked, origin.time, by_name=is_first)
+            self.attributes.update(inode, stat, origin.asked, origin.time, by_name=is_first)
             if stat is not entry.stat or inode.hard_links or inode.had_hard_links:
-                inode.expires = NEVER  # a listing does not say how many names a file has, and that may have changed
-        self.access_cache.grant(inode)
+                inode.expire_attributes()  # a listing does not say how many names a file has, and that may have changed
+        self.attributes.access.grant(inode)
         return inode
 
-    # -- attributes -------------------------------------------------------------------------------------------------
+    def _is_live(self, link: Inode) -> bool:
+        """Whether a link is bound to a living target. That it should be asked for again is left to the background."""
+        assert link.anchor is not None
+        if not self.attributes.is_bound(link):
+            return False
+        self._namespace.refresh_if_due(link.anchor.junction)
+        return True
 
-    async def revalidate(self, inode: Inode) -> bool:
-        """Asks for the inode's attributes if they are too old. Whether no change made here has overtaken the answer.
-
-        Of a link nothing is asked unless it is bound, and then once; if its target fails, it shows what it did before.
-
-        Raises:
-            PosixError: ESTALE, the inode is gone or another file has its name.
-            DfsfsError: the server's answer.
-        """
-        if self.is_fresh(inode):
-            return True
-        if inode.is_link:
-            await self._revalidate_link(inode)
-            return True
-        if self.offline.may_show_cached(inode):
-            return True
-        return (await self.offline.ask_briefly(inode, partial(self._revalidate, inode)) or [True])[0]
-
-    async def _revalidate(self, inode: Inode) -> bool:
-        asked, name = self.table.version, (inode.parent, inode.name)
-        try:
-            stat, share = await self._run_here(inode, stat_of)
-        except PathNotCovered:
-            if inode is not self.table.root:
-                await self._revalidate_link(inode)
-                return True
-            stat, share = await self.run(inode, stat_of)
-        except DfsfsError as error:
-            if error.errno == errno.ENOENT:
-                if self.is_moved(inode, name, asked):
-                    return False
-                if await self.others.still_see(inode, *name):
-                    raise
-                if self.is_moved(inode, name, asked):
-                    return False
-                raise self.drop_stale(inode, name) from error
-            if self.offline.mark_offline(inode, error):
-                return True
-            raise
-        return not self.is_moved(inode, name, asked) and await self.accept(inode, stat, share, asked)
-
-    async def accept(self, inode: Inode, stat: FileStat, share: UncPath, asked: int) -> bool:
-        """Keeps what a server said of the inode's place. Returns as `update_attributes` does.
-
-        Raises:
-            PosixError: ESTALE, it is not the inode's file any more.
-            DfsfsError: the server was asked once more to be sure, and gave no answer.
-        """
-        if inode.parent is not None and not inode.is_link:
-            if not self.table.same_file(inode, stat, share):
-                if not await self._has_unstable_id(inode, stat, share):
-                    raise self.drop_stale(inode, (inode.parent, inode.name))
-                self.distrust_ids(share)
-            inode.share, inode.file_id = share, self.table.get_file_id(stat, share)
-        return self.update_attributes(inode, stat, asked)
-
-    def drop_stale(self, inode: Inode, place: tuple[Inode | None, str]) -> PosixError:
-        """Takes an inode off the folder and name by which it was asked for, as that has turned out to be gone or
-        another file's.
-        """
-        folder, name = place
-        if folder is not None:
-            self.table.invalidate_name(folder, name)
-            if folder.children.get(name) is inode:
-                self._drop_missing(folder, name)
-        return PosixError(errno.ESTALE, f"{inode.name} is gone, or is another file now")
-
-    async def _revalidate_link(self, link: Inode) -> None:
-        assert link.anchor is not None and link.parent is not None
-        binding = link.anchor.junction.binding
-        if binding is None and not self.access_cache.has(link):
-            try:
-                await self.run_in(link.parent, link.name, stat_of)
-            except PathNotCovered:
-                self.access_cache.grant(link)
-        asked = self.table.version
-        if binding is not None and binding.tree.alive:
-            try:
-                path = binding.target.join(link.anchor.components)
-                self.update_attributes(link, await binding.tree.at(link.anchor.moment).stat(path), asked)
-                return
-            except DfsfsError:
-                pass  # whoever enters the link will hear of it
-        link.expires = self.clock() + self.lifetime(link)
+    def _is_valid(self, inode: Inode) -> bool:
+        """AttributeCache.is_valid; the referral of a link that is used is renewed in the background if it is due."""
+        return (inode.is_link and self._is_live(inode)) or self.attributes.is_valid(inode)

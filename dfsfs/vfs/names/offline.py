@@ -85,7 +85,7 @@ class OfflineDirectories:
         while len(self._links) >= LINKS_MAX:
             self._drop_link(next(iter(self._links)))
         self._table.hold(link)
-        link.expires = NEVER  # what it shows from now on is its target's root, and that was not asked yet
+        link.expire_attributes()  # what it shows from now on is its target's root, and that was not asked yet
         _, *ways = self._table.iter_ancestors(link)
         self._links[link] = tuple(ways)
         for folder in ways:

@@ -98,7 +98,7 @@ class Listing:
         Raises:
             DfsfsError: the directory can't be read.
         """
-        if self._lookup.access_cache.is_needed and not self.inode.detached:
+        if self._lookup.attributes.access.is_needed and not self.inode.detached:
             self._begun = self._lookup.clock()
             async with self._lock:
                 await self._read_batch()
@@ -118,9 +118,8 @@ class Listing:
     async def rewind(self) -> None:
         """Forgets what was read, so that it will be read again."""
         begun, self._begun = self._begun, NEVER
-        if self._lookup.clock() - begun < self._lookup.lifetimes.folders and not self.inode.has_changed_since(
-            self._asked
-        ):
+        age, lifetime = self._lookup.clock() - begun, self._lookup.attributes.lifetimes.folders
+        if age < lifetime and not self.inode.has_changed_since(self._asked):
             return
         async with self._lock:
             await self._forget()
@@ -224,7 +223,7 @@ class Listing:
 
     def _cache_listing(self, origin: Origin) -> None:
         """The directory has been read: what came with its first entries is the oldest of it."""
-        views, entries = self._lookup.dircache, self._entries
+        views, entries = self._lookup.attributes.dircache, self._entries
         if entries.start or not views.is_worth_caching(entries.stop, origin, self._lookup.clock()):
             views.supersede(self.inode, entries.stop)
         else:

@@ -19,9 +19,8 @@ import struct
 from array import array
 from typing import TYPE_CHECKING, NamedTuple
 
-from dfsfs.caller import ROOT as ROOT_USER
 from dfsfs.smb.wire.fscc import FileStat
-from dfsfs.vfs.names.inode import Inode
+from dfsfs.vfs.names.inode import NO_PAGE_CACHE, Inode, PageCacheState
 from dfsfs.vfs.names.rowindex import RowIndex
 
 if TYPE_CHECKING:
@@ -85,9 +84,9 @@ class PackedInodes:
         self._share_numbers: dict[UncPath, int] = {}
         self._last_share: UncPath | None = None
         self._last_number = 0
-        self._proofs: dict[int, dict[int, float]] = {}
+        self._access_caches: dict[int, dict[int, float]] = {}
         """In a mount of many users, by the inode's number."""
-        self._cached: dict[int, tuple[int, int]] = {}
+        self._stamps: dict[int, tuple[int, int]] = {}
         """Of files that were opened, by the inode's number."""
         self._count = 0
         self.lookups = 0
@@ -140,10 +139,9 @@ class PackedInodes:
         self._by_number.add(_number_hash(inode.ino), row)
         self._by_name.add(hash((parent.ino, inode.name)) & _HASH, row)
         if inode.access_cache:
-            self._proofs[inode.ino] = inode.access_cache
-        if inode.page_cache_stamp is not None:
-            self._cached[inode.ino] = inode.page_cache_stamp
-        parent.packed_children += 1
+            self._access_caches[inode.ino] = inode.access_cache
+        if inode.page_cache.stamp is not None:
+            self._stamps[inode.ino] = inode.page_cache.stamp
         self._count += 1
         self.lookups += inode.lookups
         return True
@@ -181,8 +179,8 @@ class PackedInodes:
         if lookups > count:
             return None
         _, parent, _, _, _, share, flags, _, links, _, _, file_id, *rest = _ROW.unpack_from(page.rows, at)
-        self._proofs.pop(ino, None)
-        self._cached.pop(ino, None)
+        self._access_caches.pop(ino, None)
+        self._stamps.pop(ino, None)
         self._remove(row)
         return Forgotten(parent, self._shares[share], file_id, rest[7], bool(flags & _TIME_WAS_SET), links)
 
@@ -205,23 +203,33 @@ class PackedInodes:
         page = self._page(row)
         values = _ROW.unpack_from(page.rows, row % PAGE * _ROW.size)
         ino, parent, lookups, start, length, share, flags, attributes, links, tag, ea_size, file_id, *rest = values
-        created, accessed, written, changed, size, allocated, asked, moment, expires, seen = rest
+        created, accessed, written, changed, size, allocated, asked, changed_at, expires, name_revalidated = rest
         name = page.names[start : start + length].decode("utf-8", "surrogatepass")
-        inode = Inode(ino, name, bool(flags & _DIRECTORY), inodes[parent])
-        inode.share, inode.file_id, inode.lookups = self._shares[share], file_id, lookups
-        inode.stat = FileStat(
-            *(created, accessed, written, changed, attributes, size, allocated, file_id, links, tag, ea_size)
-        )
-        inode.asked, inode.changed_at, inode.expires, inode.name_revalidated = asked, moment, expires, seen
-        inode.kernel_size = size if flags & _KERNEL_SIZE else -1
-        inode.time_was_set, inode.read_without_lease = bool(flags & _TIME_WAS_SET), bool(flags & _READ_WITHOUT_LEASE)
-        inode.had_hard_links = bool(flags & _HARD_LINKS)
-        inode.page_cache_stamp = self._cached.pop(ino, None)
-        inode.access_cache = self._proofs.pop(ino, None)
+        stamp, read_without_lease = self._stamps.pop(ino, None), bool(flags & _READ_WITHOUT_LEASE)
+        has_page_cache = stamp is not None or read_without_lease
         self.lookups -= lookups
         self._remove(row)
-        inodes[parent].packed_children -= 1
-        return inode
+        return Inode(
+            ino,
+            name,
+            bool(flags & _DIRECTORY),
+            inodes[parent],
+            share=self._shares[share],
+            file_id=file_id,
+            had_hard_links=bool(flags & _HARD_LINKS),
+            changed_at=changed_at,
+            lookups=lookups,
+            stat=FileStat(
+                created, accessed, written, changed, attributes, size, allocated, file_id, links, tag, ea_size
+            ),
+            expires=expires,
+            name_revalidated=name_revalidated,
+            asked=asked,
+            access_cache=self._access_caches.pop(ino, None),
+            page_cache=PageCacheState(None, stamp, None, read_without_lease) if has_page_cache else NO_PAGE_CACHE,
+            kernel_size=size if flags & _KERNEL_SIZE else -1,
+            time_was_set=bool(flags & _TIME_WAS_SET),
+        )
 
     def _remove(self, row: int) -> None:
         page = self._page(row)
@@ -319,7 +327,7 @@ def _flags_of(inode: Inode) -> int:
         (_DIRECTORY if inode.is_directory else 0)
         | (_TIME_WAS_SET if inode.time_was_set else 0)
         | (_KERNEL_SIZE if inode.kernel_size >= 0 else 0)
-        | (_READ_WITHOUT_LEASE if inode.read_without_lease else 0)
+        | (_READ_WITHOUT_LEASE if inode.page_cache.read_without_lease else 0)
         | (_HARD_LINKS if inode.had_hard_links else 0)
     )
 
@@ -331,23 +339,12 @@ def _is_plain(inode: Inode, stat: FileStat) -> bool:
     """
     in_use = inode.open_count or inode.children or inode.packed_children or inode.writers or inode.pending_changes
     placed = (
-        inode.hard_links
-        or inode.detached
-        or inode.detached_from
-        or inode.forwarded
-        or inode.hidden
-        or inode.remover is not ROOT_USER
+        inode.hard_links or inode.detached or inode.detached_from or inode.forwarded or inode.silly or inode.removed
     )
-    folder = (
-        inode.anchor
-        or inode.spellings
-        or inode.changed_names
-        or inode.cached_directory
-        or inode.lookup_rate
-        or inode.is_loop
-    )
-    held = inode.lease or inode.page_cache_lease or inode.local_writes or inode.removed or inode.is_snapshot_dir
-    if in_use or placed or folder or held or not inode.lookups:
+    directory = inode.anchor or inode.spellings or inode.changed_names or inode.is_loop or inode.is_snapshot_dir
+    cached = inode.directory is not None and (inode.directory.cached or inode.directory.lookup_rate)
+    held = inode.page_cache.lease or inode.page_cache.data_lease or inode.local_writes
+    if in_use or placed or directory or cached or held or not inode.lookups:
         return False
     if stat.special is not None or inode.kernel_size not in (-1, stat.size):
         return False

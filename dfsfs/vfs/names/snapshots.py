@@ -37,7 +37,9 @@ class Snapshots:
         """
         if folder.is_in_snapshot or not await self._names(folder):
             raise PosixError(errno.ENOENT, f"there are no snapshots of {folder.name}")
-        return self._lookup.table.observe_snapshots(folder, NAME)
+        inode = self._lookup.table.observe_snapshots(folder, NAME)
+        self._lookup.attributes.set_permanent(inode, folder.stat)
+        return inode
 
     async def look_up(self, snapshots: Inode, name: str) -> Inode:
         """A snapshot by its name in `.snapshots`. Counts no lookup.

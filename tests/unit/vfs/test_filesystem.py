@@ -500,9 +500,9 @@ async def test_a_listing_is_not_believed_for_a_file_with_two_names(autojump_cloc
     inode = lookup.table.child(lookup.table.root, "first")
     assert inode is not None
     assert inode.stat is not None
-    lookup.update_attributes(inode, replace(inode.stat, links=1), lookup.table.version)
+    lookup.attributes.update(inode, replace(inode.stat, links=1), lookup.table.version)
     await world.listing()
-    assert not lookup.is_fresh(inode)
+    assert not lookup.attributes.is_fresh(inode)
 
 
 async def test_a_close_does_not_make_true_what_was_overtaken(autojump_clock: object) -> None:
@@ -520,4 +520,4 @@ async def test_a_close_does_not_make_true_what_was_overtaken(autojump_clock: obj
         if overtaken:
             lookup.table.invalidate(inode)
         await world.fs.release(opened.handle)
-        assert lookup.is_fresh(inode) is not overtaken
+        assert lookup.attributes.is_fresh(inode) is not overtaken

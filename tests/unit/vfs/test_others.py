@@ -140,7 +140,7 @@ async def test_a_change_overtakes_an_absence_also_while_a_witness_is_asked(autoj
     def answer(verb: str, path: UncPath) -> None:
         if current_caller().uid == ALICE.uid and company.told:
             company.told.clear()
-            with lookup.changing_name(lookup.table.root, "hers"):
+            with lookup.attributes.changing_name(lookup.table.root, "hers"):
                 pass  # somebody here has made it again in the meantime
             raise SmbError(MISSING, "")
         company.answer(verb, path)

@@ -26,10 +26,10 @@ NOT_KEPT = {
     "children",
     "packed_children",
     "change_count",
-    "lease_breaks",
-    "names",
+    "changed_names",
     "detached_from",
     "access_cache",
+    "page_cache",
 }
 """Fields that are compared in another way, or that count for nobody who has no handle."""
 
@@ -66,6 +66,7 @@ def shown(inode: Inode | None) -> object:
     values = {each.name: getattr(inode, each.name) for each in fields(inode) if each.name not in NOT_KEPT}
     if inode.stat is not None:
         values["stat"] = replace(inode.stat, file_id=inode.file_id)  # where ids do not count, they are gone
+    values["page cache"] = inode.page_cache.stamp, inode.page_cache.read_without_lease
     values["hard_links"] = [(folder.ino, name) for folder, name in inode.hard_links]
     return values, inode.parent.ino if inode.parent is not None else 0, bool(inode.children or inode.packed_children)
 
@@ -126,7 +127,7 @@ class Sleep(RuleBasedStateMachine):
         for table in self.tables:
             if (inode := table.get(self._pick(pick))) is not None:
                 with table.changing(inode):
-                    inode.time_was_set, inode.page_cache_stamp = True, (1, 2)
+                    inode.time_was_set, inode.use_page_cache().stamp = True, (1, 2)
 
     @rule(pick=PICKS)
     def remove(self, pick: int) -> None:
