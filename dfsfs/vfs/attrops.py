@@ -1,7 +1,7 @@
-"""AttributeOperations: asking for attributes and changing them, of files that may be open here.
+"""AttributeOperations: asks for attributes and changes them, of files that may be open here.
 
-Size and times of a file that is open for writing are this mount's own (LocalWrites); a file without a name is asked
-through one of its handles; and what nobody can be asked about any more is shown as it was last.
+Size and times of a file that is open for writing are this mount's own (LocalWrites). A file without a name is asked
+through one of its handles. What no server can say more about is shown as it was last.
 """
 
 from __future__ import annotations

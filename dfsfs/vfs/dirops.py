@@ -1,22 +1,22 @@
 """DirectoryOperations: the verbs that make, remove and rename names.
 
-Nothing here may damage a namespace. A removal or renaming is sent only after a stat of that very name, or a kept
-answer to one that is not too old, has said that it is an ordinary file or folder; a DFS link is EBUSY before anything
-is sent, and a name that has become a link in the meantime is refused by the server, which makes it EBUSY as well.
+Nothing here may damage a namespace. A removal or rename is sent only after a stat of that very name, or the cached
+answer to one that is not too old, has said that it is an ordinary file or directory. A DFS link is EBUSY before
+anything is sent, and a name that has become a link in the meantime is refused by the server, which is EBUSY as well.
 Between two links, or a link and its surroundings, a rename is EXDEV.
 
-A request that was repeated after a lost connection may find its own traces. A removal that finds nothing has
+A request that was repeated after a lost connection may find what it has done before. A removal that finds nothing has
 succeeded. A rename that finds no source has succeeded if the source's file is at the new name. An exclusive create or
-mkdir that finds the name taken is EIO: nobody can know whose it is.
+mkdir that finds the name taken is EIO: it cannot be known whose it is.
 
-A file that is open through this mount is not removed but renamed to a hidden name in its folder, so that its name is
-free at once and its data can still be read; the last close removes it. If that can't be done it is removed, and then
-the name goes when the last handle is closed. What is done with a file whose place another takes is in sillyrename.py;
-what becomes of hidden names when a mount has died, in hiddennames.py.
+A file that is open through this mount is not removed but renamed to a hidden name in its directory, so that its name is
+free at once and its data can still be read; the last close removes it. If that fails it is removed, and the name goes
+when the last handle is closed. What is done with a file whose place another takes is in sillyrename.py; what becomes of
+hidden names when a mount has died, in hiddennames.py.
 
-While a name is removed or renamed nobody begins to open its file (pending.py), so that what is in the way is known.
-Where a server still refuses, whatever is of ours is closed and it is asked again before a program hears anything; and
-others, who may only keep a handle, are asked once.
+While a name is removed or renamed no open of its file begins (pending.py), so that it is known what is in the way.
+Where a server still refuses, the handles of this mount are closed and it is asked again before the program gets an
+error; other clients, who may only keep a handle, are asked once to close it.
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ log = logging.getLogger("dfsfs.vfs")
 T = TypeVar("T")
 
 TRIES = 6
-"""How often a server is asked to replace a file, or to rename a folder, while something of ours that is in the way, or
-that another client only looks at, goes away."""
+"""How often a server is asked to replace a file, or to rename a directory, while something of ours that is in the way,
+or that another client only looks at, goes away."""
 TRY_PAUSE = 0.004
 """Seconds before the second of these tries; doubled each time."""
 RENAME_NOREPLACE = 1
@@ -78,7 +78,7 @@ class DirectoryOperations(Removal):
     # -- making -----------------------------------------------------------------------------------------------------
 
     async def mkdir(self, parent: Inode, name: str) -> Inode:
-        """Makes a folder. Counts no lookup.
+        """Makes a directory. Counts no lookup.
 
         Raises:
             PosixError: EEXIST, the name is a DFS link; EIO, see the module's text.
@@ -137,8 +137,8 @@ class DirectoryOperations(Removal):
         """Gives a file one more name.
 
         Raises:
-            PosixError: EPERM, a folder; EEXIST, the name is taken; EXDEV, file and folder are not behind the same DFS
-                link.
+            PosixError: EPERM, a directory; EEXIST, the name is taken; EXDEV, file and directory are not behind the same
+                DFS link.
             DfsfsError: the server's answer.
         """
         if inode.is_directory:
@@ -185,11 +185,11 @@ class DirectoryOperations(Removal):
     # -- renaming ---------------------------------------------------------------------------------------------------
 
     async def rename(self, old_parent: Inode, old_name: str, new_parent: Inode, new_name: str, flags: int) -> None:
-        """Renames a file or folder, over another of its kind unless `flags` has RENAME_NOREPLACE.
+        """Renames a file or directory, over another of its kind unless `flags` has RENAME_NOREPLACE.
 
         Raises:
-            PosixError: EINVAL, other flags, or a folder would go below itself; EXDEV, the two folders are not behind
-                the same DFS link; EBUSY, one of the names is a link; EEXIST, EISDIR, ENOTDIR as in rename(2).
+            PosixError: EINVAL, other flags, or a directory would go below itself; EXDEV, the two directories are not
+                behind the same DFS link; EBUSY, one of the names is a link; EEXIST, EISDIR, ENOTDIR as in rename(2).
             DfsfsError: the server's answer.
         """
         if flags & ~RENAME_NOREPLACE:
@@ -244,7 +244,7 @@ class DirectoryOperations(Removal):
         return True
 
     def _hold(self, inode: Inode) -> AbstractAsyncContextManager[None]:
-        """While a file or folder gets another path, nothing is begun under the old one."""
+        """While a file or directory gets another path, nothing is begun under the old one."""
         return self._lookup.directory_renames.hold(inode) if inode.is_directory else self._files.opens_blocked(inode)
 
     async def _find_victim(self, parent: Inode, name: str) -> Inode | None:
@@ -273,7 +273,7 @@ class DirectoryOperations(Removal):
                     await self._replace_file(step, victim)
 
     async def _send(self, step: _RenameStep, *, replace: bool) -> None:
-        """Sends the rename; of a folder that the server refuses because of open files in it, without them."""
+        """Sends the rename; of a directory that the server refuses because of open files in it, without them."""
         for tries in range(TRIES):
             try:
                 return await self._send_once(step, replace=replace)
@@ -302,7 +302,7 @@ class DirectoryOperations(Removal):
         return Replacement(step.new_parent, step.new_name, victim, step.inode, send, note, undo)
 
     async def _replace_directory(self, step: _RenameStep, victim: Inode) -> None:
-        """Gives a folder the name of an empty one."""
+        """Gives a directory the name of an empty one."""
         found = await self._lookup.run(victim, names_in)
         if found and not (all(map(is_hidden_name, found)) and await self._clear_hidden(step.new_parent, victim)):
             raise PosixError(errno.ENOTEMPTY, f"{step.new_name} is not empty")
@@ -313,7 +313,7 @@ class DirectoryOperations(Removal):
         stat = victim.stat
         read_only = stat is not None and bool(stat.attributes & FileAttributes.FILE_ATTRIBUTE_READONLY)
         if read_only:
-            # Windows refuses to replace a read-only file; POSIX asks for write permission on the folder only.
+            # Windows refuses to replace a read-only file; POSIX asks for write permission on the directory only.
             await self._set_attributes(victim, FileAttributes.FILE_ATTRIBUTE_NORMAL)
         try:
             await self._replace_until_possible(self._make_replacement(step, victim))

@@ -1,11 +1,11 @@
 """FileSystem: what a mounted namespace does, as the verbs of POSIX, on inode numbers and names in bytes.
 
 This is all that a FUSE binding needs, and it knows nothing of one: tests drive it without a kernel. It puts the parts
-together: lookup.py (inodes and what is known of them), fileops.py (open files), dirops.py (names), opendir.py
-(listings), mapping.py (names and attributes on the wire).
+together: lookup.py (inodes and what is known of them), fileops.py (open files), dirops.py (names), attrops.py
+(attributes), opendir.py (listings), mapping.py (names and attributes on the wire).
 
 References. `lookup`, `create` and `mkdir` count a lookup of the inode that they return, `readdir` one for each entry
-that it yields; `forget` gives them back. Whoever does not pass an entry of `readdir` on has to give it back at once.
+that it yields; `forget` gives them back. A caller that does not pass an entry of `readdir` on gives it back at once.
 
 Every verb raises DfsfsError only; its `errno` is the answer to the program. Verbs wait for servers as long as
 `Namespace.run` lets them; a deadline for a whole request is set by the caller, as a cancellation.
@@ -98,45 +98,48 @@ class FileSystem:
     # -- names and attributes ---------------------------------------------------------------------------------------
 
     async def lookup(self, parent: int, name: bytes) -> Attributes:
-        """Finds a name in a folder. Counts a lookup."""
-        folder, wire_name = self._lookup.get_directory(parent), self._to_wire(name)
-        refuse_loop(folder)
-        if folder.is_snapshot_dir:
-            return self._count_lookup(await self._snapshots.look_up(folder, wire_name))
+        """Finds a name in a directory. Counts a lookup."""
+        directory, wire_name = self._lookup.get_directory(parent), self._to_wire(name)
+        refuse_loop(directory)
+        if directory.is_snapshot_dir:
+            return self._count_lookup(await self._snapshots.look_up(directory, wire_name))
         if wire_name == SNAPSHOTS:
-            known = self._lookup.table.child(folder, wire_name)
+            known = self._lookup.table.child(directory, wire_name)
             if known is not None and known.is_snapshot_dir:
                 return self._count_lookup(known)
-        await self._files.write_back_name(folder, wire_name)
+        await self._files.write_back_name(directory, wire_name)
         try:
-            return self._count_lookup(await self._lookup.look_up(folder, wire_name))
+            return self._count_lookup(await self._lookup.look_up(directory, wire_name))
         except DfsfsError as error:
-            if error.errno != errno.ESTALE and (shared := await self._lookup.others.get(folder, wire_name)) is not None:
+            if (
+                error.errno != errno.ESTALE
+                and (shared := await self._lookup.others.get(directory, wire_name)) is not None
+            ):
                 return self._count_lookup(shared)
             if wire_name != SNAPSHOTS or error.errno != errno.ENOENT:
                 raise
-        return self._count_lookup(await self._snapshots.observe_directory(folder))
+        return self._count_lookup(await self._snapshots.observe_directory(directory))
 
     def other_spelling(self, ino: int, parent: int, name: bytes) -> bytes | None:
-        """How the name of an inode in a folder is spelled, if that differs from `name`, which leads to it, in case."""
-        inode, folder = self._lookup.table.get(ino), self._lookup.table.get(parent)
-        if inode is None or folder is None:
+        """How the name of an inode in a directory is spelled, if that differs from `name`, which leads to it, in case."""
+        inode, directory = self._lookup.table.get(ino), self._lookup.table.get(parent)
+        if inode is None or directory is None:
             return None
-        known = self._lookup.table.get_exact_name(folder, self._to_wire(name))
-        if known == self._to_wire(name) or folder.children.get(known) is not inode:
+        known = self._lookup.table.get_exact_name(directory, self._to_wire(name))
+        if known == self._to_wire(name) or directory.children.get(known) is not inode:
             return None
         return self._lookup.name_mapping.from_wire(known)
 
     def lookup_known(self, parent: int, name: bytes) -> Attributes | None:
         """The answer of `lookup` if it can be given at once, else None."""
         lookup = self._lookup
-        folder = lookup.table.get(parent)
-        if folder is None or not folder.is_directory or folder.is_snapshot_dir or folder.is_loop:
+        directory = lookup.table.get(parent)
+        if directory is None or not directory.is_directory or directory.is_snapshot_dir or directory.is_loop:
             return None
         wire_name = lookup.name_mapping.to_wire(name)
         if wire_name == SNAPSHOTS:
             return None
-        inode = lookup.lookup_cached(folder, wire_name)
+        inode = lookup.lookup_cached(directory, wire_name)
         return None if inode is None else self._count_lookup(inode)
 
     def forget(self, ino: int, count: int) -> None:
@@ -174,14 +177,14 @@ class FileSystem:
         return self._lookup.attributes.timeouts(inode)
 
     def negative_timeout(self, parent: int) -> float:
-        """For how many seconds the kernel may believe that a folder does not have a name that was just looked up."""
-        folder, attributes = self._lookup.table.get(parent), self._lookup.attributes
-        return 0.0 if folder is None or attributes.access.is_needed else attributes.negative_timeout(folder)
+        """For how many seconds the kernel may believe that a directory does not have a name that was just looked up."""
+        directory, attributes = self._lookup.table.get(parent), self._lookup.attributes
+        return 0.0 if directory is None or attributes.access.is_needed else attributes.negative_timeout(directory)
 
     # -- directories ------------------------------------------------------------------------------------------------
 
     async def opendir(self, ino: int) -> int:
-        """Opens a folder. A DFS link is entered: its target is found, or the error is this one's."""
+        """Opens a directory. A DFS link is entered: its target is found, or the error is this one's."""
         inode = self._lookup.get_directory(ino)
         refuse_loop(inode)
         if not inode.removed:
@@ -202,7 +205,7 @@ class FileSystem:
         return handle
 
     async def readdir(self, handle: int, offset: int) -> AsyncGenerator[tuple[bytes, Attributes, int], None]:
-        """The entries of an open folder from `offset` on, each with the offset of the next one.
+        """The entries of an open directory from `offset` on, each with the offset of the next one.
 
         Counts a lookup of each entry that it yields, but for `.` and `..`, which come first.
         """
@@ -240,7 +243,7 @@ class FileSystem:
     # -- names ------------------------------------------------------------------------------------------------------
 
     async def mkdir(self, parent: int, name: bytes) -> Attributes:
-        """Makes a folder; its mode is the mount's. Counts a lookup."""
+        """Makes a directory; its mode is the mount's. Counts a lookup."""
         return self._count_lookup(await self._dirops.mkdir(self._get_writable_directory(parent), self._to_wire(name)))
 
     async def mknod(self, parent: int, name: bytes, mode: int, device: tuple[int, int] = (0, 0)) -> Attributes:
@@ -263,8 +266,8 @@ class FileSystem:
         return await self._make_special(parent, name, self._lookup.name_mapping.link_to_wire(target))
 
     async def _make_special(self, parent: int, name: bytes, special: SpecialFile) -> Attributes:
-        folder = self._get_writable_directory(parent)
-        return self._count_lookup(await self._dirops.make_special(folder, self._to_wire(name), special))
+        directory = self._get_writable_directory(parent)
+        return self._count_lookup(await self._dirops.make_special(directory, self._to_wire(name), special))
 
     async def readlink(self, ino: int) -> bytes:
         """The target of a symbolic link. Raises: PosixError: EINVAL, it is none."""
@@ -282,7 +285,7 @@ class FileSystem:
         return self._count_lookup(inode)
 
     def is_others(self, parent: int, name: bytes) -> bool:
-        """Whether users other than the caller were told of what has a name in a folder."""
+        """Whether users other than the caller were told of what has a name in a directory."""
         return self._lookup.others.have_seen(self._lookup.table.get(parent), self._to_wire(name))
 
     async def unlink(self, parent: int, name: bytes) -> None:
@@ -378,7 +381,7 @@ class FileSystem:
         await self._files.write_back_user(uid)
 
     def opener(self, ino: int) -> Caller | None:
-        """A user who has a file or folder open; None if nobody has."""
+        """A user who has a file or directory open; None if nobody has."""
         inode = self._lookup.table.get(ino)
         listings = (listing.user for listing in self._listings.values() if listing.inode is inode)
         return None if inode is None else self._files.opener(inode) or next(listings, None)
@@ -390,12 +393,12 @@ class FileSystem:
 
     @property
     def open_folders(self) -> int:
-        """How many folders programs are listing."""
+        """How many directories programs are listing."""
         return len(self._listings)
 
     @property
     def known_inodes(self) -> int:
-        """How many files and folders are known."""
+        """How many files and directories are known."""
         return len(self._lookup.table)
 
     def statistics(self) -> FileSystemStatistics:
@@ -416,7 +419,7 @@ class FileSystem:
         return require_writable(self._lookup.get_inode(ino))
 
     def _get_writable_directory(self, ino: int) -> Inode:
-        """Raises: PosixError: EROFS, the folder is in a snapshot; ESTALE, there is none; ENOTDIR, it is a file."""
+        """Raises: PosixError: EROFS, the directory is in a snapshot; ESTALE, there is none; ENOTDIR, it is a file."""
         return require_writable(self._lookup.get_directory(ino))
 
     def _to_wire(self, name: bytes) -> str:

@@ -1,4 +1,4 @@
-"""Removal: the verbs that remove names. What is open is hidden instead: see sillyrename.py."""
+"""Removal: the verbs that remove names. What is open is renamed to a hidden name instead: see sillyrename.py."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Removal:
         """Removes a file.
 
         Raises:
-            PosixError: EBUSY, a DFS link; EISDIR, a folder.
+            PosixError: EBUSY, a DFS link; EISDIR, a directory.
             DfsfsError: the server's answer.
         """
         inode = await self._find_ordinary(parent, name)
@@ -47,13 +47,13 @@ class Removal:
             async with self._files.opens_blocked(inode):
                 seen = await self._unlink(parent, name, inode)
             if seen is not None:
-                # The kernel asks for the folder before it removes the next file.
+                # The kernel asks for the directory before it removes the next file.
                 self._lookup.attributes.update(parent, seen, self._lookup.table.version)
         finally:
             self._lookup.table.release(inode)
 
     async def _unlink(self, parent: Inode, name: str, inode: Inode) -> FileStat | None:
-        """What the server says of the folder then, if that is sure to be true."""
+        """What the server says of the directory then, if that is sure to be true."""
         with self._changing(parent, name, inode):
             begun = parent.changed_at
             if self._files.in_use(inode) and inode.silly is None and await self._silly.hide(parent, name, inode):
@@ -67,7 +67,7 @@ class Removal:
             return seen if parent.pending_changes == 1 and parent.changed_at == begun else None
 
     async def rmdir(self, parent: Inode, name: str) -> None:
-        """Removes an empty folder.
+        """Removes an empty directory.
 
         Raises:
             PosixError: EBUSY, a DFS link; ENOTDIR, a file.
@@ -82,7 +82,7 @@ class Removal:
             self._lookup.table.release(inode)
 
     async def _remove_directory(self, parent: Inode, name: str, inode: Inode) -> None:
-        """Removes a folder in which nothing is to be seen."""
+        """Removes a directory in which nothing is to be seen."""
         try:
             await self._remove_empty(parent, name, inode)
         except DfsfsError as error:
@@ -95,52 +95,52 @@ class Removal:
             await self._remove(parent, name, remove_directory)
             self._lookup.table.remove_name(parent, name)
 
-    async def _clear_hidden(self, parent: Inode, folder: Inode) -> bool:
-        """Takes out of a folder what was removed from it while it was open. Whether nothing else is in it."""
-        found = await self._lookup.run(folder, names_in)
+    async def _clear_hidden(self, parent: Inode, directory: Inode) -> bool:
+        """Takes out of a directory what was removed from it while it was open. Whether nothing else is in it."""
+        found = await self._lookup.run(directory, names_in)
         if not all(map(is_hidden_name, found)):
             return False
         for name in found:
-            inode = self._lookup.table.child(folder, name)
-            mine = inode is not None and inode.is_silly_name(folder, name)
-            if mine or not await self._is_cleaned_up(folder, name):
-                await self._move_out(folder, name, parent, inode)
+            inode = self._lookup.table.child(directory, name)
+            mine = inode is not None and inode.is_silly_name(directory, name)
+            if mine or not await self._is_cleaned_up(directory, name):
+                await self._move_out(directory, name, parent, inode)
         return True
 
-    async def _is_cleaned_up(self, folder: Inode, name: str) -> bool:
+    async def _is_cleaned_up(self, directory: Inode, name: str) -> bool:
         """Puts back what a hidden file of others stood in the way of. Whether nothing has the hidden name then, or what
-        has it stays where it is (what was set aside under a kept name): the folder is not empty, and is not made so.
+        has it stays where it is (what was set aside under a kept name): the directory is not empty, and is not made so.
         """
-        await clean_up_hidden_name(self._lookup, folder, name)
+        await clean_up_hidden_name(self._lookup, directory, name)
         if is_kept_name(name):
             return True
         try:
-            await self._lookup.run_in(folder, name, stat_of)
+            await self._lookup.run_in(directory, name, stat_of)
         except DfsfsError as error:
             return error.errno == errno.ENOENT
         return False
 
-    async def _move_out(self, folder: Inode, name: str, parent: Inode, inode: Inode | None) -> None:
-        """Moves a hidden file, which somebody may still have open, out of a folder that is removed."""
+    async def _move_out(self, directory: Inode, name: str, parent: Inode, inode: Inode | None) -> None:
+        """Moves a hidden file, which somebody may still have open, out of a directory that is removed."""
         if inode is None:
 
             async def moved_out(attempt: Attempt) -> None:
-                target = self._silly.destination(attempt, folder, parent, name)
+                target = self._silly.destination(attempt, directory, parent, name)
                 await attempt.tree.rename(attempt.path, target, replace=False)
 
-            await self._silly.run_in(folder, name, moved_out)
+            await self._silly.run_in(directory, name, moved_out)
             return
         hidden = self._lookup.hidden_names.make_deleted_name()
         try:
-            with self._changing(folder, name, inode), self._lookup.attributes.changing_name(parent, hidden):
-                await self._silly.move(folder, name, inode, parent, hidden)
+            with self._changing(directory, name, inode), self._lookup.attributes.changing_name(parent, hidden):
+                await self._silly.move(directory, name, inode, parent, hidden)
         except BaseException:
             self._lookup.hidden_names.release(hidden)
             raise
         self._lookup.hidden_names.release(name)
 
     async def _find_ordinary(self, parent: Inode, name: str) -> Inode:
-        """The file or folder of that name, which may be removed or renamed. Holds it; to be released by the caller.
+        """The file or directory of that name, which may be removed or renamed. Holds it; to be released by the caller.
 
         Raises:
             PosixError: EBUSY, it is a DFS link.
@@ -180,12 +180,12 @@ async def _remove_special(attempt: Attempt) -> None:
 
 
 async def _remove_file(attempt: Attempt) -> FileStat | None:
-    """The operation that removes a file; what is known of its folder then."""
+    """The operation that removes a file; what is known of its directory then."""
     return await attempt.tree.remove_file_and_stat_parent(UncPath(attempt.path.components[:-1]), attempt.path)
 
 
 async def names_in(attempt: Attempt) -> list[str]:
-    """The operation that lists a folder of which nothing can be seen; else some of its names, one of which can."""
+    """The operation that lists a directory of which nothing can be seen; else some of its names, one of which can."""
     found: list[str] = []
     async with aclosing(attempt.tree.list(attempt.path)) as listing:
         async for batch in listing:

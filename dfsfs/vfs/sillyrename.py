@@ -1,5 +1,5 @@
-"""SillyRename: making way for a removal or a replacement of what is still open, so that a crash at any moment loses
-nothing.
+"""SillyRename: makes way for the removal or replacement of what is still open, so that a crash at any moment loses
+nothing. NFS calls it a silly rename.
 
 What follows is each request that changes something, in its order, and what the server has after a crash behind it
 (ARCHITECTURE.md has the table of all operations).
@@ -8,14 +8,14 @@ What follows is each request that changes something, in its order, and what the 
     rename A over an open file B   LINK B -> X                      A, B, and B once more as X: nothing is lost
                                    (CLOSE of our handles)           the same
                                    RENAME A -> B, replacing         B is the new file, X the old one, to be removed
-    ... where there are no links   MKDIR K                          an empty folder that nobody is shown
-                                   RENAME B -> K/B                  B is missing: whoever finds K puts it back
-                                   RENAME A -> B, replacing         B is the new file; whoever finds K removes K/B
+    ... where there are no links   MKDIR K                          an empty directory that no listing shows
+                                   RENAME B -> K/B                  B is missing: the next listing puts it back
+                                   RENAME A -> B, replacing         B is the new file; the next listing removes K/B
                                    RENAME K/B -> X, RMDIR K         X, to be removed
 
-X and K are names of hiddennames.py, as is what B is called in K. A server refuses to replace a file that is open, so
-our handles are closed for the one request that replaces it (`FileOperations.closed_on_server`) and opened again under
-X. Where the request fails, X is removed and they are opened again under B.
+X and K are names of hiddennames.py, as is the name of B in K. A server refuses to replace a file that is open, so our
+handles are closed for the one request that replaces it (`FileOperations.closed_on_server`) and opened again under X.
+Where the request fails, X is removed and they are opened again under B.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Replacement:
-    """What another file or folder takes the place of, and how: `send` is the one request that does it, `note` takes
+    """What another file or directory takes the place of, and how: `send` is the one request that does it, `note` takes
     that into the table, `undo` takes it back.
     """
 
@@ -64,7 +64,7 @@ class Replacement:
 
 
 class SillyRename:
-    """See the module's text. Names are wire names; a place is a folder and a name in it."""
+    """See the module's text. Names are wire names; a place is a directory and a name in it."""
 
     def __init__(self, lookup: Lookup, files: FileOperations) -> None:
         self._lookup = lookup
@@ -178,37 +178,37 @@ class SillyRename:
         elif victim.detached and victim.stat is not None and victim.share is not None:
             self._table.observe(parent, hidden, victim.stat, victim.share, exact=True)
 
-    # -- where there are no hard links, and for folders ---------------------------------------------------------------
+    # -- where there are no hard links, and for directories ----------------------------------------------------------
 
     async def replace_aside(self, what: Replacement) -> None:
-        """Sets a file or an empty folder aside, gives its name to another one, and removes it.
+        """Sets a file or an empty directory aside, gives its name to another one, and removes it.
 
         Raises:
-            DfsfsError: what the request, or the way to it, came to; ENOTEMPTY, the folder was not empty after all. The
-                file or folder has its name then, or gets it back from whoever lists the folder next.
+            DfsfsError: what the request, or the way to it, came to; ENOTEMPTY, the directory was not empty after all.
+                The file or directory has its name then, or gets it back from whoever lists the directory next.
         """
         parent, name, victim = what.parent, what.name, what.victim
-        aside, folder = await self._set_aside(parent, name, victim, what.inode)
+        aside, directory = await self._set_aside(parent, name, victim, what.inode)
         try:
             await what.send()
             if victim.is_directory:
-                await self._remove_aside(aside, folder, what)
+                await self._remove_aside(aside, directory, what)
         except DfsfsError:
-            await self._put_back(parent, name, victim, aside, folder)
+            await self._put_back(parent, name, victim, aside, directory)
             raise
         except BaseException:
-            self._lookup.hidden_names.release(aside)  # whoever lists the folder next puts right what it finds
-            self._table.release(folder)
+            self._lookup.hidden_names.release(aside)  # whoever lists the directory next puts right what it finds
+            self._table.release(directory)
             raise
         what.note()
         try:
             if not victim.is_directory:
-                await self._release_aside(parent, name, victim, aside, folder)
+                await self._release_aside(parent, name, victim, aside, directory)
         finally:
-            await self._end_aside(parent, aside, folder)
+            await self._end_aside(parent, aside, directory)
 
     async def _set_aside(self, parent: Inode, name: str, victim: Inode, inode: Inode) -> tuple[str, Inode]:
-        """The hidden folder in which the file or folder is now."""
+        """The hidden directory in which the file or directory is now."""
         aside = self._lookup.hidden_names.make_kept_name(
             inode.file_id or (inode.stat.file_id if inode.stat is not None else 0)
         )
@@ -227,32 +227,32 @@ class SillyRename:
         except BaseException:
             self._lookup.hidden_names.release(aside)
             raise
-        folder = self._table.observe(parent, aside, stat, share, exact=True)
-        self._lookup.attributes.set_unconfirmed(folder, stat)
-        self._table.hold(folder)
+        directory = self._table.observe(parent, aside, stat, share, exact=True)
+        self._lookup.attributes.set_unconfirmed(directory, stat)
+        self._table.hold(directory)
         try:
             await self._files.ensure_open_on_server(victim)
-            await self.move(parent, name, victim, folder, get_aside_name(aside, name))
+            await self.move(parent, name, victim, directory, get_aside_name(aside, name))
         except BaseException:
-            await self._end_aside(parent, aside, folder)
+            await self._end_aside(parent, aside, directory)
             raise
-        return aside, folder
+        return aside, directory
 
-    async def _remove_aside(self, aside: str, folder: Inode, what: Replacement) -> None:
-        """Removes a folder whose place another one has taken."""
+    async def _remove_aside(self, aside: str, directory: Inode, what: Replacement) -> None:
+        """Removes a directory whose place another one has taken."""
         inside = get_aside_name(aside, what.name)
         try:
-            await self._lookup.run_in(folder, inside, allow_repeat(remove_directory))
+            await self._lookup.run_in(directory, inside, allow_repeat(remove_directory))
         except DfsfsError:
             await what.undo()
             raise
-        self._table.remove_name(folder, inside)
+        self._table.remove_name(directory, inside)
 
-    async def _release_aside(self, parent: Inode, name: str, victim: Inode, aside: str, folder: Inode) -> None:
+    async def _release_aside(self, parent: Inode, name: str, victim: Inode, aside: str, directory: Inode) -> None:
         """Makes a file that was replaced one that its last close removes. If that fails, it stays for a listing."""
         hidden = self._lookup.hidden_names.make_deleted_name()
         try:
-            await self.move(folder, get_aside_name(aside, name), victim, parent, hidden)
+            await self.move(directory, get_aside_name(aside, name), victim, parent, hidden)
         except DfsfsError as error:
             self._lookup.hidden_names.release(hidden)
             log.info("%s was replaced, and stays aside until its folder is listed: %s", name, error)
@@ -262,17 +262,17 @@ class SillyRename:
             raise
         await self._mark_hidden(victim, parent, hidden)
 
-    async def _put_back(self, parent: Inode, name: str, victim: Inode, aside: str, folder: Inode) -> None:
+    async def _put_back(self, parent: Inode, name: str, victim: Inode, aside: str, directory: Inode) -> None:
         try:
-            await self.move(folder, get_aside_name(aside, name), victim, parent, name)
+            await self.move(directory, get_aside_name(aside, name), victim, parent, name)
         except DfsfsError as error:
             log.warning("%s could not be put back after a failed rename, and will be later: %s", name, error)
         finally:
-            await self._end_aside(parent, aside, folder)
+            await self._end_aside(parent, aside, directory)
 
-    async def _end_aside(self, parent: Inode, aside: str, folder: Inode) -> None:
-        """Removes the hidden folder, which is empty unless something has gone wrong. If that fails or is cancelled, the
-        next listing finds it, also one of this mount.
+    async def _end_aside(self, parent: Inode, aside: str, directory: Inode) -> None:
+        """Removes the hidden directory, which is empty unless something has gone wrong. If that fails or is cancelled,
+        the next listing finds it, also one of this mount.
         """
         try:
             await self._lookup.run_in(parent, aside, allow_repeat(remove_directory))
@@ -282,18 +282,18 @@ class SillyRename:
             self._table.remove_name(parent, aside)
         finally:
             self._lookup.hidden_names.release(aside)
-            self._table.release(folder)
+            self._table.release(directory)
 
     # -- pieces -------------------------------------------------------------------------------------------------------
 
-    def destination(self, attempt: Attempt, source: Inode, folder: Inode, name: str) -> UncPath:
-        """Where a name in a folder is now, on the target to which an attempt for `source` goes. For use in operations:
-        before they run, the folder may get another path.
+    def destination(self, attempt: Attempt, source: Inode, directory: Inode, name: str) -> UncPath:
+        """Where a name in a directory is now, on the target to which an attempt for `source` goes. For use in
+        operations: before they run, the directory may get another path.
 
         Raises:
             PosixError: EXDEV, it is behind another DFS link by now; ESTALE, it has no place any more.
         """
-        location = self._lookup.get_location(folder)
+        location = self._lookup.get_location(directory)
         if location.junction is not self._lookup.get_location(source).junction:
             raise PosixError(errno.EXDEV, f"{name} would be behind another DFS link")
         return attempt.binding.target.join(location.child(name).components)

@@ -1,11 +1,12 @@
-"""DirectoryRenames: which folders are being renamed, and what is sent for them and what is in them.
+"""DirectoryRenames: keeps requests away from directories that are being renamed.
 
-A request names a path. One that is under way while a folder on that path gets another name may find nothing there, and
-a server refuses to rename a folder while anything in it is open, be it for the length of a stat. So who renames a
-folder holds it: what would be sent for it, or for something in it, waits, and what was sent before is waited for.
+A request names a path. One that is under way while a directory on that path is renamed may find nothing there, and a
+server refuses to rename a directory while anything in it is open, if only for the length of a stat. So a rename holds
+its directory: requests for it, and for what is below it, wait, and those that were sent before are waited for.
 
-No deadlock: who waits to be let in is not counted as running, who is in need not wait again, and who holds a folder
-waits for what runs no longer than PATIENCE. What is sent for the rename itself is about a name in the folder above.
+No deadlock: a request that waits for a held directory does not count as running; one that runs does not wait again;
+and a rename waits for running requests for PATIENCE seconds at most. The request of the rename itself is about a name
+in the directory above.
 """
 
 from __future__ import annotations
@@ -51,18 +52,18 @@ class DirectoryRenames:
         """Set, and replaced, whenever something that may be waited for has ended."""
 
     def is_held(self, inode: Inode) -> bool:
-        """Whether the inode or a folder above it is held."""
+        """Whether the inode or a directory above it is held."""
         return bool(self._held) and is_within(inode, self._held)
 
     async def wait_until_free(self, *inodes: Inode) -> None:
-        """Returns when none of the inodes is held, and no folder above one."""
+        """Returns when none of the inodes is held, and no directory above one."""
         while any(map(self.is_held, inodes)) and not _is_inside.get():
             await self._ended.wait()
 
     @contextmanager
     def running(self, inode: Inode) -> Iterator[None]:
-        """Around what is sent for an inode, or for something in a folder. Comes after `wait_until_free`, with nothing
-        in between."""
+        """Around what is sent for an inode, or for something in a directory. Comes after `wait_until_free`, with
+        nothing in between."""
         self._running[inode] = self._running.get(inode, 0) + 1
         token = _is_inside.set(True)
         try:
@@ -73,7 +74,7 @@ class DirectoryRenames:
 
     @asynccontextmanager
     async def run_when_free(self, *inodes: Inode) -> AsyncIterator[None]:
-        """Both: around something that may run when the folders are free."""
+        """Both: around something that may run when the directories are free."""
         await self.wait_until_free(*inodes)
         with ExitStack() as stack:
             for inode in inodes:
@@ -81,19 +82,19 @@ class DirectoryRenames:
             yield
 
     @asynccontextmanager
-    async def hold(self, folder: Inode) -> AsyncIterator[None]:
-        """Nothing is sent for the folder and what is in it, and what was sent before is done, or takes too long."""
-        self._held[folder] = self._held.get(folder, 0) + 1
+    async def hold(self, directory: Inode) -> AsyncIterator[None]:
+        """Nothing is sent for the directory and what is in it, and what was sent before is done, or takes too long."""
+        self._held[directory] = self._held.get(directory, 0) + 1
         try:
             with trio.move_on_after(PATIENCE):
-                while any(is_within(inode, (folder,)) for inode in self._running):
+                while any(is_within(inode, (directory,)) for inode in self._running):
                     await self._ended.wait()
-            for directory in list(self.open_directories):
-                if is_within(directory.inode.parent, (folder,)):
-                    await directory.close()
+            for opened in list(self.open_directories):
+                if is_within(opened.inode.parent, (directory,)):
+                    await opened.close()
             yield
         finally:
-            self._decrement(self._held, folder)
+            self._decrement(self._held, directory)
 
     def _decrement(self, counts: dict[Inode, int], inode: Inode) -> None:
         counts[inode] -= 1
@@ -104,10 +105,10 @@ class DirectoryRenames:
             moved.set()
 
 
-def is_within(inode: Inode | None, folders: Container[Inode]) -> bool:
-    """Whether an inode is one of these folders or below one."""
+def is_within(inode: Inode | None, directories: Container[Inode]) -> bool:
+    """Whether an inode is one of these directories or below one."""
     while inode is not None:
-        if inode in folders:
+        if inode in directories:
             return True
         inode = inode.parent
     return False

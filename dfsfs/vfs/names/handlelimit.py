@@ -1,8 +1,8 @@
 """HandleLimit: what is done when a server has no more handles to give. Samba gives 16,384 to a client.
 
-Every question about a name takes a handle for a moment. Those that are only kept for whoever comes next
-(deferredclose.py) are closed first, and it is asked once more, before anybody hears of it. Then a program that wants to
-open a file is told ENFILE, and those that have files open go on.
+Every question about a name takes a handle for a moment. When a server has none left, the handles are closed that are
+only kept for the next open (deferredclose.py), and the question is asked once more. If that fails, too, a program that
+opens a file gets ENFILE; programs that have files open go on.
 """
 
 from __future__ import annotations

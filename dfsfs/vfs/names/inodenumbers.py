@@ -1,14 +1,14 @@
-"""Which number an inode gets: st_ino and the kernel's inode id in one, since pyfuse3 knows only one.
+"""InodeNumbers: which number an inode gets. st_ino and FUSE's node id are one, since pyfuse3 knows only one.
 
 A number is a hash of where the file is: the DFS root or link through which it is seen, the share, and the server's
-file id. So it is the same after a remount and after the kernel has forgotten the file, and whatever else was seen
-before. The same file seen through two DFS links has two numbers: a directory has one place for the kernel.
+file id. So it is the same after a remount and after the kernel has forgotten the file, whatever else was seen before.
+The same file seen through two DFS links has two numbers: the kernel allows a directory in one place only.
 
-A number that somebody still holds is not given to another file, though a server may use a file id again as soon as it
-has removed the file. The new file then gets the next number that is free, and keeps that: it is remembered beyond the
-time for which the file is known, for the last EXCEPTIONS such files.
+A number that is still in use is not given to another file, though a server may use a file id again as soon as it has
+removed the file. The new file gets the next number that is free, and keeps it: the last EXCEPTIONS such files are
+remembered beyond the time for which they are in the table.
 
-Where the server gives no ids that last, a number is a hash of the directory's number and the name.
+Where a server gives no file ids that last, a number is a hash of the directory's number and the name.
 
 Pure.
 """

@@ -1,11 +1,11 @@
-"""InodeStore: where the inodes of a mount are kept, and for how long. What they stand for is in inodetable.py.
+"""InodeStore: holds the inodes of a mount, and lets go of those without references. inodetable.py says what they are.
 
-The kernel counts how often it was told of an inode (lookups) and gives them back (forget). An inode stays while it has
-lookups, children or handles.
+The kernel counts how often it was told of an inode (lookups, FUSE's nlookup) and gives these back (forget). An inode
+stays while it has lookups, children, or is held by something that is open.
 
-Sleep. Beyond AWAKE inodes, those that came first and that nobody holds, which their reference counts show, sleep
-(packedinodes.py): whoever asks for one has it woken, so that there is one object of an inode at any time. `children`
-has none of them, and whatever has to know all children wakes them before.
+Beyond `unpacked_max` inodes, the oldest that only the table refers to, as their reference counts show, are packed
+(packedinodes.py). An inode that is asked for is unpacked first, so there is never more than one object for an inode.
+`children` has no packed inodes; what needs all children unpacks them first.
 
 Pure.
 """
@@ -60,7 +60,7 @@ class InodeStore:
         self._not_packed = 0
         """A number that was just asked for, and is that of no sleeper: it will be asked for again."""
         self._name_not_packed: tuple[str, Inode] | None = None
-        """The same of a name in a folder."""
+        """The same of a name in a directory."""
 
     def get(self, ino: int) -> Inode | None:
         inode = self._inodes.get(ino)
@@ -70,7 +70,7 @@ class InodeStore:
         return inode
 
     def child(self, parent: Inode, name: str) -> Inode | None:
-        """The inode known under a wire name, or another spelling of it, in a folder."""
+        """The inode known under a wire name, or another spelling of it, in a directory."""
         inode = self._get_exact(parent, name)
         if inode is None and parent.spellings is not None:
             inode = self._get_exact(parent, parent.spellings.get(name, ""))
@@ -109,12 +109,12 @@ class InodeStore:
             directory.spellings = {}
         directory.spellings[spelling] = name
 
-    def _forget_spellings(self, folder: Inode, name: str) -> None:
+    def _forget_spellings(self, directory: Inode, name: str) -> None:
         """Which spellings lead to a name, and to those that differ from it in case only, has to be asked for again."""
-        if folder.spellings is not None:
+        if directory.spellings is not None:
             folded = fold_name(name)
-            folder.spellings = {
-                spelling: known for spelling, known in folder.spellings.items() if fold_name(spelling) != folded
+            directory.spellings = {
+                spelling: known for spelling, known in directory.spellings.items() if fold_name(spelling) != folded
             } or None
 
     # -- references, the kernel's and ours ---------------------------------------------------------------------------
@@ -176,11 +176,11 @@ class InodeStore:
         inode.parent.packed_children -= 1
         return self._add(inode)
 
-    def _unpack_children(self, folder: Inode) -> None:
-        if folder.packed_children:
-            for inode in self._packed.unpack_children(folder, self._inodes):
-                folder.children[inode.name] = self._inodes[inode.ino] = inode
-            folder.packed_children = 0
+    def _unpack_children(self, directory: Inode) -> None:
+        if directory.packed_children:
+            for inode in self._packed.unpack_children(directory, self._inodes):
+                directory.children[inode.name] = self._inodes[inode.ino] = inode
+            directory.packed_children = 0
 
     def _pack_oldest(self) -> None:
         """Lets some of those that came first sleep, if there are many and nobody holds them."""
@@ -192,17 +192,22 @@ class InodeStore:
             if len(inodes) <= self.unpacked_max:
                 return
             inode = inodes[next(iter(inodes))]
-            folder = inode.parent
-            if folder is None or sys.getrefcount(inode) != _UNUSED or folder.spellings or not self._packed.pack(inode):
+            directory = inode.parent
+            if (
+                directory is None
+                or sys.getrefcount(inode) != _UNUSED
+                or directory.spellings
+                or not self._packed.pack(inode)
+            ):
                 inodes.move_to_end(inode.ino)
             else:
-                del inodes[inode.ino], folder.children[inode.name]
-                folder.packed_children += 1
+                del inodes[inode.ino], directory.children[inode.name]
+                directory.packed_children += 1
 
     # -- the end of an inode ------------------------------------------------------------------------------------------
 
     def _drop_unused(self, inode: Inode | None) -> None:
-        """Takes an inode that nothing holds out of the table, then its folders if they were held by it alone."""
+        """Takes an inode that nothing holds out of the table, then its directories if they were held by it alone."""
         waiting = [inode]
         while waiting:
             inode = waiting.pop()
@@ -219,9 +224,9 @@ class InodeStore:
                 self._evicted.add_facts(key, time_was_set=inode.time_was_set, links=links)
             dentries = inode.dentries
             inode.drop()
-            for folder, name in dentries:
-                self._forget_spellings(folder, name)
-                waiting.append(folder)
+            for directory, name in dentries:
+                self._forget_spellings(directory, name)
+                waiting.append(directory)
 
     # -- for people and tests ---------------------------------------------------------------------------------------
 

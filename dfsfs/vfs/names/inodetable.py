@@ -1,44 +1,40 @@
-"""InodeTable: which inode number stands for which place in the namespace.
+"""InodeTable: which inode stands for which place in the namespace.
 
-A Node is a name below another inode, as in a path. Two inodes have an anchor, a Location of their own: the root, and
-every DFS link, which stands for its junction and not for the place where the link was found. An inode's location is the
-nearest anchor above it and the names from there on. So a rename moves one pointer and with it everything below, and
-nothing here knows a server: a failover changes no inode.
+An inode is a name in a directory, as in a path. The root and every DFS link have an anchor, a Location of their own: a
+link stands for its junction and not for the place where the link was found. The location of another inode is the
+nearest anchor above it and the names from there on. So a rename moves one pointer, and with it everything below, and no
+inode knows a server: a failover changes none of them.
 
-Names are exact: `Notes` and `notes` are two names, until a server says of one that it leads to what has the other. Then
-it is a SPELLING of that name: known to lead there, and no name of its own. Whether servers would take two names for one
-is guessed for what costs nothing but a question.
+Names are exact: `Notes` and `notes` are two names, until a server says of one that it leads to the file of the other.
+Then it is a SPELLING of that name: known to lead there, and no name of its own. Names are folded to guess whether a
+server takes two for one only where a wrong guess costs no more than a question.
 
 Numbers are made by inodenumbers.py; an inode keeps its number for as long as it is known.
 
-Hard links. A file may have several names; they are the same inode, as the kernel expects. One of them, `parent` and
-`name`, is the one that the file is asked for by; `hard_links` has the others. Names are of the same file if the server
-gives the same file id on the same share, and the same time of creation, as ids may not be unique where a share has
-several volumes. A file that turns up under another name, and has only one, was renamed by somebody else: its inode
-moves.
+Hard links. A file may have several dentries and is one inode, as the kernel expects. It is asked for by the dentry that
+`parent` and `name` say; `hard_links` has the others. Dentries are of the same file if the server gives the same file id
+on the same share and the same time of creation: ids may not be unique where a share has several volumes. A file that
+turns up under another name, and has only one link, was renamed by another client: its inode moves.
 
 Identity. The same name is the same inode as long as the server answers with the same file id on the same share. With
-another id it is another file: the old inode is detached and a new one takes its place. Answers from another share,
-after a failover, say nothing of identity; the inode takes the new id over. Where ids don't last (`forget_ids`), the
-name is all.
+another id it is another file: the old inode is detached and a new one takes its place. An answer from another share,
+after a failover, says nothing of identity; the inode takes over the new id. Where ids do not last (`forget_ids`), only
+the name counts.
 
-Changes made here are noted as ordering.py wants it: `begin` and `end` for what is in a file and its attributes,
-`changing_name` for what has a name. An inode that leaves memory leaves a trace of when it was changed.
+Changes made here are counted as ordering.py needs it: `begin_change` and `end_change` for the content of a file and its
+attributes, `changing_name` for names. An inode that leaves memory leaves behind when it was changed.
 
-Loops. A directory that is found again below itself (a symbolic link that the server follows) `is_loop`: it is shown,
-and can't be entered.
+Loops. A directory that is found again below itself (a symbolic link that the server follows) is marked (`is_loop`): it
+is shown, and cannot be entered.
 
-Life. The kernel counts how often it was told of an inode (lookups) and gives them back (forget). An inode stays while
-it has lookups, children or handles. A detached inode has no place any more: it can't be reached or asked for by path,
-its children neither, and it stays only for the kernel's references and for files that are open.
-
-Where inodes are kept, and that those which nobody uses sleep, is in inodestore.py.
+A detached inode has no dentry any more: it cannot be reached or asked for by path, nor can its children, and it stays
+only for the kernel's references and for files that are open.
 
 Invariants (check_invariants): every attached inode is its parents' child under its names and reaches the root; a number
-belongs to one inode; the root is ROOT and never goes; an inode that nothing holds is not in the table; a spelling leads
-to a name that is there; the folder of an inode that sleeps does not.
+belongs to one inode; the root is ROOT and never goes; an inode without references is not in the table; a spelling leads
+to a name that is there; the directory of a packed inode is not packed.
 
-Pure code: no lock, clock or request.
+Pure: no lock, clock or request.
 """
 
 from __future__ import annotations
@@ -90,7 +86,7 @@ class InodeTable(InodeStore):
         return 0 if self._without_ids is None or share in self._without_ids else stat.file_id
 
     def observe(self, parent: Inode, name: str, stat: FileStat, share: UncPath, *, exact: bool = False) -> Inode:
-        """The inode of a file or folder that a server has under `name`; a new one if there is none for that file.
+        """The inode of a file or directory that a server has under `name`; a new one if there is none for that file.
 
         `exact`: the name is as the server has it, and no other spelling: it was listed, or made here.
         """
@@ -159,15 +155,15 @@ class InodeTable(InodeStore):
             return None
         inode.attach(parent, name)
         if stat.links == 1:
-            for folder, other in inode.dentries:
-                if (folder, other) != (parent, name):
-                    self.drop_name(folder, other)
+            for directory, other in inode.dentries:
+                if (directory, other) != (parent, name):
+                    self.drop_name(directory, other)
         return inode
 
     def observe_link(self, parent: Inode, name: str, anchor: Location) -> Inode:
-        """The inode of a DFS link that is in a folder under `name`; `anchor` is its junction's location.
+        """The inode of a DFS link that is in a directory under `name`; `anchor` is its junction's location.
 
-        A folder that is known under that name becomes the link, in place. What was known below it is detached.
+        A directory that is known under that name becomes the link, in place. What was known below it is detached.
         """
         inode = self._get_exact(parent, name)
         if inode is not None and not inode.is_directory:
@@ -180,9 +176,9 @@ class InodeTable(InodeStore):
             self.move_anchor(inode, anchor)
         return inode
 
-    def observe_snapshots(self, folder: Inode, name: str) -> Inode:
-        """The inode of the folder with the snapshots of a folder."""
-        inode = self._observe_virtual(folder, name, None)
+    def observe_snapshots(self, directory: Inode, name: str) -> Inode:
+        """The inode of the directory with the snapshots of a directory."""
+        inode = self._observe_virtual(directory, name, None)
         inode.is_snapshot_dir = True
         return inode
 
@@ -199,7 +195,7 @@ class InodeTable(InodeStore):
         return inode
 
     def move_anchor(self, inode: Inode, anchor: Location) -> None:
-        """Makes a folder stand for another location. What was known below it is detached."""
+        """Makes a directory stand for another location. What was known below it is detached."""
         self._unpack_children(inode)
         for name in list(inode.children):
             self._drop(inode, name)
@@ -262,40 +258,40 @@ class InodeTable(InodeStore):
                 self.end_change(inode, moment)
 
     @contextmanager
-    def changing_name(self, folder: Inode, *names: str) -> Iterator[None]:
-        """For the length of the block, names in a folder are being made, removed, or given to something else."""
-        begun = self.begin_change(folder)
-        changed = self._names(folder)
+    def changing_name(self, directory: Inode, *names: str) -> Iterator[None]:
+        """For the length of the block, names in a directory are being made, removed, or given to something else."""
+        begun = self.begin_change(directory)
+        changed = self._names(directory)
         folded = [fold_name(name) for name in names]
         for name in folded:
             changed.begin(name)
         try:
             yield
         finally:
-            self.end_change(folder, begun)
+            self.end_change(directory, begun)
             for name in folded:
                 changed.end(name, self.version)
             for name in names:
-                self._forget_spellings(folder, name)
+                self._forget_spellings(directory, name)
 
-    def has_name_changed_since(self, folder: Inode, name: str, asked: int) -> bool:
-        """Node.overtakes for an answer that says what has a name in a folder."""
-        if folder.changed_names is None:
-            return self._evicted.get_version(key_of(folder)) > asked
-        return folder.changed_names.has_changed_since(fold_name(name), asked)
+    def has_name_changed_since(self, directory: Inode, name: str, asked: int) -> bool:
+        """Node.overtakes for an answer that says what has a name in a directory."""
+        if directory.changed_names is None:
+            return self._evicted.get_version(key_of(directory)) > asked
+        return directory.changed_names.has_changed_since(fold_name(name), asked)
 
-    def is_name_changing(self, folder: Inode, name: str) -> bool:
+    def is_name_changing(self, directory: Inode, name: str) -> bool:
         """Whether a change of what has a name is under way."""
-        return folder.changed_names is not None and folder.changed_names.is_under_way(fold_name(name))
+        return directory.changed_names is not None and directory.changed_names.is_under_way(fold_name(name))
 
-    def has_name_just_changed(self, folder: Inode, name: str) -> bool:
+    def has_name_just_changed(self, directory: Inode, name: str) -> bool:
         """Whether one of the last changes made here was one of what has a name."""
-        return folder.changed_names is not None and folder.changed_names.is_recent(fold_name(name), self.version)
+        return directory.changed_names is not None and directory.changed_names.is_recent(fold_name(name), self.version)
 
-    def invalidate_name(self, folder: Inode, name: str) -> None:
+    def invalidate_name(self, directory: Inode, name: str) -> None:
         """What is known of a name has turned out to be wrong: so is what was said together with it."""
         self.version += 1
-        self._names(folder).touch(fold_name(name), self.version)
+        self._names(directory).touch(fold_name(name), self.version)
 
     def invalidate(self, inode: Inode) -> None:
         """Somebody else may have changed the file: what is known of it, or was asked for already, is not good."""
@@ -306,53 +302,53 @@ class InodeTable(InodeStore):
         self.version += 1
         inode.changed_at = self.version
 
-    def _names(self, folder: Inode) -> ChangedNames:
-        if folder.changed_names is None:
-            folder.changed_names = ChangedNames(self._evicted.get_version(key_of(folder)))
-        return folder.changed_names
+    def _names(self, directory: Inode) -> ChangedNames:
+        if directory.changed_names is None:
+            directory.changed_names = ChangedNames(self._evicted.get_version(key_of(directory)))
+        return directory.changed_names
 
     def detach(self, inode: Inode) -> None:
         """Takes an inode off its place: its names are gone or belong to something else now. The root can't go."""
-        for folder, name in inode.dentries:
-            self.drop_name(folder, name)
+        for directory, name in inode.dentries:
+            self.drop_name(directory, name)
 
-    def drop_name(self, folder: Inode, name: str) -> None:
+    def drop_name(self, directory: Inode, name: str) -> None:
         """Takes note that a name is gone. What had it is detached, unless it is known under another one."""
-        name = self.get_exact_name(folder, name)
-        if self._get_exact(folder, name) is not None:
-            self._drop(folder, name)
-            self._drop_unused(folder)
+        name = self.get_exact_name(directory, name)
+        if self._get_exact(directory, name) is not None:
+            self._drop(directory, name)
+            self._drop_unused(directory)
 
-    def remove_name(self, folder: Inode, name: str) -> None:
+    def remove_name(self, directory: Inode, name: str) -> None:
         """Like `drop_name`, for a name that a program of this computer has removed or given to something else."""
-        inode = self.child(folder, name)
+        inode = self.child(directory, name)
         if inode is not None:
             inode.removed = len(inode.dentries) == 1
-            self.drop_name(folder, name)
+            self.drop_name(directory, name)
 
-    def rename(self, folder: Inode, old_name: str, parent: Inode, name: str) -> None:
+    def rename(self, directory: Inode, old_name: str, parent: Inode, name: str) -> None:
         """Moves what has one name, and with it everything below, to another. What was there is detached."""
-        old_name = self.get_exact_name(folder, old_name)
-        inode = self._get_exact(folder, old_name)
+        old_name = self.get_exact_name(directory, old_name)
+        inode = self._get_exact(directory, old_name)
         assert inode is not None and inode not in self.iter_ancestors(parent)
-        if (folder, old_name) == (parent, name):
+        if (directory, old_name) == (parent, name):
             return
         if self._get_exact(parent, name) is not None:
             self.hold(parent)  # else what had the name was perhaps all that held it
             self.remove_name(parent, name)
             self._unhold(parent)
-        inode.move((folder, old_name), parent, name)
-        self._forget_spellings(folder, old_name)
+        inode.move((directory, old_name), parent, name)
+        self._forget_spellings(directory, old_name)
         self._forget_spellings(parent, name)
-        self._drop_unused(folder)
+        self._drop_unused(directory)
 
     # -- pieces -----------------------------------------------------------------------------------------------------
 
-    def _drop(self, folder: Inode, name: str) -> None:
-        """Takes a name from its inode, and leaves its folder in the table whether something holds it or not."""
-        inode = folder.children[name]
-        inode.detach_from(folder, name)
-        self._forget_spellings(folder, name)
+    def _drop(self, directory: Inode, name: str) -> None:
+        """Takes a name from its inode, and leaves its directory in the table whether something holds it or not."""
+        inode = directory.children[name]
+        inode.detach_from(directory, name)
+        self._forget_spellings(directory, name)
         self.invalidate(inode)
         self._drop_unused(inode)
 
@@ -363,7 +359,7 @@ class InodeTable(InodeStore):
         return self._numbers.make_for_file(root, share, file_id)
 
     def _find_by_file_id(self, parent: Inode, share: UncPath, file_id: int) -> Inode | None:
-        """The inode that has the number which a file in a folder would have."""
+        """The inode that has the number which a file in a directory would have."""
         root = _root_above(parent)
         return None if root is None else self.get(self._numbers.get(root, share, file_id))
 
@@ -378,8 +374,8 @@ class InodeTable(InodeStore):
             if inode.parent is not None:
                 assert inode.parent.children[inode.name] is inode
                 assert self._inodes.get(inode.parent.ino) is inode.parent
-            for folder, name in inode.dentries:
-                assert folder.children[name] is inode
+            for directory, name in inode.dentries:
+                assert directory.children[name] is inode
             if not inode.packed_children:
                 assert all(known in inode.children for known in (inode.spellings or {}).values())
             assert not set(inode.spellings or ()) & set(inode.children)

@@ -1,20 +1,15 @@
-"""Lookup: from an inode to the server and back: finds inodes by name, runs operations there, keeps what was learnt.
+"""Lookup: finds inodes by name, from what is cached or by asking a server.
 
-Everything that the file system does on a server goes through `run` (at an inode) or `run_in` (at a name in a folder),
-and those through `Namespace.run`. What they add is the discovery of DFS links. A server says PATH_NOT_COVERED, the
-namespace finds out which link that is about, and raises Covered with its path:
+Made of three parts: AttributeCache (what is known, and for how long it is believed), Router (sends operations to where
+an inode or a name is, and finds DFS links), Revalidator (asks again, and notices what is gone).
 
-    the name that was asked for     `look_up` makes a link inode of it; for other operations it is a refusal
-    the inode itself                 it turns into a link in place, and the operation goes on behind it
-    a folder above                  it turns into a link in place; ESTALE, so that the kernel walks the path once more
+A DFS link is shown without touching its target, with made-up attributes and the times of its directory's listing, until
+a program enters it. While it is bound to a living target and its referral is good, its name is not asked for again: it
+works while the namespace server is down. So do the directories on the way to such a link: offline.py.
 
-A link is looked at without touching its target: what it shows is made up, with the times that the listing of its folder
-gave, until somebody enters it. While it is bound to a living target and its referral is good, its name is not asked for
-again: it works while the namespace server is down. So do the folders on the way to such a link: offline.py.
-
-Many users (multiuser): inodes are the same for all of them, so that a folder keeps its number whoever is in it. Who may
-be told what is known of them is in access.py; what one user is refused, or told to be missing, is not taken from the
-rest: otherusers.py.
+With `multiuser` inodes are the same for all users, so that a directory has one number for all of them. Which users may
+be shown what is cached is decided in access.py; what one user is refused, or told to be missing, is not taken from the
+others: otherusers.py.
 """
 
 from __future__ import annotations
@@ -120,7 +115,7 @@ class Lookup:
     # -- names ------------------------------------------------------------------------------------------------------
 
     async def look_up(self, parent: Inode, name: str) -> Inode:
-        """The inode of a (wire) name in a folder, from what is known or from the server. Counts no lookup.
+        """The inode of a (wire) name in a directory, from what is known or from the server. Counts no lookup.
 
         Raises:
             DfsfsError: the server's answer, ENOENT if there is no such name.
@@ -180,56 +175,56 @@ class Lookup:
     def _is_first_name(self, inode: Inode, parent: Inode, name: str) -> bool:
         return inode.parent is parent and inode.name == self.table.get_exact_name(parent, name)
 
-    def lookup_cached(self, folder: Inode, name: str) -> Inode | None:
+    def lookup_cached(self, directory: Inode, name: str) -> Inode | None:
         """The inode of a (wire) name, if that can be said without asking. Counts no lookup.
 
         Raises:
             PosixError: ENOENT, there is no such name.
         """
-        if self.table.is_name_changing(folder, name):
+        if self.table.is_name_changing(directory, name):
             return None
-        known = self.table.child(folder, name)
+        known = self.table.child(directory, name)
         if known is not None:
-            if known.is_silly_name(folder, name):
+            if known.is_silly_name(directory, name):
                 raise PosixError(errno.ENOENT, f"{name} was removed")
-            is_first = not known.hard_links or (known.parent, known.name) == (folder, name)
+            is_first = not known.hard_links or (known.parent, known.name) == (directory, name)
             if (is_first and self._is_valid(known)) or self.offline.may_show_cached(known):
                 return known
-        view = self.attributes.get_cached_directory(folder)
-        if view is None or self.table.has_name_changed_since(folder, name, view.origin.asked):
+        view = self.attributes.get_cached_directory(directory)
+        if view is None or self.table.has_name_changed_since(directory, name, view.origin.asked):
             return None
         entry = view.entries.get(name)
         if entry is not None and known is not None and is_same_but_for_id(known, entry.stat, view.origin.share):
             return None
         if entry is None:
-            if view.has_other_case(name) or self._is_static_link(folder, name):
+            if view.has_other_case(name) or self._is_static_link(directory, name):
                 return None
             if known is not None and self.attributes.access.others(known):
                 return None  # whether it is gone for those who have it, too, has to be asked
-            self.attributes.drop_missing(folder, name)
+            self.attributes.drop_missing(directory, name)
             raise PosixError(errno.ENOENT, f"{name} is not in the folder")
-        inode = self.update_from_listing(folder, entry, view.origin)
+        inode = self.update_from_listing(directory, entry, view.origin)
         if inode.is_link and inode.stat is entry.stat and self._is_live(inode):
             inode.expire_attributes()  # what a bound link shows is its target's root, and that was not asked yet
         return inode if self._is_valid(inode) else None
 
-    def _is_static_link(self, folder: Inode, name: str) -> bool:
-        """Whether a name is a link of dfs_static=: what lists the folder knows nothing of it."""
+    def _is_static_link(self, directory: Inode, name: str) -> bool:
+        """Whether a name is a link of dfs_static=: what lists the directory knows nothing of it."""
         namespace = self._namespace
-        return namespace.has_static_links and bool(namespace.static_link(self.get_location(folder).child(name)))
+        return namespace.has_static_links and bool(namespace.static_link(self.get_location(directory).child(name)))
 
-    async def _list_for_lookups(self, folder: Inode) -> bool:
-        """Lists a folder for its view if so many of its names are asked for. Whether it did; if not, it is no harm."""
-        if self.attributes.get_cached_directory(folder) is not None:
+    async def _list_for_lookups(self, directory: Inode) -> bool:
+        """Lists a directory for its view if so many of its names are asked for. Whether it did; if not, it is no harm."""
+        if self.attributes.get_cached_directory(directory) is not None:
             return False
-        rate = self.attributes.dircache.count_lookup(folder, self.clock())
+        rate = self.attributes.dircache.count_lookup(directory, self.clock())
         if rate is None:
             return False
         asked = self.table.version
         begun = self.clock()
         rate.is_listing = True
         try:
-            found, share = await self.run(folder, partial(entries_of, self.table, folder, LOOK_AROUND))
+            found, share = await self.run(directory, partial(entries_of, self.table, directory, LOOK_AROUND))
         except DfsfsError as error:
             rate.is_too_large = rate.is_too_large or isinstance(error, EndlessAnswer)
             return False
@@ -238,13 +233,13 @@ class Lookup:
         if len(found) > LOOK_AROUND:
             rate.is_too_large = True
             return False
-        self.attributes.dircache.add(folder, found, Origin(share, asked, begun, current_caller().uid))
+        self.attributes.dircache.add(directory, found, Origin(share, asked, begun, current_caller().uid))
         return True
 
-    def update_from_listing(self, folder: Inode, entry: DirEntry, origin: Origin) -> Inode:
+    def update_from_listing(self, directory: Inode, entry: DirEntry, origin: Origin) -> Inode:
         """The inode of a listed entry. What has its name must not have been changed here since."""
-        known = self.table.child(folder, entry.name)
-        is_hidden = known is not None and known.is_silly_name(folder, entry.name)
+        known = self.table.child(directory, entry.name)
+        is_hidden = known is not None and known.is_silly_name(directory, entry.name)
         if known is not None and (known.is_link or is_hidden) and entry.stat.is_directory == known.is_directory:
             if known.stat is None or known.stat.is_dfs_link:  # else it shows what is behind it
                 if known.is_link:
@@ -254,16 +249,18 @@ class Lookup:
             self.attributes.access.grant(known)
             return known
         if self.follow_links and entry.stat.is_marked_link:
-            inode = self.router.get_link_inode(folder, entry.name, self.get_location(folder).child(entry.name).unc)
+            inode = self.router.get_link_inode(
+                directory, entry.name, self.get_location(directory).child(entry.name).unc
+            )
             self.attributes.set_listed(inode, entry.stat, origin.time)
             self.attributes.access.grant(inode)
             return inode
-        inode = self.table.observe(folder, entry.name, entry.stat, origin.share, exact=True)
+        inode = self.table.observe(directory, entry.name, entry.stat, origin.share, exact=True)
         if inode.local_writes is None:  # of a file that is being written, a listing may say what was true before
             before, stat = inode.stat, entry.stat
             if before is not None and before.links > 1:
                 stat = replace(stat, links=before.links)
-            is_first = self._is_first_name(inode, folder, entry.name)
+            is_first = self._is_first_name(inode, directory, entry.name)
             self.attributes.update(inode, stat, origin.asked, origin.time, by_name=is_first)
             if stat is not entry.stat or inode.hard_links or inode.had_hard_links:
                 inode.expire_attributes()  # a listing does not say how many names a file has, and that may have changed

@@ -201,10 +201,10 @@ class Ownership:
     dir_mode: int = 0o755
     of_caller: bool = False
     """Whoever looks is shown as the owner, as in a mount of many users without uid= and gid=: programs such as git
-    refuse to work in folders of others."""
+    refuse to work in directories of others."""
 
     def attributes(self, ino: int, stat: FileStat) -> Attributes:
-        """What stat(2) shows for a file or folder of a server."""
+        """What stat(2) shows for a file or directory of a server."""
         directory, special = stat.is_directory, stat.special
         mode = posix.S_IFDIR | self.dir_mode if directory else posix.S_IFREG | self.file_mode
         if special is not None:
@@ -231,13 +231,13 @@ class Ownership:
     def link_attributes(self, ino: int, listed: FileStat | None) -> Attributes:
         """What stat(2) shows for a DFS link whose target nobody has asked; `listed` is what the listing said of it."""
         if listed is None:
-            return self.attributes(ino, EMPTY_FOLDER)
+            return self.attributes(ino, EMPTY_DIRECTORY)
         return self.attributes(
             ino, replace(listed, attributes=FileAttributes.FILE_ATTRIBUTE_DIRECTORY, size=0, allocated=0, reparse_tag=0)
         )
 
 
-EMPTY_FOLDER = FileStat(
+EMPTY_DIRECTORY = FileStat(
     created=0,
     accessed=0,
     written=0,

@@ -1,12 +1,12 @@
-"""Folders on the way to links that work, when the servers of these folders are down or hang: they are shown as they
-were last, and asked for in the background.
+"""OfflineDirectories: the directories on the way to DFS links in use, when their servers are down or hang, are shown as
+they were last, and asked for in the background.
 
-A link that somebody has entered, and its folders with it, is kept here while its junction is bound to a living target,
-also when the kernel has forgotten it (memory pressure, `mount -o remount`): it answers for itself, and nobody needs the
-namespace's server to walk to it. What these folders show is asked for as always; but whoever waits for that waits for
-PATIENCE seconds at most, and nobody waits for a server that was silent before, until it has answered.
+A link that was entered is kept here, with the directories above it, while its junction is bound to a living target,
+also when the kernel has forgotten it (memory pressure, `mount -o remount`): it answers for itself, and no request to
+the namespace server is needed to walk to it. What those directories show is asked for as always; but a request waits
+PATIENCE seconds for that at most, and not at all for a server that was slow before, until it has answered.
 
-What this does not do: it says nothing of names that lead to no such link. These are the server's to tell.
+Names that lead to no such link are still answered by the server only.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ T = TypeVar("T")
 log = logging.getLogger("dfsfs.vfs")
 
 OFFLINE_SECONDS = 30.0
-"""Seconds during which such folders are not asked for again at servers that can't be reached."""
+"""Seconds during which such directories are not asked for again at servers that can't be reached."""
 PATIENCE = 0.3
-"""Seconds that a server has to say what such a folder is like before it is shown as it was."""
+"""Seconds that a server has to say what such a directory is like before it is shown as it was."""
 LINKS_MAX = 10_000
 """Links that are kept. Those that were entered first are given up."""
 SWEEP_INTERVAL = 30.0
@@ -59,9 +59,9 @@ class OfflineDirectories:
         self._offline_until: dict[object, float] = {}
         self._slow: set[object] = set()
         self._links: dict[Inode, tuple[Inode, ...]] = {}
-        """The links, each with the folders on the way to it."""
+        """The links, each with the directories on the way to it."""
         self._links_below: dict[Inode, dict[Inode, None]] = {}
-        """The folders, each with the links behind it."""
+        """The directories, each with the links behind it."""
         self._sweep_at = NEVER
         self._questions: dict[tuple[Inode, int], _Question] = {}
         self._nursery: trio.Nursery | None = None
@@ -88,8 +88,8 @@ class OfflineDirectories:
         link.expire_attributes()  # what it shows from now on is its target's root, and that was not asked yet
         _, *ways = self._table.iter_ancestors(link)
         self._links[link] = tuple(ways)
-        for folder in ways:
-            self._links_below.setdefault(folder, {})[link] = None
+        for directory in ways:
+            self._links_below.setdefault(directory, {})[link] = None
 
     def _sweep(self) -> None:
         self._sweep_at = self._clock() + SWEEP_INTERVAL
@@ -97,17 +97,17 @@ class OfflineDirectories:
             self._drop_link(link)
 
     def _drop_link(self, link: Inode) -> None:
-        for folder in self._links.pop(link):
-            self._links_below[folder].pop(link)
-            if not self._links_below[folder]:
-                del self._links_below[folder]
+        for directory in self._links.pop(link):
+            self._links_below[directory].pop(link)
+            if not self._links_below[directory]:
+                del self._links_below[directory]
         self._table.release(link)
 
     def _has_live_link(self, inode: Inode) -> bool:
         """Whether a living link is known below the inode."""
         return any(map(self._is_live, self._links_below.get(inode, ())))
 
-    # -- folders on the way -----------------------------------------------------------------------------------------
+    # -- directories on the way -------------------------------------------------------------------------------------
 
     def may_show_cached(self, inode: Inode) -> bool:
         """Whether the inode is to be shown as it was last, without asking."""

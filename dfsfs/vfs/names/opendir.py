@@ -1,26 +1,26 @@
 """Listing: an open directory, read from the server as far as the kernel has asked for it.
 
 The kernel reads a directory in pieces and names the offset at which it wants to go on. An offset is an index into what
-the server has delivered. The last entries of that are kept, HELD at most, so that the same offset is the same entry as
-long as the directory is open; a program that goes back to before them, in a larger directory, has it read from the
-start once more. Offset 0 starts from nothing again (rewinddir).
+the server has delivered. The last ENTRIES_HELD of that are kept, so that the same offset is the same entry as long as
+the directory is open; if a program goes back to before them, in a larger directory, it is read from the start once
+more. Offset 0 starts from nothing again (rewinddir).
 
-Entries are handed on as they come: an answer to the kernel does not wait for the server once there is something in it.
+Entries are handed on as they come: a reply to the kernel does not wait for the server once there is an entry in it.
 
 If the connection or the target is lost halfway, the listing is read once more from the start, and names that were
-delivered already are passed over: no name comes twice, as POSIX wants it. How long a server may go on, and how long
-without a new name, is bounded: bounds.py.
+delivered already are left out: no name comes twice, as POSIX wants it. How long a server may go on, and how long
+without a new name, is bounded: smb/tree/bounds.py.
 
-The kernel takes the attributes of an entry for newer than all that it knows, and cuts what it has of the file to its
-size. So an entry that a change made here has overtaken since it was read (ordering.py) is asked for once more before it
-is handed on.
+The kernel takes the attributes of an entry for newer than all that it knows, and cuts its cached data of the file to
+that size. So an entry that a change made here has overtaken since it was read (ordering.py) is asked for once more
+before it is handed on.
 
-A program that jumps about (seekdir, or a removal that makes it start again) wants few entries from where it has gone
-to, and the kernel asks for as many as fit into its buffer. So an answer that does not go on where the last one has
-ended is a short one, and those that go on from there are twice as long each: see `limit_entries`.
+A program that jumps about (seekdir, or a removal that makes it start again) wants few entries from the new position,
+and the kernel asks for as many as fit into its buffer. So the reply after a jump is short, and each reply that goes on
+from there may be twice as long: see `limit_entries`.
 
 Concurrency: one task at a time reads from the server, under `_lock`. The stream of batches is begun and continued in
-different tasks; it holds no scope across a batch.
+different tasks; it holds no cancel scope across a batch.
 """
 
 from __future__ import annotations
@@ -92,8 +92,8 @@ class Listing:
         """Seconds that went into what others have left here."""
 
     async def begin(self) -> None:
-        """In a mount of many users, whose modes say nothing of who may list a folder, reads the first entries now: who
-        may not hears of it at the open. What is read first starts with them, if that comes soon.
+        """In a mount of many users, whose modes say nothing of who may list a directory, reads the first entries now:
+        who may not hears of it at the open. What is read first starts with them, if that comes soon.
 
         Raises:
             DfsfsError: the directory can't be read.
@@ -118,7 +118,7 @@ class Listing:
     async def rewind(self) -> None:
         """Forgets what was read, so that it will be read again."""
         begun, self._begun = self._begun, NEVER
-        age, lifetime = self._lookup.clock() - begun, self._lookup.attributes.lifetimes.folders
+        age, lifetime = self._lookup.clock() - begun, self._lookup.attributes.lifetimes.directories
         if age < lifetime and not self.inode.has_changed_since(self._asked):
             return
         async with self._lock:
@@ -141,7 +141,7 @@ class Listing:
             EndlessAnswer: the server does not come to an end.
         """
         if self.inode.detached:
-            return None  # a folder that was removed is empty
+            return None  # a directory that was removed is empty
         if index < self._entries.start or (index >= self._entries.stop and not self._complete):
             async with self._lock:
                 if index < self._entries.start:
@@ -183,12 +183,12 @@ class Listing:
 
     async def _get_current_inode(self, entry: DirEntry, origin: Origin) -> Inode | None:
         """The inode of an entry, with attributes that are true now; None if it is gone."""
-        lookup, table, folder = self._lookup, self._lookup.table, self.inode
+        lookup, table, directory = self._lookup, self._lookup.table, self.inode
         try:
-            if table.has_name_changed_since(folder, entry.name, origin.asked):
-                return await lookup.look_up(folder, entry.name)
-            await lookup.check_ids(folder, entry, origin)
-            inode = lookup.update_from_listing(folder, entry, origin)
+            if table.has_name_changed_since(directory, entry.name, origin.asked):
+                return await lookup.look_up(directory, entry.name)
+            await lookup.check_ids(directory, entry, origin)
+            inode = lookup.update_from_listing(directory, entry, origin)
             if inode.local_writes is None and not inode.is_link and inode.has_changed_since(origin.asked):
                 for _ in range(ASKS):
                     if await lookup.revalidate(inode):

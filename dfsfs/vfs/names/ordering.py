@@ -1,26 +1,26 @@
 """What is known, since when: the one rule by which a server's answer is believed beside changes that are made here.
 
-A mount has a logical clock, `Moments`, which ticks whenever a change that a program of this computer makes begins or
-ends. A question carries the moment at which it was asked, and so does everything that its answer says. An inode, and
-each name in a directory, knows how many changes are under way and when the last one began or ended.
+A mount has a logical clock, `InodeTable.version` (FUSE in the kernel has attr_version for the same purpose), which
+ticks whenever a change that a program of this computer makes begins or ends. A question carries the version at which
+it was asked, and so does everything that its answer says. An inode, and each name in a directory, knows how many
+changes are pending and at which version the last one began or ended.
 
     An answer is OVERTAKEN if a change of what it is about was under way at any time since it was asked. What is
     overtaken is not believed: it is asked for again.
 
 Proof. A change has its effect on the server between its beginning, which ticks before its request is sent, and its
-end, which ticks after its answer was received. An answer is true for some time between the question, whose moment is
-taken before its request is sent, and its arrival. If no change was under way at any time in between, each change
-ended before the question was asked, and the answer knows of it, or has not begun yet, and then its beginning will
-take the knowledge away. So what is known is, at any time, what the server would say but for other clients; how long
-those are waited for is the business of actimeo and leases. Nothing depends on the order in which answers arrive or
-tasks are woken.
+end, which ticks after its answer was received. An answer is true at some time between its question, whose version is
+read before its request is sent, and its arrival. If no change was under way at any time in between, each change
+either ended before the question was asked, and the answer knows of it, or has not begun yet, and its beginning will
+invalidate what the answer said. So what is known is, at any time, what the server would say but for other clients,
+for whom there are actimeo and leases. Nothing depends on the order in which answers arrive or tasks are woken.
 
 An answer that comes with a change, in one compound, was asked while that change was under way and knows of it. It is
-good if no other change was under way: `end` says so.
+good if no other change was under way: `end_change` says so.
 
-What is dropped from memory must not be forgotten to have changed. A directory remembers at most NAMES_KEPT changed
-names, and a mount TRACES_KEPT inodes that are not in memory any more; whoever is dropped from those raises the
-horizon, and all that was asked before the horizon is overtaken.
+What leaves memory must not be forgotten to have changed. A directory remembers at most NAMES_MAX changed names, and a
+mount EVICTED_MAX inodes that are not in memory any more; what is dropped from those raises the horizon, and all that
+was asked before the horizon is overtaken.
 
 Pure: no lock, clock or request.
 """

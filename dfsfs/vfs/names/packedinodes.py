@@ -1,13 +1,14 @@
-"""PackedInodes: inodes that only the kernel knows any more, in a tenth of the memory.
+"""PackedInodes: inodes that only the kernel still refers to, in a tenth of the memory.
 
-A program that lists a folder of 300,000 files makes the kernel know 300,000 inodes, and it keeps them for as long as it
-has memory to spare: days. As objects they take 1.5 KiB each. Of nearly all of them nothing will be asked again, until
-the kernel forgets them. So an inode that nobody in this process holds is packed into a row of numbers, it SLEEPS, and
-is made anew, the same in all that counts, as soon as anybody asks for it.
+A program that lists a directory of 300,000 files makes the kernel know 300,000 inodes, and it keeps them for as long as
+it has memory to spare: days. As objects they take 1.3 KiB each. Nearly all of them are not asked for again until the
+kernel forgets them. So an inode that nothing in this process refers to is packed into a row of numbers, and unpacked,
+the same in all that counts, when it is asked for.
 
-Rows are kept in pages; a page without any is given back. Names are in one piece for each page.
+Rows are kept in pages; a page without any is given back. The names of a page are in one piece.
 
-Only what is like most files and folders can sleep: `pack` says no to the rest, and InodeTable to what is in use.
+Only an inode that is like most files and directories can be packed: `pack` says no to the others, and InodeStore to
+those that are in use.
 
 Pure.
 """
@@ -152,13 +153,13 @@ class PackedInodes:
         return None if row is None else self._unpack_row(row, inodes)
 
     def unpack_name(self, parent: Inode, name: str, inodes: dict[int, Inode]) -> Inode | None:
-        """The inode that has a name in a folder, which sleeps no more."""
+        """The inode that has a name in a directory, which sleeps no more."""
         place = (parent.ino, name)
         row = self._by_name.find(hash(place) & _HASH, lambda row: self._place_of(row) == place)
         return None if row is None else self._unpack_row(row, inodes)
 
     def unpack_children(self, parent: Inode, inodes: dict[int, Inode]) -> list[Inode]:
-        """All inodes in a folder. Looks at every row: for what is rare."""
+        """All inodes in a directory. Looks at every row: for what is rare."""
         rows = [row for row in self._rows() if self._head(row)[1] == parent.ino]
         return [self._unpack_row(row, inodes) for row in rows]
 
@@ -302,7 +303,7 @@ class PackedInodes:
         return found
 
     def _place_of(self, row: int) -> tuple[int, str]:
-        """The number of its folder, and its name there."""
+        """The number of its directory, and its name there."""
         start, length = self._name_at(row)
         name = self._page(row).names[start : start + length]
         return self._head(row)[1], name.decode("utf-8", "surrogatepass")

@@ -1,4 +1,4 @@
-"""The questions that everything begins with: what is at a place, and what is in a folder."""
+"""The questions that everything begins with: what is at a place, and what is in a directory."""
 
 from __future__ import annotations
 
@@ -19,12 +19,14 @@ async def stat_of(attempt: Attempt) -> tuple[FileStat, UncPath]:
     return await attempt.tree.stat(attempt.path), attempt.tree.volume
 
 
-async def entries_of(table: InodeTable, folder: Inode, limit: int, attempt: Attempt) -> tuple[list[DirEntry], UncPath]:
-    """The operation that lists a folder, until there are more than `limit` entries; and on which share that is."""
+async def entries_of(
+    table: InodeTable, directory: Inode, limit: int, attempt: Attempt
+) -> tuple[list[DirEntry], UncPath]:
+    """The operation that lists a directory, until there are more than `limit` entries; and on which share that is."""
     found: list[DirEntry] = []
     async with aclosing(attempt.tree.list(attempt.path)) as listing:
         async for batch in listing:
-            found += await resolve_special_entries(table, attempt, folder, batch)
+            found += await resolve_special_entries(table, attempt, directory, batch)
             if len(found) > limit:
                 break
     return found, attempt.tree.volume

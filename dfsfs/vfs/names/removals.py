@@ -1,4 +1,4 @@
-"""The operations that remove names on a server, and how it is found out what became of one whose answer was lost."""
+"""Operations that remove names on a server, and what became of an operation whose answer was lost."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def allow_repeat(operation: Callable[[Attempt], Awaitable[T]]) -> Callable[[Atte
 
 
 async def remove_directory(attempt: Attempt) -> None:
-    """The operation that removes an empty folder."""
+    """The operation that removes an empty directory."""
     await attempt.tree.remove_directory(attempt.path)
 
 

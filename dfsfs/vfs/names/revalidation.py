@@ -1,8 +1,8 @@
 """Revalidator: asks a server again what an inode is, and decides whether it still is what it was.
 
-A name that is gone or another file's takes its inode off that name, and the caller gets ESTALE, on which the kernel
-looks the name up again. What one of many users is told to be missing is first asked for those who were told otherwise:
-otherusers.py. What cannot be asked, as its server is down, may be shown as it was: offline.py.
+An inode whose name is gone, or another file's, is taken off that name, and the caller gets ESTALE, on which the kernel
+looks the name up again. What one of many users is told to be missing is first asked for the users who were told
+otherwise: otherusers.py. What cannot be asked, as its server is down, may be shown as it was last: offline.py.
 """
 
 from __future__ import annotations
@@ -101,14 +101,14 @@ class Revalidator:
         return self._attributes.update(inode, stat, asked, by_name=by_name)
 
     def drop_stale(self, inode: Inode, place: tuple[Inode | None, str]) -> PosixError:
-        """Takes an inode off the folder and name by which it was asked for, as that has turned out to be gone or
+        """Takes an inode off the directory and name by which it was asked for, as that has turned out to be gone or
         another file's.
         """
-        folder, name = place
-        if folder is not None:
-            self._table.invalidate_name(folder, name)
-            if folder.children.get(name) is inode:
-                self._attributes.drop_missing(folder, name)
+        directory, name = place
+        if directory is not None:
+            self._table.invalidate_name(directory, name)
+            if directory.children.get(name) is inode:
+                self._attributes.drop_missing(directory, name)
         return PosixError(errno.ESTALE, f"{inode.name} is gone, or is another file now")
 
     async def _revalidate_link(self, link: Inode) -> None:
@@ -160,9 +160,9 @@ class Revalidator:
             inode.expire_attributes()
             await self.revalidate(inode)
 
-    async def check_ids(self, folder: Inode, entry: DirEntry, origin: Origin) -> None:
+    async def check_ids(self, directory: Inode, entry: DirEntry, origin: Origin) -> None:
         """Makes sure that what a listing says is not of the file that is known but for its id. Raises as run_in."""
-        known = self._table.child(folder, entry.name)
+        known = self._table.child(directory, entry.name)
         if known is not None and await self.has_unstable_id(known, entry.stat, origin.share):
             self.distrust_ids(origin.share)
 

@@ -1,12 +1,12 @@
 """Router: sends operations to where an inode or a name is, and finds DFS links on the way.
 
-Whatever the file system does on a server goes through `run` (at an inode) or `run_in` (at a name in a directory), and
-those through `Namespace.run`. What they add is the discovery of DFS links: a server says PATH_NOT_COVERED, the
-namespace finds out which link that is about and raises Covered with the link's path, which is
+Every request of the file system goes through `run` (at an inode) or `run_in` (at a name in a directory), and those go
+through `Namespace.run`. What they add is the discovery of DFS links: a server says PATH_NOT_COVERED, the namespace
+finds out which link that is about and raises PathNotCovered with the link's path, which is
 
-    the name that was asked for     raised by `run_in`; lookup.py makes a link of it, to other operations it is an error
-    the inode itself                it becomes a link in place, and `run` tries once more, behind the link
-    a directory above it            it becomes a link in place; ESTALE, so that the kernel walks the path once more
+    the name that was asked for    raised by `run_in`: lookup.py makes a link of it, other operations refuse it
+    the inode itself               it becomes a link in place, and `run` tries once more, behind the link
+    a directory above it           it becomes a link in place; ESTALE, so that the kernel walks the path once more
 """
 
 from __future__ import annotations
@@ -79,28 +79,28 @@ class Router:
                 raise
             raise self._make_link_error(link) from None
 
-    async def run_in(self, folder: Inode, name: str, operation: Callable[[Attempt], Awaitable[T]]) -> T:
-        """Awaits `operation` at the (wire) name in a folder.
+    async def run_in(self, directory: Inode, name: str, operation: Callable[[Attempt], Awaitable[T]]) -> T:
+        """Awaits `operation` at the (wire) name in a directory.
 
         Raises:
             Covered: the name is a DFS link, now at least.
-            PosixError: ESTALE, the folder has no place any more.
+            PosixError: ESTALE, the directory has no place any more.
             DfsfsError: what the operation or the way to a target came to.
         """
-        await self.directory_renames.wait_until_free(folder)
-        location = self.get_location(folder).child(name)
+        await self.directory_renames.wait_until_free(directory)
+        location = self.get_location(directory).child(name)
         try:
-            with self.directory_renames.running(folder):
+            with self.directory_renames.running(directory):
                 result = await self._send(location, operation)
-            if folder.is_link:
-                self._offline.add_link(folder)
+            if directory.is_link:
+                self._offline.add_link(directory)
             return result
         except PathNotCovered as link:
             if link.prefix == location.unc:
-                if self._table.child(folder, name) is not None:
-                    self._table.prune(self.get_link_inode(folder, name, link.prefix))
+                if self._table.child(directory, name) is not None:
+                    self._table.prune(self.get_link_inode(directory, name, link.prefix))
                 raise
-            self._convert_to_link(folder, link.prefix)
+            self._convert_to_link(directory, link.prefix)
             raise self._make_link_error(link) from None
 
     def _send(self, location: Location, operation: Callable[[Attempt], Awaitable[T]]) -> Awaitable[T]:
@@ -131,7 +131,7 @@ class Router:
         return PosixError(errno.ESTALE, f"{link.prefix} has become a DFS link")
 
     def get_link_inode(self, parent: Inode, name: str, prefix: UncPath) -> Inode:
-        """The inode of the link `name` in a folder; `prefix` is its namespace path."""
+        """The inode of the link `name` in a directory; `prefix` is its namespace path."""
         location = parent.location
         moment = location.moment if location is not None else None
         return self._table.observe_link(parent, name, Location(self._namespace.junction(prefix), (), moment))

@@ -1,8 +1,8 @@
 """RowIndex: finds rows of a compact table by a hash, in 12 to 48 bytes a row.
 
-A dict takes some 100 bytes for each number that it finds something by, most of them for the number. Here nothing is
-kept but the row's own number and 32 bits of the hash. The table is cut into shards by the lowest bits of the hash: one
-that grows or shrinks holds nobody up for more than some milliseconds, with a million rows.
+A dict takes some 100 bytes for each number that it finds something by, most of them for the number. This index keeps
+the row's own number and 32 bits of the hash. It is cut into shards by the lowest bits of the hash: with a million rows,
+the loop stands still for some milliseconds at most while one of them grows or shrinks.
 
 Pure.
 """
@@ -54,7 +54,10 @@ class RowIndex:
         count = self._counts[number] = self._counts[number] + 1
         if 3 * count > 2 * len(shard):
             shard = self._resized(number, GROWTH * len(shard))
-        mask, tag = len(shard) - 1, hashed // SHARDS & _LOW  # as `_put`: this is done for every file of a large folder
+        mask, tag = (
+            len(shard) - 1,
+            hashed // SHARDS & _LOW,
+        )  # as `_put`: this is done for every file of a large directory
         at = tag & mask
         while shard[at]:
             at = (at + 1) & mask

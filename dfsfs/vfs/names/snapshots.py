@@ -1,7 +1,7 @@
-"""Snapshots: the folder `.snapshots` in every folder whose server keeps previous versions of it.
+"""Snapshots: the directory `.snapshots` in every directory whose server keeps previous versions of it.
 
-It is in no listing, but can be entered by its name, unless the server has a file of that name. What is in it are the
-folder's previous versions, by the names that servers give them, `@GMT-2024.02.29-12.00.00` in UTC. Everything below is
+It is in no listing, but can be entered by its name, unless the server has a file of that name. In it are the previous
+versions of its directory, by the names that servers give them, `@GMT-2024.02.29-12.00.00` in UTC. Everything below is
 read only. In a snapshot there is no `.snapshots`.
 """
 
@@ -29,16 +29,16 @@ class Snapshots:
     def __init__(self, lookup: Lookup) -> None:
         self._lookup = lookup
 
-    async def observe_directory(self, folder: Inode) -> Inode:
-        """The folder `.snapshots` in a folder. Counts no lookup.
+    async def observe_directory(self, directory: Inode) -> Inode:
+        """The directory `.snapshots` in a directory. Counts no lookup.
 
         Raises:
             PosixError: ENOENT, the server has no snapshots of it.
         """
-        if folder.is_in_snapshot or not await self._names(folder):
-            raise PosixError(errno.ENOENT, f"there are no snapshots of {folder.name}")
-        inode = self._lookup.table.observe_snapshots(folder, NAME)
-        self._lookup.attributes.set_permanent(inode, folder.stat)
+        if directory.is_in_snapshot or not await self._names(directory):
+            raise PosixError(errno.ENOENT, f"there are no snapshots of {directory.name}")
+        inode = self._lookup.table.observe_snapshots(directory, NAME)
+        self._lookup.attributes.set_permanent(inode, directory.stat)
         return inode
 
     async def look_up(self, snapshots: Inode, name: str) -> Inode:
@@ -66,12 +66,12 @@ class Snapshots:
         assert moment is not None, "only such names come from servers"
         return self._lookup.table.observe_snapshot(snapshots, name, location.at(moment))
 
-    async def _names(self, folder: Inode) -> list[str]:
+    async def _names(self, directory: Inode) -> list[str]:
         async def operation(attempt: Attempt) -> list[str]:
             return await attempt.tree.list_snapshots(attempt.path)
 
         try:
-            return await self._lookup.run(folder, operation)
+            return await self._lookup.run(directory, operation)
         except DfsfsError as error:
             if error.errno in (errno.EOPNOTSUPP, errno.EINVAL):
                 return []
@@ -79,7 +79,7 @@ class Snapshots:
 
 
 class SnapshotListing:
-    """The open folder `.snapshots`: like directory.Listing."""
+    """The open directory `.snapshots`: like directory.Listing."""
 
     def __init__(self, inode: Inode, entries: list[tuple[bytes, Inode]]) -> None:
         self.inode = inode
@@ -97,7 +97,7 @@ class SnapshotListing:
         """They are all here."""
 
     async def rewind(self) -> None:
-        """The same snapshots for as long as the folder is open."""
+        """The same snapshots for as long as the directory is open."""
 
     def is_loaded(self, index: int) -> bool:
         """All are."""
