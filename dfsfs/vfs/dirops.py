@@ -57,12 +57,12 @@ log = logging.getLogger("dfsfs.vfs")
 T = TypeVar("T")
 
 TRIES = 6
-"""How often a server is asked to replace a file, or to rename a directory, while something of ours that is in the way,
-or that another client only looks at, goes away."""
+"""Times that a server is asked to replace a file, or to rename a directory, while handles of this mount, or ones that
+another client only keeps, are in the way."""
 TRY_PAUSE = 0.004
-"""Seconds before the second of these tries; doubled each time."""
+"""Seconds before the second of these tries; doubled with each one."""
 RENAME_NOREPLACE = 1
-"""renameat2(2)."""
+"""The flag of renameat2(2)."""
 
 
 class DirectoryOperations(Removal):
@@ -114,7 +114,7 @@ class DirectoryOperations(Removal):
             raise
 
     async def _make(self, parent: Inode, name: str, create: Callable[[Attempt], Awaitable[FileStat]]) -> Inode:
-        """The inode of what `creating_name` makes under a name that nothing has."""
+        """Runs `create` at a name that does not exist. The inode of what it makes."""
 
         async def operation(attempt: Attempt) -> tuple[FileStat, UncPath]:
             try:
@@ -207,10 +207,9 @@ class DirectoryOperations(Removal):
             self._lookup.table.release(inode)
 
     async def _rename_over(self, step: _RenameStep, flags: int, *, again: bool) -> bool:
-        """Renames over what has the new name. Whether that is done; if not, who has the name has to be asked `again`.
-
-        A server may refuse it because another client has given the name to something that is open here, or to something
-        at all, and we believe what was true before.
+        """Renames, over what has the new name if there is something. Whether that was done; if not, the new name is
+        asked for and it is tried once more, with `again`: another client may have given the name to another file, and
+        the server refuses a rename that was right for the old one.
         """
         parent, name, table = step.new_parent, step.new_name, self._lookup.table
         victim = await self._find_victim(parent, name)
@@ -244,7 +243,7 @@ class DirectoryOperations(Removal):
         return True
 
     def _hold(self, inode: Inode) -> AbstractAsyncContextManager[None]:
-        """While a file or directory gets another path, nothing is begun under the old one."""
+        """A block in which no request for a file or directory begins under its old path."""
         return self._lookup.directory_renames.hold(inode) if inode.is_directory else self._files.opens_blocked(inode)
 
     async def _find_victim(self, parent: Inode, name: str) -> Inode | None:
@@ -256,7 +255,7 @@ class DirectoryOperations(Removal):
             raise
 
     async def _rename(self, step: _RenameStep, victim: Inode | None) -> None:
-        """Makes way for the rename and sends it."""
+        """Makes way for the rename, sends it, and notes it."""
         inode, name = step.inode, step.new_name
         if victim is None:
             await self._send(step, replace=False)
@@ -273,14 +272,16 @@ class DirectoryOperations(Removal):
                     await self._replace_file(step, victim)
 
     async def _send(self, step: _RenameStep, *, replace: bool) -> None:
-        """Sends the rename; of a directory that the server refuses because of open files in it, without them."""
+        """Sends the rename. If a server refuses it for a directory with open files in it, they are closed there for the
+        time.
+        """
         for tries in range(TRIES):
             try:
                 return await self._send_once(step, replace=replace)
             except DfsfsError as error:
                 if not step.inode.is_directory or not _is_refusal(error):
                     raise
-            if tries:  # what is just being opened, or was closed without waiting for the server
+            if tries:  # a file may just be opened, or closed without waiting for the server
                 await trio.sleep(TRY_PAUSE * 2**tries)
             await self._files.close_within_on_server(step.inode)
         return await self._send_once(step, replace=replace)
@@ -290,7 +291,7 @@ class DirectoryOperations(Removal):
         await self._silly.send_rename(*old, step.inode, *new, replace=replace)
 
     def _apply(self, step: _RenameStep) -> None:
-        """Takes note of the rename."""
+        """Applies the rename to the inode table."""
         self._silly.apply_rename(step.old_parent, step.old_name, step.inode, step.new_parent, step.new_name)
 
     def _make_replacement(self, step: _RenameStep, victim: Inode) -> Replacement:
@@ -309,7 +310,7 @@ class DirectoryOperations(Removal):
         await self._silly.replace_aside(self._make_replacement(step, victim))
 
     async def _replace_file(self, step: _RenameStep, victim: Inode) -> None:
-        """Gives a file the name of another one, whoever of this mount has that open."""
+        """Gives a file the name of another one, which programs of this mount may have open."""
         stat = victim.stat
         read_only = stat is not None and bool(stat.attributes & FileAttributes.FILE_ATTRIBUTE_READONLY)
         if read_only:
@@ -337,7 +338,7 @@ class DirectoryOperations(Removal):
         return None
 
     async def _replace_once(self, what: Replacement, *, aside: bool) -> None:
-        """`aside`: others have the file open as well, so that the server replaces it for nobody, but may rename it."""
+        """`aside`: other clients have the file open, too, so that the server does not replace it, but may rename it."""
         if not self._files.in_use(what.victim):
             await what.send()
             what.note()
@@ -347,7 +348,7 @@ class DirectoryOperations(Removal):
             await self._silly.replace(what)
 
     async def _ask_others(self, what: Replacement) -> bool:
-        """Has others who only keep a handle on a file close it. Whether it makes sense to try again."""
+        """Asks other clients that only keep a handle on a file to close it. Whether it makes sense to try again."""
         try:
             return await self._silly.run_in(
                 what.parent, what.name, lambda attempt: attempt.tree.break_handle_leases(attempt.path)
@@ -393,6 +394,6 @@ class _RenameStep:
 
 
 def _is_refusal(error: DfsfsError) -> bool:
-    """Whether a server may have refused something because a file is open."""
+    """Whether a server may have refused an operation because a file is open."""
     is_answer = isinstance(error, SmbError) and error.disposition is Disposition.RETURN
     return is_answer and error.errno in (errno.EACCES, errno.EBUSY)

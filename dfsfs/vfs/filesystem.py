@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from dfsfs.vfs.names.mapping import AttributeChanges, Attributes, NameMapping, Ownership
 
 DOTS = (b".", b"..")
-"""The first entries of every listing. The kernel doesn't look them up by these names and wants no lookup counted."""
+"""The first entries of every listing. The kernel never looks them up, and no lookup of them is counted."""
 
 
 class FileSystem:
@@ -121,7 +121,7 @@ class FileSystem:
         return self._count_lookup(await self._snapshots.observe_directory(directory))
 
     def other_spelling(self, ino: int, parent: int, name: bytes) -> bytes | None:
-        """How the name of an inode in a directory is spelled, if that differs from `name`, which leads to it, in case."""
+        """The name of an inode in a directory, if `name`, which leads to it, differs from that in case; else None."""
         inode, directory = self._lookup.table.get(ino), self._lookup.table.get(parent)
         if inode is None or directory is None:
             return None
@@ -147,7 +147,7 @@ class FileSystem:
         self._lookup.table.forget(ino, count)
 
     async def getattr(self, ino: int) -> Attributes:
-        """What is known of an inode, asked for if it is too old."""
+        """The attributes of an inode; a server is asked if those that are known are too old."""
         return self._reply(await self._attrops.refresh(self._lookup.get_inode(ino)))
 
     def getattr_known(self, ino: int) -> Attributes | None:
@@ -156,14 +156,14 @@ class FileSystem:
         if inode is None or not self._lookup.attributes.is_fresh(inode) or inode.forwarded is not None:
             return None
         if inode.pending_changes and inode.local_writes is not None:
-            return None  # it may just be closed, and then its server will say what it allocates
+            return None  # it may be about to be closed, and then its server says what it has allocated
         return self._reply(inode)
 
     async def setattr(self, ino: int, changes: AttributeChanges, handle: int | None = None) -> Attributes:
         """Changes a file's size and times, and its mode and owner as far as SMB has them: see mapping.py.
 
         Raises:
-            PosixError: EBUSY, a DFS link that nobody has entered yet; EISDIR, the size of a directory.
+            PosixError: EBUSY, a DFS link that was not entered yet; EISDIR, the size of a directory.
             DfsfsError: the server's answer.
         """
         await self._attrops.change(self._get_writable_inode(ino), changes, handle)
@@ -173,18 +173,18 @@ class FileSystem:
         """For how many seconds the kernel may keep an inode's name and its attributes."""
         inode = self._lookup.table.get(ino)
         if inode is None or self._lookup.attributes.access.is_needed:
-            return 0.0, 0.0  # the kernel would tell everybody
+            return 0.0, 0.0  # the kernel would show it to all users
         return self._lookup.attributes.timeouts(inode)
 
     def negative_timeout(self, parent: int) -> float:
-        """For how many seconds the kernel may believe that a directory does not have a name that was just looked up."""
+        """For how many seconds the kernel may keep that a name, which was just looked up, is not in a directory."""
         directory, attributes = self._lookup.table.get(parent), self._lookup.attributes
         return 0.0 if directory is None or attributes.access.is_needed else attributes.negative_timeout(directory)
 
     # -- directories ------------------------------------------------------------------------------------------------
 
     async def opendir(self, ino: int) -> int:
-        """Opens a directory. A DFS link is entered: its target is found, or the error is this one's."""
+        """Opens a directory. A DFS link is entered: the open fails if no target can be reached."""
         inode = self._lookup.get_directory(ino)
         refuse_loop(inode)
         if not inode.removed:
@@ -285,7 +285,7 @@ class FileSystem:
         return self._count_lookup(inode)
 
     def is_others(self, parent: int, name: bytes) -> bool:
-        """Whether users other than the caller were told of what has a name in a directory."""
+        """Whether users beside the caller were told of the file that has a name in a directory."""
         return self._lookup.others.have_seen(self._lookup.table.get(parent), self._to_wire(name))
 
     async def unlink(self, parent: int, name: bytes) -> None:
@@ -302,7 +302,7 @@ class FileSystem:
     # -- files ------------------------------------------------------------------------------------------------------
 
     async def open(self, ino: int, flags: int, process: int = 0) -> OpenResult:
-        """`flags` as in open(2); `process`: the number of who opens it, 0 if that is not known."""
+        """`flags` as in open(2); `process`: the id of the process that opens it, 0 if that is not known."""
         if flags & (os.O_WRONLY | os.O_RDWR | os.O_TRUNC):
             self._get_writable_inode(ino)
         return await self._files.open(ino, flags, process)
@@ -328,12 +328,12 @@ class FileSystem:
         await self._files.release(handle)
 
     async def serve(self) -> None:
-        """Does what has to be done in the background. Runs until it is cancelled."""
+        """Runs the background tasks, until it is cancelled."""
         await self._files.serve()
 
     @property
     def owner(self) -> int:
-        """The number of the user who all files belong to."""
+        """The uid that all files belong to."""
         return self._lookup.attributes.ownership.uid
 
     # -- extended attributes ----------------------------------------------------------------------------------------
@@ -363,25 +363,25 @@ class FileSystem:
         return await self._lookup.run(self._lookup.table.root, lambda attempt: attempt.tree.volume_size())
 
     async def close(self) -> None:
-        """Closes what the kernel has left open."""
+        """Closes files and directories that the kernel has left open."""
         for handle in list(self._listings):
             await self.releasedir(handle)
         await self._files.close_all()
 
     def wire_names(self, names: Iterable[str]) -> list[str]:
-        """Names of files as they go on the wire. Raises PosixError: one can't."""
+        """Names of files as they are on the wire. Raises: PosixError: as NameMapping.to_wire."""
         return [self._to_wire(os.fsencode(name)) for name in names]
 
     def set_lifetimes(self, lifetimes: Lifetimes) -> None:
-        """From now on attributes and names are believed for so long."""
+        """Sets for how long attributes and names are believed from now on."""
         self._lookup.attributes.set_lifetimes(lifetimes)
 
     async def write_back_user(self, uid: int) -> None:
-        """Waits until what a user has written is on its server; whoever closes the file hears what went wrong."""
+        """Waits until all that a user has written is on its server. Errors are raised by the close of the file."""
         await self._files.write_back_user(uid)
 
     def opener(self, ino: int) -> Caller | None:
-        """A user who has a file or directory open; None if nobody has."""
+        """A user who has a file or directory open; None if none has."""
         inode = self._lookup.table.get(ino)
         listings = (listing.user for listing in self._listings.values() if listing.inode is inode)
         return None if inode is None else self._files.opener(inode) or next(listings, None)
@@ -393,12 +393,12 @@ class FileSystem:
 
     @property
     def open_folders(self) -> int:
-        """How many directories programs are listing."""
+        """How many directories programs have open."""
         return len(self._listings)
 
     @property
     def known_inodes(self) -> int:
-        """How many files and directories are known."""
+        """How many inodes are in the table."""
         return len(self._lookup.table)
 
     def statistics(self) -> FileSystemStatistics:
@@ -409,7 +409,7 @@ class FileSystem:
         )
 
     def check_invariants(self) -> None:
-        """For tests."""
+        """Asserts the invariants of the inode table. For tests."""
         self._lookup.table.check_invariants()
 
     # -- pieces -----------------------------------------------------------------------------------------------------
@@ -430,7 +430,7 @@ class FileSystem:
         return self._reply(inode)
 
     def _reply(self, inode: Inode) -> Attributes:
-        """What is known of an inode, for the kernel, which believes it from then on."""
+        """An inode's attributes as they are known, in a reply to the kernel."""
         attributes = self._lookup.attributes.get(inode)
         self._files.note_reply(inode, attributes)
         return attributes

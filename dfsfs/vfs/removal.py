@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 
 class Removal:
-    """See the module's text. Names are wire names."""
+    """Removes names. Names are wire names."""
 
     def __init__(self, lookup: Lookup, files: FileOperations) -> None:
         self._lookup = lookup
@@ -47,20 +47,20 @@ class Removal:
             async with self._files.opens_blocked(inode):
                 seen = await self._unlink(parent, name, inode)
             if seen is not None:
-                # The kernel asks for the directory before it removes the next file.
+                # The kernel asks for the attributes of the directory before it removes the next file.
                 self._lookup.attributes.update(parent, seen, self._lookup.table.version)
         finally:
             self._lookup.table.release(inode)
 
     async def _unlink(self, parent: Inode, name: str, inode: Inode) -> FileStat | None:
-        """What the server says of the directory then, if that is sure to be true."""
+        """Removes a file. The attributes of the directory then, if no other change of it was under way; else None."""
         with self._changing(parent, name, inode):
             begun = parent.changed_at
             if self._files.in_use(inode) and inode.silly is None and await self._silly.hide(parent, name, inode):
                 return None
             async with AsyncExitStack() as stack:
                 if inode.silly is not None and self._files.in_use(inode):
-                    # It has a hidden name already. A server keeps this one for as long as the file is open by it.
+                    # It has a hidden name already, but the server keeps this one while the file is open by it.
                     await stack.enter_async_context(self._files.closed_on_server(inode))
                 seen = await self._remove(parent, name, _remove_special if inode.is_reparse_point else _remove_file)
                 self._lookup.table.remove_name(parent, name)
@@ -82,7 +82,7 @@ class Removal:
             self._lookup.table.release(inode)
 
     async def _remove_directory(self, parent: Inode, name: str, inode: Inode) -> None:
-        """Removes a directory in which nothing is to be seen."""
+        """Removes a directory that is empty but for hidden names."""
         try:
             await self._remove_empty(parent, name, inode)
         except DfsfsError as error:
@@ -96,7 +96,9 @@ class Removal:
             self._lookup.table.remove_name(parent, name)
 
     async def _clear_hidden(self, parent: Inode, directory: Inode) -> bool:
-        """Takes out of a directory what was removed from it while it was open. Whether nothing else is in it."""
+        """Moves files that were removed from a directory while they were open out of it. Whether nothing else was in
+        it.
+        """
         found = await self._lookup.run(directory, names_in)
         if not all(map(is_hidden_name, found)):
             return False
@@ -108,8 +110,8 @@ class Removal:
         return True
 
     async def _is_cleaned_up(self, directory: Inode, name: str) -> bool:
-        """Puts back what a hidden file of others stood in the way of. Whether nothing has the hidden name then, or what
-        has it stays where it is (what was set aside under a kept name): the directory is not empty, and is not made so.
+        """Cleans up a hidden name of another mount. Whether nothing has the name then, or it is a `kept` name, under
+        which something is set aside: that stays, and the directory is not empty.
         """
         await clean_up_hidden_name(self._lookup, directory, name)
         if is_kept_name(name):
@@ -121,7 +123,7 @@ class Removal:
         return False
 
     async def _move_out(self, directory: Inode, name: str, parent: Inode, inode: Inode | None) -> None:
-        """Moves a hidden file, which somebody may still have open, out of a directory that is removed."""
+        """Moves a hidden file, which may still be open, from a directory that is to be removed into the one above."""
         if inode is None:
 
             async def moved_out(attempt: Attempt) -> None:
@@ -140,7 +142,7 @@ class Removal:
         self._lookup.hidden_names.release(name)
 
     async def _find_ordinary(self, parent: Inode, name: str) -> Inode:
-        """The file or directory of that name, which may be removed or renamed. Holds it; to be released by the caller.
+        """The file or directory of a name, to be removed or renamed. It is held: the caller releases it.
 
         Raises:
             PosixError: EBUSY, it is a DFS link.
@@ -155,7 +157,7 @@ class Removal:
         return inode
 
     async def _remove(self, parent: Inode, name: str, operation: Callable[[Attempt], Awaitable[T]]) -> T | None:
-        """Returns what the operation does, None if it had been done by a request that was lost."""
+        """Runs an operation that removes a name. Its result; None if a request whose answer was lost had removed it."""
         try:
             return await self._silly.run_in(parent, name, allow_repeat(operation))
         except DfsfsError as error:
@@ -169,7 +171,7 @@ class Removal:
 
     @contextmanager
     def _changing(self, parent: Inode, name: str, *inodes: Inode) -> Iterator[None]:
-        """For the length of the block, a name and what has it are being changed: see ordering.py."""
+        """While the block runs, a name and the inodes are being changed: see ordering.py."""
         with self._lookup.attributes.changing_name(parent, name), self._lookup.table.changing(*inodes):
             yield
 
@@ -180,12 +182,14 @@ async def _remove_special(attempt: Attempt) -> None:
 
 
 async def _remove_file(attempt: Attempt) -> FileStat | None:
-    """The operation that removes a file; what is known of its directory then."""
+    """The operation that removes a file. The attributes of its directory then, if the server has sent them."""
     return await attempt.tree.remove_file_and_stat_parent(UncPath(attempt.path.components[:-1]), attempt.path)
 
 
 async def names_in(attempt: Attempt) -> list[str]:
-    """The operation that lists a directory of which nothing can be seen; else some of its names, one of which can."""
+    """The operation that lists a directory: all names if all are hidden, else some names, of which one is not
+    hidden.
+    """
     found: list[str] = []
     async with aclosing(attempt.tree.list(attempt.path)) as listing:
         async for batch in listing:

@@ -49,22 +49,22 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Replacement:
-    """What another file or directory takes the place of, and how: `send` is the one request that does it, `note` takes
-    that into the table, `undo` takes it back.
+    """A rename over `victim`: `send` sends the one request that does it, `note` applies it to the inode table, `undo`
+    renames back.
     """
 
     parent: Inode
     name: str
     victim: Inode
     inode: Inode
-    """What gets the name."""
+    """The file or directory that gets the name."""
     send: Callable[[], Awaitable[None]]
     note: Callable[[], None]
     undo: Callable[[], Awaitable[None]]
 
 
 class SillyRename:
-    """See the module's text. Names are wire names; a place is a directory and a name in it."""
+    """See the module's text. Names are wire names."""
 
     def __init__(self, lookup: Lookup, files: FileOperations) -> None:
         self._lookup = lookup
@@ -74,7 +74,7 @@ class SillyRename:
     # -- an open file that is removed ---------------------------------------------------------------------------------
 
     async def hide(self, parent: Inode, name: str, inode: Inode) -> bool:
-        """Renames an open file out of the way. Whether that worked."""
+        """Renames an open file to a hidden name. Whether the server did so."""
         hidden = self._lookup.hidden_names.make_deleted_name()
         try:
             await self._files.ensure_open_on_server(inode)
@@ -90,7 +90,7 @@ class SillyRename:
         return True
 
     async def _mark_hidden(self, inode: Inode, parent: Inode, hidden: str) -> None:
-        """From now on the last close removes the file; it may have been on its way all the time."""
+        """From now on the last close removes the file. If that has come already, it is removed now."""
         inode.silly = SillyName(parent, hidden, current_caller())
         try:
             await self._files.remove_silly_renamed(inode)
@@ -100,14 +100,14 @@ class SillyRename:
     # -- an open file that another takes the place of -----------------------------------------------------------------
 
     async def replace(self, what: Replacement) -> None:
-        """Gives the name of an open file to another one.
+        """Gives the name of an open file to another file.
 
         Raises:
             DfsfsError: what the request, or the way to it, came to. The file has its name then.
         """
         parent, name, victim = what.parent, what.name, what.victim
         if victim.silly is not None:
-            # It has a name for those who have it open: that of another one that was removed here.
+            # It has a hidden name already, from another of its names that was removed here.
             async with self._files.closed_on_server(victim):
                 await what.send()
                 self._table.drop_name(parent, name)
@@ -124,7 +124,7 @@ class SillyRename:
                 except DfsfsError as error:
                     if error.disposition is Disposition.RETURN:
                         await self._remove_link(parent, hidden)
-                    raise  # if it is another one, it was done perhaps, and then the old file has no other name
+                    raise  # after other errors it may have been done, and then the old file has no other name
                 self._apply_move(victim, parent, name, hidden)
                 what.note()
         except BaseException:
@@ -138,7 +138,7 @@ class SillyRename:
         await self._mark_hidden(victim, parent, hidden)
 
     async def _link(self, parent: Inode, name: str, victim: Inode) -> str | None:
-        """Gives a file a hidden name besides its own; None if that can't be had here."""
+        """Gives a file a hidden name besides its own by a hard link; None if the server refuses that."""
         hidden = self._lookup.hidden_names.make_deleted_name()
 
         async def operation(attempt: Attempt) -> None:
@@ -163,7 +163,7 @@ class SillyRename:
         return hidden
 
     async def _remove_link(self, parent: Inode, hidden: str) -> None:
-        """After a failed replacement."""
+        """Removes the second name of a file after a failed replacement."""
         try:
             await self._lookup.run_in(parent, hidden, allow_repeat(remove_file))
         except DfsfsError as error:
@@ -172,7 +172,7 @@ class SillyRename:
             self._lookup.hidden_names.release(hidden)
 
     def _apply_move(self, victim: Inode, parent: Inode, name: str, hidden: str) -> None:
-        """Takes note that the file is known by the hidden name only, while its handles still wait."""
+        """Applies to the table that the file has the hidden name only, before its handles are opened again."""
         if self._table.child(parent, name) is victim:
             self._table.rename(parent, name, parent, hidden)
         elif victim.detached and victim.stat is not None and victim.share is not None:
@@ -185,7 +185,7 @@ class SillyRename:
 
         Raises:
             DfsfsError: what the request, or the way to it, came to; ENOTEMPTY, the directory was not empty after all.
-                The file or directory has its name then, or gets it back from whoever lists the directory next.
+                The file or directory has its name then, or gets it back from the next listing.
         """
         parent, name, victim = what.parent, what.name, what.victim
         aside, directory = await self._set_aside(parent, name, victim, what.inode)
@@ -197,7 +197,7 @@ class SillyRename:
             await self._put_back(parent, name, victim, aside, directory)
             raise
         except BaseException:
-            self._lookup.hidden_names.release(aside)  # whoever lists the directory next puts right what it finds
+            self._lookup.hidden_names.release(aside)  # the next listing cleans up what it finds
             self._table.release(directory)
             raise
         what.note()
@@ -208,7 +208,7 @@ class SillyRename:
             await self._end_aside(parent, aside, directory)
 
     async def _set_aside(self, parent: Inode, name: str, victim: Inode, inode: Inode) -> tuple[str, Inode]:
-        """The hidden directory in which the file or directory is now."""
+        """Moves a file or directory into a hidden directory. The name of that, and its inode, which is held."""
         aside = self._lookup.hidden_names.make_kept_name(
             inode.file_id or (inode.stat.file_id if inode.stat is not None else 0)
         )
@@ -219,7 +219,7 @@ class SillyRename:
             except DfsfsError as error:
                 if not attempt.repeated or error.errno != errno.EEXIST:
                     raise
-                stat = await attempt.tree.stat(attempt.path)  # nobody else makes one of that name
+                stat = await attempt.tree.stat(attempt.path)  # no other client makes one of that name
             return stat, attempt.tree.volume
 
         try:
@@ -239,7 +239,7 @@ class SillyRename:
         return aside, directory
 
     async def _remove_aside(self, aside: str, directory: Inode, what: Replacement) -> None:
-        """Removes a directory whose place another one has taken."""
+        """Removes an empty directory that was replaced. If it is not empty, the rename is undone."""
         inside = get_aside_name(aside, what.name)
         try:
             await self._lookup.run_in(directory, inside, allow_repeat(remove_directory))
@@ -249,7 +249,9 @@ class SillyRename:
         self._table.remove_name(directory, inside)
 
     async def _release_aside(self, parent: Inode, name: str, victim: Inode, aside: str, directory: Inode) -> None:
-        """Makes a file that was replaced one that its last close removes. If that fails, it stays for a listing."""
+        """Gives a replaced file a hidden name under which its last close removes it. If that fails, a listing removes
+        it.
+        """
         hidden = self._lookup.hidden_names.make_deleted_name()
         try:
             await self.move(directory, get_aside_name(aside, name), victim, parent, hidden)
@@ -271,8 +273,8 @@ class SillyRename:
             await self._end_aside(parent, aside, directory)
 
     async def _end_aside(self, parent: Inode, aside: str, directory: Inode) -> None:
-        """Removes the hidden directory, which is empty unless something has gone wrong. If that fails or is cancelled,
-        the next listing finds it, also one of this mount.
+        """Removes the hidden directory, which is empty unless something has failed. If that fails or is cancelled, the
+        next listing cleans it up.
         """
         try:
             await self._lookup.run_in(parent, aside, allow_repeat(remove_directory))
@@ -287,8 +289,9 @@ class SillyRename:
     # -- pieces -------------------------------------------------------------------------------------------------------
 
     def destination(self, attempt: Attempt, source: Inode, directory: Inode, name: str) -> UncPath:
-        """Where a name in a directory is now, on the target to which an attempt for `source` goes. For use in
-        operations: before they run, the directory may get another path.
+        """The path of a name in a directory, on the target to which an attempt for `source` goes. Operations call it
+        when they run, as the directory may be renamed before.
+
 
         Raises:
             PosixError: EXDEV, it is behind another DFS link by now; ESTALE, it has no place any more.
@@ -299,21 +302,21 @@ class SillyRename:
         return attempt.binding.target.join(location.child(name).components)
 
     async def run_in(self, parent: Inode, name: str, operation: Callable[[Attempt], Awaitable[T]]) -> T:
-        """Raises: PosixError: EBUSY, the name is a DFS link."""
+        """Lookup.run_in. Raises: PosixError: EBUSY, the name is a DFS link."""
         try:
             return await self._lookup.run_in(parent, name, operation)
         except PathNotCovered as link:
             raise PosixError(errno.EBUSY, f"{link.prefix} is a DFS link") from None
 
     async def move(self, old_parent: Inode, old_name: str, inode: Inode, parent: Inode, name: str) -> None:
-        """Gives something another name that nothing has, and takes note of it. Errors as in run_in."""
+        """Renames to a name that does not exist, and applies that to the table. Raises as run_in."""
         await self.send_rename(old_parent, old_name, inode, parent, name, replace=False)
         self.apply_rename(old_parent, old_name, inode, parent, name)
 
     async def send_rename(
         self, old_parent: Inode, old_name: str, inode: Inode, parent: Inode, name: str, *, replace: bool
     ) -> None:
-        """One request that gives something another name. Errors as in run_in."""
+        """Sends one rename. Raises as run_in."""
 
         async def operation(attempt: Attempt) -> None:
             target = self.destination(attempt, old_parent, parent, name)
@@ -330,10 +333,10 @@ class SillyRename:
             await self.run_in(old_parent, old_name, operation)
 
     def apply_rename(self, old_parent: Inode, old_name: str, inode: Inode, parent: Inode, name: str) -> None:
-        """Takes note of a rename that was carried out."""
+        """Applies a rename that was carried out to the table."""
         table = self._table
         if table.child(old_parent, old_name) is inode:
             table.rename(old_parent, old_name, parent, name)
         elif table.child(parent, name) is not inode:
-            # The name was taken for another file's in the meantime. So is what was known under its new name.
+            # By now the table has another inode under the old name. What it has under the new one is wrong, too.
             table.drop_name(parent, name)

@@ -53,7 +53,9 @@ class AccessCache:
         return inode.access_cache is not None and inode.access_cache.get(current_caller().uid, NEVER) > self._clock()
 
     def revoke(self, inode: Inode) -> bool:
-        """A server has told the current caller that there is no such inode. Whether another user may still be shown it."""
+        """A server has told the current caller that there is no such inode. Whether another user may still be
+        shown it.
+        """
         if not self.is_needed or not inode.access_cache:
             return False
         inode.access_cache.pop(current_caller().uid, None)

@@ -181,7 +181,9 @@ class AttributeCache:
             inode.expires = self.clock() + self.lifetimes.files
 
     def _adopt(self, inode: Inode, own: LocalWrites, stat: FileStat) -> None:
-        """Takes over size and last write time of a file that is open for writing here, as no write of ours is pending."""
+        """Takes over size and last write time of a file that is open for writing here, as no write of ours is
+        pending.
+        """
         own.set_size(stat.size)
         if own.is_later(stat.written) and not inode.is_exclusive:
             own.written = 0
@@ -226,7 +228,9 @@ class AttributeCache:
         return b"" if stat.special is None else self.name_mapping.link_from_wire(stat.special)
 
     def timeouts(self, inode: Inode) -> tuple[float, float]:
-        """For how many seconds from now the inode's name and its attributes are believed (entry_timeout, attr_timeout)."""
+        """For how many seconds from now the inode's name and its attributes are believed (entry_timeout,
+        attr_timeout).
+        """
         now, lifetime = self.clock(), self.lifetime(inode)
         attributes = max(0.0, min(lifetime, inode.expires - now))
         name = lifetime if inode.is_link else max(0.0, min(lifetime, self._get_name_expiry(inode) - now))
@@ -243,7 +247,9 @@ class AttributeCache:
         return self.lifetimes.directories if inode.is_directory else self.lifetimes.files
 
     def is_moved(self, inode: Inode, name: tuple[Inode | None, str], asked: int) -> bool:
-        """Whether an answer about an inode's dentry `name`, asked for at a version, is overtaken by a change of names."""
+        """Whether an answer about an inode's dentry `name`, asked for at a version, is overtaken by a change of
+        names.
+        """
         directory = inode.parent
         return (directory, inode.name) != name or (
             directory is not None and self.table.has_name_changed_since(directory, inode.name, asked)

@@ -111,7 +111,9 @@ class DirCache:
         self.add_named(directory, {entry.name: entry for entry in entries}, origin)
 
     def add_named(self, directory: DirectoryInode, entries: Mapping[str, DirEntry], origin: Origin) -> None:
-        """Caches a complete listing, its entries by their names, if it is not too large and the directory is attached."""
+        """Caches a complete listing, its entries by their names, if it is not too large and the directory is
+        attached.
+        """
         self.supersede(directory, len(entries))
         view = CachedDirectory(origin, entries)
         if len(view.entries) > self._limit or directory.detached:

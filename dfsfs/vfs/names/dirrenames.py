@@ -23,20 +23,21 @@ if TYPE_CHECKING:
     from dfsfs.vfs.names.inode import Inode
 
 PATIENCE = 2.0
-"""Seconds that what was sent before may keep a rename waiting: its server may be waiting for somebody else."""
+"""Seconds that a rename waits for requests that were sent before it: their server may itself wait for another client.
+"""
 
 
 _is_inside: ContextVar[bool] = ContextVar("inside", default=False)
-"""Whether this task is in `running` already: an open, for one, is more than one request."""
+"""Whether this task is in `running` already: an operation such as an open sends more than one request."""
 
 
 class OpenDirectory(Protocol):
-    """A directory that is being read, and is open on its server from one answer to the next."""
+    """A directory listing that is open on its server between two answers."""
 
     inode: Inode
 
     async def close(self) -> None:
-        """Closes it on its server, unless an answer is waited for. Who reads on has it opened again."""
+        """Closes it on its server, unless an answer is awaited. Reading on opens it again."""
         ...
 
 
@@ -45,25 +46,28 @@ class DirectoryRenames:
 
     def __init__(self) -> None:
         self.open_directories: set[OpenDirectory] = set()
-        """Those that are being read."""
+        """Listings that are open on their server."""
         self._held: dict[Inode, int] = {}
         self._running: dict[Inode, int] = {}
         self._ended = trio.Event()
-        """Set, and replaced, whenever something that may be waited for has ended."""
+        """Set, and replaced, whenever a request or a rename that is waited for has ended."""
 
     def is_held(self, inode: Inode) -> bool:
         """Whether the inode or a directory above it is held."""
         return bool(self._held) and is_within(inode, self._held)
 
     async def wait_until_free(self, *inodes: Inode) -> None:
-        """Returns when none of the inodes is held, and no directory above one."""
+        """Returns when none of the inodes is held, and no directory above one. In a task that is in `running`, at
+        once.
+        """
         while any(map(self.is_held, inodes)) and not _is_inside.get():
             await self._ended.wait()
 
     @contextmanager
     def running(self, inode: Inode) -> Iterator[None]:
-        """Around what is sent for an inode, or for something in a directory. Comes after `wait_until_free`, with
-        nothing in between."""
+        """Around a request for an inode, or for a name in a directory. Follows `wait_until_free` without a checkpoint
+        in between.
+        """
         self._running[inode] = self._running.get(inode, 0) + 1
         token = _is_inside.set(True)
         try:
@@ -74,7 +78,7 @@ class DirectoryRenames:
 
     @asynccontextmanager
     async def run_when_free(self, *inodes: Inode) -> AsyncIterator[None]:
-        """Both: around something that may run when the directories are free."""
+        """`wait_until_free` and `running` together."""
         await self.wait_until_free(*inodes)
         with ExitStack() as stack:
             for inode in inodes:
@@ -83,7 +87,9 @@ class DirectoryRenames:
 
     @asynccontextmanager
     async def hold(self, directory: Inode) -> AsyncIterator[None]:
-        """Nothing is sent for the directory and what is in it, and what was sent before is done, or takes too long."""
+        """While the block runs, requests for the directory and what is below it wait. Those sent before have ended when
+        it begins, or take longer than PATIENCE, and listings below it are closed on their server.
+        """
         self._held[directory] = self._held.get(directory, 0) + 1
         try:
             with trio.move_on_after(PATIENCE):
@@ -106,7 +112,7 @@ class DirectoryRenames:
 
 
 def is_within(inode: Inode | None, directories: Container[Inode]) -> bool:
-    """Whether an inode is one of these directories or below one."""
+    """Whether an inode is one of the directories or below one."""
     while inode is not None:
         if inode in directories:
             return True

@@ -206,7 +206,9 @@ def _get_aside_prefix(aside: str) -> str:
 
 
 async def clean_up_hidden_name(lookup: Lookup, directory: Inode, name: str) -> None:
-    """Removes, or puts back, what a dead mount has left under a hidden name: see the module's text. Errors are logged."""
+    """Removes, or puts back, what a dead mount has left under a hidden name: see the module's text. Errors are
+    logged.
+    """
     known = lookup.table.child(directory, name)
     if known is not None and known.is_silly_name(directory, name):
         return

@@ -1,8 +1,9 @@
 """Inode: what is known of one file, directory or DFS link of a mount.
 
 The module of each field's owner is in OWNERS; no other module assigns it. What several modules need to do to an inode
-is a method here: its dentries (a directory and a name in it) change with the directory's `children`, and attributes
-are expired by whoever learns that they may be wrong. tests/unit/vfs/test_inode_owners.py reads this from the source.
+is a method here: its dentries (a directory and a name in it) change with the directory's `children`, and attributes are
+expired by any module that learns that they may be wrong. tests/unit/vfs/test_inode_owners.py reads this from the
+source.
 
 State that few inodes have is in parts of its own, which are made when they are first needed: DirectoryState and
 PageCacheState. 100,000 files that the kernel knows are 100,000 inodes, so a field here costs 0.8 MB.

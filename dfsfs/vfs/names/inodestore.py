@@ -30,14 +30,14 @@ if TYPE_CHECKING:
 SPELLINGS = 1000
 """Other spellings of names in one directory that are remembered."""
 UNPACKED_MAX = 16_384
-"""Inodes beyond which those that nobody uses sleep: some 24 MiB."""
+"""Inodes that are held as objects, some 22 MiB; beyond that, those without other references are packed."""
 PACK_FRACTION = 64
-"""A part of those is put to sleep at once."""
+"""The part of UNPACKED_MAX by which the number of objects may exceed it before some are packed: one in 64."""
 
 
 def _count_unused_references() -> int:
-    """What sys.getrefcount says in a function of an object that one variable and the table have: those two of it, its
-    number and its name.
+    """What sys.getrefcount returns for an inode to which only a local variable, the table (by number) and its directory
+    (by name) refer. It depends on the interpreter, so it is measured.
     """
     inode, table = object(), list[object]()
     table += [inode, inode]
@@ -58,9 +58,9 @@ class InodeStore:
         self.unpacked_max = UNPACKED_MAX
         self._has_packed = False
         self._not_packed = 0
-        """A number that was just asked for, and is that of no sleeper: it will be asked for again."""
+        """The number that was asked for last, if it is that of no packed inode: a new file is asked for twice."""
         self._name_not_packed: tuple[str, Inode] | None = None
-        """The same of a name in a directory."""
+        """The same for a name in a directory."""
 
     def get(self, ino: int) -> Inode | None:
         inode = self._inodes.get(ino)
@@ -70,7 +70,7 @@ class InodeStore:
         return inode
 
     def child(self, parent: Inode, name: str) -> Inode | None:
-        """The inode known under a wire name, or another spelling of it, in a directory."""
+        """The inode known in a directory under a wire name, or another spelling of it."""
         inode = self._get_exact(parent, name)
         if inode is None and parent.spellings is not None:
             inode = self._get_exact(parent, parent.spellings.get(name, ""))
@@ -84,13 +84,13 @@ class InodeStore:
         return inode
 
     def get_exact_name(self, parent: Inode, name: str) -> str:
-        """The exact name that a spelling leads to, as far as that is known."""
+        """The exact name that a spelling leads to; the name itself if that is not known."""
         if parent.spellings is None or self._get_exact(parent, name) is not None:
             return name
         return parent.spellings.get(name, name)
 
     def iter_ancestors(self, inode: Inode) -> Iterator[Inode]:
-        """The inode itself and those above it, up to the root."""
+        """Yields the inode itself and those above it, up to the root."""
         at: Inode | None = inode
         while at is not None:
             yield at
@@ -104,13 +104,13 @@ class InodeStore:
         return inode
 
     def _add_spelling(self, directory: Inode, spelling: str, name: str) -> None:
-        """A server has led a spelling to a name in a directory."""
+        """Remembers that a server led a spelling to a name in a directory."""
         if directory.spellings is None or len(directory.spellings) >= SPELLINGS:
             directory.spellings = {}
         directory.spellings[spelling] = name
 
     def _forget_spellings(self, directory: Inode, name: str) -> None:
-        """Which spellings lead to a name, and to those that differ from it in case only, has to be asked for again."""
+        """Forgets the spellings that differ from a name in case only: where they lead has to be asked for again."""
         if directory.spellings is not None:
             folded = fold_name(name)
             directory.spellings = {
@@ -144,7 +144,7 @@ class InodeStore:
         self._drop_unused(parent)
 
     def hold(self, inode: Inode) -> None:
-        """Keeps an inode while something is open on it."""
+        """Holds an inode in the table until `release`."""
         inode.open_count += 1
 
     def _unhold(self, inode: Inode) -> None:
@@ -158,10 +158,10 @@ class InodeStore:
         self._pack_oldest()
 
     def prune(self, inode: Inode) -> None:
-        """Drops an inode that was only looked at, unless something holds it."""
+        """Drops an inode that was made for an answer, unless something holds it."""
         self._drop_unused(inode)
 
-    # -- sleep ------------------------------------------------------------------------------------------------------
+    # -- packed inodes -------------------------------------------------------------------------------------------------
 
     def _is_taken(self, ino: int) -> bool:
         if ino in self._inodes:
@@ -169,7 +169,7 @@ class InodeStore:
         return self._has_packed and ino != self._not_packed and self._packed.has(ino)
 
     def _add_unpacked(self, inode: Inode | None) -> Inode | None:
-        """Takes in an inode that was woken."""
+        """Adds an inode that was just unpacked."""
         if inode is None:
             return None
         assert inode.parent is not None
@@ -183,7 +183,9 @@ class InodeStore:
             directory.packed_children = 0
 
     def _pack_oldest(self) -> None:
-        """Lets some of those that came first sleep, if there are many and nobody holds them."""
+        """Packs some of the oldest inodes, as far as nothing else refers to them, if there are more than
+        `unpacked_max`.
+        """
         inodes, slack = self._inodes, self.unpacked_max // PACK_FRACTION
         if len(inodes) <= self.unpacked_max + slack:
             return
@@ -207,7 +209,7 @@ class InodeStore:
     # -- the end of an inode ------------------------------------------------------------------------------------------
 
     def _drop_unused(self, inode: Inode | None) -> None:
-        """Takes an inode that nothing holds out of the table, then its directories if they were held by it alone."""
+        """Takes an inode that nothing holds out of the table, then the directories that only it has held."""
         waiting = [inode]
         while waiting:
             inode = waiting.pop()
@@ -228,7 +230,7 @@ class InodeStore:
                 self._forget_spellings(directory, name)
                 waiting.append(directory)
 
-    # -- for people and tests ---------------------------------------------------------------------------------------
+    # -- figures, and for tests ---------------------------------------------------------------------------------------
 
     def __len__(self) -> int:
         return len(self._inodes) + len(self._packed)
@@ -241,5 +243,5 @@ class InodeStore:
 
 
 def key_of(inode: Inode) -> tuple[UncPath, int] | None:
-    """What an inode is on its server, as far as that is known."""
+    """The share and file id of an inode; None if they are not known."""
     return (inode.share, inode.file_id) if inode.share is not None and inode.file_id else None

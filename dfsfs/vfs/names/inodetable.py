@@ -63,15 +63,15 @@ class InodeTable(InodeStore):
     def __init__(self, root: Location) -> None:
         super().__init__(root)
         self.version = 0
-        """The logical clock: see ordering.py."""
+        """The logical clock: ticks when a change begins or ends, and when something is invalidated. See ordering.py."""
         self._numbers = InodeNumbers(self._is_taken)
         self._without_ids: set[UncPath] | None = set()
-        """Shares whose file ids don't last; None: no share's are used."""
+        """Shares whose file ids are not used, as they do not last; None: those of all shares."""
 
-    # -- what servers say -------------------------------------------------------------------------------------------
+    # -- answers of servers -----------------------------------------------------------------------------------------
 
     def forget_ids(self, share: UncPath | None = None) -> None:
-        """From now on file ids of a share, or of all, say nothing of which file it is."""
+        """From now on the file ids of a share, or of all, are not used."""
         if share is None:
             self._without_ids = None
         elif self._without_ids is not None:
@@ -82,13 +82,13 @@ class InodeTable(InodeStore):
         self._packed.forget_ids(share)
 
     def get_file_id(self, stat: FileStat, share: UncPath) -> int:
-        """The file id in an answer, 0 if it does not say which file it is."""
+        """The file id in an answer; 0 if ids of the share are not used."""
         return 0 if self._without_ids is None or share in self._without_ids else stat.file_id
 
     def observe(self, parent: Inode, name: str, stat: FileStat, share: UncPath, *, exact: bool = False) -> Inode:
         """The inode of a file or directory that a server has under `name`; a new one if there is none for that file.
 
-        `exact`: the name is as the server has it, and no other spelling: it was listed, or made here.
+        `exact`: whether `name` is as the server has it, and not another spelling: it was listed, or made here.
         """
         file_id = self.get_file_id(stat, share)
         inode = self._get_exact(parent, name)
@@ -122,7 +122,7 @@ class InodeTable(InodeStore):
         )
 
     def _find_spelling(self, parent: Inode, name: str, stat: FileStat, share: UncPath) -> Inode | None:
-        """The inode that a name leads to which is another spelling of its name."""
+        """The inode to whose name `name`, as another spelling of it, has led the server. Remembers the spelling."""
         file_id, folded = self.get_file_id(stat, share), fold_name(name)
         if file_id:
             inode = self._find_by_file_id(parent, share, file_id)
@@ -138,7 +138,7 @@ class InodeTable(InodeStore):
         return None
 
     def _find_under_other_name(self, parent: Inode, name: str, stat: FileStat, share: UncPath) -> Inode | None:
-        """The inode of a file that was known under other names only; it has this one, too, from now on."""
+        """The inode of a file that was known under other names only; this one is added to its dentries."""
         file_id = self.get_file_id(stat, share)
         if not file_id:
             return None
@@ -161,7 +161,7 @@ class InodeTable(InodeStore):
         return inode
 
     def observe_link(self, parent: Inode, name: str, anchor: Location) -> Inode:
-        """The inode of a DFS link that is in a directory under `name`; `anchor` is its junction's location.
+        """The inode of a DFS link that a directory has under `name`; `anchor` is its junction's location.
 
         A directory that is known under that name becomes the link, in place. What was known below it is detached.
         """
@@ -177,13 +177,13 @@ class InodeTable(InodeStore):
         return inode
 
     def observe_snapshots(self, directory: Inode, name: str) -> Inode:
-        """The inode of the directory with the snapshots of a directory."""
+        """The inode of the directory `.snapshots` in a directory."""
         inode = self._observe_virtual(directory, name, None)
         inode.is_snapshot_dir = True
         return inode
 
     def observe_snapshot(self, snapshots: Inode, name: str, anchor: Location) -> Inode:
-        """The inode of a snapshot. To programs it is like a DFS link: it leads to another place."""
+        """The inode of a snapshot, which like a DFS link leads to another location."""
         return self._observe_virtual(snapshots, name, anchor)
 
     def _observe_virtual(self, parent: Inode, name: str, anchor: Location | None) -> Inode:
@@ -206,11 +206,11 @@ class InodeTable(InodeStore):
         inode.changed_names = ChangedNames(self.version)
 
     def set_identity(self, inode: Inode, stat: FileStat, share: UncPath) -> None:
-        """Takes over the share and file id of an answer that is about the inode's file."""
+        """Keeps the share and file id of an answer that is about the inode's file."""
         inode.share, inode.file_id = share, self.get_file_id(stat, share)
 
     def same_file(self, inode: Inode, stat: FileStat, share: UncPath) -> bool:
-        """Whether what a server says can be of the file that `inode` stands for."""
+        """Whether attributes on a share can be those of the file that `inode` stands for."""
         if inode.is_link or inode.is_directory != stat.is_directory:
             return False
         if inode.stat is not None and inode.stat.kind != stat.kind:
@@ -220,18 +220,18 @@ class InodeTable(InodeStore):
         file_id = self.get_file_id(stat, share)
         return not inode.file_id or not file_id or inode.file_id == file_id
 
-    # -- what is done here ------------------------------------------------------------------------------------------
+    # -- changes made here -------------------------------------------------------------------------------------------
 
     def begin_change(self, inode: Inode, *, keeps_attributes: bool = False) -> int:
-        """A change of what is in a file, or of its attributes, begins. The moment, to be given to `end`.
+        """A change of the content or the attributes of a file begins. Returns the version, to be given to `end_change`.
 
-        `keeps_attributes`: what is known of it stays as true as it is, since `local_writes` follows the change.
+        `keeps_attributes`: cached attributes do not expire, since `local_writes` follows the change.
         """
         inode.change_count += 1
         return self.begin_close(inode, keeps_attributes=keeps_attributes)
 
     def begin_close(self, inode: Inode, *, keeps_attributes: bool = True) -> int:
-        """Like `begin`, for the close of a handle that was written through: it changes nothing but times."""
+        """`begin_change` for the close of a handle that was written through, which changes nothing but times."""
         self._touch(inode)
         inode.pending_changes += 1
         if not keeps_attributes:
@@ -239,7 +239,7 @@ class InodeTable(InodeStore):
         return self.version
 
     def end_change(self, inode: Inode, begun: int, *, keeps_attributes: bool = False) -> bool:
-        """The change that began at that moment has ended. Whether no other one was under way in the meantime."""
+        """The change that began at version `begun` has ended. Whether no other one was under way in the meantime."""
         alone = inode.pending_changes == 1 and inode.changed_at == begun
         inode.pending_changes -= 1
         self._touch(inode)
@@ -249,7 +249,7 @@ class InodeTable(InodeStore):
 
     @contextmanager
     def changing(self, *inodes: Inode) -> Iterator[None]:
-        """For the length of the block, what is in some files, or their attributes, is being changed."""
+        """While the block runs, the content or the attributes of some inodes are being changed."""
         begun = [(inode, self.begin_change(inode)) for inode in inodes]
         try:
             yield
@@ -259,7 +259,7 @@ class InodeTable(InodeStore):
 
     @contextmanager
     def changing_name(self, directory: Inode, *names: str) -> Iterator[None]:
-        """For the length of the block, names in a directory are being made, removed, or given to something else."""
+        """While the block runs, names in a directory are being created, removed, or given to another file."""
         begun = self.begin_change(directory)
         changed = self._names(directory)
         folded = [fold_name(name) for name in names]
@@ -275,26 +275,26 @@ class InodeTable(InodeStore):
                 self._forget_spellings(directory, name)
 
     def has_name_changed_since(self, directory: Inode, name: str, asked: int) -> bool:
-        """Node.overtakes for an answer that says what has a name in a directory."""
+        """Whether an answer about a name, asked for at version `asked`, may not know of a change made here."""
         if directory.changed_names is None:
             return self._evicted.get_version(key_of(directory)) > asked
         return directory.changed_names.has_changed_since(fold_name(name), asked)
 
     def is_name_changing(self, directory: Inode, name: str) -> bool:
-        """Whether a change of what has a name is under way."""
+        """Whether a change of a name is under way."""
         return directory.changed_names is not None and directory.changed_names.is_under_way(fold_name(name))
 
     def has_name_just_changed(self, directory: Inode, name: str) -> bool:
-        """Whether one of the last changes made here was one of what has a name."""
+        """Whether one of the last RECENT_CHANGES changes made here was of a name."""
         return directory.changed_names is not None and directory.changed_names.is_recent(fold_name(name), self.version)
 
     def invalidate_name(self, directory: Inode, name: str) -> None:
-        """What is known of a name has turned out to be wrong: so is what was said together with it."""
+        """What is known of a name is wrong, and so is every answer about it that was asked for before."""
         self.version += 1
         self._names(directory).touch(fold_name(name), self.version)
 
     def invalidate(self, inode: Inode) -> None:
-        """Somebody else may have changed the file: what is known of it, or was asked for already, is not good."""
+        """Another client may have changed the file: what is known of it, or was asked for before, is not believed."""
         self._touch(inode)
         inode.expire_attributes()
 
@@ -308,33 +308,33 @@ class InodeTable(InodeStore):
         return directory.changed_names
 
     def detach(self, inode: Inode) -> None:
-        """Takes an inode off its place: its names are gone or belong to something else now. The root can't go."""
+        """Takes all dentries of an inode away, which must not be the root."""
         for directory, name in inode.dentries:
             self.drop_name(directory, name)
 
     def drop_name(self, directory: Inode, name: str) -> None:
-        """Takes note that a name is gone. What had it is detached, unless it is known under another one."""
+        """A name is gone: takes that dentry from its inode."""
         name = self.get_exact_name(directory, name)
         if self._get_exact(directory, name) is not None:
             self._drop(directory, name)
             self._drop_unused(directory)
 
     def remove_name(self, directory: Inode, name: str) -> None:
-        """Like `drop_name`, for a name that a program of this computer has removed or given to something else."""
+        """`drop_name` for a name that a program of this computer has removed or given to another file."""
         inode = self.child(directory, name)
         if inode is not None:
             inode.removed = len(inode.dentries) == 1
             self.drop_name(directory, name)
 
     def rename(self, directory: Inode, old_name: str, parent: Inode, name: str) -> None:
-        """Moves what has one name, and with it everything below, to another. What was there is detached."""
+        """Gives an inode, and with it everything below, another name. The inode that had that name loses it."""
         old_name = self.get_exact_name(directory, old_name)
         inode = self._get_exact(directory, old_name)
         assert inode is not None and inode not in self.iter_ancestors(parent)
         if (directory, old_name) == (parent, name):
             return
         if self._get_exact(parent, name) is not None:
-            self.hold(parent)  # else what had the name was perhaps all that held it
+            self.hold(parent)  # the inode that loses the name may be all that holds it
             self.remove_name(parent, name)
             self._unhold(parent)
         inode.move((directory, old_name), parent, name)
@@ -345,7 +345,7 @@ class InodeTable(InodeStore):
     # -- pieces -----------------------------------------------------------------------------------------------------
 
     def _drop(self, directory: Inode, name: str) -> None:
-        """Takes a name from its inode, and leaves its directory in the table whether something holds it or not."""
+        """Takes a dentry from its inode, and leaves the directory in the table even if nothing holds it."""
         inode = directory.children[name]
         inode.detach_from(directory, name)
         self._forget_spellings(directory, name)
@@ -359,14 +359,14 @@ class InodeTable(InodeStore):
         return self._numbers.make_for_file(root, share, file_id)
 
     def _find_by_file_id(self, parent: Inode, share: UncPath, file_id: int) -> Inode | None:
-        """The inode that has the number which a file in a directory would have."""
+        """The inode whose number is that of a file id, as seen from a directory."""
         root = _root_above(parent)
         return None if root is None else self.get(self._numbers.get(root, share, file_id))
 
     # -- for people and tests ---------------------------------------------------------------------------------------
 
     def check_invariants(self) -> None:
-        """For tests: asserts what the module's text promises."""
+        """Asserts the invariants of the module's text. For tests."""
         assert self._inodes[ROOT] is self.root and self.root.parent is None and not self.root.detached
         for ino, inode in self._inodes.items():
             assert inode.ino == ino
@@ -393,7 +393,7 @@ class InodeTable(InodeStore):
 
 
 def _anchor_above(inode: Inode) -> Inode | None:
-    """The root or the DFS link that an inode is below of; the inode itself if it is one."""
+    """The nearest inode with an anchor, at or above an inode; None if it is detached."""
     at: Inode | None = inode
     while at is not None and at.anchor is None:
         at = at.parent
@@ -401,7 +401,6 @@ def _anchor_above(inode: Inode) -> Inode | None:
 
 
 def _root_above(inode: Inode) -> UncPath | None:
-    """The namespace path of the root or the DFS link that an inode is below of; None if it is below nothing any
-    more."""
+    """The namespace path of the root or DFS link that an inode is below; None if it is detached."""
     anchor = _anchor_above(inode)
     return None if anchor is None or anchor.anchor is None else anchor.anchor.shared.prefix

@@ -48,9 +48,12 @@ LOOK_AROUND = 20_000
 class Lookup:
     """See the module's text. `root` is the mount's root.
 
-    `follow_links` False: DFS links are left alone, and everything that leads through one fails. `server_numbers` False:
-    file ids of servers are not used. `trust_leases`: attributes are believed for as long as a lease covers the file,
-    also beyond their lifetime; what processes of the server itself write is not seen then.
+    Args:
+        follow_links: if False, DFS links are shown as directories, and operations that lead through one fail.
+        many_users: whether the mount has a login for each user (multiuser).
+        server_numbers: whether servers' file ids make inode numbers (serverino).
+        trust_leases: whether attributes are believed for as long as a lease covers the file, beyond their lifetime.
+            Writes of processes of the server itself, which break no lease, are not seen then.
     """
 
     def __init__(
@@ -115,7 +118,7 @@ class Lookup:
     # -- names ------------------------------------------------------------------------------------------------------
 
     async def look_up(self, parent: Inode, name: str) -> Inode:
-        """The inode of a (wire) name in a directory, from what is known or from the server. Counts no lookup.
+        """The inode of a (wire) name in a directory, from the cache or from the server. Counts no lookup.
 
         Raises:
             DfsfsError: the server's answer, ENOENT if there is no such name.
@@ -123,7 +126,7 @@ class Lookup:
         while True:
             if (found := self.lookup_cached(parent, name)) is not None:
                 return found
-            # A name that is being renamed back and forth is asked for alone: it would overtake the listing of the rest.
+            # A name that is renamed back and forth is asked for alone: it would soon overtake a listing.
             looks_around = not self.table.has_name_just_changed(parent, name) and await self._list_for_lookups(parent)
             if looks_around and (found := self.lookup_cached(parent, name)) is not None:
                 return found
@@ -142,7 +145,7 @@ class Lookup:
                 return answer[0]
 
     async def _query_name(self, parent: Inode, name: str, asked: int) -> Inode | None:
-        """The inode that a server says has a name; None if a change has overtaken the answer. Raises as look_up."""
+        """Asks a server for a name. Its inode; None if a change has overtaken the answer. Raises as `look_up`."""
         known = self.table.child(parent, name)
         try:
             stat, share = await self.run_in(parent, name, stat_of)
@@ -176,7 +179,7 @@ class Lookup:
         return inode.parent is parent and inode.name == self.table.get_exact_name(parent, name)
 
     def lookup_cached(self, directory: Inode, name: str) -> Inode | None:
-        """The inode of a (wire) name, if that can be said without asking. Counts no lookup.
+        """The inode of a (wire) name as far as the cache knows it; None: a server has to be asked. Counts no lookup.
 
         Raises:
             PosixError: ENOENT, there is no such name.
@@ -200,7 +203,7 @@ class Lookup:
             if view.has_other_case(name) or self._is_static_link(directory, name):
                 return None
             if known is not None and self.attributes.access.others(known):
-                return None  # whether it is gone for those who have it, too, has to be asked
+                return None  # whether it is gone for other users, too, has to be asked
             self.attributes.drop_missing(directory, name)
             raise PosixError(errno.ENOENT, f"{name} is not in the folder")
         inode = self.update_from_listing(directory, entry, view.origin)
@@ -209,12 +212,14 @@ class Lookup:
         return inode if self._is_valid(inode) else None
 
     def _is_static_link(self, directory: Inode, name: str) -> bool:
-        """Whether a name is a link of dfs_static=: what lists the directory knows nothing of it."""
+        """Whether a name is a link of dfs_static=, which no listing has."""
         namespace = self._namespace
         return namespace.has_static_links and bool(namespace.static_link(self.get_location(directory).child(name)))
 
     async def _list_for_lookups(self, directory: Inode) -> bool:
-        """Lists a directory for its view if so many of its names are asked for. Whether it did; if not, it is no harm."""
+        """Lists a directory into the cache if many of its names are looked up. Whether it did; errors are ignored, as
+        each name can still be asked for.
+        """
         if self.attributes.get_cached_directory(directory) is not None:
             return False
         rate = self.attributes.dircache.count_lookup(directory, self.clock())
@@ -237,11 +242,13 @@ class Lookup:
         return True
 
     def update_from_listing(self, directory: Inode, entry: DirEntry, origin: Origin) -> Inode:
-        """The inode of a listed entry. What has its name must not have been changed here since."""
+        """The inode of a listed entry, with the attributes of the listing. The name must not have been changed here
+        since the listing was asked for.
+        """
         known = self.table.child(directory, entry.name)
         is_hidden = known is not None and known.is_silly_name(directory, entry.name)
         if known is not None and (known.is_link or is_hidden) and entry.stat.is_directory == known.is_directory:
-            if known.stat is None or known.stat.is_dfs_link:  # else it shows what is behind it
+            if known.stat is None or known.stat.is_dfs_link:  # else it shows the attributes of the link's target
                 if known.is_link:
                     self.attributes.set_listed(known, entry.stat, origin.time)
                 else:
@@ -256,19 +263,21 @@ class Lookup:
             self.attributes.access.grant(inode)
             return inode
         inode = self.table.observe(directory, entry.name, entry.stat, origin.share, exact=True)
-        if inode.local_writes is None:  # of a file that is being written, a listing may say what was true before
+        if inode.local_writes is None:  # of a file that is being written a listing may have old attributes
             before, stat = inode.stat, entry.stat
             if before is not None and before.links > 1:
                 stat = replace(stat, links=before.links)
             is_first = self._is_first_name(inode, directory, entry.name)
             self.attributes.update(inode, stat, origin.asked, origin.time, by_name=is_first)
             if stat is not entry.stat or inode.hard_links or inode.had_hard_links:
-                inode.expire_attributes()  # a listing does not say how many names a file has, and that may have changed
+                inode.expire_attributes()  # a listing does not say how many links a file has, and that may have changed
         self.attributes.access.grant(inode)
         return inode
 
     def _is_live(self, link: Inode) -> bool:
-        """Whether a link is bound to a living target. That it should be asked for again is left to the background."""
+        """Whether a DFS link is bound to a living target; has its referral refreshed in the background if that is
+        due.
+        """
         assert link.anchor is not None
         if not self.attributes.is_bound(link):
             return False
@@ -276,5 +285,7 @@ class Lookup:
         return True
 
     def _is_valid(self, inode: Inode) -> bool:
-        """AttributeCache.is_valid; the referral of a link that is used is renewed in the background if it is due."""
+        """`AttributeCache.is_valid`, which has the referral of a link in use refreshed in the background if that is
+        due.
+        """
         return (inode.is_link and self._is_live(inode)) or self.attributes.is_valid(inode)

@@ -41,11 +41,11 @@ if TYPE_CHECKING:
     from dfsfs.vfs.names.inodetable import Inode, InodeTable
 
 PATIENCE = 2.0
-"""Seconds that the answer for a witness may take."""
+"""Seconds that a question on behalf of a witness may take."""
 
 
 class OtherUsers:
-    """See the module's text. `revalidate` asks for an inode's attributes."""
+    """See the module's text. `revalidate` is Revalidator.revalidate."""
 
     def __init__(
         self, table: InodeTable, access_cache: AccessCache, revalidate: Callable[[Inode], Awaitable[bool]]
@@ -57,10 +57,11 @@ class OtherUsers:
         """Shares that have been seen to show a name to one user and to hide it from another."""
 
     async def get(self, directory: Inode, name: str) -> Inode | None:
-        """The inode that the kernel is told of when a server refuses a name to the caller; None if nobody else was told
-        of it.
+        """The inode that the kernel is told of when a server refuses a name to the caller; None if no other user was
+        told of it.
 
-        The kernel takes its attributes, too, and cuts what it has of the file to its size. So they must be true.
+        The kernel takes over its attributes, too, and cuts its cached data to their size. So they are asked for if they
+        are too old.
         """
         inode = self._get_shared(directory, name)
         if inode is None or inode.is_directory or inode.local_writes is not None or inode.expires > NEVER:
@@ -77,12 +78,12 @@ class OtherUsers:
         return inode
 
     def have_seen(self, directory: Inode | None, name: str) -> bool:
-        """Whether others were told of what has a name."""
+        """Whether users beside the caller were told of the inode that has a name."""
         return directory is not None and self._get_shared(directory, name) is not None
 
     async def still_see(self, inode: Inode, directory: Inode | None, name: str) -> bool:
-        """Whether others have the inode under its name, of which a server has just told the caller that there is no
-        such thing. Those whom it tells the same are witnesses no more.
+        """Whether other users still see an inode under its name, of which a server has just told the caller that there
+        is no such name. Users who are told the same are witnesses no more.
         """
         if directory is None or not self._access_cache.is_needed:
             return False
@@ -101,7 +102,7 @@ class OtherUsers:
         return False
 
     async def _ask(self, inode: Inode, directory: Inode, name: str) -> bool | None:
-        """Whether a server says to the caller that the inode has the name; None if nobody can be asked."""
+        """Whether a server tells the current caller that the inode has the name; None if it cannot be asked."""
         location = directory.location
         if location is None:
             return False
@@ -117,7 +118,7 @@ class OtherUsers:
             if error.errno == errno.ENOENT:
                 return False
             if error.disposition in (Disposition.RETURN, Disposition.REFER):
-                return True  # refused now, or a DFS link: there is something
+                return True  # refused now, or a DFS link: the name is there
         return None
 
 

@@ -32,16 +32,17 @@ if TYPE_CHECKING:
 PAGE = 1024
 """Rows of a page."""
 SLACK = 4096
-"""Bytes of names that nobody has, with which a page's names are not worth to be written anew."""
+"""Bytes of unused names in a page up to which they are not compacted."""
 _NAMES_MAX = 1000
-"""Bytes of the longest name: 255 UTF-16 units have at most 765."""
+"""Bytes of the longest name, and more: 255 UTF-16 units have at most 765 bytes in UTF-8."""
 _HASH = (1 << 64) - 1
 _SECRET = secrets.randbits(64) | 1
-"""Numbers are hashes of what servers say (inodenumbers.py): none of them may choose where its files lie."""
+"""Inode numbers are hashes of what servers say (inodenumbers.py): no server may choose the slots of its files."""
 _HEAD = struct.Struct("<QQI")
 _FORMAT = "<QQIIHHBIIIqQqqqqqqqqdd"
-"""ino, parent's ino, lookups, where its name begins, length of that, number of its share, flags, attributes, links,
-tag, EA size, file id, created, accessed, written, changed, size, allocated, asked, changed here, expires, seen."""
+"""ino, parent's ino, lookups, offset and length of the name in bytes, index of the share, flags, attributes, links,
+reparse tag, EA size, file id, created, accessed, written, changed, size, allocated, asked, changed_at, expires,
+name_revalidated."""
 _ROW = struct.Struct(_FORMAT)
 _LOOKUPS = struct.Struct("<I")
 _LOOKUPS_AT = 16
@@ -50,7 +51,7 @@ _DIRECTORY, _TIME_WAS_SET, _KERNEL_SIZE, _READ_WITHOUT_LEASE, _HARD_LINKS = 1, 2
 
 
 class Forgotten(NamedTuple):
-    """What is to be remembered of an inode that nobody knows any more."""
+    """What is to be remembered of an inode that has left the table (ordering.EvictedInodes)."""
 
     parent: int
     share: UncPath
@@ -61,7 +62,7 @@ class Forgotten(NamedTuple):
 
 
 class _Page:
-    """Rows, where the free ones are, and the names of the others."""
+    """Rows, the indexes of the free ones, the names of the others, and how many bytes of names are unused."""
 
     __slots__ = ("free", "names", "rows", "wasted")
 
@@ -78,7 +79,7 @@ class PackedInodes:
     def __init__(self) -> None:
         self._pages: list[_Page | None] = []
         self._pages_with_room: dict[int, None] = {}
-        """Pages with a free row; the last one is used first."""
+        """Indexes of pages with a free row; the last one is used first."""
         self._by_number = RowIndex()
         self._by_name = RowIndex()
         self._shares: list[UncPath] = []
@@ -86,20 +87,20 @@ class PackedInodes:
         self._last_share: UncPath | None = None
         self._last_number = 0
         self._access_caches: dict[int, dict[int, float]] = {}
-        """In a mount of many users, by the inode's number."""
+        """Inode.access_cache by inode number, with `multiuser`."""
         self._stamps: dict[int, tuple[int, int]] = {}
-        """Of files that were opened, by the inode's number."""
+        """PageCacheState.stamp by inode number, of files that were opened."""
         self._count = 0
         self.lookups = 0
-        """Lookups of all of them."""
+        """The lookups of all packed inodes together."""
 
     def __len__(self) -> int:
         return self._count
 
-    # -- putting to sleep and waking --------------------------------------------------------------------------------
+    # -- packing and unpacking ----- --------------------------------------------------------------------------------
 
     def pack(self, inode: Inode) -> bool:
-        """Takes an inode in, that nobody else may hold; False if it is none that can be packed."""
+        """Packs an inode to which only the table refers. False: it has something that a row has no room for."""
         stat, parent = inode.stat, inode.parent
         if stat is None or parent is None or inode.share is None or not _is_plain(inode, stat):
             return False
@@ -133,7 +134,7 @@ class PackedInodes:
                 inode.expires,
                 inode.name_revalidated,
             )
-        except struct.error:  # a server that says numbers which no file has
+        except struct.error:  # numbers of a server that no file has
             self._free_row(row)
             return False
         page.names += name
@@ -148,27 +149,29 @@ class PackedInodes:
         return True
 
     def unpack(self, ino: int, inodes: dict[int, Inode]) -> Inode | None:
-        """The inode with a number, which sleeps no more; `inodes` has its parent."""
+        """Unpacks the inode with a number, if it is here; `inodes` has its parent."""
         row = self._row_of(ino)
         return None if row is None else self._unpack_row(row, inodes)
 
     def unpack_name(self, parent: Inode, name: str, inodes: dict[int, Inode]) -> Inode | None:
-        """The inode that has a name in a directory, which sleeps no more."""
+        """Unpacks the inode that has a name in a directory, if it is here."""
         place = (parent.ino, name)
         row = self._by_name.find(hash(place) & _HASH, lambda row: self._place_of(row) == place)
         return None if row is None else self._unpack_row(row, inodes)
 
     def unpack_children(self, parent: Inode, inodes: dict[int, Inode]) -> list[Inode]:
-        """All inodes in a directory. Looks at every row: for what is rare."""
+        """Unpacks all inodes in a directory. Reads every row, so it is for rare cases only."""
         rows = [row for row in self._rows() if self._head(row)[1] == parent.ino]
         return [self._unpack_row(row, inodes) for row in rows]
 
     def has(self, ino: int) -> bool:
-        """Whether a number is that of a sleeping inode."""
+        """Whether a number is that of a packed inode."""
         return self._row_of(ino) is not None
 
     def forget(self, ino: int, count: int) -> Forgotten | None:
-        """Gives back `count` lookups of a sleeping inode. What is to be remembered of it if it had no more."""
+        """Gives back `count` lookups of a packed inode. With the last one it is dropped: what is to be remembered of
+        it.
+        """
         row = self._row_of(ino)
         if row is None:
             return None
@@ -186,7 +189,7 @@ class PackedInodes:
         return Forgotten(parent, self._shares[share], file_id, rest[7], bool(flags & _TIME_WAS_SET), links)
 
     def forget_ids(self, share: UncPath | None) -> None:
-        """From now on file ids of a share, or of all, say nothing."""
+        """Clears the file ids of a share, or of all."""
         wanted = None if share is None else self._share_numbers.get(share, -1)
         for row in self._rows():
             page, at = self._page(row), row % PAGE * _ROW.size
@@ -194,7 +197,7 @@ class PackedInodes:
                 struct.pack_into("<Q", page.rows, at + _FILE_ID_AT, 0)
 
     def dentries(self) -> Iterator[tuple[int, int, str]]:
-        """For tests: number, the parent's number, and name of each."""
+        """The number, the parent's number and the name of each inode. For tests."""
         for row in self._rows():
             yield self._number_of(row), *self._place_of(row)
 
@@ -287,7 +290,7 @@ class PackedInodes:
     # -- what is in a row -------------------------------------------------------------------------------------------
 
     def _head(self, row: int) -> tuple[int, int, int]:
-        """Number, parent's number, lookups."""
+        """The number, the parent's number and the lookups of a row."""
         found: tuple[int, int, int] = _HEAD.unpack_from(self._page(row).rows, row % PAGE * _ROW.size)
         return found
 
@@ -298,19 +301,19 @@ class PackedInodes:
         return self._by_number.find(_number_hash(ino), lambda row: self._head(row)[0] == ino)
 
     def _name_at(self, row: int) -> tuple[int, int]:
-        """Where a name begins, and its bytes."""
+        """The offset and the length of the name of a row, in bytes."""
         found: tuple[int, int] = struct.unpack_from("<IH", self._page(row).rows, row % PAGE * _ROW.size + _HEAD.size)
         return found
 
     def _place_of(self, row: int) -> tuple[int, str]:
-        """The number of its directory, and its name there."""
+        """The number of the directory, and the name in it, of a row's inode."""
         start, length = self._name_at(row)
         name = self._page(row).names[start : start + length]
         return self._head(row)[1], name.decode("utf-8", "surrogatepass")
 
     def _share_number(self, share: UncPath) -> int:
         if share is self._last_share:
-            return self._last_number  # to hash a path takes as long as all the rest
+            return self._last_number  # hashing a path takes as long as all the rest
         number = self._share_numbers.get(share)
         if number is None:
             number = self._share_numbers[share] = len(self._shares)
@@ -334,9 +337,8 @@ def _flags_of(inode: Inode) -> int:
 
 
 def _is_plain(inode: Inode, stat: FileStat) -> bool:
-    """Whether a row has room for all that is known of an inode.
-
-    How often it was changed, and its lease broken, only counts while somebody has it open.
+    """Whether a row has room for all that is known of an inode. `change_count` and `page_cache.breaks` are compared by
+    open files only.
     """
     in_use = inode.open_count or inode.children or inode.packed_children or inode.writers or inode.pending_changes
     placed = (

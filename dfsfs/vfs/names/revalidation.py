@@ -35,7 +35,7 @@ log = logging.getLogger("dfsfs.vfs")
 
 
 class Revalidator:
-    """See the module's text."""
+    """See the module's text. `others` asks for users beside the current caller."""
 
     def __init__(self, router: Router, attributes: AttributeCache, offline: OfflineDirectories) -> None:
         self.others = OtherUsers(attributes.table, attributes.access, self.revalidate)
@@ -47,10 +47,10 @@ class Revalidator:
     async def revalidate(self, inode: Inode) -> bool:
         """Asks for the inode's attributes if they are too old. Whether no change made here has overtaken the answer.
 
-        Of a link nothing is asked unless it is bound, and then once; if its target fails, it shows what it did before.
+        A DFS link is asked only while it is bound, and once; if its target fails, it stays as it is shown.
 
         Raises:
-            PosixError: ESTALE, the inode is gone or another file has its name.
+            PosixError: ESTALE, the name is gone, or another file has it.
             DfsfsError: the server's answer.
         """
         if self._attributes.is_fresh(inode):
@@ -101,9 +101,7 @@ class Revalidator:
         return self._attributes.update(inode, stat, asked, by_name=by_name)
 
     def drop_stale(self, inode: Inode, place: tuple[Inode | None, str]) -> PosixError:
-        """Takes an inode off the directory and name by which it was asked for, as that has turned out to be gone or
-        another file's.
-        """
+        """Takes a dentry from its inode, as the name is gone or another file's. Returns the error to raise."""
         directory, name = place
         if directory is not None:
             self._table.invalidate_name(directory, name)
@@ -126,12 +124,12 @@ class Revalidator:
                 self._attributes.update(link, await binding.tree.at(link.anchor.moment).stat(path), asked)
                 return
             except DfsfsError:
-                pass  # whoever enters the link will hear of it
+                pass  # it is reported when the link is entered
         self._attributes.believe_briefly(link)
 
     async def run_by_name(self, inode: Inode, operation: Callable[[Attempt], Awaitable[T]]) -> T:
-        """Like `run`, for what the kernel has found by a name: if nothing is where the inode is thought to be, that is
-        ESTALE, and the kernel looks up what it was given once more.
+        """`Router.run` for an inode that the kernel has found by name: if nothing has that name, it is ESTALE instead
+        of ENOENT, and the kernel looks up the name once more.
         """
         place, asked = (inode.parent, inode.name), self._table.version
         try:
@@ -146,34 +144,35 @@ class Revalidator:
             raise self.drop_stale(inode, place) from error
 
     async def change_by_name(self, inode: Inode, operation: Callable[[Attempt], Awaitable[T]]) -> T:
-        """Like `run_by_name`, for a change. Raises as that and `revalidate_hard_link`."""
+        """`run_by_name` for an operation that changes the file. Raises as that and `revalidate_hard_link`."""
         await self.revalidate_hard_link(inode)
         return await self.run_by_name(inode, operation)
 
     async def revalidate_hard_link(self, inode: Inode) -> None:
-        """Before a file that has several names is changed by the first of them: asks whether that is still its own, and
-        not one that others gave to another file.
+        """Asks whether the first name of a file with several names is still its own, before the file is changed by it.
 
-        Raises: as `revalidate`.
+        Raises as `revalidate`.
         """
         if inode.hard_links:
             inode.expire_attributes()
             await self.revalidate(inode)
 
     async def check_ids(self, directory: Inode, entry: DirEntry, origin: Origin) -> None:
-        """Makes sure that what a listing says is not of the file that is known but for its id. Raises as run_in."""
+        """Finds out from a listed entry whether the file ids of its share are stable. Raises as Router.run_in."""
         known = self._table.child(directory, entry.name)
         if known is not None and await self.has_unstable_id(known, entry.stat, origin.share):
             self.distrust_ids(origin.share)
 
     async def has_unstable_id(self, inode: Inode, stat: FileStat, share: UncPath) -> bool:
-        """Whether a server gives another file id for the same file in each answer; `stat` is one of them."""
+        """Whether a server gives a file another id in each answer, of which `stat` is one. Asks once more to be
+        sure.
+        """
         if not is_same_but_for_id(inode, stat, share) or inode.parent is None:
             return False
         again, _ = await self._router.run_in(inode.parent, inode.name, stat_of)
         return again.created == stat.created and again.file_id != stat.file_id
 
     def distrust_ids(self, share: UncPath) -> None:
-        """From now on, file ids of a share are not used."""
+        """From now on the file ids of a share are not used."""
         log.warning("%s: its server gives other file ids for the same files; numbers of our own are used", share)
         self._table.forget_ids(share)

@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 
 class Router:
-    """See the module's text. `is_live` says whether a link is bound to a living target."""
+    """See the module's text. `offline` is told of each DFS link that was entered."""
 
     def __init__(self, namespace: Namespace, table: InodeTable, offline: OfflineDirectories) -> None:
         self.handle_limit = HandleLimit()
@@ -43,17 +43,17 @@ class Router:
         self._offline = offline
 
     def get_location(self, inode: Inode) -> Location:
-        """Raises: PosixError: ESTALE, the inode has no place any more."""
+        """Raises: PosixError: ESTALE, the inode is detached."""
         location = inode.location
         if location is None:
             raise PosixError(errno.ESTALE, f"{inode.name} is not where it was")
         return location
 
     async def run(self, inode: Inode, operation: Callable[[Attempt], Awaitable[T]]) -> T:
-        """Awaits `operation` where the inode is; for a link that is its target's root.
+        """Awaits `operation` at the inode's location; for a DFS link that is in its target.
 
         Raises:
-            PosixError: ESTALE, the inode has no place any more.
+            PosixError: ESTALE, the inode is detached, or below a directory that has become a DFS link.
             DfsfsError: what the operation or the way to a target came to.
         """
         try:
@@ -66,7 +66,7 @@ class Router:
             raise self._make_link_error(link) from None
 
     async def run_once(self, inode: Inode, operation: Callable[[Attempt], Awaitable[T]]) -> T:
-        """Like `run`, but raises Covered when the inode has just turned into a link, and goes no further."""
+        """Like `run`, but raises PathNotCovered if the inode has just become a DFS link."""
         await self.directory_renames.wait_until_free(inode)
         try:
             with self.directory_renames.running(inode):
@@ -83,8 +83,8 @@ class Router:
         """Awaits `operation` at the (wire) name in a directory.
 
         Raises:
-            Covered: the name is a DFS link, now at least.
-            PosixError: ESTALE, the directory has no place any more.
+            PathNotCovered: the name is a DFS link.
+            PosixError: ESTALE, the directory is detached, or has become, or is below, a DFS link.
             DfsfsError: what the operation or the way to a target came to.
         """
         await self.directory_renames.wait_until_free(directory)
@@ -104,12 +104,12 @@ class Router:
             raise self._make_link_error(link) from None
 
     def _send(self, location: Location, operation: Callable[[Attempt], Awaitable[T]]) -> Awaitable[T]:
-        """A question may be asked of more than one server."""
+        """Sends an operation. A stat may be asked of more than one server (run_hedged), as it changes nothing."""
         send = self._namespace.run_hedged if operation is stat_of else self._namespace.run
         return send(location, self.handle_limit.retry_with_fewer_handles(operation))
 
     def _convert_to_link(self, inode: Inode, prefix: UncPath) -> bool:
-        """Turns what lies at `prefix`, the inode or one above it, into a link. Whether that was the inode itself."""
+        """Makes a DFS link of what is at `prefix`, the inode or one above it. Whether that was the inode itself."""
         for above in self._table.iter_ancestors(inode):
             if above.parent is None:
                 anchor = above.location
@@ -131,7 +131,7 @@ class Router:
         return PosixError(errno.ESTALE, f"{link.prefix} has become a DFS link")
 
     def get_link_inode(self, parent: Inode, name: str, prefix: UncPath) -> Inode:
-        """The inode of the link `name` in a directory; `prefix` is its namespace path."""
+        """The inode of the DFS link `name` in a directory; `prefix` is its namespace path."""
         location = parent.location
         moment = location.moment if location is not None else None
         return self._table.observe_link(parent, name, Location(self._namespace.junction(prefix), (), moment))

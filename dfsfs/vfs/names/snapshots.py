@@ -52,7 +52,7 @@ class Snapshots:
         return self._observe(snapshots, name)
 
     async def open_listing(self, snapshots: Inode) -> SnapshotListing:
-        """All snapshots in `.snapshots`."""
+        """Opens `.snapshots` to be listed."""
         names = await self._names(self._parent(snapshots))
         return SnapshotListing(snapshots, [(name.encode(), self._observe(snapshots, name)) for name in names])
 
@@ -79,7 +79,7 @@ class Snapshots:
 
 
 class SnapshotListing:
-    """The open directory `.snapshots`: like directory.Listing."""
+    """The open directory `.snapshots`, with the methods of opendir.Listing."""
 
     def __init__(self, inode: Inode, entries: list[tuple[bytes, Inode]]) -> None:
         self.inode = inode
@@ -87,20 +87,20 @@ class SnapshotListing:
         self._entries = entries
 
     async def begin(self) -> None:
-        """They were asked for already."""
+        """Does nothing: the names were asked for already."""
 
     def limit_entries(self, offset: int) -> float:
-        """All that are wanted."""
+        """As many entries as fit."""
         return math.inf
 
     def set_position(self, offset: int) -> None:
-        """They are all here."""
+        """Does nothing: all entries are kept."""
 
     async def rewind(self) -> None:
-        """The same snapshots for as long as the directory is open."""
+        """Does nothing: an open directory has the same snapshots all the time."""
 
     def is_loaded(self, index: int) -> bool:
-        """All are."""
+        """Always true."""
         return True
 
     async def entry(self, index: int) -> tuple[bytes, Inode] | None:
@@ -108,4 +108,4 @@ class SnapshotListing:
         return self._entries[index] if index < len(self._entries) else None
 
     async def close(self) -> None:
-        """Nothing to give back."""
+        """Does nothing: nothing is open on the server."""

@@ -27,7 +27,7 @@ QUERIES_MAX = 32
 async def resolve_special_entries(
     table: InodeTable, attempt: Attempt, directory: Inode, batch: list[DirEntry]
 ) -> list[DirEntry]:
-    """The entries of a listing of a directory, each with what it is.
+    """The entries of a listing of a directory, each with its type: `FileStat.special`.
 
     Raises:
         DfsfsError: the connection to the server has ended.
@@ -64,11 +64,11 @@ async def _query_special(attempt: Attempt, entry: DirEntry) -> FileStat:
         return await attempt.tree.stat_listed_entry(attempt.path.join([entry.name]), entry.stat)
     except DfsfsError as error:
         if error.disposition in (Disposition.RETURN, Disposition.REFER, Disposition.NEXT_TARGET):
-            return entry.stat  # whoever does something with it will hear of it
+            return entry.stat  # what is done with it will fail with the same error
         raise
 
 
 def _is_unchanged(known: FileStat, listed: FileStat) -> bool:
-    """Whether nothing can have become of a file since it was asked for."""
+    """Whether a listed file is the one that is known, and has not changed since that was asked for."""
     now = (listed.file_id, listed.written, listed.changed)
     return bool(listed.file_id) and (known.file_id, known.written, known.changed) == now
