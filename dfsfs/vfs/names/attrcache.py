@@ -238,8 +238,8 @@ class AttributeCache:
 
     def negative_timeout(self, directory: Inode) -> float:
         """For how many seconds from now it is believed that a name that was just looked up is not in a directory."""
-        view = self.get_cached_directory(directory)
-        asked = self.clock() if view is None else view.origin.time
+        cached = self.get_cached_directory(directory)
+        asked = self.clock() if cached is None else cached.origin.time
         return max(0.0, asked + self.lifetimes.directories - self.clock())
 
     def lifetime(self, inode: Inode) -> float:
@@ -267,9 +267,9 @@ class AttributeCache:
         made: list[FileStat] = []
         known = before is not None and expires > self.clock()
         with self.changing_name(directory, name):
-            moment = directory.changed_at
+            begun = directory.changed_at
             yield made.append
-            alone = directory.pending_changes == 1 and directory.changed_at == moment
+            alone = directory.pending_changes == 1 and directory.changed_at == begun
         if made and known and alone and before is not None:
             latest = max(before.written, made[0].changed)
             directory.stat = replace(before, written=latest, changed=latest)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from dfsfs.smb.wire.fscc import DirEntry
     from dfsfs.unc import UncPath
-    from dfsfs.vfs.names.inode import DirectoryState
+    from dfsfs.vfs.names.inode import ListingState
 
 MAX_ENTRIES = 100_000
 """Entries of all cached listings together; some 500 bytes each."""
@@ -89,12 +89,12 @@ class LookupRate:
 class DirectoryInode(Protocol):
     """What the cache needs of a directory's inode."""
 
-    directory: DirectoryState | None
+    listing: ListingState | None
 
     @property
     def detached(self) -> bool: ...
 
-    def use_directory(self) -> DirectoryState: ...
+    def use_listing(self) -> ListingState: ...
 
 
 class DirCache:
@@ -115,11 +115,11 @@ class DirCache:
         attached.
         """
         self.supersede(directory, len(entries))
-        view = CachedDirectory(origin, entries)
-        if len(view.entries) > self._limit or directory.detached:
+        cached = CachedDirectory(origin, entries)
+        if len(cached.entries) > self._limit or directory.detached:
             return
-        directory.use_directory().cached = self._directories[directory] = view
-        self._size += len(view.entries)
+        directory.use_listing().cached = self._directories[directory] = cached
+        self._size += len(cached.entries)
         while self._size > self._limit:
             self.drop(next(iter(self._directories)))
         self.drop_old(origin.time)
@@ -128,15 +128,15 @@ class DirCache:
         """Counts a name of a directory that has to be asked for; `now` in seconds. Returns the directory's rate if it
         is to be listed instead, else None.
         """
-        state = directory.use_directory()
+        state = directory.use_listing()
         rate = state.lookup_rate = state.lookup_rate or LookupRate()
         return rate if rate.add_lookup(now, self.lifetime) else None
 
     def supersede(self, directory: DirectoryInode, count: int) -> None:
         """Drops a directory's listing: a newer one, of `count` entries, was received."""
         self.drop(directory)
-        if directory.directory is not None and directory.directory.lookup_rate is not None:
-            directory.directory.lookup_rate.size = count
+        if directory.listing is not None and directory.listing.lookup_rate is not None:
+            directory.listing.lookup_rate.size = count
 
     def is_worth_caching(self, count: int, origin: Origin, now: float) -> bool:
         """Whether a listing of `count` entries is worth caching: one that took longer than a lifetime is too old."""
@@ -152,18 +152,18 @@ class DirCache:
 
     def drop(self, directory: DirectoryInode) -> None:
         """Drops a directory's listing."""
-        view = self._directories.pop(directory, None)
-        if view is not None:
-            self._size -= len(view.entries)
-        if directory.directory is not None:
-            directory.directory.cached = None
+        cached = self._directories.pop(directory, None)
+        if cached is not None:
+            self._size -= len(cached.entries)
+        if directory.listing is not None:
+            directory.listing.cached = None
 
     def get(self, directory: DirectoryInode, now: float, user: int = 0) -> CachedDirectory | None:
         """The directory's listing, unless it was asked for by another user or is too old; then it is dropped."""
-        view = directory.directory.cached if directory.directory is not None else None
-        if view is not None and view.origin.user != user:
+        cached = directory.listing.cached if directory.listing is not None else None
+        if cached is not None and cached.origin.user != user:
             return None
-        if view is not None and now - view.origin.time >= self.lifetime:
+        if cached is not None and now - cached.origin.time >= self.lifetime:
             self.drop(directory)
             return None
-        return view
+        return cached

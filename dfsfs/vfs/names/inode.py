@@ -5,7 +5,7 @@ is a method here: its dentries (a directory and a name in it) change with the di
 expired by any module that learns that they may be wrong. tests/unit/vfs/test_inode_owners.py reads this from the
 source.
 
-State that few inodes have is in parts of its own, which are made when they are first needed: DirectoryState and
+State that few inodes have is in parts of its own, which are made when they are first needed: ListingState and
 PageCacheState. 100,000 files that the kernel knows are 100,000 inodes, so a field here costs 0.8 MB.
 """
 
@@ -62,7 +62,7 @@ OWNERS: Final[Mapping[str, str]] = {
     "name_revalidated": "names.attrcache",
     "asked": "names.attrcache",
     "access_cache": "names.access",
-    "directory": "names.dircache",
+    "listing": "names.dircache",
     "page_cache": "data.caching",
     "kernel_size": "data.filetable",
     "writers": "data.fileops",
@@ -75,7 +75,7 @@ OWNERS: Final[Mapping[str, str]] = {
 
 
 @dataclass(slots=True, eq=False)
-class DirectoryState:
+class ListingState:
     """What is cached of a directory's listing. Owned by names.dircache."""
 
     cached: CachedDirectory | None = None
@@ -215,7 +215,7 @@ class Inode:
     """The version at which `stat` was asked for."""
     access_cache: dict[int, float] | None = None
     """With `multiuser`: until when each user, by uid, may be shown what is cached: see access.py."""
-    directory: DirectoryState | None = None
+    listing: ListingState | None = None
 
     # -- the kernel's caches, and open files
     page_cache: PageCacheState = NO_PAGE_CACHE
@@ -305,11 +305,11 @@ class Inode:
             self.page_cache = PageCacheState()
         return self.page_cache
 
-    def use_directory(self) -> DirectoryState:
-        """The DirectoryState, to be changed by its owner."""
-        if self.directory is None:
-            self.directory = DirectoryState()
-        return self.directory
+    def use_listing(self) -> ListingState:
+        """The ListingState, to be changed by its owner."""
+        if self.listing is None:
+            self.listing = ListingState()
+        return self.listing
 
     def has_changed_since(self, asked: int) -> bool:
         """Whether what was asked for at a version may not know of a change made here."""
@@ -341,7 +341,7 @@ class Inode:
     @property
     def cached_directory(self) -> CachedDirectory | None:
         """Of a directory: its last listing, as far as that is cached."""
-        return None if self.directory is None else self.directory.cached
+        return None if self.listing is None else self.listing.cached
 
     @property
     def has_read_lease(self) -> bool:
@@ -412,7 +412,7 @@ class InodeStatistics:
     detached: int
     lookups: int
     packed: int = 0
-    """How many of `inodes` sleep: see packedinodes.py."""
+    """How many of `inodes` are packed: see packedinodes.py."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 SPELLINGS = 1000
 """Other spellings of names in one directory that are remembered."""
 UNPACKED_MAX = 16_384
-"""Inodes that are held as objects, some 22 MiB; beyond that, those without other references are packed."""
+"""Inodes that are held as objects, some 17 MiB; beyond that, those without other references are packed."""
 PACK_FRACTION = 64
 """The part of UNPACKED_MAX by which the number of objects may exceed it before some are packed: one in 64."""
 

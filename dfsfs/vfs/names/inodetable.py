@@ -254,14 +254,14 @@ class InodeTable(InodeStore):
         try:
             yield
         finally:
-            for inode, moment in begun:
-                self.end_change(inode, moment)
+            for inode, version in begun:
+                self.end_change(inode, version)
 
     @contextmanager
     def changing_name(self, directory: Inode, *names: str) -> Iterator[None]:
         """While the block runs, names in a directory are being created, removed, or given to another file."""
         begun = self.begin_change(directory)
-        changed = self._names(directory)
+        changed = self._use_changed_names(directory)
         folded = [fold_name(name) for name in names]
         for name in folded:
             changed.begin(name)
@@ -291,7 +291,7 @@ class InodeTable(InodeStore):
     def invalidate_name(self, directory: Inode, name: str) -> None:
         """What is known of a name is wrong, and so is every answer about it that was asked for before."""
         self.version += 1
-        self._names(directory).touch(fold_name(name), self.version)
+        self._use_changed_names(directory).touch(fold_name(name), self.version)
 
     def invalidate(self, inode: Inode) -> None:
         """Another client may have changed the file: what is known of it, or was asked for before, is not believed."""
@@ -302,7 +302,7 @@ class InodeTable(InodeStore):
         self.version += 1
         inode.changed_at = self.version
 
-    def _names(self, directory: Inode) -> ChangedNames:
+    def _use_changed_names(self, directory: Inode) -> ChangedNames:
         if directory.changed_names is None:
             directory.changed_names = ChangedNames(self._evicted.get_version(key_of(directory)))
         return directory.changed_names
@@ -385,11 +385,11 @@ class InodeTable(InodeStore):
                 assert self._inodes.get(child.ino) is child
             assert inode is self.root or inode.lookups or inode.children or inode.packed_children or inode.open_count
             assert len(list(self.iter_ancestors(inode))) <= len(self._inodes)
-        asleep: dict[int, int] = {}
+        packed: dict[int, int] = {}
         for ino, parent, name in self._packed.dentries():
             assert ino not in self._inodes and name not in self._inodes[parent].children
-            asleep[parent] = asleep.get(parent, 0) + 1
-        assert asleep == {ino: inode.packed_children for ino, inode in self._inodes.items() if inode.packed_children}
+            packed[parent] = packed.get(parent, 0) + 1
+        assert packed == {ino: inode.packed_children for ino, inode in self._inodes.items() if inode.packed_children}
 
 
 def _anchor_above(inode: Inode) -> Inode | None:

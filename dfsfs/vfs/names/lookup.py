@@ -193,20 +193,20 @@ class Lookup:
             is_first = not known.hard_links or (known.parent, known.name) == (directory, name)
             if (is_first and self._is_valid(known)) or self.offline.may_show_cached(known):
                 return known
-        view = self.attributes.get_cached_directory(directory)
-        if view is None or self.table.has_name_changed_since(directory, name, view.origin.asked):
+        cached = self.attributes.get_cached_directory(directory)
+        if cached is None or self.table.has_name_changed_since(directory, name, cached.origin.asked):
             return None
-        entry = view.entries.get(name)
-        if entry is not None and known is not None and is_same_but_for_id(known, entry.stat, view.origin.share):
+        entry = cached.entries.get(name)
+        if entry is not None and known is not None and is_same_but_for_id(known, entry.stat, cached.origin.share):
             return None
         if entry is None:
-            if view.has_other_case(name) or self._is_static_link(directory, name):
+            if cached.has_other_case(name) or self._is_static_link(directory, name):
                 return None
             if known is not None and self.attributes.access.others(known):
                 return None  # whether it is gone for other users, too, has to be asked
             self.attributes.drop_missing(directory, name)
             raise PosixError(errno.ENOENT, f"{name} is not in the folder")
-        inode = self.update_from_listing(directory, entry, view.origin)
+        inode = self.update_from_listing(directory, entry, cached.origin)
         if inode.is_link and inode.stat is entry.stat and self._is_live(inode):
             inode.expire_attributes()  # what a bound link shows is its target's root, and that was not asked yet
         return inode if self._is_valid(inode) else None

@@ -223,11 +223,11 @@ class Listing:
 
     def _cache_listing(self, origin: Origin) -> None:
         """Caches a listing that is complete. `origin` is that of its first entries, the oldest ones."""
-        views, entries = self._lookup.attributes.dircache, self._entries
-        if entries.start or not views.is_worth_caching(entries.stop, origin, self._lookup.clock()):
-            views.supersede(self.inode, entries.stop)
+        dircache, entries = self._lookup.attributes.dircache, self._entries
+        if entries.start or not dircache.is_worth_caching(entries.stop, origin, self._lookup.clock()):
+            dircache.supersede(self.inode, entries.stop)
         else:
-            views.add_named(self.inode, entries.by_name(), origin)
+            dircache.add_named(self.inode, entries.by_name(), origin)
 
     async def _next_batch(self, attempt: Attempt) -> tuple[list[DirEntry] | None, Origin]:
         """The operation that reads on; from the start if the attempt is on another tree than the last one. None: no

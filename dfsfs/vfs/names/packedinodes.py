@@ -1,7 +1,7 @@
 """PackedInodes: inodes that only the kernel still refers to, in a tenth of the memory.
 
 A program that lists a directory of 300,000 files makes the kernel know 300,000 inodes, and it keeps them for as long as
-it has memory to spare: days. As objects they take 1.3 KiB each. Nearly all of them are not asked for again until the
+it has memory to spare: days. As objects they take 1 KiB each. Nearly all of them are not asked for again until the
 kernel forgets them. So an inode that nothing in this process refers to is packed into a row of numbers, and unpacked,
 the same in all that counts, when it is asked for.
 
@@ -345,7 +345,7 @@ def _is_plain(inode: Inode, stat: FileStat) -> bool:
         inode.hard_links or inode.detached or inode.detached_from or inode.forwarded or inode.silly or inode.removed
     )
     directory = inode.anchor or inode.spellings or inode.changed_names or inode.is_loop or inode.is_snapshot_dir
-    cached = inode.directory is not None and (inode.directory.cached or inode.directory.lookup_rate)
+    cached = inode.listing is not None and (inode.listing.cached or inode.listing.lookup_rate)
     held = inode.page_cache.lease or inode.page_cache.data_lease or inode.local_writes
     if in_use or placed or directory or cached or held or not inode.lookups:
         return False

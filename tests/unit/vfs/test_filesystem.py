@@ -521,3 +521,15 @@ async def test_a_close_does_not_make_true_what_was_overtaken(autojump_clock: obj
             lookup.table.invalidate(inode)
         await world.fs.release(opened.handle)
         assert lookup.attributes.is_fresh(inode) is not overtaken
+
+
+async def test_only_replies_to_the_kernel_change_what_it_believes(autojump_clock: object) -> None:
+    world = World()
+    world.root.add_file("file", b"12345")
+    ino = await world.ino("file")
+    lookup = world.fs._lookup
+    inode = lookup.get_inode(ino)
+    assert inode.stat is not None and inode.kernel_size == 5
+    lookup.attributes.update(inode, replace(inode.stat, size=7), lookup.table.version)
+    assert (lookup.attributes.get(inode).size, inode.kernel_size) == (7, 5)
+    assert ((await world.fs.getattr(ino)).size, inode.kernel_size) == (7, 7)

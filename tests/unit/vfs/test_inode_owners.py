@@ -12,8 +12,8 @@ from dfsfs.vfs.names.inode import (
     NO_CHILDREN,
     NO_PAGE_CACHE,
     OWNERS,
-    DirectoryState,
     Inode,
+    ListingState,
     PageCacheState,
 )
 from tests.unit.test_layering import FILES, module_name
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 MODULE = "dfsfs.vfs.names.inode"
 PARTS = {
-    **{field.name: "names.dircache" for field in fields(DirectoryState)},
+    **{field.name: "names.dircache" for field in fields(ListingState)},
     **{field.name: "data.caching" for field in fields(PageCacheState)},
 }
 ALL = {**OWNERS, **PARTS}
