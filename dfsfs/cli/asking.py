@@ -1,20 +1,22 @@
-"""Which mounts the commands ask, and what of their answers makes sense."""
+"""Which mounts the commands ask, and how their answers are shown."""
 
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from dfsfs.cli.command import code_of, fail
-from dfsfs.cli.messages import SUCCESS
+from dfsfs.cli.exitcodes import SUCCESS
+from dfsfs.cli.output import show, show_json
 from dfsfs.control.client import mount_at
 from dfsfs.control.places import our_mounts
 from dfsfs.control.protocol import WRONG, ControlError
-from dfsfs.unc import UncError, UncPath
+from dfsfs.unc import UncError, UncPath, is_unc
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
+    from dfsfs.cli.command import Parser
     from dfsfs.control.client import Answer
     from dfsfs.control.places import MountEntry
 
@@ -72,10 +74,10 @@ def _has(entry: MountEntry, unc: str) -> bool:
         return False
 
 
-def good(
+def take_good(
     answers: Iterable[tuple[MountEntry, Answer[T] | ControlError]],
 ) -> tuple[list[tuple[MountEntry, Answer[T]]], int]:
-    """The answers that make sense, and the exit code; of each other one it is said what is wrong."""
+    """The answers that make sense, and the exit code. For each of the others the reason is shown, in one line."""
     found, code = [], SUCCESS
     for entry, answer in answers:
         if isinstance(answer, ControlError):
@@ -83,3 +85,35 @@ def good(
         else:
             found.append((entry, answer))
     return found, code
+
+
+def add_mount_of_several(parser: Parser) -> None:
+    """The option --mount of commands that may ask all mounts."""
+    text = "the mount to ask; without, show asks all, and flush the only one that there is"
+    parser.add_argument("--mount", metavar="PATH", help=text)
+
+
+def places_of(path: str | None, mount: str | None, *, every: bool) -> tuple[list[MountEntry], str | None]:
+    """The mounts to ask about a path, and the path as they know it. `every`: all, where none is named."""
+    if path is None or is_unc(path):
+        return (our_own_mounts() if every and mount is None else [the_mount(mount, path)]), path
+    entry, rest = mount_at(path)
+    return [entry], rest or "."
+
+
+def show_each(
+    found: Sequence[tuple[MountEntry, Answer[T]]], format_answer: Callable[[T], list[str]], *, headed: bool
+) -> None:
+    """Shows the answers of several mounts. `headed`: each below a line that names its mount."""
+    for number, (entry, answer) in enumerate(found):
+        head = [*([""] if number else []), f"{entry.mountpoint} ({entry.source})"] if headed else []
+        show([*head, *format_answer(answer.said)])
+
+
+def show_answer(answer: Answer[Any], lines: Sequence[str], *, json: bool) -> int:
+    """Shows an answer, which is `lines` for people. The exit code."""
+    if json:
+        show_json(answer.raw)
+    else:
+        show(lines)
+    return SUCCESS

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from dfsfs.cli import secrets
 from dfsfs.cli.output import ask_hidden
-from dfsfs.config import ConfigError, Mounter, make_config, mounted_place, without_secrets
+from dfsfs.config import ConfigError, Mounter, extract_secrets, join_prefix, make_config
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -30,7 +30,7 @@ def hide_passwords(
     kept: list[str] = []
     found: dict[str, Secret] = {}
     for text in texts:
-        clean, here = without_secrets(text)
+        clean, here = extract_secrets(text)
         kept.append(clean)
         found |= here
     named = frozenset(found)
@@ -49,7 +49,7 @@ def configure(unc: UncPath, options: ParsedOptions, warn: Callable[[str], None])
         ConfigError: something of the options, a file that they name or the environment makes no sense.
         MountError: a file can't be read.
     """
-    unc = mounted_place(unc, options)
+    unc = join_prefix(unc, options)
     surroundings = secrets.Surroundings(os.environ, login_name, terminal(), warn)
     credentials: Login
     if options.security == "ntlmssp":
@@ -65,7 +65,7 @@ def configure(unc: UncPath, options: ParsedOptions, warn: Callable[[str], None])
 
 
 def login_name() -> str:
-    """The name of who runs this. Raises: ConfigError: they have none."""
+    """The name of the user who runs this. Raises ConfigError: there is none."""
     try:
         return pwd.getpwuid(os.getuid()).pw_name
     except KeyError:
@@ -73,5 +73,5 @@ def login_name() -> str:
 
 
 def terminal() -> Callable[[str], str] | None:
-    """Asks for a password; None where there is nobody to ask."""
+    """Asks for a password; None where there is no terminal."""
     return ask_hidden if sys.stdin and sys.stdin.isatty() else None

@@ -24,7 +24,8 @@ import signal
 import time
 from typing import TYPE_CHECKING, NoReturn
 
-from dfsfs.cli.messages import INTERRUPTED, MOUNT_FAILURE, SUCCESS, SYSTEM_ERROR, Verdict
+from dfsfs.cli.exitcodes import INTERRUPTED, MOUNT_FAILURE, SUCCESS, SYSTEM_ERROR
+from dfsfs.cli.messages import Verdict
 from dfsfs.cli.output import flush
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def run_in_background(serve: Serve, *, timeout: float, grace: float = GRACE) -> 
     reader, writer = os.pipe()
     # What is left in these buffers would come out twice.
     flush()
-    with _signals_interrupt():
+    with _interrupt_on_signals():
         child = os.fork()
         if child == 0:
             os.close(reader)
@@ -75,7 +76,7 @@ def run_in_background(serve: Serve, *, timeout: float, grace: float = GRACE) -> 
 
 
 @contextlib.contextmanager
-def _signals_interrupt() -> Iterator[None]:
+def _interrupt_on_signals() -> Iterator[None]:
     """All signals that ask a program to end raise KeyboardInterrupt, so that the child can be ended first."""
     before = {number: signal.signal(number, signal.default_int_handler) for number in _SIGNALS}
     try:
@@ -162,7 +163,7 @@ def _serve(serve: Serve, writer: int) -> int:
         try:
             _send(writer, Verdict(SUCCESS))
         except OSError:
-            log.warning("who asked for the mount is gone, so it is taken down")
+            log.warning("the program that asked for the mount has ended, so it is taken down")
             os.kill(os.getpid(), signal.SIGTERM)
 
     verdict = serve(on_ready)
@@ -189,7 +190,9 @@ def _to_null(*descriptors: int) -> None:
 
 
 def _close_all_but(kept: int) -> None:
-    """Closes what was inherited: a daemon must not hold on to the locks, pipes and sockets of who started it."""
+    """Closes what was inherited: a daemon must not hold on to the locks, pipes and sockets of the program that started
+    it.
+    """
     for name in os.listdir("/proc/self/fd"):
         if int(name) > 2 and int(name) != kept:
             with contextlib.suppress(OSError):  # the listing's own descriptor is gone by now

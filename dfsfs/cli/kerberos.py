@@ -1,9 +1,9 @@
 """Which tickets a mount with sec=krb5 uses.
 
-    keytab=  >  ccache=  >  a password that was given  >  the caches of cruid=, or of who mounts  >  the computer's
-    keytab
+    keytab=  >  ccache=  >  a password that was given  >  the caches of cruid=, or of the user who mounts  >  the keytab
+    of the computer
 
-The last one is for root only, who mounts before anybody is logged in. Nothing is asked for on a terminal.
+The last one is for root only, who mounts before a user is logged in. Nothing is asked for on a terminal.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import re
 from typing import TYPE_CHECKING
 
 from dfsfs.cli.messages import cannot_read
-from dfsfs.cli.secrets import given_login
+from dfsfs.cli.secrets import find_given_login
 from dfsfs.config import ConfigError
 from dfsfs.smb.auth import kerberos
 from dfsfs.smb.auth.credentials import KerberosCredentials
@@ -32,7 +32,7 @@ def kerberos_login(options: ParsedOptions, surroundings: Surroundings) -> Kerber
         ConfigError: an option names a user or a file that makes no sense.
         MountError: a file can't be read.
     """
-    domain, user, password = given_login(options, surroundings)
+    domain, user, password = find_given_login(options, surroundings)
     name = options.principal or _principal(user, domain)
     if options.keytab is not None:
         return KerberosCredentials(name, keytab=_keytab(options.keytab, surroundings))
@@ -51,14 +51,14 @@ def kerberos_login(options: ParsedOptions, surroundings: Surroundings) -> Kerber
 
 
 def _principal(user: str, domain: str) -> str:
-    """A user as Kerberos names it: a realm is a domain in capitals. Empty: whoever the tickets are for."""
+    """A user as Kerberos names it: a realm is a domain in capitals. Empty: the user whose tickets are found."""
     if not user or "@" in user or "." not in domain:
         return user
     return f"{user}@{domain.upper()}"
 
 
 def _account(user: int | str | None) -> Account | None:
-    """The user of cruid=; None for who runs this."""
+    """The user of cruid=; None for the user who runs this."""
     if user is None:
         return None
     try:

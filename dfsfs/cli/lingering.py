@@ -10,10 +10,10 @@ import re
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from dfsfs.cli.command import shown_time
+from dfsfs.cli.figures import format_time
 from dfsfs.control.answers import Status
 from dfsfs.control.client import AT_ONCE, Patience, ask_with
-from dfsfs.control.holders import Holder, holders_of, shown
+from dfsfs.control.holders import Holder, describe_holder, holders_of
 from dfsfs.control.places import TYPE, MountEntry, folders_for, our_mounts
 from dfsfs.control.protocol import ControlError
 from dfsfs.printable import counted
@@ -34,7 +34,7 @@ class Lingering:
     report: Answer[Status]
     holders: tuple[Holder, ...]
 
-    def as_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """The report of the mount, with who holds it."""
         mount = {**self.report.raw["mount"], "owner": self.entry.owner}
         return {
@@ -44,19 +44,19 @@ class Lingering:
             "holders": [asdict(holder) for holder in self.holders],
         }
 
-    def lines(self) -> list[str]:
+    def page(self) -> list[str]:
         """For people."""
         said = self.report.said
         head = f"{said.mount.unc} was taken away from {said.mount.path}, and goes on"
-        about = f"  for {shown_time(said.mount.seconds)}; process {said.mount.pid}, dfsfs {said.mount.version}"
+        about = f"  for {format_time(said.mount.seconds)}; process {said.mount.pid}, dfsfs {said.mount.version}"
         if not self.holders:
             files = f"{counted(said.files.open, 'open file')} and {counted(said.files.open_folders, 'folder')}"
             return [head, about, f"  for programs that still use {files}, or are in one"]
-        return [head, about, *(f"  held by {shown(holder)}" for holder in self.holders)]
+        return [head, about, *(f"  held by {describe_holder(holder)}" for holder in self.holders)]
 
 
-def lingering() -> list[Lingering]:
-    """Those of root and of who asks. Raises OSError: the list of mounts can't be read."""
+def find_lingering() -> list[Lingering]:
+    """Those of root and of the user who asks. Raises OSError: the list of mounts can't be read."""
     patience, found = Patience(AT_ONCE), []
     for entry in _with_sockets({entry.device for entry in our_mounts()}):
         try:

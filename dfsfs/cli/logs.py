@@ -46,7 +46,7 @@ class Printable(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """The message, and the lines that belong to it."""
         details = getattr(record, "dfsfs_details", None)
-        return "\n".join([super().format(record), *([] if details is None else [_set_in(str(details))])])
+        return "\n".join([super().format(record), *([] if details is None else [_indent(str(details))])])
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         """The message alone."""
@@ -57,10 +57,10 @@ class Printable(logging.Formatter):
         ei: tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None],
     ) -> str:
         """A traceback; in it may be what an exception says."""
-        return _set_in(super().formatException(ei))
+        return _indent(super().formatException(ei))
 
 
-def _set_in(text: str) -> str:
+def _indent(text: str) -> str:
     return "\n".join(f"    {printable(line)}" for line in text.split("\n"))
 
 

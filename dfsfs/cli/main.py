@@ -1,15 +1,16 @@
-"""The command dfsfs, with its subcommands; `mount` is mount.dfsfs under another name."""
+"""The command dfsfs, with its subcommands; `mount` is mount.dfsfs under another name.
+
+What a command needs is imported when it is called: see registry.py.
+"""
 
 from __future__ import annotations
 
 import sys
 from typing import TYPE_CHECKING
 
-from dfsfs.cli import mount
-from dfsfs.cli.messages import SUCCESS, USAGE
+from dfsfs.cli.exitcodes import SUCCESS, USAGE
 from dfsfs.cli.output import as_in_a_pipe, complain, escape_tracebacks, show
-from dfsfs.cli.registry import COMMANDS, find
-from dfsfs.cli.versions import versions_lines
+from dfsfs.cli.registry import all_commands, find
 from dfsfs.smb.auth.identity import forbid_core_dumps
 from dfsfs.unc import is_unc
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 def help_lines() -> list[str]:
     """What --help shows."""
     rows = [("mount", "mounts a namespace or a share; the same as mount.dfsfs, which fstab and `mount -t dfsfs` use")]
-    rows += [(command.name, command.make_parser().summary) for command in COMMANDS]
+    rows += [(command.name, command.make_parser().summary) for command in all_commands()]
     width = max(len(name) for name, _ in rows)
     lines = [f"  {name:<{width}}  {summary}" for name, summary in rows]
     return [
@@ -47,18 +48,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(words: list[str]) -> int:
     match words:
         case ["mount", *rest]:
-            return mount.main(rest)
+            return _mount(rest)
         case ["--version" | "-V", *_]:
-            show(versions_lines())
+            from dfsfs.cli.versions import format_versions
+
+            show(format_versions())
             return SUCCESS
         case ["--help" | "-h" | "help"]:
             show(help_lines())
             return SUCCESS
+        case [word, *_] if is_unc(word):
+            # mount.fuse(8) starts what is mounted with the type fuse.dfsfs like this, also to remount it.
+            return _mount(words)
         case [word, *rest]:
-            if is_unc(
-                word
-            ):  # mount.fuse(8) starts what is mounted with the type fuse.dfsfs like this, also to remount it
-                return mount.main(words)
             command = find(word)
             if command is not None:
                 return command.main(rest)
@@ -66,6 +68,12 @@ def _run(words: list[str]) -> int:
         case _:
             complain("dfsfs", "a command is needed; see dfsfs --help")
     return USAGE
+
+
+def _mount(words: list[str]) -> int:
+    from dfsfs.cli import mount
+
+    return mount.main(words)
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ _GROUP_TITLES = {
 }
 
 
-def escaped(text: str) -> str:
+def escape(text: str) -> str:
     """A text as roff has it: no character of it means anything, and a hyphen can be copied."""
     lines = text.replace("\\", "\\e").replace("-", "\\-").replace("'", "\\(aq").replace("`", "\\(ga").split("\n")
     return "\n".join(f"\\&{line}" if line.startswith(".") else line for line in lines)
@@ -41,8 +41,8 @@ def escaped(text: str) -> str:
 def page(name: str, section: int, summary: str, parts: Iterable[tuple[str, str]]) -> str:
     """A manual page of sections with roff in them."""
     head = [
-        f'.TH "{escaped(name).upper()}" "{section}" "" "dfsfs {dfsfs.__version__}" "dfsfs"',
-        *(".SH NAME", f"{escaped(name)} \\- {escaped(summary)}"),
+        f'.TH "{escape(name).upper()}" "{section}" "" "dfsfs {dfsfs.__version__}" "dfsfs"',
+        *(".SH NAME", f"{escape(name)} \\- {escape(summary)}"),
     ]
     return (
         "\n".join([*head, *(line for title, body in parts for line in (f".SH {title.upper()}", body.strip()))]) + "\n"
@@ -51,17 +51,17 @@ def page(name: str, section: int, summary: str, parts: Iterable[tuple[str, str]]
 
 def paragraphs(*texts: str) -> str:
     """Paragraphs of plain text."""
-    return "\n.PP\n".join(map(escaped, texts))
+    return "\n.PP\n".join(map(escape, texts))
 
 
 def items(pairs: Iterable[tuple[str, str]]) -> str:
     """A list of terms, each with what it means."""
-    return "\n".join(f".TP\n.B {escaped(term)}\n{escaped(text) or 'See above.'}" for term, text in pairs)
+    return "\n".join(f".TP\n.B {escape(term)}\n{escape(text) or 'See above.'}" for term, text in pairs)
 
 
 def example(text: str) -> str:
     """Lines as they are."""
-    return f".PP\n.nf\n.RS\n{escaped(text)}\n.RE\n.fi"
+    return f".PP\n.nf\n.RS\n{escape(text)}\n.RE\n.fi"
 
 
 # -- mount.dfsfs(8) ---------------------------------------------------------------------------------------------------
@@ -97,9 +97,9 @@ def _others() -> str:
     return "\n".join(
         [
             ".SS Ignored, as they ask for what is so anyway or are for others",
-            escaped(", ".join(by_policy[Policy.IGNORE]) + ", and whatever begins with x-."),
+            escape(", ".join(by_policy[Policy.IGNORE]) + ", and whatever begins with x-."),
             ".SS Without effect, with a warning",
-            escaped(", ".join(by_policy[Policy.NO_EFFECT]) + "."),
+            escape(", ".join(by_policy[Policy.NO_EFFECT]) + "."),
             ".SS Refused",
             items((", ".join(terms), reason) for reason, terms in reasons.items()),
         ]
@@ -149,7 +149,7 @@ def mount_page() -> str:
         8,
         "mounts a Microsoft DFS namespace",
         [
-            ("synopsis", escaped(SYNOPSIS)),
+            ("synopsis", escape(SYNOPSIS)),
             ("description", paragraphs(*_MOUNT_DESCRIPTION)),
             ("options", _option_parts()),
             ("other options", _others()),
@@ -157,7 +157,7 @@ def mount_page() -> str:
             ("exit status", items(_MOUNT_EXITS)),
             ("files", items(_FILES)),
             ("examples", "A line of /etc/fstab, and mounts by hand:\n" + example(_MOUNT_EXAMPLES)),
-            ("see also", escaped("dfsfs(1), mount(8), fstab(5), umount(8), fusermount3(1), kinit(1)")),
+            ("see also", escape("dfsfs(1), mount(8), fstab(5), umount(8), fusermount3(1), kinit(1)")),
         ],
     )
 
@@ -168,7 +168,7 @@ _REMOUNT = (
     "domain, password, password2, credentials, guest. A new password counts for the next session; those that are there "
     "go on. Referrals are asked for again when they are next used. Any other option is refused by its name, as it "
     "takes umount and mount. mount(8) asks dfsfs only if it is given the mount point alone: with the source as well it "
-    "asks nobody but the kernel, which takes no other options than its own and says nothing of the others.",
+    "asks only the kernel, which takes no other options than its own and says nothing of the others.",
 )
 
 
@@ -187,19 +187,28 @@ def _command_part(command: Command) -> str:
         names = ", ".join(action.option_strings) if action.option_strings else str(action.metavar or action.dest)
         pairs.append((names + value, _sentence(action.help)))
     about = " ".join((parser.description or "").split())
-    return "\n".join([f".SS {escaped(usage)}", escaped(_sentence(about)), items(pairs)])
+    return "\n".join([f".SS {escape(usage)}", escape(_sentence(about)), items(pairs)])
+
+
+_OUTPUT = (
+    "Where the output is no terminal, each row of a table is one line, with at least two spaces between columns, for "
+    "programs such as grep and awk; with --json there is no need to take lines apart. On a terminal titles stand out, "
+    "words are wrapped inside of their column, and what is wrong has a colour, unless the environment variable "
+    "NO_COLOR is set. Paths are never wrapped or cut. Control characters in names are shown as escapes such as "
+    "\\x1b.",
+)
 
 
 def dfsfs_page() -> str:
     """dfsfs(1)."""
-    from dfsfs.cli.registry import COMMANDS
+    from dfsfs.cli.registry import all_commands
 
     return page(
         "dfsfs",
         1,
         "asks and steers mounts of DFS namespaces",
         [
-            ("synopsis", escaped("dfsfs COMMAND [ARGUMENTS]") + "\n.br\n" + escaped("dfsfs --version")),
+            ("synopsis", escape("dfsfs COMMAND [ARGUMENTS]") + "\n.br\n" + escape("dfsfs --version")),
             (
                 "description",
                 paragraphs(
@@ -209,7 +218,8 @@ def dfsfs_page() -> str:
                     "dfsfs mount is mount.dfsfs(8).",
                 ),
             ),
-            ("commands", "\n".join(map(_command_part, COMMANDS))),
+            ("commands", "\n".join(map(_command_part, all_commands()))),
+            ("output", paragraphs(*_OUTPUT)),
             (
                 "exit status",
                 items(
@@ -220,11 +230,11 @@ def dfsfs_page() -> str:
                         ("3", "dfsfs check has found problems."),
                         ("8", "Interrupted."),
                         ("32", "A mount or a server failed."),
-                        ("141", "Whoever read the output has ended."),
+                        ("141", "The reader of the output has ended."),
                     ]
                 ),
             ),
-            ("see also", escaped("mount.dfsfs(8), mount(8), klist(1)")),
+            ("see also", escape("mount.dfsfs(8), mount(8), klist(1)")),
         ],
     )
 

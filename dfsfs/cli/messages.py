@@ -1,7 +1,7 @@
 """How a command ends: exit codes, and one line for each failure, with what went wrong and what to do about it.
 
 Pure. What the errors of dfsfs mean is in errormessages.py; here is what else may go wrong, and which exit code that is.
-The errors and their statuses are loaded when there is one: most commands ask no server.
+The errors and their statuses are imported when there is one: most commands ask no server.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from dfsfs.cli.exitcodes import MOUNT_FAILURE, SYSTEM_ERROR, USAGE
 from dfsfs.config import ConfigError
 
 if TYPE_CHECKING:
@@ -18,13 +19,6 @@ if TYPE_CHECKING:
 
     from dfsfs.config.model import MountConfig
     from dfsfs.errors import DfsfsError
-
-SUCCESS = 0
-USAGE = ConfigError.exit_code
-"""Also: not permitted. This and the next are the exit codes of mount(8)."""
-SYSTEM_ERROR = 2
-INTERRUPTED = 8
-MOUNT_FAILURE = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +38,8 @@ class MountError(Exception):
 
 
 _REFUSALS: Mapping[int, tuple[int, str]] = {
-    errno.EPERM: (USAGE, "only root, or who may use fusermount3, can mount"),
-    errno.EACCES: (USAGE, "only root, or who may use fusermount3, can mount"),
+    errno.EPERM: (USAGE, "only root, and users who may run fusermount3, can mount"),
+    errno.EACCES: (USAGE, "only root, and users who may run fusermount3, can mount"),
     errno.ENOTDIR: (MOUNT_FAILURE, "mount the folder that it is in"),
     errno.ENODEV: (SYSTEM_ERROR, "load the kernel module: modprobe fuse"),
     errno.ENOENT: (SYSTEM_ERROR, "load the kernel module: modprobe fuse"),
@@ -63,7 +57,7 @@ def describe(error: BaseException, config: MountConfig) -> Verdict:
     """The exit code and the line for an exception that ended a mount before it was ready."""
     from dfsfs.errors import DfsfsError
 
-    leaf = _most_telling(error)
+    leaf = _choose_most_telling(error)
     if isinstance(leaf, MountError):
         return leaf.verdict
     if isinstance(leaf, ConfigError):
@@ -87,7 +81,7 @@ def _describe_own(error: DfsfsError, config: MountConfig) -> Verdict:
     return Verdict(MOUNT_FAILURE, text)
 
 
-def _most_telling(error: BaseException) -> BaseException:
+def _choose_most_telling(error: BaseException) -> BaseException:
     """The exception of a group that says most: an error of dfsfs, then one of the system, then whatever is first."""
     from dfsfs.errors import DfsfsError
 

@@ -21,20 +21,13 @@ from typing import TYPE_CHECKING
 import dfsfs
 from dfsfs.cli.configure import configure, hide_passwords
 from dfsfs.cli.daemon import run_in_background
+from dfsfs.cli.exitcodes import INTERRUPTED, SUCCESS, SYSTEM_ERROR, USAGE
 from dfsfs.cli.logs import is_service, log_to_stderr, log_to_system
-from dfsfs.cli.messages import (
-    INTERRUPTED,
-    SUCCESS,
-    SYSTEM_ERROR,
-    USAGE,
-    MountError,
-    Verdict,
-    describe,
-)
+from dfsfs.cli.messages import MountError, Verdict, describe
 from dfsfs.cli.mountpoint import check_mountpoint, check_that_nothing_is_hidden, clear_dead_mounts
 from dfsfs.cli.output import as_in_a_pipe, complain, escape_tracebacks, show
 from dfsfs.cli.remount import remount
-from dfsfs.config import ConfigError, mounted_place, parse_options, parse_unc
+from dfsfs.config import ConfigError, join_prefix, parse_options, parse_unc
 from dfsfs.config.table import GROUPS, Policy
 from dfsfs.smb.auth.identity import forbid_core_dumps
 
@@ -185,7 +178,7 @@ def help_lines() -> list[str]:
 def _mount(arguments: Arguments, words: Sequence[str], backend: Backend) -> Verdict:
     options = parse_options(arguments.options, sloppy=arguments.sloppy)
     hide_passwords(arguments.options, words, lambda texts: replace(arguments, options=texts).as_list())
-    unc = mounted_place(parse_unc(arguments.place), options)
+    unc = join_prefix(parse_unc(arguments.place), options)
 
     def warn(text: str) -> None:
         _say(f"{unc}: warning: {text}")

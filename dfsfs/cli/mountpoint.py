@@ -17,7 +17,8 @@ import stat
 import subprocess
 import threading
 
-from dfsfs.cli.messages import MOUNT_FAILURE, USAGE, MountError
+from dfsfs.cli.exitcodes import MOUNT_FAILURE, USAGE
+from dfsfs.cli.messages import MountError
 from dfsfs.control.places import TYPE, MountEntry, mount_on
 
 ANSWERING = 5.0
@@ -40,7 +41,7 @@ def check_mountpoint(path: str) -> str:
     if top is None or not top.kind.startswith("fuse"):
         _check_directory(path, absolute)
     elif has_ended(absolute):
-        raise _ended(path, top)
+        raise _describe_dead(path, top)
     return absolute
 
 
@@ -95,29 +96,29 @@ def _look(path: str) -> tuple[str, MountEntry | None]:
     try:
         return mount_on(path)
     except (OSError, ValueError) as error:
-        raise _useless(path, error) from None
+        raise _describe_useless(path, error) from None
 
 
 def _check_directory(path: str, absolute: str) -> None:
     try:
         about = os.stat(absolute)
     except OSError as error:
-        raise _useless(path, error) from None
+        raise _describe_useless(path, error) from None
     if not stat.S_ISDIR(about.st_mode):
         raise MountError(MOUNT_FAILURE, f"the mount point {path} is not a directory")
 
 
-def _useless(path: str, error: OSError | ValueError) -> MountError:
+def _describe_useless(path: str, error: OSError | ValueError) -> MountError:
     code = error.errno if isinstance(error, OSError) else errno.EINVAL
     if code == errno.ENOENT:
         return MountError(MOUNT_FAILURE, f"the mount point {path} does not exist; mkdir {path}")
     if code in ENDED:
-        return _ended(path)
+        return _describe_dead(path)
     exit_code = USAGE if code == errno.EACCES else MOUNT_FAILURE
     return MountError(exit_code, f"the mount point {path} can't be used: {os.strerror(code or errno.EIO)}")
 
 
-def _ended(path: str, top: MountEntry | None = None) -> MountError:
+def _describe_dead(path: str, top: MountEntry | None = None) -> MountError:
     is_the_users = top is not None and top.owner == os.geteuid() != 0
     command = f"fusermount3 -uz {path}" if is_the_users else f"umount -l {path}"
     return MountError(MOUNT_FAILURE, f"on {path} is a mount whose program has ended; take it away first: {command}")

@@ -1,9 +1,9 @@
-"""The one place from which the commands write to stdout and stderr, and from which nothing comes that does not stand
-for itself: see printable.py. What else writes is found by tests/unit/cli/test_output.py.
+"""The only module that writes to stdout and stderr. Whatever does not stand for itself it writes as an escape: see
+printable.py. tests/unit/cli/test_output.py finds other modules that write.
 
-It makes no difference whether a terminal or a pipe is at the other end, as what goes to a pipe is shown in the end:
-who wants names for a program takes --json, whose strings say the same with JSON's own escapes. Only the content of a
-file (`dfsfs cat`) is written as it is.
+Escapes are the same for a terminal and for a pipe, as the output of a pipe is shown in the end. For programs there is
+--json, whose strings say the same with JSON's own escapes. Only the content of a file (`dfsfs cat`) is written as it
+is. Colours are for terminals: see tables.py.
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ from __future__ import annotations
 import json
 import logging
 import os
-import signal
 import sys
 import traceback
 from typing import TYPE_CHECKING, Any, TextIO
 
+from dfsfs.cli.exitcodes import UNREAD
+from dfsfs.cli.tables import Table, plain_lines
 from dfsfs.printable import printable, printable_json
 
 if TYPE_CHECKING:
@@ -24,13 +25,10 @@ if TYPE_CHECKING:
 
     from dfsfs.smb.wire.messages import Buffer
 
-UNREAD = 128 + signal.SIGPIPE
-"""The exit code if nobody reads what a command says."""
 
-
-def show(lines: Iterable[str]) -> None:
-    """Writes lines to stdout. A line end within one is shown like any other control character."""
-    _write(sys.stdout, lines)
+def show(page: Iterable[str | Table]) -> None:
+    """Writes lines and tables to stdout. A line end within a line is shown like any other control character."""
+    _write(sys.stdout, page)
 
 
 def show_json(result: Any) -> None:
@@ -50,15 +48,15 @@ def json_text(result: Any) -> str:
 
 
 def complain(program: str, text: str) -> None:
-    """Says in one line on stderr what went wrong, or could. That nobody reads it changes nothing of what is done."""
+    """Says in one line on stderr what went wrong, or could. If its reader has ended, the command goes on."""
     try:
         _write(sys.stderr, [f"{program}: {text}"])
     except BrokenPipeError:
         hang_up()
 
 
-def joined(text: str) -> str:
-    """What another program has said in lines, as one."""
+def join_lines(text: str) -> str:
+    """The lines that another program has written, as one."""
     return " ".join(text.split())
 
 
@@ -82,7 +80,7 @@ def flush() -> None:
 
 
 def as_in_a_pipe(run: Callable[[], int]) -> int:
-    """Runs a command, whose reader may end before it, and returns its exit code.
+    """Runs a command and returns its exit code. The reader of its output may end before it.
 
     That is no failure and says nothing: `dfsfs --help | head -1`. Sockets need SIGPIPE to be ignored, as Python has it,
     so the code is what a shell shows for a program that dies of it.
@@ -97,7 +95,7 @@ def as_in_a_pipe(run: Callable[[], int]) -> int:
 
 
 def hang_up() -> None:
-    """For when nobody reads any more: what is left goes nowhere, or else Python complains when it ends."""
+    """Sends the rest of the output to /dev/null, as its reader has ended: Python would complain at its own end."""
     nowhere = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
     for stream in (sys.stdout, sys.stderr):
         if stream is not None and not _is_read(stream):
@@ -130,7 +128,7 @@ class StderrHandler(logging.Handler):
 
 
 def escape_tracebacks() -> None:
-    """Has exceptions that nobody expected shown like anything else."""
+    """Has unexpected exceptions shown with the same escapes."""
 
     def excepthook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         for text in traceback.format_exception(kind, error, trace):
@@ -139,10 +137,24 @@ def escape_tracebacks() -> None:
     sys.excepthook = excepthook
 
 
-def _write(stream: TextIO | None, lines: Iterable[str]) -> None:
-    if stream is None:  # whoever started this has closed it
+def _write(stream: TextIO | None, page: Iterable[str | Table]) -> None:
+    if stream is None:  # it was closed when this program was started
         return
     encoding = stream.encoding or "ascii"
-    text = "".join(f"{printable(line)}\n" for line in lines)
-    stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
+    texts = (
+        _format_table(part, encoding, on_terminal=stream.isatty())
+        if isinstance(part, Table)
+        else f"{printable(part)}\n"
+        for part in page
+    )
+    stream.write("".join(texts).encode(encoding, "backslashreplace").decode(encoding))
     stream.flush()
+
+
+def _format_table(table: Table, encoding: str, *, on_terminal: bool) -> str:
+    drawn = None
+    if on_terminal:
+        from dfsfs.cli.terminal import draw  # takes long to import
+
+        drawn = draw(table, encoding)
+    return "".join(f"{line}\n" for line in plain_lines(table, encoding)) if drawn is None else drawn

@@ -62,7 +62,7 @@ def open_part(part: Path, size: int, *, resume: bool) -> tuple[int, int]:
     """A descriptor of a file to gather a copy of `size` bytes in, and the place to go on at; 0 in a new one.
 
     Raises:
-        CopyError: what is there may be somebody else's.
+        CopyError: what is there may be another user's.
         OSError: as open(2) says it.
     """
     left = _open_left(part) if resume else None
@@ -75,8 +75,8 @@ def open_part(part: Path, size: int, *, resume: bool) -> tuple[int, int]:
 
 
 def make_part(part: Path) -> int:
-    """A descriptor of a new file to write to. Everybody can work out its name, so what is there may be a link that
-    somebody else has laid: it is removed, and never written to. Raises OSError.
+    """A descriptor of a new file to write to. Its name can be guessed, so what is there may be a link of another
+    user: it is removed, and never written to. Raises OSError.
     """
     with suppress(FileNotFoundError):
         os.unlink(part)
@@ -92,7 +92,7 @@ def _open_left(part: Path) -> int | None:
     """A descriptor of what an interrupted copy has left; None if there is nothing.
 
     Raises:
-        CopyError: it may be somebody else's.
+        CopyError: it may be another user's.
         OSError: as open(2) says it.
     """
     try:
@@ -114,8 +114,8 @@ def _open_left(part: Path) -> int | None:
 
 
 @contextmanager
-def shown(name: str, size: int, options: Options) -> Iterator[Report]:
-    """Shows how far the copy of a file is, if somebody looks and it takes long enough; gives what to tell it to."""
+def show_progress(name: str, size: int, options: Options) -> Iterator[Report]:
+    """Shows how far the copy of a file is, on a terminal and from SHOWN_FROM on. Gives the function to report to."""
     if options.quiet or size < SHOWN_FROM or not is_watched():
         yield lambda done: None
         return
@@ -125,15 +125,15 @@ def shown(name: str, size: int, options: Options) -> Iterator[Report]:
         yield report
 
 
-def heeded() -> list[signal.Signals]:
-    """The signals that end this program: not those that whoever started it has it ignore, as nohup(1)."""
+def signals_to_heed() -> list[signal.Signals]:
+    """The signals that end this program: not those that it was started to ignore, as by nohup(1)."""
     return [number for number in ENDING if signal.getsignal(number) is not signal.SIG_IGN]
 
 
 @contextmanager
-def endings_interrupt() -> Iterator[None]:
+def interrupt_on_signals() -> Iterator[None]:
     """All signals that ask a program to end raise KeyboardInterrupt, so that it can say what it leaves."""
-    before = {number: signal.signal(number, signal.default_int_handler) for number in heeded()}
+    before = {number: signal.signal(number, signal.default_int_handler) for number in signals_to_heed()}
     try:
         yield
     finally:

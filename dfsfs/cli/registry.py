@@ -1,30 +1,28 @@
-"""The commands of `dfsfs`, in the order in which help shows them."""
+"""The commands of `dfsfs`, in the order in which help shows them. A module is imported when its command is needed."""
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING
-
-from dfsfs.cli.bugreport import BUGREPORT
-from dfsfs.cli.caches import CACHE, DOMAIN
-from dfsfs.cli.check import CHECK
-from dfsfs.cli.completion import completion_command
-from dfsfs.cli.copy import COPY
-from dfsfs.cli.drain import DRAIN
-from dfsfs.cli.explain import EXPLAIN
-from dfsfs.cli.files import CAT, LS
-from dfsfs.cli.login import LOGIN, LOGOUT
-from dfsfs.cli.namespaces import TREE
-from dfsfs.cli.running import STATUS, TARGET
 
 if TYPE_CHECKING:
     from dfsfs.cli.command import Command
 
-COMMANDS: tuple[Command, ...] = (
-    *(STATUS, EXPLAIN, CHECK, TREE, LS, CAT, COPY, TARGET, DRAIN, CACHE, DOMAIN, LOGIN, LOGOUT),
-    *(BUGREPORT, completion_command(lambda: COMMANDS)),
+NAMES = (
+    *("status", "explain", "check", "tree", "ls", "cat", "cp", "target", "drain", "cache", "domain", "login", "logout"),
+    *("bugreport", "completion"),
 )
+"""Those of the modules in dfsfs/cli/commands."""
 
 
 def find(name: str) -> Command | None:
     """The command of that name."""
-    return next((command for command in COMMANDS if command.name == name), None)
+    if name not in NAMES:
+        return None
+    command: Command = import_module(f"dfsfs.cli.commands.{name}").COMMAND
+    return command
+
+
+def all_commands() -> tuple[Command, ...]:
+    """Every command."""
+    return tuple(command for command in map(find, NAMES) if command is not None)

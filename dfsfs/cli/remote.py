@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from dfsfs.config.model import MountConfig
     from dfsfs.namespace.client import Namespace
+    from dfsfs.namespace.enumeration import FoundLink, NamespaceLinks
     from dfsfs.smb.auth.kerberos import KdcPreference
     from dfsfs.smb.pool import Pool
     from dfsfs.unc import UncPath
@@ -42,14 +43,14 @@ class Remote:
         return unc.share.join(inner)
 
 
-def options_hidden(arguments: argparse.Namespace, words: Sequence[str]) -> None:
+def hide_options(arguments: argparse.Namespace, words: Sequence[str]) -> None:
     """Gets passwords out of the command line, which starts this program anew if there are any."""
     texts = tuple(arguments.options)
-    others = _without_options(words)
+    others = _drop_options(words)
     hide_passwords(texts, words, lambda clean: [*others, *(word for text in clean for word in ("-o", text))])
 
 
-def _without_options(words: Sequence[str]) -> list[str]:
+def _drop_options(words: Sequence[str]) -> list[str]:
     """The words but for -o and its values. What follows `--` stays behind it."""
     rest: list[str] = []
     skip = False
@@ -79,24 +80,24 @@ def run(config: MountConfig, work: Callable[[Remote], Awaitable[T]]) -> T:
     from dfsfs.smb.auth.credentials import KerberosCredentials
     from dfsfs.smb.auth.kerberos import KdcPreference
 
-    async def working() -> T:
-        async with _connected(config, kdcs) as remote:
+    async def work_connected() -> T:
+        async with _connect(config, kdcs) as remote:
             return await work(remote)
 
     try:
         kdcs = KdcPreference() if isinstance(config.credentials, KerberosCredentials) else None
-        return trio.run(working, strict_exception_groups=True)
+        return trio.run(work_connected, strict_exception_groups=True)
     except BaseExceptionGroup as errors:
         interrupted = errors.subgroup((KeyboardInterrupt, SystemExit))
         if interrupted is not None:
             raise KeyboardInterrupt from None
         if errors.subgroup(BrokenPipeError) is not None:
             raise BrokenPipeError from None  # of stdout: those of connections are errors of ours
-        raise _in_words(errors, config) from errors
+        raise _describe(errors, config) from errors
     except BrokenPipeError:
         raise
     except Exception as error:
-        raise _in_words(error, config) from error
+        raise _describe(error, config) from error
 
 
 def run_to_the_end(config: MountConfig, work: Callable[[Remote], Awaitable[T]]) -> T:
@@ -107,10 +108,10 @@ def run_to_the_end(config: MountConfig, work: Callable[[Remote], Awaitable[T]]) 
     """
     import trio
 
-    from dfsfs.cli.parts import heeded
+    from dfsfs.cli.parts import signals_to_heed
 
-    signals_to_heed = heeded()
-    if not signals_to_heed:
+    endings = signals_to_heed()
+    if not endings:
         return run(config, work)
 
     async def until_asked(remote: Remote) -> T:
@@ -118,7 +119,7 @@ def run_to_the_end(config: MountConfig, work: Callable[[Remote], Awaitable[T]]) 
         async with trio.open_nursery() as nursery:
 
             async def wait_for_signal(task_status: trio.TaskStatus[None]) -> None:
-                with trio.open_signal_receiver(*signals_to_heed) as signals:
+                with trio.open_signal_receiver(*endings) as signals:
                     task_status.started()
                     async for _ in signals:
                         break
@@ -134,16 +135,25 @@ def run_to_the_end(config: MountConfig, work: Callable[[Remote], Awaitable[T]]) 
     return run(config, until_asked)
 
 
-def _in_words(error: BaseException, config: MountConfig) -> MountError:
+def _describe(error: BaseException, config: MountConfig) -> MountError:
     verdict = describe(error, config)
     return MountError(verdict.code, verdict.text)
 
 
 @asynccontextmanager
-async def _connected(config: MountConfig, kdcs: KdcPreference | None) -> AsyncIterator[Remote]:
-    from dfsfs.mount.assembly import make_names, make_namespace, referral_settings, transport_settings
+async def _connect(config: MountConfig, kdcs: KdcPreference | None) -> AsyncIterator[Remote]:
+    from dfsfs.namespace.assembly import make_namespace, referral_settings, transport_settings
     from dfsfs.smb.pool import Pool
+    from dfsfs.vfs.names.mapping import NameMapping, NameStyle
 
     async with Pool(transport_settings(config), config.credentials) as pool:
         namespace = make_namespace(config, pool, referral_settings(config), kdcs)
-        yield Remote(config, pool, namespace, make_names(config))
+        yield Remote(config, pool, namespace, NameMapping(NameStyle[config.name_style.upper()]))
+
+
+async def survey_of(remote: Remote, tell: Callable[[FoundLink], None] = lambda link: None) -> NamespaceLinks:
+    """What is at and below the path that the command names. `tell` is called with each link. Raises DfsfsError."""
+    from dfsfs.namespace.enumeration import enumerate_links
+
+    location, _ = await remote.namespace.find(remote.path(remote.config.unc))
+    return await enumerate_links(remote.namespace, location, tell)

@@ -7,10 +7,11 @@ import subprocess
 from typing import TYPE_CHECKING
 
 from dfsfs.cli.configure import login_name, terminal
-from dfsfs.cli.messages import MOUNT_FAILURE, SUCCESS, SYSTEM_ERROR, USAGE, MountError, Verdict
-from dfsfs.cli.output import joined
-from dfsfs.cli.secrets import Surroundings, named_in_restart, new_login
-from dfsfs.config import named_fields, without_secrets
+from dfsfs.cli.exitcodes import MOUNT_FAILURE, SUCCESS, SYSTEM_ERROR, USAGE
+from dfsfs.cli.messages import MountError, Verdict
+from dfsfs.cli.output import join_lines
+from dfsfs.cli.secrets import Surroundings, fields_in_restart, find_new_login
+from dfsfs.config import extract_secrets, fields_of
 from dfsfs.control.answers import Remounted
 from dfsfs.control.client import ask, is_trusted
 from dfsfs.control.places import our_mounts
@@ -48,13 +49,13 @@ def remount(
     entry = next((entry for entry in reversed(our_mounts()) if entry.mountpoint == place), None)
     if entry is None:
         raise MountError(MOUNT_FAILURE, f"nothing of dfsfs is mounted on {mountpoint}")
-    named = named_fields(texts) | named_in_restart(os.environ)
-    arguments = {"options": ",".join(clean for clean, _ in map(without_secrets, texts) if clean)}
+    named = fields_of(texts) | fields_in_restart(os.environ)
+    arguments = {"options": ",".join(clean for clean, _ in map(extract_secrets, texts) if clean)}
     if named & _LOGIN:
         if not is_trusted(entry):
             raise MountError(USAGE, f"user {entry.owner} has mounted {mountpoint}, and is told no password")
         surroundings = Surroundings(os.environ, login_name, terminal(), warn)
-        arguments |= new_login(options, named, str(unc), surroundings)
+        arguments |= find_new_login(options, named, str(unc), surroundings)
     try:
         ask(Remounted, entry, "remount", **arguments)
     except ControlError as error:
@@ -89,4 +90,4 @@ def _change_in_kernel(mountpoint: str, words: list[str]) -> None:
     except OSError as error:
         raise MountError(SYSTEM_ERROR, f"the kernel does not take {wanted}: {error.strerror}: mount") from None
     if done.returncode != 0:
-        raise MountError(SYSTEM_ERROR, f"the kernel does not take {wanted}: {joined(done.stderr)}")
+        raise MountError(SYSTEM_ERROR, f"the kernel does not take {wanted}: {join_lines(done.stderr)}")

@@ -1,6 +1,6 @@
 """Where passwords come from, and where they must not be seen.
 
-A password given with -o is in the command line of this process, which everybody can read in /proc. The only way to
+A password given with -o is in the command line of this process, which all users can read in /proc. The only way to
 change that text is to start the program anew: `restart_without` does so with the password in a pipe, whose number is in
 PASSWD_FD. A password in the environment variable PASSWD goes the same way: the daemon should not have it there for
 good.
@@ -17,7 +17,8 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dfsfs.cli.messages import SYSTEM_ERROR, MountError, cannot_read
+from dfsfs.cli.exitcodes import SYSTEM_ERROR
+from dfsfs.cli.messages import MountError, cannot_read
 from dfsfs.cli.output import flush
 from dfsfs.config import ConfigError, CredentialsFile, parse_credentials, split_username
 from dfsfs.config.values import MAX_PASSWORD
@@ -58,26 +59,28 @@ def obtain_credentials(options: ParsedOptions, place: str, surroundings: Surroun
     """
     file = _file_of(options, surroundings)
     domain, username = _user(options, file, surroundings)
-    password = Secret("") if options.guest else _given_password(options, file, surroundings)
+    password = Secret("") if options.guest else _find_password(options, file, surroundings)
     if password is None:
         user = f"{domain}\\{username}" if domain else username
-        password = _asked(user, place, surroundings)
-    return Credentials(username, password, domain, _second_password(options, file, surroundings))
+        password = _ask_password(user, place, surroundings)
+    return Credentials(username, password, domain, _find_second_password(options, file, surroundings))
 
 
-def given_login(options: ParsedOptions, surroundings: Surroundings) -> tuple[str, str, Secret | None]:
-    """Domain, user and password, as far as they were given: nothing is asked for or taken from who runs this.
+def find_given_login(options: ParsedOptions, surroundings: Surroundings) -> tuple[str, str, Secret | None]:
+    """Domain, user and password, as far as they were given: nothing is asked for or taken from the user who runs this.
 
     Raises:
         ConfigError, MountError: as for `obtain_credentials`.
     """
     file = _file_of(options, surroundings)
-    password = _given_password(options, file, surroundings)
+    password = _find_password(options, file, surroundings)
     domain = options.domain if options.domain is not None else file.domain
     return domain or "", options.username or file.username or "", password
 
 
-def new_login(options: ParsedOptions, named: Collection[str], place: str, surroundings: Surroundings) -> dict[str, str]:
+def find_new_login(
+    options: ParsedOptions, named: Collection[str], place: str, surroundings: Surroundings
+) -> dict[str, str]:
     """What a remount changes of a login: `username`, `domain`, `password` and `password2`, as far as the options,
     whose fields `named` has, are about them.
 
@@ -91,17 +94,17 @@ def new_login(options: ParsedOptions, named: Collection[str], place: str, surrou
     if "guest" in named:
         password = Secret("")
     elif "password" in named or "username" in named or file.password is not None:
-        password = _given_password(options, file, surroundings)
+        password = _find_password(options, file, surroundings)
     if password is None and ({"password", "username", "credentials_file"} & set(named)):
-        password = _asked(username or "who is logged in", place, surroundings)
-    password2 = _second_password(options, file, surroundings)
+        password = _ask_password(username or "the user who is logged in", place, surroundings)
+    password2 = _find_second_password(options, file, surroundings)
     found = {"username": username, "domain": domain}
     found |= {"password": None if password is None else password.reveal()}
     found |= {"password2": password2.reveal() if "password2" in named or file.password2 is not None else None}
     return {name: value for name, value in found.items() if value is not None}
 
 
-def named_in_restart(environ: Mapping[str, str]) -> frozenset[str]:
+def fields_in_restart(environ: Mapping[str, str]) -> frozenset[str]:
     """The fields of options with passwords that were in the command line before this program was started anew."""
     return frozenset(filter(None, environ.get(NAMED, "").split(",")))
 
@@ -112,14 +115,14 @@ def _file_of(options: ParsedOptions, surroundings: Surroundings) -> CredentialsF
     return _read_credentials(options.credentials_file, surroundings)
 
 
-def _given_password(options: ParsedOptions, file: CredentialsFile, surroundings: Surroundings) -> Secret | None:
+def _find_password(options: ParsedOptions, file: CredentialsFile, surroundings: Surroundings) -> Secret | None:
     if options.password is not None:
         return options.password
     found = _password_of_environment(surroundings)
     return file.password if found is None else found
 
 
-def _second_password(options: ParsedOptions, file: CredentialsFile, surroundings: Surroundings) -> Secret:
+def _find_second_password(options: ParsedOptions, file: CredentialsFile, surroundings: Surroundings) -> Secret:
     """The one of password2=, empty if there is none."""
     if options.password2 is not None:
         return options.password2
@@ -172,7 +175,7 @@ def _password_of_descriptor(number: str, variable: str) -> Secret:
 
 def _first_line(data: bytes, what: str) -> Secret:
     line = data.split(b"\n", 1)[0].split(b"\0", 1)[0].removesuffix(b"\r")
-    return check_secret(_decoded(line, what), what)
+    return check_secret(_decode(line, what), what)
 
 
 def check_secret(text: str, what: str) -> Secret:
@@ -182,7 +185,7 @@ def check_secret(text: str, what: str) -> Secret:
         raise ConfigError(f"the password of {what}: {error}") from None
 
 
-def _asked(user: str, place: str, surroundings: Surroundings) -> Secret:
+def _ask_password(user: str, place: str, surroundings: Surroundings) -> Secret:
     if surroundings.ask is None:
         ways = "use credentials=FILE or the environment variable PASSWD"
         raise ConfigError(f"no password is given for user {user!r}, and there is no terminal to ask for it; {ways}")
@@ -196,7 +199,7 @@ def _asked(user: str, place: str, surroundings: Surroundings) -> Secret:
 
 
 def _read_credentials(path: str, surroundings: Surroundings) -> CredentialsFile:
-    text = _decoded(_read(path, "the credentials file", surroundings), path)
+    text = _decode(_read(path, "the credentials file", surroundings), path)
     found = parse_credentials(text, path)
     for number in found.spaced:
         surroundings.warn(f"{path} line {number}: the value begins with the space after the =, as for mount.cifs")
@@ -213,12 +216,12 @@ def _read(path: str, what: str, surroundings: Surroundings) -> bytes:
     if len(data) > _MAX_FILE:
         raise ConfigError(f"{what} {path} is too long to be one")
     if stat.S_ISREG(about.st_mode) and about.st_mode & (stat.S_IRGRP | stat.S_IROTH):
-        others = "everybody" if about.st_mode & stat.S_IROTH else "its group"
+        others = "all users" if about.st_mode & stat.S_IROTH else "its group"
         surroundings.warn(f"{path} has a password and can be read by {others}; chmod 600 {path}")
     return data
 
 
-def _decoded(data: bytes, what: str) -> str:
+def _decode(data: bytes, what: str) -> str:
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError:
@@ -247,7 +250,7 @@ def restart_without(
     environ[NAMED] = ",".join(sorted(named))
     for variable, password in passwords.items():
         data = password.reveal().encode("utf-8") + b"\n"
-        assert len(data) <= 4 * MAX_PASSWORD + 1, "more might not fit the pipe, and nobody reads it yet"
+        assert len(data) <= 4 * MAX_PASSWORD + 1, "more might not fit the pipe, which is not read yet"
         reader, writer = os.pipe()
         os.write(writer, data)
         os.close(writer)

@@ -1,7 +1,7 @@
 """`dfsfs cp` from and to UNC paths, without a mount.
 
 What is copied is written beside its target under another name, brought to the disk there, and only then takes the
-target's place: whoever looks sees the old file or the new one. A copy that fails or is interrupted leaves nothing
+target's place: a reader sees the old file or the new one. A copy that fails or is interrupted leaves nothing
 behind, as far as the server answers; with --continue it leaves what it has, and the next one goes on with that.
 """
 
@@ -13,9 +13,10 @@ import stat as posix
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from dfsfs.cli.files import PIECE, SourceChanged, pieces_of
-from dfsfs.cli.messages import MOUNT_FAILURE, USAGE, MountError, cannot_read
-from dfsfs.cli.parts import CopyError, open_part, part_name, place_to_go_on, refusal, shown
+from dfsfs.cli.contents import PIECE, SourceChanged, pieces_of
+from dfsfs.cli.exitcodes import MOUNT_FAILURE, USAGE
+from dfsfs.cli.messages import MountError, cannot_read
+from dfsfs.cli.parts import CopyError, open_part, part_name, place_to_go_on, refusal, show_progress
 from dfsfs.errors import DfsfsError, SmbError
 from dfsfs.ntstatus import NtStatus
 
@@ -62,7 +63,7 @@ async def fetch(remote: Remote, source: UncPath, place: Path, options: Options) 
     try:
         descriptor, begin = open_part(part, stat.size, resume=options.resume)
         try:
-            with shown(source.components[-1], stat.size, options) as report:
+            with show_progress(source.components[-1], stat.size, options) as report:
                 await _fill(remote, location, stat, descriptor, begin, report)
             if options.preserve:
                 os.utime(descriptor, ns=(stat.accessed or stat.written, stat.written))
@@ -115,7 +116,7 @@ async def send(remote: Remote, source: Path, target: UncPath, options: Options) 
             before = os.fstat(file)
             if not posix.S_ISREG(before.st_mode):
                 raise MountError(USAGE, f"{source} is not a file")
-            await _send(remote, _local(remote, source, file, before), target, options)
+            await _send(remote, _source_here(remote, source, file, before), target, options)
             after = os.fstat(file)
         finally:
             os.close(file)
@@ -144,7 +145,7 @@ def _version(source: UncPath, stat: FileStat) -> str:
     return f"{source}:{stat.size}:{stat.written}"
 
 
-def _local(remote: Remote, source: Path, file: int, about: os.stat_result) -> _Source:
+def _source_here(remote: Remote, source: Path, file: int, about: os.stat_result) -> _Source:
     """The content of a file here, from some place on as often as it is asked for."""
 
     async def pieces(begin: int) -> AsyncIterator[Buffer]:
@@ -165,7 +166,7 @@ def _local(remote: Remote, source: Path, file: int, about: os.stat_result) -> _S
 
 async def _send(remote: Remote, source: _Source, target: UncPath, options: Options) -> None:
     folder, name = await _place(remote, target, source.name)
-    with shown(source.shown_name, source.size, options) as report:
+    with show_progress(source.shown_name, source.size, options) as report:
         sending = _Sending(source, part_name(name, source.version), name, options, report)
         try:
             await remote.namespace.run(folder, sending.write)
@@ -187,9 +188,7 @@ class _Sending:
     parts: list[str] = field(default_factory=list)
 
     async def write(self, attempt: Attempt) -> None:
-        """All of it, also when it is tried again on another target: a part of a file is nobody's business. Errors as in
-        send.
-        """
+        """All of it, also when it is tried again on another target, as no program uses a part. Errors as in send."""
         import trio
 
         from dfsfs.smb.wire.fscc import encode_basic_information
@@ -215,7 +214,7 @@ class _Sending:
 
         access = Access.READ | Access.WRITE
         path = attempt.path.join([self.part])
-        if self.options.resume and (left := await _left(attempt, path, self.source.size)) is not None:
+        if self.options.resume and (left := await _open_left(attempt, path, self.source.size)) is not None:
             return left[0], path, left[1]
         if self.parts:  # what the last attempt has begun may still be open, for a server that has not noticed
             path = attempt.path.join([f"{self.part[:-5]}.{secrets.token_hex(4)}.part"])
@@ -225,7 +224,7 @@ class _Sending:
         return await attempt.tree.open(path, access=access, disposition=CreateDisposition.FILE_CREATE), path, 0
 
 
-async def _left(attempt: Attempt, path: UncPath, size: int) -> tuple[RemoteFile, int] | None:
+async def _open_left(attempt: Attempt, path: UncPath, size: int) -> tuple[RemoteFile, int] | None:
     """What an interrupted copy has left, and where to go on; None if there is nothing.
 
     Raises:
@@ -250,7 +249,7 @@ async def _left(attempt: Attempt, path: UncPath, size: int) -> tuple[RemoteFile,
 
 
 async def _make_room(attempt: Attempt, path: UncPath) -> None:
-    """Everybody can work out the name of a part: what is there is removed, and never written to."""
+    """The name of a part can be guessed: what is there is removed, and never written to."""
     try:
         await attempt.tree.remove_file(path)
     except SmbError as error:

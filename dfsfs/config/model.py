@@ -118,7 +118,7 @@ class OwnershipOptions:
     file_mode: int
     dir_mode: int
     of_caller: bool
-    """Whoever looks is shown as the owner."""
+    """Each user who looks is shown as the owner."""
     permission_checks: bool
     """The kernel checks them; if not, only the servers decide. fuse_options says so, too."""
 
@@ -200,11 +200,10 @@ class MountConfig:
     """How characters are sent that SMB has no room for: `sfm`, `sfu` or `none`."""
     mfsymlinks: bool
     """New symbolic links are files with the target in them, also where the server has something better; and every file
-    of that form is a link, whoever made it."""
+    of that form is a link, by whichever client it was made."""
     xattrs: bool
     snapshot: int | None
     """The time at which everything is shown, in 100 ns since 1601; None: now."""
-    """Characters that Windows does not allow in names are mapped (mapposix)."""
     use_dfs: bool
     """If not, the share is mounted as it is (nodfs)."""
     dfs: DfsOptions

@@ -31,7 +31,7 @@ _MODE = re.compile(r"0{0,2}[0-7]{1,4}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
-def whole(low: int, high: int) -> Callable[[str], int]:
+def number(low: int, high: int) -> Callable[[str], int]:
     """A whole number from `low` to `high`, in decimal digits."""
 
     def parse(text: str) -> int:
@@ -66,20 +66,20 @@ def account(text: str) -> int | str:
         if int(text) > MAX_ID:
             raise ValueError(f"the highest number is {MAX_ID}")
         return int(text)
-    return plain(text)
+    return plain_text(text)
 
 
-def plain(text: str) -> str:
+def plain_text(text: str) -> str:
     """Any text without control characters."""
     if _CONTROL.search(text):
         raise ValueError("there is a control character in it")
     return text
 
 
-def sendable(text: str) -> str:
+def sendable_text(text: str) -> str:
     """A text that can go to a server: Unicode, and without control characters."""
     _check_unicode(text)
-    return plain(text)
+    return plain_text(text)
 
 
 def _check_unicode(text: str) -> None:
@@ -103,7 +103,7 @@ def username(text: str) -> str:
     """A user's name. `NAME%PASSWORD`, as old programs took it, would be sent and shown with the password in it."""
     if "%" in text:
         raise ValueError("a password after % is not taken; use password= or credentials=")
-    return sendable(text)
+    return sendable_text(text)
 
 
 def choice(values: Mapping[str, T], refused: Mapping[str, str] | None = None) -> Callable[[str], T]:
@@ -130,7 +130,7 @@ def address(text: str) -> str:
 def listen_address(text: str) -> str:
     """`ADDRESS:PORT`, `:PORT`, or the path of a Unix socket."""
     if text.startswith("/"):
-        return plain(text)
+        return plain_text(text)
     host, colon, port = text.rpartition(":")
     if not colon or not _WHOLE.fullmatch(port) or not 0 < int(port) < 65536:
         raise ValueError("it has to be ADDRESS:PORT, :PORT for this computer alone, or the path of a Unix socket")
@@ -139,7 +139,7 @@ def listen_address(text: str) -> str:
 
 def host_list(text: str) -> tuple[str, ...]:
     """`HOST[:HOST...]`: names of servers."""
-    names = tuple(filter(None, sendable(text).split(":")))
+    names = tuple(filter(None, sendable_text(text).split(":")))
     if not names or any(re.search(r"[/\\\s]", name) for name in names):
         raise ValueError("it has to be the name of a server, and more of them after colons")
     return names
@@ -147,7 +147,7 @@ def host_list(text: str) -> tuple[str, ...]:
 
 def globs(text: str) -> tuple[str, ...]:
     """`PATTERN[;PATTERN...]`: patterns of host names, with * and ?."""
-    patterns = tuple(filter(None, sendable(text).split(";")))
+    patterns = tuple(filter(None, sendable_text(text).split(";")))
     if not patterns or any(re.search(r"[/\\\s]", pattern) for pattern in patterns):
         raise ValueError("it has to be a pattern of host names like fs*.berlin.contoso.com, and more after semicolons")
     return patterns
@@ -155,7 +155,7 @@ def globs(text: str) -> tuple[str, ...]:
 
 def suffixes(text: str) -> tuple[str, ...]:
     """`DOMAIN[;DOMAIN...]`: names of domains in DNS."""
-    names = tuple(name.strip(".") for name in sendable(text).split(";") if name)
+    names = tuple(name.strip(".") for name in sendable_text(text).split(";") if name)
     if not names or any(not name or re.search(r"[/\\\s:]", name) for name in names):
         raise ValueError("it has to be a domain in DNS like contoso.com, and more after semicolons")
     return names
@@ -163,7 +163,7 @@ def suffixes(text: str) -> tuple[str, ...]:
 
 def pin(text: str) -> dict[str, UncPath]:
     """`PATH:TARGET`: a path of the namespace, and the UNC path to use for it."""
-    match = re.fullmatch(r"(.+?):((?://|\\\\).+)", sendable(text))
+    match = re.fullmatch(r"(.+?):((?://|\\\\).+)", sendable_text(text))
     if match is None:
         raise ValueError("it has to be PATH:TARGET, like software/tools://fs1/tools")
     try:
@@ -176,7 +176,7 @@ def pin(text: str) -> dict[str, UncPath]:
 
 def prefix_path(text: str) -> tuple[str, ...]:
     """`FOLDER[/FOLDER...]`, with slashes or backslashes, also at its beginning and end."""
-    names = tuple(part for part in re.split(r"[/\\]", sendable(text)) if part)
+    names = tuple(part for part in re.split(r"[/\\]", sendable_text(text)) if part)
     if not names or any(name in (".", "..") for name in names):
         raise ValueError("it has to be a folder below the share, like docs/manuals")
     return names
@@ -193,7 +193,7 @@ def hosts(text: str) -> dict[str, str]:
         if not name or not colon:
             raise ValueError("it has to be NAME:ADDRESS, and more of them after semicolons")
         try:
-            found[fold_name(plain(parse_address(name) or name))] = address(literal)
+            found[fold_name(plain_text(parse_address(name) or name))] = address(literal)
         except ValueError:
             raise ValueError(f"the address of {name!r} has to be an IP address") from None
     if not found:

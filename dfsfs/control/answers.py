@@ -1,12 +1,17 @@
-"""What a mount answers, as whoever asks sees it: the objects that docs/json.md describes. report.py makes them.
+"""The answers of a mount: the objects that docs/json.md describes.
 
-The program that answers may be another user's, and say anything; shapes.py makes these of it, or an error. A field that
-is added later has a default here, as a mount may have been started by an older version. Pure.
+The mount makes them (report.py, explaining.py, commands.py) and shapes.py writes them as JSON. The commands read them
+with shapes.py, which checks each field: the program that answers may be another user's and say anything. A field that
+is added later has a default, as a mount may have been started by an older version. Times are seconds, sizes bytes.
+Pure.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
+
+from dfsfs.control.shapes import OPTIONAL, REST
 
 # -- status -----------------------------------------------------------------------------------------------------------
 
@@ -27,6 +32,12 @@ class About:
 
 @dataclass(frozen=True, slots=True)
 class Link:
+    """A root or link of the namespace that is, or was, in use, for one user (`uid`) or all (None).
+
+    `seconds_left`: for how long its referral is good, below zero if it has expired, None if it has no end. `loops`: it
+    leads back to itself.
+    """
+
     path: str
     target: str | None
     connected: bool
@@ -41,6 +52,8 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class Session:
+    """A session with a server. `uid`: of the user of this computer whose it is, None for the mount's own."""
+
     host: str
     name: str
     address: str
@@ -61,6 +74,8 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class Requests:
+    """Requests of one kind: how many, how many failed, and percentiles of their times."""
+
     count: int
     failed: int
     p50: float
@@ -77,20 +92,22 @@ class Files:
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class CacheSizes:
     referrals: int
     domains: int
 
 
 @dataclass(frozen=True, slots=True)
-class Moved:
+class Traffic:
     read: int
     written: int
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
-    """What the mount's process takes of its computer; memory in bytes."""
+class ProcessFigures:
+    """The resources that the mount's process uses; memory in bytes. `own`: memory that belongs to no file, 0 where the
+    kernel does not say it.
+    """
 
     resident: int = 0
     own: int = 0
@@ -109,13 +126,13 @@ class Status:
     failed_over: int
     sessions: tuple[Session, ...]
     files: Files
-    caches: Kept
+    caches: CacheSizes
     requests: dict[str, Requests]
     errors: dict[str, int]
-    bytes: Moved
+    bytes: Traffic
     events: dict[str, int]
     drained: tuple[str, ...]
-    process: Taken = Taken()
+    process: ProcessFigures = ProcessFigures()
 
 
 # -- caches -----------------------------------------------------------------------------------------------------------
@@ -130,7 +147,7 @@ class CachedTarget:
 
 @dataclass(frozen=True, slots=True)
 class CachedReferral:
-    """An item of the answer to `cache.show`."""
+    """An item of the answer to `cache.show`: what `dfsutil /pktinfo` shows on Windows."""
 
     prefix: str
     kind: str
@@ -165,7 +182,7 @@ class Domain:
 
 @dataclass(frozen=True, slots=True)
 class Domains:
-    """The answer to `domain.show`."""
+    """The answer to `domain.show`: what `dfsutil /spcinfo` shows on Windows."""
 
     found: OurDomain | None
     bootstrap: str | None
@@ -222,13 +239,18 @@ class Remounted:
 
 @dataclass(frozen=True, slots=True)
 class Step:
+    """An event by the name of its type, with its fields, and a line for people. `seconds`: since the beginning."""
+
     seconds: float
     event: str
+    details: dict[str, Any] = field(metadata=REST)
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class TriedTarget:
+    """A target of a path. `seconds`: the time of one question and its answer, None if there was none."""
+
     path: str
     in_use: bool
     seconds: float | None
@@ -239,6 +261,8 @@ class TriedTarget:
 
 @dataclass(frozen=True, slots=True)
 class Root:
+    """What a server of the namespace says of the path."""
+
     host: str
     asked: str
     problem: str | None
@@ -249,6 +273,8 @@ class Root:
 
 @dataclass(frozen=True, slots=True)
 class Roots:
+    """What all servers of the namespace say. `differ`: they do not say the same."""
+
     roots: tuple[Root, ...]
     differ: bool
 
@@ -264,4 +290,4 @@ class Explanation:
     link: str | None
     seconds_left: float | None
     targets: tuple[TriedTarget, ...]
-    all_roots: Roots | None = None
+    all_roots: Roots | None = field(default=None, metadata=OPTIONAL)

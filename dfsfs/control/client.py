@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from dfsfs.control.places import MountEntry, mount_of, our_mounts, sockets_of
 from dfsfs.control.protocol import MAX_ANSWER, WRONG, ControlError, DeadMount, Request, decode_answer, encode_request
-from dfsfs.control.shapes import ShapeError, shaped
+from dfsfs.control.shapes import ShapeError, from_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -73,7 +73,7 @@ def ask_with(patience: Patience, kind: type[T], entry: MountEntry, command: str,
     """The same, with a time of its own."""
     raw = _answer(entry, Request(command, arguments), patience.until(entry))
     try:
-        return Answer(shaped(kind, raw), raw)
+        return Answer(from_json(kind, raw), raw)
     except ShapeError as error:
         raise ControlError(f"the answer of the mount on {entry.mountpoint} makes no sense: {error}") from None
 
@@ -91,9 +91,9 @@ def ask_each(
 
 
 def _answer(entry: MountEntry, request: Request, deadline: float) -> Any:
-    with _connected(entry, deadline) as connection:
+    with _connect(entry, deadline) as connection:
         try:
-            connection.settimeout(_left(deadline))
+            connection.settimeout(_seconds_until(deadline))
             connection.sendall(encode_request(request))
             line = _receive(connection, deadline, MAX_ANSWER if is_trusted(entry) else MAX_OTHERS_ANSWER)
         except OSError as error:
@@ -101,7 +101,7 @@ def _answer(entry: MountEntry, request: Request, deadline: float) -> Any:
     return decode_answer(line)
 
 
-def _connected(entry: MountEntry, deadline: float) -> socket.socket:
+def _connect(entry: MountEntry, deadline: float) -> socket.socket:
     """A connection to the program of a mount. Raises ControlError."""
     if os.geteuid() not in (0, entry.owner):
         text = f"only user {entry.owner}, who owns the mount on {entry.mountpoint}, or root may ask it"
@@ -110,7 +110,7 @@ def _connected(entry: MountEntry, deadline: float) -> socket.socket:
     for path in places:
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         try:
-            connection.settimeout(min(CONNECTING, _left(deadline)))
+            connection.settimeout(min(CONNECTING, _seconds_until(deadline)))
             connection.connect(path)
             _check_peer(connection, entry)
         except (FileNotFoundError, ConnectionRefusedError):
@@ -125,7 +125,7 @@ def _connected(entry: MountEntry, deadline: float) -> socket.socket:
             return connection
     why = "its program has ended" + ("" if places else ", or has no control socket (see its log)")
     take = f"umount -l {shlex.quote(entry.mountpoint)} takes it away"
-    raise DeadMount(f"nobody answers for the mount on {entry.mountpoint}: {why}; {take}")
+    raise DeadMount(entry.mountpoint, f"{why}; {take}")
 
 
 def _failure(entry: MountEntry, error: OSError) -> ControlError:
@@ -135,13 +135,15 @@ def _failure(entry: MountEntry, error: OSError) -> ControlError:
 
 
 def _check_peer(connection: socket.socket, entry: MountEntry) -> None:
-    """A user may have laid a link to somebody else's socket, who would hear from us what that user wants."""
+    """Raises ControlError: another user than the owner listens. A user may have made a link to the socket of another
+    user, whose program would be asked for what the first one wants.
+    """
     _, uid, _ = _PEER.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))
     if uid != entry.owner:
         raise ControlError(f"user {uid} answers for the mount on {entry.mountpoint}, which is user {entry.owner}'s")
 
 
-def _left(deadline: float) -> float:
+def _seconds_until(deadline: float) -> float:
     """The seconds until then. Raises TimeoutError."""
     left = deadline - time.monotonic()
     if left <= 0:
@@ -155,7 +157,7 @@ def _receive(connection: socket.socket, deadline: float, limit: int) -> bytes:
         line += data
         if len(line) > limit:
             raise ControlError(f"the mount's answer is longer than {limit} bytes")
-        connection.settimeout(_left(deadline))  # or else a byte now and then would go on for ever
+        connection.settimeout(_seconds_until(deadline))  # or else a byte now and then would go on for ever
     if not line.endswith(b"\n"):
         raise ControlError("the mount has ended in the middle of its answer")
     return bytes(line)
@@ -176,14 +178,14 @@ def mount_at(path: str) -> tuple[MountEntry, str]:
     whole = os.path.abspath(path)
     entry = mount_of(whole, found)
     if entry is None:
-        whole = _followed(path, found)
+        whole = _follow_links(path, found)
         entry = mount_of(whole, found)
     if entry is None:
         raise ControlError(f"{path} is not in a mount of dfsfs", WRONG)
     return entry, whole[len(entry.mountpoint.rstrip("/")) :].strip("/")
 
 
-def _followed(path: str, ours: list[MountEntry]) -> str:
+def _follow_links(path: str, ours: list[MountEntry]) -> str:
     """An absolute path, whose links are followed up to where it enters one of our mounts."""
     done, rest, links = "/", deque(os.path.join(os.getcwd(), path).split("/")), 0
     while rest:

@@ -17,22 +17,19 @@ A path is below the mount point, or a UNC path.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import trio
 
 from dfsfs.config import Mounter
-from dfsfs.control import report
+from dfsfs.control import answers, report
+from dfsfs.control.explaining import explain_path
 from dfsfs.control.protocol import WRONG, ControlError, Request
-from dfsfs.control.remount import changed
+from dfsfs.control.remount import change_config
 from dfsfs.errormessages import describe_error
 from dfsfs.errors import DfsfsError
-from dfsfs.namespace.explain import ask_all_roots, explain
 from dfsfs.namespace.targets import targets_for
 from dfsfs.unc import UncError, UncPath, fold_name, is_unc
-
-AT_ONCE = 200
-"""Rows of a table that are made before others get their turn."""
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -41,10 +38,23 @@ if TYPE_CHECKING:
     from dfsfs.namespace.junction import Junction
 
     Arguments = Mapping[str, str]
-    Command = Callable[[Mount, Arguments], Awaitable[Any]]
+    Answer = (
+        answers.Status
+        | list[answers.CachedReferral]
+        | answers.Flushed
+        | answers.Domains
+        | answers.Targets
+        | answers.Drained
+        | answers.Explanation
+        | answers.Remounted
+    )
+    Command = Callable[[Mount, Arguments], Awaitable[Answer]]
+
+AT_ONCE = 200
+"""Items of a list that are made before other tasks get their turn: there may be 50,000, and programs wait."""
 
 
-async def answer(mount: Mount, request: Request) -> Any:
+async def answer(mount: Mount, request: Request) -> Answer:
     """Carries a request out. Raises ControlError."""
     if request.command not in COMMANDS:
         raise ControlError(f"there is no command {request.command!r}", WRONG)
@@ -58,49 +68,45 @@ async def answer(mount: Mount, request: Request) -> Any:
         raise ControlError(describe_error(error, mount.config)) from None
 
 
-async def _status(mount: Mount, _: Arguments) -> Any:
-    return report.status(mount)
+async def _status(mount: Mount, _: Arguments) -> answers.Status:
+    return report.status_of(mount)
 
 
-async def _show_cache(mount: Mount, arguments: Arguments) -> Any:
-    rows: list[Any] = []
+async def _show_cache(mount: Mount, arguments: Arguments) -> list[answers.CachedReferral]:
+    found: list[answers.CachedReferral] = []
     prefix, referrals = _prefix(mount, arguments), mount.namespace.caches.referrals
     for entry in referrals.snapshot() if prefix is None else referrals.below(prefix):
-        rows.append(report.referral_row(entry, mount.clock()))
-        if len(rows) % AT_ONCE == 0:
-            await trio.lowlevel.checkpoint()  # there may be 50,000, and programs wait
-    return rows
+        found.append(report.referral_of(entry, mount.clock()))
+        if len(found) % AT_ONCE == 0:
+            await trio.lowlevel.checkpoint()
+    return found
 
 
-async def _flush_cache(mount: Mount, arguments: Arguments) -> Any:
-    return {"flushed": mount.namespace.flush(_prefix(mount, arguments))}
+async def _flush_cache(mount: Mount, arguments: Arguments) -> answers.Flushed:
+    return answers.Flushed(mount.namespace.flush(_prefix(mount, arguments)))
 
 
-async def _show_domains(mount: Mount, _: Arguments) -> Any:
-    return report.domains(mount)
+async def _show_domains(mount: Mount, _: Arguments) -> answers.Domains:
+    return report.domains_of(mount)
 
 
-async def _flush_domains(mount: Mount, _: Arguments) -> Any:
-    return {"flushed": await mount.namespace.flush_domains()}
+async def _flush_domains(mount: Mount, _: Arguments) -> answers.Flushed:
+    return answers.Flushed(await mount.namespace.flush_domains())
 
 
-async def _explain(mount: Mount, arguments: Arguments) -> Any:
-    path = _path(mount, arguments)
-    found = await explain(mount.namespace, mount.pool, path, mount.clock)
-    told = report.explanation(found, mount.pool.sessions(), mount.config)
-    if arguments.get("all_roots"):
-        told["all_roots"] = report.roots(await ask_all_roots(mount.namespace, found.link or path), mount.config)
-    return told
+async def _explain(mount: Mount, arguments: Arguments) -> answers.Explanation:
+    path, all_roots = _path(mount, arguments), bool(arguments.get("all_roots"))
+    return await explain_path(mount.config, mount.namespace, mount.pool, path, all_roots=all_roots)
 
 
-async def _list_targets(mount: Mount, arguments: Arguments) -> Any:
+async def _list_targets(mount: Mount, arguments: Arguments) -> answers.Targets:
     prefix, junctions = await _link(mount, arguments)
-    return _targets(mount, prefix, junctions)
+    return report.targets_of(mount, prefix, _all_targets(junctions), junctions)
 
 
-async def _set_target(mount: Mount, arguments: Arguments) -> Any:
+async def _set_target(mount: Mount, arguments: Arguments) -> answers.Targets:
     prefix, junctions = await _link(mount, arguments)
-    target = _chosen(_all_targets(junctions), arguments.get("target", ""), prefix)
+    target = _choose(_all_targets(junctions), arguments.get("target", ""), prefix)
     overrides = mount.namespace.overrides
     if overrides.is_drained(target):
         raise ControlError(f"{target.host} is drained; dfsfs drain --undo {target.host} first", WRONG)
@@ -108,18 +114,18 @@ async def _set_target(mount: Mount, arguments: Arguments) -> Any:
     if not all(moved):
         raise ControlError(f"{target} does not answer, so {prefix} stays where it is")
     overrides.chosen[prefix] = target
-    return _targets(mount, prefix, junctions)
+    return report.targets_of(mount, prefix, _all_targets(junctions), junctions)
 
 
-async def _unset_target(mount: Mount, arguments: Arguments) -> Any:
+async def _unset_target(mount: Mount, arguments: Arguments) -> answers.Targets:
     prefix, junctions = await _link(mount, arguments)
     mount.namespace.overrides.chosen.pop(prefix, None)
     for junction in junctions:
         mount.namespace.recheck_failback(junction)
-    return _targets(mount, prefix, junctions)
+    return report.targets_of(mount, prefix, _all_targets(junctions), junctions)
 
 
-async def _drain(mount: Mount, arguments: Arguments) -> Any:
+async def _drain(mount: Mount, arguments: Arguments) -> answers.Drained:
     host, only_said = _host(arguments), bool(arguments.get("dry_run"))
     overrides = mount.namespace.overrides
     known = await _servers(mount)
@@ -135,12 +141,12 @@ async def _drain(mount: Mount, arguments: Arguments) -> Any:
         others = [target for target in _all_targets([junction]) if not overrides.is_drained(target) and target != old]
         to = next((target for target in others if fold_name(target.host) != fold_name(name)), None)
         if not only_said:
-            to = await _moved(mount, junction, others)
-        links.append({"path": str(junction.prefix), "from": str(old), "to": None if to is None else str(to)})
-    return {"host": name, "links": links, "known": full is not None, "servers": known}
+            to = await _move_to_first(mount, junction, others)
+        links.append(answers.DrainedLink(str(junction.prefix), str(old), None if to is None else str(to)))
+    return answers.Drained(name, tuple(links), known=full is not None, servers=tuple(known))
 
 
-async def _moved(mount: Mount, junction: Junction, targets: list[UncPath]) -> UncPath | None:
+async def _move_to_first(mount: Mount, junction: Junction, targets: list[UncPath]) -> UncPath | None:
     """Moves a junction to the first of some targets that answers, and says to which; None if there is none."""
     for target in targets:
         if await mount.namespace.move(junction, target):
@@ -148,19 +154,19 @@ async def _moved(mount: Mount, junction: Junction, targets: list[UncPath]) -> Un
     return None
 
 
-async def _undrain(mount: Mount, arguments: Arguments) -> Any:
+async def _undrain(mount: Mount, arguments: Arguments) -> answers.Drained:
     host, only_said = _host(arguments), bool(arguments.get("dry_run"))
     drained = mount.namespace.overrides.drained
     known = sorted(drained.values())
     full = _full_name(known, host)
     if only_said:
-        return {"host": full or host, "known": full is not None, "servers": known}
+        return answers.Drained(full or host, known=full is not None, servers=tuple(known))
     if full is None:
         raise ControlError(f"{host} is not drained", WRONG)
     del drained[fold_name(full)]
     for junction in mount.namespace.junctions():
         mount.namespace.recheck_failback(junction)
-    return {"host": full, "known": True, "servers": known}
+    return answers.Drained(full, servers=tuple(known))
 
 
 async def _servers(mount: Mount) -> list[str]:
@@ -185,14 +191,14 @@ def _full_name(known: list[str], host: str) -> str | None:
     return found[0] if found else None
 
 
-async def _remount(mount: Mount, arguments: Arguments) -> Any:
+async def _remount(mount: Mount, arguments: Arguments) -> answers.Remounted:
     login = {name: arguments[name] for name in _LOGIN if name in arguments}
     mounter = Mounter(os.geteuid(), os.getegid(), _no_name, _no_name)
-    config, names = changed(mount.config, arguments.get("options", ""), login, mounter)
+    config, names = change_config(mount.config, arguments.get("options", ""), login, mounter)
     mount.apply(config)
     mount.config = config
     mount.namespace.flush()
-    return {"changed": list(names)}
+    return answers.Remounted(names)
 
 
 _LOGIN = ("username", "domain", "password", "password2")
@@ -269,7 +275,7 @@ def _all_targets(junctions: list[Junction]) -> list[UncPath]:
     return list(dict.fromkeys(target for junction, found in resolutions for target in targets_for(junction, found)))
 
 
-def _chosen(targets: list[UncPath], text: str, prefix: UncPath) -> UncPath:
+def _choose(targets: list[UncPath], text: str, prefix: UncPath) -> UncPath:
     """The target that a text names: a path, or a server in its short or long form."""
     if is_unc(text):
         try:
@@ -291,20 +297,3 @@ def _is_named(host: str, text: str) -> bool:
     """Whether a server is called that, in full or by the first part of its name."""
     known, wanted = fold_name(host), fold_name(text)
     return known == wanted or known.split(".")[0] == wanted
-
-
-def _targets(mount: Mount, prefix: UncPath, junctions: list[Junction]) -> dict[str, Any]:
-    overrides = mount.namespace.overrides
-    current = {junction.binding.target for junction in junctions if junction.binding is not None}
-    return {
-        "path": str(prefix),
-        "targets": [
-            {
-                "path": str(target),
-                "in_use": target in current,
-                "chosen": overrides.chosen.get(prefix) == target,
-                "drained": overrides.is_drained(target),
-            }
-            for target in _all_targets(junctions)
-        ],
-    }

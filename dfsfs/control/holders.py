@@ -5,7 +5,7 @@ sandbox. umount(8) takes the mount away where it is called; its file system, and
 copy is gone. The kernel shows the mounts of another namespace for each process in it (proc(5), mountinfo).
 
 Whose namespaces can be looked at is the kernel's decision: root may all, others those of their own processes. Nothing
-here reads the memory of a process, so that none can keep who asks waiting.
+here reads the memory of a process, so that none can keep this program waiting.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def _command(pid: int) -> str:
         return "?"
 
 
-def shown(holder: Holder) -> str:
+def describe_holder(holder: Holder) -> str:
     """A holder in words."""
     others = f" and {holder.processes - 1} more" if holder.processes > 1 else ""
     return f"process {holder.pid} ({holder.command}){others}, which has it on {holder.path}"

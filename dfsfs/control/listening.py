@@ -1,7 +1,7 @@
-"""What those who ask a mount may take of it: connections are counted, and never use the last of the file descriptors.
+"""Bounds for connections to a mount: they are counted, and never use the last of the file descriptors.
 
-Whoever can connect to a socket decides how many descriptors its program has in use. So each listener of a mount has a
-bound, and none of them gets what the process needs for its servers and files: a quarter of its descriptors
+Programs that connect to a socket decide how many descriptors its own program has in use. So each listener of a mount
+has a bound, and none of them gets what the process needs for its servers and files: a quarter of its descriptors
 (RLIMIT_NOFILE, getrlimit(2)).
 """
 

@@ -22,7 +22,7 @@ from prometheus_client.registry import Collector
 from dfsfs import background, telemetry
 from dfsfs.background import keep_going
 from dfsfs.control.listening import next_connection, takes_of_reserve
-from dfsfs.control.report import link_rows
+from dfsfs.control.report import links_of
 from dfsfs.control.socketfile import listen_at, remove_dead
 from dfsfs.firstfew import FirstFew
 from dfsfs.printable import printable
@@ -48,8 +48,8 @@ CONNECTIONS = 16
 """Those that may be there at the same time; one more is closed at once."""
 MAX_HEADER = 16 * 1024
 PAUSE = 10
-"""Figures are good for so many times the time that it took to put them together: whoever asks all the time has the loop
-do little else otherwise, as it takes milliseconds.
+"""Figures are good for so many times the time that it took to put them together, as that takes
+milliseconds: otherwise frequent requests would leave the loop little time for anything else.
 """
 HOSTS = 200
 """Servers that are counted by their names. Referrals name as many as they like, and what was counted once stays."""
@@ -175,14 +175,14 @@ class _Snapshot(Collector):
         labels = ["link", "target", "uid"]
         up = GaugeMetricFamily("dfsfs_link_connected", "Links in use, 1 if connected.", labels=labels)
         away = GaugeMetricFamily("dfsfs_link_failed_over", "1 if not on a target of its first set.", labels=labels)
-        for row in link_rows(self._mount):
+        for link in links_of(self._mount):
             which = [
-                printable(row["path"]),
-                printable(row["target"] or ""),
-                "" if row["uid"] is None else str(row["uid"]),
+                printable(link.path),
+                printable(link.target or ""),
+                "" if link.uid is None else str(link.uid),
             ]
-            up.add_metric(which, float(row["connected"]))
-            away.add_metric(which, float(row["failed_over"]))
+            up.add_metric(which, float(link.connected))
+            away.add_metric(which, float(link.failed_over))
         yield up
         yield away
 
@@ -207,7 +207,7 @@ def listen(address: str) -> socket.socket:
     """A listening socket at `HOST:PORT`, `[HOST]:PORT`, `:PORT` for this machine alone, or the path of a Unix socket.
 
     Raises:
-        OSError: it can't be had; EADDRINUSE if somebody has it.
+        OSError: it can't be had; EADDRINUSE if another program has it.
     """
     if address.startswith("/"):
         return listen_at(address, 0o117, CONNECTIONS)
@@ -219,7 +219,7 @@ def listen(address: str) -> socket.socket:
 
 
 async def serve(listener: socket.socket, metrics: Metrics) -> None:
-    """Answers GET /metrics until cancelled. Who comes while CONNECTIONS are there is told nothing."""
+    """Answers GET /metrics until cancelled. A connection beyond CONNECTIONS is closed at once."""
     path = listener.getsockname() if listener.family == socket.AF_UNIX else None
     accepting = trio.socket.from_stdlib_socket(listener)
     try:

@@ -1,7 +1,7 @@
 """Telling systemd how the service is: sd_notify(3), for mounts that run as one (Type=notify).
 
 A message is a datagram of lines to the socket in NOTIFY_SOCKET. Nothing is told where there is none, and that a message
-can't be sent is no reason to fail: whoever started us finds out by its own time-out.
+can't be sent is no reason to fail: systemd finds out by its own time-out.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ class Notifier:
     address: str | None = None
     watchdog: float | None = None
 
-    def ready(self, status: str) -> None:
+    def tell_ready(self, status: str) -> None:
         """The mount can be used."""
         self._send(f"READY=1\nMAINPID={os.getpid()}\nSTATUS={_line(status)}")
 
-    def status(self, text: str) -> None:
+    def tell_status(self, text: str) -> None:
         """What `systemctl status` shows."""
         self._send(f"STATUS={_line(text)}")
 
-    def alive(self) -> None:
+    def tell_alive(self) -> None:
         """For the watchdog."""
         self._send("WATCHDOG=1")
 
-    def stopping(self) -> None:
+    def tell_stopping(self) -> None:
         """The mount is being taken down."""
         self._send("STOPPING=1")
 

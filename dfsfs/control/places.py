@@ -3,7 +3,7 @@
 The socket of a mount is named after the device number of its file system, which no two mounts of a running system
 share: /run/dfsfs/0-53.sock for root's mounts, $XDG_RUNTIME_DIR/dfsfs/0-53.sock for those of others. If that variable is
 not set it is in /run/user/1000, and if there is no such folder either in /tmp/dfsfs-1000, which is for that user alone.
-The mount of a path is found in the kernel's list of mounts, so that nobody has to touch a mount that may not answer.
+The mount of a path is found in the kernel's list of mounts, so that no mount is touched, which may not answer.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ TYPE = "fuse.dfsfs"
 ROOTS_FOLDER = "/run/dfsfs"
 USERS_FOLDERS = "/run/user"
 SHARED_FOLDER = "/tmp"
-"""Where everybody may make a folder."""
+"""Where every user may make a folder."""
 LOGOUT_XATTR = "user.dfsfs.logout"
-"""The extended attribute of a mount point that ends the sessions of who asks for it: see fuse/multiuser.py."""
+"""The extended attribute of a mount point that ends the sessions of the user who asks for it: see fuse/multiuser.py."""
 _OCTAL = re.compile(r"\\([0-7]{3})")
 
 
@@ -50,9 +50,9 @@ def parse_mounts(mountinfo: str) -> list[MountEntry]:
             found.append(
                 MountEntry(
                     device=fields[2],
-                    mountpoint=unescaped(fields[4]),
+                    mountpoint=unescape(fields[4]),
                     kind=rest[0],
-                    source=unescaped(rest[1]),
+                    source=unescape(rest[1]),
                     owner=int(owner[1]) if owner else 0,
                     number=int(fields[0]) if fields[0].isdecimal() else 0,
                 )
@@ -125,14 +125,14 @@ def folders_for(owner: int) -> list[str]:
 
 
 def private_folder(owner: int) -> str:
-    """The place of a user's sockets where nobody has made one for that user."""
+    """The place of a user's sockets where the system has none for that user."""
     return os.path.join(SHARED_FOLDER, f"dfsfs-{owner}")
 
 
 def why_unsafe(folder: str, owner: int) -> str:
     """Why others than its owner could change what is in a folder; empty if they could not. Raises OSError.
 
-    A link is no folder. In one that everybody may write to, the sticky bit keeps others from putting theirs in its
+    A link is no folder. In one that all users may write to, the sticky bit keeps others from putting theirs in its
     place.
     """
     about, above = os.lstat(folder), os.stat(os.path.dirname(folder))
@@ -140,7 +140,7 @@ def why_unsafe(folder: str, owner: int) -> str:
     if not stat.S_ISDIR(about.st_mode) or about.st_uid != owner or about.st_mode & (0o077 if private else 0o022):
         return f"{folder} is not a folder that only its owner may {'enter' if private else 'change'}"
     if private and (above.st_uid not in (0, owner) or (above.st_mode & 0o022 and not above.st_mode & stat.S_ISVTX)):
-        return f"{os.path.dirname(folder)} is a folder in which anybody may replace {folder}"
+        return f"{os.path.dirname(folder)} is a folder in which any user may replace {folder}"
     return ""
 
 
@@ -162,6 +162,6 @@ def sockets_of(entry: MountEntry) -> list[str]:
     return found
 
 
-def unescaped(text: str) -> str:
+def unescape(text: str) -> str:
     """A field of a mount table or of fstab as it is meant: the kernel and fstab(5) write a space as \\040."""
     return _OCTAL.sub(lambda match: chr(int(match[1], 8)), text)

@@ -3,7 +3,7 @@
     {"version": 1, "command": "status", "arguments": {}}
     {"version": 1, "result": ...}        or        {"version": 1, "error": "...", "code": 2}
 
-The version changes when what a command means changes for those who know the old one. Fields may be added to a result
+The version changes when a command gets another meaning for programs of the old one. Fields may be added to a result
 without that. Commands and their arguments: see commands.py.
 
 Pure.
@@ -25,7 +25,7 @@ MAX_REQUEST = 64 * 1024
 MAX_ANSWER = 64 * 1024 * 1024
 """Bytes of an answer's line: a cache of 50,000 links."""
 MAX_DEPTH = 16
-"""Lists and objects within each other. Ours have six; whoever goes through a thousand runs out of stack."""
+"""Lists and objects within each other. Ours have six; Python runs out of stack at a thousand."""
 MAX_ERROR = 500
 """Characters of an error."""
 FAILED, WRONG = 1, 2
@@ -41,7 +41,11 @@ class ControlError(Exception):
 
 
 class DeadMount(ControlError):
-    """Nobody listens at the socket of a mount."""
+    """No program listens at the socket of a mount. `reason`: why, and what to do."""
+
+    def __init__(self, mountpoint: str, reason: str) -> None:
+        super().__init__(f"no program answers for the mount on {mountpoint}: {reason}")
+        self.reason = reason
 
 
 @dataclass(frozen=True, slots=True)

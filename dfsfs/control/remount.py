@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
-from dfsfs.config import ConfigError, make_config, named_fields, parse_options
+from dfsfs.config import ConfigError, fields_of, make_config, parse_options
 from dfsfs.config.table import OPTIONS
 from dfsfs.control.protocol import WRONG, ControlError
 from dfsfs.smb.auth.credentials import Credentials, Secret
@@ -33,17 +33,17 @@ CHANGEABLE = frozenset(
         *("foreground", "remount", "nonempty", "suid", "dev", "execute", "follow_symlinks"),
     }
 )
-"""Fields of ParsedOptions. `read_only`, `suid`, `dev`, `execute` and `follow_symlinks` are the kernel's business, and
-who asks sees to them."""
+"""Fields of ParsedOptions. `read_only`, `suid`, `dev`, `execute` and `follow_symlinks` are changed in the
+kernel, by the command that asks."""
 
 
-def changed(
+def change_config(
     config: MountConfig, text: str, login: Mapping[str, str], mounter: Mounter
 ) -> tuple[MountConfig, tuple[str, ...]]:
     """The configuration after a remount with the options of a text, and the names of what has changed.
 
-    `login` has those of `username`, `domain`, `password` and `password2` of which whoever asks has found new ones;
-    `mounter` is who has mounted it.
+    `login` has those of `username`, `domain`, `password` and `password2` of which the command that asks has found
+    new ones; `mounter` is the user who has mounted it.
 
     Raises:
         ControlError: an option is wrong, or can't be changed while the mount is in use.
@@ -52,7 +52,7 @@ def changed(
     mounter = replace(mounter, find_user=lambda _: config.ownership.uid, find_group=lambda _: config.ownership.gid)
     try:
         wanted = parse_options([text])
-        named = named_fields([text])
+        named = fields_of([text])
         new = replace(old, **{name: getattr(wanted, name) for name in named}, without_effect=())
         made = make_config(config.unc, new, _login(config, login), mounter)
         echoes = _echoes(config, made)

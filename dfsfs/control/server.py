@@ -1,10 +1,10 @@
 """The mount's end of the control socket.
 
-The socket belongs to the owner of the mount and may be used by them and by root, whoever got at it: the kernel says who
+The socket belongs to the owner of the mount and may be used by them and by root only. The kernel says which user
 is at the other end (unix(7), SO_PEERCRED). A connection is one request and one answer, has a time limit, and runs in a
 task of its own beside the file system, which never waits for one. More than CONNECTIONS at a time wait their turn.
 
-What is left of a mount that was killed is a socket at which nobody listens. The next mount takes it away.
+What is left of a mount that was killed is a socket at which no program listens. The next mount takes it away.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import socket
 import struct
 import time
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -33,14 +33,15 @@ from dfsfs.control.protocol import (
     encode_error,
     encode_result,
 )
+from dfsfs.control.shapes import to_json
 from dfsfs.control.socketfile import listen_at, remove_dead
 from dfsfs.errors import DfsfsError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    Answer = Callable[[Request], Awaitable[Any]]
-    """Carries a request out. Raises ControlError or DfsfsError."""
+    Answer = Callable[[Request], Awaitable[object]]
+    """Carries a request out; its answer is one that shapes.to_json takes. Raises ControlError or DfsfsError."""
 
 log = logging.getLogger("dfsfs.control")
 
@@ -92,19 +93,19 @@ def _open_in(folder: str, device: str, owner: int) -> tuple[socket.socket, str]:
 
 def _listen(path: str) -> tuple[socket.socket, str]:
     with contextlib.suppress(FileNotFoundError):
-        # Whoever listens there is the process of a mount that has ended: the kernel has given us its number.
+        # The program that listens there, if any, is of a mount that has ended: the kernel has given us its number.
         os.unlink(path)
     return listen_at(path, 0o177, BACKLOG), path
 
 
 def sweep(folder: str, age: float = YOUNG) -> None:
-    """Removes the sockets at which nobody listens. Those younger than `age` seconds may belong to a mount that is just
-    beginning to.
+    """Removes the sockets at which no program listens. Those younger than `age` seconds may belong to a mount that
+    is just beginning.
     """
     for name in os.listdir(folder):
         if name.endswith(".sock"):
             path = os.path.join(folder, name)
-            with contextlib.suppress(OSError):  # somebody else was faster
+            with contextlib.suppress(OSError):  # another program was faster
                 if time.time() - os.lstat(path).st_mtime >= age:
                     remove_dead(path)
 
@@ -157,7 +158,7 @@ async def _attend(
             with trio.move_on_after(RECEIVING):
                 await trio.SocketStream(connection).send_all(line)
     except (OSError, trio.BrokenResourceError):
-        log.debug("who asked at the control socket has gone")
+        log.debug("the program that asked at the control socket has ended")
     except Exception:
         log.exception("a request at the control socket failed in an unexpected way")
     finally:
@@ -176,7 +177,7 @@ async def _reply(connection: trio.socket.SocketType, owner: int, answer: Answer)
             raise ControlError("the mount has hardly any file descriptors left, and keeps them for servers and files")
         request = decode_request(line)
         with trio.move_on_after(ANSWERING):
-            return await _encoded(await answer(request))
+            return await _encode(await answer(request))
         raise ControlError(f"not done within {ANSWERING:g} seconds")
     except ControlError as error:
         return encode_error(error)
@@ -187,23 +188,23 @@ async def _reply(connection: trio.socket.SocketType, owner: int, answer: Answer)
         return encode_error(ControlError(f"the mount failed in a way that it should not: {error!r}"))
 
 
-async def _encoded(result: Any) -> bytes:
+async def _encode(answer: object) -> bytes:
     """The line of an answer. That of a long list is made piece by piece, as programs wait for the loop meanwhile."""
-    if not isinstance(result, list) or len(result) <= AT_ONCE:
-        return _checked_length(encode_result(result))
+    if not isinstance(answer, list) or len(answer) <= AT_ONCE:
+        return _check_length(encode_result(to_json(answer)))
     head, tail = encode_result([]).split(b"[]")
     pieces, size = [], 0
-    for start in range(0, len(result), AT_ONCE):
-        whole = encode_result(result[start : start + AT_ONCE])
+    for start in range(0, len(answer), AT_ONCE):
+        whole = encode_result(to_json(answer[start : start + AT_ONCE]))
         pieces.append(whole[len(head) + 1 : -len(tail) - 1])
         size += len(whole)
         if size > MAX_ANSWER:
             break
         await trio.lowlevel.checkpoint()
-    return _checked_length(head + b"[" + b", ".join(pieces) + b"]" + tail)
+    return _check_length(head + b"[" + b", ".join(pieces) + b"]" + tail)
 
 
-def _checked_length(line: bytes) -> bytes:
+def _check_length(line: bytes) -> bytes:
     if len(line) > MAX_ANSWER:
         raise ControlError("the answer is too long")
     return line

@@ -1,1 +1,1 @@
-"""The kernel's side: requests from FUSE translated to the vfs, and errors to errno."""
+"""FUSE: translates the kernel's requests to calls of the vfs, and errors to errno."""

@@ -1,14 +1,17 @@
-"""The boundary: the last thing between a handler and pyfuse3.
+"""The decorators of all handlers, through which pyfuse3 calls them.
 
-A handler may raise FUSEError and nothing else; anything else ends pyfuse3's main loop and with it the mount. And it has
-to end: the kernel waits for a request that has been handed out even if the process that made it is killed, so a handler
-that hangs is a process that can't be killed. `guarded` sees to both: it ends a handler at its deadline with ETIMEDOUT,
-lets it be ended when whoever waited for it was killed (waiters.py), turns a DfsfsError into an errno that the call may
-give (errnos.py), and everything unexpected into EIO with a traceback in the log.
+    request_handler    handlers that may wait
+    immediate_handler  parts of handlers that do not wait
+    release_handler    handlers whose answer the kernel drops
+
+A handler may raise FUSEError and nothing else: anything else ends pyfuse3's main loop, and the mount with it. And it
+has to end, as a process that waits for a request which has been handed out can't be killed. So a handler ends with
+ETIMEDOUT at its deadline, and is cancelled when the process that waits for it is killed (waiters.py). A DfsfsError
+becomes an errno that the call may give (errnos.py), any other exception EIO, with a traceback in the log.
 
 Cancellation from outside passes through: it is the end of the mount.
 
-It is also where requests are measured: how long each took, and with which error it ended.
+Requests are measured here, too: how long each took, and with which error it ended.
 """
 
 from __future__ import annotations
@@ -35,7 +38,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("dfsfs.fuse")
 
 UNKNOWN_MAX = 100
-"""Statuses that the log names: a server has four billion to choose from."""
+"""Statuses that the log names at most: a server has 2**32 to choose from."""
 _unknown = FirstFew[int](UNKNOWN_MAX)
 
 _PARTS = {
@@ -45,7 +48,7 @@ _PARTS = {
     "getattr_known": "getattr",
     "getxattr_logout": "getxattr",
 }
-"""Parts of handlers, by the handler."""
+"""Names of functions that are parts of a handler, and the name of that handler."""
 
 P = ParamSpec("P")
 S = TypeVar("S")
@@ -59,18 +62,18 @@ class HasHandlers(Protocol):
     """Seconds that a handler may take."""
     meters: Meters
     under_way: dict[trio.CancelScope, tuple[str, tuple[object, ...]]]
-    """What is worked on: the call and its arguments. Whoever takes an entry out and cancels its scope ends the request,
-    of which nobody waits for the answer any more (waiters.py).
+    """The requests that are being handled: the call and its arguments. To end one whose answer no process waits for
+    (waiters.py), its entry is removed and its scope cancelled.
     """
 
 
 H = TypeVar("H", bound=HasHandlers)
 
 
-def guarded(
+def request_handler(
     handler: Callable[Concatenate[H, P], Awaitable[T]],
 ) -> Callable[Concatenate[H, P], Coroutine[Any, Any, T]]:
-    """Makes a handler that always ends, and with nothing but a result or a FUSEError."""
+    """Decorates a handler that may wait: it ends at its deadline, and raises FUSEError only."""
     call = _get_call(handler)
 
     async def wrapper(self: H, /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -85,9 +88,9 @@ def guarded(
             self.meters.failed(call, failure.errno)
             raise failure from None
         finally:
-            nobody_waits = self.under_way.pop(scope, None) is None
+            was_abandoned = self.under_way.pop(scope, None) is None
             self.meters.of(call).note(perf_counter() - begun)
-        if nobody_waits:
+        if was_abandoned:
             self.meters.failed(call, errno.EINTR)
             raise pyfuse3.FUSEError(errno.EINTR)
         log.warning("%s was given up after %g seconds", call, self.deadline)
@@ -98,8 +101,8 @@ def guarded(
     return wrapper
 
 
-def prompt(handler: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[S, P], T]:
-    """Like `guarded`, for what waits for nothing."""
+def immediate_handler(handler: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[S, P], T]:
+    """Decorates a part of a handler that does not wait: it raises FUSEError only, and has no deadline."""
     call = _get_call(handler)
 
     def wrapper(self: S, /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -113,10 +116,10 @@ def prompt(handler: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[S, P
 
 
 def _get_call(handler: Callable[..., object]) -> str:
-    """The call that a handler is for or a part of: a key of errnos.ALLOWED.
+    """The call that a function handles, or handles a part of: a key of errnos.ALLOWED.
 
     Raises:
-        LookupError: nobody has said what it may end with.
+        LookupError: it is none.
     """
     name = getattr(handler, "__name__", "").strip("_")
     call = _PARTS.get(name, name)
@@ -126,7 +129,7 @@ def _get_call(handler: Callable[..., object]) -> str:
 
 
 def _translate(error: Exception, name: str, arguments: tuple[object, ...]) -> pyfuse3.FUSEError:
-    """What a program gets for an error in the handler for the call `name`."""
+    """Turns an exception of the handler for the call `name` into what the program gets."""
     if isinstance(error, pyfuse3.FUSEError):
         return error
     if isinstance(error, DfsfsError):
@@ -140,17 +143,17 @@ def _translate(error: Exception, name: str, arguments: tuple[object, ...]) -> py
     return pyfuse3.FUSEError(errno.EIO)
 
 
-def quiet(
+def release_handler(
     handler: Callable[Concatenate[H, P], Awaitable[None]],
 ) -> Callable[Concatenate[H, P], Coroutine[Any, Any, None]]:
-    """Like `guarded`, for a handler that may raise nothing at all: nobody waits for its answer."""
-    inner = guarded(handler)
+    """Decorates a handler whose answer the kernel drops: like `request_handler`, but it raises nothing."""
+    inner = request_handler(handler)
 
     async def wrapper(self: H, /, *args: P.args, **kwargs: P.kwargs) -> None:
         try:
             await inner(self, *args, **kwargs)
         except pyfuse3.FUSEError:
-            pass  # `guarded` has logged what is worth it
+            pass  # `request_handler` has logged what is unexpected
 
     functools.update_wrapper(wrapper, handler)
     return wrapper

@@ -1,19 +1,19 @@
-"""What a program is about: whether the lookup of a name is for rename(2) to give something that name.
+"""RenameDetector: whether the lookup of a name is part of a rename(2) that changes the case of a file's name.
 
-`mv a A` has to work where names are the same without regard to case. But the kernel looks the new name up first, and
-when that leads to the file that is renamed, it takes the two names for hard links and does nothing. So the new name of
-such a rename must not be found. Nothing in a FUSE request says what it is for; the caller, who is waiting in the system
-call, can be looked at. That is done only for names that differ from what is there in nothing but case.
+`mv a A` has to work where names differing in case lead to the same file. But the kernel looks the new name up first,
+and when that leads to the file that is renamed, it takes the two names for hard links and does nothing. So the new name
+of such a rename must not be found. A FUSE request does not say what it is for; but the calling thread, which is waiting
+in its system call, can be inspected. That is done only for names that differ from the existing one in case alone.
 
-A caller's memory belongs to the caller, who may have put a page of a file on this very mount there: to read it is to
-wait for the loop. So a thread looks (dfsfs/threads.py), and no longer than LOOK seconds. Most callers are not in
-rename(2), which the number of their system call says, and of these no memory is read. A user namespace gives one person
-numbers by the thousand, so all that are in one count as a single user.
+The caller controls its memory, and may have mapped a file on this very mount: then reading the memory waits for the
+event loop. So it is read in a thread (dfsfs/threads.py), for at most LOOK seconds. Most callers are not in rename(2),
+which the number of their system call says, and of these no memory is read. In a user namespace one person has thousands
+of user ids, so all users in such namespaces share one quota of threads.
 
-If the caller can't be looked at (another PID namespace, io_uring, an architecture that is not listed, a mount that is
-not root's on a system where Yama forbids it, all threads of that user stuck in earlier looks), the rename does what it
-does on other file systems of this kind: nothing. If it is known to be a rename, and its names can't be read in time, it
-fails with EBUSY: no honest program's name takes that long, and nothing is changed.
+If the caller can't be inspected (another PID namespace, io_uring, an architecture that is not listed, a mount that is
+not root's on a system where Yama forbids it, all threads of that user stuck), the rename does nothing, as on other file
+systems of this kind. If it is known to be a rename, and its names can't be read in time, it fails with EBUSY and
+changes nothing: reading the names of an honest program does not take that long.
 """
 
 from __future__ import annotations
@@ -33,13 +33,14 @@ from dfsfs.smb.auth.callers import has_our_users
 from dfsfs.threads import Threads
 
 LOOK = 0.1
-"""Seconds that a look at a caller may take. It takes 0.0001."""
+"""Seconds that the inspection of a caller may take. It takes 0.0001."""
 EACH, TOTAL = 2, 16
-"""Threads that look: for one user, and for all."""
+"""Threads that inspect callers of one user, and of all users, at most."""
 FOREIGN = -1
-"""Stands for the users of all other user namespaces."""
+"""The user id that all users of other user namespaces count as."""
 _RENAMES: dict[str, dict[int, tuple[int, int]]] = {
-    # Number of the system call -> which of its arguments are the old and the new path: rename, renameat, renameat2.
+    # Number of the system call -> indexes of its arguments that are the old and the new path: rename, renameat,
+    # renameat2.
     "x86_64": {82: (0, 1), 264: (1, 3), 316: (1, 3)},
     "aarch64": {38: (1, 3), 276: (1, 3)},
 }
@@ -50,24 +51,24 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class RenameDetector:
-    """Looks at callers, in threads."""
+    """Inspects callers, in threads."""
 
     def __init__(self) -> None:
         self._threads = Threads(EACH, TOTAL)
         self._counting = Threads(EACH, TOTAL)
-        """Others, as what is done in them does not get stuck."""
+        """Threads for `get_quota_user`, which does not get stuck."""
 
     async def renames_to(self, uid: int, thread: int, old: bytes, new: bytes) -> bool:
-        """Whether a thread is in rename(2), or a relative of it, of the name `old` to the name `new`.
+        """Whether a thread is in rename(2), renameat(2) or renameat2(2), from the name `old` to the name `new`.
 
         Raises:
-            PosixError: EBUSY, it is in one, and of which names can't be read in time.
+            PosixError: EBUSY, it is in one of them, and its names can't be read in time.
         """
         if thread == 0:
-            return False  # it can't be seen from here
+            return False  # it is in another PID namespace
         look = _Look(thread)
         try:
-            counted = await self._counting.run(uid, partial(counted_as, uid, thread), LOOK)
+            counted = await self._counting.run(uid, partial(get_quota_user, uid, thread), LOOK)
             return await self._threads.run(counted, partial(look.see, old, new), LOOK)
         except trio.TooSlowError:
             if not look.in_rename:
@@ -75,17 +76,17 @@ class RenameDetector:
         raise PosixError(errno.EBUSY, f"the names that thread {thread} renames can't be read")
 
 
-def counted_as(uid: int, thread: int) -> int:
-    """Whose threads are taken for a look at a thread."""
+def get_quota_user(uid: int, thread: int) -> int:
+    """The user whose quota of threads is used to inspect a thread of the user `uid`."""
     try:
         return uid if has_our_users(thread) else FOREIGN
     except OSError:
-        return FOREIGN  # it has ended, or can't be looked at
+        return FOREIGN  # it has ended, or can't be inspected
 
 
 @dataclass(slots=True, eq=False)
 class _Look:
-    """One look at a thread; its functions may wait for ever."""
+    """The inspection of one thread. `see` may never return."""
 
     thread: int
     in_rename: bool = False
@@ -110,10 +111,13 @@ class _Vector(ctypes.Structure):
 
 
 def _string_at(thread: int, address: int) -> bytes:
-    """A string in a thread's memory. It may end shortly before a page that can't be read.
+    """Reads a string in a thread's memory. It may end shortly before a page that can't be read.
 
-    By process_vm_readv(2), because a thread that waits for a page in there can be killed. One that waits in a read of
-    /proc/PID/mem can't be, and a process whose thread can't be killed keeps its mount, which the page may come from.
+    It is read by process_vm_readv(2), as a thread that waits for a page in that can be killed. One that waits in a read
+    of /proc/PID/mem can't be, and the process of such a thread keeps its mount, which the page may come from.
+
+    Raises:
+        OSError: the memory can't be read.
     """
     text = b""
     page = ctypes.create_string_buffer(_PAGE)

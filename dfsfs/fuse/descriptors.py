@@ -1,14 +1,14 @@
-"""Whether a program has something of a mount open: for attributes of what it was given and may not look up itself.
+"""Descriptors: whether a process has a descriptor of an inode, so that it may have the attributes.
 
-A descriptor works for whom it is given to, as everywhere. What is done through it is done for the user who opened it,
-but the kernel asks for attributes beside: for each read, and fstat(2), and pyfuse3 does not pass on that the question
-is about something open. So where a server refuses the attributes to who asks, and somebody else has the file or folder
-open, the program that asks is looked at: /proc says which inodes of which mounts its descriptors are of. O_PATH does
-not count, as it takes no right to get such a one.
+A file descriptor works for each process that it is passed to. What is done through it is done as the user who opened
+it. But the kernel also asks for attributes, for each read and for fstat(2), and pyfuse3 does not pass on that such a
+request is about an open file. So if a server refuses attributes to the caller, and another user has the file or
+directory open, /proc is read for the inodes and mounts of the caller's descriptors. O_PATH descriptors do not count, as
+they can be opened without any right to the file.
 
-Who can't be looked at (another PID namespace, a mount that its process does not see) is refused.
+A process that can't be inspected (another PID namespace, a mount that it does not see) is refused.
 
-Nothing here touches a file of the mount, or the memory of the program. It is done in a thread all the same, one for
+Nothing here touches a file of the mount, or the memory of the process. It is done in a thread all the same, one for
 each user at the same time, and given up after PATIENCE seconds.
 """
 
@@ -24,23 +24,23 @@ import trio
 from dfsfs.threads import Threads
 
 PATIENCE = 0.25
-"""Seconds that it may take to look at a program."""
+"""Seconds that the inspection of a process may take."""
 EACH, TOTAL = 1, 16
-"""Threads that look at programs: for one user, and for all."""
+"""Threads that inspect processes of one user, and of all users, at most."""
 LIMIT = 2000
-"""Descriptors of one program that are looked at."""
+"""Descriptors of one process that are read at most."""
 
 
 class Descriptors:
-    """Looks at programs. `device`: that of the mount, as MAJOR:MINOR."""
+    """Inspects processes. `device`: that of the mount, as MAJOR:MINOR."""
 
     def __init__(self, device: str) -> None:
         self._device = device
         self._threads = Threads(EACH, TOTAL)
 
     async def has_open(self, user: int, thread: int, inode: int) -> bool:
-        """Whether the program that a thread belongs to has a descriptor of an inode of the mount. `user`: whose it is,
-        as a user's programs wait for each other.
+        """Whether the process of a thread has a descriptor of an inode of the mount. `user`: the user id of the
+        process; processes of one user are inspected one after the other.
         """
         try:
             return await self._threads.run(user, partial(holds, thread, inode, self._device), PATIENCE)
@@ -49,7 +49,7 @@ class Descriptors:
 
 
 def holds(thread: int, inode: int, device: str) -> bool:
-    """Descriptors.has_open, at once."""
+    """`Descriptors.has_open`, in the calling thread."""
     if not thread:
         return False
     try:
@@ -57,11 +57,11 @@ def holds(thread: int, inode: int, device: str) -> bool:
         with os.scandir(f"/proc/{thread}/fdinfo") as entries:
             return any(_is_of(fields_of(entry.path), inode, device, mounts) for entry in islice(entries, LIMIT))
     except (OSError, ValueError, KeyError):
-        return False  # it has ended, or may not be looked at
+        return False  # it has ended, or may not be inspected
 
 
 def mounts_seen_by(thread: int) -> dict[str, str]:
-    """The numbers of the mounts that a program sees, and the devices of their file systems (proc(5), mountinfo)."""
+    """The devices of the mounts that a process sees, by the numbers of the mounts (proc(5), mountinfo)."""
     found = {}
     for line in Path(f"/proc/{thread}/mountinfo").read_bytes().splitlines():
         number, _, device, *_ = line.decode("ascii", "replace").split(" ", 3)
@@ -70,7 +70,7 @@ def mounts_seen_by(thread: int) -> dict[str, str]:
 
 
 def fields_of(path: str) -> dict[str, str]:
-    """What a file of fdinfo says of a descriptor, by its names there (proc(5)); nothing if it was closed meanwhile."""
+    """The fields of a file in /proc/PID/fdinfo, by name (proc(5)); empty if the descriptor was closed meanwhile."""
     try:
         text = Path(path).read_text(encoding="ascii", errors="replace")
     except OSError:

@@ -1,26 +1,26 @@
-"""The errors that each call may end with, and what stands in for all others.
+"""The errnos that each call may fail with, and the ones that replace all others.
 
-A server's statuses are many, and an errno that a call is not documented to give is one that programs take for something
-else: Python's copyfile ends a copy as if it were whole when read(2) says EAGAIN, glibc ends a listing without an error
-when getdents(2) says ENOENT, `rm -f` and `mkdir -p` take ENOENT and EEXIST for success, `realpath` takes EINVAL for "no
-link", and who serves files by HTTP takes ECONNRESET for the client's end. So each request of the kernel has a set: what
-the ERRORS sections of its system calls have (open, creat, read, write, fsync, close, stat, truncate, utimensat, chmod,
-rename and so on in section 2 of the manual), with these differences:
+Servers have many statuses, and programs misunderstand an errno that a call is not documented to give: Python's copyfile
+ends a copy as if it were complete when read(2) gives EAGAIN, glibc ends a listing without an error when getdents(2)
+gives ENOENT, `rm -f` and `mkdir -p` take ENOENT and EEXIST for success, `realpath` takes EINVAL for "no link", and HTTP
+servers take ECONNRESET for the end of the client. So each request of the kernel has a set of errnos: those in the
+ERRORS sections of its system calls (open, creat, read, write, fsync, close, stat, truncate, utimensat, chmod, rename
+and so on in section 2 of the manual), with these differences:
 
     EAGAIN, EWOULDBLOCK, EINTR      in none: nothing here is non-blocking, and nothing is interrupted
-    EFAULT, ENOMEM, EMFILE          in none: these are about the program itself. ENFILE stands for EMFILE of a server,
-                                    also where a name is looked up, which open(2) begins with and takes a handle, too
-    EIO, and that a server can't    in all. No program takes these for success, and who looks at the message should
-    be reached                      learn that it is the network
+    EFAULT, ENOMEM, EMFILE          in none: these are about the program itself. A server's EMFILE becomes ENFILE, also
+                                    of lookup, which open(2) begins with, and which takes a handle on the server, too
+    EIO, and that a server can't    in all: no program takes these for success, and a person who reads the message
+    be reached                      should learn that it is the network
     ENOSYS                          in none: the kernel would never ask again, for any file
-    EACCES                          also of data: a byte range that another client has locked, a file that somebody has
-                                    opened for himself since the connection was lost
-    ESTALE                          the kernel looks names up again by itself, once, and of a handle it is the truth
+    EACCES                          also of data: a byte range that another client has locked, a file that another
+                                    client has opened without sharing since the connection was lost
+    ESTALE                          in all: the kernel looks names up again, once; of a handle it is the truth
 
-`errno_for` is the one place where an error becomes an errno. What dfsfs decides by itself (PosixError) has the errno of
-a local file system; what a server says goes through `_OF_STATUS` first.
+An error becomes an errno in `errno_for` and nowhere else. What dfsfs decides itself (PosixError) has the errno of a
+local file system; what a server says goes through `_OF_STATUS` first.
 
-Pure code.
+Pure.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 MAX_NAME_BYTES = 255
-"""Bytes of a name on the file systems below most servers that are no Windows."""
+"""Bytes that a name may have on the file systems of most servers other than Windows."""
 DIRECTORY_SUFFIX = 40
-"""Bytes by which the names are longer under which Samba 4.22 makes directories before it renames them."""
+"""Bytes by which the name is longer under which Samba 4.22 makes a directory, before it renames that."""
 _RESERVED = frozenset('"*:<>?\\|') | {chr(code) for code in range(0x20)}
 """Characters that are sent as others, of three bytes in UTF-8: see vfs/names/mapping.py."""
 
@@ -48,7 +48,7 @@ def _set(text: str) -> frozenset[int]:
 
 _ALWAYS = _set("EIO EHOSTUNREACH EHOSTDOWN ENETUNREACH ETIMEDOUT EREMOTEIO EKEYEXPIRED ESTALE EACCES")
 _NAME = _ALWAYS | _set("ENOENT ENOTDIR ELOOP ENAMETOOLONG EILSEQ EPERM EBUSY ENXIO EREMOTE EUSERS ECONNREFUSED")
-"""Whatever finds its file by a name, and may enter a DFS link on the way."""
+"""Errnos of calls that find their file by a name, and may enter a DFS link on the way."""
 _CHANGE = _NAME | _set("EROFS ENOSPC EDQUOT")
 _NEW_NAME = _CHANGE | _set("EEXIST")
 _XATTR = _NAME | _set("EOPNOTSUPP ENODATA ERANGE E2BIG")
@@ -86,7 +86,7 @@ ALLOWED: Mapping[str, frozenset[int]] = {
     "setxattr": _XATTR_CHANGE | _set("EXDEV EEXIST"),
     "removexattr": _XATTR_CHANGE,
 }
-"""By the name of the handler. The kernel asks flush for close(2), setattr for truncate, utimensat, chmod and chown."""
+"""By the name of the handler. close(2) calls flush; truncate, utimensat, chmod and chown call setattr."""
 
 BY_NAME = frozenset(call for call, allowed in ALLOWED.items() if allowed >= _NAME)
 """The calls that find their file by its name; the others have it open."""
@@ -96,20 +96,20 @@ NAMES: Mapping[str, tuple[int, ...]] = {
     "link": (2,),
     "rename": (1, 3),
 }
-"""Which arguments of a handler are names in a folder."""
+"""Indexes of the arguments of a handler that are names in a directory."""
 
 _MAKING = frozenset({"create", "mkdir", "mknod", "symlink", "link", "rename"})
-"""The calls that need a name for themselves."""
+"""The calls that make a new name."""
 
 _STAND_INS: tuple[tuple[frozenset[int], tuple[int, ...]], ...] = (
-    # What it is, and the first of these that the call may give; EIO if it may give none of them.
+    # Errnos, and what replaces them: the first one that the call may give. EIO if it may give none.
     (_set("ENOENT EBADF"), (_errno.ESTALE,)),
     (_set("ENXIO EREMOTE EUSERS ECONNREFUSED ECONNRESET ECONNABORTED EPIPE ENOTCONN"), (_errno.EHOSTUNREACH,)),
     (_set("EPERM EBUSY ETXTBSY EAGAIN"), (_errno.EBUSY, _errno.EACCES)),
     (_set("EMFILE ENFILE"), (_errno.ENFILE, _errno.EREMOTEIO)),
     (_set("ENOSPC EDQUOT EFBIG"), (_errno.ENOSPC,)),
     (_set("EOPNOTSUPP ENOSYS"), (_errno.EOPNOTSUPP,)),
-    (_set("EINVAL"), (_errno.ENODATA,)),  # there is no attribute with a name that none can have
+    (_set("EINVAL"), (_errno.ENODATA,)),  # getxattr: there is no attribute of a name that none can have
 )
 
 _Statuses = dict[int, int]
@@ -120,41 +120,41 @@ def _all(names: str, code: int) -> _Statuses:
 
 
 _ELSEWHERE = {
-    # "There already" makes `mkdir -p` go on, "no such attribute" who copies attributes: only where it is about that.
+    # EEXIST makes `mkdir -p` go on, ENODATA programs that copy attributes: only where the status is about that.
     **_all("OBJECTID_EXISTS REPARSE_ATTRIBUTE_CONFLICT DIRECTORY_IS_A_REPARSE_POINT", _errno.EIO),
     **_all("END_OF_FILE NOT_A_REPARSE_POINT PIPE_EMPTY OBJECTID_NOT_FOUND", _errno.EIO),
-    # The handle is the mount's, and not the program's descriptor.
+    # The handle is the mount's, and not a descriptor of the program.
     **_all("INVALID_HANDLE FILE_CLOSED HANDLE_NO_LONGER_VALID", _errno.ESTALE),
     **_all("PORT_DISCONNECTED PIPE_DISCONNECTED PIPE_CLOSING PIPE_BROKEN", _errno.EIO),
-    # The server does not take a request of ours. EINVAL would say "no symbolic link" for readlink, "into itself" for
+    # The server refuses a request of dfsfs. EINVAL would mean "no symbolic link" for readlink, "into itself" for
     # rename, "can't be synced" for fsync.
     **_all("INVALID_PARAMETER OBJECT_TYPE_MISMATCH OBJECT_PATH_SYNTAX_BAD INVALID_USER_BUFFER", _errno.EIO),
     **_all("RANGE_NOT_LOCKED INVALID_LOCK_RANGE", _errno.EIO),
     **_all("IO_REPARSE_TAG_INVALID IO_REPARSE_TAG_MISMATCH IO_REPARSE_DATA_INVALID", _errno.EIO),
     **_all("EA_LIST_INCONSISTENT INVALID_EA_NAME INVALID_ACL INVALID_SID INVALID_SECURITY_DESCR", _errno.EIO),
 }
-"""What says nothing of the file or value that a program has named, although its errno would."""
+"""Statuses that say nothing about the file or value that a program has named, although their errno would."""
 
 _BUSY = _all("RETRY TOO_MANY_COMMANDS DEVICE_BUSY", _errno.EIO)
-"""The server does not get round to it: EBUSY for a name, no right of the program's for what is open."""
+"""The server is too busy: EBUSY of a name, EIO of an open file."""
 _PENDING = _all("DELETE_PENDING", _errno.EBUSY)
-"""The file goes when its last handle is closed. Until then its name leads nowhere, and is taken."""
+"""The file is removed when its last handle is closed. Until then its name can neither be opened nor made anew."""
 _UNSUPPORTED = _all(
     "NOT_IMPLEMENTED INVALID_INFO_CLASS INVALID_DEVICE_REQUEST NOT_SUPPORTED CTL_FILE_NOT_SUPPORTED INVALID_LEVEL",
     _errno.EPERM,
 )
-"""What link(2) and its like say of a file system that does not have such a thing."""
+"""The server does not have such a thing. link(2) and similar calls fail with EPERM then."""
 _VALUE = _all(
     "INVALID_PARAMETER INVALID_EA_NAME EA_LIST_INCONSISTENT INVALID_ACL INVALID_SID INVALID_SECURITY_DESCR",
     _errno.EINVAL,
 )
-"""The program has given a value, and that is what the server does not take."""
+"""The server refuses the value that the program has given."""
 _TOO_FAR = _all("INVALID_PARAMETER", _errno.EFBIG)
-"""All that is new in a WRITE is where it goes: beyond what the server's file system has."""
+"""Of a WRITE only the offset can be wrong: it is beyond what the server's file system has."""
 
 
 _NO_HANDLES = _all("TOO_MANY_OPENED_FILES INSUFFICIENT_RESOURCES INSUFF_SERVER_RESOURCES", _errno.ENFILE)
-"""What servers say that have no more handles."""
+"""The server has no handles left."""
 
 
 def _of_status(call: str) -> _Statuses:
@@ -175,11 +175,11 @@ def _of_status(call: str) -> _Statuses:
 
 
 _OF_STATUS: Mapping[str, _Statuses] = {call: _of_status(call) for call in ALLOWED}
-"""Where the errno of ntstatus.py is not the one for a call."""
+"""By call, the statuses whose errno is not the one in ntstatus.py."""
 
 
 def errno_for(call: str, error: DfsfsError, names: Iterable[bytes] = ()) -> int:
-    """The errno that a program gets for an error in a call (a key of ALLOWED). `names`: what it was to find or make."""
+    """The errno that a program gets for an error in a call (a key of ALLOWED). `names`: the names that it was given."""
     if isinstance(error, PosixError):
         code = error.errno
     elif error.status == NtStatus.OBJECT_NAME_INVALID:
@@ -190,8 +190,8 @@ def errno_for(call: str, error: DfsfsError, names: Iterable[bytes] = ()) -> int:
 
 
 def _of_bad_name(call: str, names: Iterable[bytes]) -> int:
-    """The server can't have such a name. Samba says the same of one that its file system has no room for."""
-    # Samba 4.22 makes a directory under a name of its own first, that one's with something behind it.
+    """The errno for a name that the server refuses. Samba refuses a name in the same way if it is too long."""
+    # Samba 4.22 makes a directory under a temporary name first, which is the name with a suffix.
     room = MAX_NAME_BYTES - (DIRECTORY_SUFFIX if call == "mkdir" else 0)
     if any(_bytes_on_disk(name) > room for name in names):
         return _errno.ENAMETOOLONG

@@ -1,8 +1,8 @@
-"""The mount itself, wherever its mount point is by now: whoever may rename a folder above that can have the path lead
-to another mount, which must not be taken down, or changed, in the place of ours.
+"""Finding and changing this process's own mount, even if its mount point has been moved.
 
-So it is known by what the kernel's list of mounts says of it, above all the device number of its file system, and what
-is done to it is done by a descriptor of its root (O_PATH), for which the file system is asked nothing.
+A user who may rename a directory above the mount point can have its path lead to another mount, which must not be
+unmounted or changed in place of ours. So the mount is identified by its entry in the kernel's list, above all by its
+device number. It is changed through a descriptor of its root (O_PATH), for which the file system gets no request.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ _MNT_DETACH = 2
 
 
 def find_mount(mountpoint: str) -> MountEntry | None:
-    """What has just been mounted on a mount point."""
+    """The topmost mount on a mount point, None if there is none."""
     return next((entry for entry in reversed(mounts()) if entry.mountpoint == mountpoint), None)
 
 
 def locate_mount(mount: MountEntry) -> MountEntry | None:
-    """The mount as the kernel lists it now, at its old place if it is there; None if it is gone."""
+    """The entry that the kernel has of a mount now, at the old place if it is there, too; None if it is gone."""
     same = (mount.device, mount.kind, mount.source)
     found = [entry for entry in mounts() if (entry.device, entry.kind, entry.source) == same]
     return next((entry for entry in found if entry.mountpoint == mount.mountpoint), found[0] if found else None)
@@ -37,10 +37,10 @@ def locate_mount(mount: MountEntry) -> MountEntry | None:
 
 @contextmanager
 def open_root(mount: MountEntry) -> Iterator[int]:
-    """A descriptor of the mount's root.
+    """A descriptor of the mount's root (O_PATH), closed at the end of the block.
 
     Raises:
-        LookupError: it is gone, or is just being moved.
+        LookupError: the mount is gone, or is just being moved.
         OSError: it can't be opened.
     """
     entry = locate_mount(mount)
@@ -56,7 +56,9 @@ def open_root(mount: MountEntry) -> Iterator[int]:
 
 
 def _device_under(descriptor: int) -> str:
-    """The device of the mount that a descriptor is in (proc(5): fdinfo, mountinfo). Its file system is not asked."""
+    """The device number, MAJOR:MINOR, of the mount that a descriptor is in (proc(5): fdinfo, mountinfo); empty if it is
+    not listed. The file system gets no request.
+    """
     about = Path(f"/proc/self/fdinfo/{descriptor}").read_text(encoding="ascii").split()
     number = about[about.index("mnt_id:") + 1].encode()
     lines = (line.split(b" ", 3) for line in Path("/proc/self/mountinfo").read_bytes().splitlines())
@@ -64,7 +66,7 @@ def _device_under(descriptor: int) -> str:
 
 
 def detach_mount(mount: MountEntry) -> bool:
-    """Takes a mount away, also if it is in use (umount2(2), MNT_DETACH), which takes root. Whether it is gone."""
+    """Unmounts a mount even if it is in use (umount2(2), MNT_DETACH). Returns whether it is gone. It takes root."""
     libc = ctypes.CDLL(None, use_errno=True)
     try:
         with open_root(mount) as root:

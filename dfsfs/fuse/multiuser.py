@@ -1,12 +1,12 @@
-"""MultiuserOperations: the handlers of a mount for many users (multiuser).
+"""MultiuserOperations: the handlers of a mount for many users (option multiuser).
 
-They do what those of other mounts do, for whoever asks: each request says so, but for those about something that is
-open, which are done for the user who opened it. That is what a file descriptor means: it works for whom it is given to.
-The kernel's questions for attributes belong to both: see descriptors.py.
+They do the same as those of other mounts, but as the user that the request comes from. Requests about an open file or
+directory do not say who that is; they are done as the user who opened it, since a file descriptor works for each
+process that it is given to. getattr may be of either kind: see descriptors.py.
 
-Who asks the mount point for the extended attribute LOGOUT_XATTR has their own sessions ended, if what they logged in
-with is gone: the control socket is for the mount's owner alone, but whose request this is the kernel says. Asked for
-and not set, as nothing can be set where the mount is read-only.
+A user who gets the extended attribute LOGOUT_XATTR of the mount's root has their own sessions ended, if the credentials
+that they logged in with are gone. The control socket is for the mount's owner alone, but the kernel says which user
+makes this request. The attribute is got and not set, as nothing can be set on a mount that is read-only.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pyfuse3 import ROOT_INODE, FUSEError
 
 from dfsfs.caller import ROOT, Caller, set_current_caller
 from dfsfs.control.places import LOGOUT_XATTR
-from dfsfs.fuse.boundary import guarded
+from dfsfs.fuse.boundary import request_handler
 from dfsfs.fuse.descriptors import Descriptors
 from dfsfs.fuse.operations import DIRECTORY_HANDLE_CALLS, FILE_HANDLE_CALLS, DfsOperations
 
@@ -36,9 +36,9 @@ CONTEXT_CALLS = (
     *("lookup", "statfs", "mkdir", "mknod", "link", "symlink", "open", "create", "opendir"),
     *("readlink", "setxattr", "listxattr", "removexattr"),
 )
-"""Handlers whose last argument says who asks."""
+"""Handlers whose last argument is the RequestContext, and that need nothing but the caller to be set."""
 REFUSALS = frozenset({errno.EACCES, errno.EPERM, errno.ENOENT, errno.ESTALE, errno.EKEYEXPIRED})
-"""Errors that say that somebody may not have the attributes, or has no login: the server hides some files."""
+"""Errors of getattr for a user who may not read the attributes or has no login. ENOENT: servers hide files."""
 
 
 class MultiuserOperations(DfsOperations):
@@ -53,18 +53,18 @@ class MultiuserOperations(DfsOperations):
         self.log_out: Callable[[Caller], Awaitable[bool]] = _has_no_sessions
 
     def set_device(self, device: str) -> None:
-        """Says the mount's device number, MAJOR:MINOR. Before that, nobody is taken to have been given a descriptor."""
+        """Sets the mount's device number, MAJOR:MINOR. Until then, passed descriptors are not recognised."""
         self._descriptors = Descriptors(device)
 
     async def getattr(self, inode: int, ctx: RequestContext) -> EntryAttributes:
-        who = _become(ctx)
+        user = _become(ctx)
         try:
             return await super().getattr(inode, ctx)
         except FUSEError as error:
             opener = self._fs.opener(inode)
             if error.errno not in REFUSALS or opener is None or self._descriptors is None:
                 raise
-            if not await self._descriptors.has_open(who.uid, who.pid, inode):
+            if not await self._descriptors.has_open(user.uid, user.pid, inode):
                 raise
             set_current_caller(opener)
             return await super().getattr(inode, ctx)
@@ -94,7 +94,7 @@ class MultiuserOperations(DfsOperations):
 
     @contextmanager
     def _keeping_others_names(self, *names: tuple[int, bytes]) -> Iterator[None]:
-        """Makes a refusal of "there is no such name" if other users have one of the names: the kernel would drop it."""
+        """Turns ENOENT into EACCES if other users have one of the names: the kernel would drop its dentry for all."""
         try:
             yield
         except FUSEError as error:
@@ -105,34 +105,37 @@ class MultiuserOperations(DfsOperations):
     async def setattr(
         self, inode: int, attr: EntryAttributes, fields: SetattrFields, fh: int | None, ctx: RequestContext
     ) -> EntryAttributes:
-        who = _become(ctx)
+        user = _become(ctx)
         if fh is not None:  # ftruncate(2)
-            set_current_caller(_opener(self._files, fh, who))
+            set_current_caller(_opener(self._files, fh, user))
         return await super().setattr(inode, attr, fields, fh, ctx)
 
     async def getxattr(self, inode: int, name: bytes, ctx: RequestContext) -> bytes:
-        who = _become(ctx)
+        user = _become(ctx)
         if name == LOGOUT_XATTR.encode() and inode == ROOT_INODE:
-            return await self._getxattr_logout(who, ctx)
+            return await self._getxattr_logout(user, ctx)
         return await super().getxattr(inode, name, ctx)
 
-    @guarded
-    async def _getxattr_logout(self, who: Caller, ctx: RequestContext) -> bytes:
-        return b"1" if await self.log_out(who) else b"0"
+    @request_handler
+    async def _getxattr_logout(self, user: Caller, ctx: RequestContext) -> bytes:
+        return b"1" if await self.log_out(user) else b"0"
 
 
-async def _has_no_sessions(who: Caller) -> bool:
-    """What `MultiuserOperations.log_out` is before there can be any."""
+async def _has_no_sessions(user: Caller) -> bool:
+    """The value of `MultiuserOperations.log_out` until the mount has set it."""
     return False
 
 
 def _become(ctx: RequestContext) -> Caller:
-    who = Caller(ctx.uid, ctx.gid, ctx.pid)
-    set_current_caller(who)
-    return who
+    """Sets the current caller of the task to the one of a request, and returns it."""
+    user = Caller(ctx.uid, ctx.gid, ctx.pid)
+    set_current_caller(user)
+    return user
 
 
 def _for_caller(inner: Handler) -> Handler:
+    """The handler `inner`, run as the user in its last argument."""
+
     async def handler(self: MultiuserOperations, *arguments: Any) -> Any:
         _become(arguments[-1])
         return await inner(self, *arguments)
@@ -146,6 +149,8 @@ def _opener(table: dict[int, Waiter], handle: int, otherwise: Caller) -> Caller:
 
 
 def _for_opener(inner: Handler, table: str) -> Handler:
+    """The handler `inner`, run as the user who opened the handle. `table`: the attribute that has the handles."""
+
     async def handler(self: MultiuserOperations, handle: int, *arguments: Any) -> Any:
         set_current_caller(_opener(getattr(self, table), handle, ROOT))
         return await inner(self, handle, *arguments)

@@ -1,12 +1,10 @@
-"""Operations: FUSE requests as calls of the file system, and its answers in pyfuse3's types. Translation only.
+"""DfsOperations: translates FUSE requests to calls of the file system, and its answers to pyfuse3's types.
 
-What is not here, because pyfuse3 has nothing for it: byte-range locks and flock (local to this machine), lseek for
-holes, fallocate, copy_file_range.
+pyfuse3 has no handlers for byte-range locks and flock (the kernel keeps them on this machine), lseek for holes,
+fallocate and copy_file_range.
 
-Questions for names and attributes come most often, and most of them can be answered from what is known. These answers
-are given without a deadline, and what that takes: a third of their time.
-
-pyfuse3 passes its own types through Cython, whose objects are cheap to make; nothing is kept between requests.
+Most requests are lookup and getattr, and most of these are answered from caches, without waiting. For such an answer no
+deadline is set up, which would take half as long again as the answer itself.
 """
 
 from __future__ import annotations
@@ -22,7 +20,7 @@ from pyfuse3 import EntryAttributes, FileInfo, FUSEError, RequestContext, Statvf
 
 from dfsfs.caller import Caller
 from dfsfs.errors import DfsfsError
-from dfsfs.fuse.boundary import guarded, prompt, quiet
+from dfsfs.fuse.boundary import immediate_handler, release_handler, request_handler
 from dfsfs.fuse.caserename import RenameDetector
 from dfsfs.fuse.waiters import Waiter
 from dfsfs.meters import Meters
@@ -42,11 +40,11 @@ if TYPE_CHECKING:
 
 FILE_HANDLE_CALLS = frozenset({"read", "write", "flush", "fsync"})
 DIRECTORY_HANDLE_CALLS = frozenset({"readdir", "fsyncdir"})
-"""Calls whose first argument is what open, create or opendir gave, and whose answer somebody waits for."""
+"""Calls whose first argument is a handle that open or create (opendir) gave, and whose answer a program waits for."""
 
 
 class DfsOperations(pyfuse3.Operations):
-    """The handlers of one mount. `deadline`: seconds that any of them may take. `xattrs`: whether there are extended
+    """The handlers of one mount. `deadline`: seconds that a handler may take. `xattrs`: whether the mount has extended
     attributes; if not, the kernel asks once and never again.
     """
 
@@ -54,7 +52,7 @@ class DfsOperations(pyfuse3.Operations):
     enable_writeback_cache = False
     enable_acl = False
     owners_only_set_acl = True
-    """Only root and the mount's owner set access control lists: for the server everybody is the mount's user."""
+    """Whether only root and the mount's owner may set access control lists: the server sees all users as one."""
 
     def __init__(
         self, filesystem: FileSystem, *, deadline: float, xattrs: bool = True, meters: Meters | None = None
@@ -62,14 +60,14 @@ class DfsOperations(pyfuse3.Operations):
         super().__init__()
         self.deadline = deadline
         self.initialized = trio.Event()
-        """Set with the answer to FUSE_INIT: the kernel has it before any other task of the loop runs."""
+        """Set with FUSE_INIT. The kernel has the answer before any other task of the loop runs."""
         self.meters = meters or Meters()
         self._fs = filesystem
         self._renames = RenameDetector()
         self.under_way: dict[trio.CancelScope, tuple[str, tuple[object, ...]]] = {}
         self._files: dict[int, Waiter] = {}
         self._directories: dict[int, Waiter] = {}
-        """Who has opened what, by the handle."""
+        """By handle number, the user that has opened it, and the inode."""
         self._no_xattr = FUSEError(errno.EOPNOTSUPP if xattrs else errno.ENOSYS)
         self._has_xattrs = xattrs
 
@@ -85,16 +83,17 @@ class DfsOperations(pyfuse3.Operations):
             return await self._lookup_spelled(parent_inode, name, ctx, entry.st_ino, spelling)
         return entry
 
-    @prompt
+    @immediate_handler
     def _other_spelling(self, inode: int, parent_inode: int, name: bytes) -> bytes | None:
         return self._fs.other_spelling(inode, parent_inode, name)
 
-    @guarded
+    @request_handler
     async def _lookup_spelled(
         self, parent_inode: int, name: bytes, ctx: RequestContext, inode: int, spelling: bytes
     ) -> EntryAttributes:
-        """The answer for a name that leads to a file whose name differs from it in case: nothing for a rename of that
-        file to this name (caserename.py). Given anew, as time has passed since the file was found.
+        """The answer for a name that leads to a file whose own name differs in case: that there is no such name, if the
+        caller is renaming that file to it (caserename.py), else the file. The file is looked up again, as time has
+        passed since it was found.
         """
         try:
             if await self._renames.renames_to(ctx.uid, ctx.pid, spelling, name):
@@ -108,7 +107,7 @@ class DfsOperations(pyfuse3.Operations):
         finally:
             self._fs.forget(inode, 1)
 
-    @prompt
+    @immediate_handler
     def _lookup_known(self, parent_inode: int, name: bytes) -> EntryAttributes | None:
         try:
             attributes = self._fs.lookup_known(parent_inode, name)
@@ -116,7 +115,7 @@ class DfsOperations(pyfuse3.Operations):
             return self._absent_entry(parent_inode, error)
         return None if attributes is None else self._entry(attributes)
 
-    @guarded
+    @request_handler
     async def _lookup(self, parent_inode: int, name: bytes, ctx: RequestContext) -> EntryAttributes:
         try:
             return self._entry(await self._fs.lookup(parent_inode, name))
@@ -131,16 +130,16 @@ class DfsOperations(pyfuse3.Operations):
         known = self._getattr_known(inode)
         return known if known is not None else await self._getattr(inode, ctx)
 
-    @prompt
+    @immediate_handler
     def _getattr_known(self, inode: int) -> EntryAttributes | None:
         attributes = self._fs.getattr_known(inode)
         return None if attributes is None else self._entry(attributes)
 
-    @guarded
+    @request_handler
     async def _getattr(self, inode: int, ctx: RequestContext) -> EntryAttributes:
         return self._entry(await self._fs.getattr(inode))
 
-    @guarded
+    @request_handler
     async def setattr(
         self, inode: int, attr: EntryAttributes, fields: SetattrFields, fh: int | None, ctx: RequestContext
     ) -> EntryAttributes:
@@ -154,7 +153,7 @@ class DfsOperations(pyfuse3.Operations):
         )
         return self._entry(await self._fs.setattr(inode, changes, fh))
 
-    @guarded
+    @request_handler
     async def statfs(self, ctx: RequestContext) -> StatvfsData:
         size = await self._fs.statfs()
         data = StatvfsData()
@@ -167,13 +166,13 @@ class DfsOperations(pyfuse3.Operations):
 
     # -- directories ------------------------------------------------------------------------------------------------
 
-    @guarded
+    @request_handler
     async def opendir(self, inode: int, ctx: RequestContext) -> int:
         handle = await self._fs.opendir(inode)
         self._directories[handle] = _opener(ctx, inode)
         return handle
 
-    @guarded
+    @request_handler
     async def readdir(self, fh: int, start_id: int, token: ReaddirToken) -> None:
         async with aclosing(self._fs.readdir(fh, start_id)) as entries:
             async for name, attributes, next_id in entries:
@@ -182,35 +181,35 @@ class DfsOperations(pyfuse3.Operations):
                         self._fs.forget(attributes.ino, 1)
                     break
 
-    @quiet
+    @release_handler
     async def releasedir(self, fh: int) -> None:
         self._directories.pop(fh, None)
         await self._fs.releasedir(fh)
 
-    @guarded
+    @request_handler
     async def fsyncdir(self, fh: int, datasync: bool) -> None:
-        """A server has made a change to a folder before it answers."""
+        """Does nothing: changes of a directory are made when the server answers."""
 
     # -- making, removing, renaming names ---------------------------------------------------------------------------
 
-    @guarded
+    @request_handler
     async def mkdir(self, parent_inode: int, name: bytes, mode: int, ctx: RequestContext) -> EntryAttributes:
         return self._entry(await self._fs.mkdir(parent_inode, name))
 
-    @guarded
+    @request_handler
     async def mknod(self, parent_inode: int, name: bytes, mode: int, rdev: int, ctx: RequestContext) -> EntryAttributes:
         device = (os.major(rdev), os.minor(rdev))
         return self._entry(await self._fs.mknod(parent_inode, name, mode, device))
 
-    @guarded
+    @request_handler
     async def unlink(self, parent_inode: int, name: bytes, ctx: RequestContext) -> None:
         await self._fs.unlink(parent_inode, name)
 
-    @guarded
+    @request_handler
     async def rmdir(self, parent_inode: int, name: bytes, ctx: RequestContext) -> None:
         await self._fs.rmdir(parent_inode, name)
 
-    @guarded
+    @request_handler
     async def rename(
         self,
         parent_inode_old: int,
@@ -222,27 +221,27 @@ class DfsOperations(pyfuse3.Operations):
     ) -> None:
         await self._fs.rename(parent_inode_old, name_old, parent_inode_new, name_new, flags)
 
-    @guarded
+    @request_handler
     async def link(self, inode: int, new_parent_inode: int, new_name: bytes, ctx: RequestContext) -> EntryAttributes:
         return self._entry(await self._fs.link(inode, new_parent_inode, new_name))
 
-    @guarded
+    @request_handler
     async def symlink(self, parent_inode: int, name: bytes, target: bytes, ctx: RequestContext) -> EntryAttributes:
         return self._entry(await self._fs.symlink(parent_inode, name, target))
 
-    @guarded
+    @request_handler
     async def readlink(self, inode: int, ctx: RequestContext) -> bytes:
         return await self._fs.readlink(inode)
 
     # -- files ------------------------------------------------------------------------------------------------------
 
-    @guarded
+    @request_handler
     async def open(self, inode: int, flags: int, ctx: RequestContext) -> FileInfo:
         result = await self._fs.open(inode, flags, ctx.pid)
         self._files[result.handle] = _opener(ctx, inode)
         return _opened(result)
 
-    @guarded
+    @request_handler
     async def create(
         self, parent_inode: int, name: bytes, mode: int, flags: int, ctx: RequestContext
     ) -> tuple[FileInfo, EntryAttributes]:
@@ -250,28 +249,28 @@ class DfsOperations(pyfuse3.Operations):
         self._files[result.handle] = _opener(ctx, attributes.ino)
         return _opened(result), self._entry(attributes)
 
-    @guarded
+    @request_handler
     async def read(self, fh: int, off: int, size: int) -> bytes:
-        # The reply takes whatever has a contiguous buffer; nothing is copied here.
+        # pyfuse3 takes any contiguous buffer; nothing is copied here.
         data = await self._fs.read(fh, off, size)
         self.meters.bytes_read += len(data)
         return data  # type: ignore[return-value]
 
-    @guarded
+    @request_handler
     async def write(self, fh: int, off: int, buf: bytes) -> int:
         taken = await self._fs.write(fh, off, buf)
         self.meters.bytes_written += taken
         return taken
 
-    @guarded
+    @request_handler
     async def flush(self, fh: int) -> None:
         await self._fs.flush(fh)
 
-    @guarded
+    @request_handler
     async def fsync(self, fh: int, datasync: bool) -> None:
         await self._fs.fsync(fh)
 
-    @quiet
+    @release_handler
     async def release(self, fh: int) -> None:
         self._files.pop(fh, None)
         await self._fs.release(fh)
@@ -279,27 +278,27 @@ class DfsOperations(pyfuse3.Operations):
     # -- extended attributes ----------------------------------------------------------------------------------------
 
     async def getxattr(self, inode: int, name: bytes, ctx: RequestContext) -> bytes:
-        if not self._has_xattrs or is_foreign(name):  # asked for by the kernel before each write, and by `ls -l`
+        if not self._has_xattrs or is_foreign(name):  # the kernel asks before each write, and so does `ls -l`
             raise self._no_xattr
         return await self._getxattr(inode, name, ctx)
 
-    @guarded
+    @request_handler
     async def _getxattr(self, inode: int, name: bytes, ctx: RequestContext) -> bytes:
         return await self._fs.getxattr(inode, name)
 
-    @guarded
+    @request_handler
     async def setxattr(self, inode: int, name: bytes, value: bytes, ctx: RequestContext) -> None:
         self._require_xattrs()
         if self.owners_only_set_acl and name == CIFS_ACL and ctx.uid not in (0, self._fs.owner):
-            raise FUSEError(errno.EPERM)  # as for chmod; the kernel does not know what this attribute is
+            raise FUSEError(errno.EPERM)  # as for chmod; the kernel does not check it for this attribute
         await self._fs.setxattr(inode, name, value)
 
-    @guarded
+    @request_handler
     async def listxattr(self, inode: int, ctx: RequestContext) -> list[bytes]:
         self._require_xattrs()
         return await self._fs.listxattr(inode)
 
-    @guarded
+    @request_handler
     async def removexattr(self, inode: int, name: bytes, ctx: RequestContext) -> None:
         self._require_xattrs()
         await self._fs.removexattr(inode, name)
@@ -308,10 +307,10 @@ class DfsOperations(pyfuse3.Operations):
         if not self._has_xattrs:
             raise self._no_xattr
 
-    # -- pieces -----------------------------------------------------------------------------------------------------
+    # -- translation ------------------------------------------------------------------------------------------------
 
     def waiter(self, call: str, arguments: tuple[object, ...]) -> Waiter | None:
-        """See waiters.py."""
+        """The program that waits for a request, None if that is not known: see waiters.py."""
         table = (
             self._files if call in FILE_HANDLE_CALLS else self._directories if call in DIRECTORY_HANDLE_CALLS else None
         )
@@ -323,10 +322,10 @@ class DfsOperations(pyfuse3.Operations):
         return None
 
     def _absent_entry(self, parent_inode: int, error: DfsfsError) -> EntryAttributes:
-        """The answer that there is no such name, which the kernel may keep: programs look for many that are not there.
+        """The answer that there is no such name (a negative dentry), which the kernel may cache.
 
         Raises:
-            DfsfsError: the error, if it says anything else.
+            DfsfsError: `error`, if it is not ENOENT.
         """
         if error.errno != errno.ENOENT:
             raise error
@@ -362,5 +361,5 @@ def _opener(ctx: RequestContext, inode: int) -> Waiter:
 
 
 def _opened(result: OpenResult) -> FileInfo:
-    # pyfuse3's default is to keep what the kernel has, whatever happened to the file since.
+    # pyfuse3's default for keep_cache is True, whatever happened to the file since.
     return FileInfo(fh=result.handle, keep_cache=result.keep_cache, direct_io=result.direct)

@@ -1,20 +1,20 @@
-"""Serving a mount: from pyfuse3.init to the end, whoever brings it about.
+"""Serving a mount, from pyfuse3.init to the end.
 
-How a mount ends, and what happens then:
+A mount ends by one of these:
 
-    umount by a user         the kernel closes the device; the main loop ends by itself
-    SIGTERM, SIGINT          the mount is detached while the loop still serves, so that the kernel can write back what
-                             it has; if it is busy and the loop has not ended after GRACE seconds, the loop is told to
-                             end; after GRACE more, handlers that still wait for a server are cancelled
-    an error in the loop     the mount is taken down, or else every access to it would hang
+    umount(8)                the kernel closes the device, and the main loop ends by itself
+    SIGTERM, SIGINT          the mount is detached while the loop still serves, so that the kernel can write back its
+                             dirty pages; if programs still use it after GRACE seconds, the loop is made to end; after
+                             GRACE more, handlers that still wait for a server are cancelled
+    an error in the loop     the mount is unmounted, or else every access to it would hang
 
-SIGUSR1 puts what every task and thread is doing in the log.
+SIGUSR1 writes the stacks of all tasks and threads to the log.
 
-Nothing here may look at a path of the mount. From trio's thread the kernel would wait for an answer from the loop that
-waits for it. From another one it would be answered, but if the process is killed meanwhile, that thread waits on,
-beyond SIGKILL, and keeps the device open: a mount that hangs until somebody aborts its connection.
+Nothing here may access a path of the mount. In trio's thread that would wait for an answer of the loop, which waits for
+it. In another thread it would be answered; but if the process is killed meanwhile, that thread goes on waiting in spite
+of SIGKILL, and keeps the device open: the mount hangs until its connection is aborted.
 
-pyfuse3 keeps its session in a global: one mount per process.
+pyfuse3 keeps its session in a global variable: one mount per process.
 """
 
 from __future__ import annotations
@@ -46,31 +46,31 @@ if TYPE_CHECKING:
 log = logging.getLogger("dfsfs.fuse")
 
 NOTIFIERS = 16
-"""Threads that may wait for the kernel to forget something."""
+"""Threads that wait for the kernel to drop pages or attributes at most."""
 GRACE = 5.0
-"""Seconds between the steps of taking a busy mount down."""
+"""Seconds between the steps in which a busy mount is unmounted, and that closing files may take at the end."""
 MIN_TASKS = 10
-"""Idle tasks that wait for requests. With fewer, tasks are made and ended all the time."""
+"""Tasks that wait for requests at least. With fewer, tasks are started and ended all the time."""
 MAX_TASKS = 200
-"""Requests that are worked on at the same time; the kernel queues the others. Handlers that wait for a dead server must
-not keep those of another from being served."""
+"""Requests that are handled at the same time at most; the kernel queues the others. There are so many because handlers
+that wait for a dead server must not keep requests to another one waiting."""
 READ_AHEAD_KB = 4096
-"""What the kernel reads ahead in a file. Its default of 128 KiB leaves a sequential read waiting for each answer; with
-1 MiB there is one request at a time (324 MB/s with answers after 0.5 ms), with 4 MiB several (542 MB/s), and still more
+"""KiB that the kernel reads ahead in a file. Its default of 128 leaves a sequential read waiting for each answer; with
+1024 there is one request at a time (324 MB/s with answers after 0.5 ms), with 4096 several (542 MB/s), and still more
 gains nothing."""
 
 
 class FuseKernelCache:
-    """What the kernel keeps of the files of the mount, as a KernelCache.
+    """The kernel's page cache and attribute cache of the mount, as a KernelCache.
 
-    The kernel waits for reads of the file that are under way, which the loop has to answer: so a thread waits for it.
-    There are threads for that alone, since what the reads wait for may need some, too.
+    To drop pages, the kernel waits for reads of the file that are under way, which the loop has to answer: so a thread
+    waits for it. The threads are for that alone, since the reads may wait for something that needs a thread, too.
     """
 
     def __init__(self) -> None:
         self._threads = trio.CapacityLimiter(NOTIFIERS)
 
-    async def forget(self, ino: int) -> None:
+    async def invalidate(self, ino: int) -> None:
         await self._notify(ino, attributes_only=False)
 
     async def invalidate_attributes(self, ino: int) -> None:
@@ -82,7 +82,7 @@ class FuseKernelCache:
                 pyfuse3.invalidate_inode, ino, attributes_only, abandon_on_cancel=True, limiter=self._threads
             )
         except OSError as error:
-            if error.errno != errno.ENOENT:  # it does not know the file any more
+            if error.errno != errno.ENOENT:  # ENOENT: the kernel does not know the inode any more
                 log.warning("the kernel does not forget what it has of node %d: %s", ino, error)
 
 
@@ -95,10 +95,13 @@ async def serve(
     read_ahead_kb: int = READ_AHEAD_KB,
     follow_symlinks: bool = True,
 ) -> None:
-    """Mounts, calls `on_ready` as soon as the mount answers, and returns when it is unmounted or a signal ends it.
+    """Mounts, calls `on_ready` as soon as programs can use the mount, and returns when it has been unmounted.
+
+    `options`: those of libfuse and the kernel. `read_ahead_kb`: KiB that the kernel reads ahead. `follow_symlinks`:
+    whether the kernel follows symbolic links of the mount.
 
     Raises:
-        PosixError: FUSE refused the mount, or the kernel does not leave symbolic links alone.
+        PosixError: FUSE refused the mount, or the kernel has no option nosymfollow.
         ExceptionGroup: something unexpected ended the main loop. The mount is gone then, too.
     """
     try:
@@ -120,7 +123,7 @@ async def serve(
             mount.ended.set()
             nursery.cancel_scope.cancel()
     finally:
-        # By its path, so only if that still leads there.
+        # pyfuse3 unmounts by the path, so only if that still leads to the mount.
         with trio.CancelScope(shield=True):
             in_place = await trio.to_thread.run_sync(mount.is_in_place)
         pyfuse3.close(unmount=not mount.detached and in_place)
@@ -129,14 +132,14 @@ async def serve(
 async def _announce(
     operations: DfsOperations, mountpoint: str, read_ahead_kb: int, on_ready: Callable[[], None]
 ) -> None:
-    """Waits until the kernel has what it asks first, tunes the mount and says that it is ready."""
+    """Waits until the kernel has the answer to FUSE_INIT, sets the read-ahead and calls `on_ready`."""
     await operations.initialized.wait()  # the kernel lowers the read-ahead when it gets the answer to FUSE_INIT
     await trio.to_thread.run_sync(raise_read_ahead, mountpoint, read_ahead_kb, abandon_on_cancel=True)
     on_ready()
 
 
 def raise_read_ahead(mountpoint: str, read_ahead_kb: int) -> None:
-    """Sets the read-ahead of a mount, which takes root; without, reading is slower and nothing else."""
+    """Sets the read-ahead of a mount. It takes root; otherwise reading is slower, and nothing else happens."""
     try:
         device = device_of(mountpoint)
         if device is not None:
@@ -167,19 +170,19 @@ async def _describe() -> None:
 
 @dataclass(slots=True, eq=False)
 class _Mount:
-    """A mount on its way to the end."""
+    """The mount that is served, and how it is ended."""
 
     mountpoint: str
     entry: MountEntry | None = None
-    """As the kernel lists it."""
+    """Its entry in the kernel's list of mounts; None if that is not known."""
     loop: trio.CancelScope = field(default_factory=trio.CancelScope)
     ended: trio.Event = field(default_factory=trio.Event)
     """Set when the main loop has ended."""
     detached: bool = False
-    """Whether the mount point is free again, though programs may still have files open."""
+    """Whether it was detached from the mount point. Programs may still have files open."""
 
     async def end(self) -> None:
-        """Takes the mount down, step by step."""
+        """Unmounts in the steps that the module's text describes."""
         await self._detach()
         if await self._wait_ended():
             return

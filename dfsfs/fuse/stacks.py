@@ -1,4 +1,4 @@
-"""What every task and every thread is doing, as text: the answer to SIGUSR1, for a mount that seems to hang."""
+"""The stacks of all tasks and threads as text, which SIGUSR1 writes to the log: for a mount that seems to hang."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def describe_stacks() -> str:
-    """The await chains of all trio tasks and the stacks of all threads. To be called in trio's thread."""
+    """The stacks of all trio tasks and of all threads, one frame a line. Call it in trio's thread."""
     return "\n".join([*_tasks(), *_threads()])
 
 

@@ -1,8 +1,9 @@
 """nosymfollow: the kernel follows no symbolic link of a mount; readlink(2) and lstat(2) still show them.
 
-libfuse 3.14 does not know the option, and mount(8) leaves it to us. It is a flag of the mount and not of the file
-system, so it can be set once that is mounted: by mount_setattr(2) (Linux 5.14), which leaves the other flags alone.
-Until the main loop answers FUSE_INIT, every lookup waits; so if it is set before, no link was ever followed.
+libfuse 3.14 does not know the option, and mount(8) leaves it to the file system's program. It is a flag of the mount
+and not of the file system, so it can be set after mounting, by mount_setattr(2) (Linux 5.14), which leaves the other
+flags alone. Every lookup waits until the main loop answers FUSE_INIT. So if the flag is set before, no link has been
+followed.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class _MountAttr(ctypes.Structure):
 
 
 def follow_no_symlinks(root: int) -> None:
-    """Sets the flag on a mount. `root`: a descriptor of its root (O_PATH). No file system is asked anything.
+    """Sets the flag on a mount. `root`: a descriptor of its root (O_PATH). The file system gets no request.
 
     Raises:
         PosixError: the kernel is too old (ENOSYS, EINVAL), or this takes root (EPERM).

@@ -1,9 +1,10 @@
-"""What has become of the threads that made requests, and who else may wait for their answers: /proc, read.
+"""Reads from /proc whether the threads that made requests were killed, and which processes may wait for the answers.
 
-A thread that was killed, by whatever signal, has SIGKILL among its pending ones until it gets to die. One that dies
-already, and waits for a file of its own to be closed, shows what it dies of.
+A thread that was killed, by whatever signal, has SIGKILL among its pending signals until it exits. One that is exiting
+already, and waits for a file of its own to be closed, shows the signal in its exit code.
 
-All of it only in threads (threads.py), as it is about callers, though nothing here waits for one.
+It is called in threads (threads.py), as everything is that reads what belongs to callers, though nothing here can be
+kept waiting by one.
 """
 
 from __future__ import annotations
@@ -25,30 +26,30 @@ _KILLED = 1 << (signal.SIGKILL - 1)
 _EXITING = 0x4
 """PF_EXITING, among the flags in /proc/PID/stat."""
 _STATE, _FLAGS, _EXIT_CODE = 0, 6, 49
-"""Fields of /proc/PID/stat behind the name (proc(5))."""
+"""Indexes of fields of /proc/PID/stat, counted from the one behind the name (proc(5))."""
 _DESCRIPTORS: dict[str, dict[int, tuple[int, ...]]] = {
-    # Number of the system call -> which of its arguments are descriptors, where it is not the first: sendfile, splice,
-    # copy_file_range; clock_nanosleep and waitid, which programs are in that wait for something else.
+    # Number of the system call -> indexes of its arguments that are descriptors, where that is not just the first one:
+    # sendfile, splice, copy_file_range; none in clock_nanosleep and waitid, in which programs wait for other things.
     "x86_64": {40: (0, 1), 275: (0, 2), 326: (0, 2), 230: (), 247: ()},
     "aarch64": {71: (0, 1), 76: (0, 2), 285: (0, 2), 115: (), 95: ()},
 }
 
 
-class Fate(Enum):
-    """Of a thread."""
+class ThreadState(Enum):
+    """Whether a thread lives."""
 
     KILLED = auto()
-    """It dies as soon as it has its answer."""
+    """It was killed, and exits as soon as its request is answered."""
     LIVES = auto()
     WAITS = auto()
-    """It lives, and may wait for what one asks about."""
+    """It lives, and may be waiting for a request about the inode in question."""
     GONE = auto()
     UNKNOWN = auto()
-    """It can't be looked at."""
+    """/proc does not show it."""
 
 
-def fate_of(thread: int) -> Fate:
-    """What has become of a thread: anything but WAITS."""
+def get_thread_state(thread: int) -> ThreadState:
+    """The state of a thread, which is not WAITS."""
     try:
         status = Path(f"/proc/{thread}/status").read_bytes()
         about = Path(f"/proc/{thread}/stat").read_bytes().rpartition(b")")[2].split()
@@ -57,18 +58,18 @@ def fate_of(thread: int) -> Fate:
             if line.startswith((b"SigPnd:", b"ShdPnd:")):
                 pending |= int(line.split()[1], 16)
         if about[_STATE] in (b"Z", b"X"):
-            return Fate.GONE
+            return ThreadState.GONE
         if pending & _KILLED or (int(about[_FLAGS]) & _EXITING and int(about[_EXIT_CODE]) & 0x7F):
-            return Fate.KILLED
-        return Fate.LIVES
+            return ThreadState.KILLED
+        return ThreadState.LIVES
     except (FileNotFoundError, ProcessLookupError):
-        return Fate.GONE if _is_gone(thread) else Fate.UNKNOWN
+        return ThreadState.GONE if _is_gone(thread) else ThreadState.UNKNOWN
     except (OSError, ValueError, IndexError):
-        return Fate.UNKNOWN
+        return ThreadState.UNKNOWN
 
 
 def _is_gone(thread: int) -> bool:
-    """Whether there is no such thread, and not only none to be seen (proc(5), hidepid=)."""
+    """Whether there is no such thread. One that /proc only hides is not gone (proc(5), hidepid=)."""
     try:
         os.kill(thread, 0)
     except ProcessLookupError:
@@ -78,9 +79,11 @@ def _is_gone(thread: int) -> bool:
     return False
 
 
-def fates_of_holders(inodes: Set[int], device: str) -> dict[int, set[Fate]]:
-    """What has become of those who have inodes of a mount open, by the inode; nothing where they can't all be seen."""
-    found: dict[int, set[Fate]] = {inode: set() for inode in inodes}
+def get_holder_states(inodes: Set[int], device: str) -> dict[int, set[ThreadState]]:
+    """The states of the processes that have inodes of a mount open, by inode. Empty sets if this is not root, who alone
+    sees all of them.
+    """
+    found: dict[int, set[ThreadState]] = {inode: set() for inode in inodes}
     if os.geteuid() == 0:
         views: dict[str, dict[str, str]] = {}
         for thread in _threads():
@@ -89,15 +92,15 @@ def fates_of_holders(inodes: Set[int], device: str) -> dict[int, set[Fate]]:
             except (OSError, ValueError, KeyError):
                 continue  # it has ended
             for inode in theirs.keys() & inodes:
-                fate = fate_of(thread)
-                waits = fate is Fate.LIVES and _may_wait(thread, theirs[inode])
-                found[inode].add(Fate.WAITS if waits else fate)
+                state = get_thread_state(thread)
+                waits = state is ThreadState.LIVES and _may_wait(thread, theirs[inode])
+                found[inode].add(ThreadState.WAITS if waits else state)
     return found
 
 
 def _open_in(thread: int, device: str, views: dict[str, dict[str, str]]) -> dict[int, set[int]]:
-    """The inodes of a mount that a process has open, and its numbers for them. `views`: for each mount namespace, the
-    mounts that it has.
+    """The inodes of a mount that a process has open, with its descriptors of each. `views`: by mount namespace, the
+    devices of its mounts by their numbers; what is not there yet is added.
     """
     view = os.readlink(f"/proc/{thread}/ns/mnt")
     if view not in views:
@@ -116,8 +119,8 @@ def _open_in(thread: int, device: str, views: dict[str, dict[str, str]]) -> dict
 
 
 def _may_wait(process: int, descriptors: Set[int]) -> bool:
-    """Whether one of the threads of a process may wait for one of its descriptors: it is in a system call that has its
-    number for an argument, or in no system call, as who waits for a page of a file in memory (proc(5), syscall).
+    """Whether one of the threads of a process may wait for a request about one of its descriptors: it is in a system
+    call that takes the descriptor, or blocked outside of system calls, in a page fault (proc(5), syscall).
     """
     try:
         for thread in os.listdir(f"/proc/{process}/task"):
@@ -137,12 +140,14 @@ def _may_wait(process: int, descriptors: Set[int]) -> bool:
 
 
 def _threads() -> Iterator[int]:
-    """One thread of each process, and all of a process whose first has ended: that one has no descriptors any more."""
+    """The first thread of each process, and all threads of a process whose first one has exited, as that has no
+    descriptors any more.
+    """
     for name in os.listdir("/proc"):
         if name.isdigit():
             yield int(name)
             try:
-                if os.stat(f"/proc/{name}/task").st_nlink > 3 and fate_of(int(name)) is Fate.GONE:
+                if os.stat(f"/proc/{name}/task").st_nlink > 3 and get_thread_state(int(name)) is ThreadState.GONE:
                     yield from map(int, os.listdir(f"/proc/{name}/task"))
             except OSError:
                 pass  # it has ended

@@ -1,19 +1,19 @@
-"""Waiters: requests that nobody waits for any more are ended.
+"""Waiters: cancels requests whose program was killed.
 
-The kernel lets a program that is killed go before its request is handed out, and after that not until it is answered;
-that the program was killed it says with FUSE_INTERRUPT, which pyfuse3 does not pass on. So a program that waits for
-a server could not be killed for as long as we try: with `hard`, up to a week. Therefore requests that take longer
-are looked at once in PAUSE seconds. Who makes one and is killed, by whatever signal, has it answered at once: the
-handler is cancelled, as at its deadline, and nobody sees the EINTR.
+A program that is killed while its request is being handled stays until the request is answered. The kernel says that it
+was killed with FUSE_INTERRUPT, which pyfuse3 does not pass on. So a program that waits for a server could not be killed
+for as long as the handler tries: with `hard`, up to a week. Therefore the threads behind requests that take longer are
+checked every PAUSE seconds. If one was killed, by whatever signal, its handler is cancelled as at its deadline. The
+request ends with EINTR, which the program does not live to see.
 
-Requests about something open do not say who makes them: pyfuse3 keeps that, too. If whoever opened it was killed, they
-are taken to be theirs. If not, they may be of somebody who was given a descriptor; so they end if one who has it open
-was killed, and no other one waits for anything about it. So one that was killed has to wait for the answer where it
-can't be told from one that lives: at the last flush of a descriptor that was handed on, and on a mount that is not
-root's, which can't see the descriptors of others. And nothing is ended only because nobody seems to have it open: the
-kernel itself may, for a loop device.
+pyfuse3 does not pass on either which process a request about an open file comes from. If the process that opened the
+file was killed, the request is taken to be its own. If not, it may be of a process that was given the descriptor. So
+the request is cancelled if a process that has the file open was killed, and no other one that has it open waits in a
+system call about it. Where the two can't be distinguished, a killed process has to wait for the answer: at the last
+flush of a descriptor that was passed on, and on mounts of users other than root, who can't see other users'
+descriptors. That no process has the file open is no reason to cancel: the kernel itself may, for a loop device.
 
-Looking for who has something open means to look at all programs. It takes a fiftieth of the time at most.
+Finding the processes that have a file open means inspecting all of them. At most a fiftieth of the time is spent on it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import trio
 
-from dfsfs.fuse.threadstates import Fate, fate_of, fates_of_holders
+from dfsfs.fuse.threadstates import ThreadState, get_holder_states, get_thread_state
 from dfsfs.threads import Threads
 
 if TYPE_CHECKING:
@@ -34,23 +34,23 @@ if TYPE_CHECKING:
     from dfsfs.caller import Caller
 
 PAUSE = 1.0
-"""Seconds between two looks; the first one comes after one to two."""
+"""Seconds between two checks. A request is checked for the first time when it is one to two PAUSEs old."""
 EACH, TOTAL = 1, 16
-"""Threads that look: for one user, and for all."""
+"""Threads of ours that check the threads of one user, and of all users, at most."""
 PATIENCE = 1.0
-"""Seconds that a look may take. It takes 0.00005 for each request."""
+"""Seconds that the check of one user's threads may take. It takes 0.00005 for each."""
 SHARE = 50
-"""Of the time, one part of so many goes into looking for who has something open."""
+"""A search through all processes is followed by a pause that is so many times as long."""
 SEARCH_PATIENCE = 30.0
-"""Seconds for that."""
-_NOBODY = 0
-"""The user whose thread it is."""
+"""Seconds that a search through all processes may take."""
+_SEARCH_USER = 0
+"""The user that the thread of a search counts for."""
 
 
 @dataclass(frozen=True, slots=True)
 class Waiter:
-    """Who waits for a request. `inode`: what it is about, if `caller` is who opened that, and not necessarily who
-    waits.
+    """The process that waits for a request. `inode`: what the request is about, if `caller` is the one that opened it,
+    and not necessarily the one that waits.
     """
 
     caller: Caller
@@ -58,13 +58,13 @@ class Waiter:
 
 
 class HasRequests(Protocol):
-    """Handlers, and what they work on."""
+    """The handlers of a mount."""
 
     under_way: dict[trio.CancelScope, tuple[str, tuple[object, ...]]]
-    """The call and its arguments. Whoever takes a request out and cancels it ends it."""
+    """The requests that are being handled: the call and its arguments. To end one, it is removed and cancelled."""
 
     def waiter(self, call: str, arguments: tuple[object, ...]) -> Waiter | None:
-        """Who waits for a request; None if nobody does, or nobody knows."""
+        """The process that waits for a request; None if there is none or it is not known."""
 
 
 class Waiters:
@@ -76,11 +76,11 @@ class Waiters:
         self._threads = Threads(EACH, TOTAL)
         self._searcher = Threads(1, 1)
         self._known: set[trio.CancelScope] = set()
-        """The requests of the last look."""
+        """The requests of the last check."""
         self._next_search = 0.0
 
     async def serve(self) -> None:
-        """Looks until it is cancelled."""
+        """Checks requests until it is cancelled."""
         while True:
             await trio.sleep(PAUSE)
             under_way = self._requests.under_way
@@ -90,35 +90,35 @@ class Waiters:
                 await self._check(old)
 
     async def _check(self, scopes: Iterable[trio.CancelScope]) -> None:
-        """Ends those of some requests that nobody waits for."""
+        """Cancels those requests whose process was killed."""
         waiting: dict[Waiter, list[trio.CancelScope]] = defaultdict(list)
         for scope in scopes:
             waiter = self._requests.waiter(*self._requests.under_way[scope])
             if waiter is not None:
                 waiting[waiter].append(scope)
-        fates = await self._fates(waiting)
+        states = await self._get_states(waiting)
         unclear: dict[int, list[trio.CancelScope]] = defaultdict(list)
-        for waiter, theirs in waiting.items():
-            fate = fates.get(waiter.caller, Fate.UNKNOWN)
-            if fate is Fate.KILLED:
-                self._cancel(theirs)
-            elif waiter.inode is not None and fate in (Fate.GONE, Fate.LIVES):
-                unclear[waiter.inode] += theirs
+        for waiter, scopes_of_waiter in waiting.items():
+            state = states.get(waiter.caller, ThreadState.UNKNOWN)
+            if state is ThreadState.KILLED:
+                self._cancel(scopes_of_waiter)
+            elif waiter.inode is not None and state in (ThreadState.GONE, ThreadState.LIVES):
+                unclear[waiter.inode] += scopes_of_waiter
         if unclear and self._device is not None and trio.current_time() >= self._next_search:
             await self._search_holders(unclear, self._device)
 
-    async def _fates(self, waiters: Iterable[Waiter]) -> dict[Caller, Fate]:
-        """What has become of callers, of whom those of one user are looked at by one thread."""
+    async def _get_states(self, waiters: Iterable[Waiter]) -> dict[Caller, ThreadState]:
+        """The states of callers. Those of one user are read by one thread; what takes too long is left out."""
         by_user: dict[int, set[Caller]] = defaultdict(set)
         for waiter in waiters:
             by_user[waiter.caller.uid].add(waiter.caller)
-        found: dict[Caller, Fate] = {}
+        found: dict[Caller, ThreadState] = {}
 
         async def look(user: int, callers: set[Caller]) -> None:
             try:
-                found.update(await self._threads.run(user, partial(_fates, callers), PATIENCE))
+                found.update(await self._threads.run(user, partial(_get_thread_states, callers), PATIENCE))
             except trio.TooSlowError:
-                pass  # next time
+                pass  # the next check tries again
 
         async with trio.open_nursery() as nursery:
             for user, callers in by_user.items():
@@ -126,12 +126,14 @@ class Waiters:
         return found
 
     async def _search_holders(self, unclear: dict[int, list[trio.CancelScope]], device: str) -> None:
-        """Looks for who has inodes open, and ends the requests of those that only the dead have."""
+        """Finds the processes that have inodes open, and cancels the requests about those where one was killed and no
+        other one may be waiting.
+        """
         begun = trio.current_time()
         try:
-            work = partial(fates_of_holders, unclear.keys(), device)
-            for inode, fates in (await self._searcher.run(_NOBODY, work, SEARCH_PATIENCE)).items():
-                if Fate.KILLED in fates and not fates & {Fate.WAITS, Fate.UNKNOWN}:
+            work = partial(get_holder_states, unclear.keys(), device)
+            for inode, states in (await self._searcher.run(_SEARCH_USER, work, SEARCH_PATIENCE)).items():
+                if ThreadState.KILLED in states and not states & {ThreadState.WAITS, ThreadState.UNKNOWN}:
                     self._cancel(unclear[inode])
         except trio.TooSlowError:
             pass
@@ -140,9 +142,9 @@ class Waiters:
 
     def _cancel(self, scopes: Iterable[trio.CancelScope]) -> None:
         for scope in scopes:
-            if self._requests.under_way.pop(scope, None) is not None:
+            if self._requests.under_way.pop(scope, None) is not None:  # else it has been answered meanwhile
                 scope.cancel()
 
 
-def _fates(callers: Iterable[Caller]) -> dict[Caller, Fate]:
-    return {caller: fate_of(caller.pid) for caller in callers if caller.pid}
+def _get_thread_states(callers: Iterable[Caller]) -> dict[Caller, ThreadState]:
+    return {caller: get_thread_state(caller.pid) for caller in callers if caller.pid}

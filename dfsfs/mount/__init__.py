@@ -1,1 +1,1 @@
-"""A mount: it is assembled from its configuration, served, and taken down again."""
+"""One mount: made from its configuration, served and taken down again."""

@@ -16,67 +16,57 @@ import logging
 import os
 from contextlib import AsyncExitStack
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import trio
 
-import dfsfs
 from dfsfs.background import keep_going
 from dfsfs.config import ConfigError
 from dfsfs.control.places import TYPE, device_of, mount_on
-from dfsfs.control.report import Mount
-from dfsfs.dfsc.policy import Policy
-from dfsfs.dfsc.static import parse_static
 from dfsfs.errors import ConnectError, DfsfsError, PosixError
 from dfsfs.fuse.multiuser import MultiuserOperations
-from dfsfs.fuse.operations import DfsOperations
-from dfsfs.fuse.session import GRACE, READ_AHEAD_KB, FuseKernelCache, serve
+from dfsfs.fuse.session import GRACE, serve
 from dfsfs.mount import idle
+from dfsfs.mount.parts import (
+    connect_users,
+    make_filesystem,
+    make_mount,
+    make_operations,
+    make_pool,
+    make_user_pools,
+)
 from dfsfs.mount.service import prepare
-from dfsfs.mount.userlogins import stored_logins, tickets_of
-from dfsfs.namespace.client import Namespace
-from dfsfs.namespace.discovery import DomainSettings
-from dfsfs.namespace.referrals import ReferralSettings
+from dfsfs.mount.settings import get_read_ahead_kb, make_fuse_options
+from dfsfs.namespace.assembly import make_namespace, referral_settings
 from dfsfs.ntstatus import NtStatus
 from dfsfs.smb.auth.credentials import KerberosCredentials
-from dfsfs.smb.auth.kerberos import KdcPreference, get_default_realm
-from dfsfs.smb.connection.settings import TransportSettings
-from dfsfs.smb.pool import Pool
-from dfsfs.smb.userpools import UserPools
-from dfsfs.smb.wire.constants import Dialect
-from dfsfs.unc import fold_name
-from dfsfs.vfs.data.caching import CacheMode, Caching
-from dfsfs.vfs.data.readahead_policy import LIMIT as LARGEST_WINDOW
-from dfsfs.vfs.filesystem import FileSystem
-from dfsfs.vfs.names.attrcache import Lifetimes
-from dfsfs.vfs.names.mapping import NameMapping, NameStyle, Ownership
+from dfsfs.smb.auth.kerberos import KdcPreference
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from dfsfs.config.model import MountConfig
-    from dfsfs.namespace.domaininfo import DomainInfo
+    from dfsfs.control.report import Mount
+    from dfsfs.fuse.operations import DfsOperations
+    from dfsfs.mount.service import Service
+    from dfsfs.namespace.client import Namespace
     from dfsfs.namespace.junction import Location
+    from dfsfs.namespace.referrals import ReferralSettings
+    from dfsfs.smb.pool import Pool
+    from dfsfs.vfs.filesystem import FileSystem
 
 log = logging.getLogger("dfsfs.fuse")
 
 MOUNT_PATIENCE = 10.0
 """Seconds that a mount waits for the first answer of any server."""
-_NAME_STYLES = {"sfm": NameStyle.SFM, "sfu": NameStyle.SFU, "none": NameStyle.NONE}
-_CACHE_MODES = {"strict": CacheMode.STRICT, "none": CacheMode.NONE, "loose": CacheMode.LOOSE}
-DEADLINE_MARGIN = 5.0
-"""Seconds that a handler gets beyond everything that it may wait for: the deadline is a net, not a limit in use."""
 
 
 def run(config: MountConfig, mountpoint: str, on_ready: Callable[[], None]) -> None:
-    """Mounts, serves, and returns when the mount has ended.
-
-    `on_ready` is called in between, as soon as programs can use the mount.
+    """Mounts, serves, and returns when the mount has ended. `on_ready` is called as soon as programs can use the mount.
 
     Raises:
         ConfigError: a file that an option names can't be used.
-        DfsfsError: nothing could be mounted, or the mount ended by something unexpected; it is unmounted then.
+        DfsfsError: nothing could be mounted, or the mount was ended by an unexpected error; it is unmounted then.
     """
     mountpoint, settings = os.path.realpath(mountpoint), referral_settings(config)
     kdcs = KdcPreference() if isinstance(config.credentials, KerberosCredentials) else None
@@ -93,7 +83,7 @@ def run(config: MountConfig, mountpoint: str, on_ready: Callable[[], None]) -> N
 
 
 def _own_error(error: BaseException) -> DfsfsError | None:
-    """The one error of ours that tasks have ended with, if there is nothing else."""
+    """The DfsfsError that tasks have ended with, None if there is any other exception besides."""
     while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
     return error if isinstance(error, DfsfsError) else None
@@ -109,7 +99,7 @@ async def _run(
     service = prepare(config)
     async with AsyncExitStack() as stack:
         stack.callback(service.close)
-        pool = await stack.enter_async_context(Pool(transport_settings(config), config.credentials))
+        pool = await stack.enter_async_context(make_pool(config))
         users = await stack.enter_async_context(make_user_pools(config, pool)) if config.multiuser else None
         namespace = make_namespace(config, pool, settings, kdcs, users)
         root = await find_root(config, pool, namespace)
@@ -117,61 +107,50 @@ async def _run(
             namespace.set_hard()  # not before: a mount of a server that is down fails
         filesystem = make_filesystem(config, namespace, root)
         if users is not None:
-            users.has_open_files, users.flush_writes = filesystem.has_open, filesystem.write_back_user
-            users.on_user_gone = namespace.forget_user
+            connect_users(users, namespace, filesystem)
         stack.push_async_callback(_close, filesystem)
-        deadline = config.transport.request_timeout + config.failover_timeout + DEADLINE_MARGIN
-        kind = MultiuserOperations if config.multiuser else DfsOperations
-        operations = kind(filesystem, deadline=deadline, xattrs=config.xattrs)
-        if users is not None and isinstance(operations, MultiuserOperations):
-            operations.log_out = users.log_out
-        mount = Mount(
-            config=config,
-            mountpoint=mountpoint,
-            version=dfsfs.__version__,
-            pool=users or pool,
-            namespace=namespace,
-            filesystem=filesystem,
-            meters=operations.meters,
-            clock=trio.current_time,
-            started=trio.current_time(),
-            apply=partial(apply_config, pool, namespace, filesystem),
+        operations = make_operations(config, filesystem, users)
+        mount = make_mount(config, mountpoint, pool, users, namespace, operations, filesystem)
+        await _serve(mount, operations, service, on_ready)
+
+
+async def _serve(mount: Mount, operations: DfsOperations, service: Service, on_ready: Callable[[], None]) -> None:
+    """Mounts, and runs all tasks of the mount until it has been unmounted."""
+    async with trio.open_nursery() as nursery:
+        _start_background_tasks(nursery, mount)
+
+        def ready() -> None:
+            service.begin(mount, nursery)
+            if isinstance(operations, MultiuserOperations) and (device := device_of(mount.mountpoint)) is not None:
+                operations.set_device(device)
+            on_ready()
+
+        refuse_to_hide_mount(mount.config, mount.mountpoint)
+        await serve(
+            operations,
+            mount.mountpoint,
+            make_fuse_options(mount.config),
+            ready,
+            read_ahead_kb=get_read_ahead_kb(mount.config),
+            follow_symlinks=mount.config.follow_symlinks,
         )
-        async with trio.open_nursery() as nursery:
-            _begin_background(nursery, mount)
-
-            def ready() -> None:
-                service.begin(mount, nursery)
-                if isinstance(operations, MultiuserOperations) and (device := device_of(mountpoint)) is not None:
-                    operations.set_device(device)
-                on_ready()
-
-            refuse_to_hide_mount(config, mountpoint)
-            await serve(
-                operations,
-                mountpoint,
-                fuse_options(config),
-                ready,
-                read_ahead_kb=read_ahead_kb(config),
-                follow_symlinks=config.follow_symlinks,
-            )
-            service.notifier.stopping()
-            nursery.cancel_scope.cancel()
+        service.notifier.tell_stopping()
+        nursery.cancel_scope.cancel()
 
 
-def _begin_background(nursery: trio.Nursery, mount: Mount) -> None:
-    """Begins what goes on beside the requests of programs."""
+def _start_background_tasks(nursery: trio.Nursery, mount: Mount) -> None:
+    """Starts what runs beside the handlers of requests."""
     filesystem, meters = mount.filesystem, mount.meters
     nursery.start_soon(keep_going, "namespace", mount.namespace.serve)
     nursery.start_soon(keep_going, "files", filesystem.serve)
-    nursery.start_soon(keep_going, "memory", partial(idle.serve, lambda: meters.requests, filesystem.give_back))
+    nursery.start_soon(keep_going, "memory", partial(idle.serve, lambda: meters.requests, filesystem.shrink))
 
 
 def refuse_to_hide_mount(config: MountConfig, mountpoint: str) -> None:
-    """The command has looked whether a mount of ours is there; another one may have come while this one logged in.
+    """Checks once more that no mount of dfsfs is on the mount point: one may have come while this one logged in.
 
     Raises:
-        PosixError: it has.
+        PosixError: EBUSY, there is one, and option nonempty was not given.
     """
     try:
         top = None if config.given.nonempty else mount_on(mountpoint)[1]
@@ -182,29 +161,17 @@ def refuse_to_hide_mount(config: MountConfig, mountpoint: str) -> None:
         raise PosixError(errno.EBUSY, f"{text}; umount {mountpoint} first, or use the option nonempty")
 
 
-def apply_config(pool: Pool, namespace: Namespace, filesystem: FileSystem, config: MountConfig) -> None:
-    """Makes a configuration that differs in what can be changed that of a running mount."""
-    pool.login = config.credentials
-    namespace.caches.policy = target_policy(config)
-    filesystem.set_lifetimes(lifetimes(config))
-
-
-def lifetimes(config: MountConfig) -> Lifetimes:
-    """For how long attributes are believed."""
-    return Lifetimes(config.caching.attribute_timeout_file, config.caching.attribute_timeout_directory)
-
-
 async def _close(filesystem: FileSystem) -> None:
     with trio.move_on_after(GRACE, shield=True):
         await filesystem.close()
 
 
 async def find_root(config: MountConfig, pool: Pool, namespace: Namespace) -> Location:
-    """Where the mount's root is.
+    """Finds where the mount's root is in the namespace.
 
     Raises:
-        ConnectError: no server has answered.
-        DfsfsError: one has, and that is what it came to.
+        ConnectError: no server has answered within MOUNT_PATIENCE.
+        DfsfsError: the error of the namespace, or of its servers.
     """
     found: Location | None = None
     failure: DfsfsError = ConnectError(
@@ -223,159 +190,7 @@ async def find_root(config: MountConfig, pool: Pool, namespace: Namespace) -> Lo
 
 
 async def _cancel_without_answer(pool: Pool, namespace: Namespace, scope: trio.CancelScope) -> None:
+    """Cancels `scope` if no server has answered after MOUNT_PATIENCE."""
     await trio.sleep(MOUNT_PATIENCE)
     if not pool.statistics() and not namespace.knows_domain:
         scope.cancel()
-
-
-def referral_settings(config: MountConfig) -> ReferralSettings:
-    """How referrals are asked for.
-
-    Raises:
-        ConfigError: the file of dfs_static= can't be read, or makes no sense.
-    """
-    options = config.dfs
-    static = None
-    if options.static_file is not None:
-        try:
-            static = parse_static(Path(options.static_file).read_text(encoding="utf-8"), options.static_file)
-        except OSError as error:
-            raise ConfigError(f"option 'dfs_static={options.static_file}': {error.strerror}") from None
-        except ValueError as error:
-            raise ConfigError(f"option 'dfs_static': {error}") from None
-    return ReferralSettings(options.max_hops, options.site, domain_settings(config), static)
-
-
-def domain_settings(config: MountConfig) -> DomainSettings:
-    """Where to look for the domain that the mount is about."""
-    options, host = config.dfs, config.unc.host
-    return DomainSettings(
-        host="" if fold_name(host) in config.transport.hosts else host,
-        domains=(options.domain,) if "." in options.domain else (),
-        suffixes=options.suffixes,
-        realm=get_default_realm(),
-        controllers=options.controllers,
-        source=config.transport.source,
-    )
-
-
-def _prefer_kdcs(kdcs: KdcPreference, found: DomainInfo) -> None:
-    """Has tickets asked for at the controllers that answer."""
-    if found.name:
-        kdcs.prefer(found.name.upper(), found.addresses)
-
-
-def make_user_pools(config: MountConfig, pool: Pool) -> UserPools:
-    """The pools of the users of a mount for many of them."""
-
-    is_kerberos = isinstance(config.credentials, KerberosCredentials)
-    find_login = tickets_of if is_kerberos else stored_logins(given_names(config))
-    return UserPools(transport_settings(config), pool, find_login)
-
-
-def given_names(config: MountConfig) -> tuple[str, ...]:
-    """What the mount's domain or server is called by whoever made the mount or set up this computer: nothing that
-    anybody on the network has said.
-    """
-    names = (config.unc.host, config.dfs.domain, *config.dfs.suffixes, get_default_realm())
-    return tuple(dict.fromkeys(name.lower() for name in names if name))
-
-
-def make_namespace(
-    config: MountConfig,
-    pool: Pool,
-    settings: ReferralSettings,
-    kdcs: KdcPreference | None,
-    users: UserPools | None = None,
-) -> Namespace:
-    """The namespace of a mount. `kdcs`: is told of controllers that are found. `users`: each of them acts by a login of
-    their own.
-    """
-    namespace = Namespace(
-        pool,
-        referrals=settings,
-        policy=target_policy(config),
-        use_dfs=config.use_dfs,
-        failover_timeout=config.failover_timeout,
-        retries=config.retries,
-        users=users,
-    )
-    if kdcs is not None:
-        namespace.discovery.on_found = partial(_prefer_kdcs, kdcs)
-    return namespace
-
-
-def target_policy(config: MountConfig) -> Policy:
-    """Which targets of a referral the mount wants, and for how long it keeps one."""
-    options = config.dfs
-    return Policy(options.prefer, options.pins, options.ttl_min, options.ttl_max, options.failback)
-
-
-def make_names(config: MountConfig) -> NameMapping:
-    """How names of files go on the wire."""
-    return NameMapping(_NAME_STYLES[config.name_style])
-
-
-def make_filesystem(config: MountConfig, namespace: Namespace, root: Location) -> FileSystem:
-    """The file system of a mount."""
-    owner, caching = config.ownership, config.caching
-    return FileSystem(
-        namespace,
-        root,
-        names=make_names(config),
-        ownership=Ownership(owner.uid, owner.gid, owner.file_mode, owner.dir_mode, owner.of_caller),
-        lifetimes=lifetimes(config),
-        clock=trio.current_time,
-        follow_links=config.use_dfs,
-        caching=Caching(
-            _CACHE_MODES[caching.mode],
-            caching.close_time,
-            LARGEST_WINDOW if caching.read_ahead is None else caching.read_ahead,
-            caching.trust_leases,
-        ),
-        kernel=FuseKernelCache(),
-        mfsymlinks=config.mfsymlinks,
-        many_users=config.multiuser,
-        server_numbers=caching.server_inode_numbers,
-    )
-
-
-def transport_settings(config: MountConfig) -> TransportSettings:
-    """How the pool reaches servers."""
-    options = config.transport
-    return TransportSettings(
-        port=options.port,
-        hosts=options.hosts,
-        source=options.source,
-        dialects=tuple(Dialect[name] for name in options.dialects),
-        seal=options.seal,
-        hardened=options.hardened,
-        login_hosts=options.login_hosts,
-        connect_timeout=options.connect_timeout,
-        request_timeout=options.request_timeout,
-        silence_timeout=min(options.request_timeout, TransportSettings().silence_timeout),
-        echo_interval=options.echo_interval,
-        max_credits=options.max_credits,
-        read_size=options.read_size,
-        write_size=options.write_size,
-        mfsymlinks=config.mfsymlinks,
-    )
-
-
-def read_ahead_kb(config: MountConfig) -> int:
-    """How far the kernel is to read ahead, in KiB."""
-    asked = config.caching.read_ahead
-    return READ_AHEAD_KB if asked is None else min(READ_AHEAD_KB, asked // 1024)
-
-
-def fuse_options(config: MountConfig) -> set[str]:
-    """The options of the mount(2) to come: those asked for, and what shows in /proc/mounts."""
-    return {*config.fuse_options, f"fsname={escape_option(str(config.unc))}", "subtype=dfsfs"}
-
-
-def escape_option(text: str) -> str:
-    """A text as the value of a FUSE option: libfuse splits at commas and knows octal escapes, pyfuse3 takes ASCII."""
-    return "".join(
-        chr(byte) if 0x20 <= byte < 0x7F and byte not in b",\\" else f"\\{byte:03o}"
-        for byte in text.encode("utf-8", "surrogateescape")
-    )

@@ -1,6 +1,6 @@
-"""What a running mount offers besides the mount itself: the control socket, figures for Prometheus, word to systemd.
+"""Service: what a running mount offers besides the mount: its control socket, metrics, notifications to systemd.
 
-All of it is in tasks of the mount's nursery, and none of it can end the mount or keep it waiting.
+All of it runs in tasks of the mount's nursery, and can neither end the mount nor keep it waiting.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from dfsfs.control import server
 from dfsfs.control.commands import answer
 from dfsfs.control.notify import notifier_from
 from dfsfs.control.places import device_of
-from dfsfs.control.report import summary
+from dfsfs.control.report import summarize
 from dfsfs.control.socketfile import remove_dead
 from dfsfs.mount.unmountwatch import warn_when_unmounted
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("dfsfs.fuse")
 
 STATUS_INTERVAL = 5.0
-"""Seconds between two looks whether systemd should be told something else."""
+"""Seconds after which the status line that systemd has is compared with the present one, at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,23 +43,24 @@ class Service:
 
     notifier: Notifier
     metrics: socket.socket | None
+    """The socket that metrics are asked for at; None without option metrics=."""
 
     def begin(self, mount: Mount, nursery: trio.Nursery) -> None:
-        """Begins, as soon as programs can use the mount."""
+        """Starts the tasks in `nursery`. To be called as soon as programs can use the mount."""
         _open_control(mount, nursery)
         _watch(mount, nursery)
         if self.metrics is not None:
             from dfsfs.control.metrics import Metrics, serve
 
             nursery.start_soon(contain, "metrics", partial(serve, self.metrics, Metrics(mount)))
-        self.notifier.ready(summary(mount))
+        self.notifier.tell_ready(summarize(mount))
         if self.notifier.address is not None:
             nursery.start_soon(keep_going, "systemd", partial(_report_status, self.notifier, mount))
         if self.notifier.address is not None and self.notifier.watchdog is not None:
             nursery.start_soon(keep_going, "watchdog", partial(_keep_alive, self.notifier, self.notifier.watchdog / 3))
 
     def close(self) -> None:
-        """Gives back what `prepare` has taken."""
+        """Closes the socket that `prepare` has opened."""
         if self.metrics is not None:
             path = self.metrics.getsockname() if self.metrics.fileno() >= 0 else None
             self.metrics.close()
@@ -68,10 +69,10 @@ class Service:
 
 
 def prepare(config: MountConfig) -> Service:
-    """Takes what the mount will need, before there is one.
+    """Opens what may fail, before anything is mounted.
 
     Raises:
-        ConfigError: the address of option metrics= can't be had.
+        ConfigError: the address of option metrics= can't be listened at.
     """
     listener = None
     if config.metrics is not None:
@@ -85,7 +86,7 @@ def prepare(config: MountConfig) -> Service:
 
 
 def _open_control(mount: Mount, nursery: trio.Nursery) -> None:
-    """Begins to answer at the mount's control socket. A mount works without one, so that it can't is a warning."""
+    """Starts the task that serves the mount's control socket. A mount works without one: a failure is a warning."""
     owner = os.geteuid()
     try:
         device = device_of(mount.mountpoint)
@@ -100,7 +101,7 @@ def _open_control(mount: Mount, nursery: trio.Nursery) -> None:
 
 
 def _watch(mount: Mount, nursery: trio.Nursery) -> None:
-    """Begins to look whether the mount is still where it was."""
+    """Starts the task that notices when the mount is unmounted and goes on."""
     with suppress(OSError):
         mount.device = device_of(mount.mountpoint)
     if mount.device is not None:
@@ -108,12 +109,12 @@ def _watch(mount: Mount, nursery: trio.Nursery) -> None:
 
 
 async def _report_status(notifier: Notifier, mount: Mount) -> None:
-    """Tells systemd what there is to see."""
+    """Sends systemd the status line of the mount when it has changed."""
     told = ""
     while True:
-        now = summary(mount)
+        now = summarize(mount)
         if now != told:
-            notifier.status(now)
+            notifier.tell_status(now)
             told = now
         await trio.sleep(STATUS_INTERVAL)
 
@@ -121,5 +122,5 @@ async def _report_status(notifier: Notifier, mount: Mount) -> None:
 async def _keep_alive(notifier: Notifier, pause: float) -> None:
     """Tells systemd that the loop runs, whatever else goes wrong."""
     while True:
-        notifier.alive()
+        notifier.tell_alive()
         await trio.sleep(pause)

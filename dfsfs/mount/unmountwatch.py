@@ -1,8 +1,8 @@
-"""Notices that the mount is not where it was any more while its program still has to serve it, and says for whom.
+"""Logs a warning when the mount was unmounted, but still has users, so that this process goes on.
 
-umount(8) is heard of only when nobody has the mount any more: then the kernel closes the device and the program ends.
-If a copy is left in another mount namespace, or a program still uses files after `umount -l`, it goes on, and whoever
-wonders about it finds the reason in the log.
+The kernel closes the FUSE device, and this process ends, only when the last copy of the mount is gone. If a copy is
+left in another mount namespace, or a program still uses files after `umount -l`, the process goes on, and the log has
+the reason.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from dfsfs.control.holders import holders_of, shown
+from dfsfs.control.holders import describe_holder, holders_of
 from dfsfs.printable import counted
 
 if TYPE_CHECKING:
@@ -23,15 +23,15 @@ if TYPE_CHECKING:
 log = logging.getLogger("dfsfs.fuse")
 
 INTERVAL = 5.0
-"""Seconds between two looks."""
+"""Seconds between two checks of the list of mounts."""
 ENDING = 2.0
-"""Seconds in which a program ends whose mount nobody has any more."""
+"""Seconds that this process may take to end after its last mount is gone, before the warning is logged."""
 SHOWN = 10
-"""Most namespaces that the log names."""
+"""Mount namespaces that the log names at most."""
 
 
 class _MountTable:
-    """The list of mounts of this program's namespace. A look at whether it has changed is one system call."""
+    """The list of mounts of this process's namespace. Checking whether it has changed takes one system call."""
 
     def __init__(self) -> None:
         self._file = open("/proc/self/mountinfo", "rb")  # noqa: SIM115  closed by close()
@@ -39,7 +39,7 @@ class _MountTable:
         self._changes.register(self._file, select.POLLPRI)
 
     def has_changed(self) -> bool:
-        """Whether anything was mounted or unmounted since the last look (proc(5), mountinfo)."""
+        """Whether anything was mounted or unmounted since the last call (proc(5), mountinfo)."""
         return bool(self._changes.poll(0))
 
     def close(self) -> None:
@@ -47,7 +47,7 @@ class _MountTable:
 
 
 async def warn_when_unmounted(mount: Mount, device: str) -> None:
-    """Returns when it has told."""
+    """Waits until the mount is not attached any more, and logs why it goes on. `device`: its number, MAJOR:MINOR."""
     try:
         table = _MountTable()
     except OSError as error:
@@ -62,7 +62,7 @@ async def warn_when_unmounted(mount: Mount, device: str) -> None:
     await trio.sleep(ENDING)
     found = await trio.to_thread.run_sync(holders_of, device, abandon_on_cancel=True)
     if found:
-        names = "; ".join(shown(holder) for holder in found[:SHOWN])
+        names = "; ".join(describe_holder(holder) for holder in found[:SHOWN])
         reason = f"{len(found)} other mount namespaces hold a copy: {names}"
     else:
         files = mount.filesystem

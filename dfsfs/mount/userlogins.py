@@ -1,4 +1,4 @@
-"""What the users of a mount for many of them (multiuser) log in with: their own tickets, or logins that they stored."""
+"""Credentials of the users of a mount with option multiuser: their own tickets, or logins that they have stored."""
 
 from __future__ import annotations
 
@@ -20,12 +20,13 @@ if TYPE_CHECKING:
     from dfsfs.smb.auth.credentials import Login
 
 
-def tickets_of(who: Caller) -> Login:
-    """The ticket cache that the user's process names in KRB5CCNAME, or else the user's default one, as it sees them.
+def find_tickets(who: Caller) -> Login:
+    """The ticket cache that the user's process names in KRB5CCNAME, or else the user's default one, as the process sees
+    it.
 
     Raises:
         ForeignCaller: the process is in a container.
-        SmbError: LOGON_FAILURE, what it names can't be used.
+        SmbError: LOGON_FAILURE, the cache that it names can't be used.
     """
     root = root_seen_by(who)
     ccache = named_cache(who) or kerberos.get_default_cache(who.uid)
@@ -33,13 +34,14 @@ def tickets_of(who: Caller) -> Login:
 
 
 def stored_logins(names: Sequence[str]) -> Callable[[Caller], Login]:
-    """Finds the login that a user has stored for one of the names that the mount's domain or server was given.
+    """Makes the function that finds the login which a user has stored for one of `names`.
 
-    Names that were only heard of don't count: whoever could choose one would choose whose password is sent.
+    `names`: what the configuration calls the mount's domain or server. Names that servers have given don't count: a
+    server could choose by them which password it is sent.
     """
 
     def find(who: Caller) -> Login:
-        """Raises: SmbError: there is none. ForeignCaller: the process is in a container."""
+        """The stored login of a user. Raises: SmbError: there is none; ForeignCaller: the process is in a container."""
         root_seen_by(who)
         try:
             with as_user(Account(who.uid, who.gid)):

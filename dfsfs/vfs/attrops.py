@@ -39,14 +39,14 @@ class AttributeOperations:
         Raises:
             DfsfsError: the server's answer.
         """
-        if inode.forwarded is not None and self._files.is_open(inode.forwarded):
+        if inode.forwarded is not None and self._files.table.is_open(inode.forwarded):
             inode = inode.forwarded
         for _ in range(ASKS):
             if inode.pending_changes:
-                await self._files.wait_opens(inode)
+                await self._files.on_server.wait_opens(inode)
             if self._lookup.attributes.is_fresh(inode) or self._has_no_answer(inode):
                 break
-            await self._files.write_back(inode)
+            await self._files.dirty.write_back(inode)
             if await self._ask(inode):
                 break
             own = inode.local_writes
@@ -57,21 +57,23 @@ class AttributeOperations:
     async def _ask(self, inode: Inode) -> bool:
         """Asks for attributes, by name or through a handle. Whether no change made here has overtaken the answer."""
         if inode.silly is not None or inode.location is None:
-            return self._is_directory_open(inode) or await self._files.query(inode)
+            return self._is_directory_open(inode) or await self._files.attributes.query(inode)
         try:
             return await self._lookup.revalidate(inode)
         except DfsfsError as error:
             if error.errno == errno.ESTALE and self._is_directory_open(inode):
                 return True  # a program has it open, and fstat of what is open never fails
-            if not (error.errno == errno.ESTALE or is_handle_shortage(error)) or not self._files.is_open(inode):
+            if not (error.errno == errno.ESTALE or is_handle_shortage(error)) or not self._files.table.is_open(inode):
                 raise
-        return await self._files.query(inode)  # its name is another file's, or a name can't be asked for: this one is
+        return await self._files.attributes.query(
+            inode
+        )  # its name is another file's, or a name can't be asked for: this one is
 
     def _has_no_answer(self, inode: Inode) -> bool:
         """Whether no server can say more of an inode than is known: a file that was removed here and is not open, or a
         directory without a name that a program has open.
         """
-        if inode.stat is None or self._files.is_open(inode):
+        if inode.stat is None or self._files.table.is_open(inode):
             return False
         return inode.removed or (inode.detached and self._is_directory_open(inode))
 
@@ -83,7 +85,7 @@ class AttributeOperations:
         if changes.size is not None:
             if inode.is_directory:
                 raise PosixError(errno.EISDIR, f"{inode.name} is a directory")
-            await self._files.set_size(inode, handle, changes.size)
+            await self._files.attributes.set_size(inode, handle, changes.size)
         if sets_basic:
             await self._set_basic(inode, changes)
 
@@ -95,11 +97,11 @@ class AttributeOperations:
         if attributes is None and not changes.sets_times:
             return
         info = encode_basic_information(None, changes.atime_ns, changes.mtime_ns, None, attributes or 0)
-        await self._files.write_back(inode)
+        await self._files.dirty.write_back(inode)
         table = self._lookup.table
         begun, alone = table.begin_change(inode), False
         try:
-            now = await self._files.set_basic(inode, info, sets_time=changes.mtime_ns is not None)
+            now = await self._files.attributes.set_basic(inode, info, sets_time=changes.mtime_ns is not None)
         finally:
             alone = table.end_change(inode, begun)
         # A link that is kept as a file looks like any other one here: what it is, only its content says.

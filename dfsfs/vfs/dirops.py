@@ -145,7 +145,7 @@ class DirectoryOperations(Removal):
             raise PosixError(errno.EPERM, f"{inode.name} is a directory")
         if self._lookup.get_location(inode).junction is not self._lookup.get_location(parent).junction:
             raise PosixError(errno.EXDEV, f"{inode.name} can't have a name behind another DFS link")
-        await self._files.write_back(inode)
+        await self._files.dirty.write_back(inode)
 
         async def operation(attempt: Attempt) -> tuple[FileStat, UncPath]:
             target = self._silly.destination(attempt, inode, parent, name)
@@ -157,7 +157,7 @@ class DirectoryOperations(Removal):
                     raise
             return await attempt.tree.stat(target), attempt.tree.volume
 
-        self._files.close_deferred(inode)
+        self._files.on_server.close_deferred(inode)
         await self._lookup.revalidate_hard_link(inode)
         table = self._lookup.table
         begun, alone = table.begin_change(inode), False
@@ -244,7 +244,9 @@ class DirectoryOperations(Removal):
 
     def _hold(self, inode: Inode) -> AbstractAsyncContextManager[None]:
         """A block in which no request for a file or directory begins under its old path."""
-        return self._lookup.directory_renames.hold(inode) if inode.is_directory else self._files.opens_blocked(inode)
+        if inode.is_directory:
+            return self._lookup.directory_renames.hold(inode)
+        return self._files.on_server.opens_blocked(inode)
 
     async def _find_victim(self, parent: Inode, name: str) -> Inode | None:
         try:
@@ -267,7 +269,7 @@ class DirectoryOperations(Removal):
         elif victim.is_directory:
             raise PosixError(errno.EISDIR, f"{name} is a directory")
         else:
-            async with self._files.opens_blocked(victim):
+            async with self._files.on_server.opens_blocked(victim):
                 with self._lookup.table.changing(victim):
                     await self._replace_file(step, victim)
 
@@ -283,7 +285,7 @@ class DirectoryOperations(Removal):
                     raise
             if tries:  # a file may just be opened, or closed without waiting for the server
                 await trio.sleep(TRY_PAUSE * 2**tries)
-            await self._files.close_within_on_server(step.inode)
+            await self._files.on_server.close_within_on_server(step.inode)
         return await self._send_once(step, replace=replace)
 
     async def _send_once(self, step: _RenameStep, *, replace: bool) -> None:
@@ -332,14 +334,16 @@ class DirectoryOperations(Removal):
                 still_there = self._lookup.table.child(what.parent, what.name) is what.victim
                 if not _is_refusal(error) or is_last or not still_there:
                     raise
-                if not await self._files.close_unused(what.victim) and (tries or not await self._ask_others(what)):
+                if not await self._files.on_server.close_unused(what.victim) and (
+                    tries or not await self._ask_others(what)
+                ):
                     raise
             await trio.sleep(TRY_PAUSE * 2**tries)
         return None
 
     async def _replace_once(self, what: Replacement, *, aside: bool) -> None:
         """`aside`: other clients have the file open, too, so that the server does not replace it, but may rename it."""
-        if not self._files.in_use(what.victim):
+        if not self._files.on_server.in_use(what.victim):
             await what.send()
             what.note()
         elif aside:

@@ -86,7 +86,7 @@ class FileSystem:
             trust_leases=caching.trust_leases,
         )
         self._files = FileOperations(self._lookup, kernel or NoKernelCache(), caching)
-        self.has_open, self.give_back = self._files.has_open, self._files.give_back
+        self.has_open, self.shrink = self._files.table.has_open, self._files.shrink
         self._dirops = DirectoryOperations(self._lookup, self._files, mfsymlinks=mfsymlinks)
         self._attrops = AttributeOperations(self._lookup, self._files, self._is_directory_open)
         self._xattrs = Xattrs(self._lookup, self._files)
@@ -107,7 +107,7 @@ class FileSystem:
             known = self._lookup.table.child(directory, wire_name)
             if known is not None and known.is_snapshot_dir:
                 return self._count_lookup(known)
-        await self._files.write_back_name(directory, wire_name)
+        await self._files.dirty.write_back_name(directory, wire_name)
         try:
             return self._count_lookup(await self._lookup.look_up(directory, wire_name))
         except DfsfsError as error:
@@ -313,16 +313,16 @@ class FileSystem:
         return result, self._count_lookup(inode)
 
     async def read(self, handle: int, offset: int, size: int) -> Buffer:
-        return await self._files.read(handle, offset, size)
+        return await self._files.data.read(handle, offset, size)
 
     async def write(self, handle: int, offset: int, data: Buffer) -> int:
-        return await self._files.write(handle, offset, data)
+        return await self._files.data.write(handle, offset, data)
 
     async def flush(self, handle: int) -> None:
-        await self._files.flush(handle)
+        await self._files.data.flush(handle)
 
     async def fsync(self, handle: int) -> None:
-        await self._files.fsync(handle)
+        await self._files.data.fsync(handle)
 
     async def release(self, handle: int) -> None:
         await self._files.release(handle)
@@ -347,7 +347,7 @@ class FileSystem:
         if name == COPY_XATTR:
             await self._server_copy.copy(inode, value)
             return
-        await self._files.write_back(inode)
+        await self._files.dirty.write_back(inode)
         await self._xattrs.set(inode, name, value)
 
     async def removexattr(self, ino: int, name: bytes) -> None:
@@ -378,18 +378,18 @@ class FileSystem:
 
     async def write_back_user(self, uid: int) -> None:
         """Waits until all that a user has written is on its server. Errors are raised by the close of the file."""
-        await self._files.write_back_user(uid)
+        await self._files.dirty.write_back_user(uid)
 
     def opener(self, ino: int) -> Caller | None:
         """A user who has a file or directory open; None if none has."""
         inode = self._lookup.table.get(ino)
         listings = (listing.user for listing in self._listings.values() if listing.inode is inode)
-        return None if inode is None else self._files.opener(inode) or next(listings, None)
+        return None if inode is None else self._files.table.get_opener(inode) or next(listings, None)
 
     @property
     def open_files(self) -> int:
         """How many files programs have open."""
-        return self._files.count
+        return self._files.table.count
 
     @property
     def open_folders(self) -> int:
@@ -404,7 +404,7 @@ class FileSystem:
     def statistics(self) -> FileSystemStatistics:
         return FileSystemStatistics(
             inodes=self._lookup.table.statistics(),
-            open_files=self._files.count,
+            open_files=self._files.table.count,
             open_directories=len(self._listings),
         )
 
@@ -432,7 +432,7 @@ class FileSystem:
     def _reply(self, inode: Inode) -> Attributes:
         """An inode's attributes as they are known, in a reply to the kernel."""
         attributes = self._lookup.attributes.get(inode)
-        self._files.note_reply(inode, attributes)
+        self._files.local.note_reply(inode, attributes)
         return attributes
 
     def _is_directory_open(self, directory: Inode) -> bool:

@@ -44,7 +44,7 @@ class Removal:
         try:
             if inode.is_directory:
                 raise PosixError(errno.EISDIR, f"{name} is a directory")
-            async with self._files.opens_blocked(inode):
+            async with self._files.on_server.opens_blocked(inode):
                 seen = await self._unlink(parent, name, inode)
             if seen is not None:
                 # The kernel asks for the attributes of the directory before it removes the next file.
@@ -56,12 +56,13 @@ class Removal:
         """Removes a file. The attributes of the directory then, if no other change of it was under way; else None."""
         with self._changing(parent, name, inode):
             begun = parent.changed_at
-            if self._files.in_use(inode) and inode.silly is None and await self._silly.hide(parent, name, inode):
+            in_use = self._files.on_server.in_use(inode)
+            if in_use and inode.silly is None and await self._silly.hide(parent, name, inode):
                 return None
             async with AsyncExitStack() as stack:
-                if inode.silly is not None and self._files.in_use(inode):
+                if inode.silly is not None and self._files.on_server.in_use(inode):
                     # It has a hidden name already, but the server keeps this one while the file is open by it.
-                    await stack.enter_async_context(self._files.closed_on_server(inode))
+                    await stack.enter_async_context(self._files.on_server.closed_on_server(inode))
                 seen = await self._remove(parent, name, _remove_special if inode.is_reparse_point else _remove_file)
                 self._lookup.table.remove_name(parent, name)
             return seen if parent.pending_changes == 1 and parent.changed_at == begun else None
@@ -147,12 +148,12 @@ class Removal:
         Raises:
             PosixError: EBUSY, it is a DFS link.
         """
-        await self._files.write_back_name(parent, name)
+        await self._files.dirty.write_back_name(parent, name)
         inode = await self._lookup.look_up(parent, name)
         if inode.is_link or (inode.stat is not None and inode.stat.is_marked_link):
             self._lookup.table.prune(inode)
             raise PosixError(errno.EBUSY, f"{name} is a DFS link")
-        self._files.close_deferred(inode)
+        self._files.on_server.close_deferred(inode)
         self._lookup.table.hold(inode)
         return inode
 

@@ -2,7 +2,7 @@
 nothing. NFS calls it a silly rename.
 
 What follows is each request that changes something, in its order, and what the server has after a crash behind it
-(ARCHITECTURE.md has the table of all operations).
+(docs/design/crash-safety.md has the table of all operations).
 
     unlink of an open file B       RENAME B -> X                    X, to be removed: what the program wanted
     rename A over an open file B   LINK B -> X                      A, B, and B once more as X: nothing is lost
@@ -14,7 +14,7 @@ What follows is each request that changes something, in its order, and what the 
                                    RENAME K/B -> X, RMDIR K         X, to be removed
 
 X and K are names of hiddennames.py, as is the name of B in K. A server refuses to replace a file that is open, so our
-handles are closed for the one request that replaces it (`FileOperations.closed_on_server`) and opened again under X.
+handles are closed for the one request that replaces it (`ServerHandles.closed_on_server`) and opened again under X.
 Where the request fails, X is removed and they are opened again under B.
 """
 
@@ -77,7 +77,7 @@ class SillyRename:
         """Renames an open file to a hidden name. Whether the server did so."""
         hidden = self._lookup.hidden_names.make_deleted_name()
         try:
-            await self._files.ensure_open_on_server(inode)
+            await self._files.on_server.ensure_open(inode)
             await self.move(parent, name, inode, parent, hidden)
         except DfsfsError as error:
             self._lookup.hidden_names.release(hidden)
@@ -108,7 +108,7 @@ class SillyRename:
         parent, name, victim = what.parent, what.name, what.victim
         if victim.silly is not None:
             # It has a hidden name already, from another of its names that was removed here.
-            async with self._files.closed_on_server(victim):
+            async with self._files.on_server.closed_on_server(victim):
                 await what.send()
                 self._table.drop_name(parent, name)
                 what.note()
@@ -118,7 +118,7 @@ class SillyRename:
             await self.replace_aside(what)
             return
         try:
-            async with self._files.closed_on_server(victim):
+            async with self._files.on_server.closed_on_server(victim):
                 try:
                     await what.send()
                 except DfsfsError as error:
@@ -132,7 +132,7 @@ class SillyRename:
             raise
         victim.silly = SillyName(parent, hidden, current_caller())
         try:
-            await self._files.ensure_open_on_server(victim)
+            await self._files.on_server.ensure_open(victim)
         except DfsfsError as error:
             log.info("%s was replaced and can't be opened again under another name: %s", name, error)
         await self._mark_hidden(victim, parent, hidden)
@@ -231,7 +231,7 @@ class SillyRename:
         self._lookup.attributes.set_unconfirmed(directory, stat)
         self._table.hold(directory)
         try:
-            await self._files.ensure_open_on_server(victim)
+            await self._files.on_server.ensure_open(victim)
             await self.move(parent, name, victim, directory, get_aside_name(aside, name))
         except BaseException:
             await self._end_aside(parent, aside, directory)

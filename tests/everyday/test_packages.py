@@ -17,7 +17,7 @@ import pytest
 
 import dfsfs
 from dfsfs.cli import manual
-from dfsfs.cli.registry import COMMANDS
+from dfsfs.cli.registry import all_commands
 from dfsfs.config.table import OPTIONS
 
 if TYPE_CHECKING:
@@ -111,6 +111,9 @@ def test_the_debian_package(source: Path, strange: Path, tmp_path: Path) -> None
         "usr/sbin/mount.dfsfs",
         "usr/sbin/mount.fuse.dfsfs",
         "lib/systemd/system/dfsfs@.service",
+        "usr/share/doc/dfsfs/README.md",
+        "usr/share/doc/dfsfs/docs/mounting.md",
+        "usr/share/doc/dfsfs/docs/design/failover.md",
     ):
         assert (tmp_path / path).is_file()
     assert (tmp_path / "usr/share/man/man8/mount.dfsfs.8.gz").is_file()
@@ -164,7 +167,7 @@ def test_the_manual_pages_say_it_all() -> None:
         for name in option.names:
             assert name in page, name
     page = manual.dfsfs_page().replace("\\-", "-")
-    for command in COMMANDS:
+    for command in all_commands():
         assert f".SS dfsfs {command.name} " in page
 
 

@@ -192,7 +192,7 @@ def test_a_mount_whose_program_was_killed(dfsfs: Dfsfs, lab: Lab, tmp_path: Path
         (report,) = dfsfs.json("status", mount)
         os.kill(report["mount"]["pid"], 9)
         wait_until(lambda: not os.path.exists(f"/proc/{report['mount']['pid']}"), "the program is gone")
-        assert f"nobody answers for the mount on {mount}" in dfsfs.fails(32, "status", mount)
+        assert f"no program answers for the mount on {mount}" in dfsfs.fails(32, "status", mount)
         subprocess.run(["umount", "-l", str(mount)], check=True)
         subprocess.run(["mount", "-t", "tmpfs", "none", str(mount)], check=True)  # for `mounted` to take down
 

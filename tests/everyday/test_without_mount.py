@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from dfsfs.cli.copy import version_of
+from dfsfs.cli.copying import version_of
 from dfsfs.cli.parts import SHOWN_FROM, part_name
 from tests.everyday.conftest import PROGRAM
 from tests.integration.mounts import wait_until

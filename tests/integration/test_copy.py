@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from dfsfs.cli import copy
+from dfsfs.cli import copying
 from dfsfs.cli.parts import STEP, CopyError, Options
 
 if TYPE_CHECKING:
@@ -81,11 +81,11 @@ def test_an_interrupted_copy_goes_on(source: Path) -> None:
             raise Interruption
 
     with pytest.raises(Interruption):
-        copy.copy(source, target, Options(), interrupt)
+        copying.copy(source, target, Options(), interrupt)
     assert not target.exists()
     (part,) = [path for path in source.parent.iterdir() if path.suffix == ".part"]
     reported: list[int] = []
-    copy.copy(source, target, Options(resume=True), reported.append)
+    copying.copy(source, target, Options(resume=True), reported.append)
     assert reported[0] > STEP
     assert target.read_bytes() == DATA
     assert not part.exists()
@@ -96,10 +96,10 @@ def test_what_was_left_of_another_version_is_not_gone_on_with(source: Path) -> N
         raise KeyError
 
     with pytest.raises(KeyError):
-        copy.copy(source, source.with_name("target"), Options(), fail)
+        copying.copy(source, source.with_name("target"), Options(), fail)
     changed = DATA[::-1]
     source.write_bytes(changed)
-    copy.copy(source, source.with_name("target"), Options(resume=True))
+    copying.copy(source, source.with_name("target"), Options(resume=True))
     assert source.with_name("target").read_bytes() == changed
 
 
@@ -107,7 +107,7 @@ def test_a_link_at_the_name_of_the_part_is_not_written_through(source: Path, tmp
     """Everybody who may look at the source can work the name out."""
     target, victim = source.with_name("target"), tmp_path / "victim"
     victim.write_bytes(b"precious")
-    part = copy._part_of(target, source.stat())
+    part = copying._part_of(target, source.stat())
     part.symlink_to(victim)
     assert "is not what an interrupted copy leaves" in run("--continue", source, target).stderr
     assert part.is_symlink() and not target.exists()
@@ -124,7 +124,7 @@ def test_a_source_that_changes_is_an_error(source: Path) -> None:
             file.write(b"more")
 
     with pytest.raises(CopyError, match="has changed"):
-        copy.copy(source, target, Options(), change)
+        copying.copy(source, target, Options(), change)
     assert os.listdir(source.parent) == ["source"]
 
 

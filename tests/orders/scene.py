@@ -116,7 +116,7 @@ class _Cache:
     def __init__(self) -> None:
         self.kernel: Kernel | None = None
 
-    async def forget(self, ino: int) -> None:
+    async def invalidate(self, ino: int) -> None:
         await trio.lowlevel.checkpoint()
         if self.kernel is not None:
             await self.kernel.forget(ino)

@@ -1,4 +1,4 @@
-"""Nothing that belongs to a caller is touched in the loop (ARCHITECTURE.md): who may touch what, read from the source.
+"""Nothing that belongs to a caller is touched in the loop (docs/design/multiuser.md): the source is looked through.
 
 tests/unit/fuse/served.py watches what is opened while a real mount is in use.
 """
@@ -29,7 +29,7 @@ TOUCHING: dict[str, frozenset[str]] = {
             "dfsfs.fuse.descriptors.holds",
             "dfsfs.fuse.descriptors.mounts_seen_by",
             # Whether who waits was killed, and who else has something open: the same, and states of threads.
-            "dfsfs.fuse.threadstates.fate_of",
+            "dfsfs.fuse.threadstates.get_thread_state",
             "dfsfs.fuse.threadstates._open_in",
             "dfsfs.fuse.threadstates._may_wait",
             "dfsfs.fuse.threadstates._threads",
@@ -41,19 +41,23 @@ TOUCHING: dict[str, frozenset[str]] = {
             "dfsfs.vfs.names.hiddennames.start_of",
         }
     ),
-    "has_our_users": frozenset({"dfsfs.fuse.caserename.counted_as"}),
-    "counted_as": frozenset(),
+    "has_our_users": frozenset({"dfsfs.fuse.caserename.get_quota_user"}),
+    "get_quota_user": frozenset(),
     "process_vm_readv": frozenset({"dfsfs.fuse.caserename._string_at"}),
     "_string_at": frozenset({"dfsfs.fuse.caserename._Look.see"}),
-    "holders_of": frozenset({"dfsfs.cli.lingering.lingering"}),
+    "holders_of": frozenset({"dfsfs.cli.lingering.find_lingering"}),
     "see": frozenset(),
-    "fate_of": frozenset(
-        {"dfsfs.fuse.threadstates.fates_of_holders", "dfsfs.fuse.threadstates._threads", "dfsfs.fuse.waiters._fates"}
+    "get_thread_state": frozenset(
+        {
+            "dfsfs.fuse.threadstates.get_holder_states",
+            "dfsfs.fuse.threadstates._threads",
+            "dfsfs.fuse.waiters._get_thread_states",
+        }
     ),
-    "fates_of_holders": frozenset(),
-    "root_seen_by": frozenset({"dfsfs.mount.userlogins.tickets_of", "dfsfs.mount.userlogins.stored_logins.find"}),
-    "named_cache": frozenset({"dfsfs.mount.userlogins.tickets_of"}),
-    "tickets_of": frozenset(),
+    "get_holder_states": frozenset(),
+    "root_seen_by": frozenset({"dfsfs.mount.userlogins.find_tickets", "dfsfs.mount.userlogins.stored_logins.find"}),
+    "named_cache": frozenset({"dfsfs.mount.userlogins.find_tickets"}),
+    "find_tickets": frozenset(),
     "_find_login": frozenset(),
     "copied": frozenset({"dfsfs.smb.auth.gss.KerberosAuthenticator._begin", "dfsfs.smb.auth.kerberos.renew_if_due"}),
     "renew_if_due": frozenset(),

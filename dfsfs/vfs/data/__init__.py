@@ -1,1 +1,1 @@
-"""Data: open files, and what is read and written ahead of or behind their programs."""
+"""Open files, and their data: caching, read-ahead, prefetch and writeback."""

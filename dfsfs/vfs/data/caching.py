@@ -1,22 +1,21 @@
-"""Leases of a mount's files: what may be kept because the server will say so before somebody else changes it.
+"""FileLeases: what may be cached of files because the server breaks a lease before another client changes them.
 
-    READ and HANDLE   what the kernel has of the data is good at the next open; a handle that was only read stays open
-                      for `close_time` after its program has closed it, and the next open gets it without a request;
-                      with `trust_leases`, attributes are believed for longer than actimeo
-    WRITE             nobody else has the file open, so data that is written may wait here: see fileops.py
+    READ and HANDLE   the kernel's page cache is good at the next open; the close of a handle that was only read is
+                      deferred by `close_time` seconds, and the next open gets the handle without a request; with
+                      `trust_leases`, attributes are believed for longer than actimeo
+    WRITE             no other client has the file open, so dirty data may wait here: see dirtydata.py
 
-When a server takes something back, what depends on it goes first: data that waits is written, handles that nobody uses
-are closed, the kernel forgets what it has of the file. Only then the break is acknowledged. Where a lease was lost that
-way, the next read asks for it again, before it asks for data, so that the kernel never keeps what nobody would tell us
-about.
+When a lease is broken, what depends on it goes first: dirty data is written, deferred handles are closed, the kernel
+drops its pages. Only then the break is acknowledged. The next read asks for a lease that was lost in that way before it
+asks for data, so that the page cache has no data without one.
 
-One limit belongs to the protocol: a server does not wait for a client that has no more than READ and HANDLE before it
-answers a WRITE of somebody else. For as long as the message takes to come, programs here may see what was true before.
+One limit belongs to the protocol: a server does not wait for a client that has only READ and HANDLE before it answers a
+WRITE of another client. Until the break arrives, programs here may see what was true before.
 
 A lease is asked for under the path of its file. After a rename it ends with the handles that are under it, since some
 servers tie the key to the name.
 
-Concurrency: breaks are noted when they are received and answered in tasks of `serve`. No lock is held.
+Concurrency: breaks are recorded when they are received, and answered in tasks of `serve`. No lock is held.
 """
 
 from __future__ import annotations
@@ -50,30 +49,30 @@ if TYPE_CHECKING:
 log = logging.getLogger("dfsfs.vfs")
 
 CLOSE_TIME = 1.0
-"""Seconds that a handle stays open after its program has closed it: mount.cifs's default."""
+"""Default of Caching.close_time, in seconds: that of mount.cifs (closetimeo=)."""
 RACY_AGE = 3 * 10**9
-"""Nanoseconds after a write during which another one may leave the last write time as it is: file systems count in
+"""Age in nanoseconds of a last write time below which a second write may leave it as it is: file systems count in
 milliseconds, and Samba sets the time up to two seconds late."""
 RENEWAL_PAUSE = 1.0
-"""Seconds until a lease is asked for again that the server did not give."""
+"""Seconds after which a lease is asked for again that the server did not grant."""
 
 
 class CacheMode(Enum):
-    """What may be kept of a file's data, as in mount.cifs."""
+    """What may be cached of a file's data, as in mount.cifs (cache=)."""
 
     STRICT = auto()
-    """What a lease covers, and what close-to-open allows."""
+    """What a lease covers, and what close-to-open consistency allows."""
     NONE = auto()
     """Nothing: each read and write of a program goes to the server, and no lease is asked for."""
     LOOSE = auto()
-    """What size and last write time speak for, whoever else writes."""
+    """All of it while size and last write time stay the same, even if other clients write."""
 
 
 @dataclass(frozen=True, slots=True)
 class Caching:
-    """How the data of files is kept. `close_time` in seconds; `read_ahead`: bytes that are asked for at most before a
-    program reads them at one position of a file. `trust_leases`: attributes are not asked for while a lease covers the
-    file, though processes of the server itself may change it without a word.
+    """How the data of files is cached. `close_time`: seconds by which closes are deferred; `read_ahead`: bytes that are
+    read ahead of one position in a file at most; `trust_leases`: attributes are not asked for while a lease covers the
+    file, though processes of the server itself may change it without breaking the lease.
     """
 
     mode: CacheMode = CacheMode.STRICT
@@ -83,19 +82,19 @@ class Caching:
 
 
 class KernelCache(Protocol):
-    """What the kernel keeps of files."""
+    """What the kernel caches of files."""
 
-    async def forget(self, ino: int) -> None:
-        """Returns when it has forgotten a file's data and attributes. Never fails."""
+    async def invalidate(self, ino: int) -> None:
+        """Has the kernel drop a file's pages and attributes; returns when it has. Never fails."""
 
     async def invalidate_attributes(self, ino: int) -> None:
-        """Returns when it has forgotten a file's attributes. Never fails."""
+        """Has the kernel drop a file's attributes; returns when it has. Never fails."""
 
 
 class NoKernelCache:
-    """There is no kernel that keeps anything."""
+    """Stands for a kernel that caches nothing."""
 
-    async def forget(self, ino: int) -> None:
+    async def invalidate(self, ino: int) -> None:
         """Nothing to forget."""
 
     async def invalidate_attributes(self, ino: int) -> None:
@@ -104,7 +103,7 @@ class NoKernelCache:
 
 @dataclass(slots=True, eq=False)
 class _Break:
-    """What is to be given up for one lease, or for none. More may be lost while that is under way."""
+    """What is to be given up for one lease, or of one inode that has none. More may be added while that is done."""
 
     cause: Lease | Inode
     acknowledge: Acknowledge
@@ -114,7 +113,7 @@ class _Break:
         self.lost[inode] = self.lost.get(inode, LeaseState.SMB2_LEASE_NONE) | lost
 
     def take(self) -> dict[Inode, LeaseState]:
-        """What was lost since it was last asked."""
+        """What was added since the last call."""
         lost, self.lost = self.lost, {}
         return lost
 
@@ -126,16 +125,16 @@ class FileLeases:
         self, lookup: Lookup, kernel: KernelCache, caching: Caching, write_back: Callable[[Inode], Awaitable[None]]
     ) -> None:
         self.kernel = kernel
-        self.deferred = DeferredCloses(caching.close_time, lookup.clock, self.ended)
+        self.deferred = DeferredCloses(caching.close_time, lookup.clock, self.note_close)
         self._lookup = lookup
         self._caching = caching
         self._write_back = write_back
         self._pending: dict[Lease | Inode, _Break] = {}
-        """Breaks that are not answered: one for a lease, and one for a file that the kernel has to forget."""
+        """Breaks that are not answered, by their lease, or by the inode that the kernel has to drop."""
         self._breaks, self._breaks_to_answer = trio.open_memory_channel[_Break](math.inf)  # each of them once
 
     async def serve(self) -> None:
-        """Answers breaks and closes kept handles in time. Runs until it is cancelled."""
+        """Answers breaks, and closes deferred handles when their time has come. Runs until it is cancelled."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(keep_going, "kept handles", self.deferred.serve)
             async for item in self._breaks_to_answer:
@@ -168,12 +167,12 @@ class FileLeases:
         if lease is not None:
             lease.on_break = partial(self._note_break, inode, lease)
 
-    def opened(self, inode: Inode, stat: FileStat, server_time: int) -> bool:
-        """A file was opened. Whether what the kernel has of its data is good.
+    def note_open(self, inode: Inode, stat: FileStat, server_time: int) -> bool:
+        """A file was opened. Returns whether the kernel's pages of it are good.
 
-        Size and last write time tell: those of the open at which the kernel began to keep data, unless the file had
-        been written so shortly before that another change might not show in the time. `server_time` is the server's
-        clock in nanoseconds.
+        They are if the lease has covered them without a break, or if size and last write time are those of the open at
+        which the kernel began to cache. That does not count if the file had been written so shortly before that another
+        write might not show in the time. `server_time`: the server's clock, in ns since 1970.
         """
         cache, stamp = inode.use_page_cache(), (stat.size, stat.written)
         lease = cache.lease
@@ -185,7 +184,7 @@ class FileLeases:
         return keep
 
     def has_data(self, inode: Inode) -> bool:
-        """Whether the kernel probably has the data of a file that is about to be opened."""
+        """Whether the kernel probably has good pages of a file that is about to be opened."""
         if inode.stat is None:
             return False
         cache = inode.page_cache
@@ -193,8 +192,8 @@ class FileLeases:
             return True
         return cache.stamp == (inode.stat.size, inode.stat.written)
 
-    def ended(self, inode: Inode, lease: Lease | None) -> None:
-        """A handle was closed: if it was the last one under the lease, what that has covered is good for actimeo."""
+    def note_close(self, inode: Inode, lease: Lease | None) -> None:
+        """A handle was closed. If it was the last one under the lease, attributes are good for actimeo from now on."""
         if lease is None or lease.opens or inode.lease is not lease:
             return
         lease.on_break = acknowledge_at_once  # else it would know the inode, and itself, until the collector comes
@@ -211,13 +210,13 @@ class FileLeases:
         if lost & LeaseState.SMB2_LEASE_READ_CACHING:
             inode.use_page_cache().distrust()
         if lease.is_lost:
-            # What the kernel has is all that programs have until there is a server again, so it stays until then.
+            # Pages are all that programs have until there is a server again, so they stay until then.
             inode.use_page_cache().read_without_lease = True
             lost &= ~LeaseState.SMB2_LEASE_READ_CACHING
         self._queue_break(lease, inode, lost, acknowledge)
 
     def _queue_break(self, cause: Lease | Inode, inode: Inode, lost: LeaseState, acknowledge: Acknowledge) -> None:
-        """A server may take back as often as it likes: what is pending for a lease takes the rest in."""
+        """Records what is lost, once for each cause: a server may break a lease again and again."""
         pending = self._pending.get(cause)
         if pending is None:
             pending = self._pending[cause] = _Break(cause, acknowledge)
@@ -251,16 +250,18 @@ class FileLeases:
         if lost & LeaseState.SMB2_LEASE_HANDLE_CACHING:
             self.deferred.drop(inode)
         if lost & LeaseState.SMB2_LEASE_READ_CACHING:
-            await self.kernel.forget(inode.ino)
+            await self.kernel.invalidate(inode.ino)
 
     async def _invalidate_unleased(self, inode: Inode, lost: LeaseState) -> None:
         while inode.page_cache.read_without_lease and lost & LeaseState.SMB2_LEASE_READ_CACHING:
-            # Read while the server was waiting: nobody would say when that becomes wrong.
+            # Read while the server was waiting for the acknowledgement: no lease covers those pages.
             inode.use_page_cache().read_without_lease = False
-            await self.kernel.forget(inode.ino)
+            await self.kernel.invalidate(inode.ino)
 
     def invalidate_soon(self, inode: Inode) -> None:
-        """What the kernel has of a file is wrong; it can't be told before the request that it waits for is answered."""
+        """Has the kernel drop a file's pages as soon as the request that is being handled has been answered: it holds
+        them locked until then.
+        """
         self._queue_break(inode, inode, LeaseState.SMB2_LEASE_READ_CACHING, no_acknowledgement)
 
     # -- having it back ---------------------------------------------------------------------------------------------
@@ -274,14 +275,14 @@ class FileLeases:
         return self._caching.mode is CacheMode.STRICT and self._lookup.clock() >= waits_until
 
     def writes_through(self, inode: Inode) -> bool:
-        """Whether somebody else has the file open, so that what is written must not wait here."""
+        """Whether other clients may have the file open, so that what is written must not wait here."""
         lease = inode.lease
         if lease is None or not lease.was_granted or lease.state & LeaseState.SMB2_LEASE_WRITE_CACHING:
             return False
         return self._caching.mode is CacheMode.STRICT
 
     async def renew(self, inode: Inode, attempt: Attempt | None, part: LeaseState) -> None:
-        """Asks once more for a part of the lease, and all below it. That the server does not give it is no error."""
+        """Asks for READ or WRITE of the lease again (`part`), and for HANDLE. It is no error if it is not granted."""
         lease = inode.lease
         if lease is None or attempt is None or lease.route is not attempt.tree.route:
             return
@@ -292,14 +293,14 @@ class FileLeases:
         if not part & lease.state:
             lease.refused[part] = self._lookup.clock()
 
-    def reads(self, inode: Inode) -> None:
-        """Data of the file is about to be read for the kernel to keep."""
+    def note_read(self, inode: Inode) -> None:
+        """Data of the file is about to be read into the page cache."""
         lease = inode.lease
         if lease is None:
             return
         if not lease.state & LeaseState.SMB2_LEASE_READ_CACHING:
             inode.use_page_cache().read_without_lease = True
         elif inode.page_cache.read_without_lease:
-            # What the kernel got without a lease goes. That waits for reads under way, so they must not wait for it.
+            # Pages that were read without a lease go. The kernel waits for reads under way, so this read can't wait.
             inode.use_page_cache().read_without_lease = False
             self.invalidate_soon(inode)

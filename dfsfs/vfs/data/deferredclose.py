@@ -1,11 +1,11 @@
-"""DeferredCloses: handles on files that no program has open any more, and the next open may get.
+"""DeferredCloses: handles of the server that programs have closed, and that the next open of the file may use.
 
-Only handles that were not written through are kept, and only while a lease says that the server would ask for them
-back. Each is closed after a while, or as soon as anything wants to remove, rename or replace its file.
+That is done only with handles that were not written through, and only under a lease, which the server breaks if another
+client needs the file closed. Each is closed after a while, or before its file is removed, renamed or replaced.
 
-A kept handle is found by what it is on the server, the share, the file's id and the path it was opened by, and not by
-its inode: the kernel may have forgotten that in between, and another DFS link to the same share has another one. `drop`
-closes what is kept of a file whichever way it was opened.
+A handle is found by what it is on the server: the share, the file's id and the path that it was opened by. It is not
+found by its inode, as the kernel may have forgotten that in between, and another DFS link to the same share has another
+one. `drop` closes the handles on a file whichever way it was opened.
 """
 
 from __future__ import annotations
@@ -30,20 +30,22 @@ if TYPE_CHECKING:
     _Key = tuple[UncPath, UncPath | int, Access]
 
 LIMIT = 1000
-"""Handles that are kept at most: they cost the server something, too."""
+"""Handles that are kept at most: each of them costs the server memory, too."""
 
 
 @dataclass(frozen=True, slots=True)
 class _DeferredClose:
     inode: Inode
-    """The file's, when it was closed. It may be out of the table by now."""
+    """That of the file when it was closed. It may have left the table since."""
     remote: RemoteFile
     binding: TargetBinding
     until: float
 
 
 class DeferredCloses:
-    """See the module's text. `on_close` is called for each handle that was closed, with its file and its lease."""
+    """See the module's text. `close_time`: seconds for which a handle is kept. `on_close` is called with the inode and
+    the lease of each handle that was closed.
+    """
 
     def __init__(
         self,
@@ -64,12 +66,12 @@ class DeferredCloses:
         return len(self._handles)
 
     async def serve(self) -> None:
-        """Closes handles whose time has come. Runs until it is cancelled."""
+        """Closes handles when their time has come. Runs until it is cancelled."""
         while True:
             await self._filled.wait()
             while self._handles:
-                key, kept = next(iter(self._handles.items()))
-                remaining = kept.until - self._clock()
+                key, deferred = next(iter(self._handles.items()))
+                remaining = deferred.until - self._clock()
                 if remaining > 0:
                     await trio.sleep(remaining)
                 else:
@@ -77,7 +79,7 @@ class DeferredCloses:
             self._filled = trio.Event()
 
     def put(self, inode: Inode, access: Access, remote: RemoteFile, binding: TargetBinding) -> bool:
-        """Keeps a handle; False if it has to be closed instead."""
+        """Keeps a handle. Returns False if it has to be closed instead."""
         key = (binding.tree.volume, remote.stat.file_id or remote.path, access)
         if not self._close_time or key in self._handles:
             return False
@@ -88,63 +90,67 @@ class DeferredCloses:
         return True
 
     def take(self, inode: Inode, access: Access, binding: TargetBinding | None) -> RemoteFile | None:
-        """A kept handle on the file, if there is one for that access on the target that is in use.
+        """Takes out a handle on the file with that access, if there is one on the target that is in use (`binding`).
 
-        An inode that is new since takes the handle's lease over; one that has another lease does not get the handle.
+        An inode that is new since then takes over the handle's lease; one that has another lease gets None.
         """
         if binding is None or (path := _path_of(inode, binding)) is None:
             return None
         key = (binding.tree.volume, inode.file_id or path, access)
-        kept = self._handles.get(key)
-        if kept is None or kept.binding is not binding or not kept.remote.alive or kept.remote.path != path:
+        deferred = self._handles.get(key)
+        if (
+            deferred is None
+            or deferred.binding is not binding
+            or not deferred.remote.alive
+            or deferred.remote.path != path
+        ):
             return None
-        lease = kept.remote.lease
-        if kept.inode is not inode and (lease is None or inode.lease is not None):
+        lease = deferred.remote.lease
+        if deferred.inode is not inode and (lease is None or inode.lease is not None):
             return None
         del self._handles[key]
-        return kept.remote
+        return deferred.remote
 
     def lease_of(self, inode: Inode) -> Lease | None:
-        """The lease of what is kept of a file under the inode's own path: one that the kernel had forgotten,
-        perhaps."""
+        """The lease of a handle that is kept on the file under the inode's path, also if the inode is new since."""
         if not self._handles or not inode.file_id:
             return None
-        kept = self._handles.get((inode.share, inode.file_id, Access.READ)) if inode.share is not None else None
-        if kept is None or not kept.remote.alive or kept.remote.path != _path_of(inode, None):
+        deferred = self._handles.get((inode.share, inode.file_id, Access.READ)) if inode.share is not None else None
+        if deferred is None or not deferred.remote.alive or deferred.remote.path != _path_of(inode, None):
             return None
-        return kept.remote.lease
+        return deferred.remote.lease
 
     def drop(self, inode: Inode) -> bool:
-        """Closes what is kept of a file, or of the files in a folder and below. Whether there was anything."""
+        """Closes the handles on a file, or on the files in a directory and below. Returns whether there were any."""
         if not self._handles:
             return False
         if inode.share is not None and inode.file_id and not inode.is_directory:
-            one: _Key = (inode.share, inode.file_id, Access.READ)  # none else is kept
+            one: _Key = (inode.share, inode.file_id, Access.READ)  # handles with other access are not kept
             found = [one] if one in self._handles else []
         else:
             path = _path_of(inode, None)
-            found = [key for key, kept in self._handles.items() if _is_of(inode, path, key, kept)]
+            found = [key for key, deferred in self._handles.items() if _is_of(inode, path, key, deferred)]
         for key in found:
             self._close(key)
         return bool(found)
 
-    def give_back(self, attempt: Attempt) -> bool:
-        """Closes what is kept on the connection of an attempt. Whether there was anything."""
+    def close_on_connection(self, attempt: Attempt) -> bool:
+        """Closes the handles on the connection of an attempt. Returns whether there were any."""
         connection = attempt.tree.connection
-        found = [key for key, kept in self._handles.items() if kept.remote.tree.connection is connection]
+        found = [key for key, deferred in self._handles.items() if deferred.remote.tree.connection is connection]
         for key in found:
             self._close(key)
         return bool(found)
 
     def clear(self) -> None:
-        """Closes everything."""
+        """Closes all handles."""
         for key in list(self._handles):
             self._close(key)
 
     def _close(self, key: _Key) -> None:
-        kept = self._handles.pop(key)
-        kept.remote.discard()
-        self._on_close(kept.inode, kept.remote.lease)
+        deferred = self._handles.pop(key)
+        deferred.remote.discard()
+        self._on_close(deferred.inode, deferred.remote.lease)
 
 
 def _path_of(inode: Inode, binding: TargetBinding | None) -> UncPath | None:
@@ -155,10 +161,10 @@ def _path_of(inode: Inode, binding: TargetBinding | None) -> UncPath | None:
     return binding.target.join(location.components)
 
 
-def _is_of(inode: Inode, path: UncPath | None, key: _Key, kept: _DeferredClose) -> bool:
-    """Whether a kept handle is one on the inode's file, or on something in that folder or below."""
-    if kept.inode is inode:
+def _is_of(inode: Inode, path: UncPath | None, key: _Key, deferred: _DeferredClose) -> bool:
+    """Whether a handle is on the inode's file, or on a file in that directory or below."""
+    if deferred.inode is inode:
         return True
-    if path is not None and path.is_prefix_of(kept.remote.path):
+    if path is not None and path.is_prefix_of(deferred.remote.path):
         return True
     return bool(inode.file_id) and key[:2] == (inode.share, inode.file_id)

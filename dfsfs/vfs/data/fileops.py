@@ -1,11 +1,14 @@
-"""FileOperations: the verbs on open files. How a file is opened is in opener.py, what a handle does when its connection
-is lost in openfile.py, and what is kept of a file, when and for how long, in caching.py.
+"""FileOperations: the open files of a mount: its parts, and opening and closing.
 
-A write returns as soon as its data is taken; it is sent in larger pieces, several at once, see writeback.py. flush,
-which is what close(2) waits for, returns when the server has everything, and so does whatever asks the server about the
-file: a read, stat, truncation or another open. An error is given to the program once, by the write, flush or fsync that
-comes next. fsync also has the server write to its disk. Of a file opened with O_SYNC or O_DSYNC each write waits until
-its data is there. What a program leaves unsent is sent after LINGER seconds.
+    OpenFileTable     which files are open                                             filetable.py
+    FileData          reading, writing, flush and fsync, by the number of the handle   filedata.py
+    DirtyData         what was written and is not on the server yet                    dirtydata.py
+    FileAttributes    asking for and setting size, times and attributes                fileattrs.py
+    LocalAttributes   size and time of a file that is being written here               localattrs.py
+    ServerHandles     getting the handles on a file out of the way                     serverhandles.py
+    FileLeases        what may be kept of a file while the server promises to say      caching.py
+
+How a file is opened is in opener.py, what a handle does when its connection is lost in openfile.py.
 
 A file that is removed while it is open is renamed by dirops.py to a hidden name; the last release removes it.
 """
@@ -15,35 +18,36 @@ from __future__ import annotations
 import errno
 import logging
 import os
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import trio
 
-from dfsfs.background import contain, keep_going
+from dfsfs.background import keep_going
 from dfsfs.caller import override_caller
-from dfsfs.errors import DfsfsError, PosixError, SmbError
-from dfsfs.ntstatus import NtStatus
-from dfsfs.smb.tree.lockedranges import is_lock_conflict
-from dfsfs.smb.wire.constants import Access, LeaseState
-from dfsfs.vfs.data.caching import CacheMode
-from dfsfs.vfs.data.filetable import FileTable, raise_writeback_error
+from dfsfs.errors import DfsfsError, PosixError
+from dfsfs.vfs.data.caching import CacheMode, FileLeases
+from dfsfs.vfs.data.dirtydata import DirtyData
+from dfsfs.vfs.data.fileattrs import FileAttributes
+from dfsfs.vfs.data.filedata import FileData
+from dfsfs.vfs.data.filerunner import FileRunner
+from dfsfs.vfs.data.filetable import OpenFileTable
+from dfsfs.vfs.data.localattrs import LocalAttributes
 from dfsfs.vfs.data.lockedfiles import LockedFiles
 from dfsfs.vfs.data.opener import Opener
+from dfsfs.vfs.data.pending import PendingOperations
+from dfsfs.vfs.data.prefetch import Prefetch
+from dfsfs.vfs.data.readahead import ReadAhead
+from dfsfs.vfs.data.serverhandles import ServerHandles
 from dfsfs.vfs.data.staleopens import StaleOpens
 from dfsfs.vfs.data.writeback import Budget
 from dfsfs.vfs.names.ordering import ASKS
 from dfsfs.vfs.names.removals import allow_repeat, remove_file
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
-    from dfsfs.namespace.junction import Attempt
-    from dfsfs.smb.wire.copychunk import Range
     from dfsfs.smb.wire.fscc import FileStat
-    from dfsfs.smb.wire.messages import Buffer
     from dfsfs.vfs.data.caching import Caching, KernelCache
     from dfsfs.vfs.data.openfile import OpenFile
     from dfsfs.vfs.names.inodetable import Inode
@@ -51,22 +55,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("dfsfs.vfs")
 
-# Bound once: each read and write looks at one of them.
-_READ_CACHING, _WRITE_CACHING = LeaseState.SMB2_LEASE_READ_CACHING, LeaseState.SMB2_LEASE_WRITE_CACHING
-T = TypeVar("T")
-
-INVALIDATE_TIMEOUT = 0.2
-"""Seconds for which a write waits for the kernel to forget what readers have got meanwhile. If writes fill the queue of
-requests that the kernel does not wait for, reads are behind them, and what is to be forgotten waits for those reads.
-"""
-LINGER = 1.0
-"""Seconds that data may lie here before it is sent although it is little."""
-
 
 @dataclass(frozen=True, slots=True)
 class OpenResult:
-    """`handle` is the number for later calls; `keep_cache`: whether data that the kernel has of the file is good;
-    `direct`: whether it must keep none.
+    """`handle` is the number for later calls; `keep_cache`: whether the pages that the kernel has of the file are good;
+    `direct`: whether it must not use its page cache (FOPEN_DIRECT_IO).
     """
 
     handle: int
@@ -74,87 +67,91 @@ class OpenResult:
     direct: bool
 
 
-class FileOperations(FileTable):
-    """The open files of a mount, by handle number."""
+class FileOperations:
+    """See the module's text."""
 
     def __init__(self, lookup: Lookup, kernel: KernelCache, caching: Caching) -> None:
-        super().__init__(lookup, kernel, caching)
-        self._next = 1
-        self._written = trio.Event()
-        self._stale = StaleOpens(lookup.clock)
+        self._lookup = lookup
+        self._pending = PendingOperations()
+        self._prefetch = Prefetch(lookup)
+        self._read_ahead = ReadAhead(caching.read_ahead)
         self._locks = LockedFiles(lookup.clock)
-        self._opener = Opener(lookup, self._leases, self._prefetch, Budget())
+        self._stale = StaleOpens(lookup.clock)
+        runner = FileRunner(lookup)
+        self.table = table = OpenFileTable()
+        self.dirty = dirty = DirtyData(lookup, table, runner, self._pending)
+        self.leases = leases = FileLeases(lookup, kernel, caching, dirty.write_back)
+        self.local = local = LocalAttributes(lookup, runner, dirty, self._pending)
+        self.on_server = ServerHandles(lookup, table, runner, dirty, leases, self._prefetch, self._pending)
+        self.attributes = FileAttributes(lookup, table, runner, dirty, local, self.on_server)
+        self.data = FileData(lookup, table, runner, dirty, local, leases, self._read_ahead, self._locks, self._pending)
+        self._opener = Opener(lookup, leases, self._prefetch, Budget())
+        lookup.handle_limit.give_back = leases.deferred.close_on_connection
 
     async def serve(self) -> None:
-        """Sends what programs leave unsent, answers lease breaks, asks for folders. Runs until it is cancelled."""
+        """Sends what programs leave unsent, answers lease breaks, closes deferred handles and gives prefetches up.
+        Runs until it is cancelled.
+        """
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(keep_going, "leases", self._leases.serve)
+            nursery.start_soon(keep_going, "leases", self.leases.serve)
             nursery.start_soon(keep_going, "prefetch", self._prefetch.serve)
             nursery.start_soon(keep_going, "folders on the way", self._lookup.offline.serve)
-            await keep_going("writes", partial(self._send_unsent, nursery))
+            await keep_going("writes", partial(self.dirty.serve, nursery))
 
-    async def _send_unsent(self, nursery: trio.Nursery) -> None:
-        while True:
-            await self._written.wait()
-            await trio.sleep(LINGER)
-            self._written = trio.Event()
-            for file in self._handles.values():
-                if file.writeback.pending:
-                    nursery.start_soon(contain, "writes", partial(self._drain, file))
+    def shrink(self) -> None:
+        """Drops what was listed, fetched or read ahead and has not been used of late: a shrinker, as Linux calls it."""
+        now = self._lookup.clock()
+        self._lookup.attributes.dircache.drop_old(now)
+        self._read_ahead.drop_old(now)
+        self._prefetch.drop_old()
+        for file in self.table.files:
+            file.drop_old_inline(now)
 
-    # -- opening and closing ----------------------------------------------------------------------------------------
+    # -- opening ----------------------------------------------------------------------------------------------------
 
     async def open(self, ino: int, flags: int, process: int = 0) -> OpenResult:
         """Opens a file for a process, whose number is 0 if it is not known.
 
-        A program that opens a name while somebody replaces its file again and again is told ESTALE once, upon which the
-        kernel looks the name up again, and tries once more. If the file has been replaced by then, it gets the one that
-        has its name now: all that can be asked of an open that comes at the same time. `Inode.forwarded` is that file,
-        and nothing of its data is kept under the number of the other one.
+        If the file has lost its name to another one, the kernel is given ESTALE, upon which it looks the name up again
+        and opens what it finds. It does that once for each open(2). If the second file has been replaced by then, too,
+        the program gets the file that has the name now: all that can be asked of an open that comes at the same time.
+        `Inode.forwarded` is that file, and the kernel keeps none of its data, which would be under the number of the
+        other one.
 
         Raises:
-            PosixError: EISDIR, it is a folder; ESTALE, another file has its name.
+            PosixError: EISDIR, it is a directory; ESTALE, another file has its name.
             DfsfsError: the server's answer.
         """
         inode = self._lookup.get_inode(ino)
         if inode.is_directory:
             raise PosixError(errno.EISDIR, f"{inode.name} is a directory")
         place = (inode.parent, inode.name) if inode.parent is not None else inode.detached_from
-        await self.write_back(inode)
+        await self.dirty.write_back(inode)
         try:
             result = await self._open(inode, flags)
-            self._stale.opened(process, place)
+            self._stale.note_open(process, place)
             return result
         except DfsfsError as error:
-            await self.remove_silly_renamed(
-                inode
-            )  # if it was removed meanwhile, for whom this would have been the last close
+            await self.remove_silly_renamed(inode)  # if it was removed meanwhile, this would have been its last close
             if error.errno != errno.ESTALE or place is None or not self._stale.note_stale(process, place):
                 raise
-            if self.is_open(inode):
-                raise  # what is shown of it belongs to those who have it open
+            if self.table.is_open(inode):
+                raise  # its attributes and data are those that other programs have open
         return await self._open_instead(inode, place, flags)
 
     async def _open(self, inode: Inode, flags: int) -> OpenResult:
         async with self._pending.opening(inode), self._lookup.directory_renames.run_when_free(inode):
             if not flags & os.O_TRUNC:
                 return await self._register(await self._opener.open(inode, flags))
-            async with self._resizing(inode):
+            async with self.dirty.resizing(inode):
                 return await self._register(await self._opener.open(inode, flags))
-
-    @asynccontextmanager
-    async def _resizing(self, inode: Inode) -> AsyncIterator[None]:
-        """While a file is cut or extended, what is to be written to it waits, and what was written is on the server."""
-        with self._pending.resizing(inode):
-            await self.write_back(inode)
-            yield
 
     async def _open_instead(self, inode: Inode, place: tuple[Inode | None, str], flags: int) -> OpenResult:
         """Opens the file that has a name now, for a program that has asked for the one that had it before."""
-        folder, name = place
-        assert folder is not None, "only what was in a folder can have lost its place"
+        directory, name = place
+        assert directory is not None, "only what was in a directory can have lost its place"
         for _ in range(ASKS):
-            found = await self._lookup.look_up(folder, name)
+            found = await self._lookup.look_up(directory, name)
             if found.is_directory:
                 raise PosixError(errno.EISDIR, f"{name} is a directory")
             self._lookup.table.hold(found)
@@ -167,7 +164,7 @@ class FileOperations(FileTable):
             else:
                 if found is not inode:
                     inode.forwarded = found
-                    self._handles[result.handle].opened_instead_of = inode
+                    self.table.get(result.handle).opened_instead_of = inode
                 return replace(result, keep_cache=False, direct=True)
             finally:
                 self._lookup.table.release(found)
@@ -177,10 +174,10 @@ class FileOperations(FileTable):
         """Makes and opens a file, or opens the one that is there unless O_EXCL is given. Counts no lookup.
 
         Raises:
-            PosixError: EEXIST or EISDIR, the name is a DFS link; EIO, see opener.py.
+            PosixError: EEXIST or EISDIR, the name is a DFS link; EIO, see `raise_if_ambiguous`.
             DfsfsError: the server's answer.
         """
-        await self.write_back_name(parent, name)
+        await self.dirty.write_back_name(parent, name)
         known = self._lookup.table.child(parent, name)
         async with AsyncExitStack() as stack:
             if known is not None:
@@ -192,25 +189,25 @@ class FileOperations(FileTable):
     async def _register(self, file: OpenFile) -> OpenResult:
         inode, stat = file.inode, file.opened
         self._lookup.table.hold(inode)
-        self._by_inode.setdefault(inode, []).append(file)
-        handle, self._next = self._next, self._next + 1
-        self._handles[handle] = file
+        handle = self.table.add(file)
         inode.writers += file.writable
         if file.writable:
             try:
-                await self._begin_local_writes(file)
+                await self.local.begin(file)
             except BaseException:
                 with trio.CancelScope(shield=True):
                     await self.release(handle)
                 raise
-        keep_cache = self._leases.opened(inode, stat, file.remote[1].tree.server_time())
-        if has_locks := self._locks.opened(inode, file.remote[0]):
-            file.synchronous = True  # each write hears of its own error
-        return OpenResult(handle, keep_cache, direct=has_locks or self._leases.mode is CacheMode.NONE)
+        keep_cache = self.leases.note_open(inode, stat, file.remote[0].tree.server_time())
+        if has_locks := self._locks.note_open(inode, file.remote[0]):
+            file.synchronous = True  # each write gets its own error
+        return OpenResult(handle, keep_cache, direct=has_locks or self.leases.mode is CacheMode.NONE)
+
+    # -- closing ----------------------------------------------------------------------------------------------------
 
     async def release(self, handle: int) -> None:
-        """Closes a file. Nobody hears of an error any more, so it goes to the log."""
-        file = self._handles.pop(handle, None)
+        """Closes a file. The kernel drops the answer to FUSE_RELEASE, so an error goes to the log."""
+        file = self.table.remove_handle(handle)
         if file is None:
             return
         if file.read_streams is not None:
@@ -219,58 +216,52 @@ class FileOperations(FileTable):
             file.opened_instead_of.forwarded = None
         inode, table = file.inode, self._lookup.table
         begun = table.begin_close(inode) if file.close_moves_times else None
-        stat: FileStat | None = None
-        written: int | None = None
-        kept = False
+        closed = _Closed()
         try:
-            try:
-                with self._pending.closing(inode):
-                    await self._drain(file)
-                    async with self._lookup.directory_renames.run_when_free(inode):
-                        self._remove(file)
-                        if not (kept := self._defer_close(file)):
-                            written = await self._find_close_time(file)
-                            if written is None and file.close_moves_times:
-                                self._forget_write_time(inode)
-                            stat = await file.close(written)
-            finally:
-                self._remove(file)
-                if not kept:
-                    file.discard()  # if it was given up before it was closed
-                await self.remove_silly_renamed(inode)
+            await self._close(file, closed)
         except DfsfsError as error:
             log.warning("closing %s: %s", inode.name, error)
         finally:
             inode.writers -= file.writable
             alone = begun is not None and table.end_change(inode, begun, keeps_attributes=True)
             if file.writable and not inode.writers:
-                self._end_local_writes(inode, stat if alone and written is not None else None)
-            self._leases.ended(inode, file.lease)
+                self.local.end(inode, closed.stat if alone and closed.written is not None else None)
+            self.leases.note_close(inode, file.lease)
             table.release(inode)
 
-    async def remove_silly_renamed(self, inode: Inode) -> None:
-        """Removes a file, or the one of its names, that was removed here while it was open, if it is not any more.
+    async def _close(self, file: OpenFile, closed: _Closed) -> None:
+        """Sends what was written through a handle and closes it, or keeps it for the next open.
 
         Raises:
-            DfsfsError: the server's answer. A later listing will find it.
+            DfsfsError: the server's answer. The handle is closed all the same.
         """
-        if self.in_use(inode) or (silly := inode.take_silly_name()) is None:
-            return
-        folder, name = silly.directory, silly.name
-        self.close_deferred(inode)
+        inode = file.inode
         try:
-            with (
-                override_caller(silly.remover),
-                self._lookup.attributes.changing_name(folder, name),
-                self._lookup.table.changing(inode),
-            ):
-                await self._lookup.run_in(folder, name, allow_repeat(remove_file))
+            with self._pending.closing(inode):
+                await self.dirty.drain(file)
+                async with self._lookup.directory_renames.run_when_free(inode):
+                    self._remove(file)
+                    closed.is_deferred = self._defer_close(file)
+                    if not closed.is_deferred:
+                        closed.written = await self.local.find_close_time(file)
+                        if closed.written is None and file.close_moves_times:
+                            self.local.forget_write_time(inode)
+                        closed.stat = await file.close(closed.written)
         finally:
-            self._lookup.hidden_names.release(name)
-            self._lookup.table.remove_name(folder, name)
+            self._remove(file)
+            if not closed.is_deferred:
+                file.discard()  # if this was cancelled, or failed, before it was closed
+            await self.remove_silly_renamed(inode)
+
+    def _remove(self, file: OpenFile) -> None:
+        """The handle has no user any more. What was written through it is on the server, or lost."""
+        self.table.remove_file(file)
+        self.dirty.discard(file)
+        if (error := file.writeback.take_error()) is not None:
+            log.warning("closing %s: %s", file.inode.name, error)
 
     def _defer_close(self, file: OpenFile) -> bool:
-        """Whether the handle stays open for the next program that opens the file."""
+        """Keeps a handle for the next open of the file, if it is fit for that. Returns whether it was kept."""
         inode = file.inode
         if file.writable or inode.silly is not None or not file.is_current or inode.location is None:
             return False
@@ -278,223 +269,43 @@ class FileOperations(FileTable):
             return False
         if inode.lease is not file.lease or not inode.has_read_lease:
             return False
-        return self._leases.deferred.put(inode, file.access, *file.remote)
+        return self.leases.deferred.put(inode, file.access, *file.remote)
+
+    async def remove_silly_renamed(self, inode: Inode) -> None:
+        """Removes the hidden name of a file that was removed here while it was open, if it is not open any more.
+
+        Raises:
+            DfsfsError: the server's answer. A later listing will find the name.
+        """
+        if self.on_server.in_use(inode) or (silly := inode.take_silly_name()) is None:
+            return
+        directory, name = silly.directory, silly.name
+        self.on_server.close_deferred(inode)
+        lookup = self._lookup
+        try:
+            changing = lookup.attributes.changing_name(directory, name)
+            with override_caller(silly.remover), changing, lookup.table.changing(inode):
+                await lookup.run_in(directory, name, allow_repeat(remove_file))
+        finally:
+            lookup.hidden_names.release(name)
+            lookup.table.remove_name(directory, name)
 
     async def close_all(self) -> None:
         """Closes everything that is still open, at the end of the mount."""
         self._prefetch.clear()
-        self._leases.deferred.clear()
-        for handle in list(self._handles):
+        self.leases.deferred.clear()
+        for handle in self.table.handle_numbers:
             await self.release(handle)
-        self._leases.deferred.clear()
-
-    # -- data -------------------------------------------------------------------------------------------------------
-
-    async def read(self, handle: int, offset: int, size: int) -> Buffer:
-        """Up to `size` bytes; fewer only at the end of the file. Raises DfsfsError."""
-        file = self._file(handle)
-        if (known := file.read_inline(offset, size, self._lookup.clock())) is not None:
-            return known
-        await self.write_back(file.inode)
-        if self._leases.needs_renewal(file.inode, _READ_CACHING):
-            await self._run(file, lambda attempt: self._leases.renew(file.inode, attempt, _READ_CACHING))
-        self._leases.reads(file.inode)
-        found = file.read_ahead(self._read_ahead, offset, size) if file.reads_ahead else None
-        if found is not None and (data := await found.data()) is not None:
-            return data
-        try:
-            return await self._run(file, lambda attempt: file.read(attempt, offset, size))
-        except SmbError as error:
-            if is_lock_conflict(error):
-                self._locks.note_conflict(file.inode)
-            raise
-
-    async def write(self, handle: int, offset: int, data: Buffer) -> int:
-        """Takes all of `data`; see the module's text for when the server has it. Raises DfsfsError."""
-        file = self._file(handle)
-        inode = file.inode
-        for other in tuple(self._by_inode[inode]):
-            if other is not file and other.writeback.pending:
-                await self._drain(other)
-        own = inode.local_writes
-        if not file.writable or own is None:
-            raise PosixError(errno.EBADF, f"{inode.name} is not open to be written")
-        await self._pending.wait_resizes(inode)
-        # While others have the file open, they may have appended to it.
-        is_shared = not inode.is_exclusive and self._leases.mode is not CacheMode.LOOSE
-        if own.is_size_unsure or (file.appends and is_shared):
-            await self._refresh_size(file, own)
-        believed = max(inode.kernel_size, offset + len(data))
-        if file.appends and offset != own.append_offset and not file.is_of_a_map(offset, len(data)):
-            offset = own.append_offset
-            self._leases.invalidate_soon(inode)  # the kernel has put the data where it believes the end to be
-        self._note_kernel_size(inode, believed)
-        begun = self._lookup.table.begin_change(inode, keeps_attributes=True)
-        own.reserved = max(own.reserved, offset + len(data))  # at once: what somebody else appends goes behind it
-        try:
-            if file.synchronous or await self._writes_through(file) or not await self._buffer(file, offset, data):
-                await self._write_now(file, offset, data)
-        except BaseException:
-            self._note_lost_write(inode)
-            raise
-        finally:
-            self._lookup.table.end_change(inode, begun, keeps_attributes=True)
-        own.size, own.bytes_written = max(own.size, offset + len(data)), own.bytes_written + len(data)
-        self._note_write_time(file, own)
-        return len(data)
-
-    async def _write_now(self, file: OpenFile, offset: int, data: Buffer) -> None:
-        """Has the server write data, and waits for it."""
-        # The kernel drops what it has of that part before the write, but not what readers put there during one that is
-        # asynchronous.
-        forgets = file.is_direct and any(not other.is_direct for other in self._by_inode.get(file.inode, ()))
-        try:
-            await self._run(file, lambda attempt: file.write(attempt, offset, data))
-            if forgets:
-                with trio.move_on_after(INVALIDATE_TIMEOUT):
-                    await self._leases.kernel.forget(file.inode.ino)
-        except BaseException:
-            if forgets:
-                self._leases.invalidate_soon(file.inode)  # perhaps it was written
-            raise
-
-    async def _writes_through(self, file: OpenFile) -> bool:
-        """Whether others have the file open and must see what is written at once."""
-        if not self._leases.writes_through(file.inode):
-            return False
-        if self._leases.needs_renewal(file.inode, _WRITE_CACHING):
-            await self._run(file, lambda attempt: self._leases.renew(file.inode, attempt, _WRITE_CACHING))
-            if not self._leases.writes_through(file.inode):
-                return False
-        await self._drain_or_raise(file)
-        return True
-
-    async def _buffer(self, file: OpenFile, offset: int, data: Buffer) -> bool:
-        """Whether data was taken to be written behind the program's back, perhaps after waiting for room."""
-        while True:
-            raise_writeback_error(file)
-            if file.buffer_write(offset, data):
-                if file.dirty_since is None:
-                    file.dirty_since = self._lookup.table.begin_change(file.inode, keeps_attributes=True)
-                self._written.set()
-                return True
-            if not file.writeback.pending:
-                return False
-            await file.wait_oldest(self._rewrite(file))
-            self._note_answered_write(file)
-
-    async def flush(self, handle: int) -> None:
-        """Says whether what was written has reached the server and is not lost. Raises DfsfsError if not."""
-        file = self._file(handle)
-        await self._drain_or_raise(file)
-        if file.close_moves_times and file.access & Access.FILE_READ_DATA:
-            # It may have been mapped, and the kernel does not drop attributes for what it writes back of a map.
-            await self._leases.kernel.invalidate_attributes(file.inode.ino)
-        if (file.unsynced or file.poisoned) and not file.is_current:
-            await self._run(file, file.check_target)
-
-    async def fsync(self, handle: int) -> None:
-        """Has the server write the file to its disk. Raises DfsfsError."""
-        file: OpenFile | None = self._file(handle)
-        assert file is not None
-        await self.write_back(file.inode)
-        raise_writeback_error(file)
-        if not file.writable:
-            # A server refuses FLUSH on such a handle (MS-SMB2 3.3.5.11); what else this mount wrote still counts.
-            file = self.writable(file.inode)
-        if file is not None:
-            await self._run(file, file.flush)
-
-    async def copy(self, reader: OpenFile, writer: OpenFile, wanted: Range) -> None:
-        """Has the server copy a part of one open file into another one. Raises DfsfsError, EXDEV on two servers."""
-        await self._run(reader, reader.check_target)
-        source, inode = reader.remote[0], writer.inode
-        try:
-            with self._lookup.table.changing(inode):
-                await self._run(writer, lambda attempt: writer.copy_from(attempt, source, wanted))
-            await self._leases.kernel.forget(inode.ino)
-        except BaseException:
-            self._note_lost_write(inode)
-            self._leases.invalidate_soon(inode)  # a part may have been copied, and who is cancelled waits for nothing
-            raise
-        if inode.local_writes is not None:
-            inode.local_writes.size = max(inode.local_writes.size, wanted.target + wanted.length)
-            self._note_write_time(writer, inode.local_writes)
-
-    async def set_size(self, inode: Inode, handle: int | None, size: int) -> None:
-        """Cuts or extends a file, through a handle if one may write. Raises DfsfsError."""
-        async with self._resizing(inode):
-            file = self._handles.get(handle) if handle is not None else None
-            if file is None or not file.writable:
-                file = self.writable(inode)
-            await (self._truncate_by_name(inode, size) if file is None else self._truncate_handle(file, size, handle))
-        self._note_kernel_size(inode, size)
-
-    async def _truncate_handle(self, file: OpenFile, size: int, handle: int | None) -> None:
-        """Sets the size through a handle; `handle` None: it is another program's, and may be closed meanwhile."""
-        inode, table = file.inode, self._lookup.table
-        begun = table.begin_change(inode, keeps_attributes=True)
-        try:
-            await self._run(file, lambda attempt: file.set_size(attempt, size))
-        except SmbError as error:
-            if error.status != NtStatus.FILE_CLOSED or handle is not None:
-                raise
-            await self._truncate_by_name(inode, size)
-        finally:
-            table.end_change(inode, begun, keeps_attributes=True)
-        if inode.local_writes is not None:
-            inode.local_writes.set_size(size)
-            self._note_write_time(file, inode.local_writes)
-
-    async def _truncate_by_name(self, inode: Inode, size: int) -> None:
-        moves_time = inode.stat is None or inode.stat.size != size or inode.local_writes is not None
-
-        async def operation(attempt: Attempt) -> FileStat:
-            written = attempt.tree.server_time() if moves_time else None
-            return await attempt.tree.set_size(attempt.path, size, written)
-
-        self.close_deferred(inode)
-        table = self._lookup.table
-        begun, alone = table.begin_change(inode), False
-        try:
-            stat = await self._lookup.change_by_name(inode, operation)
-        finally:
-            alone = table.end_change(inode, begun)
-        if moves_time:
-            self._note_time_set(inode)
-        if inode.local_writes is not None:  # whoever had it open for writing is just closing it
-            inode.local_writes.set_size(size)
-            inode.local_writes.written = stat.written
-        if alone:
-            self._lookup.attributes.update(inode, stat, table.version)
-
-    async def set_basic(self, inode: Inode, info: bytes, *, sets_time: bool) -> FileStat | None:
-        """Sets times and attributes. Through every handle that has written, or else its close sets the times again.
-
-        `sets_time`: the last write time is among them. Returns what the server knows of the file then, if it was asked.
-        """
-        await self.write_back(inode)
-        written = [file for file in self._handles_of_caller(inode) if file.written]
-        stat: FileStat | None = None
-        for file in written:
-            stat = await self._set_basic_on(file, info)
-        if not written:
-            stat = await self._lookup.change_by_name(inode, lambda attempt: _set_basic(attempt, inode, info))
-        if sets_time:
-            self._note_time_set(inode)
-            if inode.local_writes is not None:
-                inode.local_writes.written = 0
-            for file in self._by_inode.get(inode, ()):
-                file.close_moves_times = False
-        return stat
-
-    async def _set_basic_on(self, file: OpenFile, info: bytes) -> FileStat:
-        return await self._run(file, lambda attempt: file.set_basic(attempt, info))
+        self.leases.deferred.clear()
 
 
-async def _set_basic(attempt: Attempt, inode: Inode, info: bytes) -> FileStat | None:
-    """The operation that sets times and attributes by name. What the server says of the file then, if it was asked."""
-    if inode.is_reparse_point:
-        await attempt.tree.set_basic_special(attempt.path, info)
-        return None
-    return await attempt.tree.set_basic(attempt.path, info)
+@dataclass(slots=True)
+class _Closed:
+    """What a close has come to, also if it was cancelled."""
+
+    is_deferred: bool = False
+    """Whether the handle is kept for the next open."""
+    written: int | None = None
+    """The last write time that it was closed with, in ns since 1970."""
+    stat: FileStat | None = None
+    """What the server said of the file then."""

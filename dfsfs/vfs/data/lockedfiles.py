@@ -1,14 +1,14 @@
-"""Which files other clients have locked parts of, so that they are read as programs ask and not by the page.
+"""LockedFiles: which files other clients hold byte-range locks on, so that they are read around the page cache.
 
-Through its page cache the kernel asks for whole pages, and a server refuses a READ of which one byte is locked. So a
-page with a locked byte can't be had, and nothing may stand in for the rest of it. Without the page cache
-(FOPEN_DIRECT_IO) a program's read(2) comes as it is: what is not locked can be read, and what is locked is its error
-alone. That is chosen when the file is opened, so it has to be known then that somebody has locks. It is known from
+Through its page cache the kernel reads whole pages, and a server refuses a READ of which one byte is locked. So a page
+with a locked byte can't be read, and the rest of it must not be filled with anything else. Without the page cache
+(FOPEN_DIRECT_IO) a program's read(2) arrives as it is: bytes that are not locked can be read, and only a read of locked
+ones fails. That is chosen when the file is opened, so the locks have to be known by then. They are known from
 
     the answer to a READ that came along with the open, or to any READ of that file in the last REMEMBERED seconds
-    the lease: a server gives no READ lease on a file with locks (MS-FSA 2.1.5.18), and takes the one that is there back
+    the lease: a server grants no READ lease on a file with locks (MS-FSA 2.1.5.18), and breaks one that it has granted
 
-The second counts for shares that have given READ leases before: others may give none to anybody.
+The second counts only on shares that have granted a READ lease before, as others may grant none at all.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from dfsfs.vfs.names.inodetable import Inode
 
 REMEMBERED = 60.0
-"""Seconds for which a lock that was met is believed in, where there are no leases that tell."""
+"""Seconds for which a file counts as locked after a conflict, on shares without leases."""
 
 
 class LockedFiles:
@@ -46,12 +46,12 @@ class LockedFiles:
         while next(iter(self._conflicts.values())) <= now:
             self._conflicts.popitem(last=False)
 
-    def opened(self, inode: Inode, remote: RemoteFile) -> bool:
-        """A file was opened. Whether somebody probably has locks on it."""
+    def note_open(self, inode: Inode, remote: RemoteFile) -> bool:
+        """A file was opened. Returns whether another client probably has locks on it."""
         if remote.inline_data_is_locked:
             self.note_conflict(inode)
             return True
-        # What was given, and not what is left of it by now: somebody who writes takes that back, too.
+        # What was granted at first: a write of another client breaks the lease, too, and says nothing of locks.
         given, share = remote.lease.given if remote.lease is not None else None, remote.tree.volume
         if given is not None and given & LeaseState.SMB2_LEASE_READ_CACHING:
             self._leasing_shares.add(share)

@@ -1,10 +1,10 @@
 """Opener: from a name or an inode to an open file, with as few requests as will do.
 
-    a handle that was kept when its last program closed the file (deferredclose.py)      nothing is asked
-    a small file that was fetched because it was expected (prefetch.py)          nothing is asked
-    else a CREATE, under a lease (caching.py), that brings a small file's data along
+    a handle whose close was deferred (deferredclose.py)                      no request
+    a small file that was prefetched (prefetch.py)                            no request
+    else a CREATE under a lease (caching.py), with a READ if the file is small
 
-What comes out belongs to the caller, who has to close it.
+The caller has to close the file that it gets.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ if TYPE_CHECKING:
     from dfsfs.vfs.names.lookup import Lookup
 
 _OVERWRITE_ATTRIBUTES = FileAttributes.FILE_ATTRIBUTE_HIDDEN | FileAttributes.FILE_ATTRIBUTE_SYSTEM
-"""Attributes that an overwriting open has to repeat, or else it is refused (MS-FSA 2.1.5.1.2.1)."""
+"""Attributes of a file that an overwriting open has to repeat, or it is refused (MS-FSA 2.1.5.1.2.1)."""
 
 
 class Opener:
-    """See the module's text. `budget` is shared by what all files have to write."""
+    """See the module's text. `budget`: what all files of the mount may have dirty together."""
 
     def __init__(self, lookup: Lookup, leases: FileLeases, prefetch: Prefetch, budget: Budget) -> None:
         self._lookup = lookup
@@ -58,18 +58,16 @@ class Opener:
             DfsfsError: the server's answer.
         """
         reads = only_reads(flags) and self._leases.mode is not CacheMode.NONE
-        before = (
-            inode.stat if inode.local_writes is None else None
-        )  # of what is written here, the kernel knows as much as we do
+        before = inode.stat if inode.local_writes is None else None  # the kernel knows itself what is written here
         file = (await self._open_deferred(inode, flags) if reads else None) or await self._open_by_name(
             inode, flags, reads=reads
         )
         if reads and self._lookup.attributes.lifetimes.files > 0 and not self._lookup.attributes.access.is_needed:
-            self._prefetch.opened(inode)  # what it fetches is given to whoever opens it
+            self._prefetch.note_open(inode)  # not for many users: what it fetches is given to any program
         stat = file.opened
         if before is not None and _visible(before) != _visible(stat):
-            # The kernel would go on to believe the old size for a while, and cut reads there. Or it has the one name
-            # that a listing gives a file that has several.
+            # Else the kernel would believe the old size for a while, and end reads there. Or it believes in the link
+            # count of 1 that a listing gives each file.
             try:
                 await self._leases.kernel.invalidate_attributes(inode.ino)
             except trio.Cancelled:
@@ -81,7 +79,7 @@ class Opener:
         """Makes and opens a file, or opens the one that is there unless O_EXCL is given.
 
         Raises:
-            PosixError: EEXIST or EISDIR, the name is a DFS link; EIO, see raise_if_unknown.
+            PosixError: EEXIST or EISDIR, the name is a DFS link; EIO, see `raise_if_ambiguous`.
             DfsfsError: the server's answer.
         """
         access, disposition = access_of(flags), disposition_of(flags)
@@ -130,19 +128,19 @@ class Opener:
         return self._file_of(inode, remote, binding, flags, self._lookup.clock(), asked)
 
     async def _open_deferred(self, inode: Inode, flags: int) -> OpenFile | None:
-        """The file with a handle that was kept when a program closed it."""
+        """The file with a handle whose close was deferred, None if there is no such handle or it is of no use."""
         location = inode.location
         binding = location.junction.binding if location is not None else None
         remote = self._leases.deferred.take(inode, access_of(flags), binding)
         if remote is None or binding is None:
             return None
         if inode.lease is not remote.lease:
-            self._leases.adopt(inode, remote.lease)  # the kernel had forgotten the file in the meantime
+            self._leases.adopt(inode, remote.lease)  # the inode is new: the kernel had forgotten the one before
         asked = inode.asked
         if inode.expires <= self._lookup.clock() or inode.stat is None or inode.has_changed_since(asked):
             asked = self._lookup.table.version
             try:
-                stat = await remote.query()  # that asks the file, and not its name
+                stat = await remote.query()  # the answer is about the file, and not about its name
                 await self._lookup.accept(inode, stat, remote.tree.volume, asked, by_name=False)
             except (DfsfsError, trio.Cancelled) as error:
                 self._discard(inode, remote)
@@ -154,7 +152,7 @@ class Opener:
         return self._file_of(inode, remote, binding, flags, self._lookup.clock(), asked)
 
     async def _open_by_name(self, inode: Inode, flags: int, *, reads: bool) -> OpenFile:
-        """The file, opened on the server or fetched from there already. `reads`: data may come along."""
+        """The file as it was prefetched, or else opened on the server. `reads`: its data may come along."""
         access, known = access_of(flags), inode.stat
         truncate = bool(flags & os.O_TRUNC)
 
@@ -170,18 +168,17 @@ class Opener:
                     disposition=CreateDisposition.FILE_OVERWRITE if truncate else CreateDisposition.FILE_OPEN,
                     options=options_of(flags),
                     attributes=known.attributes & _OVERWRITE_ATTRIBUTES if truncate and known is not None else 0,
-                    read=head,
+                    read=inline_size,
                 ),
             )
             return remote, attempt.binding
 
         if truncate:
-            await self._lookup.revalidate_hard_link(
-                inode
-            )  # what has the name would be empty before we see which file it is
+            # O_TRUNC empties the file that has the name before the answer says which one that is.
+            await self._lookup.revalidate_hard_link(inode)
         reads = reads and self._lookup.attributes.lifetimes.files > 0
         is_small = known is not None and known.size <= INLINE_SIZE
-        head = INLINE_SIZE if reads and is_small and not self._leases.has_data(inode) else 0
+        inline_size = INLINE_SIZE if reads and is_small and not self._leases.has_data(inode) else 0
         time, table = self._lookup.clock(), self._lookup.table
         asked = begun = table.begin_change(inode) if truncate else table.version
         try:
@@ -215,10 +212,10 @@ class Opener:
         access: Access,
         opening: Callable[..., Awaitable[RemoteFile]],
     ) -> RemoteFile:
-        """Opens a file under the lease of its inode, if it is still that file.
+        """Opens a file under the lease of its inode; `opening` sends the request.
 
-        A server refuses the key of a lease for another file than the one that it belongs to (MS-SMB2 3.3.5.9.8): then
-        the name has become another file's, and it is opened with a key of its own.
+        A server refuses a lease key for any file but the one that it belongs to (MS-SMB2 3.3.5.9.8). Then the name has
+        become another file's, which is opened under a lease of its own.
         """
         request = self._leases.request(attempt, inode, access)
         try:
@@ -248,16 +245,17 @@ class Opener:
 
     def _discard(self, inode: Inode, remote: RemoteFile) -> None:
         remote.discard()
-        self._leases.ended(inode, remote.lease)
+        self._leases.note_close(inode, remote.lease)
 
 
 def _visible(stat: FileStat) -> tuple[int, int, int]:
-    """What programs see of a file that an open may find to be something else. A listing counts no names."""
+    """What programs see of a file that an open may find changed. A listing has no link counts."""
     return stat.size, stat.written, stat.links or 1
 
 
 def raise_if_ambiguous(attempt: Attempt, error: DfsfsError) -> None:
-    """Makes EIO of the "exists already" that follows a lost request: nobody can know whether that one had made it.
+    """Turns EEXIST into EIO if the request was repeated: the file may have been made by the first one, whose answer was
+    lost.
 
     Raises:
         PosixError: EIO.

@@ -1,7 +1,7 @@
 """OpenFile: a file that a program has open, through reconnects and failovers.
 
-A RemoteFile dies with its connection; the program's file does not. Each operation asks for a live handle with the
-attempt it is part of, and one of these happens:
+A RemoteFile ends with its connection; the program's file does not. Each operation asks for a live handle for the
+attempt that it is part of, and one of these happens:
 
     the handle is alive, its target is the attempt's    it is used
     same target, handle lost (reconnect)                opened again by path; another file id there means ESTALE.
@@ -13,18 +13,18 @@ attempt it is part of, and one of these happens:
                                                         the open; else, or if the file was changed through this mount in
                                                         the meantime, ESTALE
 
-A small file's data comes along when it is opened, or was fetched before anybody asked (prefetch.py); then the handle is
-closed already, which is the second case, should anybody want more than that data. It is used for as long as attributes
-are believed, and only while nothing changes the file here. If the file has been replaced by then, the program goes on
-with what was fetched of the old one, if that is all of it: that is the file which it has opened. So it does if the
-server has no more handles (handlelimit.py).
+Inline data is a small file's content that came with the answer to its open, or was prefetched (prefetch.py). In that
+case the server's handle is closed already, and an operation that needs more than the data opens it again, as in the
+second case. Inline data is used for as long as attributes are believed, and only while nothing changes the file here.
+If the file has been replaced on the server by then, or the server has no handles left (handlelimit.py), reads go on
+with the inline data if that is the whole file: it is of the file that the program has opened.
 
-Which target a handle is on counts, not the generation: a junction that went to another target and came back finds its
-handles good. A file without a place (removed or replaced on the server) has no path to open it again by: it is used as
+The target that a handle is on decides, not the junction's generation: handles are good again if the junction comes back
+to their target. A file without a path (removed or replaced on the server) can't be opened again: it can be used for as
 long as its handle lives.
 
-Concurrency: one task opens again, the others wait for `_lock` and use what it got. The lock is taken while nothing
-else of the file system is held.
+Concurrency: one task opens again, the others wait for `_lock` and use what it got. No other lock of the file system is
+held when it is taken.
 
 What this does not do: it retries nothing (`Namespace.run` does), and it does not know the handle numbers of the kernel.
 """
@@ -66,16 +66,16 @@ if TYPE_CHECKING:
 log = logging.getLogger("dfsfs.vfs")
 
 PAGE = mmap.PAGESIZE
-"""Bytes of the kernel's pages."""
+"""Bytes of a page of the kernel."""
 COPY_MAX = 16 * 1024
-"""Bytes of a file's beginning that are copied from the answer that they came in, which shares a buffer of 64 KiB with
-others. Larger ones have most of a buffer."""
+"""Bytes of the largest inline data that is copied out of the buffer that it was received into. That buffer has 64 KiB
+and is shared with other answers; larger data takes most of one."""
 
 
 class OpenFile:
-    """See the module's text. Operations take the attempt that they are part of, or None for a file without a place.
+    """See the module's text. Operations take the attempt that they are part of, or None for a file without a path.
 
-    All of them raise PosixError (ESTALE, EIO as above) and what the RemoteFile raises.
+    They raise PosixError (ESTALE and EIO as above) and what the RemoteFile raises.
     """
 
     __slots__ = (
@@ -98,6 +98,7 @@ class OpenFile:
         "asked",
         "close_moves_times",
         "dirty_since",
+        "has_written",
         "inode",
         "is_direct",
         "opened_instead_of",
@@ -107,7 +108,6 @@ class OpenFile:
         "unsynced",
         "user",
         "writeback",
-        "written",
     )
 
     def __init__(
@@ -128,32 +128,33 @@ class OpenFile:
     ) -> None:
         self.inode = inode
         self.user = current_caller()
-        """Who has opened it: everything that is done with the handle is done for them."""
+        """The user who has opened it, for whom everything is done that is done with the handle."""
         self.access = access
         self.asked = asked
-        """The moment at which `opened`, and the data that came along, was asked for: see ordering.py."""
+        """The moment (ordering.py) at which `opened` and the inline data were asked for."""
         self.dirty_since: int | None = None
-        """The moment since which something that was written waits to be acknowledged."""
+        """The moment (ordering.py) at which the oldest write began that the server has not acknowledged; None if there
+        is none."""
         self.close_moves_times = False
-        """Whether the server will move the file's times when the handle is closed."""
+        """Whether the server will set the file's times when the handle is closed."""
         self.writeback = writeback
-        """What was written and the server has not acknowledged yet."""
+        """Data that was written and the server has not acknowledged."""
         self.read_streams: ReadStreams | None = None
-        """What is read ahead, if anything was read that calls for it."""
+        """The positions at which the file is read, and what is read ahead of them; None before the first read."""
         self.appends = appends
-        """Opened with O_APPEND."""
+        """Whether it was opened with O_APPEND."""
         self.synchronous = synchronous
-        """Opened with O_SYNC, O_DSYNC or O_DIRECT: each write waits for the server."""
+        """Whether each write waits for the server: O_SYNC, O_DSYNC, O_DIRECT, cache=none, locks of other clients."""
         self.reads_ahead = reads_ahead
-        """Whether what the program may read next is asked for before it does."""
+        """Whether data is read ahead."""
         self.is_direct = is_direct
-        """Opened with O_DIRECT: what is written does not go through the kernel's page cache."""
+        """Whether it was opened with O_DIRECT: writes do not go through the kernel's page cache."""
         self.opened_instead_of: Inode | None = None
-        """The file that the program had asked for, if that had lost its name: see Files.open."""
-        self.written = False
-        """Whether a change through this handle was acknowledged to the program."""
+        """The file that the program had asked for, if this one has its name by now: see `FileOperations.open`."""
+        self.has_written = False
+        """Whether a change through this handle has succeeded, as far as the program knows."""
         self.unsynced = False
-        """Whether a change was acknowledged since the last fsync."""
+        """Whether there was such a change since the last fsync."""
         self._remote = remote
         self._binding = binding
         self._opened: FileStat = remote.stat
@@ -193,13 +194,12 @@ class OpenFile:
 
     @property
     def remote(self) -> tuple[RemoteFile, TargetBinding]:
-        """The handle and where it is."""
+        """The handle on the server, and the target that it is on."""
         return self._remote, self._binding
 
     @property
     def is_current(self) -> bool:
-        """Whether the handle is alive and on the target that its inode leads to now: then nothing can have been
-        lost."""
+        """Whether the handle is alive and on the target that its inode leads to now: then nothing is lost."""
         location = self.inode.location
         if self._poison is not None or not self._remote.alive:
             return False
@@ -208,7 +208,7 @@ class OpenFile:
 
     @property
     def is_on_former_target(self) -> bool:
-        """Whether the handle lives on a target that its junction has left for a better one. It stays good there."""
+        """Whether the handle is alive on a target that its junction has left for a better one. It is good there."""
         location = self.inode.location
         if location is None or self._has_left_target or not self._remote.alive:
             return False
@@ -216,7 +216,7 @@ class OpenFile:
         return binding is not None and binding.target != self._binding.target
 
     def leave_target(self) -> None:
-        """The target that the handle is on does not serve it any more: the next operation opens it on another one."""
+        """The former target does not serve the handle any more: the next operation opens the file on the new one."""
         self._has_left_target = True
 
     # -- operations -------------------------------------------------------------------------------------------------
@@ -237,12 +237,12 @@ class OpenFile:
         await remote.write(offset, data)
         self.note_write()
 
-    def is_of_a_map(self, offset: int, size: int) -> bool:
-        """Whether data that comes by way of a file opened with O_APPEND was written to a memory map of it.
+    def is_from_map(self, offset: int, size: int) -> bool:
+        """Whether data that comes by way of a file opened with O_APPEND was written to a memory map of the file, and so
+        belongs at its offset.
 
-        That belongs where it says. The kernel writes maps back in whole pages, through a handle that may read and
-        write, inside of the size that it believes in (`Inode.kernel_size`); and it has appended data begin at that
-        size.
+        The kernel writes maps back in whole pages, through a handle that may read and write, and not beyond the size
+        that it believes in (`Inode.kernel_size`); what it appends begins at that size.
         """
         own = self.inode.local_writes
         if (
@@ -255,58 +255,53 @@ class OpenFile:
         return offset + size <= own.size and (size % PAGE == 0 or offset + size == own.size)
 
     def note_write(self) -> None:
-        """Data of the file was changed through this handle."""
-        self.written = self.unsynced = self.close_moves_times = True
+        """Records that data was changed through this handle."""
+        self.has_written = self.unsynced = self.close_moves_times = True
 
     def read_inline(self, offset: int, size: int, now: float) -> Buffer | None:
-        """What a read would give, if that came along with the open and is still to be believed."""
-        head = self._inline
-        if head is None:
+        """What a read would give, if the inline data has it and may still be believed; else None."""
+        data = self._inline
+        if data is None:
             return None
         overtaken = self.inode.has_changed_since(self.asked) or self.inode.page_cache.breaks != self._breaks_at_open
         if now >= self._inline_expires or overtaken or self._poison is not None:
             self._inline = None
             return None
-        if offset + size > len(head) and len(head) < self._opened.size:
+        if offset + size > len(data) and len(data) < self._opened.size:
             return None
-        return memoryview(head)[offset : offset + size]
+        return memoryview(data)[offset : offset + size]
 
     def drop_old_inline(self, now: float) -> None:
-        """Lets go of what came along with the open, if it is not to be believed any more."""
+        """Drops the inline data if it may not be believed any more. `now`: seconds of the file system's clock."""
         if now >= self._inline_expires:
             self._inline = None
 
     def read_ahead(self, ahead: ReadAhead, offset: int, size: int) -> AheadData | None:
-        """Takes note of a read, starts what may be read next, and returns the way to the data if that is coming."""
+        """Records a read and starts those that are expected next. Returns the data, or what is on its way of it, if it
+        was read ahead; else None.
+        """
         if not self.is_current:
             return None
         if self.read_streams is None:
             self.read_streams = ReadStreams(ahead)
-        inode = self.inode
-        end = (
-            inode.local_writes.size
-            if inode.local_writes is not None
-            else inode.stat.size
-            if inode.stat is not None
-            else 0
-        )
-        return self.read_streams.find(
-            self._remote, (self._remote, inode.changed_at, inode.page_cache.breaks), offset, size, end
-        )
+        inode, local = self.inode, self.inode.local_writes
+        end = local.size if local is not None else inode.stat.size if inode.stat is not None else 0
+        stamp = (self._remote, inode.changed_at, inode.page_cache.breaks)
+        return self.read_streams.find(self._remote, stamp, offset, size, end)
 
     def buffer_write(self, offset: int, data: Buffer) -> bool:
-        """Takes data to be written without waiting, if there is room and the handle is the right one for it."""
+        """Takes data to be sent later. Returns False, and takes nothing, if there is no room or the handle is lost."""
         if not (self.writable and self.is_current and self.writeback.add(self._remote, offset, data)):
             return False
         self.note_write()
         return True
 
     async def drain(self, rewrite: Rewrite) -> None:
-        """Returns when nothing is outstanding; an error is kept in `writeback`."""
+        """Returns when nothing is dirty any more; an error is kept in `writeback`."""
         await self.writeback.drain(self._remote, rewrite)
 
     async def wait_oldest(self, rewrite: Rewrite) -> None:
-        """Returns when the oldest of what is outstanding is on the server, or its error is kept in `writeback`."""
+        """Returns when the oldest dirty data is on the server, or its error is kept in `writeback`."""
         await self.writeback.wait_oldest(self._remote, rewrite)
 
     async def set_size(self, attempt: Attempt | None, size: int) -> None:
@@ -315,7 +310,9 @@ class OpenFile:
         self.note_write()
 
     async def set_basic(self, attempt: Attempt | None, info: bytes) -> FileStat:
-        """Sets times and attributes. On a handle that has written, so that its close does not set the times again."""
+        """Sets times and attributes (FILE_BASIC_INFORMATION). Done through a handle that has written, this keeps its
+        close from setting the times again.
+        """
         remote = self._usable_for(attempt) or await self._reopen(attempt)
         return await remote.set_basic(info)
 
@@ -347,29 +344,29 @@ class OpenFile:
         self.unsynced = False
 
     async def check_target(self, attempt: Attempt | None) -> None:
-        """Makes sure that what was written has not been left behind on another target; sends nothing if it is here."""
+        """Makes sure that the target is the one that was written to. Sends nothing if the handle is good."""
         if self._usable_for(attempt) is None:
             await self._reopen(attempt)
 
     async def close(self, written: int | None = None) -> FileStat | None:
-        """Closes the handle on the server, if it is still open there; nothing opens it again.
+        """Closes the handle on the server, if it is still open there, for good.
 
-        `written`: the last write time that the file is to have, in ns since 1970, if not what the server makes of it.
-        Returns what the server knows of the file then, if something was written and it says so.
+        `written`: the last write time that the file is to have, in ns since 1970; None leaves it to the server.
+        Returns what the server says of the file in its answer, None if nothing was written or it says nothing.
         """
         self._closed = True
         async with self._lock:
-            # One that was opened again has not been written through, and yet is the last to say.
+            # A handle that was opened again has not been written through, and yet its close sets the time.
             self._remote.is_written |= written is not None
             return await self._remote.close(written)
 
     def discard(self) -> None:
-        """Closes the handle without waiting for the server; nothing opens it again. After `close` it does nothing."""
+        """Closes the handle for good, without waiting for the server. After `close` it does nothing."""
         self._closed = self._discarded = True
         self._remote.discard()
 
     async def close_on_server(self) -> None:
-        """Closes the handle on the server for now; the next operation opens the file again, wherever it is then."""
+        """Closes the handle on the server. The next operation opens the file again, under the path that it has then."""
         if self.read_streams is not None:
             self.read_streams.clear()
         async with self._lock:
@@ -377,14 +374,13 @@ class OpenFile:
 
     @asynccontextmanager
     async def closed_on_server(self, drain: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
-        """Closes the handle on the server, and lets nobody open it again before this ends: by its inode's name of then.
-
-        `drain` returns when nothing is outstanding.
+        """While the block runs, the handle is closed on the server, and operations that need it wait. After that they
+        open the file again, under the path that it has then. `drain` returns when nothing is dirty.
         """
         while True:
             await drain()
             async with self._lock:
-                if self.writeback.pending and self._remote.alive:
+                if self.writeback.is_dirty and self._remote.alive:
                     continue
                 if self.read_streams is not None:
                     self.read_streams.clear()
@@ -395,11 +391,7 @@ class OpenFile:
     # -- which handle -----------------------------------------------------------------------------------------------
 
     def _usable_for(self, attempt: Attempt | None) -> RemoteFile | None:
-        """The handle if it is fit for this attempt.
-
-        Raises:
-            PosixError: EIO if the file is poisoned.
-        """
+        """The handle if it is good for this attempt, else None. Raises: PosixError: EIO, the file is poisoned."""
         if self._poison is not None:
             raise PosixError(self._poison.errno, str(self._poison))
         if self._remote.alive and (attempt is None or self._is_on(attempt)):
@@ -410,7 +402,7 @@ class OpenFile:
         return attempt.binding is self._binding or attempt.binding.target == self._binding.target
 
     async def _reopen(self, attempt: Attempt | None) -> RemoteFile:
-        """A new handle in place of one that was lost or is on another target."""
+        """Opens a new handle in place of one that was lost or is on another target."""
         if attempt is None:
             raise PosixError(errno.ESTALE, f"{self._remote.path} is gone, and so is the connection that it was open on")
         async with self._lock:
@@ -435,9 +427,9 @@ class OpenFile:
             return remote
 
     async def _open_on_other_target(self, attempt: Attempt) -> RemoteFile:
-        """A handle on another target, if nothing can have been lost or changed on the way there."""
+        """Opens a handle on another target, if nothing can have been lost or changed on the way there."""
         before = self._binding.target
-        if self.written:
+        if self.has_written:
             text = f"{self.inode.name}: was written to on {before}; {attempt.binding.target} may not have that data"
             log.error("%s: this open file reports an error until it is closed", text)
             self._poison = PosixError(errno.EIO, text)
@@ -452,7 +444,7 @@ class OpenFile:
         return remote
 
     def _at_current_path(self, attempt: Attempt) -> Attempt:
-        """The attempt at where the file is now: it may have been given another name while this waited."""
+        """The attempt, with the path of the file now: it may have been renamed while this waited."""
         location = self.inode.location
         if location is None:
             return attempt
@@ -474,19 +466,19 @@ class OpenFile:
 
 
 def _leaves_inline_data(error: DfsfsError) -> bool:
-    """Whether a file that can't be opened again is still what came along with its open: it has been replaced, or the
-    server has no handle for it.
+    """Whether an error in opening a file again says nothing against its inline data: the file has been replaced, or the
+    server has no handles left.
     """
     return (isinstance(error, PosixError) and error.errno == errno.ESTALE) or is_handle_shortage(error)
 
 
-def _copy_if_small(head: Buffer | None) -> Buffer | None:
-    """The beginning of a file, apart from the buffer that it came in: while a view of that is left, all of it stays."""
-    return bytes(head) if head is not None and len(head) <= COPY_MAX else head
+def _copy_if_small(data: Buffer | None) -> Buffer | None:
+    """Inline data in memory of its own if it is small. A view keeps the whole buffer that it came in."""
+    return bytes(data) if data is not None and len(data) <= COPY_MAX else data
 
 
 def _differs(one: int, other: int) -> bool:
-    """Whether two file ids are of two files; 0 is none."""
+    """Whether two file ids are those of two files. 0 is no id."""
     return bool(one and other and one != other)
 
 

@@ -1,4 +1,4 @@
-"""What the flags of open(2) mean for a CREATE. Pure."""
+"""The flags of open(2) as parameters of an SMB2 CREATE. Pure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dfsfs.smb.wire.constants import Access, CreateDisposition, CreateOptions
 
 
 def access_of(flags: int) -> Access:
-    """What a handle has to allow."""
+    """The access that the handle needs."""
     mode = flags & os.O_ACCMODE
     access = Access.READ if mode in (os.O_RDONLY, os.O_RDWR) else Access(0)
     if mode != os.O_RDONLY or flags & os.O_TRUNC:
@@ -17,20 +17,20 @@ def access_of(flags: int) -> Access:
 
 
 def disposition_of(flags: int) -> CreateDisposition:
-    """What open(2) with O_CREAT does if the file exists or not."""
+    """What an open(2) with O_CREAT does if the file exists, and if not."""
     if flags & os.O_EXCL:
         return CreateDisposition.FILE_CREATE
     return CreateDisposition.FILE_OVERWRITE_IF if flags & os.O_TRUNC else CreateDisposition.FILE_OPEN_IF
 
 
 def options_of(flags: int) -> CreateOptions:
-    """O_SYNC, which includes O_DSYNC, has the server write through to its disk."""
+    """O_DSYNC, which is part of O_SYNC, has the server write through to its disk."""
     through = CreateOptions.FILE_WRITE_THROUGH if flags & os.O_DSYNC else CreateOptions.NONE
     return CreateOptions.FILE_NON_DIRECTORY_FILE | through
 
 
 def only_reads(flags: int) -> bool:
-    """Whether data that is here already may serve the open: it neither writes, nor truncates, nor goes past caches."""
+    """Whether cached data may serve the open: it does not write or truncate, and does not bypass caches (O_DIRECT)."""
     return flags & (os.O_ACCMODE | os.O_DIRECT | os.O_TRUNC) == os.O_RDONLY
 
 

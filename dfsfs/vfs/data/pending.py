@@ -1,13 +1,12 @@
-"""PendingOperations: which files are just being opened, closed or resized here, and who wants nobody to begin for a
-moment.
+"""PendingOperations: which files are just being opened, closed or resized here, and which ones may not be opened.
 
-A server refuses to replace or remove a file that is open, and between the CREATE that is sent and the handle that is
-known lies a moment in which nothing shows that it is: the same between a program's close and the server's answer to
-the CLOSE. So whoever removes or replaces a file bars it: opens that come now wait, those under way are waited for, and
-then what is known to be open is all that is open. What is to be written to a file waits while its size is changed.
+A server refuses to replace or remove a file that is open. Between sending a CREATE and knowing its handle, and between
+a program's close and the answer to the CLOSE, a file may be open on the server though the table of open files does not
+have it. So before a file is removed or replaced, opens of it are blocked: those that come wait, those under way are
+waited for, and then the table has everything that is open. Writes wait while the size of their file is set.
 
-No deadlock: an open counts as under way only once it has passed the bar, and waits for nothing that a holder of a bar
-has; bars do not wait for each other.
+No deadlock: an open counts as under way only after it has waited for the block, and then waits for nothing that a task
+with a block holds. Blocks do not wait for each other.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
     from dfsfs.vfs.names.inodetable import Inode
 
 PATIENCE = 5.0
-"""Seconds that an open or close may keep a removal waiting: its server may be waiting for somebody else's."""
+"""Seconds for which a removal waits for opens and closes under way: their server may be waiting for another client."""
 
 
 class PendingOperations:
@@ -45,7 +44,7 @@ class PendingOperations:
 
     @asynccontextmanager
     async def opening(self, inode: Inode) -> AsyncIterator[None]:
-        """Around an open: waits while the file is barred."""
+        """Counts an open as under way while the block runs. Waits first while opens of the file are blocked."""
         while inode in self._blocked:
             await self._changed.wait()
         with self._counted(self._busy, inode):
@@ -53,30 +52,30 @@ class PendingOperations:
 
     @contextmanager
     def closing(self, inode: Inode) -> Iterator[None]:
-        """Around the close of a handle."""
+        """Counts a close as under way while the block runs."""
         with self._counted(self._busy, inode):
             yield
 
     @contextmanager
     def resizing(self, inode: Inode) -> Iterator[None]:
-        """Around a change of a file's size."""
+        """Counts a change of the size as under way while the block runs."""
         with self._counted(self._resizes, inode):
             yield
 
     async def wait_resizes(self, inode: Inode) -> None:
-        """Returns when nothing is changing the file's size."""
+        """Returns when no change of the file's size is under way."""
         while inode in self._resizes:
             await self._changed.wait()
 
     @asynccontextmanager
     async def opens_blocked(self, inode: Inode) -> AsyncIterator[None]:
-        """Nobody begins to open the file, and whoever had begun is done, or takes longer than PATIENCE."""
+        """While the block runs, opens of the file wait. Those under way are waited for first, for PATIENCE at most."""
         with self._counted(self._blocked, inode):
             await self.wait_opens(inode)
             yield
 
     async def wait_opens(self, inode: Inode) -> None:
-        """Returns when nothing is under way on the file, at once if so, or after PATIENCE."""
+        """Returns when no open or close of the file is under way, or after PATIENCE."""
         with trio.move_on_after(PATIENCE):
             while inode in self._busy:
                 await self._changed.wait()

@@ -1,10 +1,11 @@
-"""Prefetch: small files that are on their way before a program asks for them.
+"""Prefetch: fetches small files before a program opens them.
 
-Which ones is the guess of prefetch_policy.py, on the last listing of their folder. A file that was fetched is opened
-without a request if the answer is no older than actimeo, nothing was changed here since, and its folder leads where it
-led then; otherwise it is as if nobody had fetched it. So is every failure: whoever opens the file will hear of it.
+prefetch_policy.py guesses which ones, from the last listing of their directory. A file that was fetched is opened
+without a request if the answer is no older than actimeo, nothing was changed here since, and the directory is still on
+the same target. Otherwise, and after any failure, it is opened as if it had not been fetched, and the open gets the
+error.
 
-No more than BUDGET bytes are on their way or waiting to be opened; what is not wanted in time is given up.
+No more than BUDGET bytes are on their way or waiting to be opened; what is not opened in time is abandoned.
 """
 
 from __future__ import annotations
@@ -30,10 +31,11 @@ if TYPE_CHECKING:
     from dfsfs.vfs.names.lookup import Lookup
 
 INLINE_SIZE = 65536
-"""Bytes of a file that come along with its open: what one credit pays for."""
+"""Bytes of the largest file whose data comes along with its open: what one credit pays for (MS-SMB2 3.2.4.1.5)."""
 BUDGET = 16 * 1024 * 1024
+"""Bytes of all files that are fetched and not opened yet, at most."""
 WALKS_MAX = 16
-"""Folders whose programs are followed at the same time."""
+"""Directories for which guesses are kept at most."""
 
 
 @dataclass(slots=True)
@@ -43,11 +45,11 @@ class _Fetch:
     size: int
     asked: float
     moment: int
-    """That of the mount's logical clock when it was asked for: see ordering.py."""
+    """The moment (ordering.py) at which it was asked for."""
 
 
 class Prefetch:
-    """The prefetched files of a mount. Its methods never wait, but for `take`."""
+    """The prefetched files of a mount. Only `take` and `drop_within` wait."""
 
     def __init__(self, lookup: Lookup) -> None:
         self._lookup = lookup
@@ -57,7 +59,7 @@ class Prefetch:
         self._filled = trio.Event()
 
     async def serve(self) -> None:
-        """Gives up what nobody has opened in time. Runs until it is cancelled."""
+        """Abandons what is not opened in time. Runs until it is cancelled."""
         while True:
             await self._filled.wait()
             while self._fetches:
@@ -66,8 +68,9 @@ class Prefetch:
             self._filled = trio.Event()
 
     async def take(self, inode: Inode) -> tuple[RemoteFile, TargetBinding, float, int] | None:
-        """The file as it was fetched, closed already, where from, and the time and the moment at which it was asked
-        for; None if it was not.
+        """Takes out a fetched file, after waiting for it: with a handle that is closed already, the target that it is
+        from, and the time (in seconds of the file system's clock) and the moment (ordering.py) at which it was asked
+        for. None if it was not fetched, or may not be used any more.
         """
         fetch = self._pop((inode.parent, inode.name)) if inode.parent is not None else None
         if fetch is None:
@@ -82,49 +85,50 @@ class Prefetch:
         return (remote, fetch.binding, fetch.asked, fetch.moment) if self._is_valid(fetch, inode) else None
 
     def drop(self, inode: Inode) -> bool:
-        """Gives up what is on its way under a file's name. Whether there was any: it is open there for a moment."""
+        """Abandons the fetch of a file. Returns whether there was one, for which the server may still have it open."""
         fetch = self._pop((inode.parent, inode.name)) if inode.parent is not None else None
         if fetch is not None:
             fetch.pending.abandon()
         return fetch is not None
 
-    async def drop_within(self, folder: Inode) -> None:
-        """Gives up what is on its way in a folder or below it, and waits until it is not open there any more."""
-        for key in [key for key in self._fetches if is_within(key[0], (folder,))]:
+    async def drop_within(self, directory: Inode) -> None:
+        """Abandons all fetches in a directory and below, and waits until the server has the files closed."""
+        for key in [key for key in self._fetches if is_within(key[0], (directory,))]:
             if (fetch := self._pop(key)) is not None:
                 with suppress(DfsfsError):
                     await fetch.pending.outcome()
 
-    def opened(self, inode: Inode) -> None:
-        """A program has opened a file to read it: fetches those that it may open next."""
-        folder = inode.parent
-        if folder is None:
+    def note_open(self, inode: Inode) -> None:
+        """A program has opened a file for reading: begins to fetch those that it may open next."""
+        directory = inode.parent
+        if directory is None:
             return
         self._abandon_old()
-        walk = self._get_walk(folder)
+        walk = self._get_walk(directory)
         if walk is None:
             return
-        for entry in walk.opened(inode.name):
-            if not self._start_fetch(folder, entry.name, entry.stat.size):
+        for entry in walk.note_open(inode.name):
+            if not self._start_fetch(directory, entry.name, entry.stat.size):
                 return
 
     def drop_old(self) -> None:
-        """Gives up what was not opened in time, and the guesses that are about a listing which is not kept any more."""
+        """Abandons what was not opened in time, and drops guesses from listings that are not cached any more."""
         self._abandon_old()
-        for folder in [folder for folder, (view, _) in self._walks.items() if folder.cached_directory is not view]:
-            del self._walks[folder]
+        old = [directory for directory, (view, _) in self._walks.items() if directory.cached_directory is not view]
+        for directory in old:
+            del self._walks[directory]
 
     def clear(self) -> None:
-        """Gives everything up."""
+        """Abandons everything."""
         for key in list(self._fetches):
             fetch = self._pop(key)
             if fetch is not None:
                 fetch.pending.abandon()
         self._walks.clear()
 
-    def _get_walk(self, folder: Inode) -> Walk | None:
-        known = self._walks.get(folder)
-        view = folder.cached_directory
+    def _get_walk(self, directory: Inode) -> Walk | None:
+        known = self._walks.get(directory)
+        view = directory.cached_directory
         if known is not None and (view is None or known[0] is view):
             return known[1]
         if view is None:
@@ -137,21 +141,21 @@ class Prefetch:
         walk = Walk(small)
         if known is not None:
             walk.resume(known[1])
-        self._walks[folder] = view, walk
-        self._walks.move_to_end(folder)
+        self._walks[directory] = view, walk
+        self._walks.move_to_end(directory)
         if len(self._walks) > WALKS_MAX:
             self._walks.popitem(last=False)
         return walk
 
-    def _start_fetch(self, folder: Inode, name: str, size: int) -> bool:
-        """Whether a file is on its way now."""
-        location, key = folder.location, (folder, name)
-        known = self._lookup.table.child(folder, name)
+    def _start_fetch(self, directory: Inode, name: str, size: int) -> bool:
+        """Begins to fetch a file. Returns False if no more can be fetched now."""
+        location, key = directory.location, (directory, name)
+        known = self._lookup.table.child(directory, name)
         if location is None or (binding := location.junction.binding) is None or not binding.tree.alive:
             return False
         if key in self._fetches or (known is not None and known.open_count):
             return True
-        if self._size + size > BUDGET or self._lookup.directory_renames.is_held(folder):
+        if self._size + size > BUDGET or self._lookup.directory_renames.is_held(directory):
             return False
         path = binding.target.join((*location.components, name))
         try:
@@ -175,16 +179,15 @@ class Prefetch:
         leads_there = location is not None and location.junction.binding is fetch.binding
         if not leads_there or inode.parent is None or self._is_old(fetch):
             return False
-        table = self._lookup.table
-        return not inode.has_changed_since(fetch.moment) and not table.has_name_changed_since(
-            inode.parent, inode.name, fetch.moment
-        )
+        if inode.has_changed_since(fetch.moment):
+            return False
+        return not self._lookup.table.has_name_changed_since(inode.parent, inode.name, fetch.moment)
 
     def _is_old(self, fetch: _Fetch) -> bool:
         return self._lookup.clock() - fetch.asked >= self._lookup.attributes.lifetimes.files
 
     def _abandon_old(self) -> None:
-        """What was asked for first is the oldest."""
+        """Abandons fetches older than actimeo. They are in the order in which they were begun."""
         while self._fetches:
             key, fetch = next(iter(self._fetches.items()))
             if not self._is_old(fetch):

@@ -1,8 +1,8 @@
-"""Walk: which file of a folder a program is likely to open next.
+"""Walk: which files of a directory a program is likely to open next.
 
-`cat *`, `grep -r`, `tar c` and `rsync` open the files of a folder one after the other, in the order of its listing or
-in that of their names. Whoever opens two neighbours gets the next ones fetched, twice as many each time the guess was
-right, up to MAX_AHEAD; a wrong guess starts from nothing.
+`cat *`, `grep -r`, `tar c` and `rsync` open the files of a directory one after the other, in the order of its listing
+or in that of their names. After two neighbours the next ones are fetched, twice as many each time that the guess was
+right, up to MAX_AHEAD. After a wrong guess it begins anew.
 
 Pure.
 """
@@ -18,31 +18,32 @@ if TYPE_CHECKING:
     from dfsfs.smb.wire.fscc import DirEntry
 
 FIRST_AHEAD = 2
+"""Files that are fetched ahead at first."""
 MAX_AHEAD = 64
-"""Files fetched ahead at most."""
+"""Files that are fetched ahead at most."""
 
 
 @dataclass(slots=True)
 class Order:
-    """The files of a folder in one order, and how far a program has come in it."""
+    """The files of a directory in one order, and how far a program has come in it."""
 
     names: list[str]
     lookup: dict[str, int] = field(default_factory=dict)
     at: int = -1
     ahead: int = 0
-    """How many files behind the last one are wanted; 0 without a guess."""
+    """How many files after the last one are fetched; 0 without a guess."""
     until: int = 0
-    """The first place that was not handed out."""
+    """The index behind the last file that was given out to be fetched."""
 
     def __post_init__(self) -> None:
         self.lookup = {name: place for place, name in enumerate(self.names)}
 
-    def opened(self, name: str) -> Sequence[str]:
-        """Takes note of an open; the names to fetch now."""
+    def note_open(self, name: str) -> Sequence[str]:
+        """Records an open and returns the names to fetch now."""
         place = self.lookup.get(name)
         if place is None or place == self.at:
             return ()
-        # A program with several tasks, or one that leaves some files out, is a little out of order.
+        # A program with several threads, or one that leaves some files out, is a little out of order.
         if not (self.at < place <= self.at + 3 or (self.ahead and self.at - 3 <= place <= self.at)):
             self.at, self.ahead, self.until = place, 0, 0
             return ()
@@ -50,12 +51,12 @@ class Order:
         self.ahead = min(self.ahead * 2 or FIRST_AHEAD, MAX_AHEAD)
         begin = max(self.until, self.at + 1)
         if self.until and begin - self.at > self.ahead // 2 + 1:
-            return ()  # enough is on its way; the next ones go out together
+            return ()  # enough is on its way; the next ones are sent together
         self.until = min(self.at + 1 + self.ahead, len(self.names))
         return self.names[begin : self.until]
 
     def resume(self, earlier: Order) -> None:
-        """Takes over the place that the program has in an earlier list of the same folder, if it is still there."""
+        """Takes over how far the program has come in an earlier list of the directory, if that file is still there."""
         place = self.lookup.get(earlier.names[earlier.at], -1) if earlier.at >= 0 else -1
         if place >= 0:
             self.at, self.ahead = place, earlier.ahead
@@ -63,7 +64,7 @@ class Order:
 
 
 class Walk:
-    """The guesses for one folder; `entries` are its small files as its listing has them."""
+    """The guesses for one directory. `entries`: its small files, in the order of its listing."""
 
     def __init__(self, entries: Sequence[DirEntry]) -> None:
         names = [entry.name for entry in entries]
@@ -73,13 +74,13 @@ class Walk:
         if by_name != names:
             self._orders.append(Order(by_name))
 
-    def opened(self, name: str) -> list[DirEntry]:
-        """Takes note of an open; the files to fetch now."""
-        guesses = [(order.opened(name), order.ahead) for order in self._orders]
+    def note_open(self, name: str) -> list[DirEntry]:
+        """Records an open and returns the files to fetch now."""
+        guesses = [(order.note_open(name), order.ahead) for order in self._orders]
         names, _ = max(guesses, key=lambda guess: guess[1])
         return [self._entries[each] for each in names]
 
     def resume(self, earlier: Walk) -> None:
-        """Goes on where the guesses for an earlier listing of the folder have come to."""
+        """Goes on where the guesses from an earlier listing of the directory have come to."""
         for order, before in zip(self._orders, earlier._orders, strict=False):
             order.resume(before)

@@ -1,14 +1,14 @@
-"""Reading ahead: what readahead_policy.py expects is on its way before a program asks for it.
+"""Reading ahead: sends the READs that readahead_policy.py expects, before a program asks for their data.
 
-An `ReadStreams` belongs to an open file. `find` is called for each read, before anything is waited for: it starts the
-READs that the policy wants, and says whether the data of this read was asked for before. What comes is handed on as
-views of the buffers that it was received into.
+A `ReadStreams` belongs to an open file. Its `find` is called for each read, before anything is waited for: it starts
+the READs that the policy wants, and returns the data of this read if that was read ahead. Data is handed on as views of
+the buffers that it was received into.
 
-Data that was asked for ahead is used if, since it was asked for, nothing was changed here, no lease on the file was
-lost, and its handle is still that of the file. Else, and after any failure, the program's own read asks again.
+Data that was read ahead is used if, since it was asked for, nothing was changed here, no lease on the file was lost,
+and the handle is still that of the file. Otherwise, and after any failure, the program's read is sent to the server.
 
-All files of a mount share BUDGET bytes. Each stream gets its part of it at most; what another stream has left lying for
-longest goes first when there is not enough.
+All files of a mount share BUDGET bytes, of which each stream gets an equal part at most. If there is not enough, what
+belongs to the stream that has not asked for anything for longest is dropped first.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from dfsfs.smb.wire.messages import Buffer
 
 OLD = 10.0
-"""Seconds after which nobody is expected any more to read what was asked for ahead."""
+"""Seconds after which data that was read ahead and not used is dropped."""
 BUDGET = 128 * 1024 * 1024
-"""Bytes on their way or waiting to be read, for the whole mount."""
+"""Bytes that are read ahead in the whole mount, on their way or not used yet, at most."""
 
 
 class PendingRead(Protocol):
@@ -42,14 +42,14 @@ class PendingRead(Protocol):
     def is_done(self) -> bool: ...
 
     async def outcome(self) -> Buffer:
-        """Waits for the data. Raises DfsfsError. Cancelling this wait gives up nothing."""
+        """Waits for the data and returns it. It can be waited for again after this was cancelled. Raises DfsfsError."""
 
     def abandon(self) -> None:
-        """Nobody wants it any more."""
+        """Drops the answer when it comes."""
 
 
 class ReadableFile(Protocol):
-    """What can start a READ."""
+    """What can start a READ: a RemoteFile."""
 
     def start_read(self, offset: int, size: int) -> PendingRead: ...
 
@@ -61,7 +61,7 @@ class _Segment:
     stamp: object
     asked: float
     unread: int
-    """Bytes that no program has got yet."""
+    """Bytes that programs have not read yet."""
     waiting: int = 0
     """Reads that wait for it."""
 
@@ -74,13 +74,13 @@ class _Segment:
         return self.offset + self.size
 
     def abandon(self) -> None:
-        """Nobody will want what has not been read of it. Whoever waits for his part gets it all the same."""
+        """Drops the answer when it comes, unless a read is waiting for it."""
         if not self.waiting:
             self.pending.abandon()
 
 
 class ReadAhead:
-    """Reading ahead in a mount. `window` is the most that one stream may have, `budget` all of them, in bytes."""
+    """What is read ahead in a mount. `window`: bytes of one stream at most; `budget`: bytes of all of them."""
 
     def __init__(
         self, window: int = LIMIT, budget: int = BUDGET, clock: Callable[[], float] = trio.current_time
@@ -93,26 +93,26 @@ class ReadAhead:
 
     @property
     def used(self) -> int:
-        """Bytes asked for ahead and not read yet."""
+        """Bytes that were asked for ahead and not used yet."""
         return self._used
 
     @property
     def limit(self) -> int:
-        """Bytes that the window of one stream may have now."""
+        """Bytes that one stream may have now."""
         return min(self._window, max(SMALL, self._limit // max(1, len(self._active))))
 
     def segments(self, stream: Stream) -> deque[_Segment]:
-        """What is on its way for a stream."""
+        """What was asked for of a stream and not used yet."""
         return self._active.get(stream) or deque()
 
     def add(self, stream: Stream, segment: _Segment) -> None:
-        """Takes note of what was asked for."""
+        """Adds what was asked for."""
         self._active.setdefault(stream, deque()).append(segment)
         self._active.move_to_end(stream)
         self._used += segment.size
 
     def has_room(self, stream: Stream, size: int) -> bool:
-        """Whether `size` more bytes may be asked for, after others have given way."""
+        """Whether `size` more bytes may be asked for. Drops what other streams have, if that is necessary."""
         while self._used + size > self._limit:
             oldest = next((other for other in self._active if other is not stream), None)
             if oldest is None:
@@ -121,7 +121,7 @@ class ReadAhead:
         return True
 
     def remove(self, stream: Stream, segment: _Segment) -> None:
-        """A segment was read, or is not wanted any more."""
+        """Takes out a segment that was read or is not wanted any more."""
         segments = self._active[stream]
         segments.remove(segment)
         self._used -= segment.size
@@ -129,13 +129,13 @@ class ReadAhead:
             del self._active[stream]
 
     def drop_old(self, now: float) -> None:
-        """Gives up what was asked for OLD seconds ago and was not read."""
+        """Drops the streams for which nothing was asked in the last OLD seconds. `now`: seconds of `clock`."""
         for stream, segments in list(self._active.items()):
             if all(now - segment.asked >= OLD for segment in segments):
                 self.drop(stream)
 
     def drop(self, stream: Stream) -> None:
-        """Gives up everything that was asked for ahead for a stream, which has to ask again."""
+        """Drops everything that a stream has. It has to ask again."""
         for segment in tuple(self.segments(stream)):
             segment.abandon()
             self.remove(stream, segment)
@@ -143,7 +143,7 @@ class ReadAhead:
 
 
 class ReadStreams:
-    """The streams of one open file."""
+    """The streams of one open file, see readahead_policy.py."""
 
     __slots__ = ("_ahead", "_streams")
 
@@ -152,9 +152,10 @@ class ReadStreams:
         self._streams = Streams()
 
     def find(self, remote: ReadableFile, stamp: object, offset: int, size: int, end: int) -> AheadData | None:
-        """Takes note of a read, starts others ahead of it, and returns the way to its data if it was asked for before.
+        """Records a read, starts others ahead of it, and returns its data if that was asked for before, else None.
 
-        `stamp` is equal as long as data that was asked for is good. `end` is the size that the file probably has.
+        `stamp`: a value that is equal as long as data that was asked for is good. `end`: the size that the file
+        probably has, in bytes.
         """
         stream = self._streams.find(offset)
         if stream is None:
@@ -163,7 +164,7 @@ class ReadStreams:
                 self._ahead.drop(given_up)
             found: AheadData | None = None
         else:
-            self._streams.used(stream)
+            self._streams.note_used(stream)
             found = self._find_segments(stream, stamp, offset, offset + size)
             stream.read(offset, size, self._ahead.limit)
         for left in self._streams.forget_left():
@@ -178,7 +179,7 @@ class ReadStreams:
             self._ahead.drop(stream)
 
     def _find_segments(self, stream: Stream, stamp: object, offset: int, end: int) -> AheadData | None:
-        """The segments that cover a range, if there are such without a gap."""
+        """The data from `offset` to `end`, if all of it was asked for."""
         parts: list[tuple[_Segment, int, int]] = []
         at = offset
         for segment in self._ahead.segments(stream):
@@ -194,7 +195,7 @@ class ReadStreams:
         return AheadData(self._ahead, stream, parts)
 
     def _drop_passed(self, stream: Stream) -> None:
-        """Gives up what lies so far behind that nobody will ask for it."""
+        """Drops what lies so far behind the position that no late read will ask for it."""
         for segment in tuple(self._ahead.segments(stream)):
             if segment.end > stream.position - DISORDER:
                 return
@@ -209,13 +210,13 @@ class ReadStreams:
             try:
                 pending = remote.start_read(offset, size)
             except DfsfsError:
-                return  # whoever reads there will hear of it
+                return  # a read there will raise it
             self._ahead.add(stream, _Segment(offset, pending, stamp, self._ahead.clock(), pending.size))
             stream.ahead = offset + pending.size
 
 
 class AheadData:
-    """Data that was asked for before it was wanted."""
+    """The data of one read, which was asked for ahead. It may still be on its way."""
 
     __slots__ = ("_ahead", "_parts", "_stream")
 
@@ -230,7 +231,9 @@ class AheadData:
                 ahead.remove(stream, segment)
 
     async def data(self) -> Buffer | None:
-        """Waits for the data, fewer bytes than were wanted only at the end of the file; None if it did not come."""
+        """Waits for the data and returns it: fewer bytes than were asked for only at the end of the file. None if it
+        could not be read.
+        """
         try:
             return await self._data()
         finally:

@@ -1,10 +1,9 @@
-"""Copying on the server: from one open file to another one on the same server, without the data coming here.
+"""ServerCopy: has the server copy data from one open file to another one, so that it is not transferred.
 
-What asks for it is the command `dfsfs cp`. As FUSE has no request for that which would reach us (pyfuse3 knows no
-copy_file_range), it sets the extended attribute `user.dfsfs.copy` of the file to be written; the value is in text the
-inode number of the file to be read, the offset in it, the offset in the file to be written, and how many bytes:
-`8675309:0:0:16777216`. Both files have to be open, for reading and for writing: whether the caller may do that was
-checked when they were opened.
+The command `dfsfs cp` asks for it. pyfuse3 does not pass copy_file_range on, so the command sets the extended attribute
+`user.dfsfs.copy` of the file to be written. The value is a text: the inode number of the file to be read, the offset in
+it, the offset in the file to be written, and the number of bytes: `8675309:0:0:16777216`. The caller has to have the
+files open, one for reading and one for writing: its rights were checked when they were opened.
 """
 
 from __future__ import annotations
@@ -22,9 +21,9 @@ if TYPE_CHECKING:
 
 COPY_XATTR = b"user.dfsfs.copy"
 LARGEST = CHUNK * CHUNKS
-"""Bytes of one request."""
+"""Bytes that one request copies at most."""
 _NOT_THERE = (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOENT)
-"""What servers say that can't copy, or not between these two files."""
+"""Errors of servers that can't copy, or not between these two files."""
 
 
 class ServerCopy:
@@ -35,21 +34,21 @@ class ServerCopy:
         self._files = files
 
     async def copy(self, target: Inode, request: bytes) -> None:
-        """Does what the value of COPY_XATTR asks for; all of it is copied when this returns.
+        """Copies what `request`, the value of COPY_XATTR, asks for; all of it is copied when this returns.
 
         Raises:
-            PosixError: EINVAL, the request makes no sense; EBADF, a file is not open as it has to be; EXDEV, the files
-                are on two servers, or theirs can't do it.
+            PosixError: EINVAL, the request is malformed or too large; EBADF, a file is not open as it has to be; EXDEV,
+                the files are on two servers, or the server can't copy.
             DfsfsError: the server's answer.
         """
         source, wanted = self._parse(request)
-        reader, writer = self._files.readable(source), self._files.writable(target)
+        reader, writer = self._files.table.find_readable(source), self._files.table.find_writable(target)
         if reader is None or writer is None:
             raise PosixError(errno.EBADF, f"{source.name} is not open to be read, or {target.name} to be written")
         for inode in (source, target):
-            await self._files.write_back(inode)
+            await self._files.dirty.write_back(inode)
         try:
-            await self._files.copy(reader, writer, wanted)
+            await self._files.data.copy(reader, writer, wanted)
         except DfsfsError as error:
             if error.errno in _NOT_THERE:
                 raise PosixError(errno.EXDEV, str(error)) from error

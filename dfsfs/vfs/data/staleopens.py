@@ -1,6 +1,6 @@
-"""StaleOpens: which processes were told of late that the file which they wanted to open has been replaced.
+"""StaleOpens: which processes were just answered ESTALE because the file that they wanted to open has been replaced.
 
-The kernel makes up for one ESTALE of an open, and for no second one. Pure: the time is an argument.
+The kernel repeats an open after its first ESTALE, but not after a second one. Does no I/O.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
 MEMORY = 5.0
-"""Seconds within which a second ESTALE for the same name belongs to the same open."""
+"""Seconds within which a second ESTALE for the same name is taken to be of the same open(2)."""
 LIMIT = 1000
-"""Opens that are remembered."""
+"""Opens that are remembered at most."""
 
 
 class StaleOpens:
@@ -25,7 +25,7 @@ class StaleOpens:
         self._answered_stale: OrderedDict[Hashable, float] = OrderedDict()
 
     def note_stale(self, process: int, place: Hashable) -> bool:
-        """Takes note that a process is to be told that what had a name is gone. Whether it was told so just before."""
+        """Records that an open fails with ESTALE. Returns whether the same process was answered that just before."""
         key, now = (process, place), self._clock()
         before = self._answered_stale.pop(key, None)
         if before is not None and now - before < MEMORY:
@@ -35,6 +35,6 @@ class StaleOpens:
             self._answered_stale.popitem(last=False)
         return False
 
-    def opened(self, process: int, place: Hashable) -> None:
-        """Takes note that the process has opened what has the name."""
+    def note_open(self, process: int, place: Hashable) -> None:
+        """Records that the process has opened the file that has the name."""
         self._answered_stale.pop((process, place), None)

@@ -1,18 +1,18 @@
-"""Writeback: what a program has written to one open file and its server has not acknowledged yet.
+"""Writeback: the dirty data of one open file, which is what a program has written and its server has not acknowledged.
 
-Writes that follow one another are gathered into WRITEs of GATHER bytes, and several of those are under way at once. How
-much may be outstanding is bounded, for each file by WINDOW and for the mount by a Budget; a program that writes faster
-than its server takes it waits in `write`.
+Writes that follow one another are gathered into WRITEs of GATHER bytes, several of which are under way at once. Dirty
+data is bounded, for each file by WINDOW and for the mount by a Budget; a program that writes faster than its server
+waits in write(2).
 
-    add       takes data without waiting, or refuses: something has to land first
-    land_one  waits for the oldest WRITE; what was lost with its connection is written again
-    drain     lands everything
+    add          takes data without waiting, or refuses it: `wait_oldest` has to be called first
+    wait_oldest  waits for the answer to the oldest WRITE; what was lost with its connection is written again
+    drain        does that until nothing is dirty
 
-The first error that a server gives is kept until somebody asks with `take_error`: a write, fsync or close of the
-program, and each error once. What overlaps data under way waits for it, as a server may carry out WRITEs in any order.
+The first error of the server is kept until `take_error` gives it to a write, fsync or close of the program, once. Data
+that overlaps a WRITE under way waits for it, as a server may carry out WRITEs in any order.
 
-Data is kept until its answer has come, and so nothing is lost with a connection. What can't be sent again, because the
-target is another one now, is the error of `rewrite`: see openfile.py.
+Data is kept until its answer has come, so that nothing is lost with a connection. If it can't be sent again because the
+target is another one now, `rewrite` raises that error: see openfile.py.
 
 Concurrency: `add` and `send` never wait; `wait_oldest` and `drain` take turns under a lock.
 """
@@ -36,40 +36,42 @@ if TYPE_CHECKING:
     """Writes data at an offset wherever the file is now, and waits for it."""
 
 GATHER = 1024 * 1024
-"""Bytes that are collected before they are sent: as many as one WRITE carries."""
+"""Bytes that are gathered before they are sent: as many as one WRITE carries."""
 WINDOW = 8 * 1024 * 1024
-"""Bytes outstanding for one file: what a line of 1 Gbit/s with 60 ms of round trip holds."""
+"""Bytes that may be dirty of one file: what a line of 1 Gbit/s holds with a round trip of 60 ms."""
 BUDGET = 64 * 1024 * 1024
-"""Bytes outstanding for the whole mount."""
+"""Bytes that may be dirty in the whole mount."""
 
 
 class PendingWrite(Protocol):
     """A WRITE under way, as RemoteFile.start_write gives it."""
 
     async def outcome(self) -> DfsfsError | None:
-        """Waits for the answer; None if everything was written. Cancelling this wait gives up nothing."""
+        """Waits for the answer and returns its error, None if everything was written. It can be waited for again after
+        this was cancelled.
+        """
 
 
 class WritableFile(Protocol):
-    """What can start a WRITE."""
+    """What can start a WRITE: a RemoteFile."""
 
     def start_write(self, offset: int, data: Buffer) -> PendingWrite: ...
 
 
 class Budget:
-    """Bytes that all files of a mount may have outstanding together."""
+    """Bytes that may be dirty in all files of a mount together."""
 
     def __init__(self, limit: int = BUDGET) -> None:
         self._left = limit
 
     def take(self, size: int) -> bool:
-        """Whether there was room for `size` bytes, which is taken then."""
+        """Takes room for `size` bytes; returns False, and takes nothing, if there is not enough."""
         if size > self._left:
             return False
         self._left -= size
         return True
 
-    def give_back(self, size: int) -> None:
+    def release(self, size: int) -> None:
         self._left += size
 
 
@@ -78,7 +80,7 @@ class _Extent:
     offset: int
     data: Buffer
     write: PendingWrite | None
-    """None: it could not even be sent."""
+    """None if it could not even be sent."""
 
     @property
     def end(self) -> int:
@@ -99,30 +101,32 @@ class Writeback:
         self._lock = trio.Lock()
 
     @property
-    def pending(self) -> bool:
-        """Whether something is not acknowledged yet."""
+    def is_dirty(self) -> bool:
+        """Whether the server has not acknowledged everything."""
         return bool(self._gathered or self._sent)
 
     @property
-    def failed(self) -> bool:
-        """Whether something was not written, and nobody has been told so yet."""
+    def has_failed(self) -> bool:
+        """Whether an error is kept."""
         return self._error is not None
 
     def take_error(self) -> DfsfsError | None:
-        """The error that was kept; it is forgotten."""
+        """Returns the error that was kept, and forgets it; None if there is none."""
         error, self._error = self._error, None
         return error
 
     # -- taking data ------------------------------------------------------------------------------------------------
 
     def add(self, remote: WritableFile, offset: int, data: Buffer) -> bool:
-        """Takes data if there is room for it and nothing has failed. False: `wait_oldest` first."""
+        """Takes data if there is room for it, it overlaps nothing under way, and no error is kept. Returns whether it
+        was taken.
+        """
         size, end = len(data), offset + len(data)
         if self._gathered and offset < self._start + self._size and self._start < end:
             self.send(remote)
         if self._error is not None or any(extent.offset < end and offset < extent.end for extent in self._sent):
             return False
-        if self._sent_size + self._size + size > WINDOW and self.pending:
+        if self._sent_size + self._size + size > WINDOW and self.is_dirty:
             return False
         if not self._budget.take(size):
             return False
@@ -148,19 +152,19 @@ class Writeback:
         try:
             extent.write = remote.start_write(extent.offset, data)
         except DfsfsError:
-            pass  # the connection has ended; landing will write it again
+            pass  # the connection has ended; `wait_oldest` will write it again
 
-    # -- landing ----------------------------------------------------------------------------------------------------
+    # -- waiting for answers ----------------------------------------------------------------------------------------
 
     async def drain(self, remote: WritableFile, rewrite: Rewrite) -> None:
-        """Returns when nothing is outstanding any more."""
+        """Returns when nothing is dirty any more. Errors are kept."""
         self.send(remote)
         while self._sent:
             await self.wait_oldest(remote, rewrite)
             self.send(remote)
 
     async def wait_oldest(self, remote: WritableFile, rewrite: Rewrite) -> None:
-        """Returns when the oldest data is on the server, or its error is kept."""
+        """Returns when the oldest data is on the server, or its error is kept. `rewrite` is called if it was lost."""
         async with self._lock:
             if not self._sent:
                 self.send(remote)
@@ -175,7 +179,7 @@ class Writeback:
                 self._error = error
             self._sent.popleft()
             self._sent_size -= len(extent.data)
-            self._budget.give_back(len(extent.data))
+            self._budget.release(len(extent.data))
 
 
 async def _catch_error(action: Awaitable[None]) -> DfsfsError | None:

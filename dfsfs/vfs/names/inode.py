@@ -64,11 +64,11 @@ OWNERS: Final[Mapping[str, str]] = {
     "access_cache": "names.access",
     "listing": "names.dircache",
     "page_cache": "data.caching",
-    "kernel_size": "data.filetable",
+    "kernel_size": "data.localattrs",
     "writers": "data.fileops",
     "forwarded": "data.fileops",
-    "local_writes": "data.filetable",
-    "time_was_set": "data.filetable",
+    "local_writes": "data.localattrs",
+    "time_was_set": "data.localattrs",
     "silly": "sillyrename",
 }
 """The module below dfsfs.vfs that assigns each field of an Inode, beside the Inode's own methods."""

@@ -9,6 +9,6 @@
 
 There is no I/O and no clock in any of it but in client.py. Nothing is signed or encrypted.
 
-It does as Samba 4.17 does. tests/smb_battery.py asks this server and real ones the same questions, so that a difference
+It does as Samba 4.17 does. tests/lab_smb/battery.py asks this server and real ones the same questions, so a difference
 is a mistake in here. What other servers do otherwise are switches of Volume.
 """

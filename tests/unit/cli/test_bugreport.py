@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dfsfs.cli.bugreport import clean_fstab
+from dfsfs.cli.commands.bugreport import clean_fstab
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from dfsfs.cli import copy
+from dfsfs.cli import copying
 from dfsfs.cli.parts import STEP, CopyError, Options
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def victim(tmp_path: Path) -> Path:
 
 def part_of(source: Path, target: Path) -> Path:
     """What anybody who may stat the source can work out."""
-    return copy._part_of(target, source.stat())
+    return copying._part_of(target, source.stat())
 
 
 @pytest.mark.parametrize("preserve", [False, True])
@@ -45,7 +45,7 @@ def test_a_link_at_the_name_of_the_part_is_not_written_through(
 ) -> None:
     target = source.with_name("target")
     lay(victim, part_of(source, target))
-    copy.copy(source, target, Options(preserve=preserve))
+    copying.copy(source, target, Options(preserve=preserve))
     assert victim.read_bytes() == b"precious" and victim.stat().st_mtime == 1_000_000_000
     assert target.read_bytes() == DATA and not target.is_symlink()
     assert sorted(path.name for path in source.parent.iterdir()) == ["source", "target", "victim"]
@@ -56,7 +56,7 @@ def test_nor_by_a_copy_that_goes_on(source: Path, victim: Path, lay: Callable[[P
     target = source.with_name("target")
     lay(victim, part_of(source, target))
     with pytest.raises(CopyError, match="is not what an interrupted copy leaves"):
-        copy.copy(source, target, Options(resume=True))
+        copying.copy(source, target, Options(resume=True))
     assert victim.read_bytes() == b"precious" and not target.exists()
 
 
@@ -76,7 +76,7 @@ def test_anything_else_there_is_refused_at_once_by_a_copy_that_goes_on(
     target = source.with_name("target")
     make(part_of(source, target))
     with pytest.raises((CopyError, OSError)):
-        copy.copy(source, target, Options(resume=True))
+        copying.copy(source, target, Options(resume=True))
     assert not target.exists()
 
 
@@ -89,7 +89,7 @@ def test_what_somebody_else_has_put_there_is_not_gone_on_with(source: Path) -> N
     os.truncate(part, 2 * STEP)
     os.chown(part, 65534, 65534)
     with pytest.raises(CopyError, match="is not what an interrupted copy leaves"):
-        copy.copy(source, target, Options(resume=True))
+        copying.copy(source, target, Options(resume=True))
     assert not target.exists()
 
 
@@ -108,7 +108,7 @@ def test_a_link_that_comes_back_between_two_steps_is_an_error(
 
     monkeypatch.setattr(os, "unlink", unlink_and_lay_again)
     with pytest.raises(FileExistsError):
-        copy.copy(source, target, Options())
+        copying.copy(source, target, Options())
     assert victim.read_bytes() == b"precious" and not target.exists()
 
 
@@ -117,6 +117,6 @@ def test_what_an_interrupted_copy_has_left_is_replaced_or_gone_on_with(source: P
     for options in (Options(), Options(resume=True)):
         for left in (b"", DATA[: len(DATA) // 2], DATA + b"more"):
             part_of(source, target).write_bytes(left)
-            copy.copy(source, target, options)
+            copying.copy(source, target, options)
             assert target.read_bytes() == DATA
             target.unlink()

@@ -38,11 +38,11 @@ trio.run(pyfuse3.main)
 LOGOUT = """
 import sys
 from types import SimpleNamespace
-from dfsfs.cli import login
+from dfsfs.cli.commands import logout
 
-login.our_mounts = lambda: [SimpleNamespace(mountpoint=path, owner=0) for path in sys.argv[1:]]
-login.ANSWERING = 3.0
-login._end_sessions()
+logout.our_mounts = lambda: [SimpleNamespace(mountpoint=path, owner=0) for path in sys.argv[1:]]
+logout.ANSWERING = 3.0
+logout._end_sessions()
 """
 
 

@@ -36,8 +36,8 @@ MODULES = frozenset({"getpass", "pprint", "curses", "termios", "click", "rich", 
 PRINTS = ("print_exc", "print_exception", "print_stack", "print_tb", "print_usage", "dump_traceback")
 DEVICES = ("/dev/tty", "/dev/stdout", "/dev/stderr", "/dev/fd/", "/proc/self/fd/1", "/proc/self/fd/2")
 LETS_CHILDREN_WRITE = ("subprocess.run", "subprocess.Popen", "trio.run_process", "trio.lowlevel.open_process")
-MAY_BAR = "dfsfs.cli.progress"
-"""It has its bars drawn by rich, with names made printable: test_progress below."""
+MAY_DRAW = ("dfsfs.cli.progress", "dfsfs.cli.terminal")
+"""Bars and tables are drawn by rich, with names made printable: test_progress below, and test_tables.py."""
 
 
 def writes(source: str) -> Iterator[str]:
@@ -66,7 +66,7 @@ def writes(source: str) -> Iterator[str]:
 @pytest.mark.parametrize("file", FILES, ids=module_name)
 def test_one_place_writes(file: Path) -> None:
     found = set(writes(file.read_text()))
-    allowed = {PLACE: found, MAY_BAR: {"rich"}}.get(module_name(file), set())
+    allowed = {PLACE: found, **{name: {"rich"} for name in MAY_DRAW}}.get(module_name(file), set())
     assert found <= allowed, f"only {PLACE} may write"
 
 

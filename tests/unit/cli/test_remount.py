@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from dfsfs.cli import remount
-from dfsfs.cli.messages import SYSTEM_ERROR, MountError
+from dfsfs.cli.exitcodes import SYSTEM_ERROR
+from dfsfs.cli.messages import MountError
 
 if TYPE_CHECKING:
     from pathlib import Path

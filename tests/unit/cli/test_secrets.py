@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from dfsfs.cli.messages import MountError
-from dfsfs.cli.secrets import Surroundings, named_in_restart, new_login, obtain_credentials
-from dfsfs.config import ConfigError, named_fields, parse_options
+from dfsfs.cli.secrets import Surroundings, fields_in_restart, find_new_login, obtain_credentials
+from dfsfs.config import ConfigError, fields_of, parse_options
 from dfsfs.smb.auth.credentials import Credentials, Secret
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ def test_the_question_says_who_and_where() -> None:
     assert questions == ["Password for D\\u at //srv/ns: "]
 
 
-@pytest.mark.parametrize(("mode", "who_can"), [(0o600, None), (0o640, "its group"), (0o604, "everybody")])
+@pytest.mark.parametrize(("mode", "who_can"), [(0o600, None), (0o640, "its group"), (0o604, "all users")])
 def test_files_that_others_can_read(cred: Path, mode: int, who_can: str | None) -> None:
     cred.chmod(mode)
     warnings: list[str] = []
@@ -186,10 +186,10 @@ def test_what_a_remount_changes_of_a_login(
 ) -> None:
     """Only what is named; a password of the command line has been taken out of it by a restart."""
     texts = [text.format(cred=cred)]
-    named = named_fields(texts) | named_in_restart({"PASSWD_NAMED": restart})
+    named = fields_of(texts) | fields_in_restart({"PASSWD_NAMED": restart})
     ask = None if typed is None else lambda _question: typed
     surroundings = Surroundings(environ, lambda: "login", ask, lambda _: None)
-    found = new_login(parse_options(texts), named, "//srv/ns", surroundings) if named & LOGIN_FIELDS else {}
+    found = find_new_login(parse_options(texts), named, "//srv/ns", surroundings) if named & LOGIN_FIELDS else {}
     assert found == expected
 
 
@@ -199,4 +199,4 @@ LOGIN_FIELDS = {"username", "password", "password2", "domain", "credentials_file
 def test_a_remount_without_the_password_of_a_new_user() -> None:
     surroundings = Surroundings({}, lambda: "login", None, lambda _: None)
     with pytest.raises(ConfigError, match=NOBODY_KNOWS):
-        new_login(parse_options(["username=bob"]), {"username"}, "//srv/ns", surroundings)
+        find_new_login(parse_options(["username=bob"]), {"username"}, "//srv/ns", surroundings)

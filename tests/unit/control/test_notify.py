@@ -27,12 +27,12 @@ def listener(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[s
 def test_the_messages(listener: tuple[socket.socket, str]) -> None:
     receiver, name = listener
     notifier = notifier_from({"NOTIFY_SOCKET": name}, 7)
-    notifier.ready("3 targets,\n1 failed over")
+    notifier.tell_ready("3 targets,\n1 failed over")
     assert receiver.recv(1000) == f"READY=1\nMAINPID={os.getpid()}\nSTATUS=3 targets,\\n1 failed over".encode()
-    notifier.status("x" * 1000)
+    notifier.tell_status("x" * 1000)
     assert receiver.recv(2000) == b"STATUS=" + b"x" * 400
-    notifier.alive()
-    notifier.stopping()
+    notifier.tell_alive()
+    notifier.tell_stopping()
     assert (receiver.recv(100), receiver.recv(100)) == (b"WATCHDOG=1", b"STOPPING=1")
 
 
@@ -55,8 +55,8 @@ def test_the_watchdog(environment: dict[str, str], watchdog: float | None) -> No
 def test_nobody_to_tell(address: str) -> None:
     notifier = notifier_from({"NOTIFY_SOCKET": address, "WATCHDOG_USEC": "1"}, 7)
     assert notifier == Notifier()
-    notifier.ready("x")
+    notifier.tell_ready("x")
 
 
 def test_that_nobody_listens_is_no_failure(tmp_path: Path) -> None:
-    notifier_from({"NOTIFY_SOCKET": str(tmp_path / "gone")}, 7).ready("x")
+    notifier_from({"NOTIFY_SOCKET": str(tmp_path / "gone")}, 7).tell_ready("x")

@@ -8,7 +8,7 @@ import pytest
 
 from dfsfs.config import Mounter, make_config, parse_options
 from dfsfs.control.protocol import ControlError
-from dfsfs.control.remount import changed
+from dfsfs.control.remount import change_config
 from dfsfs.smb.auth.credentials import Credentials, KerberosCredentials, Secret
 from dfsfs.unc import UncPath
 
@@ -31,7 +31,7 @@ def remounted(
     """A mount with some options after a remount with a text."""
     given = Mounter(mounter.uid, mounter.gid, bin_only, bin_only)
     config = make_config(UncPath(("srv", "ns", "docs")), parse_options([options]), who, given)
-    return changed(config, text, login or {}, mounter)
+    return change_config(config, text, login or {}, mounter)
 
 
 @pytest.mark.parametrize(

@@ -132,11 +132,11 @@ async def test_a_command_has_a_time_limit(folder: Path, monkeypatch: pytest.Monk
 async def test_the_socket_of_a_dead_mount_is_replaced(folder: Path) -> None:
     listener, _ = server.open_socket(ENTRY.device, OWNER)
     listener.close()
-    with pytest.raises(ControlError, match="nobody answers for the mount on /mnt/ns"):
+    with pytest.raises(ControlError, match="no program answers for the mount on /mnt/ns"):
         await ask("say")
     async with serving():
         assert await ask("say") == {}
-    with pytest.raises(ControlError, match="nobody answers"):
+    with pytest.raises(ControlError, match="no program answers"):
         await ask("say")
 
 

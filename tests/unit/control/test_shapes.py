@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from dfsfs.control import answers
 from dfsfs.control.protocol import ControlError, decode_answer
-from dfsfs.control.shapes import ShapeError, shaped
+from dfsfs.control.shapes import OPTIONAL, REST, ShapeError, from_json, to_json
 
 ANSWERS: tuple[Any, ...] = (
     *(answers.Status, answers.Domains, answers.Targets, answers.Drained, answers.Flushed),
@@ -27,10 +27,13 @@ anything = st.recursive(
 )
 
 
+def has_no_field(details: dict[str, Any]) -> bool:
+    return not {"seconds", "event", "text"} & set(details)
+
+
 def as_json(value: Any) -> Any:
     """An answer as it comes over the socket."""
-    made = [asdict(item) for item in value] if isinstance(value, tuple) else asdict(value)
-    return json.loads(json.dumps(made).replace('"from_"', '"from"'))
+    return json.loads(json.dumps(to_json(value)))
 
 
 @pytest.mark.parametrize("kind", ANSWERS)
@@ -39,19 +42,22 @@ def as_json(value: Any) -> Any:
 def test_an_answer_comes_as_it_was_meant(kind: Any, data: st.DataObject) -> None:
     st.register_type_strategy(int, st.integers(-(2**63) + 1, 2**63 - 1))
     st.register_type_strategy(float, st.floats(-1e18, 1e18))
+    others = st.dictionaries(st.text(min_size=6), st.none() | st.text(max_size=3) | st.lists(st.booleans(), max_size=2))
+    numbers, texts = st.floats(0, 1e9), st.text(max_size=5)
+    st.register_type_strategy(answers.Step, st.builds(answers.Step, numbers, texts, others.filter(has_no_field), texts))
     try:
         value = data.draw(st.from_type(kind))
     finally:
         st.register_type_strategy(int, st.integers())
         st.register_type_strategy(float, st.floats())
-    assert shaped(kind, as_json(value)) == value
+    assert from_json(kind, as_json(value)) == value
 
 
 @pytest.mark.parametrize("kind", ANSWERS)
 @given(value=anything)
 def test_anything_else_is_one_error(kind: Any, value: object) -> None:
     with contextlib.suppress(ShapeError):
-        shaped(kind, value)
+        from_json(kind, value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +90,49 @@ class Example:
 )
 def test_what_is_wrong_is_said(value: object, text: str) -> None:
     with pytest.raises(ShapeError, match=text):
-        shaped(Example, value)
+        from_json(Example, value)
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    from_: str
+    others: dict[str, Any] = field(metadata=REST)
+    parts: tuple[Example, ...] = ()
+    extra: Example | None = field(default=None, metadata=OPTIONAL)
+
+
+def test_keywords_optional_fields_and_the_rest() -> None:
+    value = {"from": "a", "parts": [], "x": [1, {"y": None}], "others": 2}
+    made = Whole("a", {"x": [1, {"y": None}], "others": 2})
+    assert from_json(Whole, value) == made and to_json(made) == value
+    assert to_json(Whole("a", {}, (), Example("b")))["extra"]["name"] == "b"
+    with pytest.raises(ShapeError, match="name of extra of it is no text"):
+        from_json(Whole, {**value, "extra": {"name": 1}})
+
+
+def test_the_names_in_json() -> None:
+    """docs/json.md promises them."""
+    step = answers.Step(0.5, "CacheHit", {"prefix": "//a/b", "stale": False}, "a line")
+    found = answers.Explanation("//a/b", None, None, (step,), None, None, ())
+    assert to_json(found) == {
+        **dict.fromkeys(("kind", "problem", "link", "seconds_left")),
+        "path": "//a/b",
+        "steps": [{"seconds": 0.5, "event": "CacheHit", "prefix": "//a/b", "stale": False, "text": "a line"}],
+        "targets": [],
+    }
+    drained = answers.Drained("fs1", (answers.DrainedLink("//a/b", "//fs1/x", None),), servers=("fs1",))
+    assert to_json([drained]) == [
+        {
+            "host": "fs1",
+            "links": [{"path": "//a/b", "from": "//fs1/x", "to": None}],
+            "known": True,
+            "servers": ["fs1"],
+        }
+    ]
 
 
 def test_more_than_is_known_is_no_matter() -> None:
-    assert shaped(Example, {"name": "a", "new": [1]}) == Example("a")
+    assert from_json(Example, {"name": "a", "new": [1]}) == Example("a")
 
 
 @pytest.mark.parametrize("number", [b"NaN", b"Infinity", b"-Infinity", b"1e999", b"1" * 5000])

@@ -49,7 +49,7 @@ def test_who_listens_keeps_the_place(path: Path) -> None:
         refused(errno.EADDRINUSE, lambda: listen(path))
         assert answers(path)
         config: Any = SimpleNamespace(metrics=str(path))
-        with pytest.raises(ConfigError, match=r"metrics=.*: somebody listens there"):
+        with pytest.raises(ConfigError, match=r"metrics=.*: a program listens there"):
             prepare(config)
         assert answers(path)
 

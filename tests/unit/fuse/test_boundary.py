@@ -13,7 +13,7 @@ from pyfuse3 import FUSEError
 from dfsfs.errors import PosixError, SmbError
 from dfsfs.firstfew import FirstFew
 from dfsfs.fuse import boundary
-from dfsfs.fuse.boundary import guarded, quiet
+from dfsfs.fuse.boundary import release_handler, request_handler
 from dfsfs.meters import Meters
 from dfsfs.ntstatus import NtStatus
 
@@ -25,17 +25,17 @@ class Handlers:
         self.meters = Meters()
         self.under_way: dict[trio.CancelScope, tuple[str, tuple[object, ...]]] = {}
 
-    @guarded
+    @request_handler
     async def rename(self, error: BaseException | None, value: int = 0) -> int:
         if error is not None:
             raise error
         return value
 
-    @guarded
+    @request_handler
     async def read(self) -> None:
         await trio.sleep_forever()
 
-    @quiet
+    @release_handler
     async def release(self, error: BaseException | None) -> None:
         if error is not None:
             raise error

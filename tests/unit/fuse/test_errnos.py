@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dfsfs.errors import ConnectError, ConnectionLost, DfsfsError, PosixError, SmbError, WireError
-from dfsfs.fuse.boundary import guarded, prompt
+from dfsfs.fuse.boundary import immediate_handler, request_handler
 from dfsfs.fuse.errnos import ALLOWED, BY_NAME, NAMES, errno_for
 from dfsfs.fuse.operations import DfsOperations
 from dfsfs.ntstatus import NtStatus, errno_of
@@ -217,6 +217,6 @@ async def ioctl(handlers: DfsOperations) -> None:
 
 
 def test_a_handler_of_which_nobody_has_said_what_it_may_end_with() -> None:
-    for decorator in (guarded, prompt):
+    for decorator in (request_handler, immediate_handler):
         with pytest.raises(LookupError, match="ioctl"):
             decorator(ioctl)

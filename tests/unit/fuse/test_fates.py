@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from dfsfs.fuse.threadstates import Fate, fate_of, fates_of_holders
+from dfsfs.fuse.threadstates import ThreadState, get_holder_states, get_thread_state
 from tests.integration.mounts import wait_until
 
 if TYPE_CHECKING:
@@ -42,28 +42,28 @@ def fifo(tmp_path: Path) -> Iterator[tuple[int, int, str]]:
 
 def test_who_lives_and_who_is_gone() -> None:
     with running("sleep", "60") as process:
-        assert fate_of(process.pid) is Fate.LIVES
+        assert get_thread_state(process.pid) is ThreadState.LIVES
         process.kill()
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
-        assert fate_of(process.pid) is Fate.GONE, "nobody has fetched what it ended with yet"
-    assert fate_of(process.pid) is Fate.GONE
-    assert fate_of(ME) is Fate.LIVES
+        assert get_thread_state(process.pid) is ThreadState.GONE, "nobody has fetched what it ended with yet"
+    assert get_thread_state(process.pid) is ThreadState.GONE
+    assert get_thread_state(ME) is ThreadState.LIVES
 
 
 @pytest.mark.parametrize(
     ("pending", "state", "flags", "code", "fate"),
     [
-        (0x100, "D", 0x400000, 0, Fate.KILLED),
-        (0x101, "S", 0x400000, 0, Fate.KILLED),
-        (0x001, "D", 0x400000, 0, Fate.LIVES),
-        (0x000, "D", 0x400004, 9, Fate.KILLED),
-        (0x000, "D", 0x400004, 2, Fate.KILLED),
-        (0x000, "D", 0x400004, 256, Fate.LIVES),
-        (0x100, "Z", 0x400004, 9, Fate.GONE),
+        (0x100, "D", 0x400000, 0, ThreadState.KILLED),
+        (0x101, "S", 0x400000, 0, ThreadState.KILLED),
+        (0x001, "D", 0x400000, 0, ThreadState.LIVES),
+        (0x000, "D", 0x400004, 9, ThreadState.KILLED),
+        (0x000, "D", 0x400004, 2, ThreadState.KILLED),
+        (0x000, "D", 0x400004, 256, ThreadState.LIVES),
+        (0x100, "Z", 0x400004, 9, ThreadState.GONE),
     ],
 )
 def test_what_proc_says(
-    pending: int, state: str, flags: int, code: int, fate: Fate, monkeypatch: pytest.MonkeyPatch
+    pending: int, state: str, flags: int, code: int, fate: ThreadState, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Who was killed, who dies of a signal, and who has just come to its end: exit(1) still waits for its close."""
     about = [state, "1", "1", "1", "0", "-1", str(flags), *["0"] * 42, str(code)]
@@ -72,17 +72,17 @@ def test_what_proc_says(
         "stat": f"7 (a) b) {' '.join(about)}",
     }
     monkeypatch.setattr("dfsfs.fuse.threadstates.Path.read_bytes", lambda path: texts[path.name].encode())
-    assert fate_of(7) is fate
+    assert get_thread_state(7) is fate
 
 
 @root_only
 def test_who_has_it_open_and_who_may_wait_for_it(fifo: tuple[int, int, str]) -> None:
     descriptor, inode, device = fifo
-    assert fates_of_holders({inode, inode + 1}, "0:9999") == {inode: set(), inode + 1: set()}
-    assert Fate.KILLED not in fates_of_holders({inode}, device)[inode]
+    assert get_holder_states({inode, inode + 1}, "0:9999") == {inode: set(), inode + 1: set()}
+    assert ThreadState.KILLED not in get_holder_states({inode}, device)[inode]
     with running("cat", stdin=descriptor) as reads:
-        wait_until(lambda: Fate.WAITS in fates_of_holders({inode}, device)[inode], "it waits for its input")
+        wait_until(lambda: ThreadState.WAITS in get_holder_states({inode}, device)[inode], "it waits for its input")
         assert reads.poll() is None
     with running("sleep", "60", stdin=descriptor):
-        wait_until(lambda: Fate.WAITS not in fates_of_holders({inode}, device)[inode], "nobody waits for it")
-        assert Fate.LIVES in fates_of_holders({inode}, device)[inode]
+        wait_until(lambda: ThreadState.WAITS not in get_holder_states({inode}, device)[inode], "nobody waits for it")
+        assert ThreadState.LIVES in get_holder_states({inode}, device)[inode]

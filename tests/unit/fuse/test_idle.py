@@ -55,7 +55,7 @@ async def test_now_and_then_when_it_is_always_busy(autojump_clock: object) -> No
 
 
 async def test_without_a_c_library_that_can(autojump_clock: object, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(idle, "_trimmer", lambda: None)
+    monkeypatch.setattr(idle, "_find_malloc_trim", lambda: None)
     mount = Mount()
     await served(mount, 5, 20)
     assert len(mount.given) == 1

@@ -14,21 +14,15 @@ from dfsfs.caller import Caller
 from dfsfs.config import Mounter, make_config, parse_options, parse_unc
 from dfsfs.control.places import TYPE, MountEntry
 from dfsfs.errors import ConnectError, PosixError, SmbError
-from dfsfs.mount import assembly
-from dfsfs.mount.assembly import (
-    escape_option,
-    find_root,
-    fuse_options,
-    given_names,
-    make_filesystem,
-    make_user_pools,
-    transport_settings,
-)
+from dfsfs.mount import assembly, settings
+from dfsfs.mount.assembly import find_root
+from dfsfs.mount.parts import make_filesystem, make_pool, make_user_pools
+from dfsfs.mount.settings import escape_option, get_given_names, make_fuse_options
+from dfsfs.namespace.assembly import transport_settings
 from dfsfs.namespace.junction import Junction, Location
 from dfsfs.ntstatus import NtStatus
 from dfsfs.smb.auth import keyring
 from dfsfs.smb.auth.credentials import Credentials, Secret
-from dfsfs.smb.pool import Pool
 from dfsfs.smb.wire.constants import Dialect
 from dfsfs.unc import UncPath
 from tests.fakes.memory_namespace import MemoryNamespace
@@ -36,6 +30,7 @@ from tests.fakes.memory_namespace import MemoryNamespace
 if TYPE_CHECKING:
     from dfsfs.config.model import MountConfig
     from dfsfs.namespace.client import Namespace
+    from dfsfs.smb.pool import Pool
 
 
 def config(options: str = "", unc: str = "//srv/ns") -> MountConfig:
@@ -113,18 +108,18 @@ def test_what_was_mounted_during_the_login_is_not_hidden(monkeypatch: pytest.Mon
 
 
 def test_options_for_the_transport() -> None:
-    settings = transport_settings(config("vers=3,port=4455,seal,timeout=4,hosts=fs1:10.0.0.1,rsize=65536"))
-    assert settings.dialects == (Dialect.SMB_3_0, Dialect.SMB_3_0_2, Dialect.SMB_3_1_1)
-    assert (settings.port, settings.seal, settings.read_size) == (4455, True, 65536)
-    assert (settings.request_timeout, settings.silence_timeout) == (4, 4)
-    assert dict(settings.hosts) == {"FS1": "10.0.0.1"}
+    found = transport_settings(config("vers=3,port=4455,seal,timeout=4,hosts=fs1:10.0.0.1,rsize=65536"))
+    assert found.dialects == (Dialect.SMB_3_0, Dialect.SMB_3_0_2, Dialect.SMB_3_1_1)
+    assert (found.port, found.seal, found.read_size) == (4455, True, 65536)
+    assert (found.request_timeout, found.silence_timeout) == (4, 4)
+    assert dict(found.hosts) == {"FS1": "10.0.0.1"}
 
 
 def test_options_for_the_kernel() -> None:
-    options = fuse_options(config("ro,noperm", "//srv/name space/a,b"))
+    options = make_fuse_options(config("ro,noperm", "//srv/name space/a,b"))
     assert {"ro", "allow_other", "subtype=dfsfs", "fsname=//srv/name space/a\\054b"} <= options
     assert "default_permissions" not in options
-    assert "default_permissions" in fuse_options(config())
+    assert "default_permissions" in make_fuse_options(config())
 
 
 def test_names_that_an_option_can_not_hold_are_escaped() -> None:
@@ -158,27 +153,27 @@ async def test_options_for_the_file_system(autojump_clock: object) -> None:
 def test_names_for_stored_logins_are_those_that_were_given(
     options: str, unc: str, expected: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(assembly, "get_default_realm", lambda: "")
-    assert given_names(config(options, unc)) == expected
-    monkeypatch.setattr(assembly, "get_default_realm", lambda: "REALM.TEST")
-    assert given_names(config(options, unc)) == (*expected, "realm.test")
+    monkeypatch.setattr(settings, "get_default_realm", lambda: "")
+    assert get_given_names(config(options, unc)) == expected
+    monkeypatch.setattr(settings, "get_default_realm", lambda: "REALM.TEST")
+    assert get_given_names(config(options, unc)) == (*expected, "realm.test")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root finds out about others")
 def test_no_login_is_looked_for_under_a_name_that_was_only_heard_of() -> None:
     place = f"heard-of-{os.getpid()}.test"
     asked = config("multiuser")
-    pool = Pool(transport_settings(asked), asked.credentials)
-    find_mount = make_user_pools(asked, pool)._find_login
+    pool = make_pool(asked)
+    find_login = make_user_pools(asked, pool)._find_login
     pool.names.suffixes, pool.names.controllers_of = (place,), {place.upper(): ("dc1.contoso.test",)}
     who = Caller(os.geteuid(), os.getegid(), os.getpid())
     keyring.store(place, Credentials("me", Secret("pw")))
     try:
         with pytest.raises(SmbError, match="dfsfs login //srv"):
-            find_mount(who)
+            find_login(who)
         keyring.store("srv", Credentials("me too", Secret("pw")))
         try:
-            assert find_mount(who).principal == "me too"
+            assert find_login(who).principal == "me too"
         finally:
             keyring.remove("srv")
     finally:

@@ -10,7 +10,7 @@ import trio.testing
 
 from dfsfs.caller import Caller
 from dfsfs.fuse import waiters
-from dfsfs.fuse.threadstates import Fate
+from dfsfs.fuse.threadstates import ThreadState
 from dfsfs.fuse.waiters import PAUSE, SHARE, Waiter, Waiters
 
 if TYPE_CHECKING:
@@ -34,25 +34,25 @@ class World:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, clock: trio.testing.MockClock) -> None:
         self.under_way: dict[trio.CancelScope, tuple[str, tuple[object, ...]]] = {}
-        self.fates: dict[int, Fate] = {}
-        self.holders: dict[int, set[Fate]] = {}
+        self.fates: dict[int, ThreadState] = {}
+        self.holders: dict[int, set[ThreadState]] = {}
         self.looks = self.searches = 0
         self.search_takes = 0.0
         self._clock = clock
         monkeypatch.setattr(waiters, "Threads", AtOnce)
-        monkeypatch.setattr(waiters, "fate_of", self._fate_of)
-        monkeypatch.setattr(waiters, "fates_of_holders", self._fates_of_holders)
+        monkeypatch.setattr(waiters, "get_thread_state", self._fate_of)
+        monkeypatch.setattr(waiters, "get_holder_states", self._fates_of_holders)
 
     def waiter(self, call: str, arguments: tuple[object, ...]) -> Waiter | None:
         (waiter,) = arguments
         assert waiter is None or isinstance(waiter, Waiter)
         return waiter
 
-    def _fate_of(self, thread: int) -> Fate:
+    def _fate_of(self, thread: int) -> ThreadState:
         self.looks += 1
-        return self.fates.get(thread, Fate.LIVES)
+        return self.fates.get(thread, ThreadState.LIVES)
 
-    def _fates_of_holders(self, inodes: Set[int], device: str) -> dict[int, set[Fate]]:
+    def _fates_of_holders(self, inodes: Set[int], device: str) -> dict[int, set[ThreadState]]:
         assert device == "0:51"
         self.searches += 1
         self._clock.jump(self.search_takes)
@@ -93,14 +93,14 @@ def of(thread: int, inode: int | None = None) -> Waiter:
 
 
 async def test_who_was_killed_is_answered_and_nobody_else(world: World) -> None:
-    world.fates = {1: Fate.KILLED, 3: Fate.GONE, 4: Fate.UNKNOWN}
+    world.fates = {1: ThreadState.KILLED, 3: ThreadState.GONE, 4: ThreadState.UNKNOWN}
     ends = await all_of(world, *((lambda who=who: world.ended(who)) for who in (of(1), of(2), of(3), of(4), None)))
     assert ends[0] is not None and ends[0] <= 2 * PAUSE
     assert ends[1:] == [None] * 4
 
 
 async def test_who_can_not_be_seen_is_not_looked_at(world: World) -> None:
-    world.fates = {0: Fate.KILLED}
+    world.fates = {0: ThreadState.KILLED}
     assert await all_of(world, lambda: world.ended(of(0))) == [None]
     assert not world.looks
 
@@ -120,18 +120,20 @@ async def test_what_is_answered_soon_costs_no_look(world: World) -> None:
 @pytest.mark.parametrize(
     ("opener", "holders", "ends"),
     [
-        (Fate.KILLED, set(), True),
-        (Fate.LIVES, {Fate.LIVES, Fate.KILLED}, True),
-        (Fate.GONE, {Fate.KILLED}, True),
-        (Fate.LIVES, {Fate.LIVES, Fate.KILLED, Fate.WAITS}, False),
-        (Fate.LIVES, {Fate.KILLED, Fate.UNKNOWN}, False),
-        (Fate.LIVES, {Fate.LIVES}, False),
-        (Fate.GONE, {Fate.LIVES, Fate.WAITS}, False),
-        (Fate.GONE, set(), False),
-        (Fate.UNKNOWN, {Fate.KILLED}, False),
+        (ThreadState.KILLED, set(), True),
+        (ThreadState.LIVES, {ThreadState.LIVES, ThreadState.KILLED}, True),
+        (ThreadState.GONE, {ThreadState.KILLED}, True),
+        (ThreadState.LIVES, {ThreadState.LIVES, ThreadState.KILLED, ThreadState.WAITS}, False),
+        (ThreadState.LIVES, {ThreadState.KILLED, ThreadState.UNKNOWN}, False),
+        (ThreadState.LIVES, {ThreadState.LIVES}, False),
+        (ThreadState.GONE, {ThreadState.LIVES, ThreadState.WAITS}, False),
+        (ThreadState.GONE, set(), False),
+        (ThreadState.UNKNOWN, {ThreadState.KILLED}, False),
     ],
 )
-async def test_what_is_asked_about_something_open(world: World, opener: Fate, holders: set[Fate], ends: bool) -> None:
+async def test_what_is_asked_about_something_open(
+    world: World, opener: ThreadState, holders: set[ThreadState], ends: bool
+) -> None:
     world.fates, world.holders = {1: opener}, {7: holders}
     (end,) = await all_of(world, lambda: world.ended(of(1, 7)))
     assert (end is not None) is ends

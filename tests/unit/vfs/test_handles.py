@@ -13,7 +13,7 @@ import trio
 from dfsfs.errors import ConnectionLost, SmbError
 from dfsfs.ntstatus import NtStatus
 from dfsfs.unc import UncPath
-from dfsfs.vfs.data.fileops import LINGER
+from dfsfs.vfs.data.dirtydata import LINGER
 from dfsfs.vfs.names.inodetable import ROOT
 from dfsfs.vfs.names.mapping import AttributeChanges
 from tests.unit.vfs.world import ACTIMEO, World, fails
@@ -342,7 +342,7 @@ async def test_a_release_that_is_given_up_leaves_no_handle(flags: int, autojump_
 async def test_what_is_opened_again_while_it_is_given_up_is_closed(autojump_clock: object) -> None:
     world = Pair()
     _, handle = await world.open(os.O_RDONLY)
-    file = world.fs._files._file(handle)
+    file = world.fs._files.table.get(handle)
     await trio.sleep(ACTIMEO)  # what came along with the open is no good any more
     world.namespace.cut("//fs1/data")
     world.data.after = lambda verb, path: file.discard() if verb == "open" else None

@@ -29,7 +29,7 @@ PARTS = {
 }
 ALL = {**OWNERS, **PARTS}
 MUTATORS = frozenset({"clear", "pop", "popitem", "setdefault", "update", "__setitem__", "__delitem__"})
-NAMESAKES = frozenset({("data.opener", "remote.stat")})
+NAMESAKES = frozenset({("data.opener", "remote.stat"), ("data.fileops", "closed.stat")})
 """Assignments of fields of other classes that are called the same, each with its module."""
 
 

@@ -66,7 +66,7 @@ class Leased(World):
     @property
     def pending(self) -> int:
         """Breaks that are not answered yet."""
-        return self.fs._files._leases.pending
+        return self.fs._files.leases.pending
 
     def take_back(self, state: LeaseState) -> None:
         """The server breaks the lease to `state`."""
@@ -118,7 +118,7 @@ async def test_a_break_that_can_not_be_answered_keeps_nothing_else_from_being_an
     async with leased() as world:
         handle = await world.open()
         await world.fs.read(handle, 0, 3)
-        monkeypatch.setattr(world.kernel, "forget", broken := Broken())
+        monkeypatch.setattr(world.kernel, "invalidate", broken := Broken())
         world.take_back(NONE)
         await wait_all_tasks_blocked()
         assert broken.calls and not world.acknowledged and not world.pending
@@ -201,7 +201,7 @@ async def test_what_is_written_goes_on_being_sent_after_a_mistake(
     async with leased() as world:
         handle = await world.open(os.O_RDWR)
         with monkeypatch.context() as patched:
-            patched.setattr(world.fs._files, "_drain", broken := Broken())
+            patched.setattr(world.fs._files.dirty, "drain", broken := Broken())
             await world.fs.write(handle, 0, b"1")
             await trio.sleep(10.0)
             assert broken.calls and bytes(world.file.data) == b"one"

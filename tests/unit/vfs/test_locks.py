@@ -166,5 +166,5 @@ async def test_a_lease_that_is_taken_back_after_the_answer_is_no_sign_of_locks()
     for gave, state in ((3, 0), (None, 0), (3, 0), (0, 0), (2, 2), (None, 2)):
         remote.lease.given = None if gave is None else LeaseState(gave)
         remote.lease.state = LeaseState(state)
-        found.append(locks.opened(inode, remote))  # type: ignore[arg-type]
+        found.append(locks.note_open(inode, remote))  # type: ignore[arg-type]
     assert found == [False, False, False, True, True, False]

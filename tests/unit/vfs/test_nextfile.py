@@ -17,7 +17,7 @@ def walk_of(names: list[str]) -> Walk:
 
 
 def follow(walk: Walk, names: list[str]) -> list[list[str]]:
-    return [[entry.name for entry in walk.opened(name)] for name in names]
+    return [[entry.name for entry in walk.note_open(name)] for name in names]
 
 
 def test_nothing_is_guessed_from_one_open() -> None:
@@ -38,7 +38,7 @@ def test_a_program_that_goes_through_the_folder_gets_every_file_once_and_early()
         for name in names:
             if name not in fetched:
                 late.append(name)
-            fetched += [entry.name for entry in walk.opened(name)]
+            fetched += [entry.name for entry in walk.note_open(name)]
         assert len(fetched) == len(set(fetched))
         assert len(late) <= 2
         assert set(fetched) | set(late) == set(names)
@@ -47,7 +47,7 @@ def test_a_program_that_goes_through_the_folder_gets_every_file_once_and_early()
 def test_no_more_than_some_are_ahead() -> None:
     walk, fetched = walk_of(SORTED), 0
     for opened, name in enumerate(SORTED, 1):
-        fetched += len(walk.opened(name))
+        fetched += len(walk.note_open(name))
         assert fetched <= opened + MAX_AHEAD
 
 

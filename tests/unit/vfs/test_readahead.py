@@ -160,7 +160,7 @@ def test_no_more_streams_are_followed_than_there_is_room_for() -> None:
     for index in range(STREAMS):
         assert streams.begin(index << 30, 4096, LIMIT)[1] is None
     first = streams.streams[0]
-    streams.used(first)
+    streams.note_used(first)
     assert streams.begin(1 << 40, 4096, LIMIT)[1] is not first
     assert len(streams.streams) == STREAMS and streams.find(4096) is first
 

@@ -20,7 +20,7 @@ def test_the_second_one_within_a_while_is_told_from_the_first() -> None:
 def test_an_open_that_succeeds_ends_it() -> None:
     names = StaleOpens(lambda: 0.0)
     assert not names.note_stale(1, "f")
-    names.opened(1, "f")
+    names.note_open(1, "f")
     assert not names.note_stale(1, "f")
 
 

@@ -79,7 +79,7 @@ async def test_writes_in_a_row_are_gathered() -> None:
     disk.sent[1].answer()
     await written.drain(disk, disk.rewrite)
     assert disk.data == b"".join(bytes([index]) * 64 * KIB for index in range(24))
-    assert not written.pending
+    assert not written.is_dirty
 
 
 async def test_what_lies_elsewhere_is_sent_on_its_own() -> None:
@@ -87,7 +87,7 @@ async def test_what_lies_elsewhere_is_sent_on_its_own() -> None:
     for offset in (0, 10, 5000):
         assert written.add(disk, offset, b"0123456789")
     assert [(one.offset, one.data) for one in disk.sent] == [(0, b"0123456789" * 2)]
-    assert written.pending
+    assert written.is_dirty
 
 
 async def test_what_overlaps_data_under_way_has_to_wait() -> None:
@@ -131,7 +131,7 @@ async def test_the_first_error_is_kept_and_told_once() -> None:
     assert error is not None
     assert error.status == NtStatus.DISK_FULL
     assert written.take_error() is None
-    assert not written.pending
+    assert not written.is_dirty
 
 
 async def test_after_an_error_nothing_more_is_taken_until_it_was_told() -> None:
@@ -162,7 +162,7 @@ async def test_a_wait_that_is_cancelled_loses_nothing(autojump_clock: object) ->
     assert written.add(disk, 0, b"1" * GATHER)
     with trio.move_on_after(1):
         await written.drain(disk, disk.rewrite)
-    assert written.pending
+    assert written.is_dirty
     disk.sent[0].answer(ConnectionLost("fs1", NtStatus.CONNECTION_RESET, "as the test wants it"))
 
     async def slow(offset: int, data: bytes | bytearray | memoryview) -> None:
@@ -170,7 +170,7 @@ async def test_a_wait_that_is_cancelled_loses_nothing(autojump_clock: object) ->
 
     with trio.move_on_after(1):
         await written.drain(disk, slow)
-    assert written.pending
+    assert written.is_dirty
     await written.drain(disk, disk.rewrite)
     assert disk.data == b"1" * GATHER
 

@@ -35,7 +35,7 @@ class RecordingKernel:
         """Until it is set, nothing is forgotten."""
         self.may_forget.set()
 
-    async def forget(self, ino: int) -> None:
+    async def invalidate(self, ino: int) -> None:
         await self.may_forget.wait()
         self.forgotten.append(ino)
 

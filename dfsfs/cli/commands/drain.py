@@ -1,6 +1,6 @@
 """The command `dfsfs drain`: mounts keep off a server, before it is taken down.
 
-All mounts are asked first what they would do, so that a name that nobody knows changes nothing anywhere.
+All mounts are asked first what they would do, so that an unknown name changes nothing anywhere.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 from typing import TYPE_CHECKING
 
-from dfsfs.cli.asking import good, our_own_mounts, the_mount
+from dfsfs.cli.asking import our_own_mounts, take_good, the_mount
 from dfsfs.cli.command import Command, Parser, add_json
 from dfsfs.cli.output import show, show_json
 from dfsfs.control.answers import Drained
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     Results = Sequence[tuple[MountEntry, Answer[Drained]]]
 
 
-def _parser() -> Parser:
+def _make_parser() -> Parser:
     parser = Parser(
         "drain",
         "moves links off a server, before it is taken down",
@@ -45,13 +45,13 @@ def _run(arguments: argparse.Namespace, _: Sequence[str]) -> int:
     entries = our_own_mounts() if arguments.mount is None else [the_mount(arguments.mount)]
     command = "undrain" if arguments.undo else "drain"
     patience = Patience(ANSWERING)
-    planned, code = good(ask_each(patience, Drained, entries, command, host=arguments.host, dry_run="yes"))
+    planned, code = take_good(ask_each(patience, Drained, entries, command, host=arguments.host, dry_run="yes"))
     if not planned:
         return code
     name = _name_of(planned, arguments.host, undo=arguments.undo)
     results, asked = planned, [entry for entry, answer in planned if answer.said.known or not arguments.undo]
     if not arguments.dry_run:
-        results, worse = good(ask_each(patience, Drained, asked, command, host=name))
+        results, worse = take_good(ask_each(patience, Drained, asked, command, host=name))
         code = max(code, worse)
         results = [*results, *((entry, answer) for entry, answer in planned if entry not in asked)]
     results = sorted(results, key=lambda result: entries.index(result[0]))
@@ -59,13 +59,13 @@ def _run(arguments: argparse.Namespace, _: Sequence[str]) -> int:
         show_json([{**answer.raw, "mount": entry.mountpoint} for entry, answer in results])
         return code
     for entry, answer in results:
-        what = drained_word(undo=arguments.undo, was=answer.said.known, only_said=arguments.dry_run)
-        show([f"{entry.mountpoint}: {name} {what}", *links_lines(answer.said, only_said=arguments.dry_run)])
+        what = word_for(undo=arguments.undo, was=answer.said.known, only_said=arguments.dry_run)
+        show([f"{entry.mountpoint}: {name} {what}", *format_links(answer.said, only_said=arguments.dry_run)])
     return code
 
 
 def _name_of(planned: Results, host: str, *, undo: bool) -> str:
-    """The server's whole name, as a mount has it; one of ours, if it can be. Raises ControlError: nobody has it."""
+    """The server's whole name, as a mount has it; one of ours, if it can be. Raises ControlError: none has it."""
     known = [(not is_trusted(entry), answer.said.host) for entry, answer in planned if answer.said.known]
     if known:
         return min(known)[1]
@@ -84,14 +84,14 @@ def _hint(host: str, servers: list[str], there_are: str) -> str:
     return f"; {there_are} {shown}" if servers else ""
 
 
-def drained_word(*, undo: bool, was: bool, only_said: bool) -> str:
+def word_for(*, undo: bool, was: bool, only_said: bool) -> str:
     """What has become of a server in one mount."""
     if undo:
         return ("would be used again" if only_said else "may be used again") if was else "was not drained"
     return "would be drained" if only_said else "is drained"
 
 
-def links_lines(found: Drained, *, only_said: bool) -> list[str]:
+def format_links(found: Drained, *, only_said: bool) -> list[str]:
     """What becomes of the links that are on the server."""
     lines = []
     for link in found.links:
@@ -105,4 +105,4 @@ def links_lines(found: Drained, *, only_said: bool) -> list[str]:
     return lines
 
 
-DRAIN = Command("drain", _parser, _run)
+COMMAND = Command("drain", _make_parser, _run)

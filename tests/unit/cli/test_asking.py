@@ -3,153 +3,29 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
-import threading
 import time
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
-from dfsfs.cli import bugreport, caches, explain
+from dfsfs.cli.commands import bugreport, cache, explain
 from dfsfs.cli.main import main
 from dfsfs.control import client, places
 from dfsfs.control.answers import CachedReferral, Explanation
 from dfsfs.control.places import MountEntry
-from dfsfs.control.protocol import decode_request, encode_result
-from dfsfs.control.shapes import shaped
+from dfsfs.control.protocol import encode_result
+from dfsfs.control.shapes import from_json
 from tests.fakes.evil import EVIL, SHOWN, spoils, texts
+from tests.unit.cli.answering import COMMANDS, LINK, RESULTS, STATUS, Mounts, play_results, say
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    import socket
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    Play = Callable[[socket.socket, str, Mapping[str, str]], None]
-    """Answers on a connection to a command with arguments."""
-
-SESSION = {
-    **dict.fromkeys(("host", "name", "address", "dialect", "signing", "authentication", "spn", "user"), EVIL),
-    **dict.fromkeys(("in_flight", "queued", "requests", "bytes_sent", "bytes_received"), 1),
-    "encryption": None,
-    "uid": None,
-    "shares": [EVIL],
-}
-LINK = {
-    **dict.fromkeys(("path", "target"), EVIL),
-    **dict.fromkeys(("connected", "failed_over", "chosen"), True),
-    "targets": [EVIL],
-    "generation": 1,
-    "seconds_left": 1.5,
-    "uid": 7,
-}
-FIGURES = dict.fromkeys(("count", "failed", "p50", "p95", "p99", "longest"), 1)
-ABOUT = {"pid": 1, "seconds": 1.5, "multiuser": True, "read_only": True}
-STATUS: dict[str, Any] = {
-    "mount": {**ABOUT, **dict.fromkeys(("path", "unc", "version", "user"), EVIL)},
-    "links": [LINK],
-    "failed_over": 1,
-    "sessions": [SESSION],
-    "files": {"open": 1, "open_folders": 1, "known": 1},
-    "caches": {"referrals": 1, "domains": 1},
-    "requests": {EVIL: FIGURES},
-    "errors": {EVIL: 1},
-    "bytes": {"read": 1, "written": 1},
-    "events": {"FailedOver": 1},
-    "drained": [EVIL],
-}
-ROOT = {"host": EVIL, "asked": EVIL, "problem": None, "covered": EVIL, "ttl": 1, "targets": [EVIL]}
-TRIED = {"path": EVIL, "in_use": True, "seconds": 0.1, "problem": None, "remark": EVIL, "session": SESSION}
-RESULTS: dict[str, Any] = {
-    "status": STATUS,
-    "cache.show": [
-        {
-            "prefix": EVIL,
-            "kind": EVIL,
-            "namespace_below": False,
-            "failback": True,
-            "ttl": 1,
-            "seconds_left": 0.5,
-            "targets": [{"path": EVIL, "hint": True, "starts_set": True}] * 2,
-        }
-    ],
-    "domain.show": {
-        "found": {"name": EVIL, "netbios": EVIL, "site": EVIL, "controllers": [EVIL]},
-        "bootstrap": EVIL,
-        "domains": [{"name": EVIL, "controllers": [EVIL], "hint": EVIL}],
-    },
-    "target.list": {"path": EVIL, "targets": [{"path": EVIL, "in_use": True, "chosen": True, "drained": True}]},
-    "drain": {
-        "host": EVIL,
-        "links": [{"path": EVIL, "from": EVIL, "to": None}, {"path": EVIL, "from": "", "to": EVIL}],
-        "known": True,
-        "servers": [EVIL],
-    },
-    "explain": {
-        "path": EVIL,
-        "kind": EVIL,
-        "problem": EVIL,
-        "link": EVIL,
-        "seconds_left": 1,
-        "steps": [{"seconds": 0.1, "event": EVIL, "text": EVIL}],
-        "targets": [TRIED, {**TRIED, "seconds": None, "problem": EVIL, "session": None}],
-        "all_roots": {"roots": [ROOT, {**ROOT, "problem": EVIL}], "differ": True},
-    },
-}
-COMMANDS = {
-    ("status",): "status",
-    ("cache", "show"): "cache.show",
-    ("domain", "show"): "domain.show",
-    ("target", "list", "{mount}"): "target.list",
-    ("drain", "x"): "drain",
-    ("explain", "{mount}"): "explain",
-}
-
-
-def say(line: bytes) -> Play:
-    return lambda connection, command, arguments: connection.sendall(line)
-
-
-def play_results(connection: socket.socket, command: str, arguments: Mapping[str, str]) -> None:
-    connection.sendall(encode_result(RESULTS[command]))
-
-
-class Mounts:
-    """Mounts that are only in the list, with sockets at which somebody answers."""
-
-    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.entries: list[MountEntry] = []
-        self._listeners: list[socket.socket] = []
-        self._folder = folder
-        folder.mkdir()
-        monkeypatch.setattr(places, "ROOTS_FOLDER", str(folder))
-        monkeypatch.setattr(places, "folders_for", lambda _owner: [str(folder)])
-        monkeypatch.setattr(places, "mounts", lambda: self.entries)
-
-    def add(self, play: Play) -> MountEntry:
-        number = len(self.entries)
-        entry = MountEntry(f"0:{number}", f"/mnt/{number}", places.TYPE, "//a/b", os.geteuid())
-        listener = socket.socket(socket.AF_UNIX)
-        listener.bind(str(self._folder / places.socket_name(entry.device)))
-        listener.listen(8)
-        self.entries.append(entry)
-        self._listeners.append(listener)
-        threading.Thread(target=self._serve, args=(listener, play), daemon=True).start()
-        return entry
-
-    def _serve(self, listener: socket.socket, play: Play) -> None:
-        with suppress(OSError):
-            while True:
-                connection, _ = listener.accept()
-                with connection, suppress(OSError):
-                    if line := connection.recv(65536):
-                        play(connection, (request := decode_request(line)).command, request.arguments)
-
-    def close(self) -> None:
-        for listener in self._listeners:
-            listener.shutdown(socket.SHUT_RDWR)
-            listener.close()
+    from tests.unit.cli.answering import Play
 
 
 @pytest.fixture
@@ -258,7 +134,7 @@ def flood(connection: socket.socket, command: str, arguments: Mapping[str, str])
 def test_nobody_is_waited_for_without_end(
     play: Play, mounts: Mounts, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dfsfs.cli.running.AT_ONCE", 0.3)
+    monkeypatch.setattr("dfsfs.cli.commands.status.AT_ONCE", 0.3)
     for one in (play, play_results):
         mounts.add(one)
     started = time.monotonic()
@@ -272,7 +148,7 @@ def test_others_have_less_room_and_one_time_for_all_their_mounts(
     mounts: Mounts, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(client, "is_trusted", lambda entry: entry.device == "0:4")
-    monkeypatch.setattr("dfsfs.cli.running.AT_ONCE", 1.0)
+    monkeypatch.setattr("dfsfs.cli.commands.status.AT_ONCE", 1.0)
     for play in (flood, *[drip] * 3, play_results):
         mounts.add(play)
     started = time.monotonic()
@@ -310,7 +186,7 @@ def test_a_dead_mount_is_a_row_and_the_others_are_shown(mounts: Mounts, capsys: 
     assert shown.endswith("; umount -l '/mnt/a b' takes it away\n")
     assert main(["status", "/mnt/a b/x"]) == 32
     shown, errors = capsys.readouterr()
-    assert not shown and errors.startswith("dfsfs: nobody answers for the mount on /mnt/a b")
+    assert not shown and errors.startswith("dfsfs: no program answers for the mount on /mnt/a b")
     for words in (["cache", "show"], ["domain", "show"], ["drain", "x"]):
         assert main(words) == 32
         shown, errors = capsys.readouterr()
@@ -437,6 +313,6 @@ def test_a_time_that_is_up(capsys: pytest.CaptureFixture[str], mounts: Mounts) -
     assert "l     //c/d   1  expired   connected, failed over" in shown and "-24 min" not in shown
     assert "loop  //c/d   1  expired   leads back to itself\n" in shown
     referral = {**RESULTS["cache.show"][0], "seconds_left": -1440.0, "ttl": 600}
-    assert "expired, was good for 10 min" in "\n".join(caches.cache_lines([shaped(CachedReferral, referral)]))
+    assert "expired, was good for 10 min" in "\n".join(cache.format_cache([from_json(CachedReferral, referral)]))
     found = {**RESULTS["explain"], "seconds_left": -1440.0, "problem": None, "all_roots": None}
-    assert "its referral has expired" in "\n".join(explain.explanation_lines(shaped(Explanation, found)))
+    assert "its referral has expired" in str(explain.format_explanation(from_json(Explanation, found)))

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dfsfs.cli.command import Command, Parser
-from dfsfs.cli.messages import SUCCESS
+from dfsfs.cli.exitcodes import SUCCESS
 from dfsfs.cli.output import show
+from dfsfs.cli.registry import all_commands
 from dfsfs.config.table import GROUPS, Policy
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ class Words:
     choices: tuple[str, ...]
 
 
-def _parser() -> Parser:
+def _make_parser() -> Parser:
     parser = Parser(
         "completion",
         "writes what makes a shell complete the words of dfsfs",
@@ -42,14 +43,9 @@ def _parser() -> Parser:
     return parser
 
 
-def completion_command(commands: Callable[[], Sequence[Command]]) -> Command:
-    """The command, which completes the words of these commands."""
-
-    def run(arguments: argparse.Namespace, _: Sequence[str]) -> int:
-        show(script(arguments.shell, commands()).splitlines())
-        return SUCCESS
-
-    return Command("completion", _parser, run)
+def _run(arguments: argparse.Namespace, _: Sequence[str]) -> int:
+    show(script(arguments.shell, all_commands()).splitlines())
+    return SUCCESS
 
 
 def words_of(command: Command) -> Words:
@@ -122,17 +118,17 @@ complete -F _mount_dfsfs -o filenames mount.dfsfs
 """
 
 
-def _quoted(text: str) -> str:
+def _quote(text: str) -> str:
     """A text in single quotes, for zsh and fish; without what has a meaning for zsh's _describe."""
     return "'" + text.replace("\\", "").replace("'", "").replace(":", " -").replace("%%", "%") + "'"
 
 
 def _zsh(words: list[Words]) -> str:
-    names = "\n".join(f"        {_quoted(word.name)[:-1]}:{_quoted(word.summary)[1:]}" for word in words)
+    names = "\n".join(f"        {_quote(word.name)[:-1]}:{_quote(word.summary)[1:]}" for word in words)
     cases = []
     for word in words:
-        known = [f"{_quoted(name)[:-1]}:{_quoted(text)[1:]}" for name, text in word.options]
-        known += [_quoted(choice) for choice in word.choices]
+        known = [f"{_quote(name)[:-1]}:{_quote(text)[1:]}" for name, text in word.options]
+        known += [_quote(choice) for choice in word.choices]
         cases.append(f"        {word.name}) known=({' '.join(known)}) ;;")
     return f"""\
 #compdef dfsfs
@@ -165,12 +161,15 @@ compdef _dfsfs dfsfs
 def _fish(words: list[Words]) -> str:
     lines = ["# fish completion for dfsfs, made by `dfsfs completion fish`"]
     for word in words:
-        lines.append(f"complete -c dfsfs -n __fish_use_subcommand -f -a {word.name} -d {_quoted(word.summary)}")
+        lines.append(f"complete -c dfsfs -n __fish_use_subcommand -f -a {word.name} -d {_quote(word.summary)}")
         here = f"-n '__fish_seen_subcommand_from {word.name}'"
         if word.choices:
             lines.append(f"complete -c dfsfs {here} -f -a '{' '.join(word.choices)}'")
         for name, text in word.options:
             flag = f"-l {name[2:]}" if name.startswith("--") else f"-s {name[1:]}"
-            lines.append(f"complete -c dfsfs {here} {flag} -d {_quoted(text)}")
+            lines.append(f"complete -c dfsfs {here} {flag} -d {_quote(text)}")
     lines.append(f"complete -c dfsfs -s o -x -a '(__fish_append , {' '.join(mount_options())})'")
     return "\n".join(lines) + "\n"
+
+
+COMMAND = Command("completion", _make_parser, _run)

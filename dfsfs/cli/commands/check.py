@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from dfsfs.cli.command import PROBLEMS, Command, Parser, add_json, add_options, shown_time, table
-from dfsfs.cli.messages import SUCCESS, describe_error
-from dfsfs.cli.namespaces import survey_of
+from dfsfs.cli.command import Command, Parser, add_json, add_options
+from dfsfs.cli.exitcodes import PROBLEMS, SUCCESS
+from dfsfs.cli.figures import format_time
+from dfsfs.cli.messages import describe_error
 from dfsfs.cli.output import is_watched, show, show_json
-from dfsfs.cli.remote import Remote, config_for, options_hidden, run
+from dfsfs.cli.remote import Remote, config_for, hide_options, run, survey_of
+from dfsfs.cli.tables import Column, Table
+from dfsfs.control.shapes import to_json
 from dfsfs.printable import counted
 
 if TYPE_CHECKING:
@@ -20,7 +24,42 @@ if TYPE_CHECKING:
     from dfsfs.namespace.health import CheckedLink
 
 
-def _parser() -> Parser:
+OK, WRONG = "ok", "WRONG"
+_STYLES = {OK: "green", WRONG: "bold red"}
+
+
+@dataclass(frozen=True, slots=True)
+class TargetReport:
+    """A target of a link. `seconds`: the time of one question and its answer, None if there was none."""
+
+    path: str
+    seconds: float | None
+    problem: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class LinkReport:
+    """A link, with all that is wrong with it."""
+
+    path: str
+    targets: tuple[TargetReport, ...]
+    problems: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CheckReport:
+    """What --json shows: see docs/json.md."""
+
+    path: str
+    folders: int
+    links: tuple[LinkReport, ...]
+    problems: tuple[str, ...]
+
+
+_NO_TARGET = TargetReport("-", None, "no target")
+
+
+def _make_parser() -> Parser:
     parser = Parser(
         "check",
         "tests every link and every target of a namespace",
@@ -36,22 +75,22 @@ def _parser() -> Parser:
     return parser
 
 
-def _check(arguments: argparse.Namespace, words: Sequence[str]) -> int:
-    options_hidden(arguments, ["check", *words])
+def _run(arguments: argparse.Namespace, words: Sequence[str]) -> int:
+    hide_options(arguments, ["check", *words])
     config = config_for(arguments.path, arguments)
     watched = not arguments.quiet and not arguments.json and is_watched()
     work = _check_watched if watched else _check_all
-    found = check_report(*run(config, work), config)
+    found = report_of(*run(config, work), config)
     if arguments.json:
-        show_json(found)
+        show_json(to_json(found))
     else:
-        show(check_lines(found, quiet=arguments.quiet))
-    return PROBLEMS if found["problems"] else SUCCESS
+        show(format_check(found, quiet=arguments.quiet))
+    return PROBLEMS if found.problems else SUCCESS
 
 
 async def _check_all(remote: Remote) -> tuple[NamespaceLinks, list[CheckedLink]]:
     found = await survey_of(remote)
-    return found, await _each(found.links, lambda link: _test(remote, link))
+    return found, await _test_each(found.links, lambda link: _test(remote, link))
 
 
 async def _check_watched(remote: Remote) -> tuple[NamespaceLinks, list[CheckedLink]]:
@@ -69,7 +108,7 @@ async def _check_watched(remote: Remote) -> tuple[NamespaceLinks, list[CheckedLi
             bars.advance("tested")
             return tested
 
-        return found, await _each(found.links, one)
+        return found, await _test_each(found.links, one)
 
 
 def _test(remote: Remote, link: FoundLink) -> Awaitable[CheckedLink]:
@@ -78,7 +117,7 @@ def _test(remote: Remote, link: FoundLink) -> Awaitable[CheckedLink]:
     return check_link(remote.namespace, remote.pool, link)
 
 
-async def _each(links: list[FoundLink], work: Callable[[FoundLink], Awaitable[CheckedLink]]) -> list[CheckedLink]:
+async def _test_each(links: list[FoundLink], work: Callable[[FoundLink], Awaitable[CheckedLink]]) -> list[CheckedLink]:
     import trio
 
     from dfsfs.namespace.enumeration import MAX_CONCURRENT
@@ -96,11 +135,11 @@ async def _each(links: list[FoundLink], work: Callable[[FoundLink], Awaitable[Ch
     return sorted(tested, key=lambda link: str(link.path).casefold())
 
 
-def check_report(found: NamespaceLinks, tested: Sequence[CheckedLink], config: MountConfig) -> dict[str, Any]:
-    """What --json shows. A problem of a server of the namespace itself is said once, and not for each link."""
+def report_of(found: NamespaceLinks, tested: Sequence[CheckedLink], config: MountConfig) -> CheckReport:
+    """What was found. A problem of a server of the namespace itself is named once, and not for each link."""
     from dfsfs.errors import SERVER_FAULTS
 
-    rows = [_row(link, config) for link in tested]
+    links = tuple(_link(link, config) for link in tested)
     servers = [
         f"{found.root.share}: namespace server {answer.host}: {describe_error(answer.problem, config)}"
         for link in tested
@@ -108,29 +147,24 @@ def check_report(found: NamespaceLinks, tested: Sequence[CheckedLink], config: M
         if answer.problem is not None and answer.problem.disposition in SERVER_FAULTS
     ]
     problems = [*servers, *(f"{path}: {describe_error(error, config)}" for path, error in found.problems)]
-    problems += [f"{row['path']}: {text}" for row in rows for text in row["problems"]]
-    return {
-        "path": str(found.root),
-        "folders": len(found.folders),
-        "links": rows,
-        "problems": list(dict.fromkeys(problems)),
-    }
+    problems += [f"{link.path}: {text}" for link in links for text in link.problems]
+    return CheckReport(str(found.root), len(found.folders), links, tuple(dict.fromkeys(problems)))
 
 
-def _row(link: CheckedLink, config: MountConfig) -> dict[str, Any]:
-    targets = [
-        {
-            "path": str(target.path),
-            "seconds": None if target.seconds is None else round(target.seconds, 6),
-            "problem": None if target.problem is None else describe_error(target.problem, config),
-        }
+def _link(link: CheckedLink, config: MountConfig) -> LinkReport:
+    targets = tuple(
+        TargetReport(
+            path=str(target.path),
+            seconds=None if target.seconds is None else round(target.seconds, 6),
+            problem=None if target.problem is None else describe_error(target.problem, config),
+        )
         for target in link.targets
-    ]
-    problems = [str(target["problem"]) for target in targets if target["problem"]]
+    )
+    problems = [target.problem for target in targets if target.problem]
     if link.problem is not None and not problems:
         problems.append(describe_error(link.problem, config))
     problems += _differences(link, config)
-    return {"path": str(link.path), "targets": targets, "problems": list(dict.fromkeys(problems))}
+    return LinkReport(str(link.path), targets, tuple(dict.fromkeys(problems)))
 
 
 def _differences(link: CheckedLink, config: MountConfig) -> list[str]:
@@ -155,26 +189,33 @@ def _differences(link: CheckedLink, config: MountConfig) -> list[str]:
     return problems
 
 
-def check_lines(found: dict[str, Any], *, quiet: bool) -> list[str]:
-    """The result of a check, for people. What is wrong is said once, below the table."""
-    rows = [
-        (
-            "-" if target["seconds"] is None else shown_time(target["seconds"]),
-            "WRONG" if target["problem"] else "ok",
-            _below(link["path"], found["path"]),
-            target["path"],
-        )
-        for link in found["links"]
-        for target in link["targets"] or [{"path": "-", "seconds": None, "problem": "no target"}]
-    ]
-    lines = [] if quiet else [*table(["TIME", "STATE", "LINK", "TARGET"], rows), ""]
-    lines += [f"problem: {_below(text, found['path'])}" for text in found["problems"]]
-    count, targets = len(found["problems"]), sum(len(link["targets"]) for link in found["links"])
-    lines.append(
-        f"{counted(len(found['links']), 'link')} with {counted(targets, 'target')}: "
+def format_check(found: CheckReport, *, quiet: bool) -> list[str | Table]:
+    """The result of a check, for people. What is wrong is said once, below the table. `quiet`: without the table."""
+    page: list[str | Table] = [] if quiet else [_targets_table(found), ""]
+    page += [f"problem: {_below(text, found.path)}" for text in found.problems]
+    count, targets = len(found.problems), sum(len(link.targets) for link in found.links)
+    page.append(
+        f"{counted(len(found.links), 'link')} with {counted(targets, 'target')}: "
         + (counted(count, "problem") if count else "all in order")
     )
-    return lines
+    return page
+
+
+def _targets_table(found: CheckReport) -> Table:
+    columns = (Column("TIME"), Column("STATE", style=_STYLES.__getitem__), Column("LINK"), Column("TARGET"))
+    return Table(
+        columns,
+        [
+            (
+                "-" if target.seconds is None else format_time(target.seconds),
+                WRONG if target.problem else OK,
+                _below(link.path, found.path),
+                target.path,
+            )
+            for link in found.links
+            for target in link.targets or (_NO_TARGET,)
+        ],
+    )
 
 
 def _below(text: str, top: str) -> str:
@@ -182,4 +223,4 @@ def _below(text: str, top: str) -> str:
     return text.removeprefix(f"{top}/")
 
 
-CHECK = Command("check", _parser, _check)
+COMMAND = Command("check", _make_parser, _run)

@@ -6,15 +6,17 @@ a UNC path servers are asked anew, as a mount with the same options would at its
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from dfsfs.cli.command import Command, Parser, add_json, add_options, fail, shown_time, table
-from dfsfs.cli.messages import MOUNT_FAILURE, SUCCESS
+from dfsfs.cli.command import Command, Parser, add_json, add_options, fail
+from dfsfs.cli.exitcodes import MOUNT_FAILURE, SUCCESS
+from dfsfs.cli.figures import format_time
 from dfsfs.cli.output import show, show_json
-from dfsfs.cli.remote import Remote, config_for, options_hidden, run
+from dfsfs.cli.remote import Remote, config_for, hide_options, run
+from dfsfs.cli.tables import Column, Table
 from dfsfs.control.answers import Explanation
 from dfsfs.control.client import Answer, ask, mount_at
-from dfsfs.control.shapes import shaped
+from dfsfs.control.shapes import to_json
 from dfsfs.unc import is_unc
 
 if TYPE_CHECKING:
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from dfsfs.control.answers import Roots, TriedTarget
 
 
-def _parser() -> Parser:
+def _make_parser() -> Parser:
     parser = Parser(
         "explain",
         "shows how a path is resolved, step by step, and which of its targets answer",
@@ -42,9 +44,10 @@ def _parser() -> Parser:
 
 def _run(arguments: argparse.Namespace, words: Sequence[str]) -> int:
     if is_unc(arguments.path):
-        options_hidden(arguments, ["explain", *words])
-        told = run(config_for(arguments.path, arguments), lambda remote: _explain(remote, arguments.all_roots))
-        found = Answer(shaped(Explanation, told), told)
+        hide_options(arguments, ["explain", *words])
+        config = config_for(arguments.path, arguments)
+        said = run(config, lambda remote: _explain(remote, all_roots=arguments.all_roots))
+        found = Answer(said, to_json(said))
     else:
         entry, path = mount_at(arguments.path)
         extra = {"all_roots": "yes"} if arguments.all_roots else {}
@@ -53,25 +56,22 @@ def _run(arguments: argparse.Namespace, words: Sequence[str]) -> int:
     if arguments.json:
         show_json(found.raw)
         return MOUNT_FAILURE if problem else SUCCESS
-    show(explanation_lines(found.said))
+    show(format_explanation(found.said))
     return fail(f"{found.said.path}: {problem}", MOUNT_FAILURE) if problem else SUCCESS
 
 
-async def _explain(remote: Remote, all_roots: bool) -> dict[str, Any]:
-    from dfsfs.control import report
-    from dfsfs.namespace.explain import ask_all_roots, explain
+async def _explain(remote: Remote, *, all_roots: bool) -> Explanation:
+    from dfsfs.control.explaining import explain_path  # needs trio, which a mount's answer does not
 
     path = remote.path(remote.config.unc)
-    found = await explain(remote.namespace, remote.pool, path)
-    told = report.explanation(found, remote.pool.sessions(), remote.config)
-    if all_roots:
-        told["all_roots"] = report.roots(await ask_all_roots(remote.namespace, found.link or path), remote.config)
-    return told
+    return await explain_path(remote.config, remote.namespace, remote.pool, path, all_roots=all_roots)
 
 
-def explanation_lines(found: Explanation) -> list[str]:
+def format_explanation(found: Explanation) -> list[str | Table]:
     """An explanation for people."""
-    lines = [f"{number:3}  {step.seconds * 1000:7.1f} ms  {step.text}" for number, step in enumerate(found.steps, 1)]
+    lines: list[str | Table] = [
+        f"{number:3}  {step.seconds * 1000:7.1f} ms  {step.text}" for number, step in enumerate(found.steps, 1)
+    ]
     lines += [""] if lines else []
     lines.append(f"{found.path} {'can not be used' if found.problem else f'is a {found.kind}'}")
     if found.link is not None:
@@ -79,12 +79,12 @@ def explanation_lines(found: Explanation) -> list[str]:
         lines.append(f"It is in {found.link}{left}. The targets, in the order in which they are tried:")
         lines += map(_target_line, found.targets)
     if found.all_roots is not None:
-        lines += ["", *_roots_lines(found.all_roots)]
+        lines += ["", *_format_roots(found.all_roots)]
     return lines
 
 
 def _left(seconds: float) -> str:
-    return f"is good for {shown_time(seconds)}" if seconds > 0 else "has expired, and is asked for again"
+    return f"is good for {format_time(seconds)}" if seconds > 0 else "has expired, and is asked for again"
 
 
 def _target_line(target: TriedTarget) -> str:
@@ -92,7 +92,7 @@ def _target_line(target: TriedTarget) -> str:
     if target.problem or target.seconds is None:
         return f"  {mark} {target.path}: {target.problem or 'no answer'}"
     session = target.session
-    parts = [f"answers in {shown_time(target.seconds)}", target.remark]
+    parts = [f"answers in {format_time(target.seconds)}", target.remark]
     if session is not None:
         how = session.encryption or f"signed with {session.signing}"
         login = f"{session.authentication} as {session.user}"
@@ -101,13 +101,14 @@ def _target_line(target: TriedTarget) -> str:
     return f"  {mark} {target.path}: {'; '.join(parts)}"
 
 
-def _roots_lines(found: Roots) -> list[str]:
-    rows = [
+def _format_roots(found: Roots) -> list[str | Table]:
+    rows: list[tuple[str, str, str | int]] = [
         (root.host, root.problem or ", ".join(root.targets) or "no target", "-" if root.ttl is None else root.ttl)
         for root in found.roots
     ]
     verdict = "They differ." if found.differ else "They say the same."
-    return [*table(["NAMESPACE SERVER", "SAYS", "TTL"], rows), verdict if len(rows) > 1 else "There is no other."]
+    columns = (Column("NAMESPACE SERVER"), Column("SAYS", wraps=True), Column("TTL"))
+    return [Table(columns, rows), verdict if len(rows) > 1 else "There is no other."]
 
 
-EXPLAIN = Command("explain", _parser, _run)
+COMMAND = Command("explain", _make_parser, _run)

@@ -1,4 +1,4 @@
-"""The command `dfsfs bugreport`: what whoever looks into a problem needs to know, in one file, without secrets.
+"""The command `dfsfs bugreport`: what is needed to look into a problem, in one file, without secrets.
 
 What it holds: versions; the system; the mounts of dfsfs with the reports of their programs; lines of fstab and
 fuse.conf that matter, without passwords; the last messages of dfsfs in the journal. Names of servers, shares and users
@@ -17,13 +17,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dfsfs.cli.command import Command, Parser
-from dfsfs.cli.messages import SUCCESS, SYSTEM_ERROR, MountError
+from dfsfs.cli.exitcodes import SUCCESS, SYSTEM_ERROR
+from dfsfs.cli.messages import MountError
 from dfsfs.cli.output import json_text, show, show_json
-from dfsfs.cli.versions import versions
-from dfsfs.config import masked
+from dfsfs.cli.versions import find_versions
+from dfsfs.config import mask_secrets
 from dfsfs.control.answers import CachedReferral, Domains, Status
 from dfsfs.control.client import AT_ONCE, Patience, ask_with
-from dfsfs.control.places import our_mounts, unescaped
+from dfsfs.control.places import our_mounts, unescape
 from dfsfs.control.protocol import ControlError
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ MESSAGES = 500
 _FSTAB_TYPES = re.compile(r"\s(fuse\.)?dfsfs\s")
 
 
-def _parser() -> Parser:
+def _make_parser() -> Parser:
     parser = Parser(
         "bugreport",
         "collects what a report of a problem needs, without secrets",
@@ -68,7 +69,7 @@ def collect() -> dict[str, Any]:
     patience = Patience(AT_ONCE)
     return {
         "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "versions": versions(),
+        "versions": find_versions(),
         "system": {
             "release": _read("/etc/os-release"),
             "machine": platform.machine(),
@@ -90,8 +91,8 @@ def clean_fstab(line: str) -> str:
 
 
 def _clean_field(field: str) -> str:
-    plain = unescaped(field)
-    clean = masked(plain)
+    plain = unescape(field)
+    clean = mask_secrets(plain)
     return field if clean == plain else re.sub(r"\s", lambda found: f"\\{ord(found[0]):03o}", clean)
 
 
@@ -134,4 +135,4 @@ def _messages() -> list[str] | str:
     return done.stdout.splitlines() if done.returncode == 0 else done.stderr.strip()
 
 
-BUGREPORT = Command("bugreport", _parser, _run)
+COMMAND = Command("bugreport", _make_parser, _run)

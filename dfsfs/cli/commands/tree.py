@@ -5,21 +5,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from dfsfs.cli.command import Command, Parser, add_json, add_options
-from dfsfs.cli.messages import SUCCESS, describe_error
+from dfsfs.cli.exitcodes import SUCCESS
+from dfsfs.cli.messages import describe_error
 from dfsfs.cli.output import show, show_json
-from dfsfs.cli.remote import Remote, config_for, options_hidden, run
+from dfsfs.cli.remote import config_for, hide_options, run, survey_of
 from dfsfs.printable import counted
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from dfsfs.config.model import MountConfig
-    from dfsfs.namespace.enumeration import FoundLink, NamespaceLinks
+    from dfsfs.namespace.enumeration import NamespaceLinks
     from dfsfs.unc import UncPath
 
 
-def _tree_parser() -> Parser:
+def _make_parser() -> Parser:
     parser = Parser(
         "tree",
         "shows the folders and links of a namespace, and where the links lead",
@@ -31,26 +32,18 @@ def _tree_parser() -> Parser:
     return parser
 
 
-def _tree(arguments: argparse.Namespace, words: Sequence[str]) -> int:
-    options_hidden(arguments, ["tree", *words])
+def _run(arguments: argparse.Namespace, words: Sequence[str]) -> int:
+    hide_options(arguments, ["tree", *words])
     config = config_for(arguments.path, arguments)
     found = run(config, survey_of)
     if arguments.json:
-        show_json(_tree_report(found, config))
+        show_json(_to_json(found, config))
     else:
-        show(tree_lines(found, config))
+        show(format_tree(found, config))
     return SUCCESS
 
 
-async def survey_of(remote: Remote, tell: Callable[[FoundLink], None] = lambda link: None) -> NamespaceLinks:
-    """What is at and below the path that the command names. `tell` is called with each link. Raises DfsfsError."""
-    from dfsfs.namespace.enumeration import enumerate_links
-
-    location, _ = await remote.namespace.find(remote.path(remote.config.unc))
-    return await enumerate_links(remote.namespace, location, tell)
-
-
-def _tree_report(found: NamespaceLinks, config: MountConfig) -> dict[str, Any]:
+def _to_json(found: NamespaceLinks, config: MountConfig) -> dict[str, Any]:
     return {
         "path": str(found.root),
         "folders": [str(path) for path in sorted(found.folders, key=lambda path: path.sort_key)],
@@ -66,7 +59,7 @@ def _tree_report(found: NamespaceLinks, config: MountConfig) -> dict[str, Any]:
     }
 
 
-def tree_lines(found: NamespaceLinks, config: MountConfig) -> list[str]:
+def format_tree(found: NamespaceLinks, config: MountConfig) -> list[str]:
     """A namespace as a tree, for people."""
     notes: dict[UncPath, str] = dict.fromkeys(found.folders, "/")
     notes |= {path: f"/  ({describe_error(error, config)})" for path, error in found.problems}
@@ -90,4 +83,4 @@ def tree_lines(found: NamespaceLinks, config: MountConfig) -> list[str]:
     return lines
 
 
-TREE = Command("tree", _tree_parser, _tree)
+COMMAND = Command("tree", _make_parser, _run)
