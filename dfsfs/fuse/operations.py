@@ -331,7 +331,7 @@ class DfsOperations(pyfuse3.Operations):
             raise error
         entry = EntryAttributes()
         entry.st_ino = 0
-        entry.entry_timeout = entry.attr_timeout = self._fs.absence(parent_inode)
+        entry.entry_timeout = entry.attr_timeout = self._fs.negative_timeout(parent_inode)
         return entry
 
     def _entry(self, attributes: Attributes) -> EntryAttributes:
@@ -348,7 +348,7 @@ class DfsOperations(pyfuse3.Operations):
         entry.st_atime_ns = attributes.atime_ns
         entry.st_mtime_ns = attributes.mtime_ns
         entry.st_ctime_ns = attributes.ctime_ns
-        entry.entry_timeout, entry.attr_timeout = self._fs.remaining(attributes.ino)
+        entry.entry_timeout, entry.attr_timeout = self._fs.timeouts(attributes.ino)
         return entry
 
 

@@ -1,22 +1,22 @@
 """DirectoryOperations: the verbs that make, remove and rename names.
 
-Nothing here may damage a namespace. A removal or renaming is sent only after a stat of that very name, or a kept
-answer to one that is not too old, has said that it is an ordinary file or folder; a DFS link is EBUSY before anything
-is sent, and a name that has become a link in the meantime is refused by the server, which makes it EBUSY as well.
+Nothing here may damage a namespace. A removal or rename is sent only after a stat of that very name, or the cached
+answer to one that is not too old, has said that it is an ordinary file or directory. A DFS link is EBUSY before
+anything is sent, and a name that has become a link in the meantime is refused by the server, which is EBUSY as well.
 Between two links, or a link and its surroundings, a rename is EXDEV.
 
-A request that was repeated after a lost connection may find its own traces. A removal that finds nothing has
+A request that was repeated after a lost connection may find what it has done before. A removal that finds nothing has
 succeeded. A rename that finds no source has succeeded if the source's file is at the new name. An exclusive create or
-mkdir that finds the name taken is EIO: nobody can know whose it is.
+mkdir that finds the name taken is EIO: it cannot be known whose it is.
 
-A file that is open through this mount is not removed but renamed to a hidden name in its folder, so that its name is
-free at once and its data can still be read; the last close removes it. If that can't be done it is removed, and then
-the name goes when the last handle is closed. What is done with a file whose place another takes is in sillyrename.py;
-what becomes of hidden names when a mount has died, in hiddennames.py.
+A file that is open through this mount is not removed but renamed to a hidden name in its directory, so that its name is
+free at once and its data can still be read; the last close removes it. If that fails it is removed, and the name goes
+when the last handle is closed. What is done with a file whose place another takes is in sillyrename.py; what becomes of
+hidden names when a mount has died, in hiddennames.py.
 
-While a name is removed or renamed nobody begins to open its file (pending.py), so that what is in the way is known.
-Where a server still refuses, whatever is of ours is closed and it is asked again before a program hears anything; and
-others, who may only keep a handle, are asked once.
+While a name is removed or renamed no open of its file begins (pending.py), so that it is known what is in the way.
+Where a server still refuses, the handles of this mount are closed and it is asked again before the program gets an
+error; other clients, who may only keep a handle, are asked once to close it.
 """
 
 from __future__ import annotations
@@ -57,12 +57,12 @@ log = logging.getLogger("dfsfs.vfs")
 T = TypeVar("T")
 
 TRIES = 6
-"""How often a server is asked to replace a file, or to rename a folder, while something of ours that is in the way, or
-that another client only looks at, goes away."""
+"""Times that a server is asked to replace a file, or to rename a directory, while handles of this mount, or ones that
+another client only keeps, are in the way."""
 TRY_PAUSE = 0.004
-"""Seconds before the second of these tries; doubled each time."""
+"""Seconds before the second of these tries; doubled with each one."""
 RENAME_NOREPLACE = 1
-"""renameat2(2)."""
+"""The flag of renameat2(2)."""
 
 
 class DirectoryOperations(Removal):
@@ -78,7 +78,7 @@ class DirectoryOperations(Removal):
     # -- making -----------------------------------------------------------------------------------------------------
 
     async def mkdir(self, parent: Inode, name: str) -> Inode:
-        """Makes a folder. Counts no lookup.
+        """Makes a directory. Counts no lookup.
 
         Raises:
             PosixError: EEXIST, the name is a DFS link; EIO, see the module's text.
@@ -87,8 +87,8 @@ class DirectoryOperations(Removal):
 
         inode = await self._make(parent, name, lambda attempt: attempt.tree.make_directory(attempt.path))
         assert inode.share is not None
-        origin = Origin(inode.share, self._lookup.table.moment, self._lookup.clock(), current_caller().uid)
-        self._lookup.dircache.keep(inode, (), origin)
+        origin = Origin(inode.share, self._lookup.table.version, self._lookup.clock(), current_caller().uid)
+        self._lookup.attributes.dircache.add(inode, (), origin)
         return inode
 
     async def make_special(self, parent: Inode, name: str, special: SpecialFile) -> Inode:
@@ -114,7 +114,7 @@ class DirectoryOperations(Removal):
             raise
 
     async def _make(self, parent: Inode, name: str, create: Callable[[Attempt], Awaitable[FileStat]]) -> Inode:
-        """The inode of what `creating_name` makes under a name that nothing has."""
+        """Runs `create` at a name that does not exist. The inode of what it makes."""
 
         async def operation(attempt: Attempt) -> tuple[FileStat, UncPath]:
             try:
@@ -124,26 +124,26 @@ class DirectoryOperations(Removal):
                 raise
 
         try:
-            with self._lookup.creating_name(parent, name) as made:
+            with self._lookup.attributes.creating_name(parent, name) as made:
                 stat, share = await self._lookup.run_in(parent, name, operation)
                 made(stat)
         except PathNotCovered as link:
             raise PosixError(errno.EEXIST, f"{link.prefix} is a DFS link") from None
         inode = self._lookup.table.observe(parent, name, stat, share, exact=True)
-        self._lookup.note(inode, stat, self._lookup.table.moment)
+        self._lookup.attributes.update(inode, stat, self._lookup.table.version)
         return inode
 
     async def link(self, inode: Inode, parent: Inode, name: str) -> None:
         """Gives a file one more name.
 
         Raises:
-            PosixError: EPERM, a folder; EEXIST, the name is taken; EXDEV, file and folder are not behind the same DFS
-                link.
+            PosixError: EPERM, a directory; EEXIST, the name is taken; EXDEV, file and directory are not behind the same
+                DFS link.
             DfsfsError: the server's answer.
         """
         if inode.is_directory:
             raise PosixError(errno.EPERM, f"{inode.name} is a directory")
-        if self._lookup.location(inode).junction is not self._lookup.location(parent).junction:
+        if self._lookup.get_location(inode).junction is not self._lookup.get_location(parent).junction:
             raise PosixError(errno.EXDEV, f"{inode.name} can't have a name behind another DFS link")
         await self._files.dirty.write_back(inode)
 
@@ -160,9 +160,9 @@ class DirectoryOperations(Removal):
         self._files.on_server.close_deferred(inode)
         await self._lookup.revalidate_hard_link(inode)
         table = self._lookup.table
-        begun, alone = table.begin(inode), False
+        begun, alone = table.begin_change(inode), False
         try:
-            with self._lookup.creating_name(parent, name) as made:
+            with self._lookup.attributes.creating_name(parent, name) as made:
                 async with self._lookup.directory_renames.run_when_free(inode, parent):
                     stat, share = await self._lookup.run(inode, operation)
                 made(stat)
@@ -173,27 +173,28 @@ class DirectoryOperations(Removal):
                 raise PosixError(errno.EPERM, f"{name}: the server has no hard links") from None
             raise
         finally:
-            alone = table.end(inode, begun)
+            alone = table.end_change(inode, begun)
         if table.observe(parent, name, stat, share, exact=True) is not inode:
             return
         if alone:
-            self._lookup.note(inode, stat, table.moment)
+            self._lookup.attributes.update(inode, stat, table.version)
         elif inode.stat is not None:
-            inode.stat = replace(inode.stat, links=stat.links)  # a listing, which does not say, must not make it one
+            # A listing does not say how many names a file has, and must not make it one.
+            self._lookup.attributes.set_unconfirmed(inode, replace(inode.stat, links=stat.links))
 
     # -- renaming ---------------------------------------------------------------------------------------------------
 
     async def rename(self, old_parent: Inode, old_name: str, new_parent: Inode, new_name: str, flags: int) -> None:
-        """Renames a file or folder, over another of its kind unless `flags` has RENAME_NOREPLACE.
+        """Renames a file or directory, over another of its kind unless `flags` has RENAME_NOREPLACE.
 
         Raises:
-            PosixError: EINVAL, other flags, or a folder would go below itself; EXDEV, the two folders are not behind
-                the same DFS link; EBUSY, one of the names is a link; EEXIST, EISDIR, ENOTDIR as in rename(2).
+            PosixError: EINVAL, other flags, or a directory would go below itself; EXDEV, the two directories are not
+                behind the same DFS link; EBUSY, one of the names is a link; EEXIST, EISDIR, ENOTDIR as in rename(2).
             DfsfsError: the server's answer.
         """
         if flags & ~RENAME_NOREPLACE:
             raise PosixError(errno.EINVAL, "an exchange of two names is not possible over SMB")
-        if self._lookup.location(old_parent).junction is not self._lookup.location(new_parent).junction:
+        if self._lookup.get_location(old_parent).junction is not self._lookup.get_location(new_parent).junction:
             raise PosixError(errno.EXDEV, f"{old_name} can't be renamed across a DFS link")
         inode = await self._find_ordinary(old_parent, old_name)
         try:
@@ -206,10 +207,9 @@ class DirectoryOperations(Removal):
             self._lookup.table.release(inode)
 
     async def _rename_over(self, step: _RenameStep, flags: int, *, again: bool) -> bool:
-        """Renames over what has the new name. Whether that is done; if not, who has the name has to be asked `again`.
-
-        A server may refuse it because another client has given the name to something that is open here, or to something
-        at all, and we believe what was true before.
+        """Renames, over what has the new name if there is something. Whether that was done; if not, the new name is
+        asked for and it is tried once more, with `again`: another client may have given the name to another file, and
+        the server refuses a rename that was right for the old one.
         """
         parent, name, table = step.new_parent, step.new_name, self._lookup.table
         victim = await self._find_victim(parent, name)
@@ -225,7 +225,7 @@ class DirectoryOperations(Removal):
             async with self._hold(step.inode):
                 with (
                     self._changing(step.old_parent, step.old_name, step.inode),
-                    self._lookup.changing_name(parent, name),
+                    self._lookup.attributes.changing_name(parent, name),
                 ):
                     await self._rename(step, None if itself else victim)
         except DfsfsError as error:
@@ -233,9 +233,9 @@ class DirectoryOperations(Removal):
             was_another = victim is not None and _is_refusal(error)
             if again or not (was_absent or was_another):
                 raise
-            table.doubt_name(parent, name)
+            table.invalidate_name(parent, name)
             if victim is not None:
-                table.doubt(victim)
+                table.invalidate(victim)
             return False
         finally:
             if victim is not None:
@@ -243,12 +243,10 @@ class DirectoryOperations(Removal):
         return True
 
     def _hold(self, inode: Inode) -> AbstractAsyncContextManager[None]:
-        """While a file or folder gets another path, nothing is begun under the old one."""
-        return (
-            self._lookup.directory_renames.hold(inode)
-            if inode.is_directory
-            else self._files.on_server.opens_blocked(inode)
-        )
+        """A block in which no request for a file or directory begins under its old path."""
+        if inode.is_directory:
+            return self._lookup.directory_renames.hold(inode)
+        return self._files.on_server.opens_blocked(inode)
 
     async def _find_victim(self, parent: Inode, name: str) -> Inode | None:
         try:
@@ -259,7 +257,7 @@ class DirectoryOperations(Removal):
             raise
 
     async def _rename(self, step: _RenameStep, victim: Inode | None) -> None:
-        """Makes way for the rename and sends it."""
+        """Makes way for the rename, sends it, and notes it."""
         inode, name = step.inode, step.new_name
         if victim is None:
             await self._send(step, replace=False)
@@ -276,14 +274,16 @@ class DirectoryOperations(Removal):
                     await self._replace_file(step, victim)
 
     async def _send(self, step: _RenameStep, *, replace: bool) -> None:
-        """Sends the rename; of a folder that the server refuses because of open files in it, without them."""
+        """Sends the rename. If a server refuses it for a directory with open files in it, they are closed there for the
+        time.
+        """
         for tries in range(TRIES):
             try:
                 return await self._send_once(step, replace=replace)
             except DfsfsError as error:
                 if not step.inode.is_directory or not _is_refusal(error):
                     raise
-            if tries:  # what is just being opened, or was closed without waiting for the server
+            if tries:  # a file may just be opened, or closed without waiting for the server
                 await trio.sleep(TRY_PAUSE * 2**tries)
             await self._files.on_server.close_within_on_server(step.inode)
         return await self._send_once(step, replace=replace)
@@ -293,7 +293,7 @@ class DirectoryOperations(Removal):
         await self._silly.send_rename(*old, step.inode, *new, replace=replace)
 
     def _apply(self, step: _RenameStep) -> None:
-        """Takes note of the rename."""
+        """Applies the rename to the inode table."""
         self._silly.apply_rename(step.old_parent, step.old_name, step.inode, step.new_parent, step.new_name)
 
     def _make_replacement(self, step: _RenameStep, victim: Inode) -> Replacement:
@@ -305,18 +305,18 @@ class DirectoryOperations(Removal):
         return Replacement(step.new_parent, step.new_name, victim, step.inode, send, note, undo)
 
     async def _replace_directory(self, step: _RenameStep, victim: Inode) -> None:
-        """Gives a folder the name of an empty one."""
+        """Gives a directory the name of an empty one."""
         found = await self._lookup.run(victim, names_in)
         if found and not (all(map(is_hidden_name, found)) and await self._clear_hidden(step.new_parent, victim)):
             raise PosixError(errno.ENOTEMPTY, f"{step.new_name} is not empty")
         await self._silly.replace_aside(self._make_replacement(step, victim))
 
     async def _replace_file(self, step: _RenameStep, victim: Inode) -> None:
-        """Gives a file the name of another one, whoever of this mount has that open."""
+        """Gives a file the name of another one, which programs of this mount may have open."""
         stat = victim.stat
         read_only = stat is not None and bool(stat.attributes & FileAttributes.FILE_ATTRIBUTE_READONLY)
         if read_only:
-            # Windows refuses to replace a read-only file; POSIX asks for write permission on the folder only.
+            # Windows refuses to replace a read-only file; POSIX asks for write permission on the directory only.
             await self._set_attributes(victim, FileAttributes.FILE_ATTRIBUTE_NORMAL)
         try:
             await self._replace_until_possible(self._make_replacement(step, victim))
@@ -342,7 +342,7 @@ class DirectoryOperations(Removal):
         return None
 
     async def _replace_once(self, what: Replacement, *, aside: bool) -> None:
-        """`aside`: others have the file open as well, so that the server replaces it for nobody, but may rename it."""
+        """`aside`: other clients have the file open, too, so that the server does not replace it, but may rename it."""
         if not self._files.on_server.in_use(what.victim):
             await what.send()
             what.note()
@@ -352,7 +352,7 @@ class DirectoryOperations(Removal):
             await self._silly.replace(what)
 
     async def _ask_others(self, what: Replacement) -> bool:
-        """Has others who only keep a handle on a file close it. Whether it makes sense to try again."""
+        """Asks other clients that only keep a handle on a file to close it. Whether it makes sense to try again."""
         try:
             return await self._silly.run_in(
                 what.parent, what.name, lambda attempt: attempt.tree.break_handle_leases(attempt.path)
@@ -398,6 +398,6 @@ class _RenameStep:
 
 
 def _is_refusal(error: DfsfsError) -> bool:
-    """Whether a server may have refused something because a file is open."""
+    """Whether a server may have refused an operation because a file is open."""
     is_answer = isinstance(error, SmbError) and error.disposition is Disposition.RETURN
     return is_answer and error.errno in (errno.EACCES, errno.EBUSY)

@@ -1,11 +1,11 @@
 """FileSystem: what a mounted namespace does, as the verbs of POSIX, on inode numbers and names in bytes.
 
 This is all that a FUSE binding needs, and it knows nothing of one: tests drive it without a kernel. It puts the parts
-together: lookup.py (inodes and what is known of them), fileops.py (open files), dirops.py (names), opendir.py
-(listings), mapping.py (names and attributes on the wire).
+together: lookup.py (inodes and what is known of them), fileops.py (open files), dirops.py (names), attrops.py
+(attributes), opendir.py (listings), mapping.py (names and attributes on the wire).
 
 References. `lookup`, `create` and `mkdir` count a lookup of the inode that they return, `readdir` one for each entry
-that it yields; `forget` gives them back. Whoever does not pass an entry of `readdir` on has to give it back at once.
+that it yields; `forget` gives them back. A caller that does not pass an entry of `readdir` on gives it back at once.
 
 Every verb raises DfsfsError only; its `errno` is the answer to the program. Verbs wait for servers as long as
 `Namespace.run` lets them; a deadline for a whole request is set by the caller, as a cancellation.
@@ -19,18 +19,15 @@ import stat as posix
 from typing import TYPE_CHECKING
 
 from dfsfs.errors import DfsfsError, PosixError
-from dfsfs.smb.wire.fscc import VolumeSize, encode_basic_information
 from dfsfs.smb.wire.reparse import SpecialFile
+from dfsfs.vfs.attrops import AttributeOperations
 from dfsfs.vfs.data.caching import Caching, NoKernelCache
 from dfsfs.vfs.data.fileops import FileOperations, OpenResult
 from dfsfs.vfs.data.servercopy import COPY_XATTR, ServerCopy
 from dfsfs.vfs.dirops import DirectoryOperations
-from dfsfs.vfs.names.handlelimit import is_handle_shortage
 from dfsfs.vfs.names.inode import FileSystemStatistics, refuse_loop, require_writable
 from dfsfs.vfs.names.lookup import Lookup
-from dfsfs.vfs.names.mapping import AttributeChanges, Attributes, NameMapping, Ownership, attributes_for_mode
 from dfsfs.vfs.names.opendir import Listing
-from dfsfs.vfs.names.ordering import ASKS
 from dfsfs.vfs.names.queries import stat_of
 from dfsfs.vfs.names.snapshots import NAME as SNAPSHOTS
 from dfsfs.vfs.names.snapshots import SnapshotListing, Snapshots
@@ -42,13 +39,15 @@ if TYPE_CHECKING:
     from dfsfs.caller import Caller
     from dfsfs.namespace.client import Namespace
     from dfsfs.namespace.junction import Location
+    from dfsfs.smb.wire.fscc import VolumeSize
     from dfsfs.smb.wire.messages import Buffer
     from dfsfs.vfs.data.caching import KernelCache
     from dfsfs.vfs.names.attrcache import Lifetimes
     from dfsfs.vfs.names.inodetable import Inode
+    from dfsfs.vfs.names.mapping import AttributeChanges, Attributes, NameMapping, Ownership
 
 DOTS = (b".", b"..")
-"""The first entries of every listing. The kernel doesn't look them up by these names and wants no lookup counted."""
+"""The first entries of every listing. The kernel never looks them up, and no lookup of them is counted."""
 
 
 class FileSystem:
@@ -89,6 +88,7 @@ class FileSystem:
         self._files = FileOperations(self._lookup, kernel or NoKernelCache(), caching)
         self.has_open, self.shrink = self._files.table.has_open, self._files.shrink
         self._dirops = DirectoryOperations(self._lookup, self._files, mfsymlinks=mfsymlinks)
+        self._attrops = AttributeOperations(self._lookup, self._files, self._is_directory_open)
         self._xattrs = Xattrs(self._lookup, self._files)
         self._snapshots = Snapshots(self._lookup)
         self._server_copy = ServerCopy(self._lookup, self._files)
@@ -98,45 +98,48 @@ class FileSystem:
     # -- names and attributes ---------------------------------------------------------------------------------------
 
     async def lookup(self, parent: int, name: bytes) -> Attributes:
-        """Finds a name in a folder. Counts a lookup."""
-        folder, wire_name = self._lookup.folder(parent), self._to_wire(name)
-        refuse_loop(folder)
-        if folder.is_snapshot_dir:
-            return self._count_lookup(await self._snapshots.look_up(folder, wire_name))
+        """Finds a name in a directory. Counts a lookup."""
+        directory, wire_name = self._lookup.get_directory(parent), self._to_wire(name)
+        refuse_loop(directory)
+        if directory.is_snapshot_dir:
+            return self._count_lookup(await self._snapshots.look_up(directory, wire_name))
         if wire_name == SNAPSHOTS:
-            known = self._lookup.table.child(folder, wire_name)
+            known = self._lookup.table.child(directory, wire_name)
             if known is not None and known.is_snapshot_dir:
                 return self._count_lookup(known)
-        await self._files.dirty.write_back_name(folder, wire_name)
+        await self._files.dirty.write_back_name(directory, wire_name)
         try:
-            return self._count_lookup(await self._lookup.look_up(folder, wire_name))
+            return self._count_lookup(await self._lookup.look_up(directory, wire_name))
         except DfsfsError as error:
-            if error.errno != errno.ESTALE and (shared := await self._lookup.others.get(folder, wire_name)) is not None:
+            if (
+                error.errno != errno.ESTALE
+                and (shared := await self._lookup.others.get(directory, wire_name)) is not None
+            ):
                 return self._count_lookup(shared)
             if wire_name != SNAPSHOTS or error.errno != errno.ENOENT:
                 raise
-        return self._count_lookup(await self._snapshots.observe_directory(folder))
+        return self._count_lookup(await self._snapshots.observe_directory(directory))
 
     def other_spelling(self, ino: int, parent: int, name: bytes) -> bytes | None:
-        """How the name of an inode in a folder is spelled, if that differs from `name`, which leads to it, in case."""
-        inode, folder = self._lookup.table.get(ino), self._lookup.table.get(parent)
-        if inode is None or folder is None:
+        """The name of an inode in a directory, if `name`, which leads to it, differs from that in case; else None."""
+        inode, directory = self._lookup.table.get(ino), self._lookup.table.get(parent)
+        if inode is None or directory is None:
             return None
-        known = self._lookup.table.get_exact_name(folder, self._to_wire(name))
-        if known == self._to_wire(name) or folder.children.get(known) is not inode:
+        known = self._lookup.table.get_exact_name(directory, self._to_wire(name))
+        if known == self._to_wire(name) or directory.children.get(known) is not inode:
             return None
-        return self._lookup.names.from_wire(known)
+        return self._lookup.name_mapping.from_wire(known)
 
     def lookup_known(self, parent: int, name: bytes) -> Attributes | None:
         """The answer of `lookup` if it can be given at once, else None."""
         lookup = self._lookup
-        folder = lookup.table.get(parent)
-        if folder is None or not folder.is_directory or folder.is_snapshot_dir or folder.is_loop:
+        directory = lookup.table.get(parent)
+        if directory is None or not directory.is_directory or directory.is_snapshot_dir or directory.is_loop:
             return None
-        wire_name = lookup.names.to_wire(name)
+        wire_name = lookup.name_mapping.to_wire(name)
         if wire_name == SNAPSHOTS:
             return None
-        inode = lookup.lookup_cached(folder, wire_name)
+        inode = lookup.lookup_cached(directory, wire_name)
         return None if inode is None else self._count_lookup(inode)
 
     def forget(self, ino: int, count: int) -> None:
@@ -144,116 +147,50 @@ class FileSystem:
         self._lookup.table.forget(ino, count)
 
     async def getattr(self, ino: int) -> Attributes:
-        inode = self._lookup.inode(ino)
-        if inode.forwarded is not None and self._files.table.is_open(inode.forwarded):
-            inode = inode.forwarded
-        for _ in range(ASKS):
-            if inode.changing:
-                await self._files.on_server.wait_opens(inode)
-            if self._lookup.is_fresh(inode) or self._has_no_answer(inode):
-                break
-            await self._files.dirty.write_back(inode)
-            believed = await self._ask(inode)
-            if believed or (
-                inode.local_writes is not None and inode.local_writes.written and not inode.local_writes.is_size_unsure
-            ):
-                break  # size and times of what is written here are ours, however often the server's answer is overtaken
-        return self._lookup.attributes(inode)
-
-    async def _ask(self, inode: Inode) -> bool:
-        """Asks for attributes, by name or through a handle. Whether no change made here has overtaken the answer."""
-        if inode.hidden is not None or inode.location is None:
-            return self._is_directory_open(inode) or await self._files.attributes.query(inode)
-        try:
-            return await self._lookup.revalidate(inode)
-        except DfsfsError as error:
-            if error.errno == errno.ESTALE and self._is_directory_open(inode):
-                return True  # a program has it open, and fstat of what is open never fails
-            if not (error.errno == errno.ESTALE or is_handle_shortage(error)) or not self._files.table.is_open(inode):
-                raise
-        return await self._files.attributes.query(inode)  # its name leads elsewhere, or can't be asked for
-
-    def _has_no_answer(self, inode: Inode) -> bool:
-        """Whether nobody can say more of an inode than what is known: a file that was removed here and is not open, or
-        a folder that has no place any more, and that a program has open.
-        """
-        if inode.stat is None or self._files.table.is_open(inode):
-            return False
-        return inode.removed or (inode.detached and self._is_directory_open(inode))
-
-    def _is_directory_open(self, folder: Inode) -> bool:
-        """Whether a program has a folder open."""
-        return folder.is_directory and any(listing.inode is folder for listing in self._listings.values())
+        """The attributes of an inode; a server is asked if those that are known are too old."""
+        return self._reply(await self._attrops.refresh(self._lookup.get_inode(ino)))
 
     def getattr_known(self, ino: int) -> Attributes | None:
         """The answer of `getattr` if it can be given at once, else None."""
         inode = self._lookup.table.get(ino)
-        if inode is None or not self._lookup.is_fresh(inode) or inode.forwarded is not None:
+        if inode is None or not self._lookup.attributes.is_fresh(inode) or inode.forwarded is not None:
             return None
-        if inode.changing and inode.local_writes is not None:
-            return None  # it may just be closed, and then its server will say what it allocates
-        return self._lookup.attributes(inode)
+        if inode.pending_changes and inode.local_writes is not None:
+            return None  # it may be about to be closed, and then its server says what it has allocated
+        return self._reply(inode)
 
     async def setattr(self, ino: int, changes: AttributeChanges, handle: int | None = None) -> Attributes:
         """Changes a file's size and times, and its mode and owner as far as SMB has them: see mapping.py.
 
         Raises:
-            PosixError: EBUSY, a DFS link that nobody has entered yet; EISDIR, the size of a folder.
+            PosixError: EBUSY, a DFS link that was not entered yet; EISDIR, the size of a directory.
             DfsfsError: the server's answer.
         """
-        inode = self._get_writable_inode(ino)
-        if inode.is_link and not self._lookup.is_bound(inode) and (changes.sets_times or changes.mode is not None):
-            raise PosixError(errno.EBUSY, f"{inode.name} is a DFS link")
-        if changes.size is not None:
-            if inode.is_directory:
-                raise PosixError(errno.EISDIR, f"{inode.name} is a directory")
-            await self._files.attributes.set_size(inode, handle, changes.size)
-        if changes.sets_times or changes.mode is not None:
-            await self._set_basic(inode, changes)
+        await self._attrops.change(self._get_writable_inode(ino), changes, handle)
         return await self.getattr(ino)
 
-    async def _set_basic(self, inode: Inode, changes: AttributeChanges) -> None:
-        if changes.mode is not None:
-            await self.getattr(inode.ino)
-        stat = inode.stat
-        attributes = attributes_for_mode(stat, changes.mode) if stat is not None and changes.mode is not None else None
-        if attributes is None and not changes.sets_times:
-            return
-        info = encode_basic_information(None, changes.atime_ns, changes.mtime_ns, None, attributes or 0)
-        await self._files.dirty.write_back(inode)
-        table = self._lookup.table
-        begun, alone = table.begin(inode), False
-        try:
-            now = await self._files.attributes.set_basic(inode, info, sets_time=changes.mtime_ns is not None)
-        finally:
-            alone = table.end(inode, begun)
-        # A link that is kept as a file looks like any other one here: what it is, only its content says.
-        is_plain = stat is not None and stat.special is None
-        if now is not None and alone and is_plain and not changes.sets_odd_times:
-            self._lookup.note(inode, now, table.moment)
-
-    def remaining(self, ino: int) -> tuple[float, float]:
+    def timeouts(self, ino: int) -> tuple[float, float]:
         """For how many seconds the kernel may keep an inode's name and its attributes."""
         inode = self._lookup.table.get(ino)
-        if inode is None or self._lookup.access_cache.is_needed:
-            return 0.0, 0.0  # the kernel would tell everybody
-        return self._lookup.remaining(inode)
+        if inode is None or self._lookup.attributes.access.is_needed:
+            return 0.0, 0.0  # the kernel would show it to all users
+        return self._lookup.attributes.timeouts(inode)
 
-    def absence(self, parent: int) -> float:
-        """For how many seconds the kernel may believe that a folder does not have a name that was just looked up."""
-        folder = self._lookup.table.get(parent)
-        return 0.0 if folder is None or self._lookup.access_cache.is_needed else self._lookup.absence(folder)
+    def negative_timeout(self, parent: int) -> float:
+        """For how many seconds the kernel may keep that a name, which was just looked up, is not in a directory."""
+        directory, attributes = self._lookup.table.get(parent), self._lookup.attributes
+        return 0.0 if directory is None or attributes.access.is_needed else attributes.negative_timeout(directory)
 
     # -- directories ------------------------------------------------------------------------------------------------
 
     async def opendir(self, ino: int) -> int:
-        """Opens a folder. A DFS link is entered: its target is found, or the error is this one's."""
-        inode = self._lookup.folder(ino)
+        """Opens a directory. A DFS link is entered: the open fails if no target can be reached."""
+        inode = self._lookup.get_directory(ino)
         refuse_loop(inode)
         if not inode.removed:
-            self._lookup.location(inode)
-        if inode.is_link and not self._lookup.is_bound(inode):
-            asked = self._lookup.table.moment
+            self._lookup.get_location(inode)
+        if inode.is_link and not self._lookup.attributes.is_bound(inode):
+            asked = self._lookup.table.version
             stat, share = await self._lookup.run(inode, stat_of)
             await self._lookup.accept(inode, stat, share, asked)
         listing = await self._snapshots.open_listing(inode) if inode.is_snapshot_dir else Listing(self._lookup, inode)
@@ -268,7 +205,7 @@ class FileSystem:
         return handle
 
     async def readdir(self, handle: int, offset: int) -> AsyncGenerator[tuple[bytes, Attributes, int], None]:
-        """The entries of an open folder from `offset` on, each with the offset of the next one.
+        """The entries of an open directory from `offset` on, each with the offset of the next one.
 
         Counts a lookup of each entry that it yields, but for `.` and `..`, which come first.
         """
@@ -281,7 +218,7 @@ class FileSystem:
         ):
             listing.set_position(offset)
             offset += 1
-            yield name, self._lookup.attributes(inode), offset
+            yield name, self._reply(inode), offset
         begun = False
         while wanted > 0 and (not begun or listing.is_loaded(offset - len(DOTS))):
             item = await listing.entry(offset - len(DOTS))
@@ -306,7 +243,7 @@ class FileSystem:
     # -- names ------------------------------------------------------------------------------------------------------
 
     async def mkdir(self, parent: int, name: bytes) -> Attributes:
-        """Makes a folder; its mode is the mount's. Counts a lookup."""
+        """Makes a directory; its mode is the mount's. Counts a lookup."""
         return self._count_lookup(await self._dirops.mkdir(self._get_writable_directory(parent), self._to_wire(name)))
 
     async def mknod(self, parent: int, name: bytes, mode: int, device: tuple[int, int] = (0, 0)) -> Attributes:
@@ -326,29 +263,29 @@ class FileSystem:
 
     async def symlink(self, parent: int, name: bytes, target: bytes) -> Attributes:
         """Makes a symbolic link. Counts a lookup."""
-        return await self._make_special(parent, name, self._lookup.names.link_to_wire(target))
+        return await self._make_special(parent, name, self._lookup.name_mapping.link_to_wire(target))
 
     async def _make_special(self, parent: int, name: bytes, special: SpecialFile) -> Attributes:
-        folder = self._get_writable_directory(parent)
-        return self._count_lookup(await self._dirops.make_special(folder, self._to_wire(name), special))
+        directory = self._get_writable_directory(parent)
+        return self._count_lookup(await self._dirops.make_special(directory, self._to_wire(name), special))
 
     async def readlink(self, ino: int) -> bytes:
         """The target of a symbolic link. Raises: PosixError: EINVAL, it is none."""
         await self.getattr(ino)
-        stat = self._lookup.inode(ino).stat
+        stat = self._lookup.get_inode(ino).stat
         if stat is None or stat.kind != posix.S_IFLNK:
             raise PosixError(errno.EINVAL, f"inode {ino} is no symbolic link")
-        return self._lookup.get_link_target(stat)
+        return self._lookup.attributes.get_link_target(stat)
 
     async def link(self, ino: int, parent: int, name: bytes) -> Attributes:
         """Gives a file one more name. Counts a lookup."""
-        inode = self._lookup.inode(ino)
+        inode = self._lookup.get_inode(ino)
         await self._dirops.link(inode, self._get_writable_directory(parent), self._to_wire(name))
         await self.getattr(ino)
         return self._count_lookup(inode)
 
     def is_others(self, parent: int, name: bytes) -> bool:
-        """Whether users other than the caller were told of what has a name in a folder."""
+        """Whether users beside the caller were told of the file that has a name in a directory."""
         return self._lookup.others.have_seen(self._lookup.table.get(parent), self._to_wire(name))
 
     async def unlink(self, parent: int, name: bytes) -> None:
@@ -365,7 +302,7 @@ class FileSystem:
     # -- files ------------------------------------------------------------------------------------------------------
 
     async def open(self, ino: int, flags: int, process: int = 0) -> OpenResult:
-        """`flags` as in open(2); `process`: the number of who opens it, 0 if that is not known."""
+        """`flags` as in open(2); `process`: the id of the process that opens it, 0 if that is not known."""
         if flags & (os.O_WRONLY | os.O_RDWR | os.O_TRUNC):
             self._get_writable_inode(ino)
         return await self._files.open(ino, flags, process)
@@ -391,19 +328,19 @@ class FileSystem:
         await self._files.release(handle)
 
     async def serve(self) -> None:
-        """Does what has to be done in the background. Runs until it is cancelled."""
+        """Runs the background tasks, until it is cancelled."""
         await self._files.serve()
 
     @property
     def owner(self) -> int:
-        """The number of the user who all files belong to."""
-        return self._lookup.ownership.uid
+        """The uid that all files belong to."""
+        return self._lookup.attributes.ownership.uid
 
     # -- extended attributes ----------------------------------------------------------------------------------------
 
     async def getxattr(self, ino: int, name: bytes) -> bytes:
         """See xattrs.py for this and the others."""
-        return await self._xattrs.get(self._lookup.inode(ino), name)
+        return await self._xattrs.get(self._lookup.get_inode(ino), name)
 
     async def setxattr(self, ino: int, name: bytes, value: bytes) -> None:
         inode = self._get_writable_inode(ino)
@@ -417,7 +354,7 @@ class FileSystem:
         await self._xattrs.remove(self._get_writable_inode(ino), name)
 
     async def listxattr(self, ino: int) -> list[bytes]:
-        return await self._xattrs.list(self._lookup.inode(ino))
+        return await self._xattrs.list(self._lookup.get_inode(ino))
 
     # -- the whole --------------------------------------------------------------------------------------------------
 
@@ -426,25 +363,25 @@ class FileSystem:
         return await self._lookup.run(self._lookup.table.root, lambda attempt: attempt.tree.volume_size())
 
     async def close(self) -> None:
-        """Closes what the kernel has left open."""
+        """Closes files and directories that the kernel has left open."""
         for handle in list(self._listings):
             await self.releasedir(handle)
         await self._files.close_all()
 
     def wire_names(self, names: Iterable[str]) -> list[str]:
-        """Names of files as they go on the wire. Raises PosixError: one can't."""
+        """Names of files as they are on the wire. Raises: PosixError: as NameMapping.to_wire."""
         return [self._to_wire(os.fsencode(name)) for name in names]
 
     def set_lifetimes(self, lifetimes: Lifetimes) -> None:
-        """From now on attributes and names are believed for so long."""
-        self._lookup.set_lifetimes(lifetimes)
+        """Sets for how long attributes and names are believed from now on."""
+        self._lookup.attributes.set_lifetimes(lifetimes)
 
     async def write_back_user(self, uid: int) -> None:
-        """Waits until what a user has written is on its server; whoever closes the file hears what went wrong."""
+        """Waits until all that a user has written is on its server. Errors are raised by the close of the file."""
         await self._files.dirty.write_back_user(uid)
 
     def opener(self, ino: int) -> Caller | None:
-        """A user who has a file or folder open; None if nobody has."""
+        """A user who has a file or directory open; None if none has."""
         inode = self._lookup.table.get(ino)
         listings = (listing.user for listing in self._listings.values() if listing.inode is inode)
         return None if inode is None else self._files.table.get_opener(inode) or next(listings, None)
@@ -456,12 +393,12 @@ class FileSystem:
 
     @property
     def open_folders(self) -> int:
-        """How many folders programs are listing."""
+        """How many directories programs have open."""
         return len(self._listings)
 
     @property
     def known_inodes(self) -> int:
-        """How many files and folders are known."""
+        """How many inodes are in the table."""
         return len(self._lookup.table)
 
     def statistics(self) -> FileSystemStatistics:
@@ -472,25 +409,35 @@ class FileSystem:
         )
 
     def check_invariants(self) -> None:
-        """For tests."""
+        """Asserts the invariants of the inode table. For tests."""
         self._lookup.table.check_invariants()
 
     # -- pieces -----------------------------------------------------------------------------------------------------
 
     def _get_writable_inode(self, ino: int) -> Inode:
         """Raises: PosixError: EROFS, the inode is in a snapshot; ESTALE, there is none."""
-        return require_writable(self._lookup.inode(ino))
+        return require_writable(self._lookup.get_inode(ino))
 
     def _get_writable_directory(self, ino: int) -> Inode:
-        """Raises: PosixError: EROFS, the folder is in a snapshot; ESTALE, there is none; ENOTDIR, it is a file."""
-        return require_writable(self._lookup.folder(ino))
+        """Raises: PosixError: EROFS, the directory is in a snapshot; ESTALE, there is none; ENOTDIR, it is a file."""
+        return require_writable(self._lookup.get_directory(ino))
 
     def _to_wire(self, name: bytes) -> str:
-        return self._lookup.names.to_wire(name)
+        return self._lookup.name_mapping.to_wire(name)
 
     def _count_lookup(self, inode: Inode) -> Attributes:
         self._lookup.table.count_lookup(inode)
-        return self._lookup.attributes(inode)
+        return self._reply(inode)
+
+    def _reply(self, inode: Inode) -> Attributes:
+        """An inode's attributes as they are known, in a reply to the kernel."""
+        attributes = self._lookup.attributes.get(inode)
+        self._files.local.note_reply(inode, attributes)
+        return attributes
+
+    def _is_directory_open(self, directory: Inode) -> bool:
+        """Whether a program has a directory open."""
+        return directory.is_directory and any(listing.inode is directory for listing in self._listings.values())
 
     def _get_listing(self, handle: int) -> Listing | SnapshotListing:
         listing = self._listings.get(handle)

@@ -1,4 +1,4 @@
-"""Removal: the verbs that remove names. What is open is hidden instead: see sillyrename.py."""
+"""Removal: the verbs that remove names. What is open is renamed to a hidden name instead: see sillyrename.py."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 
 class Removal:
-    """See the module's text. Names are wire names."""
+    """Removes names. Names are wire names."""
 
     def __init__(self, lookup: Lookup, files: FileOperations) -> None:
         self._lookup = lookup
@@ -37,7 +37,7 @@ class Removal:
         """Removes a file.
 
         Raises:
-            PosixError: EBUSY, a DFS link; EISDIR, a folder.
+            PosixError: EBUSY, a DFS link; EISDIR, a directory.
             DfsfsError: the server's answer.
         """
         inode = await self._find_ordinary(parent, name)
@@ -47,31 +47,28 @@ class Removal:
             async with self._files.on_server.opens_blocked(inode):
                 seen = await self._unlink(parent, name, inode)
             if seen is not None:
-                # The kernel asks for the folder before it removes the next file.
-                self._lookup.note(parent, seen, self._lookup.table.moment)
+                # The kernel asks for the attributes of the directory before it removes the next file.
+                self._lookup.attributes.update(parent, seen, self._lookup.table.version)
         finally:
             self._lookup.table.release(inode)
 
     async def _unlink(self, parent: Inode, name: str, inode: Inode) -> FileStat | None:
-        """What the server says of the folder then, if that is sure to be true."""
+        """Removes a file. The attributes of the directory then, if no other change of it was under way; else None."""
         with self._changing(parent, name, inode):
-            begun = parent.changed
-            if (
-                self._files.on_server.in_use(inode)
-                and inode.hidden is None
-                and await self._silly.hide(parent, name, inode)
-            ):
+            begun = parent.changed_at
+            in_use = self._files.on_server.in_use(inode)
+            if in_use and inode.silly is None and await self._silly.hide(parent, name, inode):
                 return None
             async with AsyncExitStack() as stack:
-                if inode.hidden is not None and self._files.on_server.in_use(inode):
-                    # It has a hidden name already. A server keeps this one for as long as the file is open by it.
+                if inode.silly is not None and self._files.on_server.in_use(inode):
+                    # It has a hidden name already, but the server keeps this one while the file is open by it.
                     await stack.enter_async_context(self._files.on_server.closed_on_server(inode))
                 seen = await self._remove(parent, name, _remove_special if inode.is_reparse_point else _remove_file)
                 self._lookup.table.remove_name(parent, name)
-            return seen if parent.changing == 1 and parent.changed == begun else None
+            return seen if parent.pending_changes == 1 and parent.changed_at == begun else None
 
     async def rmdir(self, parent: Inode, name: str) -> None:
-        """Removes an empty folder.
+        """Removes an empty directory.
 
         Raises:
             PosixError: EBUSY, a DFS link; ENOTDIR, a file.
@@ -86,7 +83,7 @@ class Removal:
             self._lookup.table.release(inode)
 
     async def _remove_directory(self, parent: Inode, name: str, inode: Inode) -> None:
-        """Removes a folder in which nothing is to be seen."""
+        """Removes a directory that is empty but for hidden names."""
         try:
             await self._remove_empty(parent, name, inode)
         except DfsfsError as error:
@@ -99,52 +96,54 @@ class Removal:
             await self._remove(parent, name, remove_directory)
             self._lookup.table.remove_name(parent, name)
 
-    async def _clear_hidden(self, parent: Inode, folder: Inode) -> bool:
-        """Takes out of a folder what was removed from it while it was open. Whether nothing else is in it."""
-        found = await self._lookup.run(folder, names_in)
+    async def _clear_hidden(self, parent: Inode, directory: Inode) -> bool:
+        """Moves files that were removed from a directory while they were open out of it. Whether nothing else was in
+        it.
+        """
+        found = await self._lookup.run(directory, names_in)
         if not all(map(is_hidden_name, found)):
             return False
         for name in found:
-            inode = self._lookup.table.child(folder, name)
-            mine = inode is not None and inode.is_silly_name(folder, name)
-            if mine or not await self._is_cleaned_up(folder, name):
-                await self._move_out(folder, name, parent, inode)
+            inode = self._lookup.table.child(directory, name)
+            mine = inode is not None and inode.is_silly_name(directory, name)
+            if mine or not await self._is_cleaned_up(directory, name):
+                await self._move_out(directory, name, parent, inode)
         return True
 
-    async def _is_cleaned_up(self, folder: Inode, name: str) -> bool:
-        """Puts back what a hidden file of others stood in the way of. Whether nothing has the hidden name then, or what
-        has it stays where it is (what was set aside under a kept name): the folder is not empty, and is not made so.
+    async def _is_cleaned_up(self, directory: Inode, name: str) -> bool:
+        """Cleans up a hidden name of another mount. Whether nothing has the name then, or it is a `kept` name, under
+        which something is set aside: that stays, and the directory is not empty.
         """
-        await clean_up_hidden_name(self._lookup, folder, name)
+        await clean_up_hidden_name(self._lookup, directory, name)
         if is_kept_name(name):
             return True
         try:
-            await self._lookup.run_in(folder, name, stat_of)
+            await self._lookup.run_in(directory, name, stat_of)
         except DfsfsError as error:
             return error.errno == errno.ENOENT
         return False
 
-    async def _move_out(self, folder: Inode, name: str, parent: Inode, inode: Inode | None) -> None:
-        """Moves a hidden file, which somebody may still have open, out of a folder that is removed."""
+    async def _move_out(self, directory: Inode, name: str, parent: Inode, inode: Inode | None) -> None:
+        """Moves a hidden file, which may still be open, from a directory that is to be removed into the one above."""
         if inode is None:
 
             async def moved_out(attempt: Attempt) -> None:
-                target = self._silly.destination(attempt, folder, parent, name)
+                target = self._silly.destination(attempt, directory, parent, name)
                 await attempt.tree.rename(attempt.path, target, replace=False)
 
-            await self._silly.run_in(folder, name, moved_out)
+            await self._silly.run_in(directory, name, moved_out)
             return
-        hidden = self._lookup.hidden.make_deleted_name()
+        hidden = self._lookup.hidden_names.make_deleted_name()
         try:
-            with self._changing(folder, name, inode), self._lookup.changing_name(parent, hidden):
-                await self._silly.move(folder, name, inode, parent, hidden)
+            with self._changing(directory, name, inode), self._lookup.attributes.changing_name(parent, hidden):
+                await self._silly.move(directory, name, inode, parent, hidden)
         except BaseException:
-            self._lookup.hidden.ended(hidden)
+            self._lookup.hidden_names.release(hidden)
             raise
-        self._lookup.hidden.ended(name)
+        self._lookup.hidden_names.release(name)
 
     async def _find_ordinary(self, parent: Inode, name: str) -> Inode:
-        """The file or folder of that name, which may be removed or renamed. Holds it; to be released by the caller.
+        """The file or directory of a name, to be removed or renamed. It is held: the caller releases it.
 
         Raises:
             PosixError: EBUSY, it is a DFS link.
@@ -159,7 +158,7 @@ class Removal:
         return inode
 
     async def _remove(self, parent: Inode, name: str, operation: Callable[[Attempt], Awaitable[T]]) -> T | None:
-        """Returns what the operation does, None if it had been done by a request that was lost."""
+        """Runs an operation that removes a name. Its result; None if a request whose answer was lost had removed it."""
         try:
             return await self._silly.run_in(parent, name, allow_repeat(operation))
         except DfsfsError as error:
@@ -173,8 +172,8 @@ class Removal:
 
     @contextmanager
     def _changing(self, parent: Inode, name: str, *inodes: Inode) -> Iterator[None]:
-        """For the length of the block, a name and what has it are being changed: see ordering.py."""
-        with self._lookup.changing_name(parent, name), self._lookup.table.changing(*inodes):
+        """While the block runs, a name and the inodes are being changed: see ordering.py."""
+        with self._lookup.attributes.changing_name(parent, name), self._lookup.table.changing(*inodes):
             yield
 
 
@@ -184,12 +183,14 @@ async def _remove_special(attempt: Attempt) -> None:
 
 
 async def _remove_file(attempt: Attempt) -> FileStat | None:
-    """The operation that removes a file; what is known of its folder then."""
+    """The operation that removes a file. The attributes of its directory then, if the server has sent them."""
     return await attempt.tree.remove_file_and_stat_parent(UncPath(attempt.path.components[:-1]), attempt.path)
 
 
 async def names_in(attempt: Attempt) -> list[str]:
-    """The operation that lists a folder of which nothing can be seen; else some of its names, one of which can."""
+    """The operation that lists a directory: all names if all are hidden, else some names, of which one is not
+    hidden.
+    """
     found: list[str] = []
     async with aclosing(attempt.tree.list(attempt.path)) as listing:
         async for batch in listing:

@@ -1,5 +1,5 @@
-"""SillyRename: making way for a removal or a replacement of what is still open, so that a crash at any moment loses
-nothing.
+"""SillyRename: makes way for the removal or replacement of what is still open, so that a crash at any moment loses
+nothing. NFS calls it a silly rename.
 
 What follows is each request that changes something, in its order, and what the server has after a crash behind it
 (docs/design/crash-safety.md has the table of all operations).
@@ -8,14 +8,14 @@ What follows is each request that changes something, in its order, and what the 
     rename A over an open file B   LINK B -> X                      A, B, and B once more as X: nothing is lost
                                    (CLOSE of our handles)           the same
                                    RENAME A -> B, replacing         B is the new file, X the old one, to be removed
-    ... where there are no links   MKDIR K                          an empty folder that nobody is shown
-                                   RENAME B -> K/B                  B is missing: whoever finds K puts it back
-                                   RENAME A -> B, replacing         B is the new file; whoever finds K removes K/B
+    ... where there are no links   MKDIR K                          an empty directory that no listing shows
+                                   RENAME B -> K/B                  B is missing: the next listing puts it back
+                                   RENAME A -> B, replacing         B is the new file; the next listing removes K/B
                                    RENAME K/B -> X, RMDIR K         X, to be removed
 
-X and K are names of hiddennames.py, as is what B is called in K. A server refuses to replace a file that is open, so
-our handles are closed for the one request that replaces it (`ServerHandles.closed_on_server`) and opened again under
-X. Where the request fails, X is removed and they are opened again under B.
+X and K are names of hiddennames.py, as is the name of B in K. A server refuses to replace a file that is open, so our
+handles are closed for the one request that replaces it (`ServerHandles.closed_on_server`) and opened again under X.
+Where the request fails, X is removed and they are opened again under B.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from dfsfs.caller import current_caller
 from dfsfs.errors import DfsfsError, Disposition, PosixError
 from dfsfs.namespace.junction import PathNotCovered
 from dfsfs.vfs.names.hiddennames import get_aside_name
+from dfsfs.vfs.names.inode import SillyName
 from dfsfs.vfs.names.removals import allow_repeat, is_renamed, remove_directory, remove_file
 
 if TYPE_CHECKING:
@@ -48,22 +49,22 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Replacement:
-    """What another file or folder takes the place of, and how: `send` is the one request that does it, `note` takes
-    that into the table, `undo` takes it back.
+    """A rename over `victim`: `send` sends the one request that does it, `note` applies it to the inode table, `undo`
+    renames back.
     """
 
     parent: Inode
     name: str
     victim: Inode
     inode: Inode
-    """What gets the name."""
+    """The file or directory that gets the name."""
     send: Callable[[], Awaitable[None]]
     note: Callable[[], None]
     undo: Callable[[], Awaitable[None]]
 
 
 class SillyRename:
-    """See the module's text. Names are wire names; a place is a folder and a name in it."""
+    """See the module's text. Names are wire names."""
 
     def __init__(self, lookup: Lookup, files: FileOperations) -> None:
         self._lookup = lookup
@@ -73,24 +74,24 @@ class SillyRename:
     # -- an open file that is removed ---------------------------------------------------------------------------------
 
     async def hide(self, parent: Inode, name: str, inode: Inode) -> bool:
-        """Renames an open file out of the way. Whether that worked."""
-        hidden = self._lookup.hidden.make_deleted_name()
+        """Renames an open file to a hidden name. Whether the server did so."""
+        hidden = self._lookup.hidden_names.make_deleted_name()
         try:
             await self._files.on_server.ensure_open(inode)
             await self.move(parent, name, inode, parent, hidden)
         except DfsfsError as error:
-            self._lookup.hidden.ended(hidden)
+            self._lookup.hidden_names.release(hidden)
             log.info("%s is open and can't be renamed out of the way: %s", name, error)
             return False
         except BaseException:
-            self._lookup.hidden.ended(hidden)
+            self._lookup.hidden_names.release(hidden)
             raise
         await self._mark_hidden(inode, parent, hidden)
         return True
 
     async def _mark_hidden(self, inode: Inode, parent: Inode, hidden: str) -> None:
-        """From now on the last close removes the file; it may have been on its way all the time."""
-        inode.hidden, inode.remover = (parent, hidden), current_caller()
+        """From now on the last close removes the file. If that has come already, it is removed now."""
+        inode.silly = SillyName(parent, hidden, current_caller())
         try:
             await self._files.remove_silly_renamed(inode)
         except DfsfsError as error:
@@ -99,14 +100,14 @@ class SillyRename:
     # -- an open file that another takes the place of -----------------------------------------------------------------
 
     async def replace(self, what: Replacement) -> None:
-        """Gives the name of an open file to another one.
+        """Gives the name of an open file to another file.
 
         Raises:
             DfsfsError: what the request, or the way to it, came to. The file has its name then.
         """
         parent, name, victim = what.parent, what.name, what.victim
-        if victim.hidden is not None:
-            # It has a name for those who have it open: that of another one that was removed here.
+        if victim.silly is not None:
+            # It has a hidden name already, from another of its names that was removed here.
             async with self._files.on_server.closed_on_server(victim):
                 await what.send()
                 self._table.drop_name(parent, name)
@@ -123,13 +124,13 @@ class SillyRename:
                 except DfsfsError as error:
                     if error.disposition is Disposition.RETURN:
                         await self._remove_link(parent, hidden)
-                    raise  # if it is another one, it was done perhaps, and then the old file has no other name
+                    raise  # after other errors it may have been done, and then the old file has no other name
                 self._apply_move(victim, parent, name, hidden)
                 what.note()
         except BaseException:
-            self._lookup.hidden.ended(hidden)
+            self._lookup.hidden_names.release(hidden)
             raise
-        victim.hidden, victim.remover = (parent, hidden), current_caller()
+        victim.silly = SillyName(parent, hidden, current_caller())
         try:
             await self._files.on_server.ensure_open(victim)
         except DfsfsError as error:
@@ -137,8 +138,8 @@ class SillyRename:
         await self._mark_hidden(victim, parent, hidden)
 
     async def _link(self, parent: Inode, name: str, victim: Inode) -> str | None:
-        """Gives a file a hidden name besides its own; None if that can't be had here."""
-        hidden = self._lookup.hidden.make_deleted_name()
+        """Gives a file a hidden name besides its own by a hard link; None if the server refuses that."""
+        hidden = self._lookup.hidden_names.make_deleted_name()
 
         async def operation(attempt: Attempt) -> None:
             target = self.destination(attempt, parent, parent, hidden)
@@ -151,64 +152,64 @@ class SillyRename:
         try:
             await self.run_in(parent, name, operation)
         except DfsfsError as error:
-            self._lookup.hidden.ended(hidden)
+            self._lookup.hidden_names.release(hidden)
             if error.disposition is not Disposition.RETURN or error.errno == errno.ENOENT:
                 raise
             log.debug("%s gets no second name, so it will be set aside: %s", name, error)
             return None
         except BaseException:
-            self._lookup.hidden.ended(hidden)
+            self._lookup.hidden_names.release(hidden)
             raise
         return hidden
 
     async def _remove_link(self, parent: Inode, hidden: str) -> None:
-        """After a failed replacement."""
+        """Removes the second name of a file after a failed replacement."""
         try:
             await self._lookup.run_in(parent, hidden, allow_repeat(remove_file))
         except DfsfsError as error:
             log.info("%s is left until its folder is listed: %s", hidden, error)
         finally:
-            self._lookup.hidden.ended(hidden)
+            self._lookup.hidden_names.release(hidden)
 
     def _apply_move(self, victim: Inode, parent: Inode, name: str, hidden: str) -> None:
-        """Takes note that the file is known by the hidden name only, while its handles still wait."""
+        """Applies to the table that the file has the hidden name only, before its handles are opened again."""
         if self._table.child(parent, name) is victim:
             self._table.rename(parent, name, parent, hidden)
         elif victim.detached and victim.stat is not None and victim.share is not None:
             self._table.observe(parent, hidden, victim.stat, victim.share, exact=True)
 
-    # -- where there are no hard links, and for folders ---------------------------------------------------------------
+    # -- where there are no hard links, and for directories ----------------------------------------------------------
 
     async def replace_aside(self, what: Replacement) -> None:
-        """Sets a file or an empty folder aside, gives its name to another one, and removes it.
+        """Sets a file or an empty directory aside, gives its name to another one, and removes it.
 
         Raises:
-            DfsfsError: what the request, or the way to it, came to; ENOTEMPTY, the folder was not empty after all. The
-                file or folder has its name then, or gets it back from whoever lists the folder next.
+            DfsfsError: what the request, or the way to it, came to; ENOTEMPTY, the directory was not empty after all.
+                The file or directory has its name then, or gets it back from the next listing.
         """
         parent, name, victim = what.parent, what.name, what.victim
-        aside, folder = await self._set_aside(parent, name, victim, what.inode)
+        aside, directory = await self._set_aside(parent, name, victim, what.inode)
         try:
             await what.send()
             if victim.is_directory:
-                await self._remove_aside(aside, folder, what)
+                await self._remove_aside(aside, directory, what)
         except DfsfsError:
-            await self._put_back(parent, name, victim, aside, folder)
+            await self._put_back(parent, name, victim, aside, directory)
             raise
         except BaseException:
-            self._lookup.hidden.ended(aside)  # whoever lists the folder next puts right what it finds
-            self._table.release(folder)
+            self._lookup.hidden_names.release(aside)  # the next listing cleans up what it finds
+            self._table.release(directory)
             raise
         what.note()
         try:
             if not victim.is_directory:
-                await self._release_aside(parent, name, victim, aside, folder)
+                await self._release_aside(parent, name, victim, aside, directory)
         finally:
-            await self._end_aside(parent, aside, folder)
+            await self._end_aside(parent, aside, directory)
 
     async def _set_aside(self, parent: Inode, name: str, victim: Inode, inode: Inode) -> tuple[str, Inode]:
-        """The hidden folder in which the file or folder is now."""
-        aside = self._lookup.hidden.make_kept_name(
+        """Moves a file or directory into a hidden directory. The name of that, and its inode, which is held."""
+        aside = self._lookup.hidden_names.make_kept_name(
             inode.file_id or (inode.stat.file_id if inode.stat is not None else 0)
         )
 
@@ -218,60 +219,62 @@ class SillyRename:
             except DfsfsError as error:
                 if not attempt.is_replay or error.errno != errno.EEXIST:
                     raise
-                stat = await attempt.tree.stat(attempt.path)  # nobody else makes one of that name
+                stat = await attempt.tree.stat(attempt.path)  # no other client makes one of that name
             return stat, attempt.tree.volume
 
         try:
             stat, share = await self.run_in(parent, aside, operation)
         except BaseException:
-            self._lookup.hidden.ended(aside)
+            self._lookup.hidden_names.release(aside)
             raise
-        folder = self._table.observe(parent, aside, stat, share, exact=True)
-        folder.stat = stat
-        self._table.hold(folder)
+        directory = self._table.observe(parent, aside, stat, share, exact=True)
+        self._lookup.attributes.set_unconfirmed(directory, stat)
+        self._table.hold(directory)
         try:
             await self._files.on_server.ensure_open(victim)
-            await self.move(parent, name, victim, folder, get_aside_name(aside, name))
+            await self.move(parent, name, victim, directory, get_aside_name(aside, name))
         except BaseException:
-            await self._end_aside(parent, aside, folder)
+            await self._end_aside(parent, aside, directory)
             raise
-        return aside, folder
+        return aside, directory
 
-    async def _remove_aside(self, aside: str, folder: Inode, what: Replacement) -> None:
-        """Removes a folder whose place another one has taken."""
+    async def _remove_aside(self, aside: str, directory: Inode, what: Replacement) -> None:
+        """Removes an empty directory that was replaced. If it is not empty, the rename is undone."""
         inside = get_aside_name(aside, what.name)
         try:
-            await self._lookup.run_in(folder, inside, allow_repeat(remove_directory))
+            await self._lookup.run_in(directory, inside, allow_repeat(remove_directory))
         except DfsfsError:
             await what.undo()
             raise
-        self._table.remove_name(folder, inside)
+        self._table.remove_name(directory, inside)
 
-    async def _release_aside(self, parent: Inode, name: str, victim: Inode, aside: str, folder: Inode) -> None:
-        """Makes a file that was replaced one that its last close removes. If that fails, it stays for a listing."""
-        hidden = self._lookup.hidden.make_deleted_name()
+    async def _release_aside(self, parent: Inode, name: str, victim: Inode, aside: str, directory: Inode) -> None:
+        """Gives a replaced file a hidden name under which its last close removes it. If that fails, a listing removes
+        it.
+        """
+        hidden = self._lookup.hidden_names.make_deleted_name()
         try:
-            await self.move(folder, get_aside_name(aside, name), victim, parent, hidden)
+            await self.move(directory, get_aside_name(aside, name), victim, parent, hidden)
         except DfsfsError as error:
-            self._lookup.hidden.ended(hidden)
+            self._lookup.hidden_names.release(hidden)
             log.info("%s was replaced, and stays aside until its folder is listed: %s", name, error)
             return
         except BaseException:
-            self._lookup.hidden.ended(hidden)
+            self._lookup.hidden_names.release(hidden)
             raise
         await self._mark_hidden(victim, parent, hidden)
 
-    async def _put_back(self, parent: Inode, name: str, victim: Inode, aside: str, folder: Inode) -> None:
+    async def _put_back(self, parent: Inode, name: str, victim: Inode, aside: str, directory: Inode) -> None:
         try:
-            await self.move(folder, get_aside_name(aside, name), victim, parent, name)
+            await self.move(directory, get_aside_name(aside, name), victim, parent, name)
         except DfsfsError as error:
             log.warning("%s could not be put back after a failed rename, and will be later: %s", name, error)
         finally:
-            await self._end_aside(parent, aside, folder)
+            await self._end_aside(parent, aside, directory)
 
-    async def _end_aside(self, parent: Inode, aside: str, folder: Inode) -> None:
-        """Removes the hidden folder, which is empty unless something has gone wrong. If that fails or is cancelled, the
-        next listing finds it, also one of this mount.
+    async def _end_aside(self, parent: Inode, aside: str, directory: Inode) -> None:
+        """Removes the hidden directory, which is empty unless something has failed. If that fails or is cancelled, the
+        next listing cleans it up.
         """
         try:
             await self._lookup.run_in(parent, aside, allow_repeat(remove_directory))
@@ -280,39 +283,40 @@ class SillyRename:
         else:
             self._table.remove_name(parent, aside)
         finally:
-            self._lookup.hidden.ended(aside)
-            self._table.release(folder)
+            self._lookup.hidden_names.release(aside)
+            self._table.release(directory)
 
     # -- pieces -------------------------------------------------------------------------------------------------------
 
-    def destination(self, attempt: Attempt, source: Inode, folder: Inode, name: str) -> UncPath:
-        """Where a name in a folder is now, on the target to which an attempt for `source` goes. For use in operations:
-        before they run, the folder may get another path.
+    def destination(self, attempt: Attempt, source: Inode, directory: Inode, name: str) -> UncPath:
+        """The path of a name in a directory, on the target to which an attempt for `source` goes. Operations call it
+        when they run, as the directory may be renamed before.
+
 
         Raises:
             PosixError: EXDEV, it is behind another DFS link by now; ESTALE, it has no place any more.
         """
-        location = self._lookup.location(folder)
-        if location.junction is not self._lookup.location(source).junction:
+        location = self._lookup.get_location(directory)
+        if location.junction is not self._lookup.get_location(source).junction:
             raise PosixError(errno.EXDEV, f"{name} would be behind another DFS link")
         return attempt.binding.target.join(location.child(name).components)
 
     async def run_in(self, parent: Inode, name: str, operation: Callable[[Attempt], Awaitable[T]]) -> T:
-        """Raises: PosixError: EBUSY, the name is a DFS link."""
+        """Lookup.run_in. Raises: PosixError: EBUSY, the name is a DFS link."""
         try:
             return await self._lookup.run_in(parent, name, operation)
         except PathNotCovered as link:
             raise PosixError(errno.EBUSY, f"{link.prefix} is a DFS link") from None
 
     async def move(self, old_parent: Inode, old_name: str, inode: Inode, parent: Inode, name: str) -> None:
-        """Gives something another name that nothing has, and takes note of it. Errors as in run_in."""
+        """Renames to a name that does not exist, and applies that to the table. Raises as run_in."""
         await self.send_rename(old_parent, old_name, inode, parent, name, replace=False)
         self.apply_rename(old_parent, old_name, inode, parent, name)
 
     async def send_rename(
         self, old_parent: Inode, old_name: str, inode: Inode, parent: Inode, name: str, *, replace: bool
     ) -> None:
-        """One request that gives something another name. Errors as in run_in."""
+        """Sends one rename. Raises as run_in."""
 
         async def operation(attempt: Attempt) -> None:
             target = self.destination(attempt, old_parent, parent, name)
@@ -329,10 +333,10 @@ class SillyRename:
             await self.run_in(old_parent, old_name, operation)
 
     def apply_rename(self, old_parent: Inode, old_name: str, inode: Inode, parent: Inode, name: str) -> None:
-        """Takes note of a rename that was carried out."""
+        """Applies a rename that was carried out to the table."""
         table = self._table
         if table.child(old_parent, old_name) is inode:
             table.rename(old_parent, old_name, parent, name)
         elif table.child(parent, name) is not inode:
-            # The name was taken for another file's in the meantime. So is what was known under its new name.
+            # By now the table has another inode under the old name. What it has under the new one is wrong, too.
             table.drop_name(parent, name)

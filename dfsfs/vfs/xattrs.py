@@ -14,7 +14,7 @@
     user.dfsfs.ttl               for how many seconds more its targets are good
     user.dfsfs.copy              can only be set, and copies on the server: see servercopy.py
 
-Only EAs and streams are listed: they belong to the file, and whoever copies it copies them along. That costs nothing
+Only EAs and streams are listed: they belong to the file, and programs that copy it copy them along. That costs nothing
 for a file of which is known that it has none, and otherwise one request. The others would be copied to where they make
 no sense.
 
@@ -61,7 +61,7 @@ _SETTABLE = int(
 
 
 def is_foreign(name: bytes) -> bool:
-    """Whether no file here can have an attribute of that name: POSIX ACLs, capabilities and the like."""
+    """Whether no file of a mount can have an attribute of that name: POSIX ACLs, capabilities and the like."""
     return not name.startswith(USER) and name != CIFS_ACL
 
 
@@ -173,11 +173,11 @@ class Xattrs:
     # -- EAs and streams --------------------------------------------------------------------------------------------
 
     def _is_left_alone(self, inode: Inode) -> bool:
-        """Whether it is a DFS link that nobody has entered: its target is not asked for such a thing."""
-        return inode.is_link and not self._lookup.is_bound(inode)
+        """Whether it is a DFS link that was not entered: its target is not asked for attributes."""
+        return inode.is_link and not self._lookup.attributes.is_bound(inode)
 
     def _may_have_eas(self, inode: Inode) -> bool:
-        return not (self._lookup.is_fresh(inode) and inode.stat is not None and inode.stat.ea_size == 0)
+        return not (self._lookup.attributes.is_fresh(inode) and inode.stat is not None and inode.stat.ea_size == 0)
 
     async def _read_ea(self, inode: Inode, name: bytes) -> bytes:
         if not self._is_left_alone(inode) and self._may_have_eas(inode):
@@ -228,7 +228,7 @@ class Xattrs:
     # -- what DFS knows of it ---------------------------------------------------------------------------------------
 
     async def _path(self, inode: Inode) -> bytes:
-        return str(self._lookup.location(inode).unc).encode("utf-8", "surrogatepass")
+        return str(self._lookup.get_location(inode).unc).encode("utf-8", "surrogatepass")
 
     async def _target(self, inode: Inode) -> bytes:
         async def path(attempt: Attempt) -> str:
@@ -249,12 +249,12 @@ class Xattrs:
     async def _ttl(self, inode: Inode) -> bytes:
         if (await self._resolution(inode)).referral is None:
             raise PosixError(errno.ENODATA, f"{inode.name} is on a share outside DFS")
-        left = self._lookup.location(inode).junction.for_caller().refresh_at - self._lookup.clock()
+        left = self._lookup.get_location(inode).junction.for_caller().refresh_at - self._lookup.clock()
         return str(max(0, round(left))).encode()
 
     async def _resolution(self, inode: Inode) -> Resolution:
-        await self._target(inode)  # finds the way if nobody has
-        resolution = self._lookup.location(inode).junction.for_caller().resolution
+        await self._target(inode)  # resolves the path if that was not done yet
+        resolution = self._lookup.get_location(inode).junction.for_caller().resolution
         if resolution is None:
             raise PosixError(errno.ENODATA, f"where {inode.name} leads is not known")
         return resolution
@@ -267,8 +267,8 @@ class Xattrs:
 
 
 def is_usable(name: bytes) -> bool:
-    """Whether a program that is told of an attribute of that name on a server can ask for it: one that copies all would
-    fail with the first that it can't.
+    """Whether a program can ask for an attribute of that name. Others are not listed: a program that copies all
+    attributes would fail at the first of them.
     """
     if len(name) > XATTR_NAME_MAX or b"\0" in name or name == USER or name.startswith(OURS):
         return False
@@ -279,7 +279,7 @@ def is_usable(name: bytes) -> bool:
 
 
 def _stream_name(name: bytes) -> str:
-    """Raises: PosixError: EINVAL, no stream can have that name."""
+    """The name of the stream of an attribute. Raises: PosixError: EINVAL, no stream can have that name."""
     text = name.removeprefix(STREAM).decode("utf-8", "surrogateescape")
     if not text or set(text) & set("/\\:\0") or not text.isprintable():
         raise PosixError(errno.EINVAL, f"no stream can have the name {text!r}")
@@ -287,7 +287,7 @@ def _stream_name(name: bytes) -> str:
 
 
 def _number(name: bytes, value: bytes) -> int:
-    """The attributes that a program wants to set."""
+    """The attributes (MS-FSCC 2.6) that the value of an extended attribute stands for. Raises: PosixError: EINVAL."""
     if name == CIFS_DOS_ATTRIBUTES:
         if len(value) != 4:
             raise PosixError(errno.EINVAL, f"{name!r} has 4 bytes")

@@ -240,7 +240,7 @@ class InodeCache:
                 found = known if known is not None else await self.fs.lookup(folder.ino, name.encode())
             except DfsfsError as error:
                 if error.errno == errno.ENOENT:
-                    return float(self.fs.absence(folder.ino))
+                    return float(self.fs.negative_timeout(folder.ino))
                 raise
             return self._told(found)
 
@@ -333,7 +333,7 @@ class InodeCache:
 
     def _told(self, attributes: Attributes) -> Told:
         """What fuse/operations.py makes of attributes at the moment at which it answers."""
-        return Told(attributes, *self.fs.remaining(attributes.ino))
+        return Told(attributes, *self.fs.timeouts(attributes.ino))
 
     async def _telling(self, asked: Awaitable[Attributes]) -> Told:
         return self._told(await asked)

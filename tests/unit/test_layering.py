@@ -44,7 +44,7 @@ WINGS: dict[str, tuple[frozenset[str], ...]] = {
     ),
     "vfs": (
         frozenset({"filesystem"}),
-        frozenset({"dirops", "xattrs"}),
+        frozenset({"attrops", "dirops", "xattrs"}),
         frozenset({"removal"}),
         frozenset({"sillyrename"}),
         frozenset({"data"}),

@@ -148,7 +148,7 @@ class FileLeases:
 
     def request(self, attempt: Attempt, inode: Inode | None, access: Access) -> LeaseRequest | None:
         """The lease to open a file with, or None. `inode` is None if the file is not known yet: `adopt` follows."""
-        if self._caching.mode is CacheMode.NONE or self._lookup.access_cache.is_needed:
+        if self._caching.mode is CacheMode.NONE or self._lookup.attributes.access.is_needed:
             return None  # a lease belongs to one session, and each user has another one
         lease = (inode.lease or self.deferred.lease_of(inode)) if inode is not None else None
         if lease is not None and inode is not None and lease is not inode.lease:
@@ -163,7 +163,7 @@ class FileLeases:
 
     def adopt(self, inode: Inode, lease: Lease | None) -> None:
         """Makes a lease that of a file from now on."""
-        inode.lease = lease
+        inode.use_page_cache().lease = lease
         if lease is not None:
             lease.on_break = partial(self._note_break, inode, lease)
 
@@ -174,43 +174,44 @@ class FileLeases:
         which the kernel began to cache. That does not count if the file had been written so shortly before that another
         write might not show in the time. `server_time`: the server's clock, in ns since 1970.
         """
-        lease, stamp = inode.lease, (stat.size, stat.written)
+        cache, stamp = inode.use_page_cache(), (stat.size, stat.written)
+        lease = cache.lease
         covered = lease is not None and bool(lease.state & LeaseState.SMB2_LEASE_READ_CACHING)
-        keep = inode.page_cache_stamp == stamp or (covered and inode.page_cache_lease is lease)
-        inode.page_cache_lease = lease if covered else None
+        keep = cache.stamp == stamp or (covered and cache.data_lease is lease)
+        cache.data_lease = lease if covered else None
         is_young = self._caching.mode is CacheMode.STRICT and server_time - stat.written < RACY_AGE
-        inode.page_cache_stamp = None if is_young else stamp
+        cache.stamp = None if is_young else stamp
         return keep
 
     def has_data(self, inode: Inode) -> bool:
         """Whether the kernel probably has good pages of a file that is about to be opened."""
         if inode.stat is None:
             return False
-        if inode.page_cache_lease is not None and inode.page_cache_lease is inode.lease:
+        cache = inode.page_cache
+        if cache.data_lease is not None and cache.data_lease is cache.lease:
             return True
-        return inode.page_cache_stamp == (inode.stat.size, inode.stat.written)
+        return cache.stamp == (inode.stat.size, inode.stat.written)
 
     def note_close(self, inode: Inode, lease: Lease | None) -> None:
         """A handle was closed. If it was the last one under the lease, attributes are good for actimeo from now on."""
         if lease is None or lease.opens or inode.lease is not lease:
             return
         lease.on_break = acknowledge_at_once  # else it would know the inode, and itself, until the collector comes
-        inode.lease = inode.page_cache_lease = None
-        if inode.expires == math.inf:
-            inode.expires = self._lookup.clock() + self._lookup.lifetimes.files
+        cache = inode.use_page_cache()
+        cache.lease = cache.data_lease = None
+        self._lookup.attributes.end_lease_trust(inode)
 
     # -- losing -----------------------------------------------------------------------------------------------------
 
     def _note_break(self, inode: Inode, lease: Lease, before: LeaseState, acknowledge: Acknowledge) -> None:
         lost = before & ~lease.state
         if lost & LeaseState.SHARED:
-            self._lookup.table.doubt(inode)
+            self._lookup.table.invalidate(inode)
         if lost & LeaseState.SMB2_LEASE_READ_CACHING:
-            inode.lease_breaks += 1
-            inode.page_cache_lease = None
+            inode.use_page_cache().distrust()
         if lease.is_lost:
             # Pages are all that programs have until there is a server again, so they stay until then.
-            inode.read_without_lease = True
+            inode.use_page_cache().read_without_lease = True
             lost &= ~LeaseState.SMB2_LEASE_READ_CACHING
         self._queue_break(lease, inode, lost, acknowledge)
 
@@ -252,9 +253,9 @@ class FileLeases:
             await self.kernel.invalidate(inode.ino)
 
     async def _invalidate_unleased(self, inode: Inode, lost: LeaseState) -> None:
-        while inode.read_without_lease and lost & LeaseState.SMB2_LEASE_READ_CACHING:
+        while inode.page_cache.read_without_lease and lost & LeaseState.SMB2_LEASE_READ_CACHING:
             # Read while the server was waiting for the acknowledgement: no lease covers those pages.
-            inode.read_without_lease = False
+            inode.use_page_cache().read_without_lease = False
             await self.kernel.invalidate(inode.ino)
 
     def invalidate_soon(self, inode: Inode) -> None:
@@ -298,8 +299,8 @@ class FileLeases:
         if lease is None:
             return
         if not lease.state & LeaseState.SMB2_LEASE_READ_CACHING:
-            inode.read_without_lease = True
-        elif inode.read_without_lease:
+            inode.use_page_cache().read_without_lease = True
+        elif inode.page_cache.read_without_lease:
             # Pages that were read without a lease go. The kernel waits for reads under way, so this read can't wait.
-            inode.read_without_lease = False
+            inode.use_page_cache().read_without_lease = False
             self.invalidate_soon(inode)

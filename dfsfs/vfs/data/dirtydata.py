@@ -66,7 +66,7 @@ class DirtyData:
             raise_writeback_error(file)
             if file.buffer_write(offset, data):
                 if file.dirty_since is None:
-                    file.dirty_since = self._lookup.table.begin(file.inode, keeps_known=True)
+                    file.dirty_since = self._lookup.table.begin_change(file.inode, keeps_attributes=True)
                 self._buffered.set()
                 return True
             if not file.writeback.is_dirty:
@@ -117,21 +117,21 @@ class DirtyData:
 
     def note_lost(self, inode: Inode) -> None:
         """Something that was to be written may not be on the server: the size that is known is doubtful."""
-        self._lookup.table.doubt(inode)
+        self._lookup.table.invalidate(inode)
         if inode.local_writes is not None:
             inode.local_writes.is_size_unsure = True
 
     def discard(self, file: OpenFile) -> None:
         """Gives up what is still dirty of a file that is being closed. After `drain` there is nothing."""
         if file.dirty_since is not None:
-            self._lookup.table.end(file.inode, file.dirty_since, keeps_known=True)
+            self._lookup.table.end_change(file.inode, file.dirty_since, keeps_attributes=True)
             file.dirty_since = None
             self.note_lost(file.inode)
 
     def _note_answer(self, file: OpenFile) -> None:
         """The server has acknowledged or refused something that was written."""
         if file.dirty_since is not None and not file.writeback.is_dirty:
-            self._lookup.table.end(file.inode, file.dirty_since, keeps_known=True)
+            self._lookup.table.end_change(file.inode, file.dirty_since, keeps_attributes=True)
             file.dirty_since = None
             if file.writeback.has_failed:
                 self.note_lost(file.inode)

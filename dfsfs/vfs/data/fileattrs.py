@@ -53,8 +53,8 @@ class FileAttributes:
             raise PosixError(errno.ESTALE, f"{inode.name} is gone")
         file = next((file for file in files if file.alive), files[0])
         await self._dirty.write_back(inode)
-        asked = self._lookup.table.moment
-        return self._lookup.note(inode, await self._runner.run(file, file.query), asked, by_name=False)
+        asked = self._lookup.table.version
+        return self._lookup.attributes.update(inode, await self._runner.run(file, file.query), asked, by_name=False)
 
     # -- size -------------------------------------------------------------------------------------------------------
 
@@ -65,12 +65,12 @@ class FileAttributes:
             if file is None or not file.writable:
                 file = self._table.find_writable(inode)
             await (self._set_size_by_name(inode, size) if file is None else self._set_size_on(file, size, handle))
-        inode.kernel_size = size
+        self._local.note_kernel_size(inode, size)
 
     async def _set_size_on(self, file: OpenFile, size: int, handle: int | None) -> None:
         """Sets the size through an open file. If `handle` is None, another program may close that meanwhile."""
         inode, table = file.inode, self._lookup.table
-        begun = table.begin(inode, keeps_known=True)
+        begun = table.begin_change(inode, keeps_attributes=True)
         try:
             await self._runner.run(file, lambda attempt: file.set_size(attempt, size))
         except SmbError as error:
@@ -78,7 +78,7 @@ class FileAttributes:
                 raise
             await self._set_size_by_name(inode, size)
         finally:
-            table.end(inode, begun, keeps_known=True)
+            table.end_change(inode, begun, keeps_attributes=True)
         if inode.local_writes is not None:
             inode.local_writes.set_size(size)
             self._local.note_write_time(file, inode.local_writes)
@@ -92,17 +92,18 @@ class FileAttributes:
 
         self._on_server.close_deferred(inode)
         table = self._lookup.table
-        begun, alone = table.begin(inode), False
+        begun, alone = table.begin_change(inode), False
         try:
             stat = await self._lookup.change_by_name(inode, operation)
         finally:
-            alone = table.end(inode, begun)
-        inode.time_was_set |= moves_time
+            alone = table.end_change(inode, begun)
+        if moves_time:
+            self._local.note_time_set(inode)
         if inode.local_writes is not None:  # a program that had it open for writing is just closing it
             inode.local_writes.set_size(size)
             inode.local_writes.written = stat.written
         if alone:
-            self._lookup.note(inode, stat, table.moment)
+            self._lookup.attributes.update(inode, stat, table.version)
 
     # -- times and attributes ---------------------------------------------------------------------------------------
 
@@ -121,7 +122,7 @@ class FileAttributes:
         if not written:
             stat = await self._lookup.change_by_name(inode, lambda attempt: _set_basic(attempt, inode, info))
         if sets_time:
-            inode.time_was_set = True
+            self._local.note_time_set(inode)
             if inode.local_writes is not None:
                 inode.local_writes.written = 0
             for file in self._table.get_files(inode):

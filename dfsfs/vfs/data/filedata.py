@@ -113,7 +113,7 @@ class FileData:
         if own.is_size_unsure or (file.appends and self._is_shared(inode)):
             await self._local.refresh_size(file, own)
         offset = self._find_offset(file, own, offset, len(data))
-        begun = self._lookup.table.begin(inode, keeps_known=True)
+        begun = self._lookup.table.begin_change(inode, keeps_attributes=True)
         own.reserved = max(own.reserved, offset + len(data))  # at once: what another program appends goes behind it
         try:
             if not (await self._may_buffer(file) and await self._dirty.buffer(file, offset, data)):
@@ -122,7 +122,7 @@ class FileData:
             self._dirty.note_lost(inode)
             raise
         finally:
-            self._lookup.table.end(inode, begun, keeps_known=True)
+            self._lookup.table.end_change(inode, begun, keeps_attributes=True)
         own.size, own.bytes_written = max(own.size, offset + len(data)), own.bytes_written + len(data)
         self._local.note_write_time(file, own)
         return len(data)
@@ -135,10 +135,10 @@ class FileData:
         """Where data goes that the kernel wants at `offset`: to the end of a file that was opened with O_APPEND."""
         inode = file.inode
         believed = max(inode.kernel_size, offset + size)
-        if file.appends and offset != own.end and not file.is_from_map(offset, size):
-            offset = own.end
+        if file.appends and offset != own.append_offset and not file.is_from_map(offset, size):
+            offset = own.append_offset
             self._leases.invalidate_soon(inode)  # the kernel has put the data where it believes the end to be
-        inode.kernel_size = believed
+        self._local.note_kernel_size(inode, believed)
         return offset
 
     async def _may_buffer(self, file: OpenFile) -> bool:

@@ -81,7 +81,7 @@ class FileOperations:
         self.table = table = OpenFileTable()
         self.dirty = dirty = DirtyData(lookup, table, runner, self._pending)
         self.leases = leases = FileLeases(lookup, kernel, caching, dirty.write_back)
-        self._local = local = LocalAttributes(lookup, runner, dirty, self._pending)
+        self.local = local = LocalAttributes(lookup, runner, dirty, self._pending)
         self.on_server = ServerHandles(lookup, table, runner, dirty, leases, self._prefetch, self._pending)
         self.attributes = FileAttributes(lookup, table, runner, dirty, local, self.on_server)
         self.data = FileData(lookup, table, runner, dirty, local, leases, self._read_ahead, self._locks, self._pending)
@@ -101,7 +101,7 @@ class FileOperations:
     def shrink(self) -> None:
         """Drops what was listed, fetched or read ahead and has not been used of late: a shrinker, as Linux calls it."""
         now = self._lookup.clock()
-        self._lookup.dircache.drop_old(now)
+        self._lookup.attributes.dircache.drop_old(now)
         self._read_ahead.drop_old(now)
         self._prefetch.drop_old()
         for file in self.table.files:
@@ -122,7 +122,7 @@ class FileOperations:
             PosixError: EISDIR, it is a directory; ESTALE, another file has its name.
             DfsfsError: the server's answer.
         """
-        inode = self._lookup.inode(ino)
+        inode = self._lookup.get_inode(ino)
         if inode.is_directory:
             raise PosixError(errno.EISDIR, f"{inode.name} is a directory")
         place = (inode.parent, inode.name) if inode.parent is not None else inode.detached_from
@@ -193,7 +193,7 @@ class FileOperations:
         inode.writers += file.writable
         if file.writable:
             try:
-                await self._local.begin(file)
+                await self.local.begin(file)
             except BaseException:
                 with trio.CancelScope(shield=True):
                     await self.release(handle)
@@ -215,7 +215,7 @@ class FileOperations:
         if file.opened_instead_of is not None:
             file.opened_instead_of.forwarded = None
         inode, table = file.inode, self._lookup.table
-        begun = table.begin_closing(inode) if file.close_moves_times else None
+        begun = table.begin_close(inode) if file.close_moves_times else None
         closed = _Closed()
         try:
             await self._close(file, closed)
@@ -223,9 +223,9 @@ class FileOperations:
             log.warning("closing %s: %s", inode.name, error)
         finally:
             inode.writers -= file.writable
-            alone = begun is not None and table.end(inode, begun, keeps_known=True)
+            alone = begun is not None and table.end_change(inode, begun, keeps_attributes=True)
             if file.writable and not inode.writers:
-                self._local.end(inode, closed.stat if alone and closed.written is not None else None)
+                self.local.end(inode, closed.stat if alone and closed.written is not None else None)
             self.leases.note_close(inode, file.lease)
             table.release(inode)
 
@@ -243,9 +243,9 @@ class FileOperations:
                     self._remove(file)
                     closed.is_deferred = self._defer_close(file)
                     if not closed.is_deferred:
-                        closed.written = await self._local.find_close_time(file)
+                        closed.written = await self.local.find_close_time(file)
                         if closed.written is None and file.close_moves_times:
-                            self._local.forget_write_time(inode)
+                            self.local.forget_write_time(inode)
                         closed.stat = await file.close(closed.written)
         finally:
             self._remove(file)
@@ -263,7 +263,7 @@ class FileOperations:
     def _defer_close(self, file: OpenFile) -> bool:
         """Keeps a handle for the next open of the file, if it is fit for that. Returns whether it was kept."""
         inode = file.inode
-        if file.writable or inode.hidden is not None or not file.is_current or inode.location is None:
+        if file.writable or inode.silly is not None or not file.is_current or inode.location is None:
             return False
         if self._pending.are_opens_blocked(inode):
             return False
@@ -277,16 +277,17 @@ class FileOperations:
         Raises:
             DfsfsError: the server's answer. A later listing will find the name.
         """
-        if inode.hidden is None or self.on_server.in_use(inode):
+        if self.on_server.in_use(inode) or (silly := inode.take_silly_name()) is None:
             return
-        (directory, name), inode.hidden = inode.hidden, None
+        directory, name = silly.directory, silly.name
         self.on_server.close_deferred(inode)
         lookup = self._lookup
         try:
-            with override_caller(inode.remover), lookup.changing_name(directory, name), lookup.table.changing(inode):
+            changing = lookup.attributes.changing_name(directory, name)
+            with override_caller(silly.remover), changing, lookup.table.changing(inode):
                 await lookup.run_in(directory, name, allow_repeat(remove_file))
         finally:
-            lookup.hidden.ended(name)
+            lookup.hidden_names.release(name)
             lookup.table.remove_name(directory, name)
 
     async def close_all(self) -> None:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from dfsfs.vfs.data.pending import PendingOperations
     from dfsfs.vfs.names.inodetable import Inode
     from dfsfs.vfs.names.lookup import Lookup
+    from dfsfs.vfs.names.mapping import Attributes
 
 CLOSE_FIELDS = ("created", "accessed", "written", "changed", "attributes", "size", "allocated")
 """Fields of FileStat that the answer to a CLOSE has (MS-SMB2 2.2.16)."""
@@ -56,6 +57,20 @@ class LocalAttributes:
         if file.close_moves_times:
             self.note_write_time(file, inode.local_writes)
 
+    def note_reply(self, inode: Inode, attributes: Attributes) -> None:
+        """The kernel is told attributes: it believes their size, and programs see their last write time."""
+        inode.kernel_size = attributes.size
+        if inode.local_writes is not None:
+            inode.local_writes.shown = attributes.mtime_ns
+
+    def note_kernel_size(self, inode: Inode, size: int) -> None:
+        """The kernel believes in a size, in bytes, after a request of its own: a write, or a truncation."""
+        inode.kernel_size = size
+
+    def note_time_set(self, inode: Inode) -> None:
+        """This mount has set the times of a file: see Inode.time_was_set."""
+        inode.time_was_set = True
+
     def end(self, inode: Inode, stat: FileStat | None) -> None:
         """The last handle that may write is closed: from now on the server says what the file is.
 
@@ -65,9 +80,11 @@ class LocalAttributes:
         own, inode.local_writes = inode.local_writes, None
         if stat is not None and inode.stat is not None and inode.expires != NEVER:
             said = {field: getattr(stat, field) for field in CLOSE_FIELDS}
-            self._lookup.note(inode, replace(inode.stat, **said), self._lookup.table.moment, by_name=False)
+            self._lookup.attributes.update(
+                inode, replace(inode.stat, **said), self._lookup.table.version, by_name=False
+            )
         elif own is None or own.written or own.is_size_unsure or inode.stat is None or inode.stat.size != own.size:
-            inode.expires = NEVER
+            inode.expire_attributes()
 
     # -- size -------------------------------------------------------------------------------------------------------
 
@@ -80,9 +97,9 @@ class LocalAttributes:
         for _ in range(ASKS):
             await self._dirty.write_back(file.inode)
             raise_writeback_error(file)
-            asked = self._lookup.table.moment
+            asked = self._lookup.table.version
             stat = await self._runner.run(file, file.query)
-            if self._lookup.note(file.inode, stat, asked, by_name=False) or not own.is_size_unsure:
+            if self._lookup.attributes.update(file.inode, stat, asked, by_name=False) or not own.is_size_unsure:
                 break
             await self._pending.wait_opens(file.inode)
         if own.is_size_unsure:
@@ -95,7 +112,7 @@ class LocalAttributes:
             if file.inode.local_writes is not None:
                 return file.inode.local_writes.size
             await self._dirty.write_back(file.inode)
-            asked = self._lookup.table.moment
+            asked = self._lookup.table.version
             stat = await self._runner.run(file, file.query)
             if not file.inode.has_changed_since(asked):
                 break
@@ -110,7 +127,7 @@ class LocalAttributes:
 
     def forget_write_time(self, inode: Inode) -> None:
         """A close is about to set the last write time: no program is shown one before the server has said which."""
-        inode.expires = NEVER
+        inode.expire_attributes()
         if inode.local_writes is not None:
             inode.local_writes.written = 0
 
@@ -124,7 +141,7 @@ class LocalAttributes:
                 return None
         except DfsfsError:
             return None
-        inode.time_was_set = True
+        self.note_time_set(inode)
         return own.written
 
     async def _was_last_writer(self, file: OpenFile, own: LocalWrites) -> bool:

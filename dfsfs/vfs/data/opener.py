@@ -62,7 +62,7 @@ class Opener:
         file = (await self._open_deferred(inode, flags) if reads else None) or await self._open_by_name(
             inode, flags, reads=reads
         )
-        if reads and self._lookup.lifetimes.files > 0 and not self._lookup.access_cache.is_needed:
+        if reads and self._lookup.attributes.lifetimes.files > 0 and not self._lookup.attributes.access.is_needed:
             self._prefetch.note_open(inode)  # not for many users: what it fetches is given to any program
         stat = file.opened
         if before is not None and _visible(before) != _visible(stat):
@@ -107,10 +107,10 @@ class Opener:
             return remote, attempt.binding
 
         table, alone = self._lookup.table, False
-        started = table.moment
-        begun = table.begin(known) if known is not None else 0
+        started = table.version
+        begun = table.begin_change(known) if known is not None else 0
         try:
-            with self._lookup.creating_name(parent, name) as made:
+            with self._lookup.attributes.creating_name(parent, name) as made:
                 remote, binding = await self._lookup.run_in(parent, name, operation)
                 made(remote.stat)
         except PathNotCovered as link:
@@ -118,13 +118,13 @@ class Opener:
             raise PosixError(code, f"{link.prefix} is a DFS link") from None
         finally:
             if known is not None:
-                alone = table.end(known, begun)
+                alone = table.end_change(known, begun)
         inode = table.observe(parent, name, remote.stat, remote.tree.volume)
         if inode is not known:
             self._leases.adopt(inode, remote.lease)
             alone = not inode.has_changed_since(started)
-        asked = table.moment if alone else started
-        self._lookup.note(inode, remote.stat, asked)
+        asked = table.version if alone else started
+        self._lookup.attributes.update(inode, remote.stat, asked)
         return self._file_of(inode, remote, binding, flags, self._lookup.clock(), asked)
 
     async def _open_deferred(self, inode: Inode, flags: int) -> OpenFile | None:
@@ -138,10 +138,10 @@ class Opener:
             self._leases.adopt(inode, remote.lease)  # the inode is new: the kernel had forgotten the one before
         asked = inode.asked
         if inode.expires <= self._lookup.clock() or inode.stat is None or inode.has_changed_since(asked):
-            asked, seen = self._lookup.table.moment, inode.name_revalidated
+            asked = self._lookup.table.version
             try:
-                await self._lookup.accept(inode, await remote.query(), remote.tree.volume, asked)
-                inode.name_revalidated = seen  # the answer is about the file, and not about its name
+                stat = await remote.query()  # the answer is about the file, and not about its name
+                await self._lookup.accept(inode, stat, remote.tree.volume, asked, by_name=False)
             except (DfsfsError, trio.Cancelled) as error:
                 self._discard(inode, remote)
                 if isinstance(error, DfsfsError):
@@ -176,11 +176,11 @@ class Opener:
         if truncate:
             # O_TRUNC empties the file that has the name before the answer says which one that is.
             await self._lookup.revalidate_hard_link(inode)
-        reads = reads and self._lookup.lifetimes.files > 0
+        reads = reads and self._lookup.attributes.lifetimes.files > 0
         is_small = known is not None and known.size <= INLINE_SIZE
         inline_size = INLINE_SIZE if reads and is_small and not self._leases.has_data(inode) else 0
         time, table = self._lookup.clock(), self._lookup.table
-        asked = begun = table.begin(inode) if truncate else table.moment
+        asked = begun = table.begin_change(inode) if truncate else table.version
         try:
             fetched = await self._prefetch.take(inode) if reads else None
             if fetched is not None:
@@ -188,15 +188,15 @@ class Opener:
             else:
                 remote, binding = await self._lookup.run_by_name(inode, operation)
         finally:
-            if truncate and table.end(inode, begun):
-                asked = table.moment
+            if truncate and table.end_change(inode, begun):
+                asked = table.version
         try:
             await self._lookup.accept(inode, remote.stat, remote.tree.volume, asked)
         except (DfsfsError, trio.Cancelled):
             self._discard(inode, remote)
             raise
         if fetched is not None:
-            inode.expires = min(inode.expires, time + self._lookup.lifetimes.files)
+            self._lookup.attributes.limit_to(inode, time)
         if remote.lease is not inode.lease and remote.lease is not None:
             self._leases.adopt(inode, remote.lease)
         file = self._file_of(inode, remote, binding, flags, time, asked)
@@ -239,7 +239,7 @@ class Opener:
             synchronous=is_synchronous(flags) or self._leases.mode is CacheMode.NONE,
             reads_ahead=not flags & os.O_DIRECT and self._leases.mode is not CacheMode.NONE,
             is_direct=bool(flags & os.O_DIRECT) and self._leases.mode is not CacheMode.NONE,
-            inline_expires=time + self._lookup.lifetimes.files,
+            inline_expires=time + self._lookup.attributes.lifetimes.files,
             ask_lease=self._leases.request,
         )
 

@@ -159,7 +159,7 @@ class OpenFile:
         self._binding = binding
         self._opened: FileStat = remote.stat
         self._changes_at_open = inode.change_count
-        self._breaks_at_open = inode.lease_breaks
+        self._breaks_at_open = inode.page_cache.breaks
         self._ask_lease = ask_lease
         self._inline, remote.inline_data = _copy_if_small(remote.inline_data), None
         is_all = self._inline is not None and len(self._inline) >= remote.stat.size
@@ -263,7 +263,7 @@ class OpenFile:
         data = self._inline
         if data is None:
             return None
-        overtaken = self.inode.has_changed_since(self.asked) or self.inode.lease_breaks != self._breaks_at_open
+        overtaken = self.inode.has_changed_since(self.asked) or self.inode.page_cache.breaks != self._breaks_at_open
         if now >= self._inline_expires or overtaken or self._poison is not None:
             self._inline = None
             return None
@@ -286,7 +286,7 @@ class OpenFile:
             self.read_streams = ReadStreams(ahead)
         inode, local = self.inode, self.inode.local_writes
         end = local.size if local is not None else inode.stat.size if inode.stat is not None else 0
-        stamp = (self._remote, inode.changed, inode.lease_breaks)
+        stamp = (self._remote, inode.changed_at, inode.page_cache.breaks)
         return self.read_streams.find(self._remote, stamp, offset, size, end)
 
     def buffer_write(self, offset: int, data: Buffer) -> bool:

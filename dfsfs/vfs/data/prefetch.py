@@ -62,7 +62,7 @@ class Prefetch:
         while True:
             await self._filled.wait()
             while self._fetches:
-                await trio.sleep(self._lookup.lifetimes.files)
+                await trio.sleep(self._lookup.attributes.lifetimes.files)
                 self._abandon_old()
             self._filled = trio.Event()
 
@@ -161,7 +161,7 @@ class Prefetch:
             pending = binding.tree.at(location.snapshot_time).start_fetch(path, INLINE_SIZE)
         except DfsfsError:
             return False
-        self._fetches[key] = _Fetch(pending, binding, size, self._lookup.clock(), self._lookup.table.moment)
+        self._fetches[key] = _Fetch(pending, binding, size, self._lookup.clock(), self._lookup.table.version)
         self._size += size
         self._filled.set()
         return True
@@ -183,7 +183,7 @@ class Prefetch:
         return not self._lookup.table.has_name_changed_since(inode.parent, inode.name, fetch.moment)
 
     def _is_old(self, fetch: _Fetch) -> bool:
-        return self._lookup.clock() - fetch.asked >= self._lookup.lifetimes.files
+        return self._lookup.clock() - fetch.asked >= self._lookup.attributes.lifetimes.files
 
     def _abandon_old(self) -> None:
         """Abandons fetches older than actimeo. They are in the order in which they were begun."""

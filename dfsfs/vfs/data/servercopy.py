@@ -61,4 +61,4 @@ class ServerCopy:
             raise PosixError(errno.EINVAL, f"{request!r} is not of the form INODE:OFFSET:OFFSET:LENGTH") from None
         if min(source, offset) < 0 or not 0 < length <= LARGEST:
             raise PosixError(errno.EINVAL, f"{request!r}: at most {LARGEST} bytes can be copied at once")
-        return self._lookup.inode(ino), Range(source, offset, length)
+        return self._lookup.get_inode(ino), Range(source, offset, length)

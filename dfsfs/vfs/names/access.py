@@ -1,13 +1,13 @@
-"""Who may be told what is known, and who else was, in a mount of many users.
+"""Which users may be shown what is cached, in a mount with `multiuser`: an access cache, as NFS has one for each inode.
 
-Inodes, and what servers said of them, are the same for all users. But what a server has told one of them it may refuse
-another one. So each user is told only what a server has told them, too, not longer ago than attributes are believed; if
-not, the server is asked on their behalf.
+Inodes, and what servers said of them, are the same for all users, but a server may refuse one user what it has told
+another. So a user is shown what is cached of an inode only if a server has told that user of it, too, no longer ago
+than attributes are believed. Otherwise the server is asked on that user's behalf.
 
-Whoever was told of an inode by a server, however long ago, is a WITNESS: if another user is told that there is no such
-thing, that is not taken from the witnesses (otherusers.py).
+A user whom a server has told of an inode at any time is a WITNESS of it. If another user is told that there is no such
+thing, the witnesses keep it: otherusers.py.
 
-Pure but for the caller (dfsfs/caller.py). In a mount with one login everybody may be told everything.
+Pure, but for the current caller (dfsfs/caller.py). In a mount with one login every user may be shown everything.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     from dfsfs.vfs.names.inodetable import Inode
 
 WITNESSES = 16
-"""Witnesses of an inode that are remembered: those who were told last."""
+"""Witnesses of an inode that are remembered: the users who were told last."""
 
 
 class AccessCache:
-    """`is_needed`: whether there are many users. `lifetime` gives the seconds for which attributes of an inode are
-    believed.
+    """See the module's text. `needed`: whether the mount has many users. `lifetime` returns for how many seconds the
+    attributes of an inode are believed.
     """
 
     def __init__(self, needed: bool, clock: Callable[[], float], lifetime: Callable[[Inode], float]) -> None:
@@ -36,8 +36,8 @@ class AccessCache:
         self._clock = clock
         self._lifetime = lifetime
 
-    def note(self, inode: Inode) -> None:
-        """A server has told the caller of an inode."""
+    def grant(self, inode: Inode) -> None:
+        """A server has told the current caller of an inode: it may be shown for its lifetime."""
         if not self.is_needed:
             return
         known = inode.access_cache = inode.access_cache if inode.access_cache is not None else {}
@@ -47,20 +47,22 @@ class AccessCache:
             del known[next(iter(known))]
 
     def has(self, inode: Inode) -> bool:
-        """Whether the caller may be told what is known of an inode."""
+        """Whether the current caller may be shown what is cached of an inode."""
         if not self.is_needed:
             return True
         return inode.access_cache is not None and inode.access_cache.get(current_caller().uid, NEVER) > self._clock()
 
     def revoke(self, inode: Inode) -> bool:
-        """A server has told the caller that there is no such inode. Whether others still know better."""
+        """A server has told the current caller that there is no such inode. Whether another user may still be
+        shown it.
+        """
         if not self.is_needed or not inode.access_cache:
             return False
         inode.access_cache.pop(current_caller().uid, None)
         return any(until > self._clock() for until in inode.access_cache.values())
 
     def others(self, inode: Inode) -> tuple[int, ...]:
-        """The witnesses beside the caller, by their numbers, those who were told last first."""
+        """The uids of the witnesses but for the current caller, the one who was told last first."""
         if not self.is_needed or not inode.access_cache:
             return ()
         return tuple(uid for uid in reversed(inode.access_cache) if uid != current_caller().uid)

@@ -1,8 +1,8 @@
-"""DirEntries and Names: what a listing of any size keeps of its entries, and which names it has seen.
+"""DirEntries and NameSet: what a listing of any size keeps of its entries, and which names it has seen.
 
 An entry is seven objects, 500 bytes. The last few thousand stay like that, as they are on their way to the kernel;
-older ones are packed, to 80 bytes and their name, and unpacked should anybody go back to them. Of names alone only
-their bytes are kept, and where each begins.
+older ones are packed into 80 bytes and their name, and unpacked if the kernel goes back to them. Of names alone their
+characters are kept, and where each name ends.
 
 Pure.
 """
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from dfsfs.vfs.names.dircache import Origin
 
 UNPACKED_MAX = 4096
-"""Entries, or names, that are kept as they came: all of most folders."""
+"""Entries that are kept as they came: all of most directories."""
 NAMES_PER_PACK = 1024
 """Names that are packed at once."""
 _FIELDS = "qqqqIqqQIIq"
@@ -35,7 +35,7 @@ _HASH = (1 << 64) - 1
 
 
 class _Batch:
-    """Entries that came together."""
+    """Entries that came in one answer."""
 
     __slots__ = ("_entries", "_names", "_stats", "_unpackable", "origin")
 
@@ -47,7 +47,7 @@ class _Batch:
         self._unpackable: dict[int, DirEntry] = {}
 
     def pack(self) -> None:
-        """From now on the entries take less memory, and longer to get at."""
+        """Packs the entries: they take less memory, and longer to read."""
         entries, self._entries = self._entries or (), None
         self._unpackable = {index: entry for index, entry in enumerate(entries) if not _is_plain(entry.stat)}
         stats = [_EMPTY_STAT if index in self._unpackable else entry.stat for index, entry in enumerate(entries)]
@@ -83,7 +83,7 @@ class _Batch:
 
 
 class _NameList:
-    """Names, joined into one text."""
+    """Names, joined into one str, with the offset at which each one ends."""
 
     __slots__ = ("_ends", "_text")
 
@@ -99,38 +99,38 @@ _EMPTY_STAT = FileStat(0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
 
 
 def _is_plain(stat: FileStat) -> bool:
-    """Whether a row has room for a stat: what no server that means well says is kept as it came."""
+    """Whether a stat fits into _STAT. The others, with values that no honest server sends, are kept as they are."""
     return stat.special is None and -1 <= stat.ea_size < 1 << 32 and 0 <= stat.file_id < 1 << 64
 
 
 class DirEntries:
-    """The entries of one listing, by their index, of which the first ones may have been dropped."""
+    """The entries of one listing, by their index. The first ones may have been dropped."""
 
     def __init__(self) -> None:
         self._batches: list[_Batch] = []
         self._starts: list[int] = []
         self._packed = 0
-        """How many of the batches are packed: the first ones."""
-        self.end = 0
+        """How many batches are packed, beginning with the first."""
+        self.stop = 0
 
     @property
-    def begin(self) -> int:
-        """The index of the first entry that is still there."""
-        return self._starts[0] if self._starts else self.end
+    def start(self) -> int:
+        """The index of the first entry that was not dropped; `stop` is one more than that of the last."""
+        return self._starts[0] if self._starts else self.stop
 
     def add(self, entries: Sequence[DirEntry], origin: Origin) -> None:
-        """Takes in entries that came together."""
+        """Adds entries that came in one answer."""
         if not entries:
             return
         self._batches.append(_Batch(entries, origin))
-        self._starts.append(self.end)
-        self.end += len(entries)
-        while self._packed < len(self._batches) - 1 and self.end - self._starts[self._packed + 1] >= UNPACKED_MAX:
+        self._starts.append(self.stop)
+        self.stop += len(entries)
+        while self._packed < len(self._batches) - 1 and self.stop - self._starts[self._packed + 1] >= UNPACKED_MAX:
             self._batches[self._packed].pack()
             self._packed += 1
 
     def drop_before(self, index: int) -> None:
-        """Forgets entries that come before an index, as far as they did not come together with later ones."""
+        """Drops the batches whose entries all come before an index."""
         count = bisect_right(self._starts, index) - 1
         if count > 0:
             del self._batches[:count], self._starts[:count]
@@ -143,13 +143,13 @@ class DirEntries:
 
     @property
     def origin(self) -> Origin | None:
-        """That of the first entry."""
+        """The origin of the first entry; None if there is none."""
         return self._batches[0].origin if self._batches else None
 
     def by_name(self) -> Mapping[str, DirEntry]:
-        """All entries; nothing may have been dropped or be added."""
+        """All entries by their names. None may have been dropped, and none be added from now on."""
         if not self._packed:
-            return {entry.name: entry for entry, _ in map(self.__getitem__, range(self.begin, self.end))}
+            return {entry.name: entry for entry, _ in map(self.__getitem__, range(self.start, self.stop))}
         return _ByName(self)
 
     def name(self, index: int) -> str:
@@ -159,11 +159,11 @@ class DirEntries:
 
 
 class _ByName(Mapping[str, DirEntry]):
-    """The entries of a list by their names."""
+    """DirEntries by their names."""
 
     def __init__(self, entries: DirEntries) -> None:
         self._entries = entries
-        self._indexes = {entries.name(index): index for index in range(entries.begin, entries.end)}
+        self._indexes = {entries.name(index): index for index in range(entries.start, entries.stop)}
 
     def __getitem__(self, name: str) -> DirEntry:
         return self._entries[self._indexes[name]][0]
@@ -176,7 +176,7 @@ class _ByName(Mapping[str, DirEntry]):
 
 
 class NameSet:
-    """A set of names that can only grow."""
+    """A set of names that only grows."""
 
     def __init__(self) -> None:
         self._unpacked: set[str] = set()
@@ -188,7 +188,7 @@ class NameSet:
         return len(self._unpacked) + NAMES_PER_PACK * len(self._packed)
 
     def add(self, name: str) -> bool:
-        """Whether the name is a new one."""
+        """Adds a name. Whether it is a new one."""
         if name in self._unpacked or (self._packed and self._is_packed(name)):
             return False
         self._unpacked.add(name)

@@ -1,11 +1,12 @@
-"""DirectoryRenames: which folders are being renamed, and what is sent for them and what is in them.
+"""DirectoryRenames: keeps requests away from directories that are being renamed.
 
-A request names a path. One that is under way while a folder on that path gets another name may find nothing there, and
-a server refuses to rename a folder while anything in it is open, be it for the length of a stat. So who renames a
-folder holds it: what would be sent for it, or for something in it, waits, and what was sent before is waited for.
+A request names a path. One that is under way while a directory on that path is renamed may find nothing there, and a
+server refuses to rename a directory while anything in it is open, if only for the length of a stat. So a rename holds
+its directory: requests for it, and for what is below it, wait, and those that were sent before are waited for.
 
-No deadlock: who waits to be let in is not counted as running, who is in need not wait again, and who holds a folder
-waits for what runs no longer than PATIENCE. What is sent for the rename itself is about a name in the folder above.
+No deadlock: a request that waits for a held directory does not count as running; one that runs does not wait again;
+and a rename waits for running requests for PATIENCE seconds at most. The request of the rename itself is about a name
+in the directory above.
 """
 
 from __future__ import annotations
@@ -22,20 +23,21 @@ if TYPE_CHECKING:
     from dfsfs.vfs.names.inode import Inode
 
 PATIENCE = 2.0
-"""Seconds that what was sent before may keep a rename waiting: its server may be waiting for somebody else."""
+"""Seconds that a rename waits for requests that were sent before it: their server may itself wait for another client.
+"""
 
 
 _is_inside: ContextVar[bool] = ContextVar("inside", default=False)
-"""Whether this task is in `running` already: an open, for one, is more than one request."""
+"""Whether this task is in `running` already: an operation such as an open sends more than one request."""
 
 
 class OpenDirectory(Protocol):
-    """A directory that is being read, and is open on its server from one answer to the next."""
+    """A directory listing that is open on its server between two answers."""
 
     inode: Inode
 
     async def close(self) -> None:
-        """Closes it on its server, unless an answer is waited for. Who reads on has it opened again."""
+        """Closes it on its server, unless an answer is awaited. Reading on opens it again."""
         ...
 
 
@@ -44,25 +46,28 @@ class DirectoryRenames:
 
     def __init__(self) -> None:
         self.open_directories: set[OpenDirectory] = set()
-        """Those that are being read."""
+        """Listings that are open on their server."""
         self._held: dict[Inode, int] = {}
         self._running: dict[Inode, int] = {}
         self._ended = trio.Event()
-        """Set, and replaced, whenever something that may be waited for has ended."""
+        """Set, and replaced, whenever a request or a rename that is waited for has ended."""
 
     def is_held(self, inode: Inode) -> bool:
-        """Whether the inode or a folder above it is held."""
+        """Whether the inode or a directory above it is held."""
         return bool(self._held) and is_within(inode, self._held)
 
     async def wait_until_free(self, *inodes: Inode) -> None:
-        """Returns when none of the inodes is held, and no folder above one."""
+        """Returns when none of the inodes is held, and no directory above one. In a task that is in `running`, at
+        once.
+        """
         while any(map(self.is_held, inodes)) and not _is_inside.get():
             await self._ended.wait()
 
     @contextmanager
     def running(self, inode: Inode) -> Iterator[None]:
-        """Around what is sent for an inode, or for something in a folder. Comes after `wait_until_free`, with nothing
-        in between."""
+        """Around a request for an inode, or for a name in a directory. Follows `wait_until_free` without a checkpoint
+        in between.
+        """
         self._running[inode] = self._running.get(inode, 0) + 1
         token = _is_inside.set(True)
         try:
@@ -73,7 +78,7 @@ class DirectoryRenames:
 
     @asynccontextmanager
     async def run_when_free(self, *inodes: Inode) -> AsyncIterator[None]:
-        """Both: around something that may run when the folders are free."""
+        """`wait_until_free` and `running` together."""
         await self.wait_until_free(*inodes)
         with ExitStack() as stack:
             for inode in inodes:
@@ -81,19 +86,21 @@ class DirectoryRenames:
             yield
 
     @asynccontextmanager
-    async def hold(self, folder: Inode) -> AsyncIterator[None]:
-        """Nothing is sent for the folder and what is in it, and what was sent before is done, or takes too long."""
-        self._held[folder] = self._held.get(folder, 0) + 1
+    async def hold(self, directory: Inode) -> AsyncIterator[None]:
+        """While the block runs, requests for the directory and what is below it wait. Those sent before have ended when
+        it begins, or take longer than PATIENCE, and listings below it are closed on their server.
+        """
+        self._held[directory] = self._held.get(directory, 0) + 1
         try:
             with trio.move_on_after(PATIENCE):
-                while any(is_within(inode, (folder,)) for inode in self._running):
+                while any(is_within(inode, (directory,)) for inode in self._running):
                     await self._ended.wait()
-            for directory in list(self.open_directories):
-                if is_within(directory.inode.parent, (folder,)):
-                    await directory.close()
+            for opened in list(self.open_directories):
+                if is_within(opened.inode.parent, (directory,)):
+                    await opened.close()
             yield
         finally:
-            self._decrement(self._held, folder)
+            self._decrement(self._held, directory)
 
     def _decrement(self, counts: dict[Inode, int], inode: Inode) -> None:
         counts[inode] -= 1
@@ -104,10 +111,10 @@ class DirectoryRenames:
             moved.set()
 
 
-def is_within(inode: Inode | None, folders: Container[Inode]) -> bool:
-    """Whether an inode is one of these folders or below one."""
+def is_within(inode: Inode | None, directories: Container[Inode]) -> bool:
+    """Whether an inode is one of the directories or below one."""
     while inode is not None:
-        if inode in folders:
+        if inode in directories:
             return True
         inode = inode.parent
     return False

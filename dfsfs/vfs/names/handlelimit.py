@@ -1,8 +1,8 @@
 """HandleLimit: what is done when a server has no more handles to give. Samba gives 16,384 to a client.
 
-Every question about a name takes a handle for a moment. Those that are only kept for whoever comes next
-(deferredclose.py) are closed first, and it is asked once more, before anybody hears of it. Then a program that wants to
-open a file is told ENFILE, and those that have files open go on.
+Every question about a name takes a handle for a moment. When a server has none left, the handles are closed that are
+only kept for the next open (deferredclose.py), and the question is asked once more. If that fails, too, a program that
+opens a file gets ENFILE; programs that have files open go on.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ T = TypeVar("T")
 NO_HANDLES = frozenset(
     {NtStatus.TOO_MANY_OPENED_FILES, NtStatus.INSUFFICIENT_RESOURCES, NtStatus.INSUFF_SERVER_RESOURCES}
 )
-"""Windows says the first one or the last, Samba the second."""
+"""Statuses of a server without free handles: Windows sends the first or the last, Samba the second."""
 
 
 def is_handle_shortage(error: Exception) -> bool:
-    """Whether a server says that it has no more handles."""
+    """Whether an error is a server's answer that it has no more handles."""
     return isinstance(error, SmbError) and error.status in NO_HANDLES
 
 
@@ -35,12 +35,12 @@ class HandleLimit:
 
     def __init__(self) -> None:
         self.give_back: Callable[[Attempt], bool] = lambda attempt: False
-        """Closes handles that nobody uses, on the server of an attempt. Whether there were any."""
+        """Closes handles that no program uses, on the server of an attempt. Whether there were any."""
 
     def retry_with_fewer_handles(
         self, operation: Callable[[Attempt], Awaitable[T]]
     ) -> Callable[[Attempt], Awaitable[T]]:
-        """An operation that is tried once more if the server has no handle for it, and has now got some back."""
+        """An operation that is tried once more if the server has no handle for it and some could be closed."""
 
         async def tried_twice(attempt: Attempt) -> T:
             try:

@@ -1,14 +1,14 @@
-"""Which number an inode gets: st_ino and the kernel's inode id in one, since pyfuse3 knows only one.
+"""InodeNumbers: which number an inode gets. st_ino and FUSE's node id are one, since pyfuse3 knows only one.
 
 A number is a hash of where the file is: the DFS root or link through which it is seen, the share, and the server's
-file id. So it is the same after a remount and after the kernel has forgotten the file, and whatever else was seen
-before. The same file seen through two DFS links has two numbers: a directory has one place for the kernel.
+file id. So it is the same after a remount and after the kernel has forgotten the file, whatever else was seen before.
+The same file seen through two DFS links has two numbers: the kernel allows a directory in one place only.
 
-A number that somebody still holds is not given to another file, though a server may use a file id again as soon as it
-has removed the file. The new file then gets the next number that is free, and keeps that: it is remembered beyond the
-time for which the file is known, for the last EXCEPTIONS such files.
+A number that is still in use is not given to another file, though a server may use a file id again as soon as it has
+removed the file. The new file gets the next number that is free, and keeps it: the last EXCEPTIONS such files are
+remembered beyond the time for which they are in the table.
 
-Where the server gives no ids that last, a number is a hash of the directory's number and the name.
+Where a server gives no file ids that last, a number is a hash of the directory's number and the name.
 
 Pure.
 """
@@ -29,31 +29,31 @@ NUMBER_MASK = (1 << 63) - 1
 FILE_ID_MASK = (1 << 64) - 1
 FIRST_NUMBER = 2
 EXCEPTIONS = 65536
-"""Files whose number is not the one that their id calls for, and is remembered all the same."""
+"""Files that are remembered whose number is not the hash of their id, as that was taken."""
 
 SEEDS = 1000
-"""Beginnings of hashes that are kept: there is one for each spelling of a link."""
+"""Hash states that are cached, one for each pair of a link and a share."""
 
 
 class InodeNumbers:
-    """See the module's text. `is_taken` says whether a number belongs to somebody now."""
+    """See the module's text. `is_taken` says whether a number is in use."""
 
     def __init__(self, is_taken: Callable[[int], bool]) -> None:
         self._is_taken = is_taken
         self._seeds: dict[tuple[UncPath, UncPath], hashlib.blake2b] = {}
         self._last: tuple[UncPath | None, UncPath | None, int, int] = (None, None, 0, 0)
-        """What was asked for last, and its number. For a new file it is asked for twice."""
+        """The arguments and the result of the last `_compute`: each new file is asked for twice."""
         self._seed = _seed(())
-        """That of `_last`."""
+        """The hash state of the link and the share in `_last`."""
         self._exceptions: OrderedDict[tuple[UncPath, UncPath, int], int] = OrderedDict()
 
     def get(self, root: UncPath, share: UncPath, file_id: int) -> int:
-        """The number that a file has if it is known. `root`: the DFS root or link that it is seen through."""
+        """The number that a file has if it is in the table. `root`: the DFS root or link that it is seen through."""
         known = self._exceptions.get((root, share, file_id)) if self._exceptions else None
         return self._compute(root, share, file_id) if known is None else known
 
     def make_for_file(self, root: UncPath, share: UncPath, file_id: int) -> int:
-        """A number for a file that is not known."""
+        """A number for a file that is not in the table."""
         number = self.get(root, share, file_id)
         if self._is_taken(number):
             number = self._find_free(number)
@@ -64,14 +64,14 @@ class InodeNumbers:
         return number
 
     def make_for_name(self, directory: int, name: str) -> int:
-        """A number for something that has only a name, in the directory of that number."""
+        """A number for a file without an id, of which the name in the directory of that number is known."""
         return self._find_free(_hashed(_seed((name,)), directory))
 
     def _compute(self, root: UncPath, share: UncPath, file_id: int) -> int:
         last_root, last_share, last_id, number = self._last
         if root is last_root and share is last_share and file_id == last_id:
             return number
-        if root is not last_root or share is not last_share:  # to hash two paths takes longer than all the rest
+        if root is not last_root or share is not last_share:  # hashing two paths takes longer than all the rest
             seed = self._seeds.get((root, share))
             if seed is None:
                 if len(self._seeds) >= SEEDS:

@@ -1,11 +1,11 @@
-"""InodeStore: where the inodes of a mount are kept, and for how long. What they stand for is in inodetable.py.
+"""InodeStore: holds the inodes of a mount, and lets go of those without references. inodetable.py says what they are.
 
-The kernel counts how often it was told of an inode (lookups) and gives them back (forget). An inode stays while it has
-lookups, children or handles.
+The kernel counts how often it was told of an inode (lookups, FUSE's nlookup) and gives these back (forget). An inode
+stays while it has lookups, children, or is held by something that is open.
 
-Sleep. Beyond AWAKE inodes, those that came first and that nobody holds, which their reference counts show, sleep
-(packedinodes.py): whoever asks for one has it woken, so that there is one object of an inode at any time. `children`
-has none of them, and whatever has to know all children wakes them before.
+Beyond `unpacked_max` inodes, the oldest that only the table refers to, as their reference counts show, are packed
+(packedinodes.py). An inode that is asked for is unpacked first, so there is never more than one object for an inode.
+`children` has no packed inodes; what needs all children unpacks them first.
 
 Pure.
 """
@@ -27,15 +27,17 @@ if TYPE_CHECKING:
     from dfsfs.namespace.junction import Location
     from dfsfs.unc import UncPath
 
+SPELLINGS = 1000
+"""Other spellings of names in one directory that are remembered."""
 UNPACKED_MAX = 16_384
-"""Inodes beyond which those that nobody uses sleep: some 24 MiB."""
+"""Inodes that are held as objects, some 17 MiB; beyond that, those without other references are packed."""
 PACK_FRACTION = 64
-"""A part of those is put to sleep at once."""
+"""The part of UNPACKED_MAX by which the number of objects may exceed it before some are packed: one in 64."""
 
 
 def _count_unused_references() -> int:
-    """What sys.getrefcount says in a function of an object that one variable and the table have: those two of it, its
-    number and its name.
+    """What sys.getrefcount returns for an inode to which only a local variable, the table (by number) and its directory
+    (by name) refer. It depends on the interpreter, so it is measured.
     """
     inode, table = object(), list[object]()
     table += [inode, inode]
@@ -56,9 +58,9 @@ class InodeStore:
         self.unpacked_max = UNPACKED_MAX
         self._has_packed = False
         self._not_packed = 0
-        """A number that was just asked for, and is that of no sleeper: it will be asked for again."""
+        """The number that was asked for last, if it is that of no packed inode: a new file is asked for twice."""
         self._name_not_packed: tuple[str, Inode] | None = None
-        """The same of a name in a folder."""
+        """The same for a name in a directory."""
 
     def get(self, ino: int) -> Inode | None:
         inode = self._inodes.get(ino)
@@ -68,7 +70,7 @@ class InodeStore:
         return inode
 
     def child(self, parent: Inode, name: str) -> Inode | None:
-        """The inode known under a wire name, or another spelling of it, in a folder."""
+        """The inode known in a directory under a wire name, or another spelling of it."""
         inode = self._get_exact(parent, name)
         if inode is None and parent.spellings is not None:
             inode = self._get_exact(parent, parent.spellings.get(name, ""))
@@ -76,19 +78,19 @@ class InodeStore:
 
     def _get_exact(self, parent: Inode, name: str) -> Inode | None:
         inode = parent.children.get(name)
-        if inode is None and parent.asleep and (name, parent) != self._name_not_packed:
+        if inode is None and parent.packed_children and (name, parent) != self._name_not_packed:
             inode = self._add_unpacked(self._packed.unpack_name(parent, name, self._inodes))
             self._name_not_packed = (name, parent) if inode is None else None
         return inode
 
     def get_exact_name(self, parent: Inode, name: str) -> str:
-        """The exact name that a spelling leads to, as far as that is known."""
+        """The exact name that a spelling leads to; the name itself if that is not known."""
         if parent.spellings is None or self._get_exact(parent, name) is not None:
             return name
         return parent.spellings.get(name, name)
 
     def iter_ancestors(self, inode: Inode) -> Iterator[Inode]:
-        """The inode itself and those above it, up to the root."""
+        """Yields the inode itself and those above it, up to the root."""
         at: Inode | None = inode
         while at is not None:
             yield at
@@ -101,12 +103,18 @@ class InodeStore:
         self._pack_oldest()
         return inode
 
-    def _forget_spellings(self, folder: Inode, name: str) -> None:
-        """Which spellings lead to a name, and to those that differ from it in case only, has to be asked for again."""
-        if folder.spellings is not None:
+    def _add_spelling(self, directory: Inode, spelling: str, name: str) -> None:
+        """Remembers that a server led a spelling to a name in a directory."""
+        if directory.spellings is None or len(directory.spellings) >= SPELLINGS:
+            directory.spellings = {}
+        directory.spellings[spelling] = name
+
+    def _forget_spellings(self, directory: Inode, name: str) -> None:
+        """Forgets the spellings that differ from a name in case only: where they lead has to be asked for again."""
+        if directory.spellings is not None:
             folded = fold_name(name)
-            folder.spellings = {
-                spelling: known for spelling, known in folder.spellings.items() if fold_name(spelling) != folded
+            directory.spellings = {
+                spelling: known for spelling, known in directory.spellings.items() if fold_name(spelling) != folded
             } or None
 
     # -- references, the kernel's and ours ---------------------------------------------------------------------------
@@ -132,23 +140,28 @@ class InodeStore:
         if key is not None:
             self._evicted.add_facts(key, time_was_set=gone.time_was_set, links=gone.links)
         parent = self._inodes[gone.parent]
-        parent.asleep -= 1
+        parent.packed_children -= 1
         self._drop_unused(parent)
 
     def hold(self, inode: Inode) -> None:
-        """Keeps an inode while something is open on it."""
+        """Holds an inode in the table until `release`."""
         inode.open_count += 1
 
+    def _unhold(self, inode: Inode) -> None:
+        """Undoes `hold`, and leaves the inode in the table whether something else holds it or not."""
+        inode.open_count -= 1
+
     def release(self, inode: Inode) -> None:
+        """Undoes `hold`."""
         inode.open_count -= 1
         self._drop_unused(inode)
         self._pack_oldest()
 
     def prune(self, inode: Inode) -> None:
-        """Drops an inode that was only looked at, unless something holds it."""
+        """Drops an inode that was made for an answer, unless something holds it."""
         self._drop_unused(inode)
 
-    # -- sleep ------------------------------------------------------------------------------------------------------
+    # -- packed inodes -------------------------------------------------------------------------------------------------
 
     def _is_taken(self, ino: int) -> bool:
         if ino in self._inodes:
@@ -156,16 +169,23 @@ class InodeStore:
         return self._has_packed and ino != self._not_packed and self._packed.has(ino)
 
     def _add_unpacked(self, inode: Inode | None) -> Inode | None:
-        """Takes in an inode that was woken."""
-        return None if inode is None else self._add(inode)
+        """Adds an inode that was just unpacked."""
+        if inode is None:
+            return None
+        assert inode.parent is not None
+        inode.parent.packed_children -= 1
+        return self._add(inode)
 
-    def _unpack_children(self, folder: Inode) -> None:
-        if folder.asleep:
-            for inode in self._packed.unpack_children(folder, self._inodes):
-                folder.children[inode.name] = self._inodes[inode.ino] = inode
+    def _unpack_children(self, directory: Inode) -> None:
+        if directory.packed_children:
+            for inode in self._packed.unpack_children(directory, self._inodes):
+                directory.children[inode.name] = self._inodes[inode.ino] = inode
+            directory.packed_children = 0
 
     def _pack_oldest(self) -> None:
-        """Lets some of those that came first sleep, if there are many and nobody holds them."""
+        """Packs some of the oldest inodes, as far as nothing else refers to them, if there are more than
+        `unpacked_max`.
+        """
         inodes, slack = self._inodes, self.unpacked_max // PACK_FRACTION
         if len(inodes) <= self.unpacked_max + slack:
             return
@@ -174,36 +194,43 @@ class InodeStore:
             if len(inodes) <= self.unpacked_max:
                 return
             inode = inodes[next(iter(inodes))]
-            folder = inode.parent
-            if folder is None or sys.getrefcount(inode) != _UNUSED or folder.spellings or not self._packed.pack(inode):
+            directory = inode.parent
+            if (
+                directory is None
+                or sys.getrefcount(inode) != _UNUSED
+                or directory.spellings
+                or not self._packed.pack(inode)
+            ):
                 inodes.move_to_end(inode.ino)
             else:
-                del inodes[inode.ino], folder.children[inode.name]
+                del inodes[inode.ino], directory.children[inode.name]
+                directory.packed_children += 1
 
     # -- the end of an inode ------------------------------------------------------------------------------------------
 
     def _drop_unused(self, inode: Inode | None) -> None:
-        """Takes an inode that nothing holds out of the table, then its folders if they were held by it alone."""
+        """Takes an inode that nothing holds out of the table, then the directories that only it has held."""
         waiting = [inode]
         while waiting:
             inode = waiting.pop()
             if inode is None or inode is self.root or inode.lookups or inode.children or inode.open_count:
                 continue
-            if inode.asleep or self._inodes.pop(inode.ino, None) is None:
+            if inode.packed_children or self._inodes.pop(inode.ino, None) is None:
                 continue
             key = key_of(inode)
-            self._evicted.add(key, max(inode.changed, inode.names.last if inode.names is not None else 0))
+            self._evicted.add(
+                key, max(inode.changed_at, inode.changed_names.last if inode.changed_names is not None else 0)
+            )
             if key is not None:
                 links = 0 if inode.stat is None else inode.stat.links
                 self._evicted.add_facts(key, time_was_set=inode.time_was_set, links=links)
-            for folder, name in inode.dentries:
-                del folder.children[name]
-                self._forget_spellings(folder, name)
-                waiting.append(folder)
-            if inode.parent is not None:
-                inode.parent, inode.hard_links, inode.detached = None, (), True
+            dentries = inode.dentries
+            inode.drop()
+            for directory, name in dentries:
+                self._forget_spellings(directory, name)
+                waiting.append(directory)
 
-    # -- for people and tests ---------------------------------------------------------------------------------------
+    # -- figures, and for tests ---------------------------------------------------------------------------------------
 
     def __len__(self) -> int:
         return len(self._inodes) + len(self._packed)
@@ -212,9 +239,9 @@ class InodeStore:
         inodes = self._inodes.values()
         links, detached = sum(inode.is_link for inode in inodes), sum(inode.detached for inode in inodes)
         lookups = self._packed.lookups + sum(inode.lookups for inode in inodes)
-        return InodeStatistics(len(self), links, detached, lookups, asleep=len(self._packed))
+        return InodeStatistics(len(self), links, detached, lookups, packed=len(self._packed))
 
 
 def key_of(inode: Inode) -> tuple[UncPath, int] | None:
-    """What an inode is on its server, as far as that is known."""
+    """The share and file id of an inode; None if they are not known."""
     return (inode.share, inode.file_id) if inode.share is not None and inode.file_id else None

@@ -1,49 +1,44 @@
-"""InodeTable: which inode number stands for which place in the namespace.
+"""InodeTable: which inode stands for which place in the namespace.
 
-A Node is a name below another inode, as in a path. Two inodes have an anchor, a Location of their own: the root, and
-every DFS link, which stands for its junction and not for the place where the link was found. An inode's location is the
-nearest anchor above it and the names from there on. So a rename moves one pointer and with it everything below, and
-nothing here knows a server: a failover changes no inode.
+An inode is a name in a directory, as in a path. The root and every DFS link have an anchor, a Location of their own: a
+link stands for its junction and not for the place where the link was found. The location of another inode is the
+nearest anchor above it and the names from there on. So a rename moves one pointer, and with it everything below, and no
+inode knows a server: a failover changes none of them.
 
-Names are exact: `Notes` and `notes` are two names, until a server says of one that it leads to what has the other. Then
-it is a SPELLING of that name: known to lead there, and no name of its own. Whether servers would take two names for one
-is guessed for what costs nothing but a question.
+Names are exact: `Notes` and `notes` are two names, until a server says of one that it leads to the file of the other.
+Then it is a SPELLING of that name: known to lead there, and no name of its own. Names are folded to guess whether a
+server takes two for one only where a wrong guess costs no more than a question.
 
 Numbers are made by inodenumbers.py; an inode keeps its number for as long as it is known.
 
-Hard links. A file may have several names; they are the same inode, as the kernel expects. One of them, `parent` and
-`name`, is the one that the file is asked for by; `hard_links` has the others. Names are of the same file if the server
-gives the same file id on the same share, and the same time of creation, as ids may not be unique where a share has
-several volumes. A file that turns up under another name, and has only one, was renamed by somebody else: its inode
-moves.
+Hard links. A file may have several dentries and is one inode, as the kernel expects. It is asked for by the dentry that
+`parent` and `name` say; `hard_links` has the others. Dentries are of the same file if the server gives the same file id
+on the same share and the same time of creation: ids may not be unique where a share has several volumes. A file that
+turns up under another name, and has only one link, was renamed by another client: its inode moves.
 
 Identity. The same name is the same inode as long as the server answers with the same file id on the same share. With
-another id it is another file: the old inode is detached and a new one takes its place. Answers from another share,
-after a failover, say nothing of identity; the inode takes the new id over. Where ids don't last (`forget_ids`), the
-name is all.
+another id it is another file: the old inode is detached and a new one takes its place. An answer from another share,
+after a failover, says nothing of identity; the inode takes over the new id. Where ids do not last (`forget_ids`), only
+the name counts.
 
-Changes made here are noted as ordering.py wants it: `begin` and `end` for what is in a file and its attributes,
-`changing_name` for what has a name. An inode that leaves memory leaves a trace of when it was changed.
+Changes made here are counted as ordering.py needs it: `begin_change` and `end_change` for the content of a file and its
+attributes, `changing_name` for names. An inode that leaves memory leaves behind when it was changed.
 
-Loops. A directory that is found again below itself (a symbolic link that the server follows) `is_loop`: it is shown,
-and can't be entered.
+Loops. A directory that is found again below itself (a symbolic link that the server follows) is marked (`is_loop`): it
+is shown, and cannot be entered.
 
-Life. The kernel counts how often it was told of an inode (lookups) and gives them back (forget). An inode stays while
-it has lookups, children or handles. A detached inode has no place any more: it can't be reached or asked for by path,
-its children neither, and it stays only for the kernel's references and for files that are open.
-
-Where inodes are kept, and that those which nobody uses sleep, is in inodestore.py.
+A detached inode has no dentry any more: it cannot be reached or asked for by path, nor can its children, and it stays
+only for the kernel's references and for files that are open.
 
 Invariants (check_invariants): every attached inode is its parents' child under its names and reaches the root; a number
-belongs to one inode; the root is ROOT and never goes; an inode that nothing holds is not in the table; a spelling leads
-to a name that is there; the folder of an inode that sleeps does not.
+belongs to one inode; the root is ROOT and never goes; an inode without references is not in the table; a spelling leads
+to a name that is there; the directory of a packed inode is not packed.
 
-Pure code: no lock, clock or request.
+Pure: no lock, clock or request.
 """
 
 from __future__ import annotations
 
-import math
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -61,25 +56,22 @@ if TYPE_CHECKING:
 
 __all__ = ["NEVER", "ROOT", "Inode", "InodeStatistics", "InodeTable"]
 
-SPELLINGS = 1000
-"""Other spellings of names in one directory that are remembered."""
-
 
 class InodeTable(InodeStore):
     """See the module's text. `root` is where the mount's root directory is."""
 
     def __init__(self, root: Location) -> None:
         super().__init__(root)
-        self.moment = 0
-        """The logical clock: see ordering.py."""
+        self.version = 0
+        """The logical clock: ticks when a change begins or ends, and when something is invalidated. See ordering.py."""
         self._numbers = InodeNumbers(self._is_taken)
         self._without_ids: set[UncPath] | None = set()
-        """Shares whose file ids don't last; None: no share's are used."""
+        """Shares whose file ids are not used, as they do not last; None: those of all shares."""
 
-    # -- what servers say -------------------------------------------------------------------------------------------
+    # -- answers of servers -----------------------------------------------------------------------------------------
 
     def forget_ids(self, share: UncPath | None = None) -> None:
-        """From now on file ids of a share, or of all, say nothing of which file it is."""
+        """From now on the file ids of a share, or of all, are not used."""
         if share is None:
             self._without_ids = None
         elif self._without_ids is not None:
@@ -90,13 +82,13 @@ class InodeTable(InodeStore):
         self._packed.forget_ids(share)
 
     def get_file_id(self, stat: FileStat, share: UncPath) -> int:
-        """The file id in an answer, 0 if it does not say which file it is."""
+        """The file id in an answer; 0 if ids of the share are not used."""
         return 0 if self._without_ids is None or share in self._without_ids else stat.file_id
 
     def observe(self, parent: Inode, name: str, stat: FileStat, share: UncPath, *, exact: bool = False) -> Inode:
-        """The inode of a file or folder that a server has under `name`; a new one if there is none for that file.
+        """The inode of a file or directory that a server has under `name`; a new one if there is none for that file.
 
-        `exact`: the name is as the server has it, and no other spelling: it was listed, or made here.
+        `exact`: whether `name` is as the server has it, and not another spelling: it was listed, or made here.
         """
         file_id = self.get_file_id(stat, share)
         inode = self._get_exact(parent, name)
@@ -108,19 +100,29 @@ class InodeTable(InodeStore):
         if inode is None:
             inode = self._find_under_other_name(parent, name, stat, share)
         if inode is None:
-            inode = self._add(Inode(self._make_number(parent, name, share, file_id), name, stat.is_directory, parent))
-            inode.changed = self._evicted.get_version((share, file_id) if file_id else None)
-            inode.time_was_set = self._evicted.time_was_set((share, file_id))
-            inode.had_hard_links = self._evicted.had_hard_links((share, file_id))
-            if stat.is_directory and file_id:
-                inode.is_loop = any(
-                    (above.share, above.file_id) == (share, file_id) for above in self.iter_ancestors(parent)
-                )
+            inode = self._add(self._make_inode(parent, name, stat, share))
         inode.share, inode.file_id = share, file_id
         return inode
 
+    def _make_inode(self, parent: Inode, name: str, stat: FileStat, share: UncPath) -> Inode:
+        """A new inode for a file, with what is remembered of it since it was last in memory."""
+        file_id = self.get_file_id(stat, share)
+        key, evicted = (share, file_id), self._evicted
+        return Inode(
+            self._make_number(parent, name, share, file_id),
+            name,
+            stat.is_directory,
+            parent,
+            changed_at=evicted.get_version(key if file_id else None),
+            time_was_set=evicted.time_was_set(key),
+            had_hard_links=evicted.had_hard_links(key),
+            is_loop=stat.is_directory
+            and bool(file_id)
+            and any((above.share, above.file_id) == key for above in self.iter_ancestors(parent)),
+        )
+
     def _find_spelling(self, parent: Inode, name: str, stat: FileStat, share: UncPath) -> Inode | None:
-        """The inode that a name leads to which is another spelling of its name."""
+        """The inode to whose name `name`, as another spelling of it, has led the server. Remembers the spelling."""
         file_id, folded = self.get_file_id(stat, share), fold_name(name)
         if file_id:
             inode = self._find_by_file_id(parent, share, file_id)
@@ -131,14 +133,12 @@ class InodeTable(InodeStore):
         for other in known:
             inode = parent.children[other]
             if fold_name(other) == folded and stat.links <= 1 and self.same_file(inode, stat, share):
-                if parent.spellings is None or len(parent.spellings) >= SPELLINGS:
-                    parent.spellings = {}
-                parent.spellings[name] = other
+                self._add_spelling(parent, name, other)
                 return inode
         return None
 
     def _find_under_other_name(self, parent: Inode, name: str, stat: FileStat, share: UncPath) -> Inode | None:
-        """The inode of a file that was known under other names only; it has this one, too, from now on."""
+        """The inode of a file that was known under other names only; this one is added to its dentries."""
         file_id = self.get_file_id(stat, share)
         if not file_id:
             return None
@@ -149,25 +149,21 @@ class InodeTable(InodeStore):
             return None
         if inode.share != share or inode.file_id != file_id or inode.stat.created != stat.created:
             return None
-        if inode.parent is None:
-            if not inode.detached:
-                return None
-            inode.parent, inode.name, inode.detached, inode.removed, inode.forwarded = parent, name, False, False, None
-        elif _anchor_above(inode) is not _anchor_above(parent):
+        if inode.parent is None and not inode.detached:
             return None
-        else:
-            inode.hard_links = (*inode.hard_links, (parent, name))
-        parent.children[name] = inode
+        if inode.parent is not None and _anchor_above(inode) is not _anchor_above(parent):
+            return None
+        inode.attach(parent, name)
         if stat.links == 1:
-            for folder, other in inode.dentries:
-                if (folder, other) != (parent, name):
-                    self.drop_name(folder, other)
+            for directory, other in inode.dentries:
+                if (directory, other) != (parent, name):
+                    self.drop_name(directory, other)
         return inode
 
     def observe_link(self, parent: Inode, name: str, anchor: Location) -> Inode:
-        """The inode of a DFS link that is in a folder under `name`; `anchor` is its junction's location.
+        """The inode of a DFS link that a directory has under `name`; `anchor` is its junction's location.
 
-        A folder that is known under that name becomes the link, in place. What was known below it is detached.
+        A directory that is known under that name becomes the link, in place. What was known below it is detached.
         """
         inode = self._get_exact(parent, name)
         if inode is not None and not inode.is_directory:
@@ -180,14 +176,14 @@ class InodeTable(InodeStore):
             self.move_anchor(inode, anchor)
         return inode
 
-    def observe_snapshots(self, folder: Inode, name: str) -> Inode:
-        """The inode of the folder with the snapshots of a folder."""
-        inode = self._observe_virtual(folder, name, None)
-        inode.is_snapshot_dir, inode.stat, inode.expires = True, folder.stat, math.inf
+    def observe_snapshots(self, directory: Inode, name: str) -> Inode:
+        """The inode of the directory `.snapshots` in a directory."""
+        inode = self._observe_virtual(directory, name, None)
+        inode.is_snapshot_dir = True
         return inode
 
     def observe_snapshot(self, snapshots: Inode, name: str, anchor: Location) -> Inode:
-        """The inode of a snapshot. To programs it is like a DFS link: it leads to another place."""
+        """The inode of a snapshot, which like a DFS link leads to another location."""
         return self._observe_virtual(snapshots, name, anchor)
 
     def _observe_virtual(self, parent: Inode, name: str, anchor: Location | None) -> Inode:
@@ -199,17 +195,22 @@ class InodeTable(InodeStore):
         return inode
 
     def move_anchor(self, inode: Inode, anchor: Location) -> None:
-        """Makes a folder stand for another location. What was known below it is detached."""
+        """Makes a directory stand for another location. What was known below it is detached."""
         self._unpack_children(inode)
         for name in list(inode.children):
             self._drop(inode, name)
         inode.anchor = anchor
-        inode.share, inode.file_id, inode.stat = None, 0, None
-        self.doubt(inode)
-        inode.names = ChangedNames(self.moment)
+        inode.share, inode.file_id = None, 0
+        inode.forget_attributes()
+        self.invalidate(inode)
+        inode.changed_names = ChangedNames(self.version)
+
+    def set_identity(self, inode: Inode, stat: FileStat, share: UncPath) -> None:
+        """Keeps the share and file id of an answer that is about the inode's file."""
+        inode.share, inode.file_id = share, self.get_file_id(stat, share)
 
     def same_file(self, inode: Inode, stat: FileStat, share: UncPath) -> bool:
-        """Whether what a server says can be of the file that `inode` stands for."""
+        """Whether attributes on a share can be those of the file that `inode` stands for."""
         if inode.is_link or inode.is_directory != stat.is_directory:
             return False
         if inode.stat is not None and inode.stat.kind != stat.kind:
@@ -219,150 +220,136 @@ class InodeTable(InodeStore):
         file_id = self.get_file_id(stat, share)
         return not inode.file_id or not file_id or inode.file_id == file_id
 
-    # -- what is done here ------------------------------------------------------------------------------------------
+    # -- changes made here -------------------------------------------------------------------------------------------
 
-    def begin(self, inode: Inode, *, keeps_known: bool = False) -> int:
-        """A change of what is in a file, or of its attributes, begins. The moment, to be given to `end`.
+    def begin_change(self, inode: Inode, *, keeps_attributes: bool = False) -> int:
+        """A change of the content or the attributes of a file begins. Returns the version, to be given to `end_change`.
 
-        `keeps_known`: what is known of it stays as true as it is, since `local_writes` follows the change.
+        `keeps_attributes`: cached attributes do not expire, since `local_writes` follows the change.
         """
         inode.change_count += 1
-        return self.begin_closing(inode, keeps_known=keeps_known)
+        return self.begin_close(inode, keeps_attributes=keeps_attributes)
 
-    def begin_closing(self, inode: Inode, *, keeps_known: bool = True) -> int:
-        """Like `begin`, for the close of a handle that was written through: it changes nothing but times."""
+    def begin_close(self, inode: Inode, *, keeps_attributes: bool = True) -> int:
+        """`begin_change` for the close of a handle that was written through, which changes nothing but times."""
         self._touch(inode)
-        inode.changing += 1
-        if not keeps_known:
-            inode.expires = NEVER
-        return self.moment
+        inode.pending_changes += 1
+        if not keeps_attributes:
+            inode.expire_attributes()
+        return self.version
 
-    def end(self, inode: Inode, begun: int, *, keeps_known: bool = False) -> bool:
-        """The change that began at that moment has ended. Whether no other one was under way in the meantime."""
-        alone = inode.changing == 1 and inode.changed == begun
-        inode.changing -= 1
+    def end_change(self, inode: Inode, begun: int, *, keeps_attributes: bool = False) -> bool:
+        """The change that began at version `begun` has ended. Whether no other one was under way in the meantime."""
+        alone = inode.pending_changes == 1 and inode.changed_at == begun
+        inode.pending_changes -= 1
         self._touch(inode)
-        if not keeps_known:
-            inode.expires = NEVER
+        if not keeps_attributes:
+            inode.expire_attributes()
         return alone
 
     @contextmanager
     def changing(self, *inodes: Inode) -> Iterator[None]:
-        """For the length of the block, what is in some files, or their attributes, is being changed."""
-        begun = [(inode, self.begin(inode)) for inode in inodes]
+        """While the block runs, the content or the attributes of some inodes are being changed."""
+        begun = [(inode, self.begin_change(inode)) for inode in inodes]
         try:
             yield
         finally:
-            for inode, moment in begun:
-                self.end(inode, moment)
+            for inode, version in begun:
+                self.end_change(inode, version)
 
     @contextmanager
-    def changing_name(self, folder: Inode, *names: str) -> Iterator[None]:
-        """For the length of the block, names in a folder are being made, removed, or given to something else."""
-        begun = self.begin(folder)
-        changed = self._names(folder)
+    def changing_name(self, directory: Inode, *names: str) -> Iterator[None]:
+        """While the block runs, names in a directory are being created, removed, or given to another file."""
+        begun = self.begin_change(directory)
+        changed = self._use_changed_names(directory)
         folded = [fold_name(name) for name in names]
         for name in folded:
             changed.begin(name)
         try:
             yield
         finally:
-            self.end(folder, begun)
+            self.end_change(directory, begun)
             for name in folded:
-                changed.end(name, self.moment)
+                changed.end(name, self.version)
             for name in names:
-                self._forget_spellings(folder, name)
+                self._forget_spellings(directory, name)
 
-    def has_name_changed_since(self, folder: Inode, name: str, asked: int) -> bool:
-        """Node.overtakes for an answer that says what has a name in a folder."""
-        if folder.names is None:
-            return self._evicted.get_version(key_of(folder)) > asked
-        return folder.names.has_changed_since(fold_name(name), asked)
+    def has_name_changed_since(self, directory: Inode, name: str, asked: int) -> bool:
+        """Whether an answer about a name, asked for at version `asked`, may not know of a change made here."""
+        if directory.changed_names is None:
+            return self._evicted.get_version(key_of(directory)) > asked
+        return directory.changed_names.has_changed_since(fold_name(name), asked)
 
-    def is_name_changing(self, folder: Inode, name: str) -> bool:
-        """Whether a change of what has a name is under way."""
-        return folder.names is not None and folder.names.is_under_way(fold_name(name))
+    def is_name_changing(self, directory: Inode, name: str) -> bool:
+        """Whether a change of a name is under way."""
+        return directory.changed_names is not None and directory.changed_names.is_under_way(fold_name(name))
 
-    def has_name_just_changed(self, folder: Inode, name: str) -> bool:
-        """Whether one of the last changes made here was one of what has a name."""
-        return folder.names is not None and folder.names.is_recent(fold_name(name), self.moment)
+    def has_name_just_changed(self, directory: Inode, name: str) -> bool:
+        """Whether one of the last RECENT_CHANGES changes made here was of a name."""
+        return directory.changed_names is not None and directory.changed_names.is_recent(fold_name(name), self.version)
 
-    def doubt_name(self, folder: Inode, name: str) -> None:
-        """What is known of a name has turned out to be wrong: so is what was said together with it."""
-        self.moment += 1
-        self._names(folder).touch(fold_name(name), self.moment)
+    def invalidate_name(self, directory: Inode, name: str) -> None:
+        """What is known of a name is wrong, and so is every answer about it that was asked for before."""
+        self.version += 1
+        self._use_changed_names(directory).touch(fold_name(name), self.version)
 
-    def doubt(self, inode: Inode) -> None:
-        """Somebody else may have changed the file: what is known of it, or was asked for already, is not good."""
+    def invalidate(self, inode: Inode) -> None:
+        """Another client may have changed the file: what is known of it, or was asked for before, is not believed."""
         self._touch(inode)
-        inode.expires = NEVER
+        inode.expire_attributes()
 
     def _touch(self, inode: Inode) -> None:
-        self.moment += 1
-        inode.changed = self.moment
+        self.version += 1
+        inode.changed_at = self.version
 
-    def _names(self, folder: Inode) -> ChangedNames:
-        if folder.names is None:
-            folder.names = ChangedNames(self._evicted.get_version(key_of(folder)))
-        return folder.names
+    def _use_changed_names(self, directory: Inode) -> ChangedNames:
+        if directory.changed_names is None:
+            directory.changed_names = ChangedNames(self._evicted.get_version(key_of(directory)))
+        return directory.changed_names
 
     def detach(self, inode: Inode) -> None:
-        """Takes an inode off its place: its names are gone or belong to something else now. The root can't go."""
-        for folder, name in inode.dentries:
-            self.drop_name(folder, name)
+        """Takes all dentries of an inode away, which must not be the root."""
+        for directory, name in inode.dentries:
+            self.drop_name(directory, name)
 
-    def drop_name(self, folder: Inode, name: str) -> None:
-        """Takes note that a name is gone. What had it is detached, unless it is known under another one."""
-        name = self.get_exact_name(folder, name)
-        if self._get_exact(folder, name) is not None:
-            self._drop(folder, name)
-            self._drop_unused(folder)
+    def drop_name(self, directory: Inode, name: str) -> None:
+        """A name is gone: takes that dentry from its inode."""
+        name = self.get_exact_name(directory, name)
+        if self._get_exact(directory, name) is not None:
+            self._drop(directory, name)
+            self._drop_unused(directory)
 
-    def remove_name(self, folder: Inode, name: str) -> None:
-        """Like `drop_name`, for a name that a program of this computer has removed or given to something else."""
-        inode = self.child(folder, name)
+    def remove_name(self, directory: Inode, name: str) -> None:
+        """`drop_name` for a name that a program of this computer has removed or given to another file."""
+        inode = self.child(directory, name)
         if inode is not None:
             inode.removed = len(inode.dentries) == 1
-            self.drop_name(folder, name)
+            self.drop_name(directory, name)
 
-    def rename(self, folder: Inode, old_name: str, parent: Inode, name: str) -> None:
-        """Moves what has one name, and with it everything below, to another. What was there is detached."""
-        old_name = self.get_exact_name(folder, old_name)
-        inode = self._get_exact(folder, old_name)
+    def rename(self, directory: Inode, old_name: str, parent: Inode, name: str) -> None:
+        """Gives an inode, and with it everything below, another name. The inode that had that name loses it."""
+        old_name = self.get_exact_name(directory, old_name)
+        inode = self._get_exact(directory, old_name)
         assert inode is not None and inode not in self.iter_ancestors(parent)
-        if (folder, old_name) == (parent, name):
+        if (directory, old_name) == (parent, name):
             return
         if self._get_exact(parent, name) is not None:
-            self.hold(parent)  # else what had the name was perhaps all that held it
+            self.hold(parent)  # the inode that loses the name may be all that holds it
             self.remove_name(parent, name)
-            parent.open_count -= 1
-        del folder.children[old_name]
-        parent.children[name] = inode
-        if inode.is_silly_name(folder, old_name):
-            inode.hidden = (parent, name)
-        if (inode.parent, inode.name) == (folder, old_name):
-            inode.parent, inode.name = parent, name
-        else:
-            inode.hard_links = (*(other for other in inode.hard_links if other != (folder, old_name)), (parent, name))
-        self._forget_spellings(folder, old_name)
+            self._unhold(parent)
+        inode.move((directory, old_name), parent, name)
+        self._forget_spellings(directory, old_name)
         self._forget_spellings(parent, name)
-        self._drop_unused(folder)
+        self._drop_unused(directory)
 
     # -- pieces -----------------------------------------------------------------------------------------------------
 
-    def _drop(self, folder: Inode, name: str) -> None:
-        """Takes a name from its inode, and leaves its folder in the table whether something holds it or not."""
-        inode = folder.children.pop(name)
-        self._forget_spellings(folder, name)
-        if (inode.parent, inode.name) == (folder, name):
-            if inode.hard_links:
-                (inode.parent, inode.name), *rest = inode.hard_links
-                inode.hard_links = tuple(rest)
-            else:
-                inode.detached, inode.parent, inode.detached_from = True, None, (folder, name)
-        else:
-            inode.hard_links = tuple(other for other in inode.hard_links if other != (folder, name))
-        self.doubt(inode)
+    def _drop(self, directory: Inode, name: str) -> None:
+        """Takes a dentry from its inode, and leaves the directory in the table even if nothing holds it."""
+        inode = directory.children[name]
+        inode.detach_from(directory, name)
+        self._forget_spellings(directory, name)
+        self.invalidate(inode)
         self._drop_unused(inode)
 
     def _make_number(self, parent: Inode, name: str, share: UncPath, file_id: int) -> int:
@@ -372,14 +359,14 @@ class InodeTable(InodeStore):
         return self._numbers.make_for_file(root, share, file_id)
 
     def _find_by_file_id(self, parent: Inode, share: UncPath, file_id: int) -> Inode | None:
-        """The inode that has the number which a file in a folder would have."""
+        """The inode whose number is that of a file id, as seen from a directory."""
         root = _root_above(parent)
         return None if root is None else self.get(self._numbers.get(root, share, file_id))
 
     # -- for people and tests ---------------------------------------------------------------------------------------
 
     def check_invariants(self) -> None:
-        """For tests: asserts what the module's text promises."""
+        """Asserts the invariants of the module's text. For tests."""
         assert self._inodes[ROOT] is self.root and self.root.parent is None and not self.root.detached
         for ino, inode in self._inodes.items():
             assert inode.ino == ino
@@ -387,26 +374,26 @@ class InodeTable(InodeStore):
             if inode.parent is not None:
                 assert inode.parent.children[inode.name] is inode
                 assert self._inodes.get(inode.parent.ino) is inode.parent
-            for folder, name in inode.dentries:
-                assert folder.children[name] is inode
-            if not inode.asleep:
+            for directory, name in inode.dentries:
+                assert directory.children[name] is inode
+            if not inode.packed_children:
                 assert all(known in inode.children for known in (inode.spellings or {}).values())
             assert not set(inode.spellings or ()) & set(inode.children)
             assert not inode.hard_links or not inode.is_directory
             for name, child in inode.children.items():
                 assert (inode, name) in child.dentries
                 assert self._inodes.get(child.ino) is child
-            assert inode is self.root or inode.lookups or inode.children or inode.asleep or inode.open_count
+            assert inode is self.root or inode.lookups or inode.children or inode.packed_children or inode.open_count
             assert len(list(self.iter_ancestors(inode))) <= len(self._inodes)
-        asleep: dict[int, int] = {}
+        packed: dict[int, int] = {}
         for ino, parent, name in self._packed.dentries():
             assert ino not in self._inodes and name not in self._inodes[parent].children
-            asleep[parent] = asleep.get(parent, 0) + 1
-        assert asleep == {ino: inode.asleep for ino, inode in self._inodes.items() if inode.asleep}
+            packed[parent] = packed.get(parent, 0) + 1
+        assert packed == {ino: inode.packed_children for ino, inode in self._inodes.items() if inode.packed_children}
 
 
 def _anchor_above(inode: Inode) -> Inode | None:
-    """The root or the DFS link that an inode is below of; the inode itself if it is one."""
+    """The nearest inode with an anchor, at or above an inode; None if it is detached."""
     at: Inode | None = inode
     while at is not None and at.anchor is None:
         at = at.parent
@@ -414,7 +401,6 @@ def _anchor_above(inode: Inode) -> Inode | None:
 
 
 def _root_above(inode: Inode) -> UncPath | None:
-    """The namespace path of the root or the DFS link that an inode is below of; None if it is below nothing any
-    more."""
+    """The namespace path of the root or DFS link that an inode is below; None if it is detached."""
     anchor = _anchor_above(inode)
     return None if anchor is None or anchor.anchor is None else anchor.anchor.junction.prefix

@@ -1,20 +1,15 @@
-"""Lookup: from an inode to the server and back: finds inodes by name, runs operations there, keeps what was learnt.
+"""Lookup: finds inodes by name, from what is cached or by asking a server.
 
-Everything that the file system does on a server goes through `run` (at an inode) or `run_in` (at a name in a folder),
-and those through `Namespace.run`. What they add is the discovery of DFS links. A server says PATH_NOT_COVERED, the
-namespace finds out which link that is about, and raises PathNotCovered with its path:
+Made of three parts: AttributeCache (what is known, and for how long it is believed), Router (sends operations to where
+an inode or a name is, and finds DFS links), Revalidator (asks again, and notices what is gone).
 
-    the name that was asked for     `look_up` makes a link inode of it; for other operations it is a refusal
-    the inode itself                 it turns into a link in place, and the operation goes on behind it
-    a folder above                  it turns into a link in place; ESTALE, so that the kernel walks the path once more
+A DFS link is shown without touching its target, with made-up attributes and the times of its directory's listing, until
+a program enters it. While it is bound to a living target and its referral is good, its name is not asked for again: it
+works while the namespace server is down. So do the directories on the way to such a link: offline.py.
 
-A link is looked at without touching its target: what it shows is made up, with the times that the listing of its folder
-gave, until somebody enters it. While it is bound to a living target and its referral is good, its name is not asked for
-again: it works while the namespace server is down. So do the folders on the way to such a link: offline.py.
-
-Many users (multiuser): inodes are the same for all of them, so that a folder keeps its number whoever is in it. Who may
-be told what is known of them is in access.py; what one user is refused, or told to be missing, is not taken from the
-rest: otherusers.py.
+With `multiuser` inodes are the same for all users, so that a directory has one number for all of them. Which users may
+be shown what is cached is decided in access.py; what one user is refused, or told to be missing, is not taken from the
+others: otherusers.py.
 """
 
 from __future__ import annotations
@@ -23,43 +18,42 @@ import errno
 import logging
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from dfsfs.caller import current_caller
 from dfsfs.errors import DfsfsError, EndlessAnswer, PosixError
 from dfsfs.namespace.junction import Location, PathNotCovered
 from dfsfs.vfs.names.attrcache import AttributeCache, Lifetimes
-from dfsfs.vfs.names.dircache import LookupRate, Origin
-from dfsfs.vfs.names.dirrenames import DirectoryRenames
+from dfsfs.vfs.names.dircache import Origin
 from dfsfs.vfs.names.hiddennames import HiddenNames
-from dfsfs.vfs.names.inodetable import NEVER, Inode
 from dfsfs.vfs.names.offline import OfflineDirectories
-from dfsfs.vfs.names.otherusers import OtherUsers
 from dfsfs.vfs.names.queries import entries_of, is_same_but_for_id, stat_of
+from dfsfs.vfs.names.revalidation import Revalidator
+from dfsfs.vfs.names.routing import Router
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable
 
     from dfsfs.namespace.client import Namespace
-    from dfsfs.namespace.junction import Attempt
-    from dfsfs.smb.wire.fscc import DirEntry, FileStat
-    from dfsfs.unc import UncPath
+    from dfsfs.smb.wire.fscc import DirEntry
+    from dfsfs.vfs.names.inodetable import Inode
     from dfsfs.vfs.names.mapping import NameMapping, Ownership
-
-T = TypeVar("T")
 
 log = logging.getLogger("dfsfs.vfs")
 
 LOOK_AROUND = 20_000
-"""Entries of a folder above which it is not listed for the sake of single names."""
+"""Entries of a directory above which it is not listed for the sake of single names."""
 
 
-class Lookup(AttributeCache):
+class Lookup:
     """See the module's text. `root` is the mount's root.
 
-    `follow_links` False: DFS links are left alone, and everything that leads through one fails. `server_numbers` False:
-    file ids of servers are not used. `trust_leases`: attributes are believed for as long as a lease covers the file,
-    also beyond their lifetime; what processes of the server itself write is not seen then.
+    Args:
+        follow_links: if False, DFS links are shown as directories, and operations that lead through one fail.
+        many_users: whether the mount has a login for each user (multiuser).
+        server_numbers: whether servers' file ids make inode numbers (serverino).
+        trust_leases: whether attributes are believed for as long as a lease covers the file, beyond their lifetime.
+            Writes of processes of the server itself, which break no lease, are not seen then.
     """
 
     def __init__(
@@ -76,7 +70,7 @@ class Lookup(AttributeCache):
         server_numbers: bool = True,
         trust_leases: bool = False,
     ) -> None:
-        super().__init__(
+        self.attributes = AttributeCache(
             root,
             names=names,
             ownership=ownership,
@@ -85,170 +79,46 @@ class Lookup(AttributeCache):
             many_users=many_users,
             trust_leases=trust_leases,
         )
+        self.table = table = self.attributes.table
+        self.clock, self.name_mapping = clock, names
         self.follow_links = follow_links
         self._namespace = namespace
         if not server_numbers:
-            self.table.forget_ids()
-        self.offline = OfflineDirectories(self.table, clock, self._is_live)
-        self.hidden = HiddenNames()
-        self.directory_renames = DirectoryRenames()
-        self.others = OtherUsers(self.table, self.access_cache, self.revalidate)
+            table.forget_ids()
+        self.offline = OfflineDirectories(table, clock, self._is_live)
+        self.hidden_names = HiddenNames()
+        self.router = router = Router(namespace, table, self.offline)
+        self.revalidator = revalidator = Revalidator(router, self.attributes, self.offline)
+        self.directory_renames, self.handle_limit, self.others = (
+            router.directory_renames,
+            router.handle_limit,
+            revalidator.others,
+        )
+        self.get_location, self.run, self.run_in = router.get_location, router.run, router.run_in
+        self.run_by_name, self.change_by_name = revalidator.run_by_name, revalidator.change_by_name
+        self.revalidate, self.accept = revalidator.revalidate, revalidator.accept
+        self.revalidate_hard_link, self.check_ids = revalidator.revalidate_hard_link, revalidator.check_ids
 
-    # -- inodes by number --------------------------------------------------------------------------------------------
+    # -- inodes by number -------------------------------------------------------------------------------------------
 
-    def inode(self, ino: int) -> Inode:
+    def get_inode(self, ino: int) -> Inode:
         """Raises: PosixError: ESTALE, there is no such inode."""
         inode = self.table.get(ino)
         if inode is None:
             raise PosixError(errno.ESTALE, f"there is no inode {ino}")
         return inode
 
-    def folder(self, ino: int) -> Inode:
+    def get_directory(self, ino: int) -> Inode:
         """Raises: PosixError: ESTALE, there is no such inode; ENOTDIR, it is a file."""
-        inode = self.inode(ino)
+        inode = self.get_inode(ino)
         if not inode.is_directory:
             raise PosixError(errno.ENOTDIR, f"{inode.name} is not a directory")
         return inode
 
-    def location(self, inode: Inode) -> Location:
-        """Raises: PosixError: ESTALE, the inode has no place any more."""
-        location = inode.location
-        if location is None:
-            raise PosixError(errno.ESTALE, f"{inode.name} is not where it was")
-        return location
-
-    # -- operations -------------------------------------------------------------------------------------------------
-
-    async def run(self, inode: Inode, operation: Callable[[Attempt], Awaitable[T]]) -> T:
-        """Awaits `operation` where the inode is; for a link that is its target's root.
-
-        Raises:
-            PosixError: ESTALE, the inode has no place any more.
-            DfsfsError: what the operation or the way to a target came to.
-        """
-        try:
-            return await self._run_here(inode, operation)
-        except PathNotCovered:
-            pass
-        try:
-            return await self._run_here(inode, operation)
-        except PathNotCovered as link:
-            raise self._make_link_error(link) from None
-
-    async def _run_here(self, inode: Inode, operation: Callable[[Attempt], Awaitable[T]]) -> T:
-        """Like `run`, but raises PathNotCovered when the inode has just turned into a link, and goes no further."""
-        await self.directory_renames.wait_until_free(inode)
-        try:
-            with self.directory_renames.running(inode):
-                result = await self._send(self.location(inode), operation)
-            if inode.is_link:
-                self.offline.keep(inode)
-            return result
-        except PathNotCovered as link:
-            if self._convert_to_link(inode, link.prefix):
-                raise
-            raise self._make_link_error(link) from None
-
-    async def run_by_name(self, inode: Inode, operation: Callable[[Attempt], Awaitable[T]]) -> T:
-        """Like `run`, for what the kernel has found by a name: if nothing is where the inode is thought to be, that is
-        ESTALE, and the kernel looks up what it was given once more.
-        """
-        place, asked = (inode.parent, inode.name), self.table.moment
-        try:
-            return await self.run(inode, operation)
-        except DfsfsError as error:
-            if error.errno != errno.ENOENT or place[0] is None or inode.is_link:
-                raise
-            if self.is_moved(inode, place, asked):
-                raise PosixError(errno.ESTALE, f"{place[1]} has just been changed") from error
-            if await self.others.still_see(inode, *place):
-                raise
-            raise self.drop_stale(inode, place) from error
-
-    async def change_by_name(self, inode: Inode, operation: Callable[[Attempt], Awaitable[T]]) -> T:
-        """Like `run_by_name`, for a change. Raises as that and `revalidate_hard_link`."""
-        await self.revalidate_hard_link(inode)
-        return await self.run_by_name(inode, operation)
-
-    async def revalidate_hard_link(self, inode: Inode) -> None:
-        """Before a file that has several names is changed by the first of them: asks whether that is still its own, and
-        not one that others gave to another file.
-
-        Raises: as `revalidate`.
-        """
-        if inode.hard_links:
-            inode.expires = NEVER
-            await self.revalidate(inode)
-
-    async def run_in(self, folder: Inode, name: str, operation: Callable[[Attempt], Awaitable[T]]) -> T:
-        """Awaits `operation` at the (wire) name in a folder.
-
-        Raises:
-            PathNotCovered: the name is a DFS link, now at least.
-            PosixError: ESTALE, the folder has no place any more.
-            DfsfsError: what the operation or the way to a target came to.
-        """
-        await self.directory_renames.wait_until_free(folder)
-        location = self.location(folder).child(name)
-        try:
-            with self.directory_renames.running(folder):
-                result = await self._send(location, operation)
-            if folder.is_link:
-                self.offline.keep(folder)
-            return result
-        except PathNotCovered as link:
-            if link.prefix == location.unc:
-                if self.table.child(folder, name) is not None:
-                    self.table.prune(self.get_link_inode(folder, name, link.prefix))
-                raise
-            self._convert_to_link(folder, link.prefix)
-            raise self._make_link_error(link) from None
-
-    def _send(self, location: Location, operation: Callable[[Attempt], Awaitable[T]]) -> Awaitable[T]:
-        """A question may be asked of more than one server."""
-        send = self._namespace.run_hedged if operation is stat_of else self._namespace.run
-        return send(location, self.handle_limit.retry_with_fewer_handles(operation))
-
-    def _is_live(self, link: Inode) -> bool:
-        """Whether a link is bound to a living target. That it should be asked for again is left to the background."""
-        assert link.anchor is not None
-        if not self.is_bound(link):
-            return False
-        self._namespace.refresh_if_due(link.anchor.junction)
-        return True
-
-    def _convert_to_link(self, inode: Inode, prefix: UncPath) -> bool:
-        """Turns what lies at `prefix`, the inode or one above it, into a link. Whether that was the inode itself."""
-        for above in self.table.iter_ancestors(inode):
-            if above.parent is None:
-                anchor = above.location
-                if anchor is not None and prefix.is_prefix_of(anchor.unc):
-                    junction, rest = self._namespace.junction(prefix), prefix.rest_of(anchor.unc)
-                    self.table.move_anchor(above, Location(junction, rest, anchor.snapshot_time))
-                    return above is inode
-                return False
-            place = above.name_location
-            if place is not None and place.unc == prefix:
-                self.get_link_inode(above.parent, above.name, prefix)
-                if above is inode:
-                    return True
-                self.table.prune(above)
-                return False
-        return False
-
-    def _make_link_error(self, link: PathNotCovered) -> PosixError:
-        return PosixError(errno.ESTALE, f"{link.prefix} has become a DFS link")
-
-    def get_link_inode(self, parent: Inode, name: str, prefix: UncPath) -> Inode:
-        """The inode of the link `name` in a folder; `prefix` is its namespace path."""
-        location = parent.location
-        moment = location.snapshot_time if location is not None else None
-        return self.table.observe_link(parent, name, Location(self._namespace.junction(prefix), (), moment))
-
     # -- names ------------------------------------------------------------------------------------------------------
 
     async def look_up(self, parent: Inode, name: str) -> Inode:
-        """The inode of a (wire) name in a folder, from what is known or from the server. Counts no lookup.
+        """The inode of a (wire) name in a directory, from the cache or from the server. Counts no lookup.
 
         Raises:
             DfsfsError: the server's answer, ENOENT if there is no such name.
@@ -256,12 +126,12 @@ class Lookup(AttributeCache):
         while True:
             if (found := self.lookup_cached(parent, name)) is not None:
                 return found
-            # A name that is being renamed back and forth is asked for alone: it would overtake the listing of the rest.
+            # A name that is renamed back and forth is asked for alone: it would soon overtake a listing.
             looks_around = not self.table.has_name_just_changed(parent, name) and await self._list_for_lookups(parent)
             if looks_around and (found := self.lookup_cached(parent, name)) is not None:
                 return found
-            await self._wait_for_name_change(parent, name)
-            asked = self.table.moment
+            await self.attributes.wait_for_name_change(parent, name)
+            asked = self.table.version
             known = self.table.child(parent, name)
             try:
                 answer = await self.offline.ask_briefly(known, partial(self._query_name, parent, name, asked))
@@ -275,104 +145,91 @@ class Lookup(AttributeCache):
                 return answer[0]
 
     async def _query_name(self, parent: Inode, name: str, asked: int) -> Inode | None:
-        """The inode that a server says has a name; None if a change has overtaken the answer. Raises as look_up."""
+        """Asks a server for a name. Its inode; None if a change has overtaken the answer. Raises as `look_up`."""
         known = self.table.child(parent, name)
         try:
             stat, share = await self.run_in(parent, name, stat_of)
-            if known is not None and await self._has_unstable_id(known, stat, share):
-                self.distrust_ids(share)
+            if known is not None and await self.revalidator.has_unstable_id(known, stat, share):
+                self.revalidator.distrust_ids(share)
         except PathNotCovered as link:
-            inode = self.get_link_inode(parent, name, link.prefix)
+            inode = self.router.get_link_inode(parent, name, link.prefix)
             # What a bound link shows is its target's root, and that was not asked yet.
-            inode.expires = NEVER if self._is_live(inode) else self.clock() + self.lifetime(inode)
-            self.access_cache.note(inode)
+            if self._is_live(inode):
+                inode.expire_attributes()
+            else:
+                self.attributes.believe_briefly(inode)
+            self.attributes.access.grant(inode)
             return inode
         except DfsfsError as error:
             if known is not None and known is self.table.child(parent, name):
                 if error.errno == errno.ENOENT:
                     is_others = await self.others.still_see(known, parent, name)
                     if not is_others and not self.table.has_name_changed_since(parent, name, asked):
-                        self._drop_missing(parent, name)
-                elif self.offline.note(known, error):
+                        self.attributes.drop_missing(parent, name)
+                elif self.offline.mark_offline(known, error):
                     return known
             raise
         if self.table.has_name_changed_since(parent, name, asked):
             return None
         inode = self.table.observe(parent, name, stat, share)
-        self.note(inode, stat, asked, by_name=self._is_first_name(inode, parent, name))
+        self.attributes.update(inode, stat, asked, by_name=self._is_first_name(inode, parent, name))
         return inode
 
     def _is_first_name(self, inode: Inode, parent: Inode, name: str) -> bool:
         return inode.parent is parent and inode.name == self.table.get_exact_name(parent, name)
 
-    async def check_ids(self, folder: Inode, entry: DirEntry, origin: Origin) -> None:
-        """Makes sure that what a listing says is not of the file that is known but for its id. Raises as run_in."""
-        known = self.table.child(folder, entry.name)
-        if known is not None and await self._has_unstable_id(known, entry.stat, origin.share):
-            self.distrust_ids(origin.share)
-
-    async def _has_unstable_id(self, inode: Inode, stat: FileStat, share: UncPath) -> bool:
-        """Whether a server gives another file id for the same file in each answer; `stat` is one of them."""
-        if not is_same_but_for_id(inode, stat, share) or inode.parent is None:
-            return False
-        again, _ = await self.run_in(inode.parent, inode.name, stat_of)
-        return again.created == stat.created and again.file_id != stat.file_id
-
-    def distrust_ids(self, share: UncPath) -> None:
-        """From now on, file ids of a share are not used."""
-        log.warning("%s: its server gives other file ids for the same files; numbers of our own are used", share)
-        self.table.forget_ids(share)
-
-    def lookup_cached(self, folder: Inode, name: str) -> Inode | None:
-        """The inode of a (wire) name, if that can be said without asking. Counts no lookup.
+    def lookup_cached(self, directory: Inode, name: str) -> Inode | None:
+        """The inode of a (wire) name as far as the cache knows it; None: a server has to be asked. Counts no lookup.
 
         Raises:
             PosixError: ENOENT, there is no such name.
         """
-        if self.table.is_name_changing(folder, name):
+        if self.table.is_name_changing(directory, name):
             return None
-        known = self.table.child(folder, name)
+        known = self.table.child(directory, name)
         if known is not None:
-            if known.is_silly_name(folder, name):
+            if known.is_silly_name(directory, name):
                 raise PosixError(errno.ENOENT, f"{name} was removed")
-            is_first = not known.hard_links or (known.parent, known.name) == (folder, name)
-            if (is_first and self.is_valid(known)) or self.offline.may_show_cached(known):
+            is_first = not known.hard_links or (known.parent, known.name) == (directory, name)
+            if (is_first and self._is_valid(known)) or self.offline.may_show_cached(known):
                 return known
-        view = self._get_cached_directory(folder)
-        if view is None or self.table.has_name_changed_since(folder, name, view.origin.asked):
+        cached = self.attributes.get_cached_directory(directory)
+        if cached is None or self.table.has_name_changed_since(directory, name, cached.origin.asked):
             return None
-        entry = view.entries.get(name)
-        if entry is not None and known is not None and is_same_but_for_id(known, entry.stat, view.origin.share):
+        entry = cached.entries.get(name)
+        if entry is not None and known is not None and is_same_but_for_id(known, entry.stat, cached.origin.share):
             return None
         if entry is None:
-            if view.has_other_case(name) or self._is_static_link(folder, name):
+            if cached.has_other_case(name) or self._is_static_link(directory, name):
                 return None
-            if known is not None and self.access_cache.others(known):
-                return None  # whether it is gone for those who have it, too, has to be asked
-            self._drop_missing(folder, name)
+            if known is not None and self.attributes.access.others(known):
+                return None  # whether it is gone for other users, too, has to be asked
+            self.attributes.drop_missing(directory, name)
             raise PosixError(errno.ENOENT, f"{name} is not in the folder")
-        inode = self.update_from_listing(folder, entry, view.origin)
+        inode = self.update_from_listing(directory, entry, cached.origin)
         if inode.is_link and inode.stat is entry.stat and self._is_live(inode):
-            inode.expires = NEVER  # what a bound link shows is its target's root, and that was not asked yet
-        return inode if self.is_valid(inode) else None
+            inode.expire_attributes()  # what a bound link shows is its target's root, and that was not asked yet
+        return inode if self._is_valid(inode) else None
 
-    def _is_static_link(self, folder: Inode, name: str) -> bool:
-        """Whether a name is a link of dfs_static=: what lists the folder knows nothing of it."""
-        return self._namespace.has_static_links and bool(self._namespace.static_link(self.location(folder).child(name)))
+    def _is_static_link(self, directory: Inode, name: str) -> bool:
+        """Whether a name is a link of dfs_static=, which no listing has."""
+        namespace = self._namespace
+        return namespace.has_static_links and bool(namespace.static_link(self.get_location(directory).child(name)))
 
-    async def _list_for_lookups(self, folder: Inode) -> bool:
-        """Lists a folder for its view if so many of its names are asked for. Whether it did; if not, it is no harm."""
-        if self._get_cached_directory(folder) is not None:
+    async def _list_for_lookups(self, directory: Inode) -> bool:
+        """Lists a directory into the cache if many of its names are looked up. Whether it did; errors are ignored, as
+        each name can still be asked for.
+        """
+        if self.attributes.get_cached_directory(directory) is not None:
             return False
-        rate = folder.lookup_rate = folder.lookup_rate or LookupRate()
-        if not rate.asked(self.clock(), self.lifetimes.folders):
+        rate = self.attributes.dircache.count_lookup(directory, self.clock())
+        if rate is None:
             return False
-        asked = self.table.moment
+        asked = self.table.version
         begun = self.clock()
-
         rate.is_listing = True
         try:
-            found, share = await self.run(folder, partial(entries_of, self.table, folder, LOOK_AROUND))
+            found, share = await self.run(directory, partial(entries_of, self.table, directory, LOOK_AROUND))
         except DfsfsError as error:
             rate.is_too_large = rate.is_too_large or isinstance(error, EndlessAnswer)
             return False
@@ -381,120 +238,54 @@ class Lookup(AttributeCache):
         if len(found) > LOOK_AROUND:
             rate.is_too_large = True
             return False
-        self.dircache.keep(folder, found, Origin(share, asked, begun, current_caller().uid))
+        self.attributes.dircache.add(directory, found, Origin(share, asked, begun, current_caller().uid))
         return True
 
-    def update_from_listing(self, folder: Inode, entry: DirEntry, origin: Origin) -> Inode:
-        """The inode of a listed entry. What has its name must not have been changed here since."""
-        known = self.table.child(folder, entry.name)
-        is_hidden = known is not None and known.is_silly_name(folder, entry.name)
+    def update_from_listing(self, directory: Inode, entry: DirEntry, origin: Origin) -> Inode:
+        """The inode of a listed entry, with the attributes of the listing. The name must not have been changed here
+        since the listing was asked for.
+        """
+        known = self.table.child(directory, entry.name)
+        is_hidden = known is not None and known.is_silly_name(directory, entry.name)
         if known is not None and (known.is_link or is_hidden) and entry.stat.is_directory == known.is_directory:
-            if known.stat is None or known.stat.is_dfs_link:  # else it shows what is behind it
-                known.stat = entry.stat
+            if known.stat is None or known.stat.is_dfs_link:  # else it shows the attributes of the link's target
                 if known.is_link:
-                    known.expires = origin.time + self.lifetime(known)
-            self.access_cache.note(known)
+                    self.attributes.set_listed(known, entry.stat, origin.time)
+                else:
+                    self.attributes.set_unconfirmed(known, entry.stat)
+            self.attributes.access.grant(known)
             return known
         if self.follow_links and entry.stat.is_marked_link:
-            inode = self.get_link_inode(folder, entry.name, self.location(folder).child(entry.name).unc)
-            inode.stat, inode.expires = entry.stat, origin.time + self.lifetime(inode)
-            self.access_cache.note(inode)
+            inode = self.router.get_link_inode(
+                directory, entry.name, self.get_location(directory).child(entry.name).unc
+            )
+            self.attributes.set_listed(inode, entry.stat, origin.time)
+            self.attributes.access.grant(inode)
             return inode
-        inode = self.table.observe(folder, entry.name, entry.stat, origin.share, exact=True)
-        if inode.local_writes is None:  # of a file that is being written, a listing may say what was true before
+        inode = self.table.observe(directory, entry.name, entry.stat, origin.share, exact=True)
+        if inode.local_writes is None:  # of a file that is being written a listing may have old attributes
             before, stat = inode.stat, entry.stat
             if before is not None and before.links > 1:
                 stat = replace(stat, links=before.links)
-            is_first = self._is_first_name(inode, folder, entry.name)
-            self.note(inode, stat, origin.asked, origin.time, by_name=is_first)
+            is_first = self._is_first_name(inode, directory, entry.name)
+            self.attributes.update(inode, stat, origin.asked, origin.time, by_name=is_first)
             if stat is not entry.stat or inode.hard_links or inode.had_hard_links:
-                inode.expires = NEVER  # a listing does not say how many names a file has, and that may have changed
-        self.access_cache.note(inode)
+                inode.expire_attributes()  # a listing does not say how many links a file has, and that may have changed
+        self.attributes.access.grant(inode)
         return inode
 
-    # -- attributes -------------------------------------------------------------------------------------------------
-
-    async def revalidate(self, inode: Inode) -> bool:
-        """Asks for the inode's attributes if they are too old. Whether no change made here has overtaken the answer.
-
-        Of a link nothing is asked unless it is bound, and then once; if its target fails, it shows what it did before.
-
-        Raises:
-            PosixError: ESTALE, the inode is gone or another file has its name.
-            DfsfsError: the server's answer.
+    def _is_live(self, link: Inode) -> bool:
+        """Whether a DFS link is bound to a living target; has its referral refreshed in the background if that is
+        due.
         """
-        if self.is_fresh(inode):
-            return True
-        if inode.is_link:
-            await self._revalidate_link(inode)
-            return True
-        if self.offline.may_show_cached(inode):
-            return True
-        return (await self.offline.ask_briefly(inode, partial(self._revalidate, inode)) or [True])[0]
+        assert link.anchor is not None
+        if not self.attributes.is_bound(link):
+            return False
+        self._namespace.refresh_if_due(link.anchor.junction)
+        return True
 
-    async def _revalidate(self, inode: Inode) -> bool:
-        asked, name = self.table.moment, (inode.parent, inode.name)
-        try:
-            stat, share = await self._run_here(inode, stat_of)
-        except PathNotCovered:
-            if inode is not self.table.root:
-                await self._revalidate_link(inode)
-                return True
-            stat, share = await self.run(inode, stat_of)
-        except DfsfsError as error:
-            if error.errno == errno.ENOENT:
-                if self.is_moved(inode, name, asked):
-                    return False
-                if await self.others.still_see(inode, *name):
-                    raise
-                if self.is_moved(inode, name, asked):
-                    return False
-                raise self.drop_stale(inode, name) from error
-            if self.offline.note(inode, error):
-                return True
-            raise
-        return not self.is_moved(inode, name, asked) and await self.accept(inode, stat, share, asked)
-
-    async def accept(self, inode: Inode, stat: FileStat, share: UncPath, asked: int) -> bool:
-        """Keeps what a server said of the inode's place. Returns as `note` does.
-
-        Raises:
-            PosixError: ESTALE, it is not the inode's file any more.
-            DfsfsError: the server was asked once more to be sure, and gave no answer.
+    def _is_valid(self, inode: Inode) -> bool:
+        """`AttributeCache.is_valid`, which has the referral of a link in use refreshed in the background if that is
+        due.
         """
-        if inode.parent is not None and not inode.is_link:
-            if not self.table.same_file(inode, stat, share):
-                if not await self._has_unstable_id(inode, stat, share):
-                    raise self.drop_stale(inode, (inode.parent, inode.name))
-                self.distrust_ids(share)
-            inode.share, inode.file_id = share, self.table.get_file_id(stat, share)
-        return self.note(inode, stat, asked)
-
-    def drop_stale(self, inode: Inode, place: tuple[Inode | None, str]) -> PosixError:
-        """Takes an inode off the folder and name by which it was asked for, as that has turned out to be gone or
-        another file's.
-        """
-        folder, name = place
-        if folder is not None:
-            self.table.doubt_name(folder, name)
-            if folder.children.get(name) is inode:
-                self._drop_missing(folder, name)
-        return PosixError(errno.ESTALE, f"{inode.name} is gone, or is another file now")
-
-    async def _revalidate_link(self, link: Inode) -> None:
-        assert link.anchor is not None and link.parent is not None
-        binding = link.anchor.junction.for_caller().binding
-        if binding is None and not self.access_cache.has(link):
-            try:
-                await self.run_in(link.parent, link.name, stat_of)
-            except PathNotCovered:
-                self.access_cache.note(link)
-        asked = self.table.moment
-        if binding is not None and binding.tree.alive:
-            try:
-                path = binding.target.join(link.anchor.components)
-                self.note(link, await binding.tree.at(link.anchor.snapshot_time).stat(path), asked)
-                return
-            except DfsfsError:
-                pass  # whoever enters the link will hear of it
-        link.expires = self.clock() + self.lifetime(link)
+        return (inode.is_link and self._is_live(inode)) or self.attributes.is_valid(inode)

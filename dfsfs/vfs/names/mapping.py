@@ -38,14 +38,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 BLOCK_SIZE = 1024 * 1024
-"""st_blksize of files: what programs use as the size of their buffers. A write of that size is one FUSE request."""
+"""st_blksize of files, in bytes: programs make their buffers so large. A write of that size is one FUSE request."""
 DIRECTORY_BLOCK_SIZE = 32 * 1024
 """st_blksize of directories, in bytes: the buffer that glibc reads one with, and so what the kernel asks for at once.
 It is glibc's own least; with 1 MiB, each seekdir(3) of a program brought some 5,000 entries of which it wanted one."""
 SECTOR = 512
-"""The unit of st_blocks, whatever st_blksize is."""
+"""The unit of st_blocks, in bytes, whatever st_blksize is."""
 TICK_NS = 100
-"""The unit of times in SMB (MS-DTYP 2.3.3)."""
+"""The unit of times in SMB, in ns (MS-DTYP 2.3.3)."""
 WRITE_BITS = 0o222
 _EVERYDAY = range(2**31 * 10**9)
 """Times, in ns since 1970, that every file system has."""
@@ -55,7 +55,7 @@ _READONLY = int(FileAttributes.FILE_ATTRIBUTE_READONLY)
 
 
 class NameStyle(Enum):
-    """How characters are sent that SMB has no room for: see the module's text."""
+    """How characters are sent that SMB names can't have: see the module's text."""
 
     SFM = auto()
     SFU = auto()
@@ -193,18 +193,18 @@ class AttributeChanges:
 
 @dataclass(frozen=True, slots=True)
 class Ownership:
-    """Who everything in the mount belongs to. The modes are permission bits without the file type."""
+    """The owner and the modes that all files of the mount have. The modes are permission bits without the file type."""
 
     uid: int = 0
     gid: int = 0
     file_mode: int = 0o755
     dir_mode: int = 0o755
     of_caller: bool = False
-    """Whoever looks is shown as the owner, as in a mount of many users without uid= and gid=: programs such as git
-    refuse to work in folders of others."""
+    """Whether the current caller is shown as the owner, as with `multiuser` without uid= and gid=: programs such as git
+    refuse to work in directories of other users."""
 
     def attributes(self, ino: int, stat: FileStat) -> Attributes:
-        """What stat(2) shows for a file or folder of a server."""
+        """What stat(2) shows for a file or directory of a server."""
         directory, special = stat.is_directory, stat.special
         mode = posix.S_IFDIR | self.dir_mode if directory else posix.S_IFREG | self.file_mode
         if special is not None:
@@ -229,15 +229,17 @@ class Ownership:
         )
 
     def link_attributes(self, ino: int, listed: FileStat | None) -> Attributes:
-        """What stat(2) shows for a DFS link whose target nobody has asked; `listed` is what the listing said of it."""
+        """What stat(2) shows for a DFS link whose target was not asked; `listed`: the attributes in its directory's
+        listing.
+        """
         if listed is None:
-            return self.attributes(ino, EMPTY_FOLDER)
+            return self.attributes(ino, EMPTY_DIRECTORY)
         return self.attributes(
             ino, replace(listed, attributes=FileAttributes.FILE_ATTRIBUTE_DIRECTORY, size=0, allocated=0, reparse_tag=0)
         )
 
 
-EMPTY_FOLDER = FileStat(
+EMPTY_DIRECTORY = FileStat(
     created=0,
     accessed=0,
     written=0,
@@ -252,7 +254,7 @@ EMPTY_FOLDER = FileStat(
 
 
 def to_tick(time_ns: int) -> int:
-    """A time as a server will keep it."""
+    """A time in ns, rounded down to what a server can keep."""
     return time_ns - time_ns % TICK_NS
 
 

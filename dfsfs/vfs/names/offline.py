@@ -1,12 +1,12 @@
-"""Folders on the way to links that work, when the servers of these folders are down or hang: they are shown as they
-were last, and asked for in the background.
+"""OfflineDirectories: the directories on the way to DFS links in use, when their servers are down or hang, are shown as
+they were last, and asked for in the background.
 
-A link that somebody has entered, and its folders with it, is kept here while its junction is bound to a living target,
-also when the kernel has forgotten it (memory pressure, `mount -o remount`): it answers for itself, and nobody needs the
-namespace's server to walk to it. What these folders show is asked for as always; but whoever waits for that waits for
-PATIENCE seconds at most, and nobody waits for a server that was silent before, until it has answered.
+A link that was entered is kept here, with the directories above it, while its junction is bound to a living target,
+also when the kernel has forgotten it (memory pressure, `mount -o remount`): it answers for itself, and no request to
+the namespace server is needed to walk to it. What those directories show is asked for as always; but a request waits
+PATIENCE seconds for that at most, and not at all for a server that was slow before, until it has answered.
 
-What this does not do: it says nothing of names that lead to no such link. These are the server's to tell.
+Names that lead to no such link are still answered by the server only.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ T = TypeVar("T")
 log = logging.getLogger("dfsfs.vfs")
 
 OFFLINE_SECONDS = 30.0
-"""Seconds during which such folders are not asked for again at servers that can't be reached."""
+"""Seconds for which such directories are not asked for again after their server could not be reached."""
 PATIENCE = 0.3
-"""Seconds that a server has to say what such a folder is like before it is shown as it was."""
+"""Seconds that a request waits for the attributes of such a directory before it is shown as it was last."""
 LINKS_MAX = 10_000
-"""Links that are kept. Those that were entered first are given up."""
+"""DFS links that are kept. Beyond that, those that were entered first are dropped."""
 SWEEP_INTERVAL = 30.0
-"""Seconds between two looks for links that need not be kept any more."""
+"""Seconds between two searches for links that are detached, or whose connection is dead."""
 
 
 @dataclass(slots=True, eq=False)
 class _Question:
-    """A question under way, for all who want to know."""
+    """A question under way, and its answer, for all requests that wait for it."""
 
     done: trio.Event = field(default_factory=trio.Event)
     answers: list[Any] = field(default_factory=list)
@@ -50,7 +50,8 @@ class _Question:
 
 
 class OfflineDirectories:
-    """`is_live`: whether a link leads to a living target. `serve` is where the background is."""
+    """See the module's text. `is_live`: whether a DFS link is bound to a living target. Without `serve` nothing is
+    asked in the background."""
 
     def __init__(self, table: InodeTable, clock: Callable[[], float], is_live: Callable[[Inode], bool]) -> None:
         self._table = table
@@ -59,15 +60,15 @@ class OfflineDirectories:
         self._offline_until: dict[object, float] = {}
         self._slow: set[object] = set()
         self._links: dict[Inode, tuple[Inode, ...]] = {}
-        """The links, each with the folders on the way to it."""
+        """The links in use, each with the directories above it."""
         self._links_below: dict[Inode, dict[Inode, None]] = {}
-        """The folders, each with the links behind it."""
+        """Those directories, each with the links in use below it."""
         self._sweep_at = NEVER
         self._questions: dict[tuple[Inode, int], _Question] = {}
         self._nursery: trio.Nursery | None = None
 
     async def serve(self) -> None:
-        """Asks in the background. Runs until it is cancelled."""
+        """Runs the questions in the background, until it is cancelled."""
         try:
             async with trio.open_nursery() as self._nursery:
                 await trio.sleep_forever()
@@ -76,8 +77,8 @@ class OfflineDirectories:
 
     # -- links in use -----------------------------------------------------------------------------------------------
 
-    def keep(self, link: Inode) -> None:
-        """Somebody has entered a link."""
+    def add_link(self, link: Inode) -> None:
+        """A DFS link was entered: keeps it and the directories above it."""
         if link in self._links or link.detached:
             return
         if self._clock() >= self._sweep_at:
@@ -85,11 +86,11 @@ class OfflineDirectories:
         while len(self._links) >= LINKS_MAX:
             self._drop_link(next(iter(self._links)))
         self._table.hold(link)
-        link.expires = NEVER  # what it shows from now on is its target's root, and that was not asked yet
+        link.expire_attributes()  # it shows its target's root from now on, whose attributes are not known yet
         _, *ways = self._table.iter_ancestors(link)
         self._links[link] = tuple(ways)
-        for folder in ways:
-            self._links_below.setdefault(folder, {})[link] = None
+        for directory in ways:
+            self._links_below.setdefault(directory, {})[link] = None
 
     def _sweep(self) -> None:
         self._sweep_at = self._clock() + SWEEP_INTERVAL
@@ -97,38 +98,40 @@ class OfflineDirectories:
             self._drop_link(link)
 
     def _drop_link(self, link: Inode) -> None:
-        for folder in self._links.pop(link):
-            self._links_below[folder].pop(link)
-            if not self._links_below[folder]:
-                del self._links_below[folder]
+        for directory in self._links.pop(link):
+            self._links_below[directory].pop(link)
+            if not self._links_below[directory]:
+                del self._links_below[directory]
         self._table.release(link)
 
     def _has_live_link(self, inode: Inode) -> bool:
-        """Whether a living link is known below the inode."""
+        """Whether a link in use below the inode is bound to a living target."""
         return any(map(self._is_live, self._links_below.get(inode, ())))
 
-    # -- folders on the way -----------------------------------------------------------------------------------------
+    # -- directories on the way -------------------------------------------------------------------------------------
 
     def may_show_cached(self, inode: Inode) -> bool:
-        """Whether the inode is to be shown as it was last, without asking."""
+        """Whether the inode is shown as it was last, without asking, as its server was found to be down."""
         place = _get_junction(inode)
         if place is None or inode.stat is None or self._clock() >= self._offline_until.get(place, NEVER):
             return False
         return self._has_live_link(inode)
 
-    def note(self, inode: Inode, error: DfsfsError) -> bool:
-        """Whether the inode is to be shown as it was last, as its server is down and something below it is not."""
+    def mark_offline(self, inode: Inode, error: DfsfsError) -> bool:
+        """Takes an error of a question about the inode. Whether it is shown as it was last, as its server is down and a
+        link below it works.
+        """
         if error.disposition not in SERVER_FAULTS or inode.stat is None or not self._has_live_link(inode):
             return False
         self._offline_until[_get_junction(inode)] = self._clock() + OFFLINE_SECONDS
         return True
 
     async def ask_briefly(self, inode: Inode | None, ask: Callable[[], Awaitable[T]]) -> list[T]:
-        """What `ask` gives; nothing if the inode is on the way to a link in use, and the answer takes too long. Then it
-        goes on in the background, and whoever asks does so for all.
+        """Awaits `ask`, for PATIENCE seconds if the inode is on the way to a link in use. A list of its result; an
+        empty list if that took too long: it goes on in the background, and further requests wait for the same answer.
 
         Raises:
-            DfsfsError: what `ask` raises in time.
+            DfsfsError: raised by `ask` in time.
         """
         if self._nursery is None or inode is None or inode.stat is None or not self._has_live_link(inode):
             return [await ask()]
@@ -156,10 +159,10 @@ class OfflineDirectories:
             self._slow.discard(place)
         except DfsfsError as error:
             question.error = error
-            if not self.note(inode, error):
+            if not self.mark_offline(inode, error):
                 self._slow.discard(place)
         except Exception as error:
-            # A mistake of ours in here must cost those who wait for it, and not the whole mount.
+            # An unexpected error must end the requests that wait for this answer, and not the whole mount.
             log.exception("asking for %s in the background failed in an unexpected way", inode.name)
             question.error = DfsfsError(f"asking for {inode.name} failed in an unexpected way: {error!r}")
         finally:
@@ -168,6 +171,6 @@ class OfflineDirectories:
 
 
 def _get_junction(inode: Inode) -> object:
-    """What tells whose servers say what an inode is like: the junction that its name is below."""
+    """The junction that an inode's name is below: its servers are asked for the inode."""
     place = inode.parent.location if inode.parent is not None else inode.location
     return None if place is None else place.junction.for_caller()

@@ -1,26 +1,26 @@
 """What is known, since when: the one rule by which a server's answer is believed beside changes that are made here.
 
-A mount has a logical clock, `Moments`, which ticks whenever a change that a program of this computer makes begins or
-ends. A question carries the moment at which it was asked, and so does everything that its answer says. An inode, and
-each name in a directory, knows how many changes are under way and when the last one began or ended.
+A mount has a logical clock, `InodeTable.version` (FUSE in the kernel has attr_version for the same purpose), which
+ticks whenever a change that a program of this computer makes begins or ends. A question carries the version at which
+it was asked, and so does everything that its answer says. An inode, and each name in a directory, knows how many
+changes are pending and at which version the last one began or ended.
 
     An answer is OVERTAKEN if a change of what it is about was under way at any time since it was asked. What is
     overtaken is not believed: it is asked for again.
 
 Proof. A change has its effect on the server between its beginning, which ticks before its request is sent, and its
-end, which ticks after its answer was received. An answer is true for some time between the question, whose moment is
-taken before its request is sent, and its arrival. If no change was under way at any time in between, each change
-ended before the question was asked, and the answer knows of it, or has not begun yet, and then its beginning will
-take the knowledge away. So what is known is, at any time, what the server would say but for other clients; how long
-those are waited for is the business of actimeo and leases. Nothing depends on the order in which answers arrive or
-tasks are woken.
+end, which ticks after its answer was received. An answer is true at some time between its question, whose version is
+read before its request is sent, and its arrival. If no change was under way at any time in between, each change
+either ended before the question was asked, and the answer knows of it, or has not begun yet, and its beginning will
+invalidate what the answer said. So what is known is, at any time, what the server would say but for other clients,
+for whom there are actimeo and leases. Nothing depends on the order in which answers arrive or tasks are woken.
 
 An answer that comes with a change, in one compound, was asked while that change was under way and knows of it. It is
-good if no other change was under way: `end` says so.
+good if no other change was under way: `end_change` says so.
 
-What is dropped from memory must not be forgotten to have changed. A directory remembers at most NAMES_KEPT changed
-names, and a mount TRACES_KEPT inodes that are not in memory any more; whoever is dropped from those raises the
-horizon, and all that was asked before the horizon is overtaken.
+What leaves memory must not be forgotten to have changed. A directory remembers at most NAMES_MAX changed names, and a
+mount EVICTED_MAX inodes that are not in memory any more; what is dropped from those raises the horizon, and all that
+was asked before the horizon is overtaken.
 
 Pure: no lock, clock or request.
 """
@@ -34,18 +34,18 @@ if TYPE_CHECKING:
     from collections.abc import Hashable
 
 ASKS = 10
-"""How often something is asked for that changes made here overtake again and again; then the last answer has to do."""
+"""Times that something is asked for while changes made here overtake each answer; then the last answer is used."""
 NAMES_MAX = 16384
-"""Names of one directory whose last change is remembered."""
+"""Changed names of one directory that are remembered."""
 RECENT_CHANGES = 64
-"""Moments after a change of a name within which it is likely to be changed again."""
+"""Ticks of the logical clock after a change of a name for which another change of it is expected."""
 EVICTED_MAX = 16384
-"""Inodes that are not in memory any more whose last change is remembered."""
+"""Inodes that are not in memory any more of which facts are remembered, each kind for so many."""
 
 
 class ChangedNames:
-    """The names of one directory that are, or were, changed here. Names are compared by their folded form: to overtake
-    the answer about another spelling costs a question, not to overtake it might cost data.
+    """The names of one directory that are being, or were, changed here. They are compared folded: to overtake an answer
+    about another spelling costs a question, not to overtake it might cost data.
     """
 
     __slots__ = ("_ended", "_horizon", "_under_way")
@@ -56,69 +56,69 @@ class ChangedNames:
         self._horizon = horizon
 
     def begin(self, folded: str) -> None:
-        """A change of what has this name begins."""
+        """A change of a (folded) name begins."""
         self._under_way[folded] = self._under_way.get(folded, 0) + 1
 
-    def end(self, folded: str, moment: int) -> None:
-        """It has ended at this moment."""
+    def end(self, folded: str, version: int) -> None:
+        """A change of a name has ended, at a version of the logical clock."""
         left = self._under_way[folded] - 1
         if left:
             self._under_way[folded] = left
         else:
             del self._under_way[folded]
-        self.touch(folded, moment)
+        self.touch(folded, version)
 
-    def touch(self, folded: str, moment: int) -> None:
-        """What has this name was changed at this moment."""
-        self._ended[folded] = moment
+    def touch(self, folded: str, version: int) -> None:
+        """A name was changed at a version."""
+        self._ended[folded] = version
         self._ended.move_to_end(folded)
         if len(self._ended) > NAMES_MAX:
             self._horizon = max(self._horizon, self._ended.popitem(last=False)[1])
 
     def is_under_way(self, folded: str) -> bool:
-        """Whether a change of this name has begun and not ended."""
+        """Whether a change of a name has begun and not ended."""
         return folded in self._under_way
 
     def has_changed_since(self, folded: str, asked: int) -> bool:
-        """Whether what was asked at that moment may not know of a change of this name."""
+        """Whether an answer that was asked for at version `asked` may not know of a change of a name."""
         return folded in self._under_way or self._ended.get(folded, self._horizon) > asked
 
-    def is_recent(self, folded: str, moment: int) -> bool:
-        """Whether a name was changed by one of the last few changes."""
-        return moment - self._ended.get(folded, -RECENT_CHANGES) < RECENT_CHANGES
+    def is_recent(self, folded: str, version: int) -> bool:
+        """Whether a name was changed within the last RECENT_CHANGES ticks."""
+        return version - self._ended.get(folded, -RECENT_CHANGES) < RECENT_CHANGES
 
     @property
     def last(self) -> int:
-        """The moment of the last change that is remembered or has been dropped."""
+        """The version of the last change, also of one that is not remembered any more."""
         newest = next(reversed(self._ended.values())) if self._ended else 0
         return max(newest, self._horizon)
 
 
 class EvictedInodes:
-    """When inodes that are not in memory any more were changed last, whose times this mount has set, and which had
-    several names, by what they are on their server.
+    """What is remembered of inodes that have left memory, by share and file id: when they were changed last, whether
+    this mount has set their times, and whether they had several names.
     """
 
     def __init__(self) -> None:
-        self._moments: OrderedDict[Hashable, int] = OrderedDict()
+        self._versions: OrderedDict[Hashable, int] = OrderedDict()
         self._horizon = 0
         self._times_set: OrderedDict[Hashable, None] = OrderedDict()
         self._several_names: OrderedDict[Hashable, None] = OrderedDict()
 
-    def add(self, key: Hashable | None, moment: int) -> None:
-        """An inode that was changed at this moment leaves memory. `key` None: nobody could tell that it is back."""
-        if not moment:
+    def add(self, key: Hashable | None, version: int) -> None:
+        """An inode leaves memory that was last changed at a version. `key` None: it could not be recognized again."""
+        if not version:
             return
         if key is None:
-            self._horizon = max(self._horizon, moment)
+            self._horizon = max(self._horizon, version)
             return
-        self._moments[key] = max(moment, self._moments.get(key, 0))
-        self._moments.move_to_end(key)
-        if len(self._moments) > EVICTED_MAX:
-            self._horizon = max(self._horizon, self._moments.popitem(last=False)[1])
+        self._versions[key] = max(version, self._versions.get(key, 0))
+        self._versions.move_to_end(key)
+        if len(self._versions) > EVICTED_MAX:
+            self._horizon = max(self._horizon, self._versions.popitem(last=False)[1])
 
     def add_facts(self, key: Hashable, *, time_was_set: bool, links: int) -> None:
-        """An inode leaves memory: whether this mount has set its times, and how many names it has, 0 if nobody said."""
+        """An inode leaves memory: whether this mount has set its times, and how many links it has; 0: not known."""
         if time_was_set:
             _remember(self._times_set, key)
         if links > 1:
@@ -127,18 +127,18 @@ class EvictedInodes:
             self._several_names.pop(key, None)
 
     def time_was_set(self, key: Hashable) -> bool:
-        """Whether this mount has set the times of an inode that comes into memory: see `Inode.time_was_set`."""
+        """Whether this mount has set the times of a file: see `Inode.time_was_set`."""
         return bool(self._times_set) and key in self._times_set
 
     def had_hard_links(self, key: Hashable) -> bool:
-        """Whether an inode that comes into memory had several names when it left: see `Inode.had_hard_links`."""
+        """Whether a file had several names when its inode left memory: see `Inode.had_hard_links`."""
         return bool(self._several_names) and key in self._several_names
 
     def get_version(self, key: Hashable | None) -> int:
-        """The moment before which nothing said of an inode that comes into memory may be believed."""
-        if key is None or not self._moments:
+        """The version before which no answer about a file is believed when its inode is made again."""
+        if key is None or not self._versions:
             return self._horizon
-        return max(self._horizon, self._moments.get(key, 0))
+        return max(self._horizon, self._versions.get(key, 0))
 
 
 def _remember(traces: OrderedDict[Hashable, None], key: Hashable) -> None:
@@ -149,19 +149,18 @@ def _remember(traces: OrderedDict[Hashable, None], key: Hashable) -> None:
 
 
 class LocalWrites:
-    """What this mount's own writes have made of a file that it has open for writing. It is ours and not the server's:
-    a server learns of data when it is sent, and moves times when it likes.
+    """What this mount's own writes have made of a file that it has open for writing. These figures count, and not the
+    server's, which gets the data late and moves times when it likes.
 
     Attributes:
-        size: bytes of the file, as programs may be shown it.
-        reserved: where the last write that has begun will end, in bytes; what is appended goes behind both.
-        written: when data was written here last, by the server's clock, in ns since 1970; 0 if the server's word is
-            newer.
-        before: the last write time that the file had when that was written, in ns since 1970. Servers go on to say it
-            while somebody has the file open, if it was set; it may lie in the future.
-        shown: the last write time that a program was shown since something was written; 0: none.
-        taken: bytes that were written here; as far as is known they are allocated, and nothing else that is new.
-        unsure: something that was to be written has perhaps not been, so the size has to be asked for.
+        size: bytes of the file, as it is shown to programs. reserved: where the last write that has begun will end, in
+        bytes; data is appended behind both. written: the time of the last write here, by the server's clock, in ns
+        since 1970; 0: the server's time is newer. before: the last write time of the file before that, in ns since
+        1970. A server goes on to say it while the file
+            is open, if it was set; it may lie in the future.
+        shown: the last write time, in ns, that was shown since data was written; 0: none.
+        bytes_written: bytes that were written here. They count as allocated until the server says more.
+        is_size_unsure: whether a write may not have reached the server, so that the size has to be asked for.
     """
 
     __slots__ = ("before", "bytes_written", "is_size_unsure", "reserved", "shown", "size", "written")
@@ -176,18 +175,18 @@ class LocalWrites:
         self.is_size_unsure = False
 
     @property
-    def end(self) -> int:
-        """Where what is appended goes."""
+    def append_offset(self) -> int:
+        """The offset at which data is appended, in bytes."""
         return max(self.size, self.reserved)
 
     def set_size(self, size: int) -> None:
-        """The file has `size` bytes, and nothing is being written."""
+        """The file has `size` bytes, and no write is under way."""
         self.size, self.reserved, self.is_size_unsure = size, 0, False
 
     def add_write(self, now: int, before: int) -> None:
-        """Something was written at `now` by the server's clock; `before`: the last write time until then. In ns.
+        """Data was written at `now` by the server's clock; `before`: the last write time until then. Both in ns.
 
-        The clock is known to some milliseconds only, and the time must move.
+        The server's clock is known to some milliseconds only, and the last write time must grow.
         """
         if not self.written:
             self.before = before
@@ -195,11 +194,13 @@ class LocalWrites:
         self.written = before + TICK_NS if 0 <= before - now < SLACK_NS else now - now % TICK_NS
 
     def is_later(self, written: int) -> bool:
-        """Whether a last write time that the server says is of what somebody else has written since, or has set."""
+        """Whether a last write time of the server, in ns, shows that another client has written, or set the time,
+        since.
+        """
         return written != self.before and written > self.written + SLACK_NS
 
 
 TICK_NS = 100
-"""The unit of times in SMB (MS-DTYP 2.3.3)."""
+"""The unit of times in SMB, in ns (MS-DTYP 2.3.3)."""
 SLACK_NS = 10**9
-"""By how much what is known of the server's clock may be wrong."""
+"""By how many ns the server's clock, as it is known here, may be wrong."""

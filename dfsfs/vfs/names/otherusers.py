@@ -1,22 +1,22 @@
-"""OtherUsers: what one user of a mount for many may not see is not taken from the rest.
+"""OtherUsers: what one user of a `multiuser` mount may not see is not taken from the other users.
 
-The kernel has one entry for a name, whoever asks. If its question about a name that it knows is answered by an error,
-or by "there is no such name", it drops the entry for everybody: whoever stands in that folder stands in one that is
-"(deleted)", and what is mounted below is gone. And our inode is one for everybody, too. So
+The kernel has one dentry for a name, for all users. If its question about a name that it knows is answered by an error,
+or by "there is no such name", it drops the dentry for all of them: a program whose current directory that is finds
+itself in one that is "(deleted)", and what is mounted below is gone. The inode is one for all users, too. So
 
-    a user is refused a name      the kernel is told of the inode that others were told of; what it then asks of that
-                                  (attributes, an open, a listing) is asked for that user, and refused
-    a user is told that there     a witness (access.py) is asked, under their own login. As long as there is one to whom
-    is no such name               the server says something else, the absence is that user's; else the name is gone
+    a user is refused a name      the kernel is told of the inode that other users were told of; what it then asks of
+                                  that (attributes, an open, a listing) is asked for this user, and refused
+    a user is told that there     a witness (access.py) is asked, with that user's login. As long as the server tells a
+    is no such name               witness otherwise, the name is missing for this user only; else it is gone
 
-The kernel also drops what it has of a name if the removal or rename of it ends with "there is no such name"; who is
-told that by a server is refused instead (`have_seen`).
+The kernel also drops its dentry if the removal or rename of a name ends with "there is no such name"; a user who is
+told that by a server, while others have seen the name, is refused instead (`have_seen`).
 
-A witness who has no session any more can't be asked, and nobody is logged in for that. Such a one counts on a share
-that has been seen to hide things (Samba's `veto files`, access based enumeration), and not on others: what was removed
-there by somebody else has to make room for a new one.
+A witness who has no session any more cannot be asked, and is not logged in for that. Such a witness counts on a share
+that has been seen to hide names (Samba's `veto files`, access based enumeration), and not on others: there, what
+another client has removed has to make room for a new file.
 
-A witness is asked through the connection that is there, with a bound of PATIENCE seconds.
+A witness is asked through the connection that is there, for PATIENCE seconds at most.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ if TYPE_CHECKING:
     from dfsfs.vfs.names.inodetable import Inode, InodeTable
 
 PATIENCE = 2.0
-"""Seconds that the answer for a witness may take."""
+"""Seconds that a question on behalf of a witness may take."""
 
 
 class OtherUsers:
-    """See the module's text. `revalidate` asks for an inode's attributes."""
+    """See the module's text. `revalidate` is Revalidator.revalidate."""
 
     def __init__(
         self, table: InodeTable, access_cache: AccessCache, revalidate: Callable[[Inode], Awaitable[bool]]
@@ -56,42 +56,43 @@ class OtherUsers:
         self._hiding_shares: set[UncPath] = set()
         """Shares that have been seen to show a name to one user and to hide it from another."""
 
-    async def get(self, folder: Inode, name: str) -> Inode | None:
-        """The inode that the kernel is told of when a server refuses a name to the caller; None if nobody else was told
-        of it.
+    async def get(self, directory: Inode, name: str) -> Inode | None:
+        """The inode that the kernel is told of when a server refuses a name to the caller; None if no other user was
+        told of it.
 
-        The kernel takes its attributes, too, and cuts what it has of the file to its size. So they must be true.
+        The kernel takes over its attributes, too, and cuts its cached data to their size. So they are asked for if they
+        are too old.
         """
-        inode = self._get_shared(folder, name)
+        inode = self._get_shared(directory, name)
         if inode is None or inode.is_directory or inode.local_writes is not None or inode.expires > NEVER:
             return inode
         witness = Caller(self._access_cache.others(inode)[0], 0, is_background=True)
         with override_caller(witness), trio.move_on_after(PATIENCE), suppress(DfsfsError):
             await self._revalidate(inode)
-        return self._get_shared(folder, name)
+        return self._get_shared(directory, name)
 
-    def _get_shared(self, folder: Inode, name: str) -> Inode | None:
-        inode = self._table.child(folder, name)
-        if inode is None or inode.is_silly_name(folder, name) or not self._access_cache.others(inode):
+    def _get_shared(self, directory: Inode, name: str) -> Inode | None:
+        inode = self._table.child(directory, name)
+        if inode is None or inode.is_silly_name(directory, name) or not self._access_cache.others(inode):
             return None
         return inode
 
-    def have_seen(self, folder: Inode | None, name: str) -> bool:
-        """Whether others were told of what has a name."""
-        return folder is not None and self._get_shared(folder, name) is not None
+    def have_seen(self, directory: Inode | None, name: str) -> bool:
+        """Whether users beside the caller were told of the inode that has a name."""
+        return directory is not None and self._get_shared(directory, name) is not None
 
-    async def still_see(self, inode: Inode, folder: Inode | None, name: str) -> bool:
-        """Whether others have the inode under its name, of which a server has just told the caller that there is no
-        such thing. Those whom it tells the same are witnesses no more.
+    async def still_see(self, inode: Inode, directory: Inode | None, name: str) -> bool:
+        """Whether other users still see an inode under its name, of which a server has just told the caller that there
+        is no such name. Users who are told the same are witnesses no more.
         """
-        if folder is None or not self._access_cache.is_needed:
+        if directory is None or not self._access_cache.is_needed:
             return False
         self._access_cache.revoke(inode)
         for uid in self._access_cache.others(inode):
             with override_caller(Caller(uid, 0, is_background=True)):
-                is_there = await self._ask(inode, folder, name)
+                is_there = await self._ask(inode, directory, name)
                 if is_there:
-                    self._access_cache.note(inode)
+                    self._access_cache.grant(inode)
                     if inode.share is not None:
                         self._hiding_shares.add(inode.share)
                     return True
@@ -100,12 +101,12 @@ class OtherUsers:
                 self._access_cache.revoke(inode)
         return False
 
-    async def _ask(self, inode: Inode, folder: Inode, name: str) -> bool | None:
-        """Whether a server says to the caller that the inode has the name; None if nobody can be asked."""
-        location = folder.location
+    async def _ask(self, inode: Inode, directory: Inode, name: str) -> bool | None:
+        """Whether a server tells the current caller that the inode has the name; None if it cannot be asked."""
+        location = directory.location
         if location is None:
             return False
-        location = location.child(self._table.get_exact_name(folder, name))
+        location = location.child(self._table.get_exact_name(directory, name))
         binding = location.junction.for_caller().binding
         if binding is None or not binding.tree.alive:
             return None
@@ -117,7 +118,7 @@ class OtherUsers:
             if error.errno == errno.ENOENT:
                 return False
             if error.disposition in (Disposition.RETURN, Disposition.REFER):
-                return True  # refused now, or a DFS link: there is something
+                return True  # refused now, or a DFS link: the name is there
         return None
 
 

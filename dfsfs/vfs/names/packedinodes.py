@@ -1,13 +1,14 @@
-"""PackedInodes: inodes that only the kernel knows any more, in a tenth of the memory.
+"""PackedInodes: inodes that only the kernel still refers to, in a tenth of the memory.
 
-A program that lists a folder of 300,000 files makes the kernel know 300,000 inodes, and it keeps them for as long as it
-has memory to spare: days. As objects they take 1.5 KiB each. Of nearly all of them nothing will be asked again, until
-the kernel forgets them. So an inode that nobody in this process holds is packed into a row of numbers, it SLEEPS, and
-is made anew, the same in all that counts, as soon as anybody asks for it.
+A program that lists a directory of 300,000 files makes the kernel know 300,000 inodes, and it keeps them for as long as
+it has memory to spare: days. As objects they take 1 KiB each. Nearly all of them are not asked for again until the
+kernel forgets them. So an inode that nothing in this process refers to is packed into a row of numbers, and unpacked,
+the same in all that counts, when it is asked for.
 
-Rows are kept in pages; a page without any is given back. Names are in one piece for each page.
+Rows are kept in pages; a page without any is given back. The names of a page are in one piece.
 
-Only what is like most files and folders can sleep: `pack` says no to the rest, and InodeTable to what is in use.
+Only an inode that is like most files and directories can be packed: `pack` says no to the others, and InodeStore to
+those that are in use.
 
 Pure.
 """
@@ -19,9 +20,8 @@ import struct
 from array import array
 from typing import TYPE_CHECKING, NamedTuple
 
-from dfsfs.caller import ROOT as ROOT_USER
 from dfsfs.smb.wire.fscc import FileStat
-from dfsfs.vfs.names.inode import Inode
+from dfsfs.vfs.names.inode import NO_PAGE_CACHE, Inode, PageCacheState
 from dfsfs.vfs.names.rowindex import RowIndex
 
 if TYPE_CHECKING:
@@ -32,16 +32,17 @@ if TYPE_CHECKING:
 PAGE = 1024
 """Rows of a page."""
 SLACK = 4096
-"""Bytes of names that nobody has, with which a page's names are not worth to be written anew."""
+"""Bytes of unused names in a page up to which they are not compacted."""
 _NAMES_MAX = 1000
-"""Bytes of the longest name: 255 UTF-16 units have at most 765."""
+"""Bytes of the longest name, and more: 255 UTF-16 units have at most 765 bytes in UTF-8."""
 _HASH = (1 << 64) - 1
 _SECRET = secrets.randbits(64) | 1
-"""Numbers are hashes of what servers say (inodenumbers.py): none of them may choose where its files lie."""
+"""Inode numbers are hashes of what servers say (inodenumbers.py): no server may choose the slots of its files."""
 _HEAD = struct.Struct("<QQI")
 _FORMAT = "<QQIIHHBIIIqQqqqqqqqqdd"
-"""ino, parent's ino, lookups, where its name begins, length of that, number of its share, flags, attributes, links,
-tag, EA size, file id, created, accessed, written, changed, size, allocated, asked, changed here, expires, seen."""
+"""ino, parent's ino, lookups, offset and length of the name in bytes, index of the share, flags, attributes, links,
+reparse tag, EA size, file id, created, accessed, written, changed, size, allocated, asked, changed_at, expires,
+name_revalidated."""
 _ROW = struct.Struct(_FORMAT)
 _LOOKUPS = struct.Struct("<I")
 _LOOKUPS_AT = 16
@@ -50,7 +51,7 @@ _DIRECTORY, _TIME_WAS_SET, _KERNEL_SIZE, _READ_WITHOUT_LEASE, _HARD_LINKS = 1, 2
 
 
 class Forgotten(NamedTuple):
-    """What is to be remembered of an inode that nobody knows any more."""
+    """What is to be remembered of an inode that has left the table (ordering.EvictedInodes)."""
 
     parent: int
     share: UncPath
@@ -61,7 +62,7 @@ class Forgotten(NamedTuple):
 
 
 class _Page:
-    """Rows, where the free ones are, and the names of the others."""
+    """Rows, the indexes of the free ones, the names of the others, and how many bytes of names are unused."""
 
     __slots__ = ("free", "names", "rows", "wasted")
 
@@ -78,28 +79,28 @@ class PackedInodes:
     def __init__(self) -> None:
         self._pages: list[_Page | None] = []
         self._pages_with_room: dict[int, None] = {}
-        """Pages with a free row; the last one is used first."""
+        """Indexes of pages with a free row; the last one is used first."""
         self._by_number = RowIndex()
         self._by_name = RowIndex()
         self._shares: list[UncPath] = []
         self._share_numbers: dict[UncPath, int] = {}
         self._last_share: UncPath | None = None
         self._last_number = 0
-        self._proofs: dict[int, dict[int, float]] = {}
-        """In a mount of many users, by the inode's number."""
-        self._cached: dict[int, tuple[int, int]] = {}
-        """Of files that were opened, by the inode's number."""
+        self._access_caches: dict[int, dict[int, float]] = {}
+        """Inode.access_cache by inode number, with `multiuser`."""
+        self._stamps: dict[int, tuple[int, int]] = {}
+        """PageCacheState.stamp by inode number, of files that were opened."""
         self._count = 0
         self.lookups = 0
-        """Lookups of all of them."""
+        """The lookups of all packed inodes together."""
 
     def __len__(self) -> int:
         return self._count
 
-    # -- putting to sleep and waking --------------------------------------------------------------------------------
+    # -- packing and unpacking ----- --------------------------------------------------------------------------------
 
     def pack(self, inode: Inode) -> bool:
-        """Takes an inode in, that nobody else may hold; False if it is none that can be packed."""
+        """Packs an inode to which only the table refers. False: it has something that a row has no room for."""
         stat, parent = inode.stat, inode.parent
         if stat is None or parent is None or inode.share is None or not _is_plain(inode, stat):
             return False
@@ -129,47 +130,48 @@ class PackedInodes:
                 stat.size,
                 stat.allocated,
                 inode.asked,
-                inode.changed,
+                inode.changed_at,
                 inode.expires,
                 inode.name_revalidated,
             )
-        except struct.error:  # a server that says numbers which no file has
+        except struct.error:  # numbers of a server that no file has
             self._free_row(row)
             return False
         page.names += name
         self._by_number.add(_number_hash(inode.ino), row)
         self._by_name.add(hash((parent.ino, inode.name)) & _HASH, row)
         if inode.access_cache:
-            self._proofs[inode.ino] = inode.access_cache
-        if inode.page_cache_stamp is not None:
-            self._cached[inode.ino] = inode.page_cache_stamp
-        parent.asleep += 1
+            self._access_caches[inode.ino] = inode.access_cache
+        if inode.page_cache.stamp is not None:
+            self._stamps[inode.ino] = inode.page_cache.stamp
         self._count += 1
         self.lookups += inode.lookups
         return True
 
     def unpack(self, ino: int, inodes: dict[int, Inode]) -> Inode | None:
-        """The inode with a number, which sleeps no more; `inodes` has its parent."""
+        """Unpacks the inode with a number, if it is here; `inodes` has its parent."""
         row = self._row_of(ino)
         return None if row is None else self._unpack_row(row, inodes)
 
     def unpack_name(self, parent: Inode, name: str, inodes: dict[int, Inode]) -> Inode | None:
-        """The inode that has a name in a folder, which sleeps no more."""
+        """Unpacks the inode that has a name in a directory, if it is here."""
         place = (parent.ino, name)
         row = self._by_name.find(hash(place) & _HASH, lambda row: self._place_of(row) == place)
         return None if row is None else self._unpack_row(row, inodes)
 
     def unpack_children(self, parent: Inode, inodes: dict[int, Inode]) -> list[Inode]:
-        """All inodes in a folder. Looks at every row: for what is rare."""
+        """Unpacks all inodes in a directory. Reads every row, so it is for rare cases only."""
         rows = [row for row in self._rows() if self._head(row)[1] == parent.ino]
         return [self._unpack_row(row, inodes) for row in rows]
 
     def has(self, ino: int) -> bool:
-        """Whether a number is that of a sleeping inode."""
+        """Whether a number is that of a packed inode."""
         return self._row_of(ino) is not None
 
     def forget(self, ino: int, count: int) -> Forgotten | None:
-        """Gives back `count` lookups of a sleeping inode. What is to be remembered of it if it had no more."""
+        """Gives back `count` lookups of a packed inode. With the last one it is dropped: what is to be remembered of
+        it.
+        """
         row = self._row_of(ino)
         if row is None:
             return None
@@ -181,13 +183,13 @@ class PackedInodes:
         if lookups > count:
             return None
         _, parent, _, _, _, share, flags, _, links, _, _, file_id, *rest = _ROW.unpack_from(page.rows, at)
-        self._proofs.pop(ino, None)
-        self._cached.pop(ino, None)
+        self._access_caches.pop(ino, None)
+        self._stamps.pop(ino, None)
         self._remove(row)
         return Forgotten(parent, self._shares[share], file_id, rest[7], bool(flags & _TIME_WAS_SET), links)
 
     def forget_ids(self, share: UncPath | None) -> None:
-        """From now on file ids of a share, or of all, say nothing."""
+        """Clears the file ids of a share, or of all."""
         wanted = None if share is None else self._share_numbers.get(share, -1)
         for row in self._rows():
             page, at = self._page(row), row % PAGE * _ROW.size
@@ -195,7 +197,7 @@ class PackedInodes:
                 struct.pack_into("<Q", page.rows, at + _FILE_ID_AT, 0)
 
     def dentries(self) -> Iterator[tuple[int, int, str]]:
-        """For tests: number, the parent's number, and name of each."""
+        """The number, the parent's number and the name of each inode. For tests."""
         for row in self._rows():
             yield self._number_of(row), *self._place_of(row)
 
@@ -205,23 +207,33 @@ class PackedInodes:
         page = self._page(row)
         values = _ROW.unpack_from(page.rows, row % PAGE * _ROW.size)
         ino, parent, lookups, start, length, share, flags, attributes, links, tag, ea_size, file_id, *rest = values
-        created, accessed, written, changed, size, allocated, asked, moment, expires, seen = rest
+        created, accessed, written, changed, size, allocated, asked, changed_at, expires, name_revalidated = rest
         name = page.names[start : start + length].decode("utf-8", "surrogatepass")
-        inode = Inode(ino, name, bool(flags & _DIRECTORY), inodes[parent])
-        inode.share, inode.file_id, inode.lookups = self._shares[share], file_id, lookups
-        inode.stat = FileStat(
-            *(created, accessed, written, changed, attributes, size, allocated, file_id, links, tag, ea_size)
-        )
-        inode.asked, inode.changed, inode.expires, inode.name_revalidated = asked, moment, expires, seen
-        inode.kernel_size = size if flags & _KERNEL_SIZE else -1
-        inode.time_was_set, inode.read_without_lease = bool(flags & _TIME_WAS_SET), bool(flags & _READ_WITHOUT_LEASE)
-        inode.had_hard_links = bool(flags & _HARD_LINKS)
-        inode.page_cache_stamp = self._cached.pop(ino, None)
-        inode.access_cache = self._proofs.pop(ino, None)
+        stamp, read_without_lease = self._stamps.pop(ino, None), bool(flags & _READ_WITHOUT_LEASE)
+        has_page_cache = stamp is not None or read_without_lease
         self.lookups -= lookups
         self._remove(row)
-        inodes[parent].asleep -= 1
-        return inode
+        return Inode(
+            ino,
+            name,
+            bool(flags & _DIRECTORY),
+            inodes[parent],
+            share=self._shares[share],
+            file_id=file_id,
+            had_hard_links=bool(flags & _HARD_LINKS),
+            changed_at=changed_at,
+            lookups=lookups,
+            stat=FileStat(
+                created, accessed, written, changed, attributes, size, allocated, file_id, links, tag, ea_size
+            ),
+            expires=expires,
+            name_revalidated=name_revalidated,
+            asked=asked,
+            access_cache=self._access_caches.pop(ino, None),
+            page_cache=PageCacheState(None, stamp, None, read_without_lease) if has_page_cache else NO_PAGE_CACHE,
+            kernel_size=size if flags & _KERNEL_SIZE else -1,
+            time_was_set=bool(flags & _TIME_WAS_SET),
+        )
 
     def _remove(self, row: int) -> None:
         page = self._page(row)
@@ -278,7 +290,7 @@ class PackedInodes:
     # -- what is in a row -------------------------------------------------------------------------------------------
 
     def _head(self, row: int) -> tuple[int, int, int]:
-        """Number, parent's number, lookups."""
+        """The number, the parent's number and the lookups of a row."""
         found: tuple[int, int, int] = _HEAD.unpack_from(self._page(row).rows, row % PAGE * _ROW.size)
         return found
 
@@ -289,19 +301,19 @@ class PackedInodes:
         return self._by_number.find(_number_hash(ino), lambda row: self._head(row)[0] == ino)
 
     def _name_at(self, row: int) -> tuple[int, int]:
-        """Where a name begins, and its bytes."""
+        """The offset and the length of the name of a row, in bytes."""
         found: tuple[int, int] = struct.unpack_from("<IH", self._page(row).rows, row % PAGE * _ROW.size + _HEAD.size)
         return found
 
     def _place_of(self, row: int) -> tuple[int, str]:
-        """The number of its folder, and its name there."""
+        """The number of the directory, and the name in it, of a row's inode."""
         start, length = self._name_at(row)
         name = self._page(row).names[start : start + length]
         return self._head(row)[1], name.decode("utf-8", "surrogatepass")
 
     def _share_number(self, share: UncPath) -> int:
         if share is self._last_share:
-            return self._last_number  # to hash a path takes as long as all the rest
+            return self._last_number  # hashing a path takes as long as all the rest
         number = self._share_numbers.get(share)
         if number is None:
             number = self._share_numbers[share] = len(self._shares)
@@ -319,30 +331,23 @@ def _flags_of(inode: Inode) -> int:
         (_DIRECTORY if inode.is_directory else 0)
         | (_TIME_WAS_SET if inode.time_was_set else 0)
         | (_KERNEL_SIZE if inode.kernel_size >= 0 else 0)
-        | (_READ_WITHOUT_LEASE if inode.read_without_lease else 0)
+        | (_READ_WITHOUT_LEASE if inode.page_cache.read_without_lease else 0)
         | (_HARD_LINKS if inode.had_hard_links else 0)
     )
 
 
 def _is_plain(inode: Inode, stat: FileStat) -> bool:
-    """Whether a row has room for all that is known of an inode.
-
-    How often it was changed, and its lease broken, only counts while somebody has it open.
+    """Whether a row has room for all that is known of an inode. `change_count` and `page_cache.breaks` are compared by
+    open files only.
     """
-    in_use = inode.open_count or inode.children or inode.asleep or inode.writers or inode.changing
+    in_use = inode.open_count or inode.children or inode.packed_children or inode.writers or inode.pending_changes
     placed = (
-        inode.hard_links
-        or inode.detached
-        or inode.detached_from
-        or inode.forwarded
-        or inode.hidden
-        or inode.remover is not ROOT_USER
+        inode.hard_links or inode.detached or inode.detached_from or inode.forwarded or inode.silly or inode.removed
     )
-    folder = (
-        inode.anchor or inode.spellings or inode.names or inode.cached_directory or inode.lookup_rate or inode.is_loop
-    )
-    held = inode.lease or inode.page_cache_lease or inode.local_writes or inode.removed or inode.is_snapshot_dir
-    if in_use or placed or folder or held or not inode.lookups:
+    directory = inode.anchor or inode.spellings or inode.changed_names or inode.is_loop or inode.is_snapshot_dir
+    cached = inode.listing is not None and (inode.listing.cached or inode.listing.lookup_rate)
+    held = inode.page_cache.lease or inode.page_cache.data_lease or inode.local_writes
+    if in_use or placed or directory or cached or held or not inode.lookups:
         return False
     if stat.special is not None or inode.kernel_size not in (-1, stat.size):
         return False

@@ -1,4 +1,4 @@
-"""The operations that remove names on a server, and how it is found out what became of one whose answer was lost."""
+"""Operations that remove names on a server, and what became of an operation whose answer was lost."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ T = TypeVar("T")
 
 
 def allow_repeat(operation: Callable[[Attempt], Awaitable[T]]) -> Callable[[Attempt], Awaitable[T | None]]:
-    """An operation that removes something; with None if that had been done by a request whose answer was lost."""
+    """Wraps an operation that removes something: returns None if a request whose answer was lost had done so
+    already.
+    """
 
     async def removing(attempt: Attempt) -> T | None:
         try:
@@ -32,7 +34,7 @@ def allow_repeat(operation: Callable[[Attempt], Awaitable[T]]) -> Callable[[Atte
 
 
 async def remove_directory(attempt: Attempt) -> None:
-    """The operation that removes an empty folder."""
+    """The operation that removes an empty directory."""
     await attempt.tree.remove_directory(attempt.path)
 
 
@@ -42,7 +44,7 @@ async def remove_file(attempt: Attempt) -> None:
 
 
 async def is_renamed(attempt: Attempt, target: UncPath, inode: Inode) -> bool:
-    """Whether a lost rename has been carried out: the file is at its new name, by the id that the server gave it."""
+    """Whether a rename whose answer was lost was carried out: the file with the inode's file id is at `target`."""
     try:
         stat = await attempt.tree.stat(target)
     except DfsfsError as error:

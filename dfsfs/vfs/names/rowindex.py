@@ -1,8 +1,8 @@
 """RowIndex: finds rows of a compact table by a hash, in 12 to 48 bytes a row.
 
-A dict takes some 100 bytes for each number that it finds something by, most of them for the number. Here nothing is
-kept but the row's own number and 32 bits of the hash. The table is cut into shards by the lowest bits of the hash: one
-that grows or shrinks holds nobody up for more than some milliseconds, with a million rows.
+A dict takes some 100 bytes for each number that it finds something by, most of them for the number. This index keeps
+the row's own number and 32 bits of the hash. It is cut into shards by the lowest bits of the hash: with a million rows,
+the loop stands still for some milliseconds at most while one of them grows or shrinks.
 
 Pure.
 """
@@ -17,23 +17,23 @@ if TYPE_CHECKING:
 
 SHARDS = 256
 SMALLEST = 8
-"""Slots of a shard with a row in it."""
+"""Slots of a shard that has rows, at least."""
 GROWTH = 4
-"""By how much a shard becomes larger. With less, most of the time is spent on that."""
+"""The factor by which a shard grows. With 2, most of the time of adding rows goes into growing."""
 _SLOT = "Q"
-"""32 bits of the hash, and 32 bits of the row, one more than its number: 0 is a free slot."""
+"""The array type of a slot: 32 bits of the hash, and the row's number plus one in 32 bits. 0 is a free slot."""
 _LOW = 0xFFFFFFFF
 
 
 class RowIndex:
-    """See the module's text. Hashes have 40 bits that count; they are not negative."""
+    """See the module's text. 40 bits of a hash, which must not be negative, are used."""
 
     def __init__(self) -> None:
         self._shards: list[array[int] | None] = [None] * SHARDS
         self._counts = [0] * SHARDS
 
     def find(self, hashed: int, is_it: Callable[[int], bool]) -> int | None:
-        """The row with a hash for which `is_it` holds."""
+        """The row with a hash for which `is_it` returns True; None if there is none."""
         shard = self._shards[hashed % SHARDS]
         if shard is None:
             return None
@@ -46,7 +46,7 @@ class RowIndex:
         return None
 
     def add(self, hashed: int, row: int) -> None:
-        """Takes in a row."""
+        """Adds a row."""
         number = hashed % SHARDS
         shard = self._shards[number]
         if shard is None:
@@ -54,14 +54,17 @@ class RowIndex:
         count = self._counts[number] = self._counts[number] + 1
         if 3 * count > 2 * len(shard):
             shard = self._resized(number, GROWTH * len(shard))
-        mask, tag = len(shard) - 1, hashed // SHARDS & _LOW  # as `_put`: this is done for every file of a large folder
+        mask, tag = (
+            len(shard) - 1,
+            hashed // SHARDS & _LOW,
+        )  # `_put`, inlined: it runs for every file of a large directory
         at = tag & mask
         while shard[at]:
             at = (at + 1) & mask
         shard[at] = tag << 32 | row + 1
 
     def remove(self, hashed: int, row: int) -> None:
-        """Lets go of a row, which must be in the index."""
+        """Removes a row, which must be in the index."""
         number = hashed % SHARDS
         shard = self._shards[number]
         assert shard is not None, "the row is not in the index"
@@ -99,7 +102,7 @@ def _put(shard: array[int], slot: int) -> None:
 
 
 def _close_gap(shard: array[int], gap: int) -> None:
-    """Frees a slot, and moves up what is behind it only because that was taken."""
+    """Frees a slot, and moves up those behind it that were displaced by it."""
     mask, at = len(shard) - 1, gap
     while True:
         at = (at + 1) & mask

@@ -1,7 +1,7 @@
-"""Snapshots: the folder `.snapshots` in every folder whose server keeps previous versions of it.
+"""Snapshots: the directory `.snapshots` in every directory whose server keeps previous versions of it.
 
-It is in no listing, but can be entered by its name, unless the server has a file of that name. What is in it are the
-folder's previous versions, by the names that servers give them, `@GMT-2024.02.29-12.00.00` in UTC. Everything below is
+It is in no listing, but can be entered by its name, unless the server has a file of that name. In it are the previous
+versions of its directory, by the names that servers give them, `@GMT-2024.02.29-12.00.00` in UTC. Everything below is
 read only. In a snapshot there is no `.snapshots`.
 """
 
@@ -29,15 +29,17 @@ class Snapshots:
     def __init__(self, lookup: Lookup) -> None:
         self._lookup = lookup
 
-    async def observe_directory(self, folder: Inode) -> Inode:
-        """The folder `.snapshots` in a folder. Counts no lookup.
+    async def observe_directory(self, directory: Inode) -> Inode:
+        """The directory `.snapshots` in a directory. Counts no lookup.
 
         Raises:
             PosixError: ENOENT, the server has no snapshots of it.
         """
-        if folder.is_in_snapshot or not await self._names(folder):
-            raise PosixError(errno.ENOENT, f"there are no snapshots of {folder.name}")
-        return self._lookup.table.observe_snapshots(folder, NAME)
+        if directory.is_in_snapshot or not await self._names(directory):
+            raise PosixError(errno.ENOENT, f"there are no snapshots of {directory.name}")
+        inode = self._lookup.table.observe_snapshots(directory, NAME)
+        self._lookup.attributes.set_permanent(inode, directory.stat)
+        return inode
 
     async def look_up(self, snapshots: Inode, name: str) -> Inode:
         """A snapshot by its name in `.snapshots`. Counts no lookup.
@@ -50,7 +52,7 @@ class Snapshots:
         return self._observe(snapshots, name)
 
     async def open_listing(self, snapshots: Inode) -> SnapshotListing:
-        """All snapshots in `.snapshots`."""
+        """Opens `.snapshots` to be listed."""
         names = await self._names(self._parent(snapshots))
         return SnapshotListing(snapshots, [(name.encode(), self._observe(snapshots, name)) for name in names])
 
@@ -60,16 +62,16 @@ class Snapshots:
         return snapshots.parent
 
     def _observe(self, snapshots: Inode, name: str) -> Inode:
-        location, moment = self._lookup.location(self._parent(snapshots)), parse_gmt_token(name)
+        location, moment = self._lookup.get_location(self._parent(snapshots)), parse_gmt_token(name)
         assert moment is not None, "only such names come from servers"
         return self._lookup.table.observe_snapshot(snapshots, name, location.at(moment))
 
-    async def _names(self, folder: Inode) -> list[str]:
+    async def _names(self, directory: Inode) -> list[str]:
         async def operation(attempt: Attempt) -> list[str]:
             return await attempt.tree.snapshots.list(attempt.path)
 
         try:
-            return await self._lookup.run(folder, operation)
+            return await self._lookup.run(directory, operation)
         except DfsfsError as error:
             if error.errno in (errno.EOPNOTSUPP, errno.EINVAL):
                 return []
@@ -77,7 +79,7 @@ class Snapshots:
 
 
 class SnapshotListing:
-    """The open folder `.snapshots`: like directory.Listing."""
+    """The open directory `.snapshots`, with the methods of opendir.Listing."""
 
     def __init__(self, inode: Inode, entries: list[tuple[bytes, Inode]]) -> None:
         self.inode = inode
@@ -85,20 +87,20 @@ class SnapshotListing:
         self._entries = entries
 
     async def begin(self) -> None:
-        """They were asked for already."""
+        """Does nothing: the names were asked for already."""
 
     def limit_entries(self, offset: int) -> float:
-        """All that are wanted."""
+        """As many entries as fit."""
         return math.inf
 
     def set_position(self, offset: int) -> None:
-        """They are all here."""
+        """Does nothing: all entries are kept."""
 
     async def rewind(self) -> None:
-        """The same snapshots for as long as the folder is open."""
+        """Does nothing: an open directory has the same snapshots all the time."""
 
     def is_loaded(self, index: int) -> bool:
-        """All are."""
+        """Always true."""
         return True
 
     async def entry(self, index: int) -> tuple[bytes, Inode] | None:
@@ -106,4 +108,4 @@ class SnapshotListing:
         return self._entries[index] if index < len(self._entries) else None
 
     async def close(self) -> None:
-        """Nothing to give back."""
+        """Does nothing: nothing is open on the server."""

@@ -1,8 +1,8 @@
 """What a listing does not say: whether an entry is a symbolic link, a device, a fifo or a socket.
 
-The kernel takes what an entry is from the listing and never again asks, so it has to be known before the entry is
-handed on. Only entries with a tag or a size that such things have are asked for, several at the same time, and only
-those that have changed since they were.
+The kernel takes the type of an entry from the listing and never asks again, so it has to be known before the entry is
+handed on. Only entries with a tag or a size that such files have are asked for, several at the same time, and only
+those that have changed since they were asked for last.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ QUERIES_MAX = 32
 
 
 async def resolve_special_entries(
-    table: InodeTable, attempt: Attempt, folder: Inode, batch: list[DirEntry]
+    table: InodeTable, attempt: Attempt, directory: Inode, batch: list[DirEntry]
 ) -> list[DirEntry]:
-    """The entries of a listing of a folder, each with what it is.
+    """The entries of a listing of a directory, each with its type: `FileStat.special`.
 
     Raises:
         DfsfsError: the connection to the server has ended.
@@ -48,7 +48,7 @@ async def resolve_special_entries(
 
     async with trio.open_nursery() as nursery:
         for index, entry in unclear.items():
-            known = table.child(folder, entry.name)
+            known = table.child(directory, entry.name)
             if known is not None and known.stat is not None and _is_unchanged(known.stat, entry.stat):
                 special, tag = known.stat.special, known.stat.reparse_tag
                 found[index] = DirEntry(entry.name, replace(entry.stat, special=special, reparse_tag=tag))
@@ -64,11 +64,11 @@ async def _query_special(attempt: Attempt, entry: DirEntry) -> FileStat:
         return await attempt.tree.special.stat_listed_entry(attempt.path.join([entry.name]), entry.stat)
     except DfsfsError as error:
         if error.disposition in (Disposition.RETURN, Disposition.REFER, Disposition.NEXT_TARGET):
-            return entry.stat  # whoever does something with it will hear of it
+            return entry.stat  # what is done with it will fail with the same error
         raise
 
 
 def _is_unchanged(known: FileStat, listed: FileStat) -> bool:
-    """Whether nothing can have become of a file since it was asked for."""
+    """Whether a listed file is the one that is known, and has not changed since that was asked for."""
     now = (listed.file_id, listed.written, listed.changed)
     return bool(listed.file_id) and (known.file_id, known.written, known.changed) == now

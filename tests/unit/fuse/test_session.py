@@ -134,9 +134,9 @@ async def test_options_for_the_file_system(autojump_clock: object) -> None:
     filesystem = make_filesystem(asked, namespace.as_namespace(), namespace.root("//srv/ns"))
     shown = await filesystem.lookup(1, b"a:b")
     assert (shown.uid, shown.gid, shown.mode & 0o777) == (5, 6, 0o640)
-    assert filesystem.remaining(shown.ino) == (7, 7)
+    assert filesystem.timeouts(shown.ino) == (7, 7)
     assert (await filesystem.getattr(1)).mode & 0o777 == 0o750
-    assert filesystem.remaining(1) == (3, 3)
+    assert filesystem.timeouts(1) == (3, 3)
 
 
 # -- whose word is taken for the names of stored logins ---------------------------------------------------------------

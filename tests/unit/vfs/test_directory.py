@@ -47,8 +47,8 @@ async def test_of_a_large_folder_the_last_entries_are_kept(crowd: World, autojum
     assert sorted(names[2:]) == [b"f%03d" % number for number in range(COUNT)]
     listing = crowd.fs._listings[handle]
     assert isinstance(listing, opendir.Listing)
-    assert listing._entries.end - listing._entries.begin <= ENTRIES_HELD
-    assert listing._entries.end == COUNT
+    assert listing._entries.stop - listing._entries.start <= ENTRIES_HELD
+    assert listing._entries.stop == COUNT
     await crowd.fs.releasedir(handle)
 
 

@@ -41,15 +41,15 @@ def test_entries_come_out_as_they_went_in(size: int, monkeypatch: pytest.MonkeyP
     assert len(by_name) == 500 and dict(by_name) == {each.name: each for each in expected}
     assert by_name.get("nothing") is None
     held.drop_before(250)
-    assert (held.begin, held.end) == (250 - 250 % size, 500)
+    assert (held.start, held.stop) == (250 - 250 % size, 500)
     held.add(expected[:3], Origin(SHARE, 500, 1.0))
-    assert [held[index][0] for index in range(held.begin, 503)] == [*expected[held.begin :], *expected[:3]]
+    assert [held[index][0] for index in range(held.start, 503)] == [*expected[held.start :], *expected[:3]]
 
 
 def test_an_empty_list() -> None:
     held = DirEntries()
     held.add([], Origin(SHARE, 0, 0.0))
-    assert (held.begin, held.end, held.origin, dict(held.by_name())) == (0, 0, None, {})
+    assert (held.start, held.stop, held.origin, dict(held.by_name())) == (0, 0, None, {})
 
 
 def test_names_are_new_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,9 +34,9 @@ async def test_lookup_is_one_request_and_is_remembered(autojump_clock: object) -
     assert (shown.size, shown.uid, shown.gid, posix.S_IMODE(shown.mode)) == (5, 7, 8, 0o644)
     await world.walk("a.txt")
     assert world.sent() == ["stat a.txt"]
-    assert world.fs.remaining(shown.ino) == (ACTIMEO, ACTIMEO)
+    assert world.fs.timeouts(shown.ino) == (ACTIMEO, ACTIMEO)
     await trio.sleep(ACTIMEO + 0.1)
-    assert world.fs.remaining(shown.ino) == (0, 0)
+    assert world.fs.timeouts(shown.ino) == (0, 0)
     await world.fs.getattr(shown.ino)
     assert world.sent() == ["stat a.txt"] * 2
     world.fs.check_invariants()
@@ -500,9 +500,9 @@ async def test_a_listing_is_not_believed_for_a_file_with_two_names(autojump_cloc
     inode = lookup.table.child(lookup.table.root, "first")
     assert inode is not None
     assert inode.stat is not None
-    lookup.note(inode, replace(inode.stat, links=1), lookup.table.moment)
+    lookup.attributes.update(inode, replace(inode.stat, links=1), lookup.table.version)
     await world.listing()
-    assert not lookup.is_fresh(inode)
+    assert not lookup.attributes.is_fresh(inode)
 
 
 async def test_a_close_does_not_make_true_what_was_overtaken(autojump_clock: object) -> None:
@@ -511,13 +511,25 @@ async def test_a_close_does_not_make_true_what_was_overtaken(autojump_clock: obj
     world.root.add_file("file")
     ino = await world.ino("file")
     lookup = world.fs._lookup
-    inode = lookup.inode(ino)
+    inode = lookup.get_inode(ino)
     for overtaken in (False, True):
         opened = await world.fs.open(ino, os.O_WRONLY)
         await world.fs.write(opened.handle, 0, b"data")
         await world.fs.flush(opened.handle)
         await world.fs.getattr(ino)
         if overtaken:
-            lookup.table.doubt(inode)
+            lookup.table.invalidate(inode)
         await world.fs.release(opened.handle)
-        assert lookup.is_fresh(inode) is not overtaken
+        assert lookup.attributes.is_fresh(inode) is not overtaken
+
+
+async def test_only_replies_to_the_kernel_change_what_it_believes(autojump_clock: object) -> None:
+    world = World()
+    world.root.add_file("file", b"12345")
+    ino = await world.ino("file")
+    lookup = world.fs._lookup
+    inode = lookup.get_inode(ino)
+    assert inode.stat is not None and inode.kernel_size == 5
+    lookup.attributes.update(inode, replace(inode.stat, size=7), lookup.table.version)
+    assert (lookup.attributes.get(inode).size, inode.kernel_size) == (7, 5)
+    assert ((await world.fs.getattr(ino)).size, inode.kernel_size) == (7, 7)

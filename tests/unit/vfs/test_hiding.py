@@ -77,7 +77,7 @@ def test_a_name_is_in_use_until_its_maker_says_that_it_is_not() -> None:
         assert is_hidden_name(name) and len(name) < 128
         assert is_kept_name(name) == ("kept" in name)
         assert not names.is_abandoned(name, NOW, FOREIGN_AGE_MAX)
-        names.ended(name)
+        names.release(name)
         assert names.is_abandoned(name, NOW, FOREIGN_AGE_MAX)
         assert not HiddenNames(lambda: ME, {os.getpid(): this_process().start}.get).is_abandoned(name, NOW, 10**10)
 

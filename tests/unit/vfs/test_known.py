@@ -57,19 +57,19 @@ def test_an_answer_is_overtaken_by_exactly_the_changes_that_overlap_it(steps: li
     history, asked, under_way = History(), [], []
     for step, (what, _) in enumerate(steps):
         if what == "begin":
-            under_way.append((table.begin(inode), [step, None]))
+            under_way.append((table.begin_change(inode), [step, None]))
             history.changes.setdefault("", []).append(under_way[-1][1])
         elif what == "end" and under_way:
             moment, change = under_way.pop(0)
-            table.end(inode, moment)
+            table.end_change(inode, moment)
             change[1] = step
         elif what == "ask":
-            asked.append((step, table.moment))
+            asked.append((step, table.version))
         for when, moment in asked:
             assert inode.has_changed_since(moment) == history.overlaps("", when)
     for moment, _ in under_way:
-        table.end(inode, moment)
-    assert inode.changing == 0
+        table.end_change(inode, moment)
+    assert inode.pending_changes == 0
 
 
 @given(STEPS)
@@ -86,7 +86,7 @@ def test_what_is_forgotten_to_have_changed_is_never_believed(steps: list[tuple[s
                 with table.changing_name(folder, name):
                     history.changes.setdefault(name, []).append([step, step])
             elif what == "ask":
-                asked.append((step, name, table.moment))
+                asked.append((step, name, table.version))
             elif what == "forget":
                 table.forget(folder.ino, 1)
                 folder = table.observe(table.root, "folder", stat(1, directory=True), SHARE, exact=True)
@@ -100,7 +100,7 @@ def test_what_is_forgotten_to_have_changed_is_never_believed(steps: list[tuple[s
 
 def test_a_change_of_one_spelling_overtakes_what_was_asked_of_another() -> None:
     table, folder = table_with_folder()
-    asked = table.moment
+    asked = table.version
     with table.changing_name(folder, "name"):
         assert table.is_name_changing(folder, "NAME")
     assert table.has_name_changed_since(folder, "Name", asked)
@@ -109,15 +109,15 @@ def test_a_change_of_one_spelling_overtakes_what_was_asked_of_another() -> None:
 
 def test_the_answer_of_a_change_is_good_if_no_other_was_under_way() -> None:
     table, folder = table_with_folder()
-    one = table.begin(folder)
-    assert table.end(folder, one)
-    one = table.begin(folder)
-    other = table.begin(folder)
-    assert not table.end(folder, one)
-    assert not table.end(folder, other)
-    one = table.begin(folder)
-    table.doubt(folder)
-    assert not table.end(folder, one)
+    one = table.begin_change(folder)
+    assert table.end_change(folder, one)
+    one = table.begin_change(folder)
+    other = table.begin_change(folder)
+    assert not table.end_change(folder, one)
+    assert not table.end_change(folder, other)
+    one = table.begin_change(folder)
+    table.invalidate(folder)
+    assert not table.end_change(folder, one)
 
 
 def test_traces_that_are_dropped_raise_the_horizon(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -53,9 +53,9 @@ async def test_a_listing_is_all_that_ls_needs_for_links_it_knows_already(autojum
     ino = (await world.listing())["link"].ino
     await world.fs.lookup(ROOT, b"link")  # the kernel keeps it
     await trio.sleep(ACTIMEO + 0.1)
-    assert world.fs.remaining(ino) == (ACTIMEO, 0.0)
+    assert world.fs.timeouts(ino) == (ACTIMEO, 0.0)
     await world.listing()
-    assert world.fs.remaining(ino) == (ACTIMEO, ACTIMEO)
+    assert world.fs.timeouts(ino) == (ACTIMEO, ACTIMEO)
 
 
 async def test_everything_works_below_a_link(autojump_clock: object) -> None:

@@ -50,7 +50,7 @@ async def test_a_change_in_a_folder_that_gets_another_name(
     lookup, answered = world.fs._lookup, trio.Event()
 
     async def slow() -> None:
-        with lookup.directory_renames.running(lookup.inode(folder)):
+        with lookup.directory_renames.running(lookup.get_inode(folder)):
             await answered.wait()
 
     async with trio.open_nursery() as nursery:
@@ -61,7 +61,7 @@ async def test_a_change_in_a_folder_that_gets_another_name(
         ):
             nursery.start_soon(work)
             await wait_all_tasks_blocked()
-        assert lookup.directory_renames.is_held(lookup.inode(folder))
+        assert lookup.directory_renames.is_held(lookup.get_inode(folder))
         answered.set()
     for handle in handles:
         await world.fs.release(handle)

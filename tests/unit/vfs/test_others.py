@@ -140,7 +140,7 @@ async def test_a_change_overtakes_an_absence_also_while_a_witness_is_asked(autoj
     def answer(verb: str, path: UncPath) -> None:
         if current_caller().uid == ALICE.uid and company.told:
             company.told.clear()
-            with lookup.changing_name(lookup.table.root, "hers"):
+            with lookup.attributes.changing_name(lookup.table.root, "hers"):
                 pass  # somebody here has made it again in the meantime
             raise SmbError(MISSING, "")
         company.answer(verb, path)
@@ -154,11 +154,11 @@ async def test_the_kernel_is_told_a_size_that_is_true(autojump_clock: object) ->
     """It cuts what it has of a file to what it is told, whoever asks."""
     company = Company()
     ino = await company.look(ALICE, "hers/file")
-    inode = company.fs._lookup.inode(ino)
+    inode = company.fs._lookup.get_inode(ino)
     found = company.world.root.find("hers/file")
     assert found is not None
     found.data += b", and longer"
-    company.fs._lookup.table.doubt(inode)  # as after a change that was made here
+    company.fs._lookup.table.invalidate(inode)  # as after a change that was made here
     company.told = {BOB.uid: DENIED}
     folder = inode.parent
     assert folder is not None

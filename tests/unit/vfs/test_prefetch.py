@@ -123,7 +123,7 @@ async def test_what_was_fetched_and_is_not_right_any_more_is_not_used(change: st
 
 async def test_without_a_lifetime_nothing_comes_along_or_before(autojump_clock: object) -> None:
     world = Library()
-    world.fs._lookup.lifetimes = Lifetimes(0, 0)
+    world.fs._lookup.attributes.lifetimes = Lifetimes(0, 0)
     await world.list_link()
     await world.read_all(NAMES)
     assert world.fetched() == []

@@ -21,7 +21,7 @@ def test_each_has_to_be_told_for_themselves() -> None:
     proofs = AccessCache(True, clock, lambda inode: 1.0)
     with override_caller(ALICE):
         assert not proofs.has(inode)
-        proofs.note(inode)
+        proofs.grant(inode)
         assert proofs.has(inode)
     with override_caller(BOB):
         assert not proofs.has(inode)
@@ -40,7 +40,7 @@ def test_witnesses_are_those_who_were_told_last() -> None:
     for uid in (*range(1000), 990):
         clock.now += 0.2
         with override_caller(Caller(uid, uid)):
-            proofs.note(inode)
+            proofs.grant(inode)
     last = (990, *(uid for uid in range(999, 999 - WITNESSES, -1) if uid != 990))
     assert proofs.others(inode) == last, "also those who were told too long ago to be told again"
     with override_caller(Caller(999, 999)):
@@ -52,7 +52,7 @@ def test_witnesses_are_those_who_were_told_last() -> None:
 def test_with_one_login_there_is_nothing_to_prove() -> None:
     inode = Inode(2, "a", False)
     proofs = AccessCache(False, Clock(), lambda inode: 1.0)
-    proofs.note(inode)
+    proofs.grant(inode)
     assert proofs.has(inode) and not proofs.revoke(inode) and inode.access_cache is None
     assert proofs.others(inode) == ()
 

@@ -24,12 +24,12 @@ NOT_KEPT = {
     "parent",
     "anchor",
     "children",
-    "asleep",
+    "packed_children",
     "change_count",
-    "lease_breaks",
-    "names",
+    "changed_names",
     "detached_from",
     "access_cache",
+    "page_cache",
 }
 """Fields that are compared in another way, or that count for nobody who has no handle."""
 
@@ -51,7 +51,7 @@ def add(table: InodeTable, parent: Inode, name: str, file_id: int, *, folder: bo
     inode = table.observe(parent, name, stat, SHARE, exact=True)
     inode.stat, inode.asked, inode.expires, inode.name_revalidated, inode.kernel_size = (
         stat,
-        table.moment,
+        table.version,
         5.0 + file_id,
         5.0,
         stat.size,
@@ -66,8 +66,9 @@ def shown(inode: Inode | None) -> object:
     values = {each.name: getattr(inode, each.name) for each in fields(inode) if each.name not in NOT_KEPT}
     if inode.stat is not None:
         values["stat"] = replace(inode.stat, file_id=inode.file_id)  # where ids do not count, they are gone
+    values["page cache"] = inode.page_cache.stamp, inode.page_cache.read_without_lease
     values["hard_links"] = [(folder.ino, name) for folder, name in inode.hard_links]
-    return values, inode.parent.ino if inode.parent is not None else 0, bool(inode.children or inode.asleep)
+    return values, inode.parent.ino if inode.parent is not None else 0, bool(inode.children or inode.packed_children)
 
 
 NAMES = st.sampled_from(["a", "A", "b", "c", "\ud800", "ä" * 250])
@@ -126,7 +127,7 @@ class Sleep(RuleBasedStateMachine):
         for table in self.tables:
             if (inode := table.get(self._pick(pick))) is not None:
                 with table.changing(inode):
-                    inode.time_was_set, inode.page_cache_stamp = True, (1, 2)
+                    inode.time_was_set, inode.use_page_cache().stamp = True, (1, 2)
 
     @rule(pick=PICKS)
     def remove(self, pick: int) -> None:
@@ -177,7 +178,7 @@ def test_what_nobody_holds_sleeps_and_what_somebody_holds_does_not() -> None:
     del inode
     for index in range(5000, 10_000):
         add(table, table.root, f"f{index}", index + 1)
-    assert table.statistics().asleep > 9_900
+    assert table.statistics().packed > 9_900
     assert table.get(numbers[17]) is held
     inode = table.get(opened)
     assert inode is not None and inode.open_count == 1

@@ -111,13 +111,13 @@ async def test_a_folder_that_can_not_be_listed_is_asked_name_by_name(autojump_cl
 
 
 async def test_without_lifetimes_nothing_is_listed_for_the_sake_of_names(autojump_clock: object) -> None:
-    assert not any(LookupRate().asked(0, 0) for _ in range(100))
+    assert not any(LookupRate().add_lookup(0, 0) for _ in range(100))
 
 
 def test_a_larger_folder_has_to_be_asked_more() -> None:
     demand = LookupRate(size=100 * ENTRIES_PER_LOOKUP)
-    assert [demand.asked(0.5, 1) for _ in range(101)] == [False] * 100 + [True]
-    assert not demand.asked(2, 1)
+    assert [demand.add_lookup(0.5, 1) for _ in range(101)] == [False] * 100 + [True]
+    assert not demand.add_lookup(2, 1)
 
 
 def test_views_are_bounded_and_the_oldest_goes_first() -> None:
@@ -125,12 +125,12 @@ def test_views_are_bounded_and_the_oldest_goes_first() -> None:
     views, origin = DirCache(lifetime=1, limit=10), Origin(UncPath(("fs1", "data")), 0, 0.0)
     folders = [Inode(ino, f"folder{ino}", is_directory=True) for ino in range(4)]
     for folder in folders:
-        views.keep(folder, [DirEntry(f"{index}", stat) for index in range(4)], origin)
+        views.add(folder, [DirEntry(f"{index}", stat) for index in range(4)], origin)
     assert [folder.cached_directory is not None for folder in folders] == [False, False, True, True]
     assert views.get(folders[3], 0.9) is folders[3].cached_directory
     assert views.get(folders[3], 1.0) is None
     assert folders[3].cached_directory is None
-    views.keep(folders[0], [DirEntry(f"{index}", stat) for index in range(11)], origin)
+    views.add(folders[0], [DirEntry(f"{index}", stat) for index in range(11)], origin)
     assert folders[0].cached_directory is None
 
 
@@ -138,19 +138,19 @@ def test_views_that_are_too_old_go_when_others_come() -> None:
     views, share = DirCache(lifetime=1), UncPath(("fs1", "data"))
     folders = [Inode(ino, f"folder{ino}", is_directory=True) for ino in range(3)]
     for folder, time in zip(folders, (0.0, 0.5, 1.2), strict=True):
-        views.keep(folder, (), Origin(share, 0, time))
+        views.add(folder, (), Origin(share, 0, time))
     assert [folder.cached_directory is not None for folder in folders] == [False, True, True]
 
 
 async def test_that_a_name_is_not_there_is_believed_as_long_as_the_listing_that_says_so(autojump_clock: object) -> None:
     world = full(World())
     await fails(errno.ENOENT, world.fs.lookup(ROOT, b"nothing"))
-    assert world.fs.absence(ROOT) == ACTIMEO
+    assert world.fs.negative_timeout(ROOT) == ACTIMEO
     await world.listing()
     await trio.sleep(ACTIMEO / 4)
     await fails(errno.ENOENT, world.fs.lookup(ROOT, b"nothing"))
-    assert world.fs.absence(ROOT) == pytest.approx(ACTIMEO * 3 / 4)
-    assert world.fs.absence(12345) == 0
+    assert world.fs.negative_timeout(ROOT) == pytest.approx(ACTIMEO * 3 / 4)
+    assert world.fs.negative_timeout(12345) == 0
 
 
 async def test_a_listing_is_kept_though_names_are_made_meanwhile_but_for_those(autojump_clock: object) -> None:
