@@ -8,7 +8,7 @@ Source: the function `toupper_m` of Samba's library libsamba-util, which smbd co
 the 65,536 code units, of Samba 4.17.12 and 4.22.6 (Debian). Both say the same: 636 letters have another upper case, all
 of them in the Basic Multilingual Plane. Each of these is a simple mapping of Unicode's as well, which has 1,163 there.
 tests/unit/test_upcase.py compares the table with the libraries that are installed, and prints it if it differs;
-tests/lab_smb/test_case.py compares it with what servers answer.
+tests/samba/test_case.py compares it with what servers answer.
 
 Windows knows more letters (its table is of a later Unicode). A letter that is missing here is one more name that a
 server is asked about; a letter too many would be two files taken for one. So what not all servers say is left out.

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from tests.lab.__main__ import lab_to_keep, mount_words  # noqa: E402
-from tests.lab.samba import Lab, LabError, LabHost, free_net  # noqa: E402
+from tests.support.lab.__main__ import lab_to_keep, mount_words  # noqa: E402
+from tests.support.lab.samba import Lab, LabError, LabHost, free_net  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

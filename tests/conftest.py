@@ -30,8 +30,8 @@ from dfsfs import background
 from dfsfs.control.places import ROOTS_FOLDER
 from dfsfs.control.server import sweep
 from tests.conformance.table import duties_in, summary
-from tests.lab.domain import lab as domain_lab
-from tests.lab.samba import BACKPORTS, SYSTEM, Lab, free_net, requirements_missing
+from tests.support.lab.domain import lab as domain_lab
+from tests.support.lab.samba import BACKPORTS, SYSTEM, Lab, free_net, requirements_missing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 
 from tests.bench.clients import ClientError, FuseClient, Place, all_clients, peak_memory, smbclient
 from tests.bench.workloads import SERVER_SIDE, WORKLOADS, Scale, Workload
-from tests.lab.samba import Lab, free_net
+from tests.support.lab.samba import Lab, free_net
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from tests.integration.mounts import is_mounted
-from tests.lab.marked import end_marked, marked
+from tests.kernel.mounts import is_mounted
+from tests.support.lab.marked import end_marked, marked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.integration.mounts import daemons, mounted
-from tests.lab.samba import Lab, free_net
+from tests.kernel.mounts import daemons, mounted
+from tests.support.lab.samba import Lab, free_net
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -15,9 +15,9 @@ from dfsfs.smb.auth.credentials import Credentials, Secret
 from dfsfs.smb.connection.settings import TransportSettings
 from dfsfs.smb.pool import Pool
 from dfsfs.unc import UncPath, fold_name
-from tests.lab.namespaces import parse_world
-from tests.lab.nsserver import NamespaceServer, SeenRequest
-from tests.lab.topology import ALICE, USERS
+from tests.support.lab.namespaces import parse_world
+from tests.support.lab.nsserver import NamespaceServer, SeenRequest
+from tests.support.lab.topology import ALICE, USERS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from dfsfs.dfsc.policy import Policy
     from dfsfs.namespace.junction import Location
-    from tests.lab.samba import Lab
+    from tests.support.lab.samba import Lab
 
 OCTETS = {"dc1": 50, "dc2": 51, "ns1": 52, "ns2": 53}
 WORLD = """

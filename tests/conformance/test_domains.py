@@ -9,7 +9,7 @@ from dfsfs.dfsc.domains import BOOTSTRAP_INTERVAL, NoDomainController
 from dfsfs.dfsc.wire import NameListEntry, ReferralEntry, ReferralResponse
 from dfsfs.errors import NEXT_TARGET_STATUSES, ConnectError, DfsfsError, SmbError, WireError
 from dfsfs.ntstatus import NtStatus
-from tests.fakes.universe import LINK_FLAGS, Universe, unc
+from tests.support.fakes.universe import LINK_FLAGS, Universe, unc
 
 DOMAIN, DC, SYSVOL, ROOT, LINK = ReferralKind
 

@@ -22,7 +22,7 @@ from dfsfs.dfsc.wire import (
     encode_response,
 )
 from dfsfs.unc import UncPath
-from tests.fakes.universe import LINK_FLAGS, ROOT_FLAGS, Universe, unc
+from tests.support.fakes.universe import LINK_FLAGS, ROOT_FLAGS, Universe, unc
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -16,16 +16,16 @@ from dfsfs.smb.auth.credentials import Credentials, Secret
 from dfsfs.telemetry import ReferralAnswered
 from dfsfs.unc import UncPath
 from tests.conformance.company import Company, company, targets
-from tests.lab.faults import Fault
-from tests.lab.nsserver import wire_key
-from tests.lab.topology import ALICE
+from tests.support.lab.faults import Fault
+from tests.support.lab.nsserver import wire_key
+from tests.support.lab.topology import ALICE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from dfsfs.namespace.client import Namespace
-    from tests.lab.samba import Lab
+    from tests.support.lab.samba import Lab
 
 pytestmark = pytest.mark.lab
 

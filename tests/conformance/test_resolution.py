@@ -19,7 +19,7 @@ from dfsfs.errors import (
 )
 from dfsfs.ntstatus import NtStatus
 from dfsfs.telemetry import CacheHit, CacheMiss, EntryKept, NamespaceEntered
-from tests.fakes.universe import LINK_FLAGS, Universe, unc
+from tests.support.fakes.universe import LINK_FLAGS, Universe, unc
 
 if TYPE_CHECKING:
     from dfsfs.dfsc.referral import Referral

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.lab.samba import Lab
+    from tests.support.lab.samba import Lab
 
 pytestmark = pytest.mark.lab
 

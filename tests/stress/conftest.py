@@ -1,5 +1,5 @@
-"""Mounts, as for the tests of tests/integration."""
+"""Mounts, as for the tests of tests/kernel."""
 
-from tests.integration.conftest import mount, work
+from tests.kernel.conftest import mount, work
 
 __all__ = ["mount", "work"]

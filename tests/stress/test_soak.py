@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.conftest import LONG
-from tests.integration.mounts import PATIENCE, mounted
-from tests.lab.samba import Lab, free_net
-from tests.lab.variants import SHARES, VARIANTS
+from tests.kernel.mounts import PATIENCE, mounted
 from tests.stress.storm import ENDING, STUCK
 from tests.stress.test_storm import dying
+from tests.support.lab.samba import Lab, free_net
+from tests.support.lab.variants import SHARES, VARIANTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

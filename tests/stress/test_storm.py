@@ -14,17 +14,17 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.conftest import LONG, SAMBAS
-from tests.integration.mounts import PATIENCE, mounted
-from tests.lab.samba import Lab, free_net
-from tests.lab.variants import SHARES, VARIANTS
+from tests.kernel.mounts import PATIENCE, mounted
 from tests.stress.storm import ENDING, STUCK
 from tests.stress.world import Outages
+from tests.support.lab.samba import Lab, free_net
+from tests.support.lab.variants import SHARES, VARIANTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from tests.lab.samba import LabHost
+    from tests.support.lab.samba import LabHost
 
 pytestmark = [pytest.mark.lab, pytest.mark.mount]
 

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.integration.mounts import PATIENCE, mounted
+from tests.kernel.mounts import PATIENCE, mounted
 from tests.stress import integrity, twins
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
-    from tests.lab.samba import Lab
+    from tests.support.lab.samba import Lab
 
 pytestmark = [pytest.mark.lab, pytest.mark.mount]
 

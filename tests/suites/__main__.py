@@ -14,12 +14,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from tests.conftest import SAMBAS
-from tests.lab.samba import Lab, free_net, requirements_missing
 from tests.suites.circumstances import circumstances
 from tests.suites.places import Place
 from tests.suites.render import render, unexplained
 from tests.suites.results import Outcome, Result, Results, load, save
 from tests.suites.suites import Ltp, Pjdfstest, Suite, Xfstests
+from tests.support.lab.samba import Lab, free_net, requirements_missing
 
 ROOT = Path(__file__).parents[2]
 DOCUMENT = ROOT / "docs" / "suites.md"

@@ -18,14 +18,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.integration.mounts import is_mounted
-from tests.lab.marked import end_marked
-from tests.lab.topology import ALICE, GROUP
+from tests.kernel.mounts import is_mounted
+from tests.support.lab.marked import end_marked
+from tests.support.lab.topology import ALICE, GROUP
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from tests.lab.samba import Lab
+    from tests.support.lab.samba import Lab
 
 MARK = "DFSFS_SUITES"
 """In the environment of all that a run starts, daemons included, with the run's folder: by it they are found again."""

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.lab.samba import Lab
 from tests.suites.places import Place, write_programs
+from tests.support.lab.samba import Lab
 
 if TYPE_CHECKING:
     from pathlib import Path

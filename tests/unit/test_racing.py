@@ -11,7 +11,7 @@ from dfsfs.errors import ConnectError, DfsfsError, SmbError
 from dfsfs.happyeyeballs import ATTEMPT_DELAY, MAX_CONCURRENT, AttemptSchedule
 from dfsfs.ntstatus import NtStatus
 from dfsfs.racing import RaceResult, race
-from tests.fakes.pool import virtual
+from tests.support.fakes.pool import virtual
 
 
 def silent(host: str) -> ConnectError:

@@ -11,7 +11,7 @@ TABLE = (HERE.parent / "docs" / "security.md").read_text(encoding="utf-8").split
 ROWS = [line for line in TABLE.split("\n## ")[0].splitlines() if re.match(r"\| [^*-]", line)][1:]
 TESTS = {
     inode.name
-    for inode in ast.parse((HERE / "integration" / "test_many_users.py").read_text(encoding="utf-8")).body
+    for inode in ast.parse((HERE / "kernel" / "test_many_users.py").read_text(encoding="utf-8")).body
     if isinstance(inode, ast.FunctionDef) and inode.name.startswith("test_")
 }
 

@@ -12,7 +12,7 @@ from dfsfs.cli.registry import all_commands
 from dfsfs.control import places
 from dfsfs.control.places import MountEntry
 from dfsfs.control.protocol import decode_request, encode_result
-from tests.fakes.evil import EVIL
+from tests.support.fakes.evil import EVIL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

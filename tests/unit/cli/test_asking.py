@@ -17,7 +17,7 @@ from dfsfs.control.answers import CachedReferral, Explanation
 from dfsfs.control.places import MountEntry
 from dfsfs.control.protocol import encode_result
 from dfsfs.control.shapes import from_json
-from tests.fakes.evil import EVIL, SHOWN, spoils, texts
+from tests.support.fakes.evil import EVIL, SHOWN, spoils, texts
 from tests.unit.cli.answering import COMMANDS, LINK, RESULTS, STATUS, Mounts, play_results, say
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""What is said of a mount point before anything is mounted. Real mounts: tests/integration/test_mount_points.py."""
+"""What is said of a mount point before anything is mounted. Real mounts: tests/kernel/test_mount_points.py."""
 
 from __future__ import annotations
 

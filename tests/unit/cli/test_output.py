@@ -14,7 +14,7 @@ import pytest
 
 from dfsfs.cli import output
 from dfsfs.cli.logs import Printable
-from tests.fakes.evil import EVIL, SHOWN, spoils
+from tests.support.fakes.evil import EVIL, SHOWN, spoils
 from tests.unit.test_layering import FILES, module_name
 
 if TYPE_CHECKING:

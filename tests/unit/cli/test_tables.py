@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from dfsfs.cli import output
 from dfsfs.cli.tables import GAP, Column, Table, plain_lines, width_of
 from dfsfs.cli.terminal import draw
-from tests.fakes.evil import EVIL, SHOWN, spoils
+from tests.support.fakes.evil import EVIL, SHOWN, spoils
 
 STYLE = re.compile(r"\x1b\[[0-9;]*m")
 """What rich writes for colours (ECMA-48, SGR)."""

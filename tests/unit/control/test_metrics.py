@@ -14,7 +14,7 @@ from dfsfs.control.metrics import HOSTS, Metrics, _attend
 from dfsfs.meters import Meters
 from dfsfs.telemetry import FailedOver, TargetSkipped, Telemetry
 from dfsfs.unc import UncPath
-from tests.fakes.evil import EVIL, SHOWN, spoils
+from tests.support.fakes.evil import EVIL, SHOWN, spoils
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -15,7 +15,7 @@ import trio.testing
 from dfsfs.config import ConfigError
 from dfsfs.control import metrics, server, socketfile
 from dfsfs.mount.service import prepare
-from tests.integration.mounts import refused
+from tests.kernel.mounts import refused
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from dfsfs.errors import DfsfsError, SmbError
 from dfsfs.ntstatus import NtStatus
 from dfsfs.unc import UncPath
-from tests.fakes.universe import INTERLINK_FLAGS, LINK_FLAGS, Universe, unc
+from tests.support.fakes.universe import INTERLINK_FLAGS, LINK_FLAGS, Universe, unc
 
 HOSTS = ["n1", "n2", "n3"]
 FILES = ["f1", "f2"]

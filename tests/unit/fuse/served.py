@@ -31,8 +31,8 @@ from dfsfs.unc import UncPath
 from dfsfs.vfs.filesystem import FileSystem
 from dfsfs.vfs.names.attrcache import Lifetimes
 from dfsfs.vfs.names.mapping import NameMapping, Ownership
-from tests.fakes.memory_namespace import MemoryNamespace
-from tests.fakes.memory_tree import open_files
+from tests.support.fakes.memory_namespace import MemoryNamespace
+from tests.support.fakes.memory_tree import open_files
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator

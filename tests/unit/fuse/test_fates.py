@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from dfsfs.fuse.threadstates import ThreadState, get_holder_states, get_thread_state
-from tests.integration.mounts import wait_until
+from tests.kernel.mounts import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

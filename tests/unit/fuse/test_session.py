@@ -25,7 +25,7 @@ from dfsfs.smb.auth import keyring
 from dfsfs.smb.auth.credentials import Credentials, Secret
 from dfsfs.smb.wire.constants import Dialect
 from dfsfs.unc import UncPath
-from tests.fakes.memory_namespace import MemoryNamespace
+from tests.support.fakes.memory_namespace import MemoryNamespace
 
 if TYPE_CHECKING:
     from dfsfs.config.model import MountConfig

@@ -15,7 +15,7 @@ from dfsfs.namespace.failover import Failover
 from dfsfs.namespace.junction import Attempt, Junction, Location
 from dfsfs.ntstatus import NtStatus
 from dfsfs.telemetry import Telemetry
-from tests.fakes.pool import FakePool, FakeServer, unc
+from tests.support.fakes.pool import FakePool, FakeServer, unc
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -28,7 +28,7 @@ from dfsfs.namespace.referralclient import ReferralClient
 from dfsfs.namespace.referrals import REFERRAL_SIZES, ReferralSettings
 from dfsfs.ntstatus import NtStatus
 from dfsfs.telemetry import Telemetry
-from tests.fakes.pool import FakeLink, FakePool, FakeServer, unc, virtual
+from tests.support.fakes.pool import FakeLink, FakePool, FakeServer, unc, virtual
 from tests.unit.namespace.script import PREFIX, resolution
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from dfsfs.namespace.discovery import Discovery, DomainSettings
 from dfsfs.namespace.reachability import Reachability
 from dfsfs.smb.auth.hostnames import HostNames
 from dfsfs.telemetry import Telemetry
-from tests.fakes.forger import Lie, forged
+from tests.support.fakes.forger import Lie, forged
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -23,7 +23,7 @@ from dfsfs.namespace.binding import FAILURE_MEMORY
 from dfsfs.namespace.failover import RETRY_LIMIT, RETRY_PAUSE
 from dfsfs.namespace.junction import Junction, Location
 from dfsfs.ntstatus import NtStatus
-from tests.fakes.pool import unc, virtual
+from tests.support.fakes.pool import unc, virtual
 from tests.unit.namespace.script import PREFIX, Lab, Operation, resolution
 
 A, B, C = "//a/data", "//b/data", "//c/data"

@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 from dfsfs.errors import ConnectError, ConnectionLost, DfsfsError, SecurityError, SmbError, WireError
 from dfsfs.namespace.failover import RETRY_LIMIT
 from dfsfs.ntstatus import NtStatus
-from tests.fakes.pool import virtual
+from tests.support.fakes.pool import virtual
 from tests.unit.namespace.script import PREFIX, Lab, Operation, resolution
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from tests.fakes.pool import FakeServer
+    from tests.support.fakes.pool import FakeServer
 
 A, B = "//a/data", "//b/data"
 

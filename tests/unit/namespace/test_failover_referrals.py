@@ -13,7 +13,7 @@ from dfsfs.errors import ConnectError, DfsfsError, NamespaceLoop, SecurityError,
 from dfsfs.namespace.junction import REFRESH_FLOOR, PathNotCovered
 from dfsfs.namespace.maintenance import REFRESH_TIMEOUT, RETRY_AFTER
 from dfsfs.ntstatus import NtStatus
-from tests.fakes.pool import unc, virtual
+from tests.support.fakes.pool import unc, virtual
 from tests.unit.namespace.script import PREFIX, Lab, Operation, resolution
 
 if TYPE_CHECKING:

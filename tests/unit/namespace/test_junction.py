@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 from dfsfs.errors import Disposition
 from dfsfs.namespace.junction import Attempt, Junction, Location, PathNotCovered
 from dfsfs.ntstatus import NtStatus
-from tests.fakes.pool import unc
+from tests.support.fakes.pool import unc
 from tests.unit.namespace.script import PREFIX, resolution
 
 if TYPE_CHECKING:

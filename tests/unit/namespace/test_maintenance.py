@@ -14,7 +14,7 @@ from dfsfs.namespace.maintenance import JITTER, MAX_CONCURRENT, MIN_STAY, PROBE_
 from dfsfs.ntstatus import NtStatus
 from dfsfs.telemetry import FailedBack, FailedOver
 from dfsfs.unc import UncPath
-from tests.fakes.pool import virtual
+from tests.support.fakes.pool import virtual
 from tests.unit.namespace.script import PREFIX, Lab, resolution
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from dfsfs.namespace.junction import Attempt, Junction, Location, PathNotCovered
 from dfsfs.namespace.reachability import REFUSED_SECONDS, SILENT_SECONDS, Reachability
 from dfsfs.ntstatus import NtStatus
 from dfsfs.telemetry import TargetSkipped, collect_events
-from tests.fakes.pool import FakeLink, FakePool, FakeServer, unc, virtual
+from tests.support.fakes.pool import FakeLink, FakePool, FakeServer, unc, virtual
 from tests.unit.namespace.script import PREFIX, Lab, Operation, resolution
 
 if TYPE_CHECKING:

@@ -16,10 +16,10 @@ from dfsfs.smb.wire.constants import Access, CreateDisposition, LeaseState
 from dfsfs.smb.wire.copychunk import Range
 from dfsfs.smb.wire.fscc import FileStat, encode_basic_information
 from dfsfs.smb.wire.reparse import SpecialFile
-from tests.fakes.server.client import CREDITS, SHARE, connected, transport_of
-from tests.fakes.server.server import Server
-from tests.fakes.server.volume import Volume
-from tests.lab_smb.battery import CHECKS, Bench, Leased, both, status_of
+from tests.samba.battery import CHECKS, Bench, Leased, both, status_of
+from tests.support.fakes.server.client import CREDITS, SHARE, connected, transport_of
+from tests.support.fakes.server.server import Server
+from tests.support.fakes.server.volume import Volume
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -30,7 +30,7 @@ from dfsfs.smb.wire.constants import (
     SigningAlgorithm,
 )
 from tests.conftest import OFTEN
-from tests.fakes.peer import EMPTY_BODIES, Peer, Sent, create_body, read_body, split_compound, split_frames
+from tests.support.fakes.peer import EMPTY_BODIES, Peer, Sent, create_body, read_body, split_compound, split_frames
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What the pool does where a server is in the middle of something. What it does with real ones, tests/lab_smb shows."""
+"""What the pool does where a server is in the middle of something. What it does with real ones, tests/samba shows."""
 
 from __future__ import annotations
 

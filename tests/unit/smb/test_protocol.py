@@ -25,7 +25,7 @@ from dfsfs.smb.wire.constants import (
     CreateDisposition,
     InfoType,
 )
-from tests.fakes.peer import Peer, Sent, create_body, read_body
+from tests.support.fakes.peer import Peer, Sent, create_body, read_body
 
 if TYPE_CHECKING:
     from dfsfs.smb.wire.messages import Request

@@ -1,5 +1,5 @@
 """What becomes of calls that a server refuses because their session has expired; the server is a script here. That
-real ones go on with everything that is open, tests/domain shows: it takes two minutes until a ticket ends.
+real ones go on with everything that is open, tests/ad shows: it takes two minutes until a ticket ends.
 """
 
 from __future__ import annotations

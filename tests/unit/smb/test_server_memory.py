@@ -24,8 +24,8 @@ from dfsfs.smb.wire.constants import SMB2_FLAGS_SERVER_TO_REDIR, Command, LeaseS
 from dfsfs.smb.wire.messages import CREDIT_UNIT, HEADER
 from dfsfs.unc import UncPath
 from tests.conftest import OFTEN
-from tests.fakes.peer import Peer
-from tests.fakes.server.client import PlainSession
+from tests.support.fakes.peer import Peer
+from tests.support.fakes.server.client import PlainSession
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

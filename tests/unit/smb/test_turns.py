@@ -8,7 +8,7 @@ from dfsfs.errors import DfsfsError, LoginRefused
 from dfsfs.ntstatus import NtStatus
 from dfsfs.smb.auth.credentials import Credentials, Secret
 from dfsfs.smb.auth.loginlock import LoginLock
-from tests.fakes.pool import virtual
+from tests.support.fakes.pool import virtual
 
 RIGHT, WRONG = (Credentials(username=name, password=Secret(name)) for name in ("right", "wrong"))
 

@@ -1,7 +1,7 @@
 """Whether a negotiation is confirmed: what servers that know the question say, and those that do not.
 
 The server is a signing one in memory. Samba, which knows the question in every dialect, is asked in
-tests/integration/test_tampering.py, with somebody in between; of servers that don't know it, none can be had.
+tests/kernel/test_tampering.py, with somebody in between; of servers that don't know it, none can be had.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from dfsfs.smb.connection.protocol import SmbProtocol
 from dfsfs.smb.connection.validation import UNKNOWN_FSCTL, validate_negotiate
 from dfsfs.smb.wire import messages
 from dfsfs.smb.wire.constants import SMB2_FLAGS_SIGNED, CtlCode, Dialect, SigningAlgorithm
-from tests.fakes.peer import ERROR_BODY, Peer, split_compound, split_frames
+from tests.support.fakes.peer import ERROR_BODY, Peer, split_compound, split_frames
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -13,7 +13,7 @@ from dfsfs.ntstatus import NtStatus
 from dfsfs.smb.wire.fscc import DirEntry
 from dfsfs.vfs.names import opendir
 from dfsfs.vfs.names.hiddennames import HiddenNames
-from tests.fakes.memory_tree import MemoryTree
+from tests.support.fakes.memory_tree import MemoryTree
 from tests.unit.vfs.world import World, fails
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from dfsfs.vfs.names.hiddennames import get_aside_name
 from dfsfs.vfs.names.inodetable import ROOT
 from dfsfs.vfs.names.mapping import AttributeChanges
 from dfsfs.vfs.names.opendir import ENTRIES_AFTER_SEEK
-from tests.fakes.memory_tree import MemoryNode, open_files
+from tests.support.fakes.memory_tree import MemoryNode, open_files
 from tests.unit.vfs.world import ACTIMEO, World, fails, refuse
 
 if TYPE_CHECKING:

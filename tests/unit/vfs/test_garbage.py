@@ -19,8 +19,8 @@ from dfsfs.smb.connection.calls import Route
 from dfsfs.smb.wire.constants import Command
 from dfsfs.smb.wire.messages import encode_plain
 from dfsfs.vfs.names.inodetable import ROOT
-from tests.fakes.server.client import PlainSession
-from tests.orders.scene import Scene
+from tests.shell.scene import Scene
+from tests.support.fakes.server.client import PlainSession
 from tests.unit.smb.test_server_memory import protocol
 
 if TYPE_CHECKING:

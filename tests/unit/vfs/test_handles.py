@@ -21,7 +21,7 @@ from tests.unit.vfs.world import ACTIMEO, World, fails
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.fakes.memory_tree import MemoryNode, MemoryStore
+    from tests.support.fakes.memory_tree import MemoryNode, MemoryStore
 
 
 class Pair(World):

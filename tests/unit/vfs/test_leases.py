@@ -22,7 +22,7 @@ from dfsfs.vfs.data.caching import CacheMode, Caching
 from dfsfs.vfs.data.deferredclose import DeferredCloses
 from dfsfs.vfs.data.openfile import OpenFile
 from dfsfs.vfs.data.servercopy import COPY_XATTR
-from tests.fakes.memory_tree import YEAR, MemoryTree, open_files
+from tests.support.fakes.memory_tree import YEAR, MemoryTree, open_files
 from tests.unit.vfs.world import ACTIMEO, World
 
 if TYPE_CHECKING:

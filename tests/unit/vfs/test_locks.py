@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from dfsfs.smb.wire.fscc import FileStat
     from dfsfs.smb.wire.messages import Buffer
     from dfsfs.vfs.names.inode import Inode
-    from tests.fakes.memory_tree import MemoryNode
+    from tests.support.fakes.memory_tree import MemoryNode
 
 DATA = bytes(range(100)) * 100
 

@@ -11,7 +11,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from dfsfs.vfs.names.inodetable import ROOT
-from tests.fakes.memory_tree import MemoryTree
+from tests.support.fakes.memory_tree import MemoryTree
 from tests.unit.vfs.world import World
 
 if TYPE_CHECKING:

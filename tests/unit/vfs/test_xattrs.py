@@ -9,7 +9,7 @@ import pytest
 from dfsfs.errors import ConnectionLost, SmbError
 from dfsfs.ntstatus import NtStatus
 from dfsfs.vfs.xattrs import is_usable
-from tests.fakes.memory_tree import MemoryXattrs
+from tests.support.fakes.memory_tree import MemoryXattrs
 from tests.unit.vfs.world import World
 
 if TYPE_CHECKING:

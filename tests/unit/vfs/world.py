@@ -14,7 +14,7 @@ from dfsfs.vfs.filesystem import DOTS, FileSystem
 from dfsfs.vfs.names.attrcache import Lifetimes
 from dfsfs.vfs.names.inodetable import ROOT
 from dfsfs.vfs.names.mapping import NameMapping, Ownership
-from tests.fakes.memory_namespace import MemoryNamespace
+from tests.support.fakes.memory_namespace import MemoryNamespace
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable

@@ -1,0 +1,1 @@
+"""What tests stand on: labs of real servers, and fakes of what dfsfs talks to."""
