@@ -16,7 +16,8 @@ HEAD = """\
 # POSIX, call by call
 
 Each of these was asked of a mount (Samba 4.17) and of a local file system (ext4), by tests/kernel/posix. "As local"
-counts the questions whose answers are the same: results, errno, and what is there afterwards. The rest is below, with its reason.
+counts the questions whose answers are the same: results, errno, and what is there afterwards. The rest is below, with
+its reason.
 This file is written by `python -m tests.kernel.posix.table`; docs/semantics.md has the whole picture.
 
 | call | questions | as local |
