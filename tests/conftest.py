@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
+import logging
 import os
 import re
 import shutil
@@ -60,6 +61,36 @@ def background_goes_on() -> Iterator[None]:
     background.failures.clear()
     yield
     assert not background.failures, "the log has the traceback"
+
+
+class _Warnings(logging.Handler):
+    """Keeps what dfsfs logs that an administrator would be worried by."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.seen: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.seen.append(f"{record.levelname} {record.name}: {record.getMessage()}")
+
+
+@pytest.fixture(autouse=True)
+def nothing_unexpected_is_logged(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A warning or an error in the log of dfsfs fails a test that does not look at the log, by `caplog`, or expects it:
+    `@pytest.mark.logs("a regular expression")`. Not with real servers, which may be slow.
+    """
+    if "caplog" in request.fixturenames or _needs_servers_or_mounts(request.node):
+        yield
+        return
+    expected = [re.compile(text) for mark in request.node.iter_markers("logs") for text in mark.args]
+    handler, logger = _Warnings(), logging.getLogger("dfsfs")
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+    unexpected = [line for line in handler.seen if not any(each.search(line) for each in expected)]
+    assert not unexpected, f"logged, and not expected: {unexpected}"
 
 
 @pytest.fixture

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from tests.support.fakes.server.messages import Part
     from tests.support.fakes.server.requests import Session
 
+pytestmark = pytest.mark.logs("had been set aside", "^WARNING dfsfs.vfs: closing")
+
 
 class Killable:
     """The file system as the kernel sees it through dfsfs/fuse: what a program waits for can be ended, with EINTR, and

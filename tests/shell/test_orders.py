@@ -22,6 +22,8 @@ from tests.shell.meeting import Meeting
 from tests.shell.operations import BY_NAME, OPERATIONS, Operation
 from tests.shell.runner import check
 
+pytestmark = pytest.mark.logs("had been set aside", "^WARNING dfsfs.vfs: closing")
+
 WHOLE = 100_000 if LONG else 40
 """Orders of a dangerous pair at most."""
 SAMPLE = 2

@@ -17,6 +17,8 @@ from dfsfs.firstfew import FirstFew
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+pytestmark = pytest.mark.logs("failed in an unexpected way")
+
 
 @pytest.fixture(autouse=True)
 def anew(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+pytestmark = pytest.mark.logs(".")
+
 
 def record(text: str, *args: object, level: int = logging.WARNING, **extra: object) -> logging.LogRecord:
     made = logging.LogRecord("dfsfs.smb", level, "file.py", 1, text, args, None)

@@ -7,6 +7,7 @@ import time
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+import pytest
 import trio
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -19,7 +20,8 @@ from tests.support.fakes.evil import EVIL, SHOWN, spoils
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import pytest
+
+pytestmark = pytest.mark.logs("failed over")
 
 
 def mount_of(telemetry: Telemetry, junctions: Callable[[], tuple[Any, ...]] = lambda: ()) -> Any:

@@ -23,6 +23,8 @@ from dfsfs.ntstatus import NtStatus
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+pytestmark = pytest.mark.logs("may not use the control socket", "a request at the control socket failed")
+
 
 @dataclass(frozen=True, slots=True)
 class Item:

@@ -17,6 +17,8 @@ from dfsfs.fuse.boundary import release_handler, request_handler
 from dfsfs.meters import Meters
 from dfsfs.ntstatus import NtStatus
 
+pytestmark = pytest.mark.logs("was given up after")
+
 
 class Handlers:
     deadline = 30.0

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from dfsfs.telemetry import Event
     from dfsfs.unc import UncPath
 
+pytestmark = pytest.mark.logs("failed over")
+
 KIND = cast("ReferralKind", None)
 """The driver does not look at it."""
 

@@ -26,6 +26,8 @@ from dfsfs.ntstatus import NtStatus
 from tests.support.fakes.pool import unc, virtual
 from tests.unit.namespace.script import PREFIX, Lab, Operation, resolution
 
+pytestmark = pytest.mark.logs("failed over")
+
 A, B, C = "//a/data", "//b/data", "//c/data"
 
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from tests.support.fakes.pool import FakeServer
 
+pytestmark = pytest.mark.logs("failed over")
+
 A, B = "//a/data", "//b/data"
 
 

@@ -19,6 +19,8 @@ from tests.unit.namespace.script import PREFIX, Lab, Operation, resolution
 if TYPE_CHECKING:
     from dfsfs.dfsc.referral import Referral
 
+pytestmark = pytest.mark.logs("failed over")
+
 A, B, C = "//a/data", "//b/data", "//c/data"
 
 

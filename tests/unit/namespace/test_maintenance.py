@@ -20,6 +20,8 @@ from tests.unit.namespace.script import PREFIX, Lab, resolution
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+pytestmark = pytest.mark.logs("failed over", "upkeep of a link: failed")
+
 A, B, C = "//a/data", "//b/data", "//c/data"
 LONGEST = MIN_STAY + PROBE_INTERVAL * (1 + JITTER) + 1
 """Seconds after which a junction has failed back if it can."""

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from dfsfs.smb.auth.credentials import Login
     from dfsfs.smb.connection.handshake import Session
 
+pytestmark = pytest.mark.logs("process 17 of user 1000")
+
 SETTINGS = TransportSettings(connect_timeout=8.0, login_timeout=20.0)
 LOGIN = Credentials("alice", Secret("word"))
 

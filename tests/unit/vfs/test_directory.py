@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from dfsfs.unc import UncPath
 
+pytestmark = pytest.mark.logs("does not end")
+
 COUNT = 430
 ENTRIES_HELD = 100
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from tests.support.fakes.memory_tree import MemoryNode, MemoryStore
 
+pytestmark = pytest.mark.logs("failed over", "may not have that data")
+
 
 class Pair(World):
     """The link's share has a replica, //fs2/data, and both have the same file `f`."""

@@ -31,6 +31,8 @@ from tests.unit.vfs.world import World, fails, refuse
 if TYPE_CHECKING:
     from dfsfs.unc import UncPath
 
+pytestmark = pytest.mark.logs("had been set aside", "^WARNING dfsfs.vfs: closing")
+
 ME = NameOwner("11111111", os.getpid(), 5)
 NOW = 0x7000_0000
 

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from dfsfs.smb.tree.tree import Tree
     from dfsfs.unc import UncPath
 
+pytestmark = pytest.mark.logs("(lease breaks|writes): failed in an unexpected way")
+
 CLOSE_TIME = 5.0
 READ, SHARED, NONE = LeaseState.SMB2_LEASE_READ_CACHING, LeaseState.SHARED, LeaseState.SMB2_LEASE_NONE
 
