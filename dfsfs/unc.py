@@ -29,9 +29,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-MAX_PATH_BYTES = 65534
-"""The longest path a 16-bit byte count can hold, in UTF-16 bytes."""
-
 
 def is_unc(text: str) -> bool:
     """Whether a text names a place in a namespace, and not one of this computer: it begins with two slashes."""

@@ -109,9 +109,8 @@ async def send(remote: Remote, source: Path, target: UncPath, options: Options) 
         DfsfsError: what a server said.
     """
     try:
-        file = os.open(
-            source, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
-        )  # or else a pipe would wait for its other end
+        # Without O_NONBLOCK a pipe would wait for its other end.
+        file = os.open(source, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
             before = os.fstat(file)
             if not posix.S_ISREG(before.st_mode):

@@ -56,8 +56,9 @@ class Service:
         self.notifier.tell_ready(summarize(mount))
         if self.notifier.address is not None:
             nursery.start_soon(keep_going, "systemd", partial(_report_status, self.notifier, mount))
-        if self.notifier.address is not None and self.notifier.watchdog is not None:
-            nursery.start_soon(keep_going, "watchdog", partial(_keep_alive, self.notifier, self.notifier.watchdog / 3))
+            if self.notifier.watchdog is not None:
+                pause = self.notifier.watchdog / 3
+                nursery.start_soon(keep_going, "watchdog", partial(_keep_alive, self.notifier, pause))
 
     def close(self) -> None:
         """Closes the socket that `prepare` has opened."""

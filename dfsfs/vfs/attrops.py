@@ -65,9 +65,8 @@ class AttributeOperations:
                 return True  # a program has it open, and fstat of what is open never fails
             if not (error.errno == errno.ESTALE or is_handle_shortage(error)) or not self._files.table.is_open(inode):
                 raise
-        return await self._files.attributes.query(
-            inode
-        )  # its name is another file's, or a name can't be asked for: this one is
+        # Its name is another file's, or can't be asked for: the file itself is still open here.
+        return await self._files.attributes.query(inode)
 
     def _has_no_answer(self, inode: Inode) -> bool:
         """Whether no server can say more of an inode than is known: a file that was removed here and is not open, or a

@@ -44,8 +44,6 @@ DIRECTORY_BLOCK_SIZE = 32 * 1024
 It is glibc's own least; with 1 MiB, each seekdir(3) of a program brought some 5,000 entries of which it wanted one."""
 SECTOR = 512
 """The unit of st_blocks, in bytes, whatever st_blksize is."""
-TICK_NS = 100
-"""The unit of times in SMB, in ns (MS-DTYP 2.3.3)."""
 WRITE_BITS = 0o222
 _EVERYDAY = range(2**31 * 10**9)
 """Times, in ns since 1970, that every file system has."""
@@ -251,11 +249,6 @@ EMPTY_DIRECTORY = FileStat(
     links=2,
     reparse_tag=0,
 )
-
-
-def to_tick(time_ns: int) -> int:
-    """A time in ns, rounded down to what a server can keep."""
-    return time_ns - time_ns % TICK_NS
 
 
 def attributes_for_mode(stat: FileStat, mode: int) -> int | None:

@@ -33,8 +33,6 @@ PAGE = 1024
 """Rows of a page."""
 SLACK = 4096
 """Bytes of unused names in a page up to which they are not compacted."""
-_NAMES_MAX = 1000
-"""Bytes of the longest name, and more: 255 UTF-16 units have at most 765 bytes in UTF-8."""
 _HASH = (1 << 64) - 1
 _SECRET = secrets.randbits(64) | 1
 """Inode numbers are hashes of what servers say (inodenumbers.py): no server may choose the slots of its files."""

@@ -54,10 +54,8 @@ class RowIndex:
         count = self._counts[number] = self._counts[number] + 1
         if 3 * count > 2 * len(shard):
             shard = self._resized(number, GROWTH * len(shard))
-        mask, tag = (
-            len(shard) - 1,
-            hashed // SHARDS & _LOW,
-        )  # `_put`, inlined: it runs for every file of a large directory
+        # `_put`, inlined: it runs for every file of a large directory.
+        mask, tag = len(shard) - 1, hashed // SHARDS & _LOW
         at = tag & mask
         while shard[at]:
             at = (at + 1) & mask
