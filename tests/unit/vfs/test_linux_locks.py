@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from dfsfs.errors import PosixError
@@ -169,7 +169,8 @@ def test_the_answers_are_those_of_the_kernel(computer: Computer, steps: list[Any
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
-@given(st.lists(st.tuples(WHO, st.sampled_from(LockKind)), min_size=5, max_size=30))
+@example(steps=[((0, 0), READ), ((1, 0), READ), ((0, 0), WRITE), ((1, 0), WRITE)])
+@given(steps=st.lists(st.tuples(WHO, st.sampled_from(LockKind)), min_size=5, max_size=30))
 def test_the_answers_of_flock_are_those_of_the_kernel(computer: Computer, steps: list[Any]) -> None:
     """Also that a conversion that fails has lost the lock."""
     computer.reset()

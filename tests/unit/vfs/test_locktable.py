@@ -15,6 +15,7 @@ from dfsfs.errors import PosixError
 from dfsfs.vfs.data.locktable import (
     DEADLOCK_STEPS,
     OFFSET_MAX,
+    STEPS_EACH,
     ByteRangeLock,
     LockBounds,
     LockKind,
@@ -281,7 +282,7 @@ def test_a_circle_that_is_closed_by_a_lock_of_another_thread() -> None:
 def test_a_search_for_a_deadlock_ends() -> None:
     """Owners in a row, each waiting for the next one: a circle of them is found if it is not too long."""
     table = LockTable[int](LockBounds(waiters=10**6, ranges=10**6))
-    last = DEADLOCK_STEPS + 1
+    last = DEADLOCK_STEPS // STEPS_EACH + 1
     for owner in range(last + 1):
         table.set(owner, owner, owner, whole(WRITE, owner + 1))
     for owner in range(last):
