@@ -7,7 +7,9 @@ servers take ECONNRESET for the end of the client. So each request of the kernel
 ERRORS sections of its system calls (open, creat, read, write, fsync, close, stat, truncate, utimensat, chmod, rename
 and so on in section 2 of the manual), with these differences:
 
-    EAGAIN, EWOULDBLOCK, EINTR      in none: nothing here is non-blocking, and nothing is interrupted
+    EAGAIN, EWOULDBLOCK             in none but setlk and flock, of which they are the answer that somebody else has the
+                                    lock: nothing else here is non-blocking
+    EINTR                           in none: the end of a request that was interrupted does not come from here
     EFAULT, ENOMEM, EMFILE          in none: these are about the program itself. A server's EMFILE becomes ENFILE, also
                                     of lookup, which open(2) begins with, and which takes a handle on the server, too
     EIO, and that a server can't    in all: no program takes these for success, and a person who reads the message
@@ -85,8 +87,13 @@ ALLOWED: Mapping[str, frozenset[int]] = {
     "listxattr": _XATTR,
     "setxattr": _XATTR_CHANGE | _set("EXDEV EEXIST"),
     "removexattr": _XATTR_CHANGE,
+    "getlk": _DATA | _set("EINVAL"),
+    "setlk": _DATA | _set("EINVAL EAGAIN ENOLCK"),
+    "setlkw": _DATA | _set("EINVAL EDEADLK ENOLCK"),
+    "flock": _DATA | _set("EINVAL EAGAIN ENOLCK"),
 }
-"""By the name of the handler. close(2) calls flush; truncate, utimensat, chmod and chown call setattr."""
+"""By the name of the handler. close(2) calls flush; truncate, utimensat, chmod and chown call setattr; fcntl(2) calls
+getlk, setlk and setlkw."""
 
 BY_NAME = frozenset(call for call, allowed in ALLOWED.items() if allowed >= _NAME)
 """The calls that find their file by its name; the others have it open."""

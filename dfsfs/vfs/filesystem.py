@@ -87,6 +87,9 @@ class FileSystem:
         )
         self._files = FileOperations(self._lookup, kernel or NoKernelCache(), caching)
         self.has_open, self.shrink = self._files.table.has_open, self._files.shrink
+        locks = self._files.locks  # filelocks.py
+        self.getlk, self.setlk, self.setlkw = locks.getlk, locks.setlk, locks.setlkw
+        self.flock, self.flockw, self.release_locks = locks.flock, locks.flockw, locks.release_locks
         self._dirops = DirectoryOperations(self._lookup, self._files, mfsymlinks=mfsymlinks)
         self._attrops = AttributeOperations(self._lookup, self._files, self._is_directory_open)
         self._xattrs = Xattrs(self._lookup, self._files)
@@ -318,13 +321,21 @@ class FileSystem:
     async def write(self, handle: int, offset: int, data: Buffer) -> int:
         return await self._files.data.write(handle, offset, data)
 
-    async def flush(self, handle: int) -> None:
-        await self._files.data.flush(handle)
+    async def flush(self, handle: int, lock_owner: int | None = None) -> None:
+        """close(2) of a descriptor. `lock_owner`, if given, lets go of its byte ranges, also if what was written can't
+        be sent: the descriptor ends all the same.
+        """
+        try:
+            await self._files.data.flush(handle)
+        finally:
+            if lock_owner is not None:
+                await self.release_locks(handle, lock_owner)
 
     async def fsync(self, handle: int) -> None:
         await self._files.data.fsync(handle)
 
     async def release(self, handle: int) -> None:
+        """The end of an open file description, and of all locks that were got through the handle."""
         await self._files.release(handle)
 
     async def serve(self) -> None:
@@ -402,15 +413,19 @@ class FileSystem:
         return len(self._lookup.table)
 
     def statistics(self) -> FileSystemStatistics:
+        locks = self._files.locks.statistics()
         return FileSystemStatistics(
             inodes=self._lookup.table.statistics(),
             open_files=self._files.table.count,
             open_directories=len(self._listings),
+            locks=locks.ranges,
+            lock_waiters=locks.waiters,
         )
 
     def check_invariants(self) -> None:
-        """Asserts the invariants of the inode table. For tests."""
+        """Asserts the invariants of the inode table and of the locks. For tests."""
         self._lookup.table.check_invariants()
+        self._files.locks.check_invariants()
 
     # -- pieces -----------------------------------------------------------------------------------------------------
 

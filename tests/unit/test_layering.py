@@ -131,6 +131,7 @@ PURE = frozenset(
         "dfsfs.vfs.names.direntries",
         "dfsfs.vfs.names.mapping",
         "dfsfs.vfs.data.prefetch_policy",
+        "dfsfs.vfs.data.locktable",
         "dfsfs.vfs.names.rowindex",
         "dfsfs.vfs.names.packedinodes",
         "dfsfs.vfs.names.dircache",

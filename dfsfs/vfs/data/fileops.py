@@ -7,6 +7,7 @@
     LocalAttributes   size and time of a file that is being written here               localattrs.py
     ServerHandles     getting the handles on a file out of the way                     serverhandles.py
     FileLeases        what may be kept of a file while the server promises to say      caching.py
+    FileLocks         the locks of programs: fcntl's byte ranges, and flock's          filelocks.py
 
 How a file is opened is in opener.py, what a handle does when its connection is lost in openfile.py.
 
@@ -32,6 +33,7 @@ from dfsfs.vfs.data.caching import CacheMode, FileLeases
 from dfsfs.vfs.data.dirtydata import DirtyData
 from dfsfs.vfs.data.fileattrs import FileAttributes
 from dfsfs.vfs.data.filedata import FileData
+from dfsfs.vfs.data.filelocks import FileLocks
 from dfsfs.vfs.data.filerunner import FileRunner
 from dfsfs.vfs.data.filetable import OpenFileTable
 from dfsfs.vfs.data.localattrs import LocalAttributes
@@ -75,16 +77,18 @@ class FileOperations:
         self._pending = PendingOperations()
         self._prefetch = Prefetch(lookup)
         self._read_ahead = ReadAhead(caching.read_ahead)
-        self._locks = LockedFiles(lookup.clock)
+        self._foreign_locks = LockedFiles(lookup.clock)
         self._stale = StaleOpens(lookup.clock)
         runner = FileRunner(lookup)
         self.table = table = OpenFileTable()
+        self.locks = FileLocks(table)
         self.dirty = dirty = DirtyData(lookup, table, runner, self._pending)
         self.leases = leases = FileLeases(lookup, kernel, caching, dirty.write_back)
         self.local = local = LocalAttributes(lookup, runner, dirty, self._pending)
         self.on_server = ServerHandles(lookup, table, runner, dirty, leases, self._prefetch, self._pending)
         self.attributes = FileAttributes(lookup, table, runner, dirty, local, self.on_server)
-        self.data = FileData(lookup, table, runner, dirty, local, leases, self._read_ahead, self._locks, self._pending)
+        foreign = self._foreign_locks
+        self.data = FileData(lookup, table, runner, dirty, local, leases, self._read_ahead, foreign, self._pending)
         self._opener = Opener(lookup, leases, self._prefetch, Budget())
         lookup.handle_limit.give_back = leases.deferred.close_on_connection
 
@@ -199,17 +203,21 @@ class FileOperations:
                     await self.release(handle)
                 raise
         keep_cache = self.leases.note_open(inode, stat, file.remote[0].tree.server_time())
-        if has_locks := self._locks.note_open(inode, file.remote[0]):
+        if has_locks := self._foreign_locks.note_open(inode, file.remote[0]):
             file.synchronous = True  # each write gets its own error
         return OpenResult(handle, keep_cache, direct=has_locks or self.leases.mode is CacheMode.NONE)
 
     # -- closing ----------------------------------------------------------------------------------------------------
 
     async def release(self, handle: int) -> None:
-        """Closes a file. The kernel drops the answer to FUSE_RELEASE, so an error goes to the log."""
+        """Closes a file. The kernel drops the answer to FUSE_RELEASE, so an error goes to the log.
+
+        Locks end first, without waiting: the kernel may give the number of their owner to the next file that is opened.
+        """
         file = self.table.remove_handle(handle)
         if file is None:
             return
+        self.locks.forget_handle(file.inode, handle)
         if file.read_streams is not None:
             file.read_streams.clear()
         if file.opened_instead_of is not None:

@@ -422,3 +422,7 @@ class FileSystemStatistics:
     inodes: InodeStatistics
     open_files: int
     open_directories: int
+    locks: int = 0
+    """Byte ranges and files that programs have locked."""
+    lock_waiters: int = 0
+    """Requests for locks that wait."""

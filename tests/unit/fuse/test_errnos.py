@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 CALLS = sorted(ALLOWED)
 NEVER = {errno.EAGAIN, errno.EWOULDBLOCK, errno.EINTR, errno.EFAULT, errno.EMFILE, errno.ENOSYS, errno.EPIPE}
 NEVER |= {errno.ECONNRESET, errno.ECONNABORTED, errno.ENOTCONN, errno.ENOMEM}
+LOCKS = {"getlk", "setlk", "setlkw", "flock"}
+"""Calls of which pyfuse3 has no handlers: the kernel keeps locks itself then."""
+AT_ONCE = {"setlk", "flock"}
+"""Calls of which EAGAIN is a documented answer, that of dfsfs itself: no status of a server becomes it."""
 STATUSES = st.sampled_from(list(NtStatus)) | st.integers(0, 2**32 - 1)
 FORGIVEN = {
     "unlink": {errno.ENOENT},
@@ -85,7 +89,7 @@ def test_whatever_is_decided_here_a_call_ends_with_what_it_may(call: str, code: 
 
 @pytest.mark.parametrize("call", CALLS)
 def test_no_call_may_say_that_it_was_interrupted_or_should_be_tried_again(call: str) -> None:
-    assert not ALLOWED[call] & NEVER
+    assert ALLOWED[call] & NEVER == ({errno.EAGAIN} if call in AT_ONCE else set())
     assert errno.EIO in ALLOWED[call] and errno.EHOSTUNREACH in ALLOWED[call]
 
 
@@ -182,6 +186,23 @@ def test_the_important_ones(call: str, status: str, code: str) -> None:
     assert of(call, NtStatus[status]) == code
 
 
+@pytest.mark.parametrize(
+    ("call", "code", "expected"),
+    [
+        ("setlk", "EAGAIN", "EAGAIN"),
+        ("setlk", "ENOLCK", "ENOLCK"),
+        ("setlk", "EINVAL", "EINVAL"),
+        ("setlk", "EBADF", "EBADF"),
+        ("setlkw", "EDEADLK", "EDEADLK"),
+        ("setlkw", "ENOLCK", "ENOLCK"),
+        ("flock", "EAGAIN", "EAGAIN"),
+        ("getlk", "EBADF", "EBADF"),
+    ],
+)
+def test_of_locks_programs_get_what_fcntl_and_flock_are_documented_to_give(call: str, code: str, expected: str) -> None:
+    assert errno_for(call, PosixError(getattr(errno, code), "a test")) == getattr(errno, expected)
+
+
 def test_a_name_that_a_server_can_not_have() -> None:
     invalid = NtStatus.OBJECT_NAME_INVALID
     assert of("lookup", invalid, "ü".encode() * 128) == "ENAMETOOLONG"
@@ -205,7 +226,7 @@ def test_every_handler_has_a_set_and_its_names_are_where_they_are_said_to_be() -
         for name, handler in vars(DfsOperations).items()
         if inspect.iscoroutinefunction(handler) and hasattr(pyfuse3.Operations, name)
     }
-    assert set(handlers) - {"forget"} == set(ALLOWED)
+    assert set(handlers) - {"forget"} == set(ALLOWED) - LOCKS
     for call, handler in handlers.items():
         parameters = list(inspect.signature(handler).parameters)[1:]  # without self
         names = tuple(at for at, name in enumerate(parameters) if name in ("name", "new_name", "name_old", "name_new"))
