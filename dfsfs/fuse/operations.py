@@ -155,7 +155,7 @@ class DfsOperations(pyfuse3.Operations):
 
     @request_handler
     async def statfs(self, ctx: RequestContext) -> StatvfsData:
-        size = await self._fs.statfs()
+        size = await self._fs.statfs(pyfuse3.ROOT_INODE)
         data = StatvfsData()
         data.f_bsize = data.f_frsize = size.unit
         data.f_blocks = size.total // size.unit

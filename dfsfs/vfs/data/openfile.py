@@ -53,7 +53,6 @@ if TYPE_CHECKING:
     from dfsfs.namespace.junction import Attempt, TargetBinding
     from dfsfs.smb.connection.leases import Lease, LeaseRequest
     from dfsfs.smb.tree.file import RemoteFile
-    from dfsfs.smb.wire.copychunk import Range
     from dfsfs.smb.wire.fscc import FileStat
     from dfsfs.smb.wire.messages import Buffer
     from dfsfs.vfs.data.readahead import AheadData, ReadAhead
@@ -325,17 +324,9 @@ class OpenFile:
             return self._opened
         return await remote.query()
 
-    async def copy_from(self, attempt: Attempt | None, source: RemoteFile, wanted: Range) -> None:
-        """Has the server write a part of another file into this one.
-
-        Raises:
-            PosixError: EXDEV, the other file is on another server.
-        """
-        remote = self._usable_for(attempt) or await self._reopen(attempt)
-        if remote.tree.connection is not source.tree.connection:
-            raise PosixError(errno.EXDEV, f"{source.path} and {remote.path} are not on one server")
-        await remote.copy_from(source, wanted)
-        self.note_write()
+    async def get_handle(self, attempt: Attempt | None) -> RemoteFile:
+        """The handle on the server, for what ranges.py and rangecopy.py do with it."""
+        return self._usable_for(attempt) or await self._reopen(attempt)
 
     async def flush(self, attempt: Attempt | None) -> None:
         """Returns when what was written is on the server's disk."""

@@ -459,7 +459,7 @@ async def test_where_hiding_is_refused_a_file_in_use_is_removed_all_the_same(aut
 
 async def test_statfs(autojump_clock: object) -> None:
     world = World()
-    assert (await world.fs.statfs()).free == 1 << 39
+    assert (await world.fs.statfs(ROOT)).free == 1 << 39
 
 
 async def test_a_mount_of_a_folder_in_the_namespace(autojump_clock: object) -> None:
