@@ -10,7 +10,6 @@ import trio
 
 from dfsfs.namespace.client import Namespace
 from dfsfs.smb.connection.settings import TransportSettings
-from dfsfs.unc import UncPath
 from dfsfs.vfs.filesystem import FileSystem
 from dfsfs.vfs.names.attrcache import Lifetimes
 from dfsfs.vfs.names.inodetable import ROOT
@@ -21,6 +20,7 @@ from tests.unit.vfs.world import ACTIMEO, RecordingKernel
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from dfsfs.unc import UncPath
     from dfsfs.vfs.data.caching import Caching
     from tests.support.lab.samba import Lab
 

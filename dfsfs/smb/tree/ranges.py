@@ -1,5 +1,5 @@
-"""What can be done with parts of an open file beside reading and writing: asking which are allocated, making them zeros,
-room for them, copies that stay on the server (MS-FSCC 2.3, MS-SMB2 3.3.5.15.6).
+"""What can be done with parts of an open file besides reading and writing: asking which are allocated, making them
+zeros, room for them, copies that stay on the server (MS-FSCC 2.3, MS-SMB2 3.3.5.15.6).
 
 Every function raises
 

@@ -112,6 +112,8 @@ class FileOperations:
         self._prefetch.drop_old()
         for file in self.table.files:
             file.drop_old_inline(now)
+            if file.allocated is not None and now >= file.allocated.expires:
+                file.allocated = None
 
     # -- opening ----------------------------------------------------------------------------------------------------
 

@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from dfsfs.smb.tree.file import RemoteFile
     from dfsfs.smb.wire.fscc import FileStat
     from dfsfs.smb.wire.messages import Buffer
+    from dfsfs.vfs.data.ranges import KnownRanges
     from dfsfs.vfs.data.readahead import AheadData, ReadAhead
     from dfsfs.vfs.data.writeback import Rewrite, Writeback
     from dfsfs.vfs.names.inodetable import Inode
@@ -93,6 +94,7 @@ class OpenFile:
         "_remote",
         "_whole_file",
         "access",
+        "allocated",
         "appends",
         "asked",
         "close_moves_times",
@@ -138,6 +140,8 @@ class OpenFile:
         """Whether the server will set the file's times when the handle is closed."""
         self.writeback = writeback
         """Data that was written and the server has not acknowledged."""
+        self.allocated: KnownRanges | None = None
+        """What its server said last of its holes, if it was asked."""
         self.read_streams: ReadStreams | None = None
         """The positions at which the file is read, and what is read ahead of them; None before the first read."""
         self.appends = appends

@@ -2,7 +2,8 @@
 
 Holes. A server knows the holes of files that are sparse for it (FILE_ATTRIBUTE_SPARSE_FILE), so of others nothing is
 asked: they are data up to their end, as every file may be (lseek(2)). Samba says of a file with holes that nobody has
-made sparse over SMB that it has none.
+made sparse over SMB that it has none. Programs ask for one hole after the other, so an answer is kept with the handle.
+It is believed for as long as attributes are, while nothing changes the file here, and its size and times are the same.
 
 Room. SMB has no request that allocates a range. A size of the allocation can be set, which Windows keeps to, and Samba
 with `strict allocate`. If the file's allocation says after that that the room is there, it is. If not, what happens
@@ -26,6 +27,7 @@ from __future__ import annotations
 
 import errno
 import os
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -68,7 +70,21 @@ SMALLEST_PART: Final = 32 * 1024 * 1024
 """Bytes of the smallest part of a file that is asked about: if clusters have 4 KiB, the answer always has room."""
 QUESTIONS: Final = 64
 """Times that one lseek asks a server: then the rest of the file is data."""
+KEPT: Final = 512
+"""Ranges of one answer that are kept."""
 _SPARSE: Final = int(FileAttributes.FILE_ATTRIBUTE_SPARSE_FILE)
+
+
+@dataclass(frozen=True, slots=True)
+class KnownRanges:
+    """What a server said of a file's holes. `asked`: the moment (ordering.py); `expires`: in seconds of the clock."""
+
+    start: int
+    """Where the part begins that it is about, in bytes; its end is `answer.known_to`."""
+    answer: Allocated
+    asked: int
+    breaks: int
+    expires: float
 
 
 class FileRanges:
@@ -135,7 +151,7 @@ class FileRanges:
         inode, at = file.inode, min(offset, MAX_SIZE - 1)
         part, size = MAX_SIZE, 0
         for _ in range(QUESTIONS):
-            answer = await self._query(file, ByteRange(at, min(MAX_SIZE, at + part)))
+            answer = self._get_known(file, at) or await self._query(file, ByteRange(at, min(MAX_SIZE, at + part)))
             size = self._lookup.attributes.get(inode).size
             found = find(answer, at, whence)
             if found is not None or answer.known_to >= size:
@@ -149,14 +165,27 @@ class FileRanges:
         return at if whence == os.SEEK_DATA else size, size
 
     async def _query(self, file: OpenFile, part: ByteRange) -> Allocated:
-        asked = self._lookup.table.version
+        inode, attributes, now = file.inode, self._lookup.attributes, self._lookup.clock()
+        asked, breaks = self._lookup.table.version, inode.page_cache.breaks
 
         async def query(attempt: Attempt | None) -> Allocated:
             return await ranges.query_allocated(await file.get_handle(attempt), part)
 
         answer = await self._runner.run(file, query)
-        self._lookup.attributes.update(file.inode, answer.stat, asked, by_name=False)
+        file.allocated = None
+        if attributes.update(inode, answer.stat, asked, by_name=False):
+            file.allocated = KnownRanges(part.start, _cut(answer), asked, breaks, now + attributes.lifetimes.files)
         return answer
+
+    def _get_known(self, file: OpenFile, at: int) -> Allocated | None:
+        """What was said of a part that begins at or before `at`, if that is still to be believed."""
+        known, inode = file.allocated, file.inode
+        if known is None or not known.start <= at < known.answer.known_to:
+            return None
+        if inode.has_changed_since(known.asked) or inode.page_cache.breaks != known.breaks:
+            return None
+        is_old = self._lookup.clock() >= known.expires or _changes(inode.stat) != _changes(known.answer.stat)
+        return None if is_old else known.answer
 
     # -- room and zeros ---------------------------------------------------------------------------------------------
 
@@ -265,6 +294,18 @@ async def _extend(inode: Inode, size: int, file: RemoteFile) -> FileStat:
     """Makes a file `size` bytes long, or lets it be longer if other clients may have written to it."""
     # Looked at when nothing is waited for any more: what gives the lease back is sent behind this.
     return await (ranges.set_end if inode.is_exclusive else ranges.extend)(file, size)
+
+
+def _changes(stat: FileStat | None) -> tuple[int, ...]:
+    """What is another after another client has written to a file."""
+    return () if stat is None else (stat.size, stat.written, stat.changed)
+
+
+def _cut(answer: Allocated) -> Allocated:
+    """The beginning of an answer, with KEPT ranges at most."""
+    if answer.ranges is None or len(answer.ranges) <= KEPT:
+        return answer
+    return replace(answer, ranges=answer.ranges[:KEPT], known_to=answer.ranges[KEPT - 1].end)
 
 
 def find(answer: Allocated, offset: int, whence: int) -> int | None:
