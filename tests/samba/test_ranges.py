@@ -151,7 +151,7 @@ async def test_a_handle_that_may_not_read_finds_data_everywhere(lab: Lab) -> Non
 
 async def test_more_holes_than_one_answer_has_room_for(lab: Lab) -> None:
     """Made on the server, as it would take long by SMB; and the file is sparse for SMB only after a hole of its own."""
-    count, step = 5000, 8 * KIB
+    count, step = 4200, 8 * KIB
     with scratch_folder(lab) as scratch:
         scratch.file("f")
         with (scratch.local / "f").open("wb") as file:
