@@ -138,6 +138,22 @@ async def test_without_a_lease_no_size_is_set(autojump_clock: object) -> None:
         assert await mount.size("f") == 13
 
 
+async def test_what_another_client_appends_meanwhile_is_not_cut_off(autojump_clock: object) -> None:
+    """All that may be lost is the one byte that makes the file longer."""
+    async with mounted(f=b"data", leases=False) as mount:
+
+        def append(what: str, about: object) -> None:
+            if what == "sent" and "WRITE" in str(about):
+                mount.volume.at("f").data += b"0123456789"
+
+        mount.server.on_event = append
+        await mount.kernel.fallocate(mount.f, 0, 0, 6)
+        mount.server.on_event = lambda what, about: None
+        assert mount.data("f") == b"data0\0" + b"23456789"
+        await trio.sleep(2)
+        assert await mount.size("f") == 14
+
+
 # -- holes ------------------------------------------------------------------------------------------------------------
 
 
@@ -228,6 +244,22 @@ async def test_a_copy_after_the_connection_was_lost(autojump_clock: object) -> N
         await quiet()
         assert await mount.kernel.copy_file_range(mount.v, 2, mount.f, 0, 5) == 5
         assert mount.data("f") == b"23456"
+
+
+async def test_a_copy_during_which_the_connection_is_lost(autojump_clock: object) -> None:
+    """The handle of the source went with it, too, and is opened again before the copy is begun once more."""
+    async with mounted(v=b"0123456789") as mount:
+        cuts = 0
+
+        def cut(what: str, about: object) -> None:
+            nonlocal cuts
+            if what == "sent" and "IOCTL" in str(about) and not cuts:
+                cuts += 1
+                mount.scene.connection.cut()
+
+        mount.server.on_event = cut
+        assert await mount.kernel.copy_file_range(mount.v, 2, mount.f, 0, 5) == 5
+        assert mount.data("f") == b"23456" and cuts == 1
 
 
 async def test_a_copy_that_fails_half_way_is_not_hidden(autojump_clock: object) -> None:
