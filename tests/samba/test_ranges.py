@@ -18,9 +18,11 @@ from dfsfs.vfs.data.caching import CacheMode, Caching
 from dfsfs.vfs.data.rangecopy import LARGEST
 from dfsfs.vfs.data.ranges import FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE, FALLOC_FL_ZERO_RANGE
 from dfsfs.vfs.names.inodetable import ROOT
+from tests.conftest import CHANCE
 from tests.samba.clients import locked_by_another, scratch_folder, share_of
 from tests.samba.filesystems import filesystem
 from tests.support.fakes.proxy import Proxy
+from tests.support.ranges import RandomCalls
 from tests.unit.vfs.world import ACTIMEO, fails
 
 if TYPE_CHECKING:
@@ -372,6 +374,28 @@ async def test_the_size_of_what_has_no_name_any_more_and_of_snapshots(lab: Lab) 
             assert (await mounted.fs.statfs(ino)).total == root.total
     async with filesystem(lab, share_of(lab, "fs3", "past")) as mounted:
         assert (await mounted.fs.statfs(await mounted.ino(".snapshots"))).total == root.total
+
+
+# -- any sequence -----------------------------------------------------------------------------------------------------
+
+
+async def test_any_sequence_of_calls(lab: Lab) -> None:
+    seed = int(os.environ.get("DFSFS_SEED", "1"))
+    with scratch_folder(lab) as scratch:
+        async with filesystem(lab, scratch.path) as mounted:
+            calls = RandomCalls(mounted.fs, random.Random(seed))
+            try:
+                await calls.begin()
+                for number in range(600 * CHANCE):
+                    await calls.play()
+                    if number % 100 == 99:
+                        await calls.check()
+                await calls.end()
+                for name in ("one", "two"):
+                    assert (scratch.local / name).read_bytes() == calls.content(name)
+            except BaseException as error:
+                error.add_note(f"seed {seed}: {'; '.join(calls.trace[-50:])}")
+                raise
 
 
 # -- requests ---------------------------------------------------------------------------------------------------------

@@ -8,12 +8,11 @@ import pytest
 
 from dfsfs.errors import DfsfsError
 from dfsfs.unc import UncPath
-from dfsfs.vfs.data.ranges import FALLOC_FL_KEEP_SIZE as KEEP
 from dfsfs.vfs.names.inodetable import ROOT
 from tests.conftest import SAMBAS
 from tests.samba.clients import share_of
 from tests.samba.filesystems import filesystem
-from tests.samba.test_ranges import KIB, MIB, blocks, new_file
+from tests.samba.test_ranges import KEEP, KIB, MIB, PUNCH, ZERO, blocks, new_file
 from tests.support.lab.samba import Lab, free_net
 from tests.support.lab.variants import ROOM, SIZE_PROGRAM
 
@@ -46,6 +45,10 @@ async def test_room_that_is_kept(room: Lab) -> None:
             assert (await mounted.fs.getattr(await mounted.ino("room"))).blocks == MIB // 512
             await mounted.fs.fallocate(handle, 0, 0, 2 * MIB)
             assert local.stat().st_size == 2 * MIB and blocks(local) >= 2 * MIB
+            await mounted.fs.fallocate(handle, ZERO, 0, MIB)
+            assert blocks(local) >= 2 * MIB
+            await mounted.fs.fallocate(handle, PUNCH, 0, MIB)
+            assert MIB <= blocks(local) < 2 * MIB
         finally:
             local.unlink()
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import errno
 import os
+import random
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -16,12 +17,14 @@ from dfsfs.ntstatus import NtStatus
 from dfsfs.smb.wire.constants import Command, CtlCode, FileAttributes, FileSystemAttributes
 from dfsfs.vfs.data.rangecopy import CLONE_UNIT, LARGEST
 from dfsfs.vfs.data.ranges import FALLOC_FL_KEEP_SIZE, FALLOC_FL_ZERO_RANGE, KEPT
+from tests.conftest import CHANCE
 from tests.shell.explorer import quiet
 from tests.shell.operations import PUNCH
 from tests.shell.scene import Scene
 from tests.support.fakes.server import messages
 from tests.support.fakes.server.requests import Answer, Session
 from tests.support.fakes.server.server import Server
+from tests.support.ranges import RandomCalls
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable
@@ -295,3 +298,31 @@ async def test_what_is_given_up_while_the_server_is_silent(autojump_clock: objec
         assert await mount.kernel.read(mount.f, 0, 4000) == mount.data("f")
         assert await mount.size("f") == len(mount.data("f"))
         assert await mount.kernel.write(mount.f, b"x", len(mount.data("f"))) == 1
+
+
+# -- any sequence -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("leases", [True, False])
+@pytest.mark.parametrize("features", [0, SHARES_BLOCKS])
+async def test_any_sequence_of_calls(autojump_clock: object, leases: bool, features: int) -> None:
+    """What is known gets old now and then. DFSFS_SEED and DFSFS_CHANCE say what is tried."""
+    seed = int(os.environ.get("DFSFS_SEED", "1"))
+    for number in range(seed, seed + 10 * CHANCE):
+        async with mounted(leases=leases) as mount:
+            mount.volume.features = features
+            chance = random.Random(number)
+            calls = RandomCalls(mount.scene.fs, chance)
+            try:
+                await calls.begin()
+                for _ in range(60):
+                    await calls.play()
+                    if not chance.randrange(20):
+                        await trio.sleep(chance.choice((0.5, 2)))
+                await calls.check()
+                await calls.end()
+                for name in ("one", "two"):
+                    assert mount.data(name) == calls.content(name)
+            except BaseException as error:
+                error.add_note(f"seed {number}: {'; '.join(calls.trace)}")
+                raise
