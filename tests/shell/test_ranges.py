@@ -277,6 +277,17 @@ async def test_a_copy_that_fails_half_way_is_not_hidden(autojump_clock: object) 
         assert await mount.kernel.read(mount.f, 0, 10) == b"012345"
 
 
+async def test_zeros_that_end_half_way_are_not_hidden(autojump_clock: object) -> None:
+    """A server that writes zeros may run out of room."""
+    async with mounted(f=b"old!") as mount:
+        assert await mount.kernel.read(mount.f, 0, 10) == b"old!"
+        mount.refused = {CtlCode.FSCTL_SET_ZERO_DATA: NtStatus.DISK_FULL}
+        await fails(errno.ENOSPC, mount.kernel.fallocate(mount.f, FALLOC_FL_ZERO_RANGE, 0, 4))
+        mount.volume.at("f").data[:2] = bytes(2)  # the part that it has done
+        await quiet()
+        assert await mount.kernel.read(mount.f, 0, 10) == b"\0\0d!"
+
+
 @pytest.mark.parametrize("call", ["punch", "allocate", "copy"])
 async def test_what_is_given_up_while_the_server_is_silent(autojump_clock: object, call: str) -> None:
     """Nobody knows what was done; programs see what is on the server, and nothing hangs."""

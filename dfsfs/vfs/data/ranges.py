@@ -31,7 +31,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from dfsfs.errors import Disposition, PosixError, SmbError
+from dfsfs.errors import PosixError, SmbError
 from dfsfs.smb.tree import ranges
 from dfsfs.smb.wire.constants import Access, FileAttributes
 from dfsfs.smb.wire.fscc import MAX_SIZE
@@ -242,7 +242,7 @@ class FileRanges:
         async def look(attempt: Attempt | None) -> FileStat:
             return await reserve(await file.get_handle(attempt), changes=False)
 
-        if end > own.size:
+        if end > own.size and inode.is_exclusive:
             stat = await self._change(file, own, partial(reserve, changes=True))
         else:
             stat = await self._runner.run(file, look)
@@ -271,23 +271,19 @@ class FileRanges:
         except BaseException as error:
             if isinstance(error, SmbError) and error.status in ranges.UNSUPPORTED:
                 raise PosixError(errno.EOPNOTSUPP, str(error)) from error
-            self.note_doubt(inode, error)
+            if not isinstance(error, PosixError):
+                self._dirty.note_lost(inode)
+                self._leases.invalidate_soon(inode)  # a part may be done, and the kernel drops nothing by itself then
             raise
         finally:
             alone = table.end_change(inode, begun)
         file.note_write()
-        own.size = max(own.size, stat.size) if not alone else stat.size
+        own.size = stat.size if alone else max(own.size, stat.size)
         own.bytes_written = 0  # the server has all of it, and says what it takes
         self._local.note_write_time(file, own)
         if alone:
             self._lookup.attributes.update(inode, stat, table.version, by_name=False)
         return stat
-
-    def note_doubt(self, inode: Inode, error: BaseException) -> None:
-        """A change of a file has failed. If the server has not refused it, a part may be done."""
-        if not isinstance(error, SmbError | PosixError) or error.disposition is not Disposition.RETURN:
-            self._dirty.note_lost(inode)
-            self._leases.invalidate_soon(inode)
 
 
 async def _extend(inode: Inode, size: int, file: RemoteFile) -> FileStat:
