@@ -158,7 +158,7 @@ class DfsOperations(pyfuse3.Operations):
     @request_handler
     async def statfs(self, ctx: RequestContext, inode: int = pyfuse3.ROOT_INODE) -> StatvfsData:
         """`inode`: what is asked about, which pyfuse3 does not say."""
-        size = await self._fs.statfs()
+        size = await self._fs.statfs(inode)
         data = StatvfsData()
         data.f_bsize = data.f_frsize = size.unit
         data.f_blocks = size.total // size.unit
