@@ -1,6 +1,7 @@
 """The decorators of all handlers, through which pyfuse3 calls them.
 
     request_handler    handlers that may wait
+    lock_handler       handlers that wait for a lock of another program, for as long as that keeps it
     immediate_handler  parts of handlers that do not wait
     release_handler    handlers whose answer the kernel drops
 
@@ -19,6 +20,7 @@ from __future__ import annotations
 import errno
 import functools
 import logging
+import math
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar
 
@@ -50,6 +52,8 @@ _PARTS = {
     "getattr_known": "getattr",
     "getxattr_logout": "getxattr",
     "readdir_into": "readdir",
+    "statfs_of": "statfs",
+    "flockw": "flock",
 }
 """Names of functions that are parts of a handler, and the name of that handler."""
 
@@ -77,11 +81,26 @@ def request_handler(
     handler: Callable[Concatenate[H, P], Awaitable[T]],
 ) -> Callable[Concatenate[H, P], Coroutine[Any, Any, T]]:
     """Decorates a handler that may wait: it ends at its deadline, and raises FUSEError only."""
+    return _decorate(handler, lambda handlers: handlers.deadline)
+
+
+def lock_handler(
+    handler: Callable[Concatenate[H, P], Awaitable[T]],
+) -> Callable[Concatenate[H, P], Coroutine[Any, Any, T]]:
+    """Decorates a handler that waits for another program: like `request_handler`, without a deadline. It ends when its
+    program gets a signal.
+    """
+    return _decorate(handler, lambda _: math.inf)
+
+
+def _decorate(
+    handler: Callable[Concatenate[H, P], Awaitable[T]], get_deadline: Callable[[H], float]
+) -> Callable[Concatenate[H, P], Coroutine[Any, Any, T]]:
     call = _get_call(handler)
 
     async def wrapper(self: H, /, *args: P.args, **kwargs: P.kwargs) -> T:
         begun = perf_counter()
-        scope = trio.move_on_after(self.deadline)
+        scope = trio.move_on_after(get_deadline(self))
         self.under_way[scope] = Request(call, args, current_request.get())
         try:
             with scope:

@@ -39,7 +39,7 @@ EACH, TOTAL = 1, 16
 """Threads of ours that look at the threads of one user, and of all users, at most."""
 PATIENCE = 1.0
 """Seconds that a look at one user's threads may take. It takes 0.00005 for each."""
-LOCK_WAITS = frozenset({"setlkw", "flockw"})
+LOCK_WAITS = frozenset({"setlkw", "flock"})
 """Calls that any signal with a handler ends."""
 _UNHARMFUL = {signal.SIGCHLD, signal.SIGCONT, signal.SIGURG, signal.SIGWINCH}
 _STOPPING = {signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU}

@@ -21,7 +21,8 @@ from dfsfs.caller import ROOT, Caller, set_current_caller
 from dfsfs.control.places import LOGOUT_XATTR
 from dfsfs.fuse.boundary import request_handler
 from dfsfs.fuse.descriptors import Descriptors
-from dfsfs.fuse.operations import DIRECTORY_HANDLE_CALLS, FILE_HANDLE_CALLS, DfsOperations
+from dfsfs.fuse.kerneloperations import FILE_RANGE_CALLS, LOCK_CALLS, KernelOperations
+from dfsfs.fuse.operations import DIRECTORY_HANDLE_CALLS, FILE_HANDLE_CALLS
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Iterator
@@ -34,14 +35,14 @@ if TYPE_CHECKING:
 
 CONTEXT_CALLS = (
     *("lookup", "statfs", "mkdir", "mknod", "link", "symlink", "open", "create", "opendir"),
-    *("readlink", "setxattr", "listxattr", "removexattr"),
+    *("readlink", "setxattr", "listxattr", "removexattr", "statfs_of", "statx"),
 )
 """Handlers whose last argument is the RequestContext, and that need nothing but the caller to be set."""
 REFUSALS = frozenset({errno.EACCES, errno.EPERM, errno.ENOENT, errno.ESTALE, errno.EKEYEXPIRED})
 """Errors of getattr for a user who may not read the attributes or has no login. ENOENT: servers hide files."""
 
 
-class MultiuserOperations(DfsOperations):
+class MultiuserOperations(KernelOperations):
     """See the module's text."""
 
     owners_only_set_acl = False
@@ -159,8 +160,8 @@ def _for_opener(inner: Handler, table: str) -> Handler:
 
 
 for _name in CONTEXT_CALLS:
-    setattr(MultiuserOperations, _name, _for_caller(getattr(DfsOperations, _name)))
-for _name in (*FILE_HANDLE_CALLS, "release"):
-    setattr(MultiuserOperations, _name, _for_opener(getattr(DfsOperations, _name), "_files"))
-for _name in (*DIRECTORY_HANDLE_CALLS, "releasedir"):
-    setattr(MultiuserOperations, _name, _for_opener(getattr(DfsOperations, _name), "_directories"))
+    setattr(MultiuserOperations, _name, _for_caller(getattr(KernelOperations, _name)))
+for _name in (*FILE_HANDLE_CALLS, *FILE_RANGE_CALLS, *LOCK_CALLS, "release"):
+    setattr(MultiuserOperations, _name, _for_opener(getattr(KernelOperations, _name), "_files"))
+for _name in (*DIRECTORY_HANDLE_CALLS, "readdir_into", "releasedir"):
+    setattr(MultiuserOperations, _name, _for_opener(getattr(KernelOperations, _name), "_directories"))

@@ -1,7 +1,6 @@
 """DfsOperations: translates FUSE requests to calls of the file system, and its answers to pyfuse3's types.
 
-pyfuse3 has no handlers for byte-range locks and flock (the kernel keeps them on this machine), lseek for holes,
-fallocate and copy_file_range.
+What pyfuse3 has no handlers for is in kerneloperations.py.
 
 Most requests are lookup and getattr, and most of these are answered from caches, without waiting. For such an answer no
 deadline is set up, which would take half as long again as the answer itself.
@@ -34,14 +33,14 @@ if TYPE_CHECKING:
 
     from pyfuse3 import ReaddirToken, SetattrFields
 
-    from dfsfs.fuse.abi.replies import DirentBuffer, DirentPlusBuffer
     from dfsfs.fuse.requests import Request
+    from dfsfs.smb.wire.fscc import VolumeSize
     from dfsfs.vfs.data.fileops import OpenResult
     from dfsfs.vfs.filesystem import FileSystem
     from dfsfs.vfs.names.mapping import Attributes
 
 FILE_HANDLE_CALLS = frozenset({"read", "write", "flush", "fsync"})
-DIRECTORY_HANDLE_CALLS = frozenset({"readdir", "readdir_into", "fsyncdir"})
+DIRECTORY_HANDLE_CALLS = frozenset({"readdir", "fsyncdir"})
 """Calls whose first argument is a handle that open or create (opendir) gave, and whose answer a program waits for."""
 
 
@@ -156,16 +155,8 @@ class DfsOperations(pyfuse3.Operations):
         return self._entry(await self._fs.setattr(inode, changes, fh))
 
     @request_handler
-    async def statfs(self, ctx: RequestContext, inode: int = pyfuse3.ROOT_INODE) -> StatvfsData:
-        """`inode`: what is asked about, which pyfuse3 does not say."""
-        size = await self._fs.statfs(inode)
-        data = StatvfsData()
-        data.f_bsize = data.f_frsize = size.unit
-        data.f_blocks = size.total // size.unit
-        data.f_bfree = size.free // size.unit
-        data.f_bavail = size.caller_free // size.unit
-        data.f_namemax = NAME_UNITS_MAX
-        return data
+    async def statfs(self, ctx: RequestContext) -> StatvfsData:
+        return self._volume(await self._fs.statfs(pyfuse3.ROOT_INODE))
 
     # -- directories ------------------------------------------------------------------------------------------------
 
@@ -182,18 +173,6 @@ class DfsOperations(pyfuse3.Operations):
                 if not pyfuse3.readdir_reply(token, name, self._entry(attributes), next_id):
                     if name not in DOTS:
                         self._fs.forget(attributes.ino, 1)
-                    break
-
-    @request_handler
-    async def readdir_into(self, fh: int, start_id: int, buffer: DirentBuffer | DirentPlusBuffer) -> None:
-        """As readdir: adds the entries from `start_id` on to a buffer, until that is full."""
-        timeouts = self._fs.timeouts
-        async with aclosing(self._fs.readdir(fh, start_id)) as entries:
-            async for name, attributes, next_id in entries:
-                added = buffer.add(name, attributes, timeouts(attributes.ino), next_id)
-                if not (added and buffer.keeps_lookups) and name not in DOTS:
-                    self._fs.forget(attributes.ino, 1)
-                if not added:
                     break
 
     @release_handler
@@ -348,6 +327,15 @@ class DfsOperations(pyfuse3.Operations):
         entry.st_ino = 0
         entry.entry_timeout = entry.attr_timeout = self._fs.negative_timeout(parent_inode)
         return entry
+
+    def _volume(self, size: VolumeSize) -> StatvfsData:
+        data = StatvfsData()
+        data.f_bsize = data.f_frsize = size.unit
+        data.f_blocks = size.total // size.unit
+        data.f_bfree = size.free // size.unit
+        data.f_bavail = size.caller_free // size.unit
+        data.f_namemax = NAME_UNITS_MAX
+        return data
 
     def _entry(self, attributes: Attributes) -> EntryAttributes:
         entry = EntryAttributes()

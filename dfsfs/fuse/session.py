@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
     from dfsfs.control.places import MountEntry
     from dfsfs.fuse.device.mounting import MountSpec
-    from dfsfs.fuse.operations import DfsOperations
+    from dfsfs.fuse.kerneloperations import KernelOperations
 
 log = logging.getLogger("dfsfs.fuse")
 
@@ -121,7 +121,7 @@ class ServeSettings:
 
 
 async def serve(
-    operations: DfsOperations, settings: ServeSettings, kernel: FuseKernelCache, on_ready: Callable[[], None]
+    operations: KernelOperations, settings: ServeSettings, kernel: FuseKernelCache, on_ready: Callable[[], None]
 ) -> None:
     """Mounts, calls `on_ready` as soon as programs can use the mount, and returns when it has been unmounted.
 
@@ -157,7 +157,7 @@ async def serve(
         loop.close()
 
 
-def _mount(operations: DfsOperations, settings: ServeSettings, interrupts: Interrupts) -> FuseLoop:
+def _mount(operations: KernelOperations, settings: ServeSettings, interrupts: Interrupts) -> FuseLoop:
     """Mounts. Raises: PosixError."""
     spec = settings.spec
     if settings.uses_pyfuse3:
@@ -170,7 +170,7 @@ def _mount(operations: DfsOperations, settings: ServeSettings, interrupts: Inter
 
 
 async def _announce(
-    operations: DfsOperations, mountpoint: str, read_ahead_kb: int, on_ready: Callable[[], None]
+    operations: KernelOperations, mountpoint: str, read_ahead_kb: int, on_ready: Callable[[], None]
 ) -> None:
     """Waits until the kernel has the answer to FUSE_INIT, sets the read-ahead and calls `on_ready`."""
     await operations.initialized.wait()  # the kernel lowers the read-ahead when it gets the answer to FUSE_INIT

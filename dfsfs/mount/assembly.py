@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
     from dfsfs.config.model import MountConfig
     from dfsfs.control.report import Mount
-    from dfsfs.fuse.operations import DfsOperations
+    from dfsfs.fuse.kerneloperations import KernelOperations
     from dfsfs.mount.service import Service
     from dfsfs.namespace.client import Namespace
     from dfsfs.namespace.junction import Location
@@ -116,7 +116,7 @@ async def _run(
 
 
 async def _serve(
-    mount: Mount, operations: DfsOperations, kernel: FuseKernelCache, service: Service, on_ready: Callable[[], None]
+    mount: Mount, operations: KernelOperations, kernel: FuseKernelCache, service: Service, on_ready: Callable[[], None]
 ) -> None:
     """Mounts, and runs all tasks of the mount until it has been unmounted."""
     async with trio.open_nursery() as nursery:

@@ -11,8 +11,8 @@ import trio
 
 import dfsfs
 from dfsfs.control.report import Mount
+from dfsfs.fuse.kerneloperations import KernelOperations
 from dfsfs.fuse.multiuser import MultiuserOperations
-from dfsfs.fuse.operations import DfsOperations
 from dfsfs.mount.settings import (
     get_given_names,
     make_caching,
@@ -73,11 +73,11 @@ def connect_users(users: UserPools, namespace: Namespace, filesystem: FileSystem
     users.on_user_gone = namespace.forget_user
 
 
-def make_operations(config: MountConfig, filesystem: FileSystem, users: UserPools | None) -> DfsOperations:
+def make_operations(config: MountConfig, filesystem: FileSystem, users: UserPools | None) -> KernelOperations:
     """The handlers of the kernel's requests."""
     deadline = config.transport.request_timeout + config.failover_timeout + DEADLINE_MARGIN
     if users is None:
-        return DfsOperations(filesystem, deadline=deadline, xattrs=config.xattrs)
+        return KernelOperations(filesystem, deadline=deadline, xattrs=config.xattrs)
     operations = MultiuserOperations(filesystem, deadline=deadline, xattrs=config.xattrs)
     operations.log_out = users.log_out
     return operations
@@ -89,7 +89,7 @@ def make_mount(
     pool: Pool,
     users: UserPools | None,
     namespace: Namespace,
-    operations: DfsOperations,
+    operations: KernelOperations,
     filesystem: FileSystem,
 ) -> Mount:
     """All of that together, for the control socket and metrics."""

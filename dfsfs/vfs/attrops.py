@@ -100,7 +100,8 @@ class AttributeOperations:
         table = self._lookup.table
         begun, alone = table.begin_change(inode), False
         try:
-            now = await self._files.attributes.set_basic(inode, info, sets_time=changes.mtime_ns is not None)
+            change = self._files.attributes.set_basic if changes.mtime_ns is None else self._files.attributes.set_times
+            now = await change(inode, info)
         finally:
             alone = table.end_change(inode, begun)
         # A link that is kept as a file looks like any other one here: what it is, only its content says.

@@ -212,7 +212,7 @@ class Xattrs:
         if (attributes ^ before) & ~(_SETTABLE | FileAttributes.FILE_ATTRIBUTE_NORMAL):
             raise PosixError(errno.EINVAL, f"{attributes:#x} changes attributes other than {_SETTABLE:#x}")
         info = encode_attributes(attributes & _SETTABLE or FileAttributes.FILE_ATTRIBUTE_NORMAL)
-        await self._files.attributes.set_basic(inode, info, sets_time=False)
+        await self._files.attributes.set_basic(inode, info)
 
     async def _sddl(self, inode: Inode) -> bytes:
         descriptor = await self._lookup.run(inode, lambda attempt: attempt.tree.xattrs.read_security(attempt.path))

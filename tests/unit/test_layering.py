@@ -51,9 +51,10 @@ WINGS: dict[str, tuple[frozenset[str], ...]] = {
         frozenset({"names"}),
     ),
     "fuse": (
-        frozenset({"session", "multiuser"}),
-        frozenset({"libfuse"}),
+        frozenset({"session"}),
+        frozenset({"libfuse", "multiuser"}),
         frozenset({"device"}),
+        frozenset({"kerneloperations"}),
         frozenset({"operations"}),
         frozenset({"boundary", "caserename", "waiters", "interrupts", "mountplace", "stacks", "symfollow"}),
         frozenset({"requests", "requestcontext", "threadstates", "errnos"}),

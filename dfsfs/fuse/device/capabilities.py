@@ -17,6 +17,8 @@ FLAGS = (
     | InitFlag.PARALLEL_DIROPS  # a lookup does not wait for other lookups in its directory
     | InitFlag.HANDLE_KILLPRIV_V2  # no question for security.capability before each write: servers have none
     | InitFlag.MAX_PAGES
+    | InitFlag.POSIX_LOCKS  # locks of fcntl(2) and flock(2) are kept here, where servers can be asked for them
+    | InitFlag.FLOCK_LOCKS
 )
 
 MAX_PAGES = 256

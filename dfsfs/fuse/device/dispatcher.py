@@ -15,9 +15,18 @@ from typing import TYPE_CHECKING, cast
 
 import pyfuse3
 
+from dfsfs.errors import PosixError
 from dfsfs.fuse.abi import replies, requests
-from dfsfs.fuse.abi.constants import FOPEN_DIRECT_IO, FOPEN_KEEP_CACHE, FOPEN_NONSEEKABLE, FSYNC_FDATASYNC, Opcode
+from dfsfs.fuse.abi.constants import (
+    FOPEN_DIRECT_IO,
+    FOPEN_KEEP_CACHE,
+    FOPEN_NONSEEKABLE,
+    FSYNC_FDATASYNC,
+    LK_FLOCK,
+    Opcode,
+)
 from dfsfs.fuse.requestcontext import current_request
+from dfsfs.vfs.data.locktable import ByteRangeLock, LockKind
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -25,12 +34,14 @@ if TYPE_CHECKING:
     from pyfuse3 import FileInfo, RequestContext, SetattrFields
 
     from dfsfs.fuse.abi.requests import InHeader
-    from dfsfs.fuse.operations import DfsOperations
+    from dfsfs.fuse.kerneloperations import KernelOperations
 
     Handler = Callable[["Dispatcher", InHeader, bytes], Awaitable["replies.Buffer"]]
 
 log = logging.getLogger("dfsfs.fuse")
 
+COPY_MAX = 1 << 30
+"""Bytes of a copy_file_range(2) that are copied at most: the reply has 32 bits for their number."""
 OTHERS_MAY = frozenset(
     {
         *(Opcode.INIT, Opcode.READ, Opcode.WRITE, Opcode.FSYNC, Opcode.RELEASE, Opcode.READDIR, Opcode.READDIRPLUS),
@@ -47,7 +58,7 @@ class Dispatcher:
 
     def __init__(
         self,
-        operations: DfsOperations,
+        operations: KernelOperations,
         send: Callable[[int, replies.Buffer], None],
         send_error: Callable[[int, int], None],
         only_user: int | None = None,
@@ -72,6 +83,8 @@ class Dispatcher:
             body = request if opcode == _WRITE else bytes(request[requests.HEADER_SIZE :])
             reply = await handler(self, header, cast("bytes", body))
         except pyfuse3.FUSEError as error:
+            self._send_error(unique, error.errno)
+        except PosixError as error:  # of what was asked for, before a handler is called
             self._send_error(unique, error.errno)
         except requests.MalformedRequest as error:
             log.error("FUSE: a request of the kernel, opcode %d, can't be read: %s", opcode, error)
@@ -105,6 +118,9 @@ class Dispatcher:
     async def _getattr(self, header: InHeader, body: bytes) -> replies.Buffer:
         return replies.pack_attr(await self.operations.getattr(header.nodeid, _context(header)))
 
+    async def _statx(self, header: InHeader, body: bytes) -> replies.Buffer:
+        return replies.pack_statx(*await self.operations.statx(header.nodeid, _context(header)))
+
     async def _setattr(self, header: InHeader, body: bytes) -> replies.Buffer:
         given = requests.parse_setattr(body)
         entry = pyfuse3.EntryAttributes()
@@ -115,7 +131,7 @@ class Dispatcher:
         return replies.pack_attr(changed)
 
     async def _statfs(self, header: InHeader, body: bytes) -> replies.Buffer:
-        return replies.pack_statfs(await self.operations.statfs(_context(header), header.nodeid))
+        return replies.pack_statfs(await self.operations.statfs_of(header.nodeid, _context(header)))
 
     async def _readlink(self, header: InHeader, body: bytes) -> replies.Buffer:
         return await self.operations.readlink(header.nodeid, _context(header))
@@ -174,7 +190,8 @@ class Dispatcher:
         return replies.FUSE_WRITE_OUT.pack(await self.operations.write(given.fh, given.offset, data), 0)
 
     async def _flush(self, header: InHeader, body: bytes) -> replies.Buffer:
-        await self.operations.flush(requests.parse_flush(body).fh)
+        given = requests.parse_flush(body)
+        await self.operations.flush(given.fh, given.lock_owner)
         return b""
 
     async def _fsync(self, header: InHeader, body: bytes) -> replies.Buffer:
@@ -184,6 +201,52 @@ class Dispatcher:
 
     async def _release(self, header: InHeader, body: bytes) -> replies.Buffer:
         await self.operations.release(requests.parse_release(body).fh)
+        return b""
+
+    async def _lseek(self, header: InHeader, body: bytes) -> replies.Buffer:
+        given = requests.parse_lseek(body)
+        return replies.FUSE_LSEEK_OUT.pack(await self.operations.lseek(given.fh, given.offset, given.whence))
+
+    async def _fallocate(self, header: InHeader, body: bytes) -> replies.Buffer:
+        given = requests.parse_fallocate(body)
+        await self.operations.fallocate(given.fh, given.mode, given.offset, given.length)
+        return b""
+
+    async def _copy_file_range(self, header: InHeader, body: bytes) -> replies.Buffer:
+        given = requests.parse_copy_file_range(body)
+        copied = await self.operations.copy_file_range(
+            given.fh_in, given.off_in, given.fh_out, given.off_out, min(given.len, COPY_MAX)
+        )
+        if header.opcode == Opcode.COPY_FILE_RANGE_64:
+            return replies.FUSE_COPY_FILE_RANGE_OUT.pack(copied)
+        return replies.FUSE_WRITE_OUT.pack(copied, 0)
+
+    # -- locks ------------------------------------------------------------------------------------------------------
+
+    async def _getlk(self, header: InHeader, body: bytes) -> replies.Buffer:
+        given = requests.parse_lk(body)
+        if given.lk_flags & LK_FLOCK:
+            raise pyfuse3.FUSEError(errno.EINVAL)  # flock(2) has no such call
+        lock = _to_lock(given)
+        found = await self.operations.getlk(given.fh, given.owner, lock)
+        if found is None:
+            return replies.FUSE_LK_OUT.pack(lock.start, lock.end, LockKind.UNLOCK, lock.pid)
+        return replies.FUSE_LK_OUT.pack(found.start, found.end, found.kind, found.pid)
+
+    async def _setlk(self, header: InHeader, body: bytes) -> replies.Buffer:
+        given = requests.parse_lk(body)
+        if given.lk_flags & LK_FLOCK:
+            await self.operations.flock(given.fh, given.owner, _to_kind(given))
+        else:
+            await self.operations.setlk(given.fh, given.owner, _to_lock(given))
+        return b""
+
+    async def _setlkw(self, header: InHeader, body: bytes) -> replies.Buffer:
+        given = requests.parse_lk(body)
+        if given.lk_flags & LK_FLOCK:
+            await self.operations.flockw(given.fh, given.owner, _to_kind(given))
+        else:
+            await self.operations.setlkw(given.fh, given.owner, _to_lock(given))
         return b""
 
     # -- directories ------------------------------------------------------------------------------------------------
@@ -260,6 +323,7 @@ _WRITE = int(Opcode.WRITE)
 HANDLERS: dict[int, Handler] = {
     Opcode.LOOKUP: Dispatcher._lookup,
     Opcode.GETATTR: Dispatcher._getattr,
+    Opcode.STATX: Dispatcher._statx,
     Opcode.SETATTR: Dispatcher._setattr,
     Opcode.STATFS: Dispatcher._statfs,
     Opcode.READLINK: Dispatcher._readlink,
@@ -278,6 +342,13 @@ HANDLERS: dict[int, Handler] = {
     Opcode.FLUSH: Dispatcher._flush,
     Opcode.FSYNC: Dispatcher._fsync,
     Opcode.RELEASE: Dispatcher._release,
+    Opcode.LSEEK: Dispatcher._lseek,
+    Opcode.FALLOCATE: Dispatcher._fallocate,
+    Opcode.COPY_FILE_RANGE: Dispatcher._copy_file_range,
+    Opcode.COPY_FILE_RANGE_64: Dispatcher._copy_file_range,
+    Opcode.GETLK: Dispatcher._getlk,
+    Opcode.SETLK: Dispatcher._setlk,
+    Opcode.SETLKW: Dispatcher._setlkw,
     Opcode.OPENDIR: Dispatcher._opendir,
     Opcode.READDIR: Dispatcher._readdir,
     Opcode.READDIRPLUS: Dispatcher._readdirplus,
@@ -307,6 +378,18 @@ def _pack_open(opened: FileInfo) -> bytes:
         | (FOPEN_NONSEEKABLE if opened.nonseekable else 0)
     )
     return replies.FUSE_OPEN_OUT.pack(opened.fh, flags, 0)
+
+
+def _to_kind(given: requests.LkIn) -> LockKind:
+    try:
+        return LockKind(given.type)
+    except ValueError:
+        raise pyfuse3.FUSEError(errno.EINVAL) from None
+
+
+def _to_lock(given: requests.LkIn) -> ByteRangeLock:
+    """What fcntl(2) is asked for. Raises: PosixError, FUSEError: EINVAL."""
+    return ByteRangeLock(_to_kind(given), given.start, given.end, given.pid)
 
 
 def _fit(value: bytes, size: int) -> replies.Buffer:

@@ -8,6 +8,9 @@ After a request that was answered at once, the next one is mostly on its way: fo
 device is read again before this sleeps, since waking a sleeping processor takes tens of microseconds. After FAIRNESS
 requests without waiting, other tasks get their turn.
 
+Waiting for a lock takes as long as another program likes. Such a request has a task of its own, which does not count
+against MAX_TASKS; how many there may be, the table of locks says (vfs/data/locktable.py).
+
 One buffer serves all tasks: a handler has copied what it needs of its request before it first waits.
 """
 
@@ -34,7 +37,7 @@ if TYPE_CHECKING:
 
     from dfsfs.fuse.abi.negotiation import Negotiated
     from dfsfs.fuse.abi.requests import InHeader
-    from dfsfs.fuse.operations import DfsOperations
+    from dfsfs.fuse.kerneloperations import KernelOperations
 
 log = logging.getLogger("dfsfs.fuse")
 
@@ -47,6 +50,7 @@ MAX_TASKS = 200
 that wait for a dead server must not keep requests to another one waiting."""
 _FORGETS = frozenset({int(Opcode.FORGET), int(Opcode.BATCH_FORGET)})
 _INTERRUPT, _INIT, _DESTROY = int(Opcode.INTERRUPT), int(Opcode.INIT), int(Opcode.DESTROY)
+_SETLKW = int(Opcode.SETLKW)
 
 
 class DeviceLoop:
@@ -57,7 +61,7 @@ class DeviceLoop:
     def __init__(
         self,
         device: int,
-        operations: DfsOperations,
+        operations: KernelOperations,
         wanted: Wanted,
         on_interrupt: Callable[[int], None],
         *,
@@ -71,6 +75,7 @@ class DeviceLoop:
         buffer = bytearray(max(MIN_READ_BUFFER, wanted.max_pages * PAGE + PAGE))
         self._buffers, self._view = [buffer], memoryview(buffer)
         self._nursery: trio.Nursery | None = None
+        self._lock_waits: trio.Nursery | None = None
         self._idle: list[trio.lowlevel.Task] = []
         self._tasks = 0
         self._is_led = False
@@ -85,8 +90,10 @@ class DeviceLoop:
         Raises:
             PosixError: the kernel's FUSE is too old, or the device fails.
         """
-        async with trio.open_nursery() as self._nursery:
-            self._start_leader()
+        async with trio.open_nursery() as self._lock_waits:
+            async with trio.open_nursery() as self._nursery:
+                self._start_leader()
+            self._lock_waits.cancel_scope.cancel()
 
     def stop(self) -> None:
         """No further request is read."""
@@ -205,6 +212,9 @@ class DeviceLoop:
                 self._negotiate(header, bytes(request[requests.HEADER_SIZE :]))
             elif opcode == _DESTROY:
                 self._send(header.unique, b"")
+            elif opcode == _SETLKW:
+                assert self._lock_waits is not None
+                self._lock_waits.start_soon(self._dispatcher.handle, header, memoryview(bytes(request)))
             else:
                 return self._dispatcher.handle(header, request)
         except requests.MalformedRequest as error:

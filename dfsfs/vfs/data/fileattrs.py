@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from dfsfs.vfs.data.filetable import OpenFileTable
     from dfsfs.vfs.data.localattrs import LocalAttributes
     from dfsfs.vfs.data.openfile import OpenFile
+    from dfsfs.vfs.data.pending import PendingOperations
     from dfsfs.vfs.data.serverhandles import ServerHandles
     from dfsfs.vfs.names.inodetable import Inode
     from dfsfs.vfs.names.lookup import Lookup
@@ -32,6 +33,7 @@ class FileAttributes:
         dirty: DirtyData,
         local: LocalAttributes,
         on_server: ServerHandles,
+        pending: PendingOperations,
     ) -> None:
         self._lookup = lookup
         self._table = table
@@ -39,6 +41,7 @@ class FileAttributes:
         self._dirty = dirty
         self._local = local
         self._on_server = on_server
+        self._pending = pending
 
     async def query(self, inode: Inode) -> bool:
         """Asks for a file's attributes through an open handle: the way for one that has no name any more. Returns
@@ -107,12 +110,11 @@ class FileAttributes:
 
     # -- times and attributes ---------------------------------------------------------------------------------------
 
-    async def set_basic(self, inode: Inode, info: bytes, *, sets_time: bool) -> FileStat | None:
-        """Sets times and attributes (FILE_BASIC_INFORMATION, MS-FSCC 2.4.7). Returns what the server knows of the file
-        then, None if it was not asked. Raises DfsfsError.
+    async def set_basic(self, inode: Inode, info: bytes) -> FileStat | None:
+        """Sets attributes, but no last write time (FILE_BASIC_INFORMATION, MS-FSCC 2.4.7). Returns what the server
+        knows of the file then, None if it was not asked. Raises DfsfsError.
 
         It is done through every handle of the caller that has written, as the close of such a one sets times again.
-        `sets_time`: the last write time is among them.
         """
         await self._dirty.write_back(inode)
         written = [file for file in self._table.get_files_of_caller(inode) if file.has_written]
@@ -121,7 +123,13 @@ class FileAttributes:
             stat = await self._set_basic_on(file, info)
         if not written:
             stat = await self._lookup.change_by_name(inode, lambda attempt: _set_basic(attempt, inode, info))
-        if sets_time:
+        return stat
+
+    async def set_times(self, inode: Inode, info: bytes) -> FileStat | None:
+        """As `set_basic`, with a last write time, which no close of a handle here moves any more."""
+        await self._dirty.write_back(inode)
+        async with self._pending.setting_times(inode):
+            stat = await self.set_basic(inode, info)
             self._local.note_time_set(inode)
             if inode.local_writes is not None:
                 inode.local_writes.written = 0

@@ -90,7 +90,7 @@ class FileOperations:
         self.leases = leases = FileLeases(lookup, kernel, caching, dirty.write_back)
         self.local = local = LocalAttributes(lookup, runner, dirty, self._pending)
         self.on_server = ServerHandles(lookup, table, runner, dirty, leases, self._prefetch, self._pending)
-        self.attributes = FileAttributes(lookup, table, runner, dirty, local, self.on_server)
+        self.attributes = FileAttributes(lookup, table, runner, dirty, local, self.on_server, self._pending)
         foreign = self._foreign_locks
         self.data = FileData(lookup, table, runner, dirty, local, leases, self._read_ahead, foreign, self._pending)
         self.ranges = FileRanges(lookup, table, runner, dirty, local, leases)
@@ -255,6 +255,7 @@ class FileOperations:
         try:
             with self._pending.closing(inode):
                 await self.dirty.drain(file)
+                await self._pending.wait_times(inode)
                 async with self._lookup.directory_renames.run_when_free(inode):
                     self._remove(file)
                     closed.is_deferred = self._defer_close(file)

@@ -1,9 +1,11 @@
-"""PendingOperations: which files are just being opened, closed or resized here, and which ones may not be opened.
+"""PendingOperations: which files are just being opened, closed or changed here, and which ones may not be opened.
 
 A server refuses to replace or remove a file that is open. Between sending a CREATE and knowing its handle, and between
 a program's close and the answer to the CLOSE, a file may be open on the server though the table of open files does not
 have it. So before a file is removed or replaced, opens of it are blocked: those that come wait, those under way are
-waited for, and then the table has everything that is open. Writes wait while the size of their file is set.
+waited for, and then the table has everything that is open. Writes wait while the size of their file is set. The close
+of a handle that was written through moves the file's time, and a server may take it and what is sent after it in any
+order: so times are set when no close is under way, and closes wait while they are set.
 
 No deadlock: an open counts as under way only after it has waited for the block, and then waits for nothing that a task
 with a block holds. Blocks do not wait for each other.
@@ -32,6 +34,7 @@ class PendingOperations:
         self._busy: dict[Inode, int] = {}
         self._blocked: dict[Inode, int] = {}
         self._resizes: dict[Inode, int] = {}
+        self._times: dict[Inode, int] = {}
         self._changed = trio.Event()
         """Set, and replaced, whenever a count falls to 0."""
 
@@ -65,6 +68,18 @@ class PendingOperations:
     async def wait_resizes(self, inode: Inode) -> None:
         """Returns when no change of the file's size is under way."""
         while inode in self._resizes:
+            await self._changed.wait()
+
+    @asynccontextmanager
+    async def setting_times(self, inode: Inode) -> AsyncIterator[None]:
+        """Counts a change of the file's times as under way while the block runs. Closes are waited for first."""
+        await self.wait_opens(inode)
+        with self._counted(self._times, inode):
+            yield
+
+    async def wait_times(self, inode: Inode) -> None:
+        """Returns when no change of the file's times is under way. The caller may count as closing it."""
+        while inode in self._times:
             await self._changed.wait()
 
     @asynccontextmanager

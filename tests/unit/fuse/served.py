@@ -25,7 +25,7 @@ import trio
 from dfsfs.cli.logs import log_to_stderr
 from dfsfs.errors import SmbError
 from dfsfs.fuse.device.mounting import MountSpec
-from dfsfs.fuse.operations import DfsOperations
+from dfsfs.fuse.kerneloperations import KernelOperations
 from dfsfs.fuse.session import FuseKernelCache, ServeSettings, serve
 from dfsfs.ntstatus import NtStatus
 from dfsfs.unc import UncPath
@@ -124,7 +124,7 @@ async def main(mountpoint: str, loop: str) -> None:
         lifetimes=Lifetimes(0.2, 0.2),
         clock=trio.current_time,
     )
-    operations = DfsOperations(filesystem, deadline=DEADLINE)
+    operations = KernelOperations(filesystem, deadline=DEADLINE)
     spec = MountSpec(mountpoint, "//dfs/ns", "dfsfs", frozenset({"default_permissions", "allow_other"}))
     await serve(operations, ServeSettings(spec, uses_pyfuse3=loop == "pyfuse3"), FuseKernelCache(), ready)
     await filesystem.close()

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from dfsfs.fuse.device.mounting import MountSpec
-from dfsfs.fuse.operations import DfsOperations
+from dfsfs.fuse.kerneloperations import KernelOperations
 from dfsfs.fuse.session import FuseKernelCache, ServeSettings, serve
 
 if TYPE_CHECKING:
     from pyfuse3 import EntryAttributes, RequestContext
 
 
-class Unanswering(DfsOperations):
+class Unanswering(KernelOperations):
     """See the module's text."""
 
     async def getattr(self, inode: int, ctx: RequestContext) -> EntryAttributes:

@@ -426,3 +426,21 @@ async def test_a_repeated_rename_has_failed_if_another_file_is_there(autojump_cl
 
     lose_answer(world.root, "rename", cut=cut_and_remove)
     await fails(errno.ENOENT, world.fs.rename(ROOT, b"h", ROOT, b"i", 0))
+
+
+async def test_a_time_that_is_set_after_close_is_not_undone_by_the_close(autojump_clock: object) -> None:
+    """close(2) has returned, and FUSE_RELEASE is on its way: what utimensat(2) sets then is the later one."""
+    for steps in [*range(8)] * 8:  # trio runs tasks in any order
+        world = Pair()
+        link = await world.ino("link")
+        result, made = await world.fs.create(link, b"new", 0o600, os.O_RDWR)
+        await world.fs.write(result.handle, 0, b"new")
+        await world.fs.flush(result.handle)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(world.fs.release, result.handle)
+            for _ in range(steps):
+                await trio.lowlevel.checkpoint()
+            told = await world.fs.setattr(made.ino, AttributeChanges(mtime_ns=7 * 10**17))
+        assert told.mtime_ns == 7 * 10**17
+        await trio.sleep(2 * ACTIMEO)
+        assert (await world.fs.getattr(made.ino)).mtime_ns == 7 * 10**17, f"after {steps} steps"
