@@ -203,8 +203,8 @@ class LockTable(Generic[F]):
     def request(
         self, file: F, owner: int, handle: int, lock: ByteRangeLock, on_end: Callable[[PosixError | None], None]
     ) -> LockWaiter[F] | None:
-        """Gets a lock, or queues the request for it (F_SETLKW): then it is returned, and `on_end` hears how it ends,
-        which may be before this returns.
+        """Gets a lock, or queues the request for it (F_SETLKW): then it is returned, and `on_end` hears later how it
+        ends.
 
         Raises:
             PosixError: EDEADLK, it would wait for itself; ENOLCK, there are too many locks or requests.
@@ -232,7 +232,7 @@ class LockTable(Generic[F]):
         """Lets go of all that an owner has of a file: it has closed a descriptor of it. What waits goes on to."""
         locks = self._files.get(file)
         if locks is not None and owner in locks.owners:
-            self._forget_ranges(locks, owner, locks.owners[owner])
+            self._keep_ranges(locks, owner, [])
             self._wake(file, locks)
 
     def release_handle(self, file: F, handle: int) -> None:
@@ -244,7 +244,7 @@ class LockTable(Generic[F]):
             self._remove_waiter(locks, waiter)
             waiter.on_end(PosixError(errno.EBADF, "the file was closed"))
         for owner, ranges in list(locks.owners.items()):
-            self._forget_ranges(locks, owner, [held for held in ranges if held.handle == handle])
+            self._keep_ranges(locks, owner, [held for held in ranges if held.handle != handle])
         self._wake(file, locks)
 
     # -- pieces -----------------------------------------------------------------------------------------------------
@@ -258,8 +258,8 @@ class LockTable(Generic[F]):
         locks = self._files.get(file) or _File[F]()
         own = locks.owners.get(owner)
         gives_up = self._is_flock and own is not None and own[0].kind is not wanted.kind
-        if gives_up and own is not None:
-            self._forget_ranges(locks, owner, own)
+        if gives_up:
+            self._keep_ranges(locks, owner, [])
         is_free = wanted.kind is LockKind.UNLOCK or next(locks.conflicts(owner, wanted), None) is None
         frees = is_free and self._put(file, locks, owner, wanted)
         if frees or gives_up:
@@ -291,18 +291,15 @@ class LockTable(Generic[F]):
         self._drop_unused(file, locks)
         return frees
 
-    def _forget_ranges(self, locks: _File[F], owner: int, gone: list[_Range]) -> None:
-        """Takes ranges from an owner."""
-        count = len(gone)
-        if not count:
-            return
-        kept = [held for held in locks.owners[owner] if held not in gone] if count < len(locks.owners[owner]) else []
+    def _keep_ranges(self, locks: _File[F], owner: int, kept: list[_Range]) -> None:
+        """Takes all ranges from an owner but some."""
+        gone = len(locks.owners[owner]) - len(kept)
         if kept:
             locks.owners[owner] = kept
         else:
             del locks.owners[owner]
-        locks.ranges -= count
-        self._ranges -= count
+        locks.ranges -= gone
+        self._ranges -= gone
 
     def _wake(self, file: F, locks: _File[F]) -> None:
         """Something of a file was let go of: gives their locks to the requests that nothing is in the way of now."""
