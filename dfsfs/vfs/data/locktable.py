@@ -38,7 +38,7 @@ import errno
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
-from itertools import islice, pairwise
+from itertools import pairwise
 from operator import attrgetter
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -49,11 +49,10 @@ if TYPE_CHECKING:
 
 OFFSET_MAX = 2**63 - 1
 """The last byte that a lock can be of (the kernel's OFFSET_MAX): `end` of a lock to the end of the file and beyond."""
-DEADLOCK_STEPS = 20_000
-"""Steps of a search for a deadlock, which then counts as none: some 5 ms. Linux goes from one owner to the next ten
-times. A step is one look at an owner's locks; to go on to a further request that waits takes as long as STEPS_EACH."""
-STEPS_EACH = 32
-
+DEADLOCK_STEPS = 40_000
+"""Steps of a search for a deadlock, which then counts as none: some 10 ms. Linux goes from one owner to the next ten
+times. A step is one look at a range; to go on to a further request that waits takes as long as STEPS_EACH."""
+STEPS_EACH = 64
 DEADLOCK = "who has the lock waits for a lock of this program"
 
 F = TypeVar("F")
@@ -144,17 +143,16 @@ class _File(Generic[F]):
     ranges: int = 0
 
     def conflicts(self, owner: int, wanted: _Range) -> Iterator[tuple[int, _Range]]:
-        """The ranges of other owners that are in the way, with their owners, in the order of `owners` and place."""
+        """The first range of each other owner that is in the way, with its owner, in the order of `owners`."""
         for other, ranges in self.owners.items():
             if other == owner:
                 continue
-            for held in (
-                ranges if len(ranges) == 1 else islice(ranges, bisect_left(ranges, wanted.start, key=_end), None)
-            ):
-                if held.start > wanted.end:
+            at = 0 if len(ranges) == 1 else bisect_left(ranges, wanted.start, key=_end)
+            while at < len(ranges) and ranges[at].start <= wanted.end:
+                if ranges[at].is_in_the_way_of(wanted):
+                    yield other, ranges[at]
                     break
-                if held.is_in_the_way_of(wanted):
-                    yield other, held
+                at += 1
 
 
 _start, _end = attrgetter("start"), attrgetter("end")
@@ -362,7 +360,7 @@ class LockTable(Generic[F]):
         while stack:
             at, path = stack.pop()
             locks = self._files[at.file]
-            steps += STEPS_EACH + len(locks.owners)
+            steps += STEPS_EACH + locks.ranges
             if steps > DEADLOCK_STEPS:
                 return False
             for owner, held in locks.conflicts(at.owner, at.wanted):
