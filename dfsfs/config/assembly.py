@@ -69,6 +69,7 @@ def make_config(unc: UncPath, options: ParsedOptions, credentials: Login, mounte
         retries=options.retries,
         fuse_options=_fuse_options(options, mounter),
         follow_symlinks=options.follow_symlinks,
+        fuse_loop=options.fuse_loop,
         metrics=options.metrics,
         given=options,
     )

@@ -105,6 +105,7 @@ class ParsedOptions:
     nonempty: bool = False
     """A mount may hide another one of dfsfs at its place."""
     metrics: str | None = None
+    fuse_loop: str = "native"
     without_effect: tuple[str, ...] = ()
     """Options that were ignored and deserve a warning."""
 
@@ -217,6 +218,8 @@ class MountConfig:
     """For FUSE, besides fsname and subtype."""
     follow_symlinks: bool
     """Whether the kernel follows symbolic links; a flag of the mount that FUSE does not know."""
+    fuse_loop: str
+    """What reads the kernel's requests: `native`, or `pyfuse3`."""
     metrics: str | None
     """Where to give figures to Prometheus."""
     given: ParsedOptions

@@ -324,6 +324,13 @@ _MOUNT = [
     _flag("allow_root", {"sharing": Sharing.ROOT}, "root may use the mount, too"),
     _flag("noallow_other", {"sharing": Sharing.NOBODY}, "only you may use it (the default, if not root)"),
     _value("metrics", "metrics", values.listen_address, "ADDRESS:PORT|PATH", "where Prometheus may ask for figures"),
+    _value(
+        "loop",
+        "fuse_loop",
+        values.choice({"native": "native", "pyfuse3": "pyfuse3"}, {}),
+        "KIND",
+        "who reads the kernel's requests: native (the default), or pyfuse3, which can less",
+    ),
     _flag("foreground fg", {"foreground": True}, "stay in front and log to stderr"),
     _flag("sloppy", {}, "ignore options that dfsfs does not know"),
     _flag("user users owner group", _RESTRICTED, "mount(8): not only root may mount; implies nosuid,nodev,noexec"),

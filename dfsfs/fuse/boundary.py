@@ -28,6 +28,8 @@ import trio
 from dfsfs.errors import DfsfsError, SmbError
 from dfsfs.firstfew import FirstFew
 from dfsfs.fuse.errnos import ALLOWED, NAMES, errno_for
+from dfsfs.fuse.requestcontext import current_request
+from dfsfs.fuse.requests import Request
 from dfsfs.ntstatus import has_errno
 
 if TYPE_CHECKING:
@@ -47,6 +49,7 @@ _PARTS = {
     "other_spelling": "lookup",
     "getattr_known": "getattr",
     "getxattr_logout": "getxattr",
+    "readdir_into": "readdir",
 }
 """Names of functions that are parts of a handler, and the name of that handler."""
 
@@ -61,9 +64,9 @@ class HasHandlers(Protocol):
     deadline: float
     """Seconds that a handler may take."""
     meters: Meters
-    under_way: dict[trio.CancelScope, tuple[str, tuple[object, ...]]]
-    """The requests that are being handled: the call and its arguments. To end one whose answer no process waits for
-    (waiters.py), its entry is removed and its scope cancelled.
+    under_way: dict[trio.CancelScope, Request]
+    """The requests that are being handled. To end one whose answer no process waits for, its entry is removed and its
+    scope cancelled.
     """
 
 
@@ -79,7 +82,7 @@ def request_handler(
     async def wrapper(self: H, /, *args: P.args, **kwargs: P.kwargs) -> T:
         begun = perf_counter()
         scope = trio.move_on_after(self.deadline)
-        self.under_way[scope] = (call, args)
+        self.under_way[scope] = Request(call, args, current_request.get())
         try:
             with scope:
                 return await handler(self, *args, **kwargs)

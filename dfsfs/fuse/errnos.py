@@ -91,9 +91,13 @@ ALLOWED: Mapping[str, frozenset[int]] = {
     "setlk": _DATA | _set("EINVAL EAGAIN ENOLCK"),
     "setlkw": _DATA | _set("EINVAL EDEADLK ENOLCK"),
     "flock": _DATA | _set("EINVAL EAGAIN ENOLCK"),
+    "statx": _NAME,
+    "lseek": _DATA | _set("EINVAL ENXIO EOVERFLOW"),
+    "fallocate": _WRITTEN | _set("EINVAL ENODEV EOPNOTSUPP EPERM ETXTBSY"),
+    "copy_file_range": _WRITTEN | _set("EINVAL EISDIR EOPNOTSUPP EOVERFLOW EPERM ETXTBSY EXDEV"),
 }
 """By the name of the handler. close(2) calls flush; truncate, utimensat, chmod and chown call setattr; fcntl(2) calls
-getlk, setlk and setlkw."""
+getlk, setlk and setlkw. pyfuse3 has no handlers for the last eight."""
 
 BY_NAME = frozenset(call for call, allowed in ALLOWED.items() if allowed >= _NAME)
 """The calls that find their file by its name; the others have it open."""
@@ -157,9 +161,9 @@ _VALUE = _all(
 )
 """The server refuses the value that the program has given."""
 _TOO_FAR = _all("INVALID_PARAMETER", _errno.EFBIG)
-"""Of a WRITE only the offset can be wrong: it is beyond what the server's file system has."""
-
-
+"""Of a WRITE, or a range to allocate, only the offset can be wrong: it is beyond what the server's file system has."""
+_NOT_THE_END = _all("BAD_NETWORK_NAME", _errno.EHOSTUNREACH)
+"""A share is gone. ENXIO of lseek(2) says that no data comes any more: a copy that ends there is taken for whole."""
 _NO_HANDLES = _all("TOO_MANY_OPENED_FILES INSUFFICIENT_RESOURCES INSUFF_SERVER_RESOURCES", _errno.ENFILE)
 """The server has no handles left."""
 
@@ -176,8 +180,10 @@ def _of_status(call: str) -> _Statuses:
         found |= _UNSUPPORTED
     if call in ("setattr", "setxattr", "removexattr"):
         found |= _VALUE
-    if call in ("write", "flush", "fsync", "release"):
+    if call in ("write", "flush", "fsync", "release", "fallocate"):
         found |= _TOO_FAR
+    if call == "lseek":
+        found |= _NOT_THE_END
     return found
 
 

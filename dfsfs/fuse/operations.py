@@ -34,12 +34,14 @@ if TYPE_CHECKING:
 
     from pyfuse3 import ReaddirToken, SetattrFields
 
+    from dfsfs.fuse.abi.replies import DirentBuffer, DirentPlusBuffer
+    from dfsfs.fuse.requests import Request
     from dfsfs.vfs.data.fileops import OpenResult
     from dfsfs.vfs.filesystem import FileSystem
     from dfsfs.vfs.names.mapping import Attributes
 
 FILE_HANDLE_CALLS = frozenset({"read", "write", "flush", "fsync"})
-DIRECTORY_HANDLE_CALLS = frozenset({"readdir", "fsyncdir"})
+DIRECTORY_HANDLE_CALLS = frozenset({"readdir", "readdir_into", "fsyncdir"})
 """Calls whose first argument is a handle that open or create (opendir) gave, and whose answer a program waits for."""
 
 
@@ -64,7 +66,7 @@ class DfsOperations(pyfuse3.Operations):
         self.meters = meters or Meters()
         self._fs = filesystem
         self._renames = RenameDetector()
-        self.under_way: dict[trio.CancelScope, tuple[str, tuple[object, ...]]] = {}
+        self.under_way: dict[trio.CancelScope, Request] = {}
         self._files: dict[int, Waiter] = {}
         self._directories: dict[int, Waiter] = {}
         """By handle number, the user that has opened it, and the inode."""
@@ -154,8 +156,9 @@ class DfsOperations(pyfuse3.Operations):
         return self._entry(await self._fs.setattr(inode, changes, fh))
 
     @request_handler
-    async def statfs(self, ctx: RequestContext) -> StatvfsData:
-        size = await self._fs.statfs()
+    async def statfs(self, ctx: RequestContext, inode: int = pyfuse3.ROOT_INODE) -> StatvfsData:
+        """`inode`: what is asked about, which pyfuse3 does not say."""
+        size = await self._fs.statfs(inode)
         data = StatvfsData()
         data.f_bsize = data.f_frsize = size.unit
         data.f_blocks = size.total // size.unit
@@ -179,6 +182,18 @@ class DfsOperations(pyfuse3.Operations):
                 if not pyfuse3.readdir_reply(token, name, self._entry(attributes), next_id):
                     if name not in DOTS:
                         self._fs.forget(attributes.ino, 1)
+                    break
+
+    @request_handler
+    async def readdir_into(self, fh: int, start_id: int, buffer: DirentBuffer | DirentPlusBuffer) -> None:
+        """As readdir: adds the entries from `start_id` on to a buffer, until that is full."""
+        timeouts = self._fs.timeouts
+        async with aclosing(self._fs.readdir(fh, start_id)) as entries:
+            async for name, attributes, next_id in entries:
+                added = buffer.add(name, attributes, timeouts(attributes.ino), next_id)
+                if not (added and buffer.keeps_lookups) and name not in DOTS:
+                    self._fs.forget(attributes.ino, 1)
+                if not added:
                     break
 
     @release_handler

@@ -1,8 +1,9 @@
-"""Serving a mount, from pyfuse3.init to the end.
+"""Serving a mount, from mounting to the end.
 
-A mount ends by one of these:
+Requests are read by a DeviceLoop (device/loop.py), or with option loop=pyfuse3 by pyfuse3 (libfuse.py). A mount ends by
+one of these:
 
-    umount(8)                the kernel closes the device, and the main loop ends by itself
+    umount(8)                the kernel closes the device, and the loop ends by itself
     SIGTERM, SIGINT          the mount is detached while the loop still serves, so that the kernel can write back its
                              dirty pages; if programs still use it after GRACE seconds, the loop is made to end; after
                              GRACE more, handlers that still wait for a server are cancelled
@@ -13,8 +14,6 @@ SIGUSR1 writes the stacks of all tasks and threads to the log.
 Nothing here may access a path of the mount. In trio's thread that would wait for an answer of the loop, which waits for
 it. In another thread it would be answered; but if the process is killed meanwhile, that thread goes on waiting in spite
 of SIGKILL, and keeps the device open: the mount hangs until its connection is aborted.
-
-pyfuse3 keeps its session in a global variable: one mount per process.
 """
 
 from __future__ import annotations
@@ -24,23 +23,27 @@ import logging
 import os
 import signal
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
-import pyfuse3
 import trio
 
 from dfsfs.background import contain, keep_going
 from dfsfs.control.places import device_of
 from dfsfs.errors import PosixError
+from dfsfs.fuse.device.capabilities import make_wanted
+from dfsfs.fuse.device.loop import DeviceLoop
+from dfsfs.fuse.device.mounting import open_device
+from dfsfs.fuse.interrupts import Interrupts
 from dfsfs.fuse.mountplace import detach_mount, find_mount, open_root
 from dfsfs.fuse.stacks import describe_stacks
 from dfsfs.fuse.symfollow import follow_no_symlinks
 from dfsfs.fuse.waiters import Waiters
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable
 
     from dfsfs.control.places import MountEntry
+    from dfsfs.fuse.device.mounting import MountSpec
     from dfsfs.fuse.operations import DfsOperations
 
 log = logging.getLogger("dfsfs.fuse")
@@ -49,15 +52,29 @@ NOTIFIERS = 16
 """Threads that wait for the kernel to drop pages or attributes at most."""
 GRACE = 5.0
 """Seconds between the steps in which a busy mount is unmounted, and that closing files may take at the end."""
-MIN_TASKS = 10
-"""Tasks that wait for requests at least. With fewer, tasks are started and ended all the time."""
-MAX_TASKS = 200
-"""Requests that are handled at the same time at most; the kernel queues the others. There are so many because handlers
-that wait for a dead server must not keep requests to another one waiting."""
 READ_AHEAD_KB = 4096
 """KiB that the kernel reads ahead in a file. Its default of 128 leaves a sequential read waiting for each answer; with
 1024 there is one request at a time (324 MB/s with answers after 0.5 ms), with 4096 several (542 MB/s), and still more
 gains nothing."""
+
+
+class FuseLoop(Protocol):
+    """What reads the kernel's requests of one mount, and has them handled."""
+
+    async def run(self) -> None:
+        """Serves requests until the file system is unmounted, or after `stop`."""
+
+    def stop(self) -> None:
+        """No further request is read; those that were are answered."""
+
+    def close(self) -> None:
+        """Closes the device. What is still mounted gives errors."""
+
+    def invalidate(self, ino: int) -> None:
+        """The kernel drops the attributes and all pages of an inode. It may block. Raises: OSError."""
+
+    def invalidate_attributes(self, ino: int) -> None:
+        """As `invalidate`, for the attributes alone."""
 
 
 class FuseKernelCache:
@@ -69,64 +86,87 @@ class FuseKernelCache:
 
     def __init__(self) -> None:
         self._threads = trio.CapacityLimiter(NOTIFIERS)
+        self._loop: FuseLoop | None = None
+
+    def connect(self, loop: FuseLoop) -> None:
+        """Says whom the kernel can be told through. Before, it has nothing in its caches."""
+        self._loop = loop
 
     async def invalidate(self, ino: int) -> None:
-        await self._notify(ino, attributes_only=False)
+        if self._loop is not None:
+            await self._notify(self._loop.invalidate, ino)
 
     async def invalidate_attributes(self, ino: int) -> None:
-        await self._notify(ino, attributes_only=True)
+        if self._loop is not None:
+            await self._notify(self._loop.invalidate_attributes, ino)
 
-    async def _notify(self, ino: int, *, attributes_only: bool) -> None:
+    async def _notify(self, tell: Callable[[int], None], ino: int) -> None:
         try:
-            await trio.to_thread.run_sync(
-                pyfuse3.invalidate_inode, ino, attributes_only, abandon_on_cancel=True, limiter=self._threads
-            )
+            await trio.to_thread.run_sync(tell, ino, abandon_on_cancel=True, limiter=self._threads)
         except OSError as error:
             if error.errno != errno.ENOENT:  # ENOENT: the kernel does not know the inode any more
                 log.warning("the kernel does not forget what it has of node %d: %s", ino, error)
 
 
+@dataclass(frozen=True, slots=True)
+class ServeSettings:
+    """How a mount is served."""
+
+    spec: MountSpec
+    uses_pyfuse3: bool = False
+    read_ahead_kb: int = READ_AHEAD_KB
+    """KiB that the kernel reads ahead."""
+    follow_symlinks: bool = True
+    """Whether the kernel follows symbolic links of the mount."""
+
+
 async def serve(
-    operations: DfsOperations,
-    mountpoint: str,
-    options: Collection[str],
-    on_ready: Callable[[], None],
-    *,
-    read_ahead_kb: int = READ_AHEAD_KB,
-    follow_symlinks: bool = True,
+    operations: DfsOperations, settings: ServeSettings, kernel: FuseKernelCache, on_ready: Callable[[], None]
 ) -> None:
     """Mounts, calls `on_ready` as soon as programs can use the mount, and returns when it has been unmounted.
-
-    `options`: those of libfuse and the kernel. `read_ahead_kb`: KiB that the kernel reads ahead. `follow_symlinks`:
-    whether the kernel follows symbolic links of the mount.
 
     Raises:
         PosixError: FUSE refused the mount, or the kernel has no option nosymfollow.
         ExceptionGroup: something unexpected ended the main loop. The mount is gone then, too.
     """
-    try:
-        pyfuse3.init(operations, mountpoint, set(options))
-    except (RuntimeError, OSError, UnicodeError) as error:
-        raise PosixError(getattr(error, "errno", None) or 5, f"FUSE can't mount on {mountpoint}: {error}") from error
-    mount = _Mount(mountpoint)
+    mountpoint, interrupts = settings.spec.mountpoint, Interrupts(operations)
+    loop = _mount(operations, settings, interrupts)
+    kernel.connect(loop)
+    mount = _Mount(mountpoint, loop)
     try:
         mount.entry = await trio.to_thread.run_sync(find_mount, mountpoint)
-        if not follow_symlinks:
+        if not settings.follow_symlinks:
             await trio.to_thread.run_sync(mount.follow_no_symlinks)  # before the first answer, see symfollow.py
         async with trio.open_nursery() as nursery:
             await nursery.start(_handle_signals, mount)
-            waiters = Waiters(operations, mount.entry.device if mount.entry else None)
-            nursery.start_soon(keep_going, "waiters", waiters.serve)
-            nursery.start_soon(_announce, operations, mountpoint, read_ahead_kb, on_ready)
-            with mount.loop:
-                await pyfuse3.main(min_tasks=MIN_TASKS, max_tasks=MAX_TASKS)
+            if settings.uses_pyfuse3:
+                waiters = Waiters(operations, mount.entry.device if mount.entry else None)
+                nursery.start_soon(keep_going, "waiters", waiters.serve)
+            else:
+                nursery.start_soon(keep_going, "interrupts", interrupts.serve)
+            nursery.start_soon(_announce, operations, mountpoint, settings.read_ahead_kb, on_ready)
+            with mount.scope:
+                await loop.run()
             mount.ended.set()
             nursery.cancel_scope.cancel()
     finally:
-        # pyfuse3 unmounts by the path, so only if that still leads to the mount.
+        # By the path for others than root, so only if that still leads to the mount.
         with trio.CancelScope(shield=True):
-            in_place = await trio.to_thread.run_sync(mount.is_in_place)
-        pyfuse3.close(unmount=not mount.detached and in_place)
+            if not mount.detached and await trio.to_thread.run_sync(mount.is_in_place):
+                await mount.detach()
+        loop.close()
+
+
+def _mount(operations: DfsOperations, settings: ServeSettings, interrupts: Interrupts) -> FuseLoop:
+    """Mounts. Raises: PosixError."""
+    spec = settings.spec
+    if settings.uses_pyfuse3:
+        from dfsfs.fuse.libfuse import LACKS, LibfuseLoop  # libfuse is loaded only where it is used
+
+        log.info("loop=pyfuse3: this mount has not: %s", LACKS)
+        return LibfuseLoop(operations, spec)
+    only_user = os.getuid() if "allow_root" in spec.words else None
+    return DeviceLoop(open_device(spec), operations, make_wanted(), interrupts.notice, only_user=only_user)
 
 
 async def _announce(
@@ -173,9 +213,11 @@ class _Mount:
     """The mount that is served, and how it is ended."""
 
     mountpoint: str
+    loop: FuseLoop
     entry: MountEntry | None = None
     """Its entry in the kernel's list of mounts; None if that is not known."""
-    loop: trio.CancelScope = field(default_factory=trio.CancelScope)
+    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
+    """Around the main loop, with all handlers."""
     ended: trio.Event = field(default_factory=trio.Event)
     """Set when the main loop has ended."""
     detached: bool = False
@@ -183,15 +225,15 @@ class _Mount:
 
     async def end(self) -> None:
         """Unmounts in the steps that the module's text describes."""
-        await self._detach()
+        await self.detach()
         if await self._wait_ended():
             return
         log.info("%s is busy: the programs that use it will get errors", self.mountpoint)
-        pyfuse3.terminate()
+        self.loop.stop()
         if await self._wait_ended():
             return
         log.warning("%s: requests that still wait for a server are given up", self.mountpoint)
-        self.loop.cancel()
+        self.scope.cancel()
 
     async def _wait_ended(self) -> bool:
         with trio.move_on_after(GRACE):
@@ -215,7 +257,8 @@ class _Mount:
         except (LookupError, OSError):
             raise PosixError(errno.EIO, f"option 'nosymfollow': the mount is not on {self.mountpoint}") from None
 
-    async def _detach(self) -> None:
+    async def detach(self) -> None:
+        """Takes the mount away from its mount point; programs may still have files open."""
         with trio.move_on_after(GRACE):
             if os.geteuid() == 0:
                 if self.entry is not None:

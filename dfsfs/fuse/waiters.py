@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import trio
 
+from dfsfs.fuse.requests import HasRequests
 from dfsfs.fuse.threadstates import ThreadState, get_holder_states, get_thread_state
 from dfsfs.threads import Threads
 
@@ -57,11 +58,8 @@ class Waiter:
     inode: int | None = None
 
 
-class HasRequests(Protocol):
+class HasWaiters(HasRequests, Protocol):
     """The handlers of a mount."""
-
-    under_way: dict[trio.CancelScope, tuple[str, tuple[object, ...]]]
-    """The requests that are being handled: the call and its arguments. To end one, it is removed and cancelled."""
 
     def waiter(self, call: str, arguments: tuple[object, ...]) -> Waiter | None:
         """The process that waits for a request; None if there is none or it is not known."""
@@ -70,7 +68,7 @@ class HasRequests(Protocol):
 class Waiters:
     """See the module's text. `device`: that of the mount, as MAJOR:MINOR; None if it is not known."""
 
-    def __init__(self, requests: HasRequests, device: str | None) -> None:
+    def __init__(self, requests: HasWaiters, device: str | None) -> None:
         self._requests = requests
         self._device = device
         self._threads = Threads(EACH, TOTAL)
@@ -93,7 +91,8 @@ class Waiters:
         """Cancels those requests whose process was killed."""
         waiting: dict[Waiter, list[trio.CancelScope]] = defaultdict(list)
         for scope in scopes:
-            waiter = self._requests.waiter(*self._requests.under_way[scope])
+            request = self._requests.under_way[scope]
+            waiter = self._requests.waiter(request.call, request.arguments)
             if waiter is not None:
                 waiting[waiter].append(scope)
         states = await self._get_states(waiting)

@@ -25,7 +25,7 @@ from dfsfs.config import ConfigError
 from dfsfs.control.places import TYPE, device_of, mount_on
 from dfsfs.errors import ConnectError, DfsfsError, PosixError
 from dfsfs.fuse.multiuser import MultiuserOperations
-from dfsfs.fuse.session import GRACE, serve
+from dfsfs.fuse.session import GRACE, FuseKernelCache, serve
 from dfsfs.mount import idle
 from dfsfs.mount.parts import (
     connect_users,
@@ -36,7 +36,7 @@ from dfsfs.mount.parts import (
     make_user_pools,
 )
 from dfsfs.mount.service import prepare
-from dfsfs.mount.settings import get_read_ahead_kb, make_fuse_options
+from dfsfs.mount.settings import make_serve_settings
 from dfsfs.namespace.assembly import make_namespace, referral_settings
 from dfsfs.ntstatus import NtStatus
 from dfsfs.smb.auth.credentials import KerberosCredentials
@@ -105,16 +105,19 @@ async def _run(
         root = await find_root(config, pool, namespace)
         if config.hard:
             namespace.set_hard()  # not before: a mount of a server that is down fails
-        filesystem = make_filesystem(config, namespace, root)
+        kernel = FuseKernelCache()
+        filesystem = make_filesystem(config, namespace, root, kernel)
         if users is not None:
             connect_users(users, namespace, filesystem)
         stack.push_async_callback(_close, filesystem)
         operations = make_operations(config, filesystem, users)
         mount = make_mount(config, mountpoint, pool, users, namespace, operations, filesystem)
-        await _serve(mount, operations, service, on_ready)
+        await _serve(mount, operations, kernel, service, on_ready)
 
 
-async def _serve(mount: Mount, operations: DfsOperations, service: Service, on_ready: Callable[[], None]) -> None:
+async def _serve(
+    mount: Mount, operations: DfsOperations, kernel: FuseKernelCache, service: Service, on_ready: Callable[[], None]
+) -> None:
     """Mounts, and runs all tasks of the mount until it has been unmounted."""
     async with trio.open_nursery() as nursery:
         _start_background_tasks(nursery, mount)
@@ -126,14 +129,7 @@ async def _serve(mount: Mount, operations: DfsOperations, service: Service, on_r
             on_ready()
 
         refuse_to_hide_mount(mount.config, mount.mountpoint)
-        await serve(
-            operations,
-            mount.mountpoint,
-            make_fuse_options(mount.config),
-            ready,
-            read_ahead_kb=get_read_ahead_kb(mount.config),
-            follow_symlinks=mount.config.follow_symlinks,
-        )
+        await serve(operations, make_serve_settings(mount.config, mount.mountpoint), kernel, ready)
         service.notifier.tell_stopping()
         nursery.cancel_scope.cancel()
 

@@ -13,7 +13,6 @@ import dfsfs
 from dfsfs.control.report import Mount
 from dfsfs.fuse.multiuser import MultiuserOperations
 from dfsfs.fuse.operations import DfsOperations
-from dfsfs.fuse.session import FuseKernelCache
 from dfsfs.mount.settings import (
     get_given_names,
     make_caching,
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
     from dfsfs.config.model import MountConfig
     from dfsfs.namespace.client import Namespace
     from dfsfs.namespace.junction import Location
+    from dfsfs.vfs.data.caching import KernelCache
 
 DEADLINE_MARGIN = 5.0
 """Seconds that a handler may take beyond everything that it can wait for: no handler should ever get there."""
@@ -49,7 +49,7 @@ def make_user_pools(config: MountConfig, pool: Pool) -> UserPools:
     return UserPools(transport_settings(config), pool, find_login)
 
 
-def make_filesystem(config: MountConfig, namespace: Namespace, root: Location) -> FileSystem:
+def make_filesystem(config: MountConfig, namespace: Namespace, root: Location, kernel: KernelCache) -> FileSystem:
     """The file system. `root`: where the mount's root is in the namespace."""
     return FileSystem(
         namespace,
@@ -60,7 +60,7 @@ def make_filesystem(config: MountConfig, namespace: Namespace, root: Location) -
         clock=trio.current_time,
         follow_links=config.use_dfs,
         caching=make_caching(config),
-        kernel=FuseKernelCache(),
+        kernel=kernel,
         mfsymlinks=config.mfsymlinks,
         many_users=config.multiuser,
         server_numbers=config.caching.server_inode_numbers,

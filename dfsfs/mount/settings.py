@@ -6,7 +6,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dfsfs.fuse.session import READ_AHEAD_KB
+from dfsfs.fuse.device.mounting import MountSpec
+from dfsfs.fuse.session import READ_AHEAD_KB, ServeSettings
 from dfsfs.smb.auth.kerberos import get_default_realm
 from dfsfs.vfs.data.caching import CacheMode, Caching
 from dfsfs.vfs.data.readahead_policy import LIMIT as WINDOW_MAX
@@ -62,14 +63,11 @@ def get_read_ahead_kb(config: MountConfig) -> int:
     return READ_AHEAD_KB if asked is None else min(READ_AHEAD_KB, asked // 1024)
 
 
-def make_fuse_options(config: MountConfig) -> set[str]:
-    """The options for libfuse and the kernel: those of the configuration, and what /proc/mounts shows."""
-    return {*config.fuse_options, f"fsname={escape_option(str(config.unc))}", "subtype=dfsfs"}
-
-
-def escape_option(text: str) -> str:
-    """A text as the value of a FUSE option: libfuse splits at commas and knows octal escapes, pyfuse3 takes ASCII."""
-    return "".join(
-        chr(byte) if 0x20 <= byte < 0x7F and byte not in b",\\" else f"\\{byte:03o}"
-        for byte in text.encode("utf-8", "surrogateescape")
+def make_serve_settings(config: MountConfig, mountpoint: str) -> ServeSettings:
+    """How the mount is made, and its requests read."""
+    return ServeSettings(
+        MountSpec(mountpoint, str(config.unc), "dfsfs", frozenset(config.fuse_options)),
+        uses_pyfuse3=config.fuse_loop == "pyfuse3",
+        read_ahead_kb=get_read_ahead_kb(config),
+        follow_symlinks=config.follow_symlinks,
     )

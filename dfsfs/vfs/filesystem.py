@@ -28,7 +28,6 @@ from dfsfs.vfs.dirops import DirectoryOperations
 from dfsfs.vfs.names.inode import FileSystemStatistics, refuse_loop, require_writable
 from dfsfs.vfs.names.lookup import Lookup
 from dfsfs.vfs.names.opendir import Listing
-from dfsfs.vfs.names.queries import stat_of
 from dfsfs.vfs.names.snapshots import NAME as SNAPSHOTS
 from dfsfs.vfs.names.snapshots import SnapshotListing, Snapshots
 from dfsfs.vfs.xattrs import Xattrs
@@ -192,10 +191,7 @@ class FileSystem:
         refuse_loop(inode)
         if not inode.removed:
             self._lookup.get_location(inode)
-        if inode.is_link and not self._lookup.attributes.is_bound(inode):
-            asked = self._lookup.table.version
-            stat, share = await self._lookup.run(inode, stat_of)
-            await self._lookup.accept(inode, stat, share, asked)
+        await self._lookup.enter(inode)
         listing = await self._snapshots.open_listing(inode) if inode.is_snapshot_dir else Listing(self._lookup, inode)
         try:
             await listing.begin()
@@ -347,6 +343,22 @@ class FileSystem:
         """The uid that all files belong to."""
         return self._lookup.attributes.ownership.uid
 
+    # -- parts of files: data/ranges.py and rangecopy.py ------------------------------------------------------------
+
+    async def lseek(self, handle: int, offset: int, whence: int) -> int:
+        """The offset of the next data or hole, for the `whence` SEEK_DATA or SEEK_HOLE of lseek(2); ENXIO as there."""
+        return await self._files.ranges.seek(handle, offset, whence)
+
+    async def fallocate(self, handle: int, mode: int, offset: int, length: int) -> None:
+        """`mode` as in fallocate(2): allocates, punches a hole or zeroes a range; EOPNOTSUPP for any other."""
+        await self._files.ranges.allocate(handle, mode, offset, length)
+
+    async def copy_file_range(
+        self, handle_in: int, offset_in: int, handle_out: int, offset_out: int, length: int
+    ) -> int:
+        """Has the server copy; how many bytes it has copied, which may be fewer. EXDEV: it can't do that."""
+        return await self._files.copies.copy_by_handle(handle_in, offset_in, handle_out, offset_out, length)
+
     # -- extended attributes ----------------------------------------------------------------------------------------
 
     async def getxattr(self, ino: int, name: bytes) -> bytes:
@@ -369,9 +381,9 @@ class FileSystem:
 
     # -- the whole --------------------------------------------------------------------------------------------------
 
-    async def statfs(self) -> VolumeSize:
-        """Size and free space of the volume that the mount's root is on."""
-        return await self._lookup.run(self._lookup.table.root, lambda attempt: attempt.tree.volume_size())
+    async def statfs(self, ino: int) -> VolumeSize:
+        """Size and free space of the share that an inode is on. A DFS link is entered: it fails as `opendir` does."""
+        return await self._lookup.query_volume_size(self._lookup.get_inode(ino))
 
     async def close(self) -> None:
         """Closes files and directories that the kernel has left open."""

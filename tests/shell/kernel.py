@@ -15,6 +15,7 @@ import stat as posix
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
+from dfsfs.vfs.data.ranges import FALLOC_FL_KEEP_SIZE
 from dfsfs.vfs.filesystem import DOTS
 from dfsfs.vfs.names.mapping import AttributeChanges
 from tests.shell.dcache import NEVER, PAGE, Dentry, File, Inode, InodeCache, Lock, Stat, Told, in_use
@@ -109,8 +110,7 @@ class Kernel(InodeCache):
         changes = inode.changes
         result = await self._ask(f"OPEN {inode.ino}", self.fs.open(inode.ino, flags & ~(os.O_CREAT | os.O_EXCL)))
         if flags & os.O_TRUNC:
-            inode.unsure = inode.unsure or inode.changes != changes
-            inode.changes += 1
+            self._count_change(inode, changes)
             self._expire(inode)
             self._resize(inode, 0, cuts=True)
         return self._opened(inode, result.handle, flags, keep=result.keep_cache, direct=result.direct)
@@ -321,6 +321,11 @@ class Kernel(InodeCache):
                 inode.page = _patched(inode.page, offset, data)
             return await self._write(file, offset, data)
 
+    def _count_change(self, inode: Inode, before: int) -> None:
+        """A change of the data has ended; `before`: how many had when it began."""
+        inode.unsure = inode.unsure or inode.changes != before
+        inode.changes += 1
+
     async def _write(self, file: File, offset: int, data: bytes) -> int:
         inode = file.inode
         changes = inode.changes
@@ -330,10 +335,60 @@ class Kernel(InodeCache):
         finally:
             inode.growing = False
         self._expire(inode)
-        inode.unsure = inode.unsure or inode.changes != changes
-        inode.changes += 1
+        self._count_change(inode, changes)
         inode.size = max(inode.size, offset + taken)
         return taken
+
+    @_system_call
+    async def fallocate(self, fd: int, mode: int, offset: int, length: int) -> None:
+        """fuse_file_fallocate."""
+        file, end = self.files[fd], offset + length
+        inode, keeps_size = file.inode, bool(mode & FALLOC_FL_KEEP_SIZE)
+        async with inode.lock.held():
+            changes = inode.changes
+            inode.growing = not keeps_size
+            try:
+                await self._ask(f"FALLOCATE {inode.ino}", self.fs.fallocate(file.handle, mode, offset, length))
+            finally:
+                inode.growing = False
+            if not keeps_size:
+                inode.size = max(inode.size, end)
+            self._count_change(inode, changes)
+            self._expire(inode)
+            if mode & ~FALLOC_FL_KEEP_SIZE:
+                async with inode.page_lock.held():
+                    if inode.page is not None:
+                        inode.page = _patched(inode.page, offset, bytes(length))[:PAGE]
+
+    @_system_call
+    async def copy_file_range(self, fd_in: int, offset_in: int, fd_out: int, offset_out: int, length: int) -> int:
+        """__fuse_copy_file_range, which cuts the range by the size that it knows (generic_copy_file_checks)."""
+        source, target = self.files[fd_in], self.files[fd_out]
+        length = min(length, source.inode.size - offset_in)
+        if length <= 0:
+            return 0
+        inode = target.inode
+        async with inode.lock.held():
+            changes = inode.changes
+            inode.growing = offset_out + length > inode.size
+            try:
+                asked = self.fs.copy_file_range(source.handle, offset_in, target.handle, offset_out, length)
+                copied = await self._ask(f"COPY_FILE_RANGE {source.inode.ino} {inode.ino}", asked)
+            finally:
+                inode.growing = False
+            async with inode.page_lock.held():
+                inode.page = None
+            inode.size = max(inode.size, offset_out + copied)
+            self._count_change(inode, changes)
+            self._expire(inode)
+            return copied
+
+    @_system_call
+    async def lseek(self, fd: int, offset: int, whence: int) -> int:
+        """fuse_lseek, for data and holes."""
+        file = self.files[fd]
+        async with file.inode.lock.held():
+            return await self._ask(f"LSEEK {file.inode.ino}", self.fs.lseek(file.handle, offset, whence))
 
     @_system_call
     async def fsync(self, fd: int) -> None:

@@ -7,10 +7,14 @@ import stat as posix
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from dfsfs.vfs.data.ranges import FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE
 from tests.shell.model import File
 from tests.shell.steps import (
+    allocate_steps,
     close_steps,
+    copy_steps,
     fstat_steps,
+    hole_steps,
     link_steps,
     list_steps,
     make_steps,
@@ -22,6 +26,7 @@ from tests.shell.steps import (
     truncate_steps,
     unlink_steps,
     write_steps,
+    zero_steps,
 )
 
 if TYPE_CHECKING:
@@ -114,6 +119,41 @@ def cutting(size: int, *, fd: str = "", path: str = "") -> Operation:
     steps = truncate_steps(size, fd=fd, path=path)
     needs = (fd,) if fd else ()
     return Operation(f"truncate {fd or path} to {size}", real, steps, needs=needs, grows=size > 4, writes=True)
+
+
+def punching(fd: str, offset: int, length: int) -> Operation:
+    async def real(scene: Scene) -> Any:
+        return await scene.kernel.fallocate(scene.fds[fd], PUNCH, offset, length)
+
+    return Operation(f"punch by {fd}", real, zero_steps(fd, offset, length), needs=(fd,), writes=True)
+
+
+def allocating(fd: str, size: int) -> Operation:
+    async def real(scene: Scene) -> Any:
+        return await scene.kernel.fallocate(scene.fds[fd], 0, 1, size - 1)
+
+    return Operation(f"allocate {size} by {fd}", real, allocate_steps(fd, size), needs=(fd,), writes=True)
+
+
+def copying(fd_in: str, fd_out: str, offset: int) -> Operation:
+    async def real(scene: Scene) -> Any:
+        return await scene.kernel.copy_file_range(scene.fds[fd_in], 0, scene.fds[fd_out], offset, 4)
+
+    return Operation(
+        f"copy from {fd_in} to {fd_out}",
+        real,
+        copy_steps(fd_in, fd_out, offset, 4),
+        needs=(fd_in, fd_out),
+        touches=frozenset({"f", "v", "/"}),
+        writes=True,
+    )
+
+
+def seeking(fd: str) -> Operation:
+    async def real(scene: Scene) -> Any:
+        return await scene.kernel.lseek(scene.fds[fd], 0, os.SEEK_HOLE)
+
+    return Operation(f"seek hole by {fd}", real, hole_steps(fd), needs=(fd,))
 
 
 def syncing(fd: str) -> Operation:
@@ -218,6 +258,7 @@ def listing_slowly() -> Operation:
     return Operation("list / in pieces", real, nothing_steps(), touches=frozenset({"/", "f", "v", "d"}))
 
 
+PUNCH = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE
 R, W, A, B, H = "r:f", "w:f", "a:f", "b:f", "w:g"
 
 OPERATIONS: tuple[Operation, ...] = (
@@ -236,6 +277,10 @@ OPERATIONS: tuple[Operation, ...] = (
     cutting(2, fd=W),
     cutting(9, fd=W),
     cutting(1, path="f"),
+    punching(W, 1, 2),
+    allocating(W, 9),
+    copying("r:v", W, 2),
+    seeking(W),
     syncing(W),
     closing(W),
     closing(A),

@@ -90,6 +90,55 @@ def truncate_steps(size: int, *, fd: str = "", path: str = "") -> Callable[[Mode
     return steps
 
 
+def zero_steps(fd: str, offset: int, length: int) -> Callable[[Model], Steps]:
+    """A hole is punched, or a range zeroed, inside of a file."""
+
+    def steps(model: Model) -> Steps:
+        yield
+        file = model.files[model.open[fd][0]]
+        size = len(file.data)
+        zeroed = file.data[:offset].ljust(offset, b"\0") + bytes(length) + file.data[offset + length :]
+        file.data = zeroed[:size]
+        return None
+
+    return steps
+
+
+def allocate_steps(fd: str, end: int) -> Callable[[Model], Steps]:
+    def steps(model: Model) -> Steps:
+        yield
+        file = model.files[model.open[fd][0]]
+        file.data = file.data.ljust(end, b"\0")
+        return None
+
+    return steps
+
+
+def copy_steps(fd_in: str, fd_out: str, offset_out: int, length: int) -> Callable[[Model], Steps]:
+    """From the beginning of a file."""
+
+    def steps(model: Model) -> Steps:
+        yield
+        data, file = model.files[model.open[fd_in][0]].data[:length], model.files[model.open[fd_out][0]]
+        file.data = file.data[:offset_out].ljust(offset_out, b"\0") + data + file.data[offset_out + len(data) :]
+        return len(data)
+
+    return steps
+
+
+def hole_steps(fd: str) -> Callable[[Model], Steps]:
+    """The first hole of a file that is smaller than a cluster is its end; an empty one has no first byte."""
+
+    def steps(model: Model) -> Steps:
+        yield
+        size = len(model.files[model.open[fd][0]].data)
+        if not size:
+            raise OSError(errno.ENXIO, fd)
+        return size
+
+    return steps
+
+
 def nothing_steps(path: str = "") -> Callable[[Model], Steps]:
     """An operation that changes nothing that the model has."""
 

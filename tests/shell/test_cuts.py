@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
 NAMES = (
     "rename f to n|rename v to f|rename f to v|rename f to d/n|rename d/x to f|unlink f|unlink g|unlink v|"
-    "mkdir n|rmdir e|link f to n|symlink n|open n new|open n or make|open f over|truncate f to 1|utime f"
+    "mkdir n|rmdir e|link f to n|symlink n|open n new|open n or make|open f over|truncate f to 1|utime f|"
+    "punch by w:f|allocate 9 by w:f|copy from r:v to w:f"
 )
 OPEN = {"closed": (), "open": ("r:f", "r:v"), "open for writing": ("w:f", "r:v")}
 STEPS = 60

@@ -36,7 +36,10 @@ CONDITIONS: dict[str, dict[str, Any]] = {
     "answers taken in late": {"gates": True},
 }
 
-CHANGES = "append by a:f|write at 5 by w:f|truncate w:f to 2|rename f to n|rename v to f|unlink f|open n new"
+CHANGES = (
+    "append by a:f|write at 5 by w:f|truncate w:f to 2|punch by w:f|allocate 9 by w:f|copy from r:v to w:f|"
+    "rename f to n|rename v to f|unlink f|open n new"
+)
 LOOKS = "stat f|list /|list / in pieces|open f to read|open f to write|close w:f|link f to n|open f over"
 
 

@@ -138,6 +138,7 @@ async def test_what_is_done_once_is_not_begun_anew(autojump_clock: object, caplo
 
 GOES_WITH_ITS_CALLER = {
     "fuse.waiters look",  # whose caller waits for the nursery, and is such a task or a request
+    "fuse.interrupts self._check_user",  # the same
     "namespace.explain probe_one",
     "namespace.health test_one",
     "namespace.enumeration enumerator.resolve_link",
@@ -148,6 +149,7 @@ GOES_WITH_ITS_CALLER = {
 LASTS = {
     "mount.assembly _cancel_without_answer",  # before there is a mount
     "fuse.session _announce",  # a mount that programs can't use had better end
+    "fuse.device.loop self._work",  # what it runs raises nothing; a device that fails is the mount's end
     "fuse.session mount.end",  # the same
     "namespace.maintenance work_on",  # has `contain` inside
     "control.metrics _attend",  # the others catch all that is an Exception

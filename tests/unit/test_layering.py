@@ -52,10 +52,12 @@ WINGS: dict[str, tuple[frozenset[str], ...]] = {
     ),
     "fuse": (
         frozenset({"session", "multiuser"}),
+        frozenset({"libfuse"}),
+        frozenset({"device"}),
         frozenset({"operations"}),
-        frozenset({"boundary", "caserename", "waiters", "mountplace", "stacks", "symfollow"}),
-        frozenset({"threadstates", "errnos"}),
-        frozenset({"descriptors"}),
+        frozenset({"boundary", "caserename", "waiters", "interrupts", "mountplace", "stacks", "symfollow"}),
+        frozenset({"requests", "requestcontext", "threadstates", "errnos"}),
+        frozenset({"descriptors", "abi"}),
     ),
     "mount": (
         frozenset({"assembly"}),

@@ -33,6 +33,8 @@ TOUCHING: dict[str, frozenset[str]] = {
             "dfsfs.fuse.threadstates._open_in",
             "dfsfs.fuse.threadstates._may_wait",
             "dfsfs.fuse.threadstates._threads",
+            # Which signals have come for a thread that waits: the same.
+            "dfsfs.fuse.interrupts._is_ended",
             # What the kernel says of other mount namespaces, in a thread: no memory of a process is read.
             "dfsfs.control.holders.holders_of",
             "dfsfs.control.holders._path_in",

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Final
 
 from dfsfs.errors import DfsfsError, SmbError
 from dfsfs.ntstatus import NtStatus
-from dfsfs.smb.wire import copychunk, fscc, messages
-from dfsfs.smb.wire.constants import CtlCode, FileInformationClass
+from dfsfs.smb.wire import fscc, messages
+from dfsfs.smb.wire.constants import FileInformationClass
 from dfsfs.smb.wire.messages import RELATED_FILE_ID, Buffer, Request
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from dfsfs.smb.connection.leases import Lease
     from dfsfs.smb.tree.channel import Channel
     from dfsfs.smb.tree.tree import Tree
-    from dfsfs.smb.wire.copychunk import Range
     from dfsfs.smb.wire.fscc import FileStat
     from dfsfs.unc import UncPath
 
@@ -144,6 +143,11 @@ class RemoteFile:
     def alive(self) -> bool:
         return self.tree.alive and not self._closed
 
+    @property
+    def file_id(self) -> bytes:
+        """The FileId of the handle, for requests that are made elsewhere: ranges.py."""
+        return self._file_id
+
     async def read(self, offset: int, size: int) -> Buffer:
         """Up to `size` bytes at `offset`: fewer only at the end of the file, none at or behind it.
 
@@ -246,33 +250,6 @@ class RemoteFile:
         """The current stat of the file. Errors as in read."""
         (response,) = await self.tree.call([messages.encode_query_all(self._file_id)])
         return self.tree.decode_stat(response, f"stat of {self.path}")
-
-    async def resume_key(self) -> bytes:
-        """The key of this file as the source of a server-side copy (MS-SMB2 3.2.4.20.1). Errors as in read."""
-        size = copychunk.KEY_RESPONSE_SIZE
-        (response,) = await self.tree.call(
-            [messages.encode_ioctl(CtlCode.FSCTL_SRV_REQUEST_RESUME_KEY, b"", size, self._file_id)]
-        )
-        self.tree.check(response, f"copy of {self.path}")
-        return copychunk.decode_resume_key(messages.decode_ioctl(response.message, size))
-
-    async def copy_from(self, source: RemoteFile, wanted: Range) -> None:
-        """Server-side copy of a range of another file on the same server into this one. Two round trips.
-
-        Raises:
-            SmbError: the server's answer; an unknown part of the range may be written.
-            ConnectionLost, SecurityError, WireError: the connection ended.
-        """
-        self.is_written = True
-        key, what = await source.resume_key(), f"copy of {source.path} to {self.path}"
-        request = copychunk.encode_copychunk(key, wanted.chunks)
-        size = copychunk.RESPONSE_SIZE
-        (response,) = await self.tree.call(
-            [messages.encode_ioctl(CtlCode.FSCTL_SRV_COPYCHUNK_WRITE, request, size, self._file_id)]
-        )
-        self.tree.check(response, what)
-        if copychunk.decode_copychunk(messages.decode_ioctl(response.message, size)) != wanted.length:
-            raise SmbError(NtStatus.END_OF_FILE, f"{what} stopped short")
 
     async def close(self, written: int | None = None) -> FileStat | None:
         """Closes the handle. A second close does nothing, nor does one after the connection has ended.

@@ -22,7 +22,11 @@ NFS_SPECFILE_SOCK: Final = 0x00000000_4B434F53
 
 FILE_NAMED_STREAMS: Final = 0x00040000
 FILE_READ_ONLY_VOLUME: Final = 0x00080000
+FILE_SUPPORTS_BLOCK_REFCOUNTING: Final = 0x08000000
 """FileSystemAttributes (MS-FSCC 2.5.1). smbprotocol has no FileFsAttributeInformation."""
 
 SMB2_NOTIFY_BREAK_LEASE_FLAG_ACK_REQUIRED: Final = 0x00000001
 """Flags of a lease break (MS-SMB2 2.2.23.2). smbprotocol takes no breaks in."""
+
+FSCTL_DUPLICATE_EXTENTS_TO_FILE: Final = 0x00098344
+"""A control code (MS-FSCC 2.3)."""

@@ -22,7 +22,6 @@ from dfsfs.vfs.data.caching import CacheMode
 from dfsfs.vfs.data.dirtydata import raise_writeback_error
 
 if TYPE_CHECKING:
-    from dfsfs.smb.wire.copychunk import Range
     from dfsfs.smb.wire.messages import Buffer
     from dfsfs.vfs.data.caching import FileLeases
     from dfsfs.vfs.data.dirtydata import DirtyData
@@ -173,22 +172,6 @@ class FileData:
             if invalidates:
                 self._leases.invalidate_soon(file.inode)  # it may have been written
             raise
-
-    async def copy(self, reader: OpenFile, writer: OpenFile, wanted: Range) -> None:
-        """Has the server copy a part of one open file into another one. Raises DfsfsError, EXDEV on two servers."""
-        await self._runner.run(reader, reader.check_target)
-        source, inode = reader.remote[0], writer.inode
-        try:
-            with self._lookup.table.changing(inode):
-                await self._runner.run(writer, lambda attempt: writer.copy_from(attempt, source, wanted))
-            await self._leases.kernel.invalidate(inode.ino)
-        except BaseException:
-            self._dirty.note_lost(inode)
-            self._leases.invalidate_soon(inode)  # a part may have been copied, and a cancelled task can't wait
-            raise
-        if inode.local_writes is not None:
-            inode.local_writes.size = max(inode.local_writes.size, wanted.target + wanted.length)
-            self._local.note_write_time(writer, inode.local_writes)
 
     # -- durability -------------------------------------------------------------------------------------------------
 

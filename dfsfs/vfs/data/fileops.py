@@ -2,6 +2,8 @@
 
     OpenFileTable     which files are open                                             filetable.py
     FileData          reading, writing, flush and fsync, by the number of the handle   filedata.py
+    FileRanges        holes, and room in advance                                       ranges.py
+    RangeCopy         copies that stay on the server                                   rangecopy.py
     DirtyData         what was written and is not on the server yet                    dirtydata.py
     FileAttributes    asking for and setting size, times and attributes                fileattrs.py
     LocalAttributes   size and time of a file that is being written here               localattrs.py
@@ -41,6 +43,8 @@ from dfsfs.vfs.data.lockedfiles import LockedFiles
 from dfsfs.vfs.data.opener import Opener
 from dfsfs.vfs.data.pending import PendingOperations
 from dfsfs.vfs.data.prefetch import Prefetch
+from dfsfs.vfs.data.rangecopy import RangeCopy
+from dfsfs.vfs.data.ranges import FileRanges
 from dfsfs.vfs.data.readahead import ReadAhead
 from dfsfs.vfs.data.serverhandles import ServerHandles
 from dfsfs.vfs.data.staleopens import StaleOpens
@@ -89,6 +93,8 @@ class FileOperations:
         self.attributes = FileAttributes(lookup, table, runner, dirty, local, self.on_server)
         foreign = self._foreign_locks
         self.data = FileData(lookup, table, runner, dirty, local, leases, self._read_ahead, foreign, self._pending)
+        self.ranges = FileRanges(lookup, table, runner, dirty, local, leases)
+        self.copies = RangeCopy(lookup, table, runner, dirty, local, leases)
         self._opener = Opener(lookup, leases, self._prefetch, Budget())
         lookup.handle_limit.give_back = leases.deferred.close_on_connection
 
@@ -110,6 +116,8 @@ class FileOperations:
         self._prefetch.drop_old()
         for file in self.table.files:
             file.drop_old_inline(now)
+            if file.allocated is not None and now >= file.allocated.expires:
+                file.allocated = None
 
     # -- opening ----------------------------------------------------------------------------------------------------
 

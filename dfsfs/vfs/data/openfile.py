@@ -53,9 +53,9 @@ if TYPE_CHECKING:
     from dfsfs.namespace.junction import Attempt, TargetBinding
     from dfsfs.smb.connection.leases import Lease, LeaseRequest
     from dfsfs.smb.tree.file import RemoteFile
-    from dfsfs.smb.wire.copychunk import Range
     from dfsfs.smb.wire.fscc import FileStat
     from dfsfs.smb.wire.messages import Buffer
+    from dfsfs.vfs.data.ranges import KnownRanges
     from dfsfs.vfs.data.readahead import AheadData, ReadAhead
     from dfsfs.vfs.data.writeback import Rewrite, Writeback
     from dfsfs.vfs.names.inodetable import Inode
@@ -94,6 +94,7 @@ class OpenFile:
         "_remote",
         "_whole_file",
         "access",
+        "allocated",
         "appends",
         "asked",
         "close_moves_times",
@@ -139,6 +140,8 @@ class OpenFile:
         """Whether the server will set the file's times when the handle is closed."""
         self.writeback = writeback
         """Data that was written and the server has not acknowledged."""
+        self.allocated: KnownRanges | None = None
+        """What its server said last of its holes, if it was asked."""
         self.read_streams: ReadStreams | None = None
         """The positions at which the file is read, and what is read ahead of them; None before the first read."""
         self.appends = appends
@@ -325,17 +328,9 @@ class OpenFile:
             return self._opened
         return await remote.query()
 
-    async def copy_from(self, attempt: Attempt | None, source: RemoteFile, wanted: Range) -> None:
-        """Has the server write a part of another file into this one.
-
-        Raises:
-            PosixError: EXDEV, the other file is on another server.
-        """
-        remote = self._usable_for(attempt) or await self._reopen(attempt)
-        if remote.tree.connection is not source.tree.connection:
-            raise PosixError(errno.EXDEV, f"{source.path} and {remote.path} are not on one server")
-        await remote.copy_from(source, wanted)
-        self.note_write()
+    async def get_handle(self, attempt: Attempt | None) -> RemoteFile:
+        """The handle on the server, for what ranges.py and rangecopy.py do with it."""
+        return self._usable_for(attempt) or await self._reopen(attempt)
 
     async def flush(self, attempt: Attempt | None) -> None:
         """Returns when what was written is on the server's disk."""

@@ -11,8 +11,10 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING
 
-from dfsfs.errors import DfsfsError, PosixError
-from dfsfs.smb.wire.copychunk import CHUNK, CHUNKS, Range
+from dfsfs.errors import PosixError, SmbError
+from dfsfs.ntstatus import NtStatus
+from dfsfs.smb.wire.copychunk import Range
+from dfsfs.vfs.data.rangecopy import LARGEST
 
 if TYPE_CHECKING:
     from dfsfs.vfs.data.fileops import FileOperations
@@ -20,10 +22,6 @@ if TYPE_CHECKING:
     from dfsfs.vfs.names.lookup import Lookup
 
 COPY_XATTR = b"user.dfsfs.copy"
-LARGEST = CHUNK * CHUNKS
-"""Bytes that one request copies at most."""
-_NOT_THERE = (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOENT)
-"""Errors of servers that can't copy, or not between these two files."""
 
 
 class ServerCopy:
@@ -39,20 +37,23 @@ class ServerCopy:
         Raises:
             PosixError: EINVAL, the request is malformed or too large; EBADF, a file is not open as it has to be; EXDEV,
                 the files are on two servers, or the server can't copy.
-            DfsfsError: the server's answer.
+            SmbError: END_OF_FILE, the source has ended before; or the server's answer.
+            DfsfsError: there was no answer.
         """
         source, wanted = self._parse(request)
         reader, writer = self._files.table.find_readable(source), self._files.table.find_writable(target)
         if reader is None or writer is None:
             raise PosixError(errno.EBADF, f"{source.name} is not open to be read, or {target.name} to be written")
-        for inode in (source, target):
-            await self._files.dirty.write_back(inode)
+        copied = 0
         try:
-            await self._files.data.copy(reader, writer, wanted)
-        except DfsfsError as error:
-            if error.errno in _NOT_THERE:
-                raise PosixError(errno.EXDEV, str(error)) from error
-            raise
+            while copied < wanted.length:
+                left = Range(wanted.source + copied, wanted.target + copied, wanted.length - copied)
+                if not (done := await self._files.copies.copy(reader, writer, left)):
+                    raise SmbError(NtStatus.END_OF_FILE, f"copy of {source.name} stopped short")
+                copied += done
+        finally:
+            if copied:
+                await self._files.leases.kernel.invalidate(target.ino)
 
     def _parse(self, request: bytes) -> tuple[Inode, Range]:
         try:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from dfsfs.namespace.client import Namespace
-    from dfsfs.smb.wire.fscc import DirEntry
+    from dfsfs.smb.wire.fscc import DirEntry, VolumeSize
     from dfsfs.vfs.names.inodetable import Inode
     from dfsfs.vfs.names.mapping import NameMapping, Ownership
 
@@ -114,6 +114,32 @@ class Lookup:
         if not inode.is_directory:
             raise PosixError(errno.ENOTDIR, f"{inode.name} is not a directory")
         return inode
+
+    async def enter(self, directory: Inode) -> None:
+        """Goes to the target of a DFS link that was not entered yet. Does nothing for any other directory.
+
+        Raises:
+            DfsfsError: no target can be reached.
+        """
+        if directory.is_link and not self.attributes.is_bound(directory):
+            asked = self.table.version
+            stat, share = await self.run(directory, stat_of)
+            await self.accept(directory, stat, share, asked)
+
+    async def query_volume_size(self, inode: Inode) -> VolumeSize:
+        """Size and free space of the share that an inode is on. A DFS link is entered for that.
+
+        Raises:
+            PosixError: ESTALE, it was removed, and so was all that it was in.
+            DfsfsError: the server's answer.
+        """
+        at: Inode | None = inode
+        while at is not None and (at.location is None or at.is_snapshot_dir):
+            at = at.parent or (at.detached_from[0] if at.detached_from is not None else None)
+        if at is None:
+            raise PosixError(errno.ESTALE, f"{inode.name} is not where it was")
+        await self.enter(at)
+        return await self.run(at, lambda attempt: attempt.tree.volume_size())
 
     # -- names ------------------------------------------------------------------------------------------------------
 

@@ -148,7 +148,10 @@ _STEPS = (b"", b".", b"..")
 
 @dataclass(frozen=True, slots=True)
 class Attributes:
-    """What stat(2) shows. Times in ns since the epoch, `size` in bytes, `blocks` in units of 512 bytes."""
+    """What stat(2) and statx(2) show. Times in ns since the epoch, `size` in bytes, `blocks` in units of 512 bytes.
+
+    `btime_ns`: when the file was made, as its server says; 0 if that is not known.
+    """
 
     ino: int
     mode: int
@@ -161,7 +164,7 @@ class Attributes:
     atime_ns: int
     mtime_ns: int
     ctime_ns: int
-    birthtime_ns: int
+    btime_ns: int
     device: tuple[int, int] = (0, 0)
     """Major and minor number of a device."""
 
@@ -222,7 +225,7 @@ class Ownership:
             atime_ns=stat.accessed,
             mtime_ns=stat.written,
             ctime_ns=stat.changed or stat.written,
-            birthtime_ns=stat.created,
+            btime_ns=stat.created,
             device=(0, 0) if special is None else special.device,
         )
 

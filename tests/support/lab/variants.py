@@ -1,5 +1,5 @@
 """Labs whose servers are unlike others: a share without leases, one that tells names apart by case; a server with few
-handles.
+handles; one that allocates what it is asked to, and shares of other sizes.
 """
 
 from __future__ import annotations
@@ -45,5 +45,42 @@ FEW_HANDLES = Topology(
         Host("fs1", 12, (Share("data", Content.SMALL),), (("max open files", str(HANDLES)),)),
     ),
     dead=(),
+    root=Target("ns1", "dfs"),
+)
+
+SIZE_PROGRAM = "size.sh"
+"""The program in the share `small` of ROOM that tells its size: KiB, free KiB, 1024."""
+ROOM = Topology(
+    hosts=(
+        Host(
+            "ns1",
+            10,
+            (
+                Share(
+                    "dfs",
+                    Content.ROOT,
+                    links=(
+                        Link("link-data", (_DATA,)),
+                        Link("link-small", (Target("fs1", "small"),)),
+                        Link("link-dead", (Target("dead1", "data"),)),
+                    ),
+                ),
+            ),
+        ),
+        Host(
+            "fs1",
+            12,
+            (
+                Share("data", Content.SMALL),
+                Share("strict", Content.SMALL, (("strict allocate", "yes"),)),
+                Share(
+                    "small",
+                    Content.SMALL,
+                    (("dfree command", f"{{path}}/{SIZE_PROGRAM}"),),
+                ),
+            ),
+        ),
+    ),
+    dead=(("dead1", 99),),
     root=Target("ns1", "dfs"),
 )

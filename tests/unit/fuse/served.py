@@ -1,4 +1,4 @@
-"""A real mount of a namespace in memory, as a program: `python -m tests.unit.fuse.served MOUNTPOINT`.
+"""A real mount of a namespace in memory, as a program: `python -m tests.unit.fuse.served MOUNTPOINT LOOP`.
 
 Says `ready` on standard output when the mount answers, and what is left in the inode table after the end.
 
@@ -24,8 +24,9 @@ import trio
 
 from dfsfs.cli.logs import log_to_stderr
 from dfsfs.errors import SmbError
+from dfsfs.fuse.device.mounting import MountSpec
 from dfsfs.fuse.operations import DfsOperations
-from dfsfs.fuse.session import serve
+from dfsfs.fuse.session import FuseKernelCache, ServeSettings, serve
 from dfsfs.ntstatus import NtStatus
 from dfsfs.unc import UncPath
 from dfsfs.vfs.filesystem import FileSystem
@@ -112,7 +113,7 @@ def ready() -> None:
     print("ready", flush=True)
 
 
-async def main(mountpoint: str) -> None:
+async def main(mountpoint: str, loop: str) -> None:
     namespace = MemoryNamespace()
     populate(namespace)
     filesystem = Faulty(
@@ -124,8 +125,8 @@ async def main(mountpoint: str) -> None:
         clock=trio.current_time,
     )
     operations = DfsOperations(filesystem, deadline=DEADLINE)
-    options = {"fsname=//dfs/ns", "subtype=dfsfs", "default_permissions", "allow_other"}
-    await serve(operations, mountpoint, options, ready)
+    spec = MountSpec(mountpoint, "//dfs/ns", "dfsfs", frozenset({"default_permissions", "allow_other"}))
+    await serve(operations, ServeSettings(spec, uses_pyfuse3=loop == "pyfuse3"), FuseKernelCache(), ready)
     await filesystem.close()
     filesystem.check_invariants()
     left = [inode.name for store in namespace.stores.values() for inode in open_files(store)]
@@ -134,4 +135,4 @@ async def main(mountpoint: str) -> None:
 
 if __name__ == "__main__":
     log_to_stderr(level=logging.INFO)
-    trio.run(main, sys.argv[1])
+    trio.run(main, sys.argv[1], sys.argv[2])

@@ -14,6 +14,7 @@ from dfsfs.errors import PosixError, SmbError
 from dfsfs.firstfew import FirstFew
 from dfsfs.fuse import boundary
 from dfsfs.fuse.boundary import release_handler, request_handler
+from dfsfs.fuse.requests import Request
 from dfsfs.meters import Meters
 from dfsfs.ntstatus import NtStatus
 
@@ -25,7 +26,7 @@ class Handlers:
 
     def __init__(self) -> None:
         self.meters = Meters()
-        self.under_way: dict[trio.CancelScope, tuple[str, tuple[object, ...]]] = {}
+        self.under_way: dict[trio.CancelScope, Request] = {}
 
     @request_handler
     async def rename(self, error: BaseException | None, value: int = 0) -> int:
@@ -136,7 +137,7 @@ async def test_what_nobody_waits_for_any_more_ends_when_it_is_taken_out(autojump
         nursery.start_soon(read)
         nursery.start_soon(read)
         await trio.testing.wait_all_tasks_blocked()
-        assert list(handlers.under_way.values()) == [("read", ()), ("read", ())]
+        assert list(handlers.under_way.values()) == [Request("read", (), None)] * 2
         scope, _ = handlers.under_way.popitem()
         scope.cancel()
         await trio.testing.wait_all_tasks_blocked()

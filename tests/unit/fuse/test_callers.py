@@ -38,7 +38,7 @@ class Abortable(Mount):
     """A mount that can be ended by the kernel, when its own program can't be killed any more."""
 
     def __init__(self, directory: Path, control: Path) -> None:
-        super().__init__(directory)
+        super().__init__(directory, "native")
         self._switch = control / str(os.minor(os.stat(self.path).st_dev)) / "abort"
 
     def abort(self) -> None:

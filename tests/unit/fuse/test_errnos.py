@@ -62,6 +62,10 @@ PLAIN = {
 }
 
 
+WITHOUT_PYFUSE3 = {"statx", "lseek", "fallocate", "copy_file_range"}
+"""Calls for which pyfuse3 has no handlers."""
+
+
 def of(call: str, status: int, *names: bytes) -> str:
     """The name of what a program gets for a server's answer."""
     return errno.errorcode[errno_for(call, SmbError(status, "a test"), names)]
@@ -103,6 +107,12 @@ def test_what_programs_take_for_success_is_only_what_it_is(call: str) -> None:
     for status in NtStatus:
         code = errno_for(call, SmbError(status, "a test"))
         assert code not in FORGIVEN[call] or status.name in PLAIN, status.name
+
+
+def test_no_answer_of_a_server_says_that_no_data_comes_any_more() -> None:
+    """cp and tar end a copy at ENXIO of lseek(2), and take it for whole."""
+    for status in NtStatus:
+        assert of("lseek", status) != "ENXIO", status.name
 
 
 @pytest.mark.parametrize("call", sorted(set(CALLS) - BY_NAME))
@@ -178,6 +188,14 @@ IMPORTANT = [
     ("rename", "NOT_SAME_DEVICE", "EXDEV"),
     ("write", "NOT_SAME_DEVICE", "EIO"),
     ("rmdir", "DIRECTORY_NOT_EMPTY", "ENOTEMPTY"),
+    ("lseek", "BAD_NETWORK_NAME", "EHOSTUNREACH"),
+    ("lseek", "INVALID_DEVICE_REQUEST", "EIO"),
+    ("fallocate", "DISK_FULL", "ENOSPC"),
+    ("fallocate", "INVALID_PARAMETER", "EFBIG"),
+    ("fallocate", "NOT_SUPPORTED", "ENOTSUP"),
+    ("copy_file_range", "DISK_QUOTA_EXCEEDED", "EDQUOT"),
+    ("copy_file_range", "FILE_LOCK_CONFLICT", "EACCES"),
+    ("copy_file_range", "INVALID_PARAMETER", "EIO"),
 ]
 
 
@@ -226,7 +244,7 @@ def test_every_handler_has_a_set_and_its_names_are_where_they_are_said_to_be() -
         for name, handler in vars(DfsOperations).items()
         if inspect.iscoroutinefunction(handler) and hasattr(pyfuse3.Operations, name)
     }
-    assert set(handlers) - {"forget"} == set(ALLOWED) - LOCKS
+    assert set(handlers) - {"forget"} == set(ALLOWED) - WITHOUT_PYFUSE3 - LOCKS
     for call, handler in handlers.items():
         parameters = list(inspect.signature(handler).parameters)[1:]  # without self
         names = tuple(at for at, name in enumerate(parameters) if name in ("name", "new_name", "name_old", "name_new"))

@@ -30,13 +30,13 @@ PATIENCE = 20.0
 class Mount:
     """A running `served` process."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, loop: str) -> None:
         self.path = directory / "mnt"
         self.path.mkdir()
         self.errors = directory / "stderr"
         with self.errors.open("wb") as stderr:
             self.process = subprocess.Popen(
-                [sys.executable, "-W", "error", "-m", "tests.unit.fuse.served", str(self.path)],
+                [sys.executable, "-W", "error", "-m", "tests.unit.fuse.served", str(self.path), loop],
                 cwd=PROJECT,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -66,9 +66,9 @@ class Mount:
         self.process.communicate(timeout=PATIENCE)
 
 
-@pytest.fixture
-def mount(tmp_path: Path) -> Iterator[Mount]:
-    running = Mount(tmp_path)
+@pytest.fixture(params=["native", "pyfuse3"])
+def mount(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Mount]:
+    running = Mount(tmp_path, request.param)
     try:
         yield running
     finally:
@@ -234,7 +234,7 @@ def test_a_signal_shows_what_is_going_on(mount: Mount) -> None:
     while "tasks and threads" not in mount.log() and time.monotonic() < deadline:
         time.sleep(0.05)
     (mount.path / "plain" / "f").touch()
-    assert "pyfuse" in mount.log() and "thread MainThread" in mount.log()
+    assert "fuse/session.py" in mount.log() and "thread MainThread" in mount.log()
 
 
 def test_a_daemon_that_is_killed_as_soon_as_it_has_mounted_is_gone(tmp_path: Path) -> None:

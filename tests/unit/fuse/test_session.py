@@ -14,10 +14,11 @@ from dfsfs.caller import Caller
 from dfsfs.config import Mounter, make_config, parse_options, parse_unc
 from dfsfs.control.places import TYPE, MountEntry
 from dfsfs.errors import ConnectError, PosixError, SmbError
+from dfsfs.fuse.device.mounting import escape
 from dfsfs.mount import assembly, settings
 from dfsfs.mount.assembly import find_root
 from dfsfs.mount.parts import make_filesystem, make_pool, make_user_pools
-from dfsfs.mount.settings import escape_option, get_given_names, make_fuse_options
+from dfsfs.mount.settings import get_given_names, make_serve_settings
 from dfsfs.namespace.assembly import transport_settings
 from dfsfs.namespace.junction import Junction, Location
 from dfsfs.ntstatus import NtStatus
@@ -25,6 +26,7 @@ from dfsfs.smb.auth import keyring
 from dfsfs.smb.auth.credentials import Credentials, Secret
 from dfsfs.smb.wire.constants import Dialect
 from dfsfs.unc import UncPath
+from dfsfs.vfs.data.caching import NoKernelCache
 from tests.support.fakes.memory_namespace import MemoryNamespace
 
 if TYPE_CHECKING:
@@ -116,14 +118,20 @@ def test_options_for_the_transport() -> None:
 
 
 def test_options_for_the_kernel() -> None:
-    options = make_fuse_options(config("ro,noperm", "//srv/name space/a,b"))
-    assert {"ro", "allow_other", "subtype=dfsfs", "fsname=//srv/name space/a\\054b"} <= options
-    assert "default_permissions" not in options
-    assert "default_permissions" in make_fuse_options(config())
+    spec = make_serve_settings(config("ro,noperm", "//srv/name space/a,b"), "/mnt").spec
+    assert (spec.mountpoint, spec.source, spec.subtype) == ("/mnt", "//srv/name space/a,b", "dfsfs")
+    assert {"ro", "allow_other"} <= spec.words
+    assert "default_permissions" not in spec.words
+    assert "default_permissions" in make_serve_settings(config(), "/mnt").spec.words
 
 
 def test_names_that_an_option_can_not_hold_are_escaped() -> None:
-    assert escape_option("//srv/ü\\") == "//srv/\\303\\274\\134"
+    assert escape("//srv/ü\\a,b") == "//srv/\\303\\274\\134a\\054b"
+
+
+def test_the_loop_is_ours_unless_asked_otherwise() -> None:
+    assert not make_serve_settings(config(), "/mnt").uses_pyfuse3
+    assert make_serve_settings(config("loop=pyfuse3"), "/mnt").uses_pyfuse3
 
 
 async def test_options_for_the_file_system(autojump_clock: object) -> None:
@@ -131,7 +139,7 @@ async def test_options_for_the_file_system(autojump_clock: object) -> None:
     store = namespace.add_share("//srv/ns")
     store.add_file("a:b", b"1")
     asked = config("uid=5,gid=6,file_mode=0640,dir_mode=0750,actimeo=7,acdirmax=3,nomapposix")
-    filesystem = make_filesystem(asked, namespace.as_namespace(), namespace.root("//srv/ns"))
+    filesystem = make_filesystem(asked, namespace.as_namespace(), namespace.root("//srv/ns"), NoKernelCache())
     shown = await filesystem.lookup(1, b"a:b")
     assert (shown.uid, shown.gid, shown.mode & 0o777) == (5, 6, 0o640)
     assert filesystem.timeouts(shown.ino) == (7, 7)

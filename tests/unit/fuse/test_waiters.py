@@ -10,6 +10,7 @@ import trio.testing
 
 from dfsfs.caller import Caller
 from dfsfs.fuse import waiters
+from dfsfs.fuse.requests import Request
 from dfsfs.fuse.threadstates import ThreadState
 from dfsfs.fuse.waiters import PAUSE, SHARE, Waiter, Waiters
 
@@ -33,7 +34,7 @@ class World:
     """Requests, those who make them, and how they are."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, clock: trio.testing.MockClock) -> None:
-        self.under_way: dict[trio.CancelScope, tuple[str, tuple[object, ...]]] = {}
+        self.under_way: dict[trio.CancelScope, Request] = {}
         self.fates: dict[int, ThreadState] = {}
         self.holders: dict[int, set[ThreadState]] = {}
         self.looks = self.searches = 0
@@ -62,7 +63,7 @@ class World:
         """When a request that begins after some seconds is ended, None if it is not."""
         await trio.sleep(after)
         scope = trio.move_on_after(LONG)
-        self.under_way[scope] = ("call", (waiter,))
+        self.under_way[scope] = Request("call", (waiter,), None)
         with scope:
             await trio.sleep_forever()
         return trio.current_time() if self.under_way.pop(scope, None) is None else None
@@ -109,7 +110,7 @@ async def test_what_is_answered_soon_costs_no_look(world: World) -> None:
     async def short() -> None:
         for _ in range(30):
             with trio.move_on_after(0.3) as scope:
-                world.under_way[scope] = ("call", (of(1),))
+                world.under_way[scope] = Request("call", (of(1),), None)
                 await trio.sleep_forever()
             del world.under_way[scope]
 

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
+from dfsfs.fuse.device.mounting import MountSpec
 from dfsfs.fuse.operations import DfsOperations
-from dfsfs.fuse.session import serve
+from dfsfs.fuse.session import FuseKernelCache, ServeSettings, serve
 
 if TYPE_CHECKING:
     from pyfuse3 import EntryAttributes, RequestContext
@@ -28,7 +29,9 @@ class Unanswering(DfsOperations):
 
 async def main(mountpoint: str) -> None:
     nothing: Any = None
-    await serve(Unanswering(nothing, deadline=60), mountpoint, {"fsname=test"}, lambda: print("ready", flush=True))
+    spec = MountSpec(mountpoint, "test", "test", frozenset())
+    operations = Unanswering(nothing, deadline=60)
+    await serve(operations, ServeSettings(spec), FuseKernelCache(), lambda: print("ready", flush=True))
 
 
 if __name__ == "__main__":

@@ -459,7 +459,42 @@ async def test_where_hiding_is_refused_a_file_in_use_is_removed_all_the_same(aut
 
 async def test_statfs(autojump_clock: object) -> None:
     world = World()
-    assert (await world.fs.statfs()).free == 1 << 39
+    assert (await world.fs.statfs(ROOT)).free == 1 << 39
+    assert world.sent() == ["statfs "]
+
+
+async def test_statfs_behind_a_link_is_about_its_share(autojump_clock: object) -> None:
+    world = World()
+    world.data.add_file("f", b"1")
+    link = await world.ino("link")
+    world.clear()
+    await world.fs.statfs(link)
+    assert world.sent() == ["stat ", "statfs "] and not world.root.calls
+    assert (await world.fs.getattr(link)).btime_ns == world.data.root.created
+    file = await world.ino("link/f")
+    world.clear()
+    await world.fs.statfs(file)
+    assert [verb for verb, _ in world.data.calls] == ["statfs"] and not world.root.calls
+    world.namespace.stop("//fs1/data")
+    await fails(errno.EHOSTUNREACH, world.fs.statfs(link))
+    await fails(errno.EHOSTUNREACH, world.fs.statfs(file))
+    assert (await world.fs.statfs(ROOT)).free == 1 << 39
+    await fails(errno.ESTALE, world.fs.statfs(12345))
+
+
+async def test_statfs_of_what_has_no_name_any_more(autojump_clock: object) -> None:
+    world = World()
+    world.data.add_folder("d")
+    world.data.add_file("d/f", b"1")
+    ino = await world.ino("link/d/f")
+    opened = await world.fs.open(ino, os.O_RDONLY)
+    world.data.remove("d/f")
+    await trio.sleep(ACTIMEO + 0.1)
+    await fails(errno.ENOENT, world.walk("link/d/f"))
+    world.clear()
+    await world.fs.statfs(ino)
+    assert [verb for verb, _ in world.data.calls][-1] == "statfs" and not world.root.calls
+    await world.fs.release(opened.handle)
 
 
 async def test_a_mount_of_a_folder_in_the_namespace(autojump_clock: object) -> None:

@@ -149,7 +149,7 @@ def test_attributes_of_a_file() -> None:
     assert (shown.ino, shown.uid, shown.gid, shown.nlink, shown.size) == (42, 7, 8, 3, 1000)
     assert shown.mode == posix.S_IFREG | 0o664
     assert shown.blocks == 9, "4097 bytes are nine sectors"
-    assert (shown.birthtime_ns, shown.atime_ns, shown.mtime_ns, shown.ctime_ns) == (1, 2, 3, 4)
+    assert (shown.btime_ns, shown.atime_ns, shown.mtime_ns, shown.ctime_ns) == (1, 2, 3, 4)
 
 
 def test_attributes_of_a_folder_and_of_a_read_only_file() -> None:

@@ -70,7 +70,7 @@ class Lies:
         if part.command is Command.SMB2_CREATE and self.expires():
             return Answer(NtStatus.NETWORK_SESSION_EXPIRED, messages.ERROR_BODY)
         if part.command is Command.SMB2_IOCTL and self.snapshots is not None:
-            handle, code, _ = messages.parse_ioctl(part.body)
+            handle, code, *_ = messages.parse_ioctl(part.body)
             if code == CtlCode.FSCTL_SRV_ENUMERATE_SNAPSHOTS:
                 room = int.from_bytes(part.body[44:48], "little")
                 data = struct.pack("<III", 1, 0, room + self.snapshots)

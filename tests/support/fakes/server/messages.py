@@ -18,11 +18,11 @@ from dfsfs.smb.wire.constants import (
     LeaseState,
 )
 from dfsfs.smb.wire.messages import HEADER, HEADER_SIZE, SMB2_MAGIC, Header, decode_header
+from tests.support.fakes.server.ranges import allocated
 
 if TYPE_CHECKING:
     from tests.support.fakes.server.volume import Inode
 
-CLUSTER = 4096
 POSTQUERY_ATTRIB = 1
 """A CLOSE that asks for the file's attributes (MS-SMB2 2.2.15)."""
 UNSOLICITED = 0xFFFFFFFFFFFFFFFF
@@ -160,10 +160,10 @@ def parse_set_info(body: bytes) -> tuple[bytes, int, int, bytes]:
     return handle, info_type, info_class, body[data_at - HEADER_SIZE :][:size]
 
 
-def parse_ioctl(body: bytes) -> tuple[bytes, int, bytes]:
-    """Handle, control code, input."""
-    _, _, code, handle, data_at, size, *_ = _IOCTL.unpack_from(body)
-    return handle, code, body[data_at - HEADER_SIZE :][:size] if size else b""
+def parse_ioctl(body: bytes) -> tuple[bytes, int, bytes, int]:
+    """Handle, control code, input, and the room for the output in bytes."""
+    _, _, code, handle, data_at, size, _, _, _, room, _ = _IOCTL.unpack_from(body)
+    return handle, code, body[data_at - HEADER_SIZE :][:size] if size else b"", room
 
 
 def parse_acknowledgement(body: bytes) -> tuple[bytes, LeaseState]:
@@ -229,10 +229,6 @@ def _times(inode: Inode) -> tuple[int, int, int, int]:
     return created, accessed, written, changed
 
 
-def _allocated(inode: Inode) -> int:
-    return -(-len(inode.data) // CLUSTER) * CLUSTER
-
-
 def create_body(
     handle: bytes, inode: Inode, action: int, lease: tuple[bytes, LeaseState, int, int, bool] | None
 ) -> bytes:
@@ -245,7 +241,7 @@ def create_body(
         0,
         action,
         *_times(inode),
-        _allocated(inode),
+        allocated(inode),
         len(inode.data),
         inode.wire_attributes,
         0,
@@ -280,7 +276,7 @@ def close_body(inode: Inode | None) -> bytes:
     if inode is None:
         return _CLOSE_RESPONSE.pack(60, 0, 0, 0, 0, 0, 0, 0, 0, 0)
     return _CLOSE_RESPONSE.pack(
-        60, POSTQUERY_ATTRIB, 0, *_times(inode), _allocated(inode), len(inode.data), inode.wire_attributes
+        60, POSTQUERY_ATTRIB, 0, *_times(inode), allocated(inode), len(inode.data), inode.wire_attributes
     )
 
 
@@ -308,7 +304,7 @@ def all_information(inode: Inode, links: int, name: str, *, pending: bool) -> by
         *_times(inode),
         inode.wire_attributes,
         0,
-        _allocated(inode),
+        allocated(inode),
         len(inode.data),
         links,
         pending,
@@ -335,7 +331,7 @@ def directory_entry(name: str, inode: Inode, *, is_last: bool) -> bytes:
         0,
         *_times(inode),
         len(inode.data),
-        _allocated(inode),
+        allocated(inode),
         inode.wire_attributes,
         len(encoded),
         sum(map(len, inode.eas.values())),
@@ -353,7 +349,7 @@ def streams(inode: Inode) -> bytes:
     if inode.is_directory:
         return b""
     name = "::$DATA".encode("utf-16-le")
-    return _STREAM.pack(0, len(name), len(inode.data), _allocated(inode)) + name
+    return _STREAM.pack(0, len(name), len(inode.data), allocated(inode)) + name
 
 
 def full_size(sectors: int, sector: int) -> bytes:

@@ -13,7 +13,7 @@ from dfsfs.smb.wire.constants import Command, CtlCode, FileInformationClass, Fil
 from dfsfs.smb.wire.copychunk import KEY_SIZE
 from dfsfs.smb.wire.eas import decode_eas, encode_ea
 from dfsfs.smb.wire.messages import RELATED_FILE_ID
-from tests.support.fakes.server import messages
+from tests.support.fakes.server import messages, ranges
 from tests.support.fakes.server.errors import Refused
 from tests.support.fakes.server.volume import Inode, LeaseWish, Open, Volume, Wish
 
@@ -46,6 +46,8 @@ class Session:
         self._tell = tell
         self._last = RELATED_FILE_ID
         self._failed: int | None = None
+        self._warning: int = NtStatus.SUCCESS
+        """The status of an answer that is whole and yet no success."""
         self.apply_grant: bytes | None = None
         """The key of the lease that the last request was granted."""
         self._handlers: dict[Command, Callable[[bytes], bytes]] = {
@@ -79,7 +81,9 @@ class Session:
         try:
             if handler is None:
                 raise Refused(NtStatus.NOT_SUPPORTED)
-            return Answer(NtStatus.SUCCESS, handler(part.body))
+            self._warning = NtStatus.SUCCESS
+            answer = handler(part.body)
+            return Answer(self._warning, answer)
         except Refused as error:
             if part.command is Command.SMB2_CREATE:
                 self._failed = error.status
@@ -183,7 +187,7 @@ class Session:
             if info_class == FileSystemInformationClass.FILE_FS_FULL_SIZE_INFORMATION:
                 return messages.output_body(messages.full_size(*self.volume.cluster))
             if info_class == FileSystemInformationClass.FILE_FS_ATTRIBUTE_INFORMATION:
-                return messages.output_body(struct.pack("<III", 0, 255, 0))
+                return messages.output_body(struct.pack("<III", self.volume.features, 255, 0))
         elif info_type == InfoType.SMB2_0_INFO_FILE:
             if info_class == FileInformationClass.FILE_ALL_INFORMATION:
                 return messages.output_body(self._all(opened))
@@ -211,6 +215,8 @@ class Session:
             self.volume.set_basic(opened, *messages.parse_basic(info))
         elif info_class == FileInformationClass.FILE_END_OF_FILE_INFORMATION:
             self.volume.set_size(opened, int.from_bytes(info[:8], "little"))
+        elif info_class == FileInformationClass.FILE_ALLOCATION_INFORMATION:
+            ranges.set_allocation(self.volume, opened, int.from_bytes(info[:8], "little"))
         elif info_class == FileInformationClass.FILE_DISPOSITION_INFORMATION:
             self.volume.set_disposition(opened, delete=bool(info[0]))
         elif info_class == FileInformationClass.FILE_RENAME_INFORMATION:
@@ -225,7 +231,7 @@ class Session:
         return b"\x02\x00"
 
     def _ioctl(self, body: bytes) -> bytes:
-        handle, code, data = messages.parse_ioctl(body)
+        handle, code, data, room = messages.parse_ioctl(body)
         if code in (CtlCode.FSCTL_SET_REPARSE_POINT, CtlCode.FSCTL_GET_REPARSE_POINT):
             self._open(handle)
             raise Refused(NtStatus.NOT_A_REPARSE_POINT)  # as Samba 4.17
@@ -234,7 +240,22 @@ class Session:
             return messages.ioctl_body(code, handle, key + bytes(8))
         if code == CtlCode.FSCTL_SRV_COPYCHUNK_WRITE:
             return messages.ioctl_body(code, handle, self._copy(self._open(handle), data))
-        raise Refused(NtStatus.INVALID_DEVICE_REQUEST)
+        return self._range_ioctl(code, self._open(handle), data, room)
+
+    def _range_ioctl(self, code: int, opened: Open, data: bytes, room: int) -> bytes:
+        """Controls that are about parts of a file."""
+        output = b""
+        if code == CtlCode.FSCTL_QUERY_ALLOCATED_RANGES and self.volume.has_ranges:
+            self._warning, output = ranges.query_ranges(self.volume, opened, data, room)
+        elif code == CtlCode.FSCTL_SET_SPARSE and self.volume.has_ranges:
+            ranges.set_sparse(opened, data)
+        elif code == CtlCode.FSCTL_SET_ZERO_DATA and self.volume.has_ranges:
+            ranges.zero(self.volume, opened, data)
+        elif code == CtlCode.FSCTL_DUPLICATE_EXTENTS_TO_FILE:
+            ranges.duplicate(self.volume, opened, data, self._client)
+        else:
+            raise Refused(NtStatus.INVALID_DEVICE_REQUEST)
+        return messages.ioctl_body(code, opened.handle, output)
 
     def _copy(self, target: Open, data: bytes) -> bytes:
         """FSCTL_SRV_COPYCHUNK (MS-SMB2 2.2.31.1)."""

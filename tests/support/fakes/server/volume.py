@@ -50,6 +50,8 @@ class Inode:
     attributes: int = 0
     data: bytearray = field(default_factory=bytearray)
     children: dict[str, tuple[str, Inode]] = field(default_factory=dict)
+    reserved: int = 0
+    """Bytes that were allocated for it in advance."""
     names: list[tuple[Inode, str]] = field(default_factory=list)
     opens: list[Open] = field(default_factory=list)
     pending: list[tuple[Inode, str]] = field(default_factory=list)
@@ -131,6 +133,20 @@ class Volume:
         """Whether a new name waits until others have given their handles back, as on Windows and Samba 4.22."""
         self.reuses_ids = False
         """Whether the id of what was removed is given to the next new file."""
+        self.features = 0
+        """FileSystemAttributes of the volume."""
+        self.allocates = False
+        """Whether room is kept for a file whose allocation size is set, as on Windows; Samba keeps none."""
+        self.room = 1 << 39
+        """Bytes that can be allocated for one file."""
+        self.has_ranges = True
+        """Whether it can say which parts of files are allocated, and change that."""
+        self.ranges_in_parts = False
+        """Whether as many ranges as there is room for are an answer, as on Windows; Samba gives all or none."""
+        self.refuses_clones = False
+        """Whether clones are refused, whatever `features` says."""
+        self.clones = 0
+        """Clones that were made."""
         self.leases = Leases()
         self.clock: Callable[[], float] = lambda: 0.0
         """Seconds since the volume's time began."""
