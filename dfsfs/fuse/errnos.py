@@ -91,13 +91,14 @@ ALLOWED: Mapping[str, frozenset[int]] = {
     "setlk": _DATA | _set("EINVAL EAGAIN ENOLCK"),
     "setlkw": _DATA | _set("EINVAL EDEADLK ENOLCK"),
     "flock": _DATA | _set("EINVAL EAGAIN ENOLCK"),
+    "flockw": _DATA | _set("EINVAL ENOLCK"),
     "statx": _NAME,
     "lseek": _DATA | _set("EINVAL ENXIO EOVERFLOW"),
     "fallocate": _WRITTEN | _set("EINVAL ENODEV EOPNOTSUPP EPERM ETXTBSY"),
     "copy_file_range": _WRITTEN | _set("EINVAL EISDIR EOPNOTSUPP EOVERFLOW EPERM ETXTBSY EXDEV"),
 }
 """By the name of the handler. close(2) calls flush; truncate, utimensat, chmod and chown call setattr; fcntl(2) calls
-getlk, setlk and setlkw. pyfuse3 has no handlers for the last eight."""
+getlk, setlk and setlkw; flock(2) calls flock and flockw. pyfuse3 has no handlers for the last nine."""
 
 BY_NAME = frozenset(call for call, allowed in ALLOWED.items() if allowed >= _NAME)
 """The calls that find their file by its name; the others have it open."""

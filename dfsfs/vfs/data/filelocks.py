@@ -116,17 +116,15 @@ class FileLocks:
 
 
 class _End:
-    """How a request that waits has ended, and the wait for that by one task."""
+    """How a request of this task, which waits, ends."""
 
     def __init__(self) -> None:
-        self._has_ended = False
+        self._task = trio.lowlevel.current_task()
         self._error: PosixError | None = None
-        self._task: trio.lowlevel.Task | None = None
 
     def note(self, error: PosixError | None) -> None:
-        self._has_ended, self._error = True, error
-        if self._task is not None:
-            trio.lowlevel.reschedule(self._task)
+        self._error = error
+        trio.lowlevel.reschedule(self._task)
 
     async def wait(self, cancel: Callable[[], None]) -> None:
         """Raises: PosixError: the request has failed. `cancel` takes it back in the moment of a cancellation."""
@@ -135,9 +133,7 @@ class _End:
             cancel()
             return trio.lowlevel.Abort.SUCCEEDED
 
-        if not self._has_ended:
-            self._task = trio.lowlevel.current_task()
-            await trio.lowlevel.wait_task_rescheduled(abort)
+        await trio.lowlevel.wait_task_rescheduled(abort)
         if self._error is not None:
             raise self._error
 

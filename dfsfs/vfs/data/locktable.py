@@ -38,7 +38,7 @@ import errno
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
-from itertools import islice, pairwise
+from itertools import pairwise
 from operator import attrgetter
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -49,11 +49,10 @@ if TYPE_CHECKING:
 
 OFFSET_MAX = 2**63 - 1
 """The last byte that a lock can be of (the kernel's OFFSET_MAX): `end` of a lock to the end of the file and beyond."""
-DEADLOCK_STEPS = 20_000
-"""Steps of a search for a deadlock, which then counts as none: some 5 ms. Linux goes from one owner to the next ten
-times. A step is one look at an owner's locks; to go on to a further request that waits takes as long as STEPS_EACH."""
-STEPS_EACH = 32
-
+DEADLOCK_STEPS = 40_000
+"""Steps of a search for a deadlock, which then counts as none: some 10 ms. Linux goes from one owner to the next ten
+times. A step is one look at a range; to go on to a further request that waits takes as long as STEPS_EACH."""
+STEPS_EACH = 64
 DEADLOCK = "who has the lock waits for a lock of this program"
 
 F = TypeVar("F")
@@ -144,17 +143,16 @@ class _File(Generic[F]):
     ranges: int = 0
 
     def conflicts(self, owner: int, wanted: _Range) -> Iterator[tuple[int, _Range]]:
-        """The ranges of other owners that are in the way, with their owners, in the order of `owners` and place."""
+        """The first range of each other owner that is in the way, with its owner, in the order of `owners`."""
         for other, ranges in self.owners.items():
             if other == owner:
                 continue
-            for held in (
-                ranges if len(ranges) == 1 else islice(ranges, bisect_left(ranges, wanted.start, key=_end), None)
-            ):
-                if held.start > wanted.end:
+            at = 0 if len(ranges) == 1 else bisect_left(ranges, wanted.start, key=_end)
+            while at < len(ranges) and ranges[at].start <= wanted.end:
+                if ranges[at].is_in_the_way_of(wanted):
+                    yield other, ranges[at]
                     break
-                if held.is_in_the_way_of(wanted):
-                    yield other, held
+                at += 1
 
 
 _start, _end = attrgetter("start"), attrgetter("end")
@@ -203,8 +201,8 @@ class LockTable(Generic[F]):
     def request(
         self, file: F, owner: int, handle: int, lock: ByteRangeLock, on_end: Callable[[PosixError | None], None]
     ) -> LockWaiter[F] | None:
-        """Gets a lock, or queues the request for it (F_SETLKW): then it is returned, and `on_end` hears how it ends,
-        which may be before this returns.
+        """Gets a lock, or queues the request for it (F_SETLKW): then it is returned, and `on_end` hears later how it
+        ends.
 
         Raises:
             PosixError: EDEADLK, it would wait for itself; ENOLCK, there are too many locks or requests.
@@ -232,7 +230,7 @@ class LockTable(Generic[F]):
         """Lets go of all that an owner has of a file: it has closed a descriptor of it. What waits goes on to."""
         locks = self._files.get(file)
         if locks is not None and owner in locks.owners:
-            self._forget_ranges(locks, owner, locks.owners[owner])
+            self._keep_ranges(locks, owner, [])
             self._wake(file, locks)
 
     def release_handle(self, file: F, handle: int) -> None:
@@ -244,7 +242,7 @@ class LockTable(Generic[F]):
             self._remove_waiter(locks, waiter)
             waiter.on_end(PosixError(errno.EBADF, "the file was closed"))
         for owner, ranges in list(locks.owners.items()):
-            self._forget_ranges(locks, owner, [held for held in ranges if held.handle == handle])
+            self._keep_ranges(locks, owner, [held for held in ranges if held.handle != handle])
         self._wake(file, locks)
 
     # -- pieces -----------------------------------------------------------------------------------------------------
@@ -258,8 +256,8 @@ class LockTable(Generic[F]):
         locks = self._files.get(file) or _File[F]()
         own = locks.owners.get(owner)
         gives_up = self._is_flock and own is not None and own[0].kind is not wanted.kind
-        if gives_up and own is not None:
-            self._forget_ranges(locks, owner, own)
+        if gives_up:
+            self._keep_ranges(locks, owner, [])
         is_free = wanted.kind is LockKind.UNLOCK or next(locks.conflicts(owner, wanted), None) is None
         frees = is_free and self._put(file, locks, owner, wanted)
         if frees or gives_up:
@@ -291,18 +289,15 @@ class LockTable(Generic[F]):
         self._drop_unused(file, locks)
         return frees
 
-    def _forget_ranges(self, locks: _File[F], owner: int, gone: list[_Range]) -> None:
-        """Takes ranges from an owner."""
-        count = len(gone)
-        if not count:
-            return
-        kept = [held for held in locks.owners[owner] if held not in gone] if count < len(locks.owners[owner]) else []
+    def _keep_ranges(self, locks: _File[F], owner: int, kept: list[_Range]) -> None:
+        """Takes all ranges from an owner but some."""
+        gone = len(locks.owners[owner]) - len(kept)
         if kept:
             locks.owners[owner] = kept
         else:
             del locks.owners[owner]
-        locks.ranges -= count
-        self._ranges -= count
+        locks.ranges -= gone
+        self._ranges -= gone
 
     def _wake(self, file: F, locks: _File[F]) -> None:
         """Something of a file was let go of: gives their locks to the requests that nothing is in the way of now."""
@@ -365,7 +360,7 @@ class LockTable(Generic[F]):
         while stack:
             at, path = stack.pop()
             locks = self._files[at.file]
-            steps += STEPS_EACH + len(locks.owners)
+            steps += STEPS_EACH + locks.ranges
             if steps > DEADLOCK_STEPS:
                 return False
             for owner, held in locks.conflicts(at.owner, at.wanted):

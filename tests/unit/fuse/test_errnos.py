@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 CALLS = sorted(ALLOWED)
 NEVER = {errno.EAGAIN, errno.EWOULDBLOCK, errno.EINTR, errno.EFAULT, errno.EMFILE, errno.ENOSYS, errno.EPIPE}
 NEVER |= {errno.ECONNRESET, errno.ECONNABORTED, errno.ENOTCONN, errno.ENOMEM}
-LOCKS = {"getlk", "setlk", "setlkw", "flock"}
+LOCKS = {"getlk", "setlk", "setlkw", "flock", "flockw"}
 """Calls of which pyfuse3 has no handlers: the kernel keeps locks itself then."""
 AT_ONCE = {"setlk", "flock"}
 """Calls of which EAGAIN is a documented answer, that of dfsfs itself: no status of a server becomes it."""
@@ -214,6 +214,7 @@ def test_the_important_ones(call: str, status: str, code: str) -> None:
         ("setlkw", "EDEADLK", "EDEADLK"),
         ("setlkw", "ENOLCK", "ENOLCK"),
         ("flock", "EAGAIN", "EAGAIN"),
+        ("flockw", "ENOLCK", "ENOLCK"),
         ("getlk", "EBADF", "EBADF"),
     ],
 )

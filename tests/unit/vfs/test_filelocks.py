@@ -18,6 +18,7 @@ from dfsfs.errors import DfsfsError, SmbError
 from dfsfs.ntstatus import NtStatus
 from dfsfs.vfs.data.locktable import OFFSET_MAX, ByteRangeLock, LockBounds, LockKind
 from tests.unit.vfs.lockmodel import CELLS, READ, UNLOCK, WRITE, ModelFile, lock_of
+from tests.unit.vfs.test_handles import Pair
 from tests.unit.vfs.test_locktable import CELL
 from tests.unit.vfs.world import World, fails
 
@@ -194,6 +195,41 @@ async def test_a_file_that_takes_the_name_has_locks_of_its_own(autojump_clock: o
     await files.open("a2")
     await fs.setlk(files["a2"], BOB, whole(WRITE))
     assert fs.statistics().locks == 2
+
+
+async def test_locks_stay_when_a_link_moves_to_another_target(autojump_clock: object) -> None:
+    world = Pair()
+    fs = world.fs
+    ino, handle = await world.open(os.O_RDWR)
+    await fs.setlk(handle, ALICE, whole(WRITE, 5))
+    await fs.flock(handle, ALICE, WRITE)
+    world.namespace.stop("//fs1/data")
+    assert bytes(await fs.read(handle, 0, 3)) == b"con"
+    await fs.write(handle, 0, b"C")
+    await fs.flush(handle, BOB)
+    assert bytes(world.copy.data) == b"Content"
+    again = (await fs.open(ino, os.O_RDWR)).handle
+    assert await fs.getlk(again, BOB, whole(READ)) == whole(WRITE, 5)
+    await fails(errno.EAGAIN, fs.flock(again, BOB, READ))
+    await fs.release(handle)
+    assert unlocked(fs)
+
+
+@pytest.mark.logs("reports an error until it is closed")
+async def test_locks_of_a_file_that_is_lost_end_with_it(autojump_clock: object) -> None:
+    """What its former target has acknowledged may not be on the other one: it fails from then on."""
+    world = Pair()
+    fs = world.fs
+    _, handle = await world.open(os.O_RDWR)
+    await fs.setlk(handle, ALICE, whole(WRITE, 5))
+    await fs.write(handle, 0, b"C")
+    await fs.flush(handle, BOB)
+    world.namespace.stop("//fs1/data")
+    await fails(errno.EIO, fs.flush(handle))
+    assert await fs.getlk(handle, BOB, whole(READ)) == whole(WRITE, 5)
+    await fails(errno.EIO, fs.flush(handle, ALICE))
+    assert unlocked(fs)
+    await fs.release(handle)
 
 
 async def test_the_end_of_the_mount_leaves_nothing(autojump_clock: object) -> None:
