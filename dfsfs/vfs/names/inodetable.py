@@ -98,7 +98,7 @@ class InodeTable(InodeStore):
         if inode is None and not exact:
             inode = self._find_spelling(parent, name, stat, share)
         if inode is None:
-            inode = self._find_under_other_name(parent, name, stat, share)
+            inode = self._find_under_other_name(parent, name, stat, share, exact=exact)
         if inode is None:
             inode = self._add(self._make_inode(parent, name, stat, share))
         inode.share, inode.file_id = share, file_id
@@ -137,14 +137,20 @@ class InodeTable(InodeStore):
                 return inode
         return None
 
-    def _find_under_other_name(self, parent: Inode, name: str, stat: FileStat, share: UncPath) -> Inode | None:
-        """The inode of a file that was known under other names only; this one is added to its dentries."""
+    def _find_under_other_name(
+        self, parent: Inode, name: str, stat: FileStat, share: UncPath, *, exact: bool
+    ) -> Inode | None:
+        """The inode of a file that was known under other names only; this one is added to its dentries, or takes the
+        place of one that was another spelling of it.
+        """
         file_id = self.get_file_id(stat, share)
         if not file_id:
             return None
         inode = self._find_by_file_id(parent, share, file_id)
         if inode is None or inode.stat is None or not self.same_file(inode, stat, share):
             return None
+        if exact and inode.stat.created == stat.created and self._correct_spelling(inode, parent, name):
+            return inode
         if inode.is_directory and (not inode.detached or inode in self.iter_ancestors(parent)):
             return None
         if inode.share != share or inode.file_id != file_id or inode.stat.created != stat.created:
@@ -159,6 +165,20 @@ class InodeTable(InodeStore):
                 if (directory, other) != (parent, name):
                     self.drop_name(directory, other)
         return inode
+
+    def _correct_spelling(self, inode: Inode, parent: Inode, name: str) -> bool:
+        """Gives an inode the exact name `name` in place of another spelling of it. Whether it was known by one.
+
+        A folder has one name. Two names of a file that differ in case may be two, unless the server has led both to it.
+        """
+        for directory, other in inode.dentries:
+            if directory is parent and fold_name(other) == fold_name(name):
+                if inode.is_directory or (parent.spellings or {}).get(name) == other:
+                    inode.move((parent, other), parent, name)
+                    self._forget_spellings(parent, name)
+                    self._add_spelling(parent, other, name)
+                    return True
+        return False
 
     def observe_link(self, parent: Inode, name: str, anchor: Location) -> Inode:
         """The inode of a DFS link that a directory has under `name`; `anchor` is its junction's location.
