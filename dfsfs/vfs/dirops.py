@@ -123,6 +123,7 @@ class DirectoryOperations(Removal):
                 raise_if_ambiguous(attempt, error)
                 raise
 
+        await self._lookup.attributes.wait_for_name_change(parent, name)
         try:
             with self._lookup.attributes.creating_name(parent, name) as made:
                 stat, share = await self._lookup.run_in(parent, name, operation)
@@ -159,6 +160,7 @@ class DirectoryOperations(Removal):
 
         self._files.on_server.close_deferred(inode)
         await self._lookup.revalidate_hard_link(inode)
+        await self._lookup.attributes.wait_for_name_change(parent, name)
         table = self._lookup.table
         begun, alone = table.begin_change(inode), False
         try:

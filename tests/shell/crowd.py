@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import errno
 import os
-import stat as posix
 from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -43,7 +42,8 @@ if TYPE_CHECKING:
 FOLDER = "d"
 NAMES = ("a", "b", "c", "A")
 """The names that requests are about. On the server `a` and `A` are one."""
-CHANGES = frozenset({"create", "create new", "mknod", "mkdir", "unlink", "rmdir", "rename"})
+MAKES = frozenset({"create", "create new", "mknod", "mkdir"})
+CHANGES = MAKES | {"unlink", "rmdir", "rename"}
 DEADLINE = 3600.0
 PATIENCE = 40
 """How often a second may pass while nothing can happen, before that is called a hang."""
@@ -89,6 +89,8 @@ class Answer:
     """Names, file ids, and until when the answer with them took."""
     until: int = 0
     ended: bool = False
+    asked_at: int = -1
+    """The step of the schedule at which the file system got the request."""
     is_whole: bool = False
     """Whether a listing came to its end."""
 
@@ -150,6 +152,7 @@ class Crowd:
         self._claimed: set[tuple[int, str]] = set()
         """Changes that a program was told of: when, and of which name."""
         self._begun: dict[int, int] = {}
+        self._ended: dict[int, int] = {}
         self._contexts: dict[int, object] = {}
         self._open: list[int] = []
         self._lock = Lock()
@@ -278,13 +281,14 @@ class Crowd:
         except pyfuse3.FUSEError as error:
             answer.error = error.errno
         answer.until, answer.ended = len(self.history) - 1, True
+        self._ended[number] = self._step
         what = errno.errorcode[answer.error] if answer.error else answer.listed or answer.entry or "done"
         self._say("ENDS", f"{number} {task}: {what}")
         self._judge(task, answer)
 
     async def _do(self, task: Task, answer: Answer, context: Any) -> None:
         handlers, name = self.handlers, task.name.encode()
-        answer.since = len(self.history) - 1
+        answer.since, answer.asked_at = len(self.history) - 1, self._step
         if task.verb == "lookup":
             answer.entry = self._take((await handlers.lookup(self.folder, name, context)).st_ino)
         elif task.verb in ("create", "create new"):
@@ -429,7 +433,8 @@ class Crowd:
             _, file_id, is_folder = answer.entry
             if (file_id, is_folder) not in seen:
                 return f"answered by file {file_id}, which never had the name in that time: {seen}"
-            if task.verb in ("create new", "mknod", "mkdir") and not self._claim_new(answer, file_id):
+            is_new = task.verb in MAKES and self._claim_new(answer, file_id)
+            if task.verb in MAKES - {"create"} and not is_new:
                 return f"file {file_id} is not new"
             return ""
         if task.verb == "rename":
@@ -442,7 +447,7 @@ class Crowd:
         folder, file = any(what and what[1] for what in seen), any(what and not what[1] for what in seen)
         other_folder = any(what and what[1] for what in other)
         other_file = any(what and not what[1] for what in other)
-        makes = task.verb in ("create new", "mknod", "mkdir")
+        makes = task.verb in MAKES - {"create"}
         possible = {
             errno.ENOENT: None in seen and not task.verb.startswith(("create", "mk")),
             errno.EEXIST: makes and (folder or file),
@@ -494,9 +499,13 @@ class Crowd:
         self._say("all have ended; what is held is let go")
         self.server.holds = False
         while self.server.requests or self.server.messages:
-            self.server.run()
+            for held in self.server.requests[:1]:
+                self.server.apply(held)
+            for message in list(self.server.messages):
+                self.server.let_go(message)
             await quiet()
-        self._remember()
+            self._remember()
+        self._judge_the_killed()
         for _ in range(5):
             await quiet()
             clock.jump(1.0)
@@ -529,6 +538,35 @@ class Crowd:
         if left_living != living:
             self.problems.append(f"there were {living} tasks, and now there are {left_living}")
 
+    def _judge_the_killed(self) -> None:
+        """A change that no program was told of is that of one that was killed. It came before anybody was told of the
+        name who had asked after that.
+        """
+        for time in range(1, len(self.history)):
+            names = {name for name in map(str.lower, NAMES) if self._at(time - 1, name) != self._at(time, name)}
+            if not names or any(claimed == time for claimed, _ in self._claimed):
+                continue
+            about = [number for number, task in enumerate(self.tasks) if names & _names_of(task)]
+            if not any(self._explains(number, about, time) for number in about):
+                self.problems.append(f"{sorted(names)} changed at {time}, by nobody who might still do that")
+
+    def _explains(self, number: int, about: list[int], time: int) -> bool:
+        task, answer = self.tasks[number], self.answers[number]
+        if task.verb not in CHANGES or answer.since >= time:
+            return False
+        if answer.error != errno.EINTR:
+            return not answer.error and time <= answer.until
+        killed = self._ended[number]
+        return not any(
+            self.answers[other].asked_at >= killed and self.answers[other].until < time and self._is_told(other)
+            for other in about
+        )
+
+    def _is_told(self, number: int) -> bool:
+        """Whether a program was told what has a name, or has changed it."""
+        verb, error = self.tasks[number].verb, self.answers[number].error
+        return (verb == "lookup" and error != errno.EINTR) or (verb in CHANGES and not error)
+
     async def _ask_again(self, task: Task) -> None:
         answer = Answer(len(self.history) - 1)
         context = pyfuse3.RequestContext()
@@ -544,6 +582,6 @@ class Crowd:
         self.trace.append(f"{what:8}{about}")
 
 
-def kind_of(mode: int) -> str:
-    """What a mode says that something is."""
-    return "folder" if posix.S_ISDIR(mode) else "file"
+def _names_of(task: Task) -> set[str]:
+    names = {task.name, task.other} if task.verb == "rename" else {task.name}
+    return {name.lower() for name in names if task.verb not in ("list", "forget")}

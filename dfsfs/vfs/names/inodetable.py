@@ -40,8 +40,10 @@ Pure: no lock, clock or request.
 from __future__ import annotations
 
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
+from dfsfs.unanswered import watch
 from dfsfs.unc import UncPath, fold_name
 from dfsfs.vfs.names.inode import NEVER, ROOT, Inode, InodeStatistics
 from dfsfs.vfs.names.inodenumbers import InodeNumbers
@@ -49,10 +51,11 @@ from dfsfs.vfs.names.inodestore import InodeStore, key_of
 from dfsfs.vfs.names.ordering import ChangedNames
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from dfsfs.namespace.junction import Location
     from dfsfs.smb.wire.fscc import FileStat
+    from dfsfs.unanswered import Unanswered
 
 __all__ = ["NEVER", "ROOT", "Inode", "InodeStatistics", "InodeTable"]
 
@@ -151,7 +154,9 @@ class InodeTable(InodeStore):
             return None
         if exact and inode.stat.created == stat.created and self._correct_spelling(inode, parent, name):
             return inode
-        if inode.is_directory and (not inode.detached or inode in self.iter_ancestors(parent)):
+        if inode.is_directory and not (inode.detached or self._may_have_moved(inode)):
+            return None
+        if inode.is_directory and inode in self.iter_ancestors(parent):
             return None
         if inode.share != share or inode.file_id != file_id or inode.stat.created != stat.created:
             return None
@@ -159,12 +164,25 @@ class InodeTable(InodeStore):
             return None
         if inode.parent is not None and _anchor_above(inode) is not _anchor_above(parent):
             return None
+        if inode.is_directory and inode.parent is not None:
+            self._drop_name_of_moved(inode)
         inode.attach(parent, name)
         if stat.links == 1:
             for directory, other in inode.dentries:
                 if (directory, other) != (parent, name):
                     self.drop_name(directory, other)
         return inode
+
+    def _may_have_moved(self, directory: Inode) -> bool:
+        """Whether a directory's name was changed here since it was asked for: perhaps by a rename that was given up."""
+        parent = directory.parent
+        return parent is not None and self.has_name_changed_since(parent, directory.name, directory.asked)
+
+    def _drop_name_of_moved(self, directory: Inode) -> None:
+        parent, name = directory.parent, directory.name
+        assert parent is not None
+        directory.detach_from(parent, name)
+        self._forget_spellings(parent, name)
 
     def _correct_spelling(self, inode: Inode, parent: Inode, name: str) -> bool:
         """Gives an inode the exact name `name` in place of another spelling of it. Whether it was known by one.
@@ -258,8 +276,17 @@ class InodeTable(InodeStore):
             inode.expire_attributes()
         return self.version
 
-    def end_change(self, inode: Inode, begun: int, *, keeps_attributes: bool = False) -> bool:
-        """The change that began at version `begun` has ended. Whether no other one was under way in the meantime."""
+    def end_change(
+        self, inode: Inode, begun: int, *, keeps_attributes: bool = False, unanswered: Unanswered | None = None
+    ) -> bool:
+        """The change that began at version `begun` has ended. Whether no other one was under way in the meantime.
+
+        `unanswered`: requests of the change that were given up; it ends when they are answered, and is not alone.
+        """
+        if unanswered:
+            self.hold(inode)
+            unanswered.when_answered(partial(self._end_late, inode, begun, keeps_attributes))
+            return False
         alone = inode.pending_changes == 1 and inode.changed_at == begun
         inode.pending_changes -= 1
         self._touch(inode)
@@ -267,32 +294,47 @@ class InodeTable(InodeStore):
             inode.expire_attributes()
         return alone
 
+    def _end_late(self, inode: Inode, begun: int, keeps_attributes: bool) -> None:
+        self.end_change(inode, begun, keeps_attributes=keeps_attributes)
+        self.release(inode)
+
     @contextmanager
     def changing(self, *inodes: Inode) -> Iterator[None]:
         """While the block runs, the content or the attributes of some inodes are being changed."""
         begun = [(inode, self.begin_change(inode)) for inode in inodes]
-        try:
-            yield
-        finally:
-            for inode, version in begun:
-                self.end_change(inode, version)
+        with watch() as unanswered:
+            try:
+                yield
+            finally:
+                for inode, version in begun:
+                    self.end_change(inode, version, unanswered=unanswered)
 
     @contextmanager
-    def changing_name(self, directory: Inode, *names: str) -> Iterator[None]:
-        """While the block runs, names in a directory are being created, removed, or given to another file."""
+    def changing_name(
+        self, directory: Inode, *names: str, ended: Callable[[], None] = lambda: None
+    ) -> Iterator[None]:
+        """While the block runs, and until requests that it gives up are answered, names in a directory are being
+        created, removed, or given to another file. Then `ended` is called.
+        """
         begun = self.begin_change(directory)
         changed = self._use_changed_names(directory)
         folded = [fold_name(name) for name in names]
         for name in folded:
             changed.begin(name)
-        try:
-            yield
-        finally:
-            self.end_change(directory, begun)
+
+        def end() -> None:
             for name in folded:
                 changed.end(name, self.version)
             for name in names:
                 self._forget_spellings(directory, name)
+            ended()
+
+        with watch() as unanswered:
+            try:
+                yield
+            finally:
+                self.end_change(directory, begun, unanswered=unanswered)
+                unanswered.when_answered(end)
 
     def has_name_changed_since(self, directory: Inode, name: str, asked: int) -> bool:
         """Whether an answer about a name, asked for at version `asked`, may not know of a change made here."""

@@ -468,3 +468,15 @@ def test_a_folder_that_was_asked_for_in_another_case_is_one_inode_when_it_is_lis
     assert path(inside) == "//dfs/ns/docs/file"
     assert table.child(table.root, "DOCS") is asked
     table.check_invariants()
+
+
+def test_a_folder_whose_rename_was_given_up_is_one_inode_wherever_it_is_found() -> None:
+    table = table_at()
+    folder = add(table, table.root, "old", 7, folder=True)
+    folder.stat = stat(7, folder=True)
+    inside = add(table, folder, "file", 8)
+    with table.changing_name(table.root, "old", "new"):
+        pass
+    assert add(table, table.root, "new", 7, folder=True) is folder
+    assert path(inside) == "//dfs/ns/new/file" and table.child(table.root, "old") is None
+    table.check_invariants()
