@@ -187,9 +187,7 @@ class Crowd:
 
     # -- while they meet --------------------------------------------------------------------------------------------
 
-    async def _meet(
-        self, clock: trio.testing.MockClock, nursery: trio.Nursery, pick: Callable[[int], int]
-    ) -> bool:
+    async def _meet(self, clock: trio.testing.MockClock, nursery: trio.Nursery, pick: Callable[[int], int]) -> bool:
         waited = 0
         while not self.problems:
             self._step += 1
@@ -227,12 +225,9 @@ class Crowd:
                 nursery.start_soon(self._perform, next_task)
 
             found.append(begin)
-        for held in self.server.requests:
-            if self.server.may_apply(held):
-                found.append(self._applying(held))
-        for message in self.server.messages:
-            if self.server.may_let_go(message):
-                found.append(self._letting_go(message))
+        server = self.server
+        found += [self._applying(held) for held in server.requests if server.may_apply(held)]
+        found += [self._letting_go(message) for message in server.messages if server.may_let_go(message)]
         return found
 
     def _applying(self, held: Held) -> Callable[[], Awaitable[None]]:
@@ -329,7 +324,8 @@ class Crowd:
                 token: Any = _Token(task.room)
                 self._contexts[number] = token
                 await handlers.readdir(handle, offset, token)
-                for name, ino, offset in token.entries:
+                for name, ino, following in token.entries:
+                    offset = following
                     if name not in DOTS:
                         taken = self._take(ino)
                         assert taken is not None
@@ -387,8 +383,8 @@ class Crowd:
         state = {
             name: (inode.file_id, inode.is_directory)
             for name, inode in folder.children.values()
-            if HIDDEN not in name and not any(place[0] is folder and place[1] == self.server.volume.key(name)
-                                              for place in inode.pending)
+            if HIDDEN not in name
+            and not any(place[0] is folder and place[1] == self.server.volume.key(name) for place in inode.pending)
         }
         self.history.append(state)
 

@@ -1,4 +1,7 @@
-"""Crowds of requests in one folder, in orders that Hypothesis chooses and, where it finds a wrong one, makes shorter."""
+"""Crowds of requests in one folder, in orders that Hypothesis chooses and, where it finds a wrong one, makes shorter.
+
+A killed change whose request is with the server is the most dangerous one: it may have its effect at any time.
+"""
 
 from __future__ import annotations
 

@@ -190,12 +190,13 @@ class InodeTable(InodeStore):
         A folder has one name. Two names of a file that differ in case may be two, unless the server has led both to it.
         """
         for directory, other in inode.dentries:
-            if directory is parent and fold_name(other) == fold_name(name):
-                if inode.is_directory or (parent.spellings or {}).get(name) == other:
-                    inode.move((parent, other), parent, name)
-                    self._forget_spellings(parent, name)
-                    self._add_spelling(parent, other, name)
-                    return True
+            if directory is not parent or fold_name(other) != fold_name(name):
+                continue
+            if inode.is_directory or (parent.spellings or {}).get(name) == other:
+                inode.move((parent, other), parent, name)
+                self._forget_spellings(parent, name)
+                self._add_spelling(parent, other, name)
+                return True
         return False
 
     def observe_link(self, parent: Inode, name: str, anchor: Location) -> Inode:
@@ -310,9 +311,7 @@ class InodeTable(InodeStore):
                     self.end_change(inode, version, unanswered=unanswered)
 
     @contextmanager
-    def changing_name(
-        self, directory: Inode, *names: str, ended: Callable[[], None] = lambda: None
-    ) -> Iterator[None]:
+    def changing_name(self, directory: Inode, *names: str, ended: Callable[[], None] = lambda: None) -> Iterator[None]:
         """While the block runs, and until requests that it gives up are answered, names in a directory are being
         created, removed, or given to another file. Then `ended` is called.
         """
