@@ -70,13 +70,6 @@ class Task(NamedTuple):
         return f"{self.verb} {about}".strip() + ("" if self.patience is None else f" (killed after {self.patience})")
 
 
-class Chooser:
-    """What decides which of so many things that can happen does."""
-
-    def pick(self, count: int) -> int:
-        raise NotImplementedError
-
-
 @dataclass(slots=True)
 class Answer:
     """What a task came to. `since` and `until` are times of the truth."""
