@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.logs("had been set aside", "^WARNING dfsfs.vfs: closing")
 
-EXAMPLES = (20_000 if LONG else 200) * CHANCE
+EXAMPLES = (20_000 if LONG else 120) * CHANCE
 PHASES = [phase for phase in Phase if phase is not Phase.explain]
 ROUND_TRIP = 0.05
 _VERBS = ("lookup", "list", "create", "create new", "mknod", "mkdir", "unlink", "rmdir", "rename", "forget")

@@ -9,7 +9,8 @@ changes are pending and at which version the last one began or ended.
     overtaken is not believed: it is asked for again.
 
 Proof. A change has its effect on the server between its beginning, which ticks before its request is sent, and its
-end, which ticks after its answer was received. An answer is true at some time between its question, whose version is
+end, which ticks after its answer was received, also if the program that wanted it was killed meanwhile (a request that
+was given up may be carried out until it is answered: dfsfs/unanswered.py). An answer is true at some time between its question, whose version is
 read before its request is sent, and its arrival. If no change was under way at any time in between, each change
 either ended before the question was asked, and the answer knows of it, or has not begun yet, and its beginning will
 invalidate what the answer said. So what is known is, at any time, what the server would say but for other clients,

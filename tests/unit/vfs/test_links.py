@@ -414,7 +414,7 @@ async def test_an_answer_that_is_shared_is_believed_by_nobody_if_it_was_overtake
         nursery.start_soon(world.fs.serve)
         numbers = await way_to_a_link(world)
         await trio.sleep(ACTIMEO + 0.1)
-        lookup.run_in = run_in  # type: ignore[method-assign]
+        lookup.run_in = run_in  # type: ignore[assignment]
         nursery.start_soon(look_up)
         await trio.testing.wait_all_tasks_blocked()
         with lookup.attributes.changing_name(lookup.table.root, "way"):
