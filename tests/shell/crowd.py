@@ -1,9 +1,7 @@
 """Many requests about a few names of one folder at the same time, as the kernel sends them with FUSE_PARALLEL_DIROPS:
 run by a schedule, each may be cancelled, and judged by what the server had.
 
-The folder's truth is written down after each request that the server carries out. An answer is right if the truth was
-such at some time between the question and the answer, and a change that a program is told of is one that happened in
-that time and that no other program was told of. A cancelled request may have its effect at any time from then on.
+What is right is in crowdtruth.py. Besides, this is looked at, after each step:
 
     counts      what the kernel was told of an inode, less what it has forgotten, is what the table counts
     inodes      a number that the kernel holds means one file, and a file has one number
@@ -16,8 +14,7 @@ import errno
 import os
 from collections import Counter
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import pyfuse3
 import pytest
@@ -26,6 +23,7 @@ import trio.testing
 
 from dfsfs.fuse.operations import DfsOperations
 from dfsfs.vfs.filesystem import DOTS
+from tests.shell.crowdtruth import CHANGES, FOLDER, NAMES, Answer, Task, Truth
 from tests.shell.dcache import Lock
 from tests.shell.explorer import quiet
 from tests.shell.scene import ACTIMEO, HIDDEN, Scene
@@ -39,57 +37,11 @@ if TYPE_CHECKING:
 
     from tests.support.fakes.server.server import Held, Message
 
-FOLDER = "d"
-NAMES = ("a", "b", "c", "A")
-"""The names that requests are about. On the server `a` and `A` are one."""
-MAKES = frozenset({"create", "create new", "mknod", "mkdir"})
-CHANGES = MAKES | {"unlink", "rmdir", "rename"}
 DEADLINE = 3600.0
 PATIENCE = 40
 """How often a second may pass while nothing can happen, before that is called a hang."""
 STEPS = 2_000
 """More than any schedule takes."""
-
-
-class Task(NamedTuple):
-    """What a program does: one request, or of a listing all of them."""
-
-    verb: str
-    name: str
-    other: str = ""
-    """The new name of a rename."""
-    patience: int | None = None
-    """After how many steps of the schedule, since it began, the program is killed; None: it is not."""
-    room: int = 100
-    """Entries for which the kernel has room in one answer to READDIRPLUS."""
-    stays_open: bool = False
-    """Whether a file that is created stays open until the end."""
-
-    def __str__(self) -> str:
-        about = f"{self.name} to {self.other}" if self.verb == "rename" else self.name
-        return f"{self.verb} {about}".strip() + ("" if self.patience is None else f" (killed after {self.patience})")
-
-
-@dataclass(slots=True)
-class Answer:
-    """What a task came to. `since` and `until` are times of the truth."""
-
-    since: int
-    error: int = 0
-    entry: tuple[int, int, bool] | None = None
-    """The inode's number, the server's file id, and whether it is a folder."""
-    listed: list[tuple[str, int, int]] = field(default_factory=list)
-    """Names, file ids, and until when the answer with them took."""
-    until: int = 0
-    ended: bool = False
-    asked_at: int = -1
-    """The step of the schedule at which the file system got the request."""
-    is_whole: bool = False
-    """Whether a listing came to its end."""
-
-
-State = dict[str, tuple[int, bool]]
-"""What is in the folder: names with file ids, and whether that is a folder."""
 
 
 class _Token:
@@ -115,11 +67,11 @@ def replies() -> Iterator[None]:
         yield
 
 
-def new_server(*, page: int = 0, reuses_ids: bool = False) -> Server:
+def new_server() -> Server:
+    """A server with a folder that has a file and a folder in it."""
     server, begun = Server(Volume()), trio.current_time()
     volume = server.volume
     volume.clock = lambda: trio.current_time() - begun
-    volume.reuses_ids = reuses_ids
     volume.add_folder(FOLDER)
     volume.add_file(f"{FOLDER}/a", b"a")
     volume.add_folder(f"{FOLDER}/b")
@@ -137,15 +89,11 @@ class Crowd:
         self.page = page
         self.problems: list[str] = []
         self.trace: list[str] = []
-        self.history: list[State] = []
         self.answers: dict[int, Answer] = {}
         self._told: Counter[int] = Counter()
         self._files: dict[int, int] = {}
         """The file ids of the inodes that the kernel holds, by number."""
-        self._claimed: set[tuple[int, str]] = set()
-        """Changes that a program was told of: when, and of which name."""
         self._begun: dict[int, int] = {}
-        self._ended: dict[int, int] = {}
         self._contexts: dict[int, object] = {}
         self._open: list[int] = []
         self._lock = Lock()
@@ -157,6 +105,7 @@ class Crowd:
             self.scene = scene = Scene(nursery, server=new_server())
             scene.connection.session.page = self.page
             self.fs, self.server = scene.fs, scene.server
+            self.truth = Truth(scene.server.volume)
             self.handlers = DfsOperations(scene.fs, deadline=DEADLINE)
             with replies():
                 entry = await self.handlers.lookup(pyfuse3.ROOT_INODE, FOLDER.encode(), pyfuse3.RequestContext())
@@ -164,7 +113,6 @@ class Crowd:
                 self._take(entry.st_ino)
                 await quiet()
                 living = trio.lowlevel.current_statistics().tasks_living
-                self._remember()
                 self.server.holds = True
                 self.server.on_event = self._say
                 if await self._meet(clock, nursery, pick):
@@ -214,7 +162,7 @@ class Crowd:
             async def begin() -> None:
                 self._say("BEGINS", f"{next_task} {self.tasks[next_task]}")
                 self._begun[next_task] = self._step
-                self.answers[next_task] = Answer(len(self.history) - 1)
+                self.answers[next_task] = Answer(self.truth.now)
                 nursery.start_soon(self._perform, next_task)
 
             found.append(begin)
@@ -227,7 +175,7 @@ class Crowd:
         async def apply() -> None:
             self._say("applied", held)
             self.server.apply(held)
-            self._remember()
+            self.truth.remember()
 
         return apply
 
@@ -268,15 +216,14 @@ class Crowd:
                 await self._do(task, answer, context)
         except pyfuse3.FUSEError as error:
             answer.error = error.errno
-        answer.until, answer.ended = len(self.history) - 1, True
-        self._ended[number] = self._step
+        answer.until, answer.ended, answer.ended_at = self.truth.now, True, self._step
         what = errno.errorcode[answer.error] if answer.error else answer.listed or answer.entry or "done"
         self._say("ENDS", f"{number} {task}: {what}")
         self._judge(task, answer)
 
     async def _do(self, task: Task, answer: Answer, context: Any) -> None:
         handlers, name = self.handlers, task.name.encode()
-        answer.since, answer.asked_at = len(self.history) - 1, self._step
+        answer.since, answer.asked_at = self.truth.now, self._step
         if task.verb == "lookup":
             answer.entry = self._take((await handlers.lookup(self.folder, name, context)).st_ino)
         elif task.verb in ("create", "create new"):
@@ -322,7 +269,7 @@ class Crowd:
                     if name not in DOTS:
                         taken = self._take(ino)
                         assert taken is not None
-                        answer.listed.append((name.decode(), taken[1], len(self.history) - 1))
+                        answer.listed.append((name.decode(), taken[1], self.truth.now))
                 if not token.entries:
                     answer.is_whole = True
                     return
@@ -369,119 +316,6 @@ class Crowd:
             self.problems.append(f"there are two inodes for {twice}")
         table.check_invariants()
 
-    # -- the truth --------------------------------------------------------------------------------------------------
-
-    def _remember(self) -> None:
-        folder = self.server.volume.at(FOLDER)
-        state = {
-            name: (inode.file_id, inode.is_directory)
-            for name, inode in folder.children.values()
-            if HIDDEN not in name
-            and not any(place[0] is folder and place[1] == self.server.volume.key(name) for place in inode.pending)
-        }
-        self.history.append(state)
-
-    def _at(self, time: int, name: str) -> tuple[int, bool] | None:
-        """What had a name at a time, in whatever case."""
-        folded = name.lower()
-        return next((what for known, what in self.history[time].items() if known.lower() == folded), None)
-
-    def _window(self, answer: Answer, name: str) -> list[tuple[int, bool] | None]:
-        return [self._at(time, name) for time in range(answer.since, answer.until + 1)]
-
-    def _judge(self, task: Task, answer: Answer) -> None:
-        if task.verb == "forget":
-            return
-        if answer.error == errno.EINTR:
-            if task.patience is None:
-                self.problems.append(f"{task}: EINTR, and nobody was killed")
-            return
-        problem = self._judge_listing(answer) if task.verb == "list" else self._judge_request(task, answer)
-        if problem:
-            self.problems.append(f"{task}: {problem}")
-
-    def _judge_listing(self, answer: Answer) -> str:
-        if answer.error:
-            return errno.errorcode[answer.error]
-        names = [name for name, _, _ in answer.listed]
-        if len(set(names)) < len(names):
-            return f"a name comes twice: {names}"
-        for name, file_id, until in answer.listed:
-            states = self.history[answer.since : until + 1]
-            if not any(state.get(name, (0,))[0] == file_id for state in states):
-                return f"{name} was never file {file_id} in that time"
-        always = set.intersection(*(set(state) for state in self.history[answer.since : answer.until + 1]))
-        missing = always - set(names)
-        return f"{sorted(missing)} were there all the time" if answer.is_whole and missing else ""
-
-    def _judge_request(self, task: Task, answer: Answer) -> str:
-        seen = self._window(answer, task.name)
-        if answer.error or (task.verb == "lookup" and answer.entry is None):
-            return self._judge_error(task, answer.error or errno.ENOENT, seen, self._window(answer, task.other))
-        if answer.entry is not None:
-            _, file_id, is_folder = answer.entry
-            if (file_id, is_folder) not in seen:
-                return f"answered by file {file_id}, which never had the name in that time: {seen}"
-            is_new = task.verb in MAKES and self._claim_new(answer, file_id)
-            if task.verb in MAKES - {"create"} and not is_new:
-                return f"file {file_id} is not new"
-            return ""
-        if task.verb == "rename":
-            return "" if self._claim_move(task, answer) else "it did not happen"
-        return "" if self._claim_removal(task, answer) else "it did not happen"
-
-    def _judge_error(
-        self, task: Task, code: int, seen: list[tuple[int, bool] | None], other: list[tuple[int, bool] | None]
-    ) -> str:
-        folder, file = any(what and what[1] for what in seen), any(what and not what[1] for what in seen)
-        other_folder = any(what and what[1] for what in other)
-        other_file = any(what and not what[1] for what in other)
-        makes = task.verb in MAKES - {"create"}
-        possible = {
-            errno.ENOENT: None in seen and not task.verb.startswith(("create", "mk")),
-            errno.EEXIST: makes and (folder or file),
-            errno.EISDIR: (task.verb in ("unlink", "create") and folder)
-            or (task.verb == "rename" and file and other_folder),
-            errno.ENOTDIR: (task.verb == "rmdir" and file) or (task.verb == "rename" and folder and other_file),
-        }
-        return "" if possible.get(code) else f"{errno.errorcode[code]}, and there was {seen} {other or ''}"
-
-    def _claim_new(self, answer: Answer, file_id: int) -> bool:
-        """Whether a file was made in that time, and nobody else was told so."""
-        for time in range(answer.since + 1, answer.until + 1):
-            ids, before = ({what[0] for what in self.history[at].values()} for at in (time, time - 1))
-            if file_id in ids - before and (time, "new") not in self._claimed:
-                self._claimed.add((time, "new"))
-                return True
-        return False
-
-    def _claim_removal(self, task: Task, answer: Answer) -> bool:
-        for time in range(answer.since + 1, answer.until + 1):
-            before, after = self._at(time - 1, task.name), self._at(time, task.name)
-            still = before in self.history[time].values()
-            if before and not after and not still and (time, "gone") not in self._claimed:
-                self._claimed.add((time, "gone"))
-                return True
-        return False
-
-    def _claim_move(self, task: Task, answer: Answer) -> bool:
-        for time in range(answer.since, answer.until + 1):
-            if self._at(time, task.name) is not None and task.name == task.other:
-                return True
-            if time == answer.since:
-                continue
-            before, after = self.history[time - 1], self.history[time]
-            moved = self._at(time - 1, task.name)
-            if moved and after.get(task.other) == moved and before != after and (time, "moved") not in self._claimed:
-                self._claimed.add((time, "moved"))
-                return True
-        return self._is_nothing_to_do(task, answer)
-
-    def _is_nothing_to_do(self, task: Task, answer: Answer) -> bool:
-        """Whether the file had the new name already, in another case: a server may rename nothing then."""
-        same = task.name.lower() == task.other.lower()
-        return same and any(task.other in self.history[time] for time in range(answer.since, answer.until + 1))
-
     # -- afterwards -------------------------------------------------------------------------------------------------
 
     async def _end(self, clock: trio.testing.MockClock, living: int) -> None:
@@ -493,8 +327,8 @@ class Crowd:
             for message in list(self.server.messages):
                 self.server.let_go(message)
             await quiet()
-            self._remember()
-        self._judge_the_killed()
+            self.truth.remember()
+        self.problems += self.truth.judge_the_killed(self.tasks, self.answers)
         for _ in range(5):
             await quiet()
             clock.jump(1.0)
@@ -527,50 +361,21 @@ class Crowd:
         if left_living != living:
             self.problems.append(f"there were {living} tasks, and now there are {left_living}")
 
-    def _judge_the_killed(self) -> None:
-        """A change that no program was told of is that of one that was killed. It came before anybody was told of the
-        name who had asked after that.
-        """
-        for time in range(1, len(self.history)):
-            names = {name for name in map(str.lower, NAMES) if self._at(time - 1, name) != self._at(time, name)}
-            if not names or any(claimed == time for claimed, _ in self._claimed):
-                continue
-            about = [number for number, task in enumerate(self.tasks) if names & _names_of(task)]
-            if not any(self._explains(number, about, time) for number in about):
-                self.problems.append(f"{sorted(names)} changed at {time}, by nobody who might still do that")
-
-    def _explains(self, number: int, about: list[int], time: int) -> bool:
-        task, answer = self.tasks[number], self.answers[number]
-        if task.verb not in CHANGES or answer.since >= time:
-            return False
-        if answer.error != errno.EINTR:
-            return not answer.error and time <= answer.until
-        killed = self._ended[number]
-        return not any(
-            self.answers[other].asked_at >= killed and self.answers[other].until < time and self._is_told(other)
-            for other in about
-        )
-
-    def _is_told(self, number: int) -> bool:
-        """Whether a program was told what has a name, or has changed it."""
-        verb, error = self.tasks[number].verb, self.answers[number].error
-        return (verb == "lookup" and error != errno.EINTR) or (verb in CHANGES and not error)
-
     async def _ask_again(self, task: Task) -> None:
-        answer = Answer(len(self.history) - 1)
+        answer = Answer(self.truth.now)
         context = pyfuse3.RequestContext()
         self._contexts[-1] = context
         try:
             await self._do(task, answer, context)
         except pyfuse3.FUSEError as error:
             answer.error = error.errno
-        answer.until = len(self.history) - 1
+        answer.until = self.truth.now
         self._judge(task, answer)
+
+    def _judge(self, task: Task, answer: Answer) -> None:
+        problem = self.truth.judge(task, answer)
+        if problem:
+            self.problems.append(f"{task}: {problem}")
 
     def _say(self, what: str, about: object = "") -> None:
         self.trace.append(f"{what:8}{about}")
-
-
-def _names_of(task: Task) -> set[str]:
-    names = {task.name, task.other} if task.verb == "rename" else {task.name}
-    return {name.lower() for name in names if task.verb not in ("list", "forget")}

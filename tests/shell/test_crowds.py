@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from dfsfs.vfs.names.inodetable import ROOT
 from tests.conftest import CHANCE, LONG
-from tests.shell.crowd import NAMES, Crowd, Task
+from tests.shell.crowd import Crowd
+from tests.shell.crowdtruth import NAMES, Task
 from tests.shell.explorer import deterministic
 from tests.shell.scene import Scene
 from tests.support.fakes.server.server import Held, Server
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.logs("had been set aside", "^WARNING dfsfs.vfs: closing")
 
-EXAMPLES = (20_000 if LONG else 120) * CHANCE
+EXAMPLES = (20_000 if LONG else 80) * CHANCE
 PHASES = [phase for phase in Phase if phase is not Phase.explain]
 ROUND_TRIP = 0.05
 _VERBS = ("lookup", "list", "create", "create new", "mknod", "mkdir", "unlink", "rmdir", "rename", "forget")
@@ -102,7 +103,7 @@ def test_what_a_killed_program_has_asked_for_is_under_way_until_it_is_answered(f
     """
     killed, *others = KILLED[first]
     for patience in range(2, 9):
-        for seed in range(200 if LONG else 8):
+        for seed in range(200 if LONG else 5):
             dice = random.Random(seed)
             crowd = Crowd([killed._replace(patience=patience), *others], locks=True)
             play(crowd, lambda count, dice=dice: dice.randrange(count))  # type: ignore[misc]
