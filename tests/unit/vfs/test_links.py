@@ -425,3 +425,16 @@ async def test_an_answer_that_is_shared_is_believed_by_nobody_if_it_was_overtake
         await trio.testing.wait_all_tasks_blocked()
         assert found == [numbers["way"]] * 2
         nursery.cancel_scope.cancel()
+
+
+async def test_a_root_that_two_requests_find_to_be_a_link_keeps_what_was_found_in_between() -> None:
+    """The second one was sent before the first one's answer made the mount's root a link."""
+    world = World("becomes")
+    world.data.add_file("f", b"1")
+    world.namespace.add_link("//dfs/ns/becomes", "//fs1/data")
+    router, root = world.fs._lookup.router, world.fs._lookup.table.root
+    prefix = UncPath.parse("//dfs/ns/becomes")
+    assert router._convert_to_link(root, prefix)
+    found = await world.fs.lookup(ROOT, b"f")
+    assert router._convert_to_link(root, prefix)
+    assert not world.fs._lookup.get_inode(found.ino).detached
