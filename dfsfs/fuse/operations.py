@@ -168,12 +168,20 @@ class DfsOperations(pyfuse3.Operations):
 
     @request_handler
     async def readdir(self, fh: int, start_id: int, token: ReaddirToken) -> None:
-        async with aclosing(self._fs.readdir(fh, start_id)) as entries:
-            async for name, attributes, next_id in entries:
-                if not pyfuse3.readdir_reply(token, name, self._entry(attributes), next_id):
+        counted: list[int] = []
+        try:
+            async with aclosing(self._fs.readdir(fh, start_id)) as entries:
+                async for name, attributes, next_id in entries:
                     if name not in DOTS:
-                        self._fs.forget(attributes.ino, 1)
-                    break
+                        counted.append(attributes.ino)
+                    if not pyfuse3.readdir_reply(token, name, self._entry(attributes), next_id):
+                        if name not in DOTS:
+                            self._fs.forget(counted.pop(), 1)
+                        break
+        except BaseException:
+            for inode in counted:  # the kernel gets an error and none of the entries
+                self._fs.forget(inode, 1)
+            raise
 
     @release_handler
     async def releasedir(self, fh: int) -> None:

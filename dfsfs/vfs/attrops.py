@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from dfsfs.errors import DfsfsError, PosixError
 from dfsfs.smb.wire.fscc import encode_basic_information
+from dfsfs.unanswered import watch
 from dfsfs.vfs.names.handlelimit import is_handle_shortage
 from dfsfs.vfs.names.mapping import attributes_for_mode
 from dfsfs.vfs.names.ordering import ASKS
@@ -99,11 +100,12 @@ class AttributeOperations:
         await self._files.dirty.write_back(inode)
         table = self._lookup.table
         begun, alone = table.begin_change(inode), False
-        try:
-            change = self._files.attributes.set_basic if changes.mtime_ns is None else self._files.attributes.set_times
-            now = await change(inode, info)
-        finally:
-            alone = table.end_change(inode, begun)
+        change = self._files.attributes.set_basic if changes.mtime_ns is None else self._files.attributes.set_times
+        with watch() as unanswered:
+            try:
+                now = await change(inode, info)
+            finally:
+                alone = table.end_change(inode, begun, unanswered=unanswered)
         # A link that is kept as a file looks like any other one here: what it is, only its content says.
         is_plain = stat is not None and stat.special is None
         if now is not None and alone and is_plain and not changes.sets_odd_times:

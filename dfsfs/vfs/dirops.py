@@ -35,6 +35,7 @@ from dfsfs.errors import DfsfsError, Disposition, PosixError, SmbError
 from dfsfs.namespace.junction import Attempt, PathNotCovered
 from dfsfs.smb.wire.constants import Access, CreateDisposition, FileAttributes
 from dfsfs.smb.wire.fscc import FileStat, encode_attributes
+from dfsfs.unanswered import watch
 from dfsfs.vfs.data.opener import raise_if_ambiguous
 from dfsfs.vfs.names.dircache import Origin
 from dfsfs.vfs.names.hiddennames import is_hidden_name
@@ -123,6 +124,7 @@ class DirectoryOperations(Removal):
                 raise_if_ambiguous(attempt, error)
                 raise
 
+        await self._lookup.attributes.wait_for_name_change(parent, name)
         try:
             with self._lookup.attributes.creating_name(parent, name) as made:
                 stat, share = await self._lookup.run_in(parent, name, operation)
@@ -159,21 +161,23 @@ class DirectoryOperations(Removal):
 
         self._files.on_server.close_deferred(inode)
         await self._lookup.revalidate_hard_link(inode)
+        await self._lookup.attributes.wait_for_name_change(parent, name)
         table = self._lookup.table
         begun, alone = table.begin_change(inode), False
-        try:
-            with self._lookup.attributes.creating_name(parent, name) as made:
-                async with self._lookup.directory_renames.run_when_free(inode, parent):
-                    stat, share = await self._lookup.run(inode, operation)
-                made(stat)
-        except PathNotCovered as link:
-            raise PosixError(errno.EEXIST, f"{link.prefix} is a DFS link") from None
-        except SmbError as error:
-            if error.errno == errno.EOPNOTSUPP:
-                raise PosixError(errno.EPERM, f"{name}: the server has no hard links") from None
-            raise
-        finally:
-            alone = table.end_change(inode, begun)
+        with watch() as unanswered:
+            try:
+                with self._lookup.attributes.creating_name(parent, name) as made:
+                    async with self._lookup.directory_renames.run_when_free(inode, parent):
+                        stat, share = await self._lookup.run(inode, operation)
+                    made(stat)
+            except PathNotCovered as link:
+                raise PosixError(errno.EEXIST, f"{link.prefix} is a DFS link") from None
+            except SmbError as error:
+                if error.errno == errno.EOPNOTSUPP:
+                    raise PosixError(errno.EPERM, f"{name}: the server has no hard links") from None
+                raise
+            finally:
+                alone = table.end_change(inode, begun, unanswered=unanswered)
         if table.observe(parent, name, stat, share, exact=True) is not inode:
             return
         if alone:

@@ -257,7 +257,11 @@ class FileSystem:
             special = SpecialFile(kind, device=device if kind in (posix.S_IFCHR, posix.S_IFBLK) else (0, 0))
             return await self._make_special(parent, name, special)
         result, attributes = await self.create(parent, name, mode, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
-        await self.release(result.handle)
+        try:
+            await self.release(result.handle)
+        except BaseException:
+            self.forget(attributes.ino, 1)
+            raise
         return attributes
 
     async def symlink(self, parent: int, name: bytes, target: bytes) -> Attributes:

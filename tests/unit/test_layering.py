@@ -107,6 +107,7 @@ PURE = frozenset(
         "dfsfs.upcase",
         "dfsfs.errormessages",
         "dfsfs.caller",
+        "dfsfs.unanswered",
         "dfsfs.config",
         "dfsfs.dfsc",
         "dfsfs.smb.wire",

@@ -70,6 +70,19 @@ class Call:
     sent: bytes = b""  # the message as sent, kept for handshakes only
     error: DfsfsError | None = None
     abandoned: bool = False
+    on_decided: Callable[[], None] | None = None
+    """Of a call that was given up: is called when the server will do no more of it, see dfsfs/unanswered.py."""
+
+    @property
+    def may_be_carried_out(self) -> bool:
+        """Whether the server has the call and has not answered, and it was not given up before."""
+        return self.first_id >= 0 and self.remaining > 0 and self.error is None and not self.abandoned
+
+    def decide(self) -> None:
+        """The server will do no more of the call."""
+        told, self.on_decided = self.on_decided, None
+        if told is not None:
+            told()
 
     @property
     def charge(self) -> int:

@@ -32,6 +32,7 @@ from dfsfs.smb.connection.handshake import Exchange, Negotiated, Reply
 from dfsfs.smb.connection.leases import Lease, LeaseBreak, LeaseTable, no_acknowledgement
 from dfsfs.smb.wire.constants import Command
 from dfsfs.smb.wire.messages import Request
+from dfsfs.unanswered import note
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator, Sequence
@@ -293,7 +294,7 @@ class PendingCall:
         try:
             await self.wait_done()
         except trio.Cancelled:
-            self.abandon()  # also when the answer has just come: it may have opened a file
+            self.give_up()  # also when the answer has just come: it may have opened a file
             raise
         return self.result()
 
@@ -334,7 +335,7 @@ class PendingCall:
         with trio.move_on_after(connection._request_timeout):
             await self._event.wait()
         if not self._event.is_set():
-            self.abandon()
+            self.give_up()
             command = call.requests[0].command.word
             detail = f"{command} was not answered within {connection._request_timeout:g} seconds"
             call.error = ConnectionLost(connection.host, NtStatus.IO_TIMEOUT, detail)
@@ -350,6 +351,12 @@ class PendingCall:
         if self._call.error is not None:
             raise self._call.error.with_traceback(None)  # all calls of a lost connection share one error
         return [response for response in self._call.responses if response is not None]
+
+    def give_up(self) -> None:
+        """Abandons a call, and notes that what it changes may still change: see dfsfs/unanswered.py."""
+        if self._call.may_be_carried_out:
+            self._call.on_decided = note()
+        self.abandon()
 
     def abandon(self) -> None:
         """Gives up the call. Tasks that still wait for it get an error at once."""

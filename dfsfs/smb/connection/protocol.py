@@ -52,6 +52,8 @@ MAX_FRAME = 16 * 1024 * 1024
 """Bytes of the largest frame that is accepted. Servers offer reads of 8 MiB at most."""
 MAX_BATCH_BUFFERS = 256
 """Buffers after which `data_to_send` adds no call: far below the 1,024 that one sendmsg(2) takes."""
+UNDECIDED_MAX = 60.0
+"""Seconds after which a call that was given up is taken to be decided, though the server has not answered it."""
 ECHO_LIMIT = 4
 """ECHOs in a row that ask for credits, before the call that needs them fails."""
 UNSOLICITED = 0xFFFFFFFFFFFFFFFF
@@ -410,6 +412,7 @@ class SmbProtocol:
             self._echoes = 0
         if call.abandoned:
             self._close_orphan(call)
+            call.decide()
         else:
             self._notify_done(call)
 
@@ -443,6 +446,8 @@ class SmbProtocol:
             ConnectionLost: responses are due and nothing has come for `silence` seconds.
         """
         self._frames.release_idle()
+        for call in {call for call, _ in self._in_flight.values() if now - call.sent_at > UNDECIDED_MAX}:
+            call.decide()
         if now < self.next_deadline():
             return
         if self._is_answer_due():
@@ -470,6 +475,7 @@ class SmbProtocol:
 
     def _fail(self, call: Call, error: DfsfsError) -> None:
         call.error = error
+        call.decide()
         if not call.abandoned:
             self._notify_done(call)
 

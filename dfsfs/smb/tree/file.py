@@ -316,7 +316,7 @@ class RemoteFile:
                 responses += await self._wait_first(waiting)
         finally:
             for call in waiting:
-                call.abandon()
+                call.give_up()
         return responses
 
     async def _wait_first(self, waiting: deque[PendingCall]) -> list[Response]:

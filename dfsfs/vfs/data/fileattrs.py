@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from dfsfs.errors import PosixError, SmbError
 from dfsfs.ntstatus import NtStatus
+from dfsfs.unanswered import watch
 
 if TYPE_CHECKING:
     from dfsfs.namespace.junction import Attempt
@@ -74,14 +75,15 @@ class FileAttributes:
         """Sets the size through an open file. If `handle` is None, another program may close that meanwhile."""
         inode, table = file.inode, self._lookup.table
         begun = table.begin_change(inode, keeps_attributes=True)
-        try:
-            await self._runner.run(file, lambda attempt: file.set_size(attempt, size))
-        except SmbError as error:
-            if error.status != NtStatus.FILE_CLOSED or handle is not None:
-                raise
-            await self._set_size_by_name(inode, size)
-        finally:
-            table.end_change(inode, begun, keeps_attributes=True)
+        with watch() as unanswered:
+            try:
+                await self._runner.run(file, lambda attempt: file.set_size(attempt, size))
+            except SmbError as error:
+                if error.status != NtStatus.FILE_CLOSED or handle is not None:
+                    raise
+                await self._set_size_by_name(inode, size)
+            finally:
+                table.end_change(inode, begun, keeps_attributes=True, unanswered=unanswered)
         if inode.local_writes is not None:
             inode.local_writes.set_size(size)
             self._local.note_write_time(file, inode.local_writes)
@@ -96,10 +98,11 @@ class FileAttributes:
         self._on_server.close_deferred(inode)
         table = self._lookup.table
         begun, alone = table.begin_change(inode), False
-        try:
-            stat = await self._lookup.change_by_name(inode, operation)
-        finally:
-            alone = table.end_change(inode, begun)
+        with watch() as unanswered:
+            try:
+                stat = await self._lookup.change_by_name(inode, operation)
+            finally:
+                alone = table.end_change(inode, begun, unanswered=unanswered)
         if moves_time:
             self._local.note_time_set(inode)
         if inode.local_writes is not None:  # a program that had it open for writing is just closing it

@@ -18,6 +18,7 @@ import trio
 from dfsfs.errors import PosixError, SmbError
 from dfsfs.smb.tree.lockedranges import is_lock_conflict
 from dfsfs.smb.wire.constants import Access, LeaseState
+from dfsfs.unanswered import watch
 from dfsfs.vfs.data.caching import CacheMode
 from dfsfs.vfs.data.dirtydata import raise_writeback_error
 
@@ -114,14 +115,15 @@ class FileData:
         offset = self._find_offset(file, own, offset, len(data))
         begun = self._lookup.table.begin_change(inode, keeps_attributes=True)
         own.reserved = max(own.reserved, offset + len(data))  # at once: what another program appends goes behind it
-        try:
-            if not (await self._may_buffer(file) and await self._dirty.buffer(file, offset, data)):
-                await self._write_through(file, offset, data)
-        except BaseException:
-            self._dirty.note_lost(inode)
-            raise
-        finally:
-            self._lookup.table.end_change(inode, begun, keeps_attributes=True)
+        with watch() as unanswered:
+            try:
+                if not (await self._may_buffer(file) and await self._dirty.buffer(file, offset, data)):
+                    await self._write_through(file, offset, data)
+            except BaseException:
+                self._dirty.note_lost(inode)
+                raise
+            finally:
+                self._lookup.table.end_change(inode, begun, keeps_attributes=True, unanswered=unanswered)
         own.size, own.bytes_written = max(own.size, offset + len(data)), own.bytes_written + len(data)
         self._local.note_write_time(file, own)
         return len(data)

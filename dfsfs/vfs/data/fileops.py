@@ -190,6 +190,7 @@ class FileOperations:
             DfsfsError: the server's answer.
         """
         await self.dirty.write_back_name(parent, name)
+        await self._lookup.attributes.wait_for_name_change(parent, name)
         known = self._lookup.table.child(parent, name)
         async with AsyncExitStack() as stack:
             if known is not None:

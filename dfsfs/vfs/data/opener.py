@@ -20,6 +20,7 @@ from dfsfs.errors import DfsfsError, PosixError, SmbError
 from dfsfs.namespace.junction import Attempt, PathNotCovered, TargetBinding
 from dfsfs.ntstatus import NtStatus
 from dfsfs.smb.wire.constants import Access, CreateDisposition, FileAttributes
+from dfsfs.unanswered import watch
 from dfsfs.vfs.data.caching import CacheMode
 from dfsfs.vfs.data.openfile import OpenFile
 from dfsfs.vfs.data.openflags import access_of, disposition_of, is_synchronous, only_reads, options_of
@@ -109,16 +110,17 @@ class Opener:
         table, alone = self._lookup.table, False
         started = table.version
         begun = table.begin_change(known) if known is not None else 0
-        try:
-            with self._lookup.attributes.creating_name(parent, name) as made:
-                remote, binding = await self._lookup.run_in(parent, name, operation)
-                made(remote.stat)
-        except PathNotCovered as link:
-            code = errno.EEXIST if flags & os.O_EXCL else errno.EISDIR
-            raise PosixError(code, f"{link.prefix} is a DFS link") from None
-        finally:
-            if known is not None:
-                alone = table.end_change(known, begun)
+        with watch() as unanswered:
+            try:
+                with self._lookup.attributes.creating_name(parent, name) as made:
+                    remote, binding = await self._lookup.run_in(parent, name, operation)
+                    made(remote.stat)
+            except PathNotCovered as link:
+                code = errno.EEXIST if flags & os.O_EXCL else errno.EISDIR
+                raise PosixError(code, f"{link.prefix} is a DFS link") from None
+            finally:
+                if known is not None:
+                    alone = table.end_change(known, begun, unanswered=unanswered)
         inode = table.observe(parent, name, remote.stat, remote.tree.volume)
         if inode is not known:
             self._leases.adopt(inode, remote.lease)
@@ -181,15 +183,16 @@ class Opener:
         inline_size = INLINE_SIZE if reads and is_small and not self._leases.has_data(inode) else 0
         time, table = self._lookup.clock(), self._lookup.table
         asked = begun = table.begin_change(inode) if truncate else table.version
-        try:
-            fetched = await self._prefetch.take(inode) if reads else None
-            if fetched is not None:
-                remote, binding, time, asked = fetched
-            else:
-                remote, binding = await self._lookup.run_by_name(inode, operation)
-        finally:
-            if truncate and table.end_change(inode, begun):
-                asked = table.version
+        with watch() as unanswered:
+            try:
+                fetched = await self._prefetch.take(inode) if reads else None
+                if fetched is not None:
+                    remote, binding, time, asked = fetched
+                else:
+                    remote, binding = await self._lookup.run_by_name(inode, operation)
+            finally:
+                if truncate and table.end_change(inode, begun, unanswered=unanswered):
+                    asked = table.version
         try:
             await self._lookup.accept(inode, remote.stat, remote.tree.volume, asked)
         except (DfsfsError, trio.Cancelled):

@@ -68,16 +68,18 @@ class AttributeCache:
 
     @contextmanager
     def changing_name(self, directory: Inode, *names: str) -> Iterator[None]:
-        """InodeTable.changing_name; look-ups of the names wait until the block ends."""
-        try:
-            with self.table.changing_name(directory, *names):
-                yield
-        finally:
-            self._change_ended.set()
-            self._change_ended = trio.Event()
+        """InodeTable.changing_name; look-ups of the names wait for so long."""
+        with self.table.changing_name(directory, *names, ended=self._note_name_change):
+            yield
+
+    def _note_name_change(self) -> None:
+        self._change_ended.set()
+        self._change_ended = trio.Event()
 
     async def wait_for_name_change(self, directory: Inode, name: str) -> None:
-        """Returns when no change of a name is under way."""
+        """Returns when no change of a name is under way, also one that its program does not wait for any more: what
+        that does to the name must not be done to what the name stands for by then.
+        """
         while self.table.is_name_changing(directory, name):
             await self._change_ended.wait()
 
@@ -270,7 +272,7 @@ class AttributeCache:
             begun = directory.changed_at
             yield made.append
             alone = directory.pending_changes == 1 and directory.changed_at == begun
-        if made and known and alone and before is not None:
+        if made and known and alone and before is not None and not directory.pending_changes:
             latest = max(before.written, made[0].changed)
             directory.stat = replace(before, written=latest, changed=latest)
             directory.expires, directory.asked = expires, self.table.version

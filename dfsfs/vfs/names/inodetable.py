@@ -40,8 +40,10 @@ Pure: no lock, clock or request.
 from __future__ import annotations
 
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
+from dfsfs.unanswered import watch
 from dfsfs.unc import UncPath, fold_name
 from dfsfs.vfs.names.inode import NEVER, ROOT, Inode, InodeStatistics
 from dfsfs.vfs.names.inodenumbers import InodeNumbers
@@ -49,10 +51,11 @@ from dfsfs.vfs.names.inodestore import InodeStore, key_of
 from dfsfs.vfs.names.ordering import ChangedNames
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from dfsfs.namespace.junction import Location
     from dfsfs.smb.wire.fscc import FileStat
+    from dfsfs.unanswered import Unanswered
 
 __all__ = ["NEVER", "ROOT", "Inode", "InodeStatistics", "InodeTable"]
 
@@ -98,7 +101,7 @@ class InodeTable(InodeStore):
         if inode is None and not exact:
             inode = self._find_spelling(parent, name, stat, share)
         if inode is None:
-            inode = self._find_under_other_name(parent, name, stat, share)
+            inode = self._find_under_other_name(parent, name, stat, share, exact=exact)
         if inode is None:
             inode = self._add(self._make_inode(parent, name, stat, share))
         inode.share, inode.file_id = share, file_id
@@ -137,15 +140,23 @@ class InodeTable(InodeStore):
                 return inode
         return None
 
-    def _find_under_other_name(self, parent: Inode, name: str, stat: FileStat, share: UncPath) -> Inode | None:
-        """The inode of a file that was known under other names only; this one is added to its dentries."""
+    def _find_under_other_name(
+        self, parent: Inode, name: str, stat: FileStat, share: UncPath, *, exact: bool
+    ) -> Inode | None:
+        """The inode of a file that was known under other names only; this one is added to its dentries, or takes the
+        place of one that was another spelling of it.
+        """
         file_id = self.get_file_id(stat, share)
         if not file_id:
             return None
         inode = self._find_by_file_id(parent, share, file_id)
         if inode is None or inode.stat is None or not self.same_file(inode, stat, share):
             return None
-        if inode.is_directory and (not inode.detached or inode in self.iter_ancestors(parent)):
+        if exact and inode.stat.created == stat.created and self._correct_spelling(inode, parent, name):
+            return inode
+        if inode.is_directory and not (inode.detached or self._may_have_moved(inode)):
+            return None
+        if inode.is_directory and inode in self.iter_ancestors(parent):
             return None
         if inode.share != share or inode.file_id != file_id or inode.stat.created != stat.created:
             return None
@@ -153,12 +164,40 @@ class InodeTable(InodeStore):
             return None
         if inode.parent is not None and _anchor_above(inode) is not _anchor_above(parent):
             return None
+        if inode.is_directory and inode.parent is not None:
+            self._drop_name_of_moved(inode)
         inode.attach(parent, name)
         if stat.links == 1:
             for directory, other in inode.dentries:
                 if (directory, other) != (parent, name):
                     self.drop_name(directory, other)
         return inode
+
+    def _may_have_moved(self, directory: Inode) -> bool:
+        """Whether a directory's name was changed here since it was asked for: perhaps by a rename that was given up."""
+        parent = directory.parent
+        return parent is not None and self.has_name_changed_since(parent, directory.name, directory.asked)
+
+    def _drop_name_of_moved(self, directory: Inode) -> None:
+        parent, name = directory.parent, directory.name
+        assert parent is not None
+        directory.detach_from(parent, name)
+        self._forget_spellings(parent, name)
+
+    def _correct_spelling(self, inode: Inode, parent: Inode, name: str) -> bool:
+        """Gives an inode the exact name `name` in place of another spelling of it. Whether it was known by one.
+
+        A folder has one name. Two names of a file that differ in case may be two, unless the server has led both to it.
+        """
+        for directory, other in inode.dentries:
+            if directory is not parent or fold_name(other) != fold_name(name):
+                continue
+            if inode.is_directory or (parent.spellings or {}).get(name) == other:
+                inode.move((parent, other), parent, name)
+                self._forget_spellings(parent, name)
+                self._add_spelling(parent, other, name)
+                return True
+        return False
 
     def observe_link(self, parent: Inode, name: str, anchor: Location) -> Inode:
         """The inode of a DFS link that a directory has under `name`; `anchor` is its junction's location.
@@ -238,8 +277,17 @@ class InodeTable(InodeStore):
             inode.expire_attributes()
         return self.version
 
-    def end_change(self, inode: Inode, begun: int, *, keeps_attributes: bool = False) -> bool:
-        """The change that began at version `begun` has ended. Whether no other one was under way in the meantime."""
+    def end_change(
+        self, inode: Inode, begun: int, *, keeps_attributes: bool = False, unanswered: Unanswered | None = None
+    ) -> bool:
+        """The change that began at version `begun` has ended. Whether no other one was under way in the meantime.
+
+        `unanswered`: requests of the change that were given up; it ends when they are answered, and is not alone.
+        """
+        if unanswered:
+            self.hold(inode)
+            unanswered.when_answered(partial(self._end_late, inode, begun, keeps_attributes))
+            return False
         alone = inode.pending_changes == 1 and inode.changed_at == begun
         inode.pending_changes -= 1
         self._touch(inode)
@@ -247,32 +295,45 @@ class InodeTable(InodeStore):
             inode.expire_attributes()
         return alone
 
+    def _end_late(self, inode: Inode, begun: int, keeps_attributes: bool) -> None:
+        self.end_change(inode, begun, keeps_attributes=keeps_attributes)
+        self.release(inode)
+
     @contextmanager
     def changing(self, *inodes: Inode) -> Iterator[None]:
         """While the block runs, the content or the attributes of some inodes are being changed."""
         begun = [(inode, self.begin_change(inode)) for inode in inodes]
-        try:
-            yield
-        finally:
-            for inode, version in begun:
-                self.end_change(inode, version)
+        with watch() as unanswered:
+            try:
+                yield
+            finally:
+                for inode, version in begun:
+                    self.end_change(inode, version, unanswered=unanswered)
 
     @contextmanager
-    def changing_name(self, directory: Inode, *names: str) -> Iterator[None]:
-        """While the block runs, names in a directory are being created, removed, or given to another file."""
+    def changing_name(self, directory: Inode, *names: str, ended: Callable[[], None] = lambda: None) -> Iterator[None]:
+        """While the block runs, and until requests that it gives up are answered, names in a directory are being
+        created, removed, or given to another file. Then `ended` is called.
+        """
         begun = self.begin_change(directory)
         changed = self._use_changed_names(directory)
         folded = [fold_name(name) for name in names]
         for name in folded:
             changed.begin(name)
-        try:
-            yield
-        finally:
-            self.end_change(directory, begun)
+
+        def end() -> None:
             for name in folded:
                 changed.end(name, self.version)
             for name in names:
                 self._forget_spellings(directory, name)
+            ended()
+
+        with watch() as unanswered:
+            try:
+                yield
+            finally:
+                self.end_change(directory, begun, unanswered=unanswered)
+                unanswered.when_answered(end)
 
     def has_name_changed_since(self, directory: Inode, name: str, asked: int) -> bool:
         """Whether an answer about a name, asked for at version `asked`, may not know of a change made here."""

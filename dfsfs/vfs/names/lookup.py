@@ -159,12 +159,7 @@ class Lookup:
             await self.attributes.wait_for_name_change(parent, name)
             asked = self.table.version
             known = self.table.child(parent, name)
-            try:
-                answer = await self.offline.ask_briefly(known, partial(self._query_name, parent, name, asked))
-            except DfsfsError:
-                if self.table.has_name_changed_since(parent, name, asked):
-                    continue
-                raise
+            answer = await self.offline.ask_briefly(known, partial(self._query_name, parent, name, asked))
             if not answer:
                 answer = [known if known is self.table.child(parent, name) else None]
             if answer[0] is not None:
@@ -194,6 +189,8 @@ class Lookup:
                         self.attributes.drop_missing(parent, name)
                 elif self.offline.mark_offline(known, error):
                     return known
+            if self.table.has_name_changed_since(parent, name, asked):
+                return None
             raise
         if self.table.has_name_changed_since(parent, name, asked):
             return None

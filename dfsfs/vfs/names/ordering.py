@@ -9,11 +9,13 @@ changes are pending and at which version the last one began or ended.
     overtaken is not believed: it is asked for again.
 
 Proof. A change has its effect on the server between its beginning, which ticks before its request is sent, and its
-end, which ticks after its answer was received. An answer is true at some time between its question, whose version is
-read before its request is sent, and its arrival. If no change was under way at any time in between, each change
-either ended before the question was asked, and the answer knows of it, or has not begun yet, and its beginning will
-invalidate what the answer said. So what is known is, at any time, what the server would say but for other clients,
-for whom there are actimeo and leases. Nothing depends on the order in which answers arrive or tasks are woken.
+end, which ticks after its answer was received, also if its program was killed meanwhile: a request that was given up
+may be carried out until it is answered (dfsfs/unanswered.py). An answer is true at some time between its question,
+whose version is read before its request is sent, and its arrival. If no change was under way at any time in between,
+each change either ended before the question was asked, and the answer knows of it, or has not begun yet, and its
+beginning will invalidate what the answer said. So what is known is, at any time, what the server would say but for
+other clients, for whom there are actimeo and leases. Nothing depends on the order in which answers arrive or tasks are
+woken.
 
 An answer that comes with a change, in one compound, was asked while that change was under way and knows of it. It is
 good if no other change was under way: `end_change` says so.

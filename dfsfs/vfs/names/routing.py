@@ -115,9 +115,9 @@ class Router:
                 anchor = above.location
                 if anchor is not None and prefix.is_prefix_of(anchor.unc):
                     rest = prefix.rest_of(anchor.unc)
-                    self._table.move_anchor(
-                        above, Location(self._namespace.junction(prefix), rest, anchor.snapshot_time)
-                    )
+                    moved = Location(self._namespace.junction(prefix), rest, anchor.snapshot_time)
+                    if above.anchor != moved:  # else a request that was sent earlier has found it out as well
+                        self._table.move_anchor(above, moved)
                     return above is inode
                 return False
             place = above.name_location

@@ -5,9 +5,11 @@ from __future__ import annotations
 import errno
 import os
 import stat as posix
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
+import trio.testing
 
 from dfsfs.errors import SmbError
 from dfsfs.ntstatus import NtStatus
@@ -16,6 +18,9 @@ from dfsfs.vfs.names.inodetable import ROOT
 from dfsfs.vfs.names.mapping import AttributeChanges
 from dfsfs.vfs.names.offline import OFFLINE_SECONDS, PATIENCE, SWEEP_INTERVAL
 from tests.unit.vfs.world import ACTIMEO, World, fails
+
+if TYPE_CHECKING:
+    from dfsfs.vfs.names.inode import Inode
 
 CHANGING = ("unlink", "rmdir", "rename", "set_basic", "set_size", "open", "mkdir")
 
@@ -386,3 +391,50 @@ async def test_a_listing_goes_on_at_another_target_without_a_name_twice(autojump
             world.namespace.stop("//fs1/data")
     assert len(names) == 122 == len(set(names))
     await world.fs.releasedir(handle)
+
+
+async def test_an_answer_that_is_shared_is_believed_by_nobody_if_it_was_overtaken(autojump_clock: object) -> None:
+    """Two ask for a folder on the way to a link in use, the second one after it was renamed away and back: the answer
+    to the first, that nothing has the name, was true in between.
+    """
+    world = World()
+    lookup, found = world.fs._lookup, []
+    answered, ask = trio.Event(), lookup.run_in
+
+    async def run_in(parent: Inode, name: str, operation: Any) -> Any:
+        if not answered.is_set():
+            await answered.wait()
+            raise SmbError(NtStatus.OBJECT_NAME_NOT_FOUND, "as the test wants it")
+        return await ask(parent, name, operation)
+
+    async def look_up() -> None:
+        found.append((await world.fs.lookup(ROOT, b"way")).ino)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(world.fs.serve)
+        numbers = await way_to_a_link(world)
+        await trio.sleep(ACTIMEO + 0.1)
+        lookup.run_in = run_in  # type: ignore[assignment]
+        nursery.start_soon(look_up)
+        await trio.testing.wait_all_tasks_blocked()
+        with lookup.attributes.changing_name(lookup.table.root, "way"):
+            pass
+        nursery.start_soon(look_up)
+        await trio.testing.wait_all_tasks_blocked()
+        answered.set()
+        await trio.testing.wait_all_tasks_blocked()
+        assert found == [numbers["way"]] * 2
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_root_that_two_requests_find_to_be_a_link_keeps_what_was_found_in_between() -> None:
+    """The second one was sent before the first one's answer made the mount's root a link."""
+    world = World("becomes")
+    world.data.add_file("f", b"1")
+    world.namespace.add_link("//dfs/ns/becomes", "//fs1/data")
+    router, root = world.fs._lookup.router, world.fs._lookup.table.root
+    prefix = UncPath.parse("//dfs/ns/becomes")
+    assert router._convert_to_link(root, prefix)
+    found = await world.fs.lookup(ROOT, b"f")
+    assert router._convert_to_link(root, prefix)
+    assert not world.fs._lookup.get_inode(found.ino).detached

@@ -444,3 +444,39 @@ def test_snapshots_are_inodes_of_their_own() -> None:
     assert inside.location == location.at(1).child("x")
     assert table.observe_snapshots(folder, ".snapshots") is snapshots
     table.check_invariants()
+
+
+def test_a_name_that_is_listed_takes_the_place_of_its_other_spelling() -> None:
+    """The server has led `NOTES` and `notes` to one file before a listing says which of the two is its name."""
+    table = table_at()
+    first = add(table, table.root, "NOTES", 7)
+    first.stat = stat(7)
+    second = add(table, table.root, "notes", 7)
+    listed = add(table, table.root, "notes", 7, exact=True)
+    assert first is second is listed
+    assert listed.dentries == ((table.root, "notes"),)
+    assert table.get_exact_name(table.root, "NOTES") == "notes"
+    table.check_invariants()
+
+
+def test_a_folder_that_was_asked_for_in_another_case_is_one_inode_when_it_is_listed() -> None:
+    table = table_at()
+    asked = add(table, table.root, "DOCS", 7, folder=True)
+    asked.stat = stat(7, folder=True)
+    inside = add(table, asked, "file", 8)
+    assert add(table, table.root, "docs", 7, folder=True, exact=True) is asked
+    assert path(inside) == "//dfs/ns/docs/file"
+    assert table.child(table.root, "DOCS") is asked
+    table.check_invariants()
+
+
+def test_a_folder_whose_rename_was_given_up_is_one_inode_wherever_it_is_found() -> None:
+    table = table_at()
+    folder = add(table, table.root, "old", 7, folder=True)
+    folder.stat = stat(7, folder=True)
+    inside = add(table, folder, "file", 8)
+    with table.changing_name(table.root, "old", "new"):
+        pass
+    assert add(table, table.root, "new", 7, folder=True) is folder
+    assert path(inside) == "//dfs/ns/new/file" and table.child(table.root, "old") is None
+    table.check_invariants()
