@@ -134,8 +134,7 @@ class OpenFile:
         self.asked = asked
         """The moment (ordering.py) at which `opened` and the inline data were asked for."""
         self.dirty_since: int | None = None
-        """The moment (ordering.py) at which the oldest write began that the server has not acknowledged; None if there
-        is none."""
+        """The moment (ordering.py) at which the oldest write began that is not acknowledged; None if there is none."""
         self.close_moves_times = False
         """Whether the server will set the file's times when the handle is closed."""
         self.writeback = writeback
