@@ -41,14 +41,21 @@ class KernelOperations(DfsOperations):
     @request_handler
     async def readdir_into(self, fh: int, start_id: int, buffer: DirentBuffer | DirentPlusBuffer) -> None:
         """As `readdir`: adds the entries from `start_id` on to a buffer, until that is full."""
-        timeouts = self._fs.timeouts
-        async with aclosing(self._fs.readdir(fh, start_id)) as entries:
-            async for name, attributes, next_id in entries:
-                added = buffer.add(name, attributes, timeouts(attributes.ino), next_id)
-                if not (added and buffer.keeps_lookups) and name not in DOTS:
-                    self._fs.forget(attributes.ino, 1)
-                if not added:
-                    break
+        timeouts, counted, is_told = self._fs.timeouts, list[int](), False
+        try:
+            async with aclosing(self._fs.readdir(fh, start_id)) as entries:
+                async for name, attributes, next_id in entries:
+                    if name not in DOTS:
+                        counted.append(attributes.ino)
+                    if not buffer.add(name, attributes, timeouts(attributes.ino), next_id):
+                        if name not in DOTS:
+                            self._fs.forget(counted.pop(), 1)
+                        break
+            is_told = buffer.keeps_lookups
+        finally:
+            if not is_told:  # the kernel gets an error and none of the entries, or counts no lookups
+                for inode in counted:
+                    self._fs.forget(inode, 1)
 
     # -- parts of files ---------------------------------------------------------------------------------------------
 

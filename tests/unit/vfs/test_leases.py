@@ -20,7 +20,7 @@ from dfsfs.smb.connection.leases import LeaseBreak
 from dfsfs.smb.wire.constants import Access, CreateDisposition, LeaseState
 from dfsfs.vfs.data.caching import CacheMode, Caching
 from dfsfs.vfs.data.deferredclose import DeferredCloses
-from dfsfs.vfs.data.openfile import OpenFile
+from dfsfs.vfs.data.rangecopy import RangeCopy
 from dfsfs.vfs.data.servercopy import COPY_XATTR
 from tests.support.fakes.memory_tree import YEAR, MemoryTree, open_files
 from tests.unit.vfs.world import ACTIMEO, World
@@ -138,14 +138,15 @@ async def test_the_kernel_forgets_what_was_perhaps_copied(
 ) -> None:
     """A part of it may be there, whatever the copy ended with; and who is cancelled waits for nothing any more."""
 
-    async def copy_from(writer: OpenFile, *arguments: object) -> None:
+    async def copy_on_server(copies: RangeCopy, *arguments: object) -> int:
         world.file.data[:1] = b"T"
         if how == "cancelled":
             await trio.sleep_forever()
         if how == "refused":
             raise SmbError(NtStatus.DISK_FULL, "copy")
+        return 3
 
-    monkeypatch.setattr(OpenFile, "copy_from", copy_from)
+    monkeypatch.setattr(RangeCopy, "_copy_on_server", copy_on_server)
     async with leased() as world:
         world.data.add_file("source", b"two")
         source, target = await world.ino("link/source"), await world.ino("link/file")
