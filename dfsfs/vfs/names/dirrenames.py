@@ -1,8 +1,12 @@
-"""DirectoryRenames: keeps requests away from directories that are being renamed.
+"""DirectoryRenames: keeps requests away from directories that are being renamed or removed.
 
 A request names a path. One that is under way while a directory on that path is renamed may find nothing there, and a
 server refuses to rename a directory while anything in it is open, if only for the length of a stat. So a rename holds
 its directory: requests for it, and for what is below it, wait, and those that were sent before are waited for.
+
+A removal does the same, and closes what listings have open of the directory itself. A server that is told to remove a
+directory that is open says that it has done so, and waits for the last CLOSE: until then the name is listed and can't
+be made anew, and if the server dies in between, the directory is there again for good.
 
 No deadlock: a request that waits for a held directory does not count as running; one that runs does not wait again;
 and a rename waits for running requests for PATIENCE seconds at most. The request of the rename itself is about a name
@@ -86,9 +90,10 @@ class DirectoryRenames:
             yield
 
     @asynccontextmanager
-    async def hold(self, directory: Inode) -> AsyncIterator[None]:
+    async def hold(self, directory: Inode, *, removes: bool = False) -> AsyncIterator[None]:
         """While the block runs, requests for the directory and what is below it wait. Those sent before have ended when
-        it begins, or take longer than PATIENCE, and listings below it are closed on their server.
+        it begins, or take longer than PATIENCE, and listings below it are closed on their server. `removes`: so are
+        those of the directory itself.
         """
         self._held[directory] = self._held.get(directory, 0) + 1
         try:
@@ -96,7 +101,8 @@ class DirectoryRenames:
                 while any(is_within(inode, (directory,)) for inode in self._running):
                     await self._ended.wait()
             for opened in list(self.open_directories):
-                if is_within(opened.inode.parent, (directory,)):
+                is_below = is_within(opened.inode.parent, (directory,))
+                if is_below or (removes and _are_same(opened.inode, directory)):
                     await opened.close()
             yield
         finally:
@@ -118,3 +124,8 @@ def is_within(inode: Inode | None, directories: Container[Inode]) -> bool:
             return True
         inode = inode.parent
     return False
+
+
+def _are_same(inode: Inode, other: Inode) -> bool:
+    """Whether two inodes are one directory on the server, which several DFS links may lead to."""
+    return inode is other or (bool(inode.file_id) and (inode.share, inode.file_id) == (other.share, other.file_id))
