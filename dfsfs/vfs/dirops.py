@@ -309,7 +309,7 @@ class DirectoryOperations(Removal):
         found = await self._lookup.run(victim, names_in)
         if found and not (all(map(is_hidden_name, found)) and await self._clear_hidden(step.new_parent, victim)):
             raise PosixError(errno.ENOTEMPTY, f"{step.new_name} is not empty")
-        async with self._lookup.directory_renames.hold(victim, removes=True):
+        async with self._lookup.directory_renames.removing(victim):
             await self._silly.replace_aside(self._make_replacement(step, victim))
 
     async def _replace_file(self, step: _RenameStep, victim: Inode) -> None:

@@ -92,7 +92,7 @@ class Removal:
             await self._remove_empty(parent, name, inode)
 
     async def _remove_empty(self, parent: Inode, name: str, inode: Inode) -> None:
-        async with self._lookup.directory_renames.hold(inode, removes=True):
+        async with self._lookup.directory_renames.removing(inode):
             with self._changing(parent, name, inode):
                 await self._remove(parent, name, remove_directory)
                 self._lookup.table.remove_name(parent, name)

@@ -7,12 +7,14 @@ must not depend on what this mount has open.
 
 from __future__ import annotations
 
+import errno
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
 import trio.testing
 
+from dfsfs.caller import ROOT, Caller, set_current_caller
 from tests.shell.explorer import deterministic, quiet
 from tests.shell.model import Failure
 from tests.shell.scene import ACTIMEO, Scene
@@ -24,6 +26,7 @@ REMOVALS: dict[str, Callable[[Scene], Awaitable[None]]] = {
     "rmdir": lambda scene: scene.kernel.rmdir("d"),
     "rename over it": lambda scene: scene.kernel.rename("e", "d"),
 }
+ALICE = Caller(1001, 1001)
 STEPS = 60
 """More than a removal takes."""
 MAY_FAIL = frozenset(("EIO", "ESTALE"))
@@ -35,14 +38,16 @@ every_removal = pytest.mark.parametrize("removal", REMOVALS.values(), ids=REMOVA
 class Reading:
     """A program that has read the first entries of /d, the only ones, and has not come to the end."""
 
-    def __init__(self, scene: Scene) -> None:
+    def __init__(self, scene: Scene, user: Caller) -> None:
         self.scene = scene
+        self.user = user
         self.found: Any = None
         self.has_begun = trio.Event()
         self.goes_on = trio.Event()
         self.has_ended = trio.Event()
 
     async def run(self) -> None:
+        set_current_caller(self.user)
         try:
             self.found = await self.scene.kernel.listdir("d", between=self._pause)
         except OSError as error:
@@ -58,8 +63,13 @@ class Reading:
         await self.has_ended.wait()
 
 
-def play(test: Callable[[Scene, Reading, trio.testing.MockClock], Awaitable[None]]) -> None:
-    """Runs a test in which a program has read a part of /d, which is empty by now."""
+def play(
+    test: Callable[[Scene, Reading, trio.testing.MockClock], Awaitable[None]],
+    user: Caller = ROOT,
+    *,
+    empty: bool = True,
+) -> None:
+    """Runs a test in which a program has read a part of /d, which is empty by now unless `empty` says otherwise."""
     clock = trio.testing.MockClock()
 
     async def main() -> None:
@@ -69,11 +79,12 @@ def play(test: Callable[[Scene, Reading, trio.testing.MockClock], Awaitable[None
             await quiet()
             clock.jump(2 * ACTIMEO)
             await quiet()
-            scene.connection.session.entries_at_once = 3
-            reading = Reading(scene)
+            scene.connection.session.entries_at_once = 1  # else the end comes at once, and nothing stays open
+            reading = Reading(scene, user)
             nursery.start_soon(reading.run)
             await reading.has_begun.wait()
-            await scene.kernel.unlink("d/x")
+            if empty:
+                await scene.kernel.unlink("d/x")
             await test(scene, reading, clock)
             nursery.cancel_scope.cancel()
 
@@ -108,6 +119,31 @@ def test_what_is_removed_while_it_is_read_is_gone_at_once(removal: Callable[[Sce
         assert scene.server.opens == 0
 
     play(test)
+
+
+def test_what_another_user_reads_is_gone_once_it_is_removed() -> None:
+    async def test(scene: Scene, reading: Reading, clock: trio.testing.MockClock) -> None:
+        await scene.kernel.rmdir("d")
+        await quiet()
+        assert "d" not in on_the_server(scene)
+        assert "d" not in await named(scene)
+        await reading.end()
+        assert list(reading.found) == ["x"]
+
+    play(test, ALICE)
+
+
+def test_a_removal_that_is_refused_keeps_no_other_user_from_reading_on() -> None:
+    async def test(scene: Scene, reading: Reading, clock: trio.testing.MockClock) -> None:
+        with pytest.raises(OSError) as refused:
+            await scene.kernel.rmdir("d")
+        assert refused.value.errno == errno.ENOTEMPTY
+        await quiet()
+        assert scene.server.opens == 1, "the listing goes on where it was"
+        await reading.end()
+        assert list(reading.found) == ["x"]
+
+    play(test, ALICE, empty=False)
 
 
 @every_removal
