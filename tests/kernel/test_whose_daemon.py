@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.mount]
 
-ELSEWHERE = 'mount -t tmpfs tmpfs "$1" && mkdir "$2" && shift 2 && exec "$@"'
-"""Another run of the tests, in a root folder of its own: a path leads to another place there."""
+ELSEWHERE = 'umount -a -l -t fuse.dfsfs; mount -t tmpfs tmpfs "$1" && mkdir "$2" && shift 2 && exec "$@"'
+"""Another run of the tests, in a root folder of its own: a path leads to another place there. It holds no mount of runs
+beside this one, which could not end meanwhile."""
 
 
 @contextlib.contextmanager
