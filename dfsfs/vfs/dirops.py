@@ -313,7 +313,8 @@ class DirectoryOperations(Removal):
         found = await self._lookup.run(victim, names_in)
         if found and not (all(map(is_hidden_name, found)) and await self._clear_hidden(step.new_parent, victim)):
             raise PosixError(errno.ENOTEMPTY, f"{step.new_name} is not empty")
-        await self._silly.replace_aside(self._make_replacement(step, victim))
+        async with self._lookup.directory_renames.removing(victim):
+            await self._silly.replace_aside(self._make_replacement(step, victim))
 
     async def _replace_file(self, step: _RenameStep, victim: Inode) -> None:
         """Gives a file the name of another one, which programs of this mount may have open."""

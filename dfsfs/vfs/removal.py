@@ -92,9 +92,10 @@ class Removal:
             await self._remove_empty(parent, name, inode)
 
     async def _remove_empty(self, parent: Inode, name: str, inode: Inode) -> None:
-        with self._changing(parent, name, inode):
-            await self._remove(parent, name, remove_directory)
-            self._lookup.table.remove_name(parent, name)
+        async with self._lookup.directory_renames.removing(inode):
+            with self._changing(parent, name, inode):
+                await self._remove(parent, name, remove_directory)
+                self._lookup.table.remove_name(parent, name)
 
     async def _clear_hidden(self, parent: Inode, directory: Inode) -> bool:
         """Moves files that were removed from a directory while they were open out of it. Whether nothing else was in

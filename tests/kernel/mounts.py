@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from tests.support.lab.samba import Lab
 
@@ -39,16 +40,56 @@ def mount_command(
     )
 
 
+@contextlib.contextmanager
+def serving(mountpoint: Path) -> Iterator[dict[int, int]]:
+    """The processes that serve a mount point, as pid -> pidfd, which are open for the length of the block.
+
+    Other runs of the tests may have a mount point of the same path in a root folder of their own (scripts/in-release).
+    """
+    found = {}
+    with contextlib.ExitStack() as stack:
+        for name in os.listdir("/proc"):
+            if name.isdigit() and _serves(name, mountpoint):
+                try:
+                    process = os.pidfd_open(int(name))
+                except ProcessLookupError:
+                    continue
+                stack.callback(os.close, process)
+                if _serves(name, mountpoint):  # else the number has passed to another process since it was looked at
+                    found[int(name)] = process
+        yield found
+
+
+def _serves(pid: str, mountpoint: Path) -> bool:
+    """Whether a process is a mount.dfsfs whose command line has a mount point that is the same place to it as to us."""
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        programs = [place for place, word in enumerate(words[:3]) if word.endswith(b"mount.dfsfs")]
+        if not programs or os.fsencode(mountpoint) not in words[programs[0] :]:
+            return False
+        here, there = os.stat(mountpoint.parent), os.stat(f"/proc/{pid}/root{mountpoint.parent}")
+    except OSError:
+        return False  # it has ended
+    return (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)
+
+
 def daemons(mountpoint: Path) -> list[int]:
-    """The processes that serve a mount point: those that have it in their command line."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            with contextlib.suppress(OSError):
-                words = (entry / "cmdline").read_bytes().split(b"\0")
-                if str(mountpoint).encode() in words and any(word.endswith(b"mount.dfsfs") for word in words):
-                    found.append(int(entry.name))
-    return found
+    """The pids of the processes that serve a mount point. To be signalled they are found anew: `signal_daemons`."""
+    with serving(mountpoint) as found:
+        return sorted(found)
+
+
+def signal_each(processes: Iterable[int], number: int) -> None:
+    """Sends a signal to processes, given as pidfds."""
+    for process in processes:
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(process, number)
+
+
+def signal_daemons(mountpoint: Path, number: int) -> None:
+    """Sends a signal to the processes that serve a mount point."""
+    with serving(mountpoint) as found:
+        signal_each(found.values(), number)
 
 
 def is_mounted(mountpoint: Path) -> bool:
@@ -101,9 +142,7 @@ def clean_up(mountpoint: Path) -> None:
     """Takes away whatever is left of a mount."""
     if is_mounted(mountpoint):
         subprocess.run(["umount", "-l", str(mountpoint)], check=False, timeout=PATIENCE)
-    for pid in daemons(mountpoint):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, 9)
+    signal_daemons(mountpoint, signal.SIGKILL)
 
 
 def refused(code: int, action: Callable[[], object]) -> None:

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, NoReturn
 import pytest
 
 from tests.conftest import LONG, SAMBAS
-from tests.kernel.mounts import clean_up, daemons, mount_command, unmount, wait_until
+from tests.kernel.mounts import clean_up, daemons, mount_command, serving, signal_each, unmount, wait_until
 from tests.support.fakes.proxy import Proxy
 
 if TYPE_CHECKING:
@@ -320,11 +320,6 @@ def attempt(operation: Operation, folder: Path) -> None:
     assert not code or code in ONES_OWN_FAULT, errno.errorcode.get(code)
 
 
-def kill(pids: list[int]) -> None:
-    for pid in pids:
-        os.kill(pid, signal.SIGKILL)
-
-
 def clear(line: Line) -> None:
     for path in line.disk.iterdir():
         shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
@@ -396,12 +391,12 @@ def test_the_daemon_dies_after_each_request(line: Line, kind: type[Operation]) -
     for frames in range(1, MOST):
         operation = kind()
         operation.begin(line)
-        pids = daemons(line.mountpoint)
-        line.proxy.arm(frames, refuses=True, then=partial(kill, pids))
-        attempt(operation, line.folder)
-        was_cut = line.proxy.was_cut.is_set()
-        operation.close()
-        line.proxy.disarm()
+        with serving(line.mountpoint) as found:
+            line.proxy.arm(frames, refuses=True, then=partial(signal_each, found.values(), signal.SIGKILL))
+            attempt(operation, line.folder)
+            was_cut = line.proxy.was_cut.is_set()
+            operation.close()
+            line.proxy.disarm()
         if was_cut:
             wait_until(lambda: not daemons(line.mountpoint), "the daemon is gone")
             subprocess.run(["umount", "-l", str(line.mountpoint)], check=True, timeout=60)

@@ -19,6 +19,9 @@ from tests.kernel.mounts import (
     is_mounted,
     mount_command,
     mounted,
+    serving,
+    signal_daemons,
+    signal_each,
     unmount,
     wait_until,
 )
@@ -68,8 +71,8 @@ def test_20_mounts_and_unmounts_leave_nothing(lab: Lab, place: Path, tmp_path: P
 
 
 def test_killed_it_leaves_what_umount_clears(lab: Lab, place: Path) -> None:
-    daemon = mount_it(lab, place)
-    os.kill(daemon, signal.SIGKILL)
+    mount_it(lab, place)
+    signal_daemons(place, signal.SIGKILL)
     wait_until(lambda: not daemons(place), "the daemon is gone")
     with pytest.raises(OSError) as caught:
         os.listdir(place)
@@ -83,17 +86,17 @@ def test_killed_it_leaves_what_umount_clears(lab: Lab, place: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_unmounts(lab: Lab, place: Path, number: signal.Signals) -> None:
-    daemon = mount_it(lab, place)
-    os.kill(daemon, number)
+    mount_it(lab, place)
+    signal_daemons(place, number)
     wait_until(lambda: not is_mounted(place), "the mount is gone")
     wait_until(lambda: not daemons(place), "the daemon is gone")
     wait_until(lambda: connections(lab) == 0, "no connection is left")
 
 
 def test_sigterm_unmounts_also_while_files_are_open(lab: Lab, place: Path) -> None:
-    daemon = mount_it(lab, place)
+    mount_it(lab, place)
     file = os.open(place / "link-single/hello.txt", os.O_RDONLY)
-    os.kill(daemon, signal.SIGTERM)
+    signal_daemons(place, signal.SIGTERM)
     wait_until(lambda: not daemons(place), "the daemon is gone")
     assert not is_mounted(place)
     with pytest.raises(OSError) as caught:
@@ -221,10 +224,10 @@ def test_only_the_mount_itself_is_taken_down_wherever_its_path_leads(lab: Lab, t
         words = ",".join(filter(None, (f"username={user}", options)))
         mounting = mount_command(lab.root_unc, mountpoint, words, password)
         assert mounting.returncode == 0, mounting.stderr
-        (pid,) = daemons(mountpoint)
-        folder.rename(tmp_path / "elsewhere")
-        folder.symlink_to(other)
-        os.kill(pid, signal.SIGTERM)
+        with serving(mountpoint) as found:
+            folder.rename(tmp_path / "elsewhere")
+            folder.symlink_to(other)
+            signal_each(found.values(), signal.SIGTERM)
         wait_until(lambda: not daemons(mountpoint), "the daemon ends")
         assert is_mounted(other / "mnt")
         assert not is_mounted(tmp_path / "elsewhere" / "mnt")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.kernel.mounts import COMMAND, clean_up, daemons, is_mounted, mount_command, wait_until
+from tests.kernel.mounts import COMMAND, clean_up, daemons, is_mounted, mount_command, signal_daemons, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,8 +41,8 @@ def mount(lab: Lab, place: Path, options: str = "") -> subprocess.CompletedProce
 def killed(place: Path) -> None:
     """Leaves a dead mount, of whose folder the kernel has the attributes for a while."""
     os.stat(place)
-    (daemon,) = daemons(place)
-    os.kill(daemon, signal.SIGKILL)
+    assert len(daemons(place)) == 1
+    signal_daemons(place, signal.SIGKILL)
     wait_until(lambda: not daemons(place), "the daemon is gone")
     assert is_mounted(place)
 

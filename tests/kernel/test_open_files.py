@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.lab, pytest.mark.mount]
 
+MANY = 3000
+"""Files in a folder that takes more than two answers of a server to list."""
+
 
 def test_a_map_of_a_file_opened_to_append_writes_where_it_says(work: Path) -> None:
     path = work / "log"
@@ -68,6 +71,44 @@ def test_a_folder_can_be_removed_while_a_file_removed_from_it_is_open(work: Path
         assert file.read() == b"still here"
         assert os.fstat(file.fileno()).st_nlink == 0
     assert os.listdir(work) == []
+
+
+@pytest.mark.every_samba
+@pytest.mark.parametrize("link", ["link-single", "link-multi"])
+@pytest.mark.parametrize("count", [1, MANY])
+def test_a_folder_that_is_removed_while_it_is_read_is_gone(
+    work: Path, mount: Path, lab: Lab, link: str, count: int
+) -> None:
+    """Through the link by which it is read, or another one to the same share: see dfsfs/vfs/names/dirrenames.py."""
+    folder, on_disk = work / "folder", lab.host("fs1").share_path("data") / work.name / "folder"
+    folder.mkdir()
+    for number in range(count):
+        (on_disk / f"a rather long name of a file, number {number}").touch()
+    with os.scandir(folder) as reading:
+        next(reading)
+        for path in on_disk.iterdir():
+            path.unlink()
+        (mount / link / work.name / "folder").rmdir()
+        assert os.listdir(work) == [] and not on_disk.exists()
+        if link == "link-single":
+            folder.mkdir()
+
+
+@pytest.mark.every_samba
+def test_a_folder_that_is_replaced_while_it_is_read_is_gone(work: Path, lab: Lab) -> None:
+    on_disk = lab.host("fs1").share_path("data") / work.name
+    for name in ("old", "new"):
+        (work / name).mkdir()
+    for number in range(MANY):
+        (on_disk / "old" / f"a rather long name of a file, number {number}").touch()
+    with os.scandir(work / "old") as reading:
+        next(reading)
+        for path in (on_disk / "old").iterdir():
+            path.unlink()
+        inode = (work / "new").stat().st_ino
+        (work / "new").rename(work / "old")
+        assert [path.name for path in on_disk.iterdir()] == os.listdir(work) == ["old"]
+        assert (work / "old").stat().st_ino == inode
 
 
 def test_what_a_dead_mount_has_left_behind_is_removed_by_the_next_listing(work: Path, lab: Lab) -> None:

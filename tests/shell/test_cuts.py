@@ -1,10 +1,11 @@
-"""The connection, or the mount, ends at each moment of an operation: nothing is lost by that.
+"""The connection, the server or the mount ends at each moment of an operation: nothing is lost by that.
 
 Each operation that changes names is carried out with the files open that it is about, request by request; before or
-after one of them the connection is cut. Then one of two things happens:
+after one of them the connection is cut. Then one of three things happens:
 
     cut     the mount connects again and ends what it has begun. What it tells the program has to be true: success is
             the state that the operation leads to, a failure that or the one before
+    death   the same, and the server has forgotten what it was to remove once nobody has it open
     dead    the mount has gone with it. Whatever name is looked at on the server has what it had before, or what it
             has after the operation; and so it is when another mount has looked at the folders
 """
@@ -40,6 +41,9 @@ MAY_FAIL = frozenset(("EIO", "ESTALE"))
 
 class Cut:
     """One operation, cut at one of its steps; each request is two: it is carried out, and it is answered."""
+
+    ends_afterwards = False
+    """Whether it is also cut when the program has been told that it has ended."""
 
     def __init__(self, operation: Operation, needs: tuple[str, ...], at: int) -> None:
         self.operation = operation
@@ -108,7 +112,9 @@ def each_step(
             cut = kind(operation, needs, at)
             async with trio.open_nursery() as nursery:
                 await cut.run(clock, nursery)
-                if cut.was_cut:
+                if not cut.was_cut and cut.ends_afterwards:
+                    cut.end()
+                if cut.was_cut or cut.ends_afterwards:
                     await judge(cut, clock)
                 nursery.cancel_scope.cancel()
             if not cut.was_cut:
@@ -152,6 +158,23 @@ async def connected_again(cut: Cut, clock: trio.testing.MockClock) -> None:
 @however_open
 def test_the_connection_is_cut(name: str, needs: tuple[str, ...]) -> None:
     each_step(BY_NAME[name], needs, connected_again)
+
+
+class Death(Cut):
+    """One operation, at one of whose steps, or right after it, the server dies: it forgets what it was to remove with a
+    last close.
+    """
+
+    ends_afterwards = True
+
+    def end(self) -> None:
+        self.scene.server.die()
+
+
+@every_operation
+@however_open
+def test_the_server_dies(name: str, needs: tuple[str, ...]) -> None:
+    each_step(BY_NAME[name], needs, connected_again, Death)
 
 
 async def looked_at_by_another(cut: Cut, clock: trio.testing.MockClock) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import signal
 import stat
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import pytest
 
 from dfsfs.control.client import mount_at
 from dfsfs.control.places import sockets_of
-from tests.kernel.mounts import mounted, refused, wait_until
+from tests.kernel.mounts import mounted, refused, signal_daemons, wait_until
 from tests.system.conftest import PROGRAM
 
 if TYPE_CHECKING:
@@ -190,7 +191,7 @@ def test_the_socket_goes_with_the_mount(dfsfs: Dfsfs, lab: Lab, tmp_path: Path) 
 def test_a_mount_whose_program_was_killed(dfsfs: Dfsfs, lab: Lab, tmp_path: Path) -> None:
     with mounted(lab, tmp_path / "m") as mount:
         (report,) = dfsfs.json("status", mount)
-        os.kill(report["mount"]["pid"], 9)
+        signal_daemons(mount, signal.SIGKILL)
         wait_until(lambda: not os.path.exists(f"/proc/{report['mount']['pid']}"), "the program is gone")
         assert f"no program answers for the mount on {mount}" in dfsfs.fails(32, "status", mount)
         subprocess.run(["umount", "-l", str(mount)], check=True)
@@ -200,7 +201,7 @@ def test_a_mount_whose_program_was_killed(dfsfs: Dfsfs, lab: Lab, tmp_path: Path
 def test_a_dead_mount_among_others(dfsfs: Dfsfs, lab: Lab, mount: Path, tmp_path: Path) -> None:
     with mounted(lab, tmp_path / "m") as dead:
         (report,) = dfsfs.json("status", dead)
-        os.kill(report["mount"]["pid"], 9)
+        signal_daemons(dead, signal.SIGKILL)
         wait_until(lambda: not os.path.exists(f"/proc/{report['mount']['pid']}"), "the program is gone")
         result = dfsfs("status")
         assert result.returncode and not result.stderr

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import socket
 import subprocess
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.kernel.mounts import COMMAND, clean_up, is_mounted, wait_until
+from tests.kernel.mounts import COMMAND, clean_up, is_mounted, signal_daemons, wait_until
 from tests.system.conftest import PROGRAM
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def test_every_message_is_one_that_is_printed(lab: Lab, dfsfs: Dfsfs, tmp_path: 
         )
         found.append(mount(root))
         (report,) = dfsfs.json("status", place)
-        os.kill(report["mount"]["pid"], 9)
+        signal_daemons(place, signal.SIGKILL)
         wait_until(lambda: not os.path.exists(f"/proc/{report['mount']['pid']}"), "the program is gone")
         found.append(said([PROGRAM, "status", str(place)]))
         # Without -f it would be taken away: tests/kernel/test_mount_points.py.

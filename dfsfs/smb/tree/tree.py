@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import trio
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
 _BASIC = FileInformationClass.FILE_BASIC_INFORMATION
 _LINK, _RENAME = FileInformationClass.FILE_LINK_INFORMATION, FileInformationClass.FILE_RENAME_INFORMATION
 _DISPOSITION = FileInformationClass.FILE_DISPOSITION_INFORMATION
+_LISTED = (NtStatus.NO_MORE_FILES, NtStatus.NO_SUCH_FILE)
 FIRST_LISTING_SIZE = 128 * 1024
 """OutputBufferLength in bytes of the first QUERY_DIRECTORYs, which are in the compound that opens the directory: enough
 for about 800 names.
@@ -418,8 +420,8 @@ class Tree:
     async def list(self, path: UncPath) -> AsyncGenerator[list[DirEntry], None]:
         """The entries of a directory in batches, without `.` and `..`, in the server's order.
 
-        One round trip unless the directory is large. Its handle is closed when the iteration ends, also early. An entry
-        with an impossible name or size is left out, and logged once.
+        One round trip unless the directory is large. Its handle is closed with the last answer, or when the iteration
+        ends. An entry with an impossible name or size is left out, and logged once.
 
         Raises:
             EndlessAnswer: a bound of bounds.py is exceeded.
@@ -437,10 +439,13 @@ class Tree:
         self.channel.check(created, what)
         file_id = messages.decode_create(created.message).file_id
         bounds = ListingBounds(what)
-        try:
+        with ExitStack() as handle:
+            handle.callback(self.channel.call_nowait, [messages.encode_close(file_id)])
             while True:
+                if answers[-1].status in _LISTED:
+                    handle.close()  # a server keeps what is removed as long as somebody has it open
                 for answer in answers:
-                    if answer.status in (NtStatus.NO_MORE_FILES, NtStatus.NO_SUCH_FILE):
+                    if answer.status in _LISTED:
                         return
                     self.channel.check(answer, what)
                     entries, left_out = fscc.decode_directory(messages.decode_output(answer.message))
@@ -451,8 +456,6 @@ class Tree:
                     yield names
                 size = self.connection.io_size(min(LISTING_SIZE, self.channel.limits.transact))
                 answers = await self.channel.call([messages.encode_query_directory(file_id, size)])
-        finally:
-            self.channel.call_nowait([messages.encode_close(file_id)])
 
     async def volume_size(self) -> VolumeSize:
         """Size and free space of the share's file system. One round trip.

@@ -1,8 +1,13 @@
-"""DirectoryRenames: keeps requests away from directories that are being renamed.
+"""DirectoryRenames: keeps requests away from directories that are being renamed, and listings from removed ones.
 
 A request names a path. One that is under way while a directory on that path is renamed may find nothing there, and a
 server refuses to rename a directory while anything in it is open, if only for the length of a stat. So a rename holds
 its directory: requests for it, and for what is below it, wait, and those that were sent before are waited for.
+
+A removal closes what listings have open of the directory (`removing`). A server that is told to remove a directory that
+is open says that it has done so, and waits for the last CLOSE: until then the name is listed and can't be made anew,
+and if the server dies in between, the directory is there again for good. No listing opens the directory meanwhile, as
+the kernel asks for nothing in a directory that is being removed.
 
 No deadlock: a request that waits for a held directory does not count as running; one that runs does not wait again;
 and a rename waits for running requests for PATIENCE seconds at most. The request of the rename itself is about a name
@@ -17,9 +22,12 @@ from typing import TYPE_CHECKING, Protocol
 
 import trio
 
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Container, Iterator
+from dfsfs.caller import current_caller
 
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Container, Iterator
+
+    from dfsfs.caller import Caller
     from dfsfs.vfs.names.inode import Inode
 
 PATIENCE = 2.0
@@ -35,6 +43,7 @@ class OpenDirectory(Protocol):
     """A directory listing that is open on its server between two answers."""
 
     inode: Inode
+    user: Caller
 
     async def close(self) -> None:
         """Closes it on its server, unless an answer is awaited. Reading on opens it again."""
@@ -95,12 +104,25 @@ class DirectoryRenames:
             with trio.move_on_after(PATIENCE):
                 while any(is_within(inode, (directory,)) for inode in self._running):
                     await self._ended.wait()
-            for opened in list(self.open_directories):
-                if is_within(opened.inode.parent, (directory,)):
-                    await opened.close()
+            await self._close(lambda opened: is_within(opened.inode.parent, (directory,)))
             yield
         finally:
             self._decrement(self._held, directory)
+
+    @asynccontextmanager
+    async def removing(self, directory: Inode) -> AsyncIterator[None]:
+        """Around the removal of a directory: its listings are closed on their server. Those of other users are so once
+        it is removed: nobody's listing has to begin anew because of somebody who may not remove the directory.
+        """
+        uid = current_caller().uid
+        await self._close(lambda opened: opened.user.uid == uid and _are_same(opened.inode, directory))
+        yield
+        await self._close(lambda opened: _are_same(opened.inode, directory))
+
+    async def _close(self, which: Callable[[OpenDirectory], bool]) -> None:
+        for opened in list(self.open_directories):
+            if which(opened):
+                await opened.close()
 
     def _decrement(self, counts: dict[Inode, int], inode: Inode) -> None:
         counts[inode] -= 1
@@ -118,3 +140,8 @@ def is_within(inode: Inode | None, directories: Container[Inode]) -> bool:
             return True
         inode = inode.parent
     return False
+
+
+def _are_same(inode: Inode, other: Inode) -> bool:
+    """Whether two inodes are one directory on the server, which several DFS links may lead to."""
+    return inode is other or (bool(inode.file_id) and (inode.share, inode.file_id) == (other.share, other.file_id))

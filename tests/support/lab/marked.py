@@ -10,14 +10,8 @@ from pathlib import Path
 
 
 def marked(mark: str) -> list[int]:
-    """The pids of the processes with a mark."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            with contextlib.suppress(OSError):
-                if mark.encode() in (entry / "environ").read_bytes().split(b"\0"):
-                    found.append(int(entry.name))
-    return found
+    """The pids of the processes with a mark. To be signalled they are found anew."""
+    return [int(name) for name in os.listdir("/proc") if name.isdigit() and _has(name, mark)]
 
 
 def end_marked(mark: str, patience: float) -> None:
@@ -27,5 +21,22 @@ def end_marked(mark: str, patience: float) -> None:
         late = time.monotonic() > deadline - patience / 2
         for pid in left:
             with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL if late else signal.SIGTERM)
+                _send(pid, mark, signal.SIGKILL if late else signal.SIGTERM)
         time.sleep(0.05)
+
+
+def _has(pid: int | str, mark: str) -> bool:
+    try:
+        return mark.encode() in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:
+        return False  # it has ended
+
+
+def _send(pid: int, mark: str, number: signal.Signals) -> None:
+    """Through a pidfd that was opened before the mark was read: the number may have passed to another process."""
+    process = os.pidfd_open(pid)
+    try:
+        if _has(pid, mark):
+            signal.pidfd_send_signal(process, number)
+    finally:
+        os.close(process)

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.mount
 
+TRIES = 10
+"""Mounts of which one should get the number of the mount before."""
+
 
 @pytest.fixture
 def control(tmp_path: Path) -> Iterator[Path]:
@@ -39,11 +42,18 @@ class Abortable(Mount):
 
     def __init__(self, directory: Path, control: Path) -> None:
         super().__init__(directory, "native")
-        self._switch = control / str(os.minor(os.stat(self.path).st_dev)) / "abort"
+        # Open from the beginning: the number in the path is that of the next mount on this machine once this one has
+        # ended, and what is open belongs to this one.
+        number = os.minor(os.stat(self.path).st_dev)
+        self._switch = (control / str(number) / "abort").open("wb", buffering=0)
 
     def abort(self) -> None:
-        with contextlib.suppress(FileNotFoundError):  # the kernel has ended it
-            self._switch.write_text("1")
+        """Ends the mount, if that has not happened yet."""
+        self._switch.write(b"1")
+
+    def destroy(self) -> None:
+        self._switch.close()
+        super().destroy()
 
 
 @pytest.fixture
@@ -55,6 +65,26 @@ def mount(tmp_path: Path, control: Path) -> Iterator[Abortable]:
         running.abort()
         running.destroy()
     assert "in the loop" not in running.log()
+
+
+def test_a_mount_that_has_ended_takes_no_other_one_with_it(
+    mount: Abortable, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Mounts of other programs begin at any time, and get the number of one that has ended."""
+    number = os.stat(mount.path).st_dev
+    mount.unmount()
+    mount.ended()
+    for _ in range(TRIES):
+        other = Mount(tmp_path_factory.mktemp("other"))
+        try:
+            has_the_number = os.stat(other.path).st_dev == number
+            mount.abort()
+            assert "plain" in os.listdir(other.path)
+        finally:
+            other.destroy()
+        if has_the_number:
+            return
+    pytest.skip("other mounts were faster each time")
 
 
 @contextlib.contextmanager

@@ -287,6 +287,26 @@ async def test_long_listings_come_in_pieces() -> None:
         assert sum([len(batch) async for batch in tree.list(SHARE)]) == 2000
 
 
+@pytest.mark.parametrize(("entries_at_once", "stays_open"), [(0, False), (3, True)])
+async def test_a_folder_is_open_no_longer_than_until_its_last_entry_has_come(
+    entries_at_once: int, stays_open: bool
+) -> None:
+    """However long whoever lists it takes with each: as long as it is open, it can't be removed."""
+    server = Server()
+    for number in range(10):
+        server.volume.add_file(f"file {number}")
+    async with connected(server) as tree:
+        transport_of(tree).server.session.entries_at_once = entries_at_once
+        listing = tree.list(SHARE)
+        found = await anext(listing)
+        await trio.testing.wait_all_tasks_blocked()
+        assert server.opens == stays_open
+        found += [entry async for batch in listing for entry in batch]
+        assert len(found) == 10
+        await trio.testing.wait_all_tasks_blocked()
+        assert server.opens == 0
+
+
 @pytest.mark.parametrize("cluster", [(8, 0), (0, 512), (2**32 - 1, 2**32 - 1)])
 async def test_nonsense_about_the_volume_is_an_error_and_no_reason_to_leave_the_target(
     cluster: tuple[int, int],

@@ -135,6 +135,12 @@ class Server:
     def may_let_go(self, message: Message) -> bool:
         return message.after is None or message.after.arrived
 
+    def die(self) -> None:
+        """The server is killed, and started again at once: it knows no more than what is on its disk."""
+        self.volume.lose_handles()
+        for connection in self._connections:
+            connection.cut()
+
     def let_go(self, message: Message) -> None:
         """The message reaches its client."""
         self.messages.remove(message)

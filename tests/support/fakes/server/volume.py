@@ -368,6 +368,13 @@ class Volume:
         for opened in [opened for opened in self.opens.values() if opened.client is client]:
             self.close(opened)
 
+    def lose_handles(self) -> None:
+        """The server was killed: nothing is open, and what was to be removed by the last close stays."""
+        for opened in list(self.opens.values()):
+            opened.inode.pending.clear()
+            opened.delete_on_close = False
+            self.close(opened)
+
     # -- data -------------------------------------------------------------------------------------------------------
 
     def read(self, opened: Open, offset: int, size: int) -> bytes:
