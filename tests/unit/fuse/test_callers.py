@@ -75,7 +75,7 @@ def test_a_mount_that_has_ended_takes_no_other_one_with_it(
     mount.unmount()
     mount.ended()
     for _ in range(TRIES):
-        other = Mount(tmp_path_factory.mktemp("other"))
+        other = Mount(tmp_path_factory.mktemp("other"), "native")
         try:
             has_the_number = os.stat(other.path).st_dev == number
             mount.abort()
