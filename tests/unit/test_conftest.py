@@ -53,14 +53,13 @@ def test_a_failing_async_test_fails(tmp_path: Path) -> None:
     assert "1 failed" in run_pytest(tmp_path, "async def test_it():\n    assert False\n")
 
 
-@pytest.mark.parametrize("marker", ["lab", "mount"])
 @pytest.mark.parametrize(
     ("environment", "summary"),
-    [({}, "1 skipped"), ({"DFSFS_REQUIRE_LAB": "0"}, "1 skipped"), ({"DFSFS_REQUIRE_LAB": "1"}, "1 failed")],
+    [({}, "2 skipped"), ({"DFSFS_REQUIRE_LAB": "0"}, "2 skipped"), ({"DFSFS_REQUIRE_LAB": "1"}, "2 failed")],
 )
-def test_skips(tmp_path: Path, marker: str, environment: dict[str, str], summary: str) -> None:
-    source = f"import pytest\n@pytest.mark.{marker}\ndef test_it():\n    pytest.skip('no server')\n"
-    output = run_pytest(tmp_path, source, **environment)
+def test_skips(tmp_path: Path, environment: dict[str, str], summary: str) -> None:
+    tests = (f"@pytest.mark.{mark}\ndef test_{mark}():\n    pytest.skip('no server')\n" for mark in ("lab", "mount"))
+    output = run_pytest(tmp_path, "import pytest\n" + "".join(tests), **environment)
     if os.geteuid() != 0:
         summary = summary.replace("failed", "error")  # it is skipped before it begins
     assert summary in output
