@@ -45,4 +45,4 @@ def test_the_longest_begin_and_tests_of_one_group_stay_in_order() -> None:
 
 def test_the_groups_that_were_measured_are_there() -> None:
     missing = [group for group in json.loads(distribution.DURATIONS.read_text()) if not (REPOSITORY / group).exists()]
-    assert not missing, "measure again: see CONTRIBUTING.md"
+    assert not missing, "measure again: see tests/README.md"
