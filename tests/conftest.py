@@ -3,8 +3,8 @@
 `async def` tests run in trio.run. With the fixture `autojump_clock` their time is virtual and jumps ahead whenever
 every task waits; without it they end after ASYNC_TIMEOUT seconds.
 
-Tests of one file run in one process, one after the other, and so do all tests in the domain: with `pytest -n 2` each
-process has labs of its own.
+Tests of one file run in one process, one after the other, and so do all tests in the domain: with `pytest -n 2
+--dist loadgroup` each process has labs of its own (tests/support/distribution.py).
 
 A test marked `lab`, `domain` or `mount` is skipped, with the reason, where it cannot run. A skip proves nothing, so
 where such tests are meant to run it counts as a failure: with DFSFS_REQUIRE_LAB=1, and in CI (CI=true) on a machine
@@ -31,12 +31,15 @@ from dfsfs import background
 from dfsfs.control.places import ROOTS_FOLDER
 from dfsfs.control.server import sweep
 from tests.conformance.table import duties_in, summary
+from tests.support import distribution
 from tests.support.lab.domain import lab as domain_lab
 from tests.support.lab.samba import BACKPORTS, SYSTEM, Lab, free_net, requirements_missing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
     from pathlib import Path
+
+    from xdist.remote import Producer
 
 LONG = os.environ.get("DFSFS_LONG") == "1"
 """Whether tests of what happens rarely go on for as long as it takes to be sure; each run has a sample of it."""
@@ -156,14 +159,19 @@ def _must_not_skip() -> bool:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leaves out what takes too long, and says which tests stay together when they are run in more than one process."""
+    """Leaves out what takes too long, and orders what runs in more than one process."""
     left_out = [] if LONG else [item for item in items if item.get_closest_marker("long")]
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]
-    for item in items:
-        file = item.nodeid.split("::")[0]
-        item.add_marker(pytest.mark.xdist_group("domain" if item.get_closest_marker("domain") else file))
+    if hasattr(config, "workerinput"):
+        distribution.longest_first(items)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> distribution.GroupScheduling | None:
+    """Keeps tests together that share servers, with --dist loadgroup."""
+    return distribution.GroupScheduling(config, log) if config.getvalue("dist") == "loadgroup" else None
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -212,8 +220,7 @@ class _Duties:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.when == "call" or report.outcome != "passed":
-            # With several processes a node's id ends with @ and the tests that it stays together with.
-            for duty in duties_in(re.split(r"[\[@]", report.nodeid.split("::")[-1])[0]):
+            for duty in duties_in(report.nodeid.split("::")[-1].split("[")[0]):
                 self._outcomes.setdefault(duty, []).append(report.outcome)
 
 

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def domain() -> Iterator[DomainLab]:
-    """A running domain, one for the whole session: a test that stops or changes something puts it right again."""
+    """A running domain, one for all tests of this folder: one that stops or changes something puts it right again."""
     with DomainLab() as lab:
         for host in lab.members:
             # The lab's people may all make files there; whose they are decides who may read them.
@@ -100,7 +100,7 @@ def ending(domain: DomainLab, tmp_path_factory: pytest.TempPathFactory) -> Itera
         renewal.start()
         script = (
             f"cd {mount}/alone && exec 3>held-$(id -u) && "
-            "while cat hello.txt folder/inside.txt && echo x >&3 && ls -l && sleep 0.1; do true; done; "
+            "while cat hello.txt folder/inside.txt && echo x >&3 && ls -l && sleep 0.4; do true; done; "
             "echo refused at $(date +%s) >&2"
         )
         his, hers = (

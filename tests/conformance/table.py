@@ -8,6 +8,7 @@ The tests are found by their names, so the table needs no run of them; a run pri
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from collections import defaultdict
 from pathlib import Path
@@ -28,8 +29,9 @@ def duties_in(name: str) -> list[str]:
     return [f"{letter.upper()}-{digits}" for letter, digits in _NUMBER.findall(name)]
 
 
-def shown_by() -> dict[str, list[str]]:
-    """For each duty its tests, as FILE::NAME."""
+@functools.cache
+def shown_by() -> Mapping[str, Sequence[str]]:
+    """For each duty its tests, as FILE::NAME. Reads all tests, the first time."""
     found: dict[str, list[str]] = defaultdict(list)
     for file in sorted(TESTS.rglob("test_*.py")):
         for node in ast.walk(ast.parse(file.read_text())):

@@ -97,12 +97,12 @@ def is_mounted(mountpoint: Path) -> bool:
     return any(line.split(" ")[4] == str(mountpoint) for line in Path("/proc/self/mountinfo").read_text().splitlines())
 
 
-def wait_until(condition: Callable[[], bool], what: str, seconds: float = PATIENCE) -> None:
-    """Looks again and again until the condition holds."""
+def wait_until(condition: Callable[[], bool], what: str, seconds: float = PATIENCE, every: float = 0.01) -> None:
+    """Looks again and again, `every` so many seconds, until the condition holds."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"after {seconds:g} seconds still not: {what}"
-        time.sleep(0.01)
+        time.sleep(every)
 
 
 def unmount(mountpoint: Path) -> None:

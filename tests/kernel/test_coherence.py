@@ -65,7 +65,8 @@ def rename_over(path: Path, data: bytes) -> None:
     temporary.rename(path)
 
 
-ROUNDS = 5000 if LONG_RUN else 1000
+ROUNDS = 5000 if LONG_RUN else 300
+RENAMES, WRITES, UPLOADS, REPLACEMENTS = (300, 1500, 40, 100) if LONG_RUN else (100, 500, 12, 40)
 
 
 def alternate(files: list[Path], rounds: int, writers: list[Callable[[Path, bytes], None]]) -> int:
@@ -97,12 +98,12 @@ def test_what_is_kept_under_a_lease_goes_when_the_other_client_writes(lab: Lab, 
     with two_mounts(lab, tmp_path, LONG, "leases") as files:
         late = alternate(files, ROUNDS, [overwrite, replace])
     print(f"{late} of {2 * ROUNDS} reads came before the message of their lease")
-    assert late <= ROUNDS // 50
+    assert late <= max(20, ROUNDS // 50)
 
 
 def test_a_file_that_is_replaced_by_another_is_seen_in_time(lab: Lab, tmp_path: Path) -> None:
     with two_mounts(lab, tmp_path, "actimeo=0,closetimeo=60", "renamed") as files:
-        assert alternate(files, 300, [rename_over]) == 0
+        assert alternate(files, RENAMES, [rename_over]) == 0
 
 
 def test_files_that_stay_open_on_both_sides(lab: Lab, tmp_path: Path) -> None:
@@ -113,7 +114,7 @@ def test_files_that_stay_open_on_both_sides(lab: Lab, tmp_path: Path) -> None:
         content = bytearray(20_000)
         descriptors = [os.open(path, os.O_RDWR) for path in files]
         try:
-            for number in range(1500):
+            for number in range(WRITES):
                 offset, data = rng.randrange(19_000), PATTERN % number
                 os.pwrite(rng.choice(descriptors), data, offset)
                 content[offset : offset + len(data)] = data
@@ -131,7 +132,7 @@ def test_files_that_stay_open_on_both_sides(lab: Lab, tmp_path: Path) -> None:
 def test_another_client_that_knows_nothing_of_leases(lab: Lab, tmp_path: Path) -> None:
     with mounted(lab, tmp_path / "m", LONG) as mount:
         path, source = mount / "link-single" / "smbclient", tmp_path / "source"
-        for number in range(40):
+        for number in range(UPLOADS):
             data = PATTERN % number * (number % 7 + 1)
             source.write_bytes(data)
             smbclient(lab, f"put {source} smbclient")
@@ -198,7 +199,7 @@ def test_kept_handles_below_a_folder_that_is_renamed_or_removed(lab: Lab, tmp_pa
 def test_every_mode_is_close_to_open(lab: Lab, tmp_path: Path, mode: str) -> None:
     options = f"cache={mode},closetimeo=0,actimeo=0"
     with two_mounts(lab, tmp_path, options, mode) as files:
-        for number in range(100):
+        for number in range(REPLACEMENTS):
             data = PATTERN % number * (number + 1)
             replace(files[number % 2], data)
             assert [path.read_bytes() for path in files] == [data, data]

@@ -89,6 +89,8 @@ class Line:
     mountpoint: Path
     disk: Path
     lab: Lab
+    failover_timeout: float
+    """Seconds."""
 
     @property
     def folder(self) -> Path:
@@ -96,7 +98,7 @@ class Line:
 
     def mount(self) -> None:
         user, password = self.lab.credentials
-        options = f"username={user},failover_timeout=1,actimeo=0"
+        options = f"username={user},failover_timeout={self.failover_timeout},actimeo=0"
         result = mount_command(f"//{self.proxy.address}/data", self.mountpoint, options, password)
         assert result.returncode == 0, result.stderr
 
@@ -116,7 +118,7 @@ class Line:
 
 
 @pytest.fixture
-def line(lab: Lab, tmp_path: Path) -> Iterator[Line]:
+def line(lab: Lab, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Line]:
     disk = lab.host("fs1").share_path("data") / "crashes"
     disk.mkdir()
     shutil.chown(disk, *(os.stat(disk.parent).st_uid, os.stat(disk.parent).st_gid))
@@ -124,7 +126,7 @@ def line(lab: Lab, tmp_path: Path) -> Iterator[Line]:
     mountpoint.mkdir()
     try:
         with Cutter(f"{lab.net}.83", lab.address("fs1")) as proxy:
-            line = Line(proxy, mountpoint, disk, lab)
+            line = Line(proxy, mountpoint, disk, lab, getattr(request, "param", 1.0))
             try:
                 line.mount()
                 yield line
@@ -348,6 +350,7 @@ def test_the_connection_ends_after_each_request_about_open_files(line: Line, kin
     end_after_each_request(line, kind, down=False)
 
 
+@pytest.mark.parametrize("line", [0.2], indirect=True)  # each request costs that, as nobody answers
 @pytest.mark.parametrize("lab", WITHOUT_WAIT, indirect=True, scope="session")
 @pytest.mark.parametrize("kind", OF_EACH_RUN, ids=name_of)
 def test_the_server_goes_down_after_each_request(line: Line, kind: type[Operation]) -> None:
@@ -386,6 +389,7 @@ def end_after_each_request(line: Line, kind: type[Operation], *, down: bool) -> 
     raise AssertionError("it never gets through")
 
 
+@pytest.mark.parametrize("lab", WITHOUT_WAIT, indirect=True, scope="session")
 @pytest.mark.parametrize("kind", OF_EACH_RUN, ids=name_of)
 def test_the_daemon_dies_after_each_request(line: Line, kind: type[Operation]) -> None:
     for frames in range(1, MOST):

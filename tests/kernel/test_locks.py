@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from tests.kernel.mounts import mounted, refused, scratch, wait_until
+from tests.kernel.mounts import refused, scratch, wait_until
 from tests.samba.clients import LOCK_AT_ONCE, LOCK_EXCLUSIVE, LOCK_SHARED, locked_by_another, share_of
 
 if TYPE_CHECKING:
@@ -29,9 +29,9 @@ DATA = (bytes(range(251)) * (LARGE // 251 + 1))[:LARGE]
 
 
 @pytest.fixture
-def place(lab: Lab, tmp_path: Path) -> Iterator[Path]:
-    """An empty folder in a mount of its own, so that nothing is known of what is in it."""
-    with mounted(lab, tmp_path / "dfs") as mount, scratch(mount / "link-single") as work:
+def place(mount: Path) -> Iterator[Path]:
+    """A new folder, so that nothing is known of what is in it."""
+    with scratch(mount / "link-single") as work:
         (mount / "link-single" / "hello.txt").read_bytes()  # a file with a lease
         yield work
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.conftest import LONG
 from tests.kernel.mounts import daemons, mounted
 from tests.support.lab import content
 
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.lab, pytest.mark.mount]
 
-FOLDERS, EACH, ENTERED = 50, 1000, 100
+FOLDERS, EACH = 50, 1000
+ENTERED = 100 if LONG else 10
+"""Links of each folder through which a file is read."""
 MEMORY = 300
 """MiB that the daemon may have at its most."""
 

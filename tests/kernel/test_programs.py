@@ -13,10 +13,15 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import LONG
+
 pytestmark = [pytest.mark.lab, pytest.mark.mount]
 
-LARGE = 1024 * 1024 * 1024
-FILES, FOLDERS = 2000, 300
+LARGE = (1024 if LONG else 256) << 20
+"""Bytes: more than any cache or window of ours holds."""
+TREE = "" if LONG else "vfs"
+"""The part of this project that git gets: some fifty files, or all."""
+FILES, FOLDERS = (2000, 300) if LONG else (400, 80)
 
 
 def run(*words: str | Path, cwd: Path | None = None) -> str:
@@ -28,7 +33,7 @@ def run(*words: str | Path, cwd: Path | None = None) -> str:
 
 @pytest.fixture(scope="module")
 def odd_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tree of 2,000 files and 300 folders with all kinds of names."""
+    """A tree of hundreds of files and folders with all kinds of names."""
     root, rng = tmp_path_factory.mktemp("odd"), random.Random(1)
     shapes = [
         "plain{}",
@@ -84,7 +89,7 @@ def git(*words: str | Path, cwd: Path | None = None) -> str:
 
 def test_git(work: Path, tmp_path: Path) -> None:
     origin = tmp_path / "origin"
-    shutil.copytree(Path(__file__).parents[2] / "dfsfs", origin, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(Path(__file__).parents[2] / "dfsfs" / TREE, origin, ignore=shutil.ignore_patterns("__pycache__"))
     git("init", "-q", cwd=origin)
     git("add", "-A", cwd=origin)
     git("commit", "-q", "-m", "everything", cwd=origin)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.conftest import LONG
 from tests.kernel.mounts import mounted, wait_until
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.lab, pytest.mark.mount]
 
 SIZE = 24 * 1024 * 1024 + 777
+READS = 400 if LONG else 150
 KIB = 1024
 OPTIONS = ["", "rasize=131072", "rasize=0", "cache=none", "cache=loose", "rsize=65536,max_credits=40", "seal"]
 
@@ -37,7 +39,7 @@ def test_streams_seeks_and_writes_in_one_file(lab: Lab, tmp_path: Path, content:
         descriptors = [os.open(path, os.O_RDWR), os.open(path, os.O_RDONLY)]
         try:
             positions = [0, SIZE // 3, SIZE // 2]
-            for _ in range(400):
+            for _ in range(READS):
                 stream = rng.randrange(len(positions))
                 if rng.random() < 0.05:
                     positions[stream] = rng.randrange(SIZE)

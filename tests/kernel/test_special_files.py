@@ -29,10 +29,17 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.lab, pytest.mark.mount]
 
 
+@pytest.fixture(scope="module")
+def uncached(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A mount for tests that need another Samba, which believes nothing for long."""
+    with mounted(lab, tmp_path_factory.mktemp("mounts") / "dfs", "actimeo=0") as top:
+        yield top
+
+
 @pytest.fixture
-def here(lab: Lab, tmp_path: Path) -> Iterator[Path]:
-    """A folder in link-single of a mount of its own, for tests that need another Samba."""
-    with mounted(lab, tmp_path / "dfs", "actimeo=0") as top, scratch(top / "link-single") as folder:
+def here(uncached: Path) -> Iterator[Path]:
+    """An empty folder in link-single of that mount."""
+    with scratch(uncached / "link-single") as folder:
         yield folder
 
 

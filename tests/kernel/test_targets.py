@@ -164,6 +164,6 @@ def test_c097_failback_when_the_first_set_is_back(lab: Lab, first: LabHost, tmp_
                 assert path.read_bytes() == content.HELLO
                 return first.connections() > 0
 
-            wait_until(back, "the mount is back", seconds=90)
+            wait_until(back, "the mount is back", seconds=90, every=0.1)
             left_open.seek(content.BIG_SIZE - 4096)
             assert (begin, left_open.read(4096)) == (content.big()[:4096], content.big()[-4096:])

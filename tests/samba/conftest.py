@@ -18,6 +18,7 @@ def nothing_left(lab: Lab) -> Iterator[None]:
     before = len(os.listdir("/proc/self/fd"))
     yield
     assert len(os.listdir("/proc/self/fd")) == before, "a test has left descriptors open"
-    for host in lab.hosts.values():
-        assert host.running, f"a test has left {host.name} stopped"
-        assert host.connections() == 0, f"a test has left a connection to {host.name}"
+    stopped = [host.name for host in lab.hosts.values() if not host.running]
+    assert not stopped, "a test has left servers stopped"
+    connected = {name: count for name, count in lab.connections().items() if count}
+    assert not connected, "a test has left connections to servers"

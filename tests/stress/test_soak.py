@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.lab, pytest.mark.mount]
 
-FIRST, SECONDS = (60.0, 1800.0) if LONG else (5.0, 12.0)
+FIRST, SECONDS = (60.0, 1800.0) if LONG else (5.0, 8.0)
 LINK = "link-single"
 QUIET = 8.0
 """Seconds until a mount that has nothing to do has given back what it can."""

@@ -25,6 +25,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from enum import Enum, auto
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -154,7 +155,8 @@ class LabHost:
     @property
     def running(self) -> bool:
         """Whether it has processes; true also while it is paused."""
-        return bool(self.pids())
+        # All processes of the machine are looked at only if our child, if we have one, can't answer for itself.
+        return (self._child is not None and self._child.poll() is None) or bool(self.pids())
 
     def pids(self) -> list[int]:
         """Its processes: smbd, its helpers, and one per connected client."""
@@ -301,6 +303,13 @@ class Lab:
     def address(self, name: str) -> str:
         """The IPv4 address of a host, or of one of the dead targets, by name."""
         return f"{self.net}.{self.topology.octet(name)}"
+
+    def connections(self) -> dict[str, int]:
+        """How many clients are connected to each host, by its name; one look for all, as the kernel goes through all
+        sockets of the machine for each.
+        """
+        connected = Counter(_sockets(_TCP_ESTABLISHED))
+        return {host.name: connected[host.address, PORT] for host in self.hosts.values()}
 
     @property
     def root_unc(self) -> str:
