@@ -68,6 +68,8 @@ class HasHandlers(Protocol):
     """The requests that are being handled. To end one whose answer no process waits for, its entry is removed and its
     scope cancelled.
     """
+    watcher: trio.Event | None
+    """Set, if there is one, when a request begins."""
 
 
 H = TypeVar("H", bound=HasHandlers)
@@ -83,6 +85,8 @@ def request_handler(
         begun = perf_counter()
         scope = trio.move_on_after(self.deadline)
         self.under_way[scope] = Request(call, args, current_request.get())
+        if (watcher := self.watcher) is not None:
+            watcher.set()
         try:
             with scope:
                 return await handler(self, *args, **kwargs)
