@@ -6,7 +6,7 @@
 
 A handler may raise FUSEError and nothing else: anything else ends pyfuse3's main loop, and the mount with it. And it
 has to end, as a process that waits for a request which has been handed out can't be killed. So a handler ends with
-ETIMEDOUT at its deadline, and is cancelled when the process that waits for it is killed (waiters.py). A DfsfsError
+ETIMEDOUT at its deadline, and is cancelled when a signal ends the wait of its program (interrupts.py). A DfsfsError
 becomes an errno that the call may give (errnos.py), any other exception EIO, with a traceback in the log.
 
 Cancellation from outside passes through: it is the end of the mount.

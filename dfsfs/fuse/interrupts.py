@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 PAUSE = 0.05
 """Seconds between two looks at the threads that wait."""
-SHARE = 20
+SHARE = 10
 """The pause is at least so many times as long as the processor was busy with the look: with 200 threads some 0.01 s."""
 GONE_AFTER = 1.0
 """Seconds after which the read of a thread that is gone is ended. It may have wanted the pages to be there for others:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import mmap
 import os
 import signal
 import sys
@@ -24,9 +25,16 @@ if TYPE_CHECKING:
 
     Call = Callable[[], object]
 
+WRITES = ("write", "write_sync", "write_direct", "fsync", "close")
+KINDS = (
+    *("lookup", "open", "create", "read", "read_direct", *WRITES, "readdir", "rename", "mkdir", "symlink", "unlink"),
+    *("truncate", "utimens", "statfs", "getxattr"),
+)
+MAPS = ("map", "map_random")
+"""Page faults, with read-ahead and without."""
 LARGE = 3 << 20
 """Bytes of what is read: more than comes along with an open."""
-MANY = 300
+MANY = 20
 """Names in a folder that is listed."""
 PIECE = b"x" * 4096
 
@@ -41,7 +49,7 @@ def make_places(folder: Path, kinds: list[str]) -> list[Path]:
     places = [folder / f"{number}-{kind}" for number, kind in enumerate(kinds)]
     for place, kind in zip(places, kinds, strict=True):
         place.mkdir()
-        if kind in ("read", "read_direct", "map"):
+        if kind in ("read", "read_direct", *MAPS):
             (place / "file").write_bytes(content(place))
         elif kind == "readdir":
             (place / "folder").mkdir()
@@ -58,19 +66,21 @@ def prepare(place: Path, kind: str) -> Call:
     """Opens what a call needs, and returns the call."""
     file, other = place / "file", place / "other"
     file.exists(), other.exists()  # what the kernel knows, it does not look up
-    if kind in ("read", "read_direct", "map"):
+    if kind in MAPS:
+        with file.open("rb") as opened:
+            mapped = mmap.mmap(opened.fileno(), LARGE, prot=mmap.PROT_READ)
+        if kind == "map_random":
+            mapped.madvise(mmap.MADV_RANDOM)
+        return lambda: mapped[:4096] == content(place)[:4096]
+    if kind in ("read", "read_direct"):
         descriptor = os.open(file, os.O_RDONLY | (os.O_DIRECT if kind == "read_direct" else 0))
-        return {"read": lambda: is_content(os.pread(descriptor, LARGE, 0), place)}.get(
-            kind, lambda: read_into_pages(descriptor, place)
-        )
-    if kind in ("write_sync", "write_direct", "write", "fsync", "close"):
+        return lambda: read(descriptor, place)
+    if kind in WRITES:
         flags = {"write_sync": os.O_SYNC, "write_direct": os.O_DIRECT}.get(kind, 0)
         descriptor = os.open(file, os.O_WRONLY | flags)
-        return {
-            "write": lambda: sum(os.write(descriptor, PIECE * 256) for _ in range(64)),  # more than a mount takes
-            "fsync": lambda: os.fsync(descriptor) if os.write(descriptor, PIECE) else None,
-            "close": lambda: os.close(descriptor) if os.write(descriptor, PIECE) else None,
-        }.get(kind, lambda: write_page(descriptor))
+        pieces, data = (64, PIECE * 256) if kind == "write" else (1, PIECE)
+        end = {"fsync": os.fsync, "close": os.close}.get(kind)
+        return lambda: write(descriptor, pieces, data, end)
     if kind == "readdir":
         listed = os.open(place / "folder", os.O_DIRECTORY)
         return lambda: len(os.listdir(listed))
@@ -89,30 +99,25 @@ def prepare(place: Path, kind: str) -> Call:
     }[kind]
 
 
-def is_content(data: bytes, place: Path) -> bool:
-    return data == content(place)
-
-
-def read_into_pages(descriptor: int, place: Path) -> bool:
-    """Reads as O_DIRECT wants it, into whole pages."""
-    import mmap
-
+def read(descriptor: int, place: Path) -> bool:
+    """Whether a file is as it was made. Into whole pages, as O_DIRECT wants it."""
     with mmap.mmap(-1, LARGE) as pages:
-        return os.preadv(descriptor, [pages], 0) == LARGE and is_content(pages[:], place)
+        return os.preadv(descriptor, [pages], 0) == LARGE and pages[:] == content(place)
 
 
-def write_page(descriptor: int) -> int:
-    import mmap
+def write(descriptor: int, pieces: int, data: bytes, end: Callable[[int], object] | None) -> int:
+    """Writes, from whole pages, and notes what was taken. Returns how many bytes that is."""
+    with mmap.mmap(-1, len(data)) as pages:
+        pages[:] = data
+        for _ in range(pieces):
+            taken["bytes"] += os.write(descriptor, pages)
+        if end is not None:
+            end(descriptor)
+    return taken["bytes"]
 
-    with mmap.mmap(-1, len(PIECE)) as page:
-        page[:] = PIECE
-        return os.pwrite(descriptor, page, 0)
 
-
-KINDS = (
-    *("lookup", "open", "create", "read", "read_direct", "write", "write_sync", "write_direct", "readdir", "fsync"),
-    *("close", "rename", "mkdir", "symlink", "unlink", "truncate", "utimens", "statfs", "getxattr"),
-)
+taken = {"bytes": 0}
+"""What the writes of this program have taken."""
 
 
 def set_signals(how: str) -> None:
@@ -140,7 +145,7 @@ def work(place: Path, kind: str, how: str) -> None:
     except OSError as error:
         outcome = errno.errorcode[error.errno or 0]
     except KeyboardInterrupt:
-        outcome = "KeyboardInterrupt"
+        outcome = f"KeyboardInterrupt, {taken['bytes']} taken" if kind in WRITES else "KeyboardInterrupt"
     signal.setitimer(signal.ITIMER_REAL, 0)
     say(f"ended {os.getpid()} {outcome}")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import select
 import signal
@@ -10,12 +11,13 @@ import statistics
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 import pytest
 
-from tests.kernel.calls import KINDS
+from tests.kernel.calls import KINDS, MANY, MAPS, PIECE, WRITES
 from tests.kernel.mounts import mounted, wait_until
 
 if TYPE_CHECKING:
@@ -31,6 +33,8 @@ STEADY = 20
 """Looks at programs, 0.01 s apart, in which they do not move."""
 OPTIONS = "actimeo=60,timeout=120"
 """The kernel knows names, so that it is the calls that wait; and a server's silence is no reason to give it up."""
+CROWD = 200
+"""Programs. There are more requests then than are read at a time."""
 DFSFS = str(Path(sys.executable).parent / "dfsfs")
 
 
@@ -70,12 +74,16 @@ class Programs:
         for _ in range(self._count):
             word, pid, *outcome = self._read()
             assert word == "going", f"{self.kinds[int(pid)]} has not waited for the server: {outcome}"
+        self.stay()
+
+    def stay(self) -> None:
+        """Returns when it is sure that all of them wait."""
         looks: list[list[str]] = []
 
         def all_stay() -> bool:
             looks.append([_syscall(pid) for pid in self.kinds])
             ended = [kind for kind, look in zip(self.kinds.values(), looks[-1], strict=True) if look == "gone\n"]
-            assert not ended, f"they do not wait for the server: {ended}"
+            assert not ended, f"they do not wait for the server: {ended}, {self._read()}"
             last = looks[-STEADY:]
             return len(last) == STEADY and all(look == last[0] for look in last) and "running\n" not in last[0]
 
@@ -134,6 +142,37 @@ class Programs:
         self._parent.stdin.flush()
 
 
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What a mount has in use, and the server for it."""
+
+    files: int
+    folders: int
+    in_flight: int
+    queued: int
+    tasks: int
+    opens: int
+    """Files and folders that the server has open."""
+
+    @classmethod
+    def of(cls, mount: Path, host: LabHost) -> Held:
+        told = json.loads(
+            subprocess.run([DFSFS, "status", str(mount), "--json"], capture_output=True, check=True).stdout
+        )
+        status = told[0] if isinstance(told, list) else told
+        sessions = status["sessions"]
+        words = ["smbstatus", "-s", str(host.smb_conf), "--locks", "--fast", "--json"]
+        opened = json.loads(subprocess.run(words, capture_output=True, check=True).stdout)["open_files"]
+        return cls(
+            status["files"]["open"],
+            status["files"]["open_folders"],
+            sum(session["in_flight"] for session in sessions),
+            sum(session["queued"] for session in sessions),
+            status["process"]["tasks"],
+            sum(len(file["opens"]) for file in opened.values()),
+        )
+
+
 def _syscall(pid: int) -> str:
     try:
         return Path(f"/proc/{pid}/syscall").read_text() or "gone\n"
@@ -141,7 +180,7 @@ def _syscall(pid: int) -> str:
         return "gone\n"
 
 
-@pytest.fixture(scope="module", params=["native"])
+@pytest.fixture(scope="module")
 def mount(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with mounted(lab, tmp_path_factory.mktemp("mounts") / "dfs", OPTIONS) as path:
         yield path
@@ -174,7 +213,7 @@ def servers(lab: Lab) -> Iterator[Servers]:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_a_signal_ends_the_wait(work: Path, servers: Servers, number: int) -> None:
-    with Programs(work, "default", *KINDS) as programs:
+    with Programs(work, "default", *KINDS, *MAPS) as programs:
         programs.make()
         servers.pause()
         programs.go()
@@ -182,25 +221,97 @@ def test_a_signal_ends_the_wait(work: Path, servers: Servers, number: int) -> No
         servers.resume()
 
 
-def test_a_program_that_handles_sigint_gets_a_keyboard_interrupt(work: Path, servers: Servers) -> None:
+def test_a_program_that_handles_sigint_gets_a_keyboard_interrupt(work: Path, servers: Servers, lab: Lab) -> None:
+    """And what its writes have taken is on the server in the end."""
     with Programs(work, "handle", *KINDS) as programs:
         programs.make()
         servers.pause()
         programs.go()
         begun = time.monotonic()
         programs.interrupt()
-        assert programs.outcomes() == dict.fromkeys(KINDS, "KeyboardInterrupt")
+        outcomes = programs.outcomes()
         print(f"all of them after {time.monotonic() - begun:.3f} s")
+        assert not {kind: text for kind, text in outcomes.items() if not text.startswith("KeyboardInterrupt")}
+        taken = {kind: int(outcomes[kind].split()[1]) for kind in WRITES}
+        assert taken["write"] >= 1 << 20 and taken["fsync"] == taken["close"] == len(PIECE)
         servers.resume()
+        for kind, size in taken.items():
+            file = on_server(lab, work) / f"{KINDS.index(kind)}-{kind}" / "file"
+            wait_until(lambda: file.read_bytes()[:size] == b"x" * size, f"what {kind} has taken is there")  # noqa: B023
+
+
+@pytest.mark.parametrize("end", ["fsync", "close"])
+def test_what_a_killed_program_has_written_is_sent(work: Path, servers: Servers, lab: Lab, end: str) -> None:
+    with Programs(work, "default", end) as programs:
+        programs.make()
+        servers.pause()
+        programs.go()
+        programs.signal(signal.SIGKILL)
+        servers.resume()
+        wait_until(lambda: (on_server(lab, work) / f"0-{end}" / "file").read_bytes() == PIECE, "it is there")
+
+
+def on_server(lab: Lab, work: Path) -> Path:
+    """A folder in link-single as others see it."""
+    return lab.host("fs1").share_path("data") / work.name
+
+
+def test_a_page_fault_does_not_fail_because_of_a_handled_signal(work: Path, servers: Servers) -> None:
+    """It would be SIGBUS."""
+    with Programs(work, "handle", *MAPS) as programs:
+        programs.make()
+        servers.pause()
+        programs.go()
+        programs.interrupt()
+        programs.stay()
+        servers.resume()
+        assert programs.outcomes() == dict.fromkeys(MAPS, "KeyboardInterrupt")
 
 
 def test_a_timer_disturbs_nothing(work: Path, servers: Servers) -> None:
-    with Programs(work, "timer", *KINDS) as programs:
+    with Programs(work, "timer", *KINDS, *MAPS) as programs:
         programs.make()
         servers.pause()
         programs.go()
         servers.resume()
         outcomes = programs.outcomes()
-    assert len(outcomes) == len(KINDS) and not {name: text for name, text in outcomes.items() if text.startswith("E")}
-    assert outcomes["read"] == outcomes["read_direct"] == "True"
-    assert outcomes["write"] == str(64 << 20) and outcomes["readdir"] == "300"
+    assert len(outcomes) == len(KINDS) + len(MAPS)
+    assert not {name: text for name, text in outcomes.items() if text.startswith("E")}
+    assert {outcomes[kind] for kind in ("read", "read_direct", *MAPS)} == {"True"}
+    assert outcomes["write"] == str(64 << 20) and outcomes["readdir"] == str(MANY)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_two_hundred_programs_leave_nothing_behind(
+    lab: Lab, mount: Path, work: Path, servers: Servers, number: int
+) -> None:
+    kinds = [KINDS[index % len(KINDS)] for index in range(CROWD)]
+
+    def round_of(name: str) -> None:
+        (work / name).mkdir()
+        with Programs(work / name, "default", *kinds) as programs:
+            programs.make()
+            held = Held.of(mount, lab.host("fs1"))
+            assert held.files and held.folders and held.opens >= held.files
+            servers.pause()
+            programs.go()
+            programs.signal(number)
+            servers.resume()
+
+    round_of("first")
+    before = settled(mount, lab.host("fs1"))
+    round_of("second")
+    assert settled(mount, lab.host("fs1")) == before
+
+
+def settled(mount: Path, host: LabHost) -> Held:
+    """What is held as soon as it does not change any more."""
+    looks = [Held.of(mount, host)]
+
+    def is_quiet() -> bool:
+        looks.append(Held.of(mount, host))
+        return looks[-1] == looks[-2] and not looks[-1].in_flight
+
+    wait_until(is_quiet, "all is quiet")
+    print(looks[-1])
+    return looks[-1]
