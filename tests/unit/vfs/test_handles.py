@@ -342,6 +342,20 @@ async def test_a_release_that_is_given_up_leaves_no_handle(flags: int, autojump_
     assert world.root.names() == ["link"]
 
 
+async def test_what_is_given_up_takes_no_room(autojump_clock: object) -> None:
+    """Of that which all files of a mount share."""
+    world = World()
+    world.root.add_file("a")
+    handle = (await world.fs.open(await world.ino("a"), os.O_WRONLY)).handle
+    await world.fs.write(handle, 0, b"new")
+    budget = world.fs._files._opener._budget
+    assert budget.taken == 3
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await world.fs.release(handle)
+    assert (world.fs.open_files, budget.taken) == (0, 0)
+
+
 async def test_an_open_that_is_given_up_waits_for_no_close(
     autojump_clock: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
