@@ -30,8 +30,8 @@ KINDS = (
     *("lookup", "open", "create", "read", "read_direct", *WRITES, "readdir", "rename", "mkdir", "symlink", "unlink"),
     *("truncate", "utimens", "statfs", "getxattr"),
 )
-MAPS = ("map", "map_random")
-"""Page faults, with read-ahead and without."""
+MAPS = ("map", "map_random", "map_write")
+"""Page faults: with read-ahead, without, and in a system call that has other things to do."""
 LARGE = 3 << 20
 """Bytes of what is read: more than comes along with an open."""
 MANY = 20
@@ -51,9 +51,9 @@ def make_places(folder: Path, kinds: list[str]) -> list[Path]:
         place.mkdir()
         if kind in ("read", "read_direct", *MAPS):
             (place / "file").write_bytes(content(place))
-        elif kind == "readdir":
+        elif kind in ("readdir", "lookup"):
             (place / "folder").mkdir()
-            for number in range(MANY):
+            for number in range(MANY if kind == "readdir" else 0):
                 (place / "folder" / f"name-{number:03}").touch()
         else:
             (place / "file").write_bytes(b"before")
@@ -65,13 +65,14 @@ def make_places(folder: Path, kinds: list[str]) -> list[Path]:
 def prepare(place: Path, kind: str) -> Call:
     """Opens what a call needs, and returns the call."""
     file, other = place / "file", place / "other"
-    file.exists(), other.exists()  # what the kernel knows, it does not look up
+    folder = place / "folder"
+    file.exists(), other.exists(), folder.exists()  # what the kernel knows, it does not look up
     if kind in MAPS:
         with file.open("rb") as opened:
             mapped = mmap.mmap(opened.fileno(), LARGE, prot=mmap.PROT_READ)
-        if kind == "map_random":
+        if kind != "map":
             mapped.madvise(mmap.MADV_RANDOM)
-        return lambda: mapped[:4096] == content(place)[:4096]
+        return lambda: see(mapped, os.pipe() if kind == "map_write" else None) == content(place)[:4096]
     if kind in ("read", "read_direct"):
         descriptor = os.open(file, os.O_RDONLY | (os.O_DIRECT if kind == "read_direct" else 0))
         return lambda: read(descriptor, place)
@@ -82,10 +83,10 @@ def prepare(place: Path, kind: str) -> Call:
         end = {"fsync": os.fsync, "close": os.close}.get(kind)
         return lambda: write(descriptor, pieces, data, end)
     if kind == "readdir":
-        listed = os.open(place / "folder", os.O_DIRECTORY)
+        listed = os.open(folder, os.O_DIRECTORY)
         return lambda: len(os.listdir(listed))
     return {
-        "lookup": lambda: (place / "new").exists(),
+        "lookup": lambda: (folder / "new").exists(),  # where nothing was looked up, and so nothing is listed
         "open": lambda: os.open(file, os.O_RDONLY),
         "create": lambda: os.open(other, os.O_WRONLY | os.O_CREAT),
         "rename": lambda: file.rename(other),
@@ -97,6 +98,14 @@ def prepare(place: Path, kind: str) -> Call:
         "statfs": lambda: os.statvfs(place).f_namemax,
         "getxattr": lambda: os.getxattr(file, "user.colour"),
     }[kind]
+
+
+def see(mapped: mmap.mmap, pipe: tuple[int, int] | None) -> bytes:
+    """The first page of a map, through a pipe if there is one."""
+    if pipe is None:
+        return mapped[:4096]
+    os.write(pipe[1], memoryview(mapped)[:4096])
+    return os.read(pipe[0], 4096)
 
 
 def read(descriptor: int, place: Path) -> bool:

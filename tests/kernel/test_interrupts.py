@@ -257,7 +257,7 @@ def on_server(lab: Lab, work: Path) -> Path:
 
 
 def test_a_page_fault_does_not_fail_because_of_a_handled_signal(work: Path, servers: Servers) -> None:
-    """It would be SIGBUS."""
+    """It would be SIGBUS, or EFAULT of the call that meets it."""
     with Programs(work, "handle", *MAPS) as programs:
         programs.make()
         servers.pause()
