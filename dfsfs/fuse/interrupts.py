@@ -13,8 +13,9 @@ requests as are read. So the threads behind requests that take longer are looked
 
 A page that is read may be for read(2) or for a page fault. A fault that fails may be SIGBUS, which a program that
 handles SIGINT does not survive, or EFAULT of the call in which it is met; so a read is ended for such a SIGINT only if
-the thread is in a call that reads from a descriptor. Where the kernel does not show that (a mount that is not root's, with Yama), such a program waits on. The read of a
-thread that is gone is nobody's after GONE_AFTER seconds. If another one waits for the same page, the kernel asks anew.
+the thread is in a call that reads from a descriptor. Where the kernel does not show that (a mount that is not root's,
+with Yama), such a program waits on. The read of a thread that is gone is nobody's after GONE_AFTER seconds. If another
+one waits for the same page, the kernel asks anew.
 
 What a thread's signals are, and what it does, is read from /proc, in threads (dfsfs/threads.py).
 """
