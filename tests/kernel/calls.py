@@ -51,9 +51,9 @@ def make_places(folder: Path, kinds: list[str]) -> list[Path]:
         place.mkdir()
         if kind in ("read", "read_direct", *MAPS):
             (place / "file").write_bytes(content(place))
-        elif kind in ("readdir", "lookup"):
+        elif kind == "readdir":
             (place / "folder").mkdir()
-            for number in range(MANY if kind == "readdir" else 0):
+            for number in range(MANY):
                 (place / "folder" / f"name-{number:03}").touch()
         else:
             (place / "file").write_bytes(b"before")
@@ -65,8 +65,7 @@ def make_places(folder: Path, kinds: list[str]) -> list[Path]:
 def prepare(place: Path, kind: str) -> Call:
     """Opens what a call needs, and returns the call."""
     file, other = place / "file", place / "other"
-    folder = place / "folder"
-    file.exists(), other.exists(), folder.exists()  # what the kernel knows, it does not look up
+    file.exists(), other.exists()  # what the kernel knows, it does not look up
     if kind in MAPS:
         with file.open("rb") as opened:
             mapped = mmap.mmap(opened.fileno(), LARGE, prot=mmap.PROT_READ)
@@ -83,10 +82,10 @@ def prepare(place: Path, kind: str) -> Call:
         end = {"fsync": os.fsync, "close": os.close}.get(kind)
         return lambda: write(descriptor, pieces, data, end)
     if kind == "readdir":
-        listed = os.open(folder, os.O_DIRECTORY)
+        listed = os.open(place / "folder", os.O_DIRECTORY)
         return lambda: len(os.listdir(listed))
     return {
-        "lookup": lambda: (folder / "new").exists(),  # where nothing was looked up, and so nothing is listed
+        "lookup": lambda: (place / "FILE").exists(),  # of what was made here only this has to be asked for
         "open": lambda: os.open(file, os.O_RDONLY),
         "create": lambda: os.open(other, os.O_WRONLY | os.O_CREAT),
         "rename": lambda: file.rename(other),
