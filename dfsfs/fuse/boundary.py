@@ -7,7 +7,7 @@
 
 A handler may raise FUSEError and nothing else: anything else ends pyfuse3's main loop, and the mount with it. And it
 has to end, as a process that waits for a request which has been handed out can't be killed. So a handler ends with
-ETIMEDOUT at its deadline, and is cancelled when the process that waits for it is killed (waiters.py). A DfsfsError
+ETIMEDOUT at its deadline, and is cancelled when a signal ends the wait of its program (interrupts.py). A DfsfsError
 becomes an errno that the call may give (errnos.py), any other exception EIO, with a traceback in the log.
 
 Cancellation from outside passes through: it is the end of the mount.
@@ -72,6 +72,8 @@ class HasHandlers(Protocol):
     """The requests that are being handled. To end one whose answer no process waits for, its entry is removed and its
     scope cancelled.
     """
+    watcher: trio.Event | None
+    """Set, if there is one, when a request begins."""
 
 
 H = TypeVar("H", bound=HasHandlers)
@@ -102,6 +104,8 @@ def _decorate(
         begun = perf_counter()
         scope = trio.move_on_after(get_deadline(self))
         self.under_way[scope] = Request(call, args, current_request.get())
+        if (watcher := self.watcher) is not None:
+            watcher.set()
         try:
             with scope:
                 return await handler(self, *args, **kwargs)

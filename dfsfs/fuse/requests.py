@@ -27,3 +27,5 @@ class HasRequests(Protocol):
     """The requests that are being handled. To end one whose answer no process waits for, it is removed, and its scope
     cancelled: the request ends with EINTR.
     """
+    watcher: trio.Event | None
+    """Set, if there is one, when a request begins."""

@@ -4,7 +4,7 @@ A thread that was killed, by whatever signal, has SIGKILL among its pending sign
 already, and waits for a file of its own to be closed, shows the signal in its exit code.
 
 It is called in threads (threads.py), as everything is that reads what belongs to callers, though nothing here can be
-kept waiting by one.
+kept waiting by one. Who else has a file open, only waiters.py wants to know, which serves mounts with loop=pyfuse3.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Waiters: cancels requests whose program was killed.
+"""Waiters: cancels requests whose program was killed, with option loop=pyfuse3. Without it, see interrupts.py.
 
 A program that is killed while its request is being handled stays until the request is answered. The kernel says that it
 was killed with FUSE_INTERRUPT, which pyfuse3 does not pass on. So a program that waits for a server could not be killed

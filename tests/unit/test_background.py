@@ -138,7 +138,7 @@ async def test_what_is_done_once_is_not_begun_anew(autojump_clock: object, caplo
 
 GOES_WITH_ITS_CALLER = {
     "fuse.waiters look",  # whose caller waits for the nursery, and is such a task or a request
-    "fuse.interrupts self._check_user",  # the same
+    "fuse.interrupts self._end_of_user",  # the same
     "namespace.explain probe_one",
     "namespace.health test_one",
     "namespace.enumeration enumerator.resolve_link",

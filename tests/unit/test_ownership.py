@@ -33,8 +33,9 @@ TOUCHING: dict[str, frozenset[str]] = {
             "dfsfs.fuse.threadstates._open_in",
             "dfsfs.fuse.threadstates._may_wait",
             "dfsfs.fuse.threadstates._threads",
-            # Which signals have come for a thread that waits: the same.
+            # Which signals have come for a thread that waits, and in which system call: the same.
             "dfsfs.fuse.interrupts._is_ended",
+            "dfsfs.fuse.interrupts._is_reading",
             # What the kernel says of other mount namespaces, in a thread: no memory of a process is read.
             "dfsfs.control.holders.holders_of",
             "dfsfs.control.holders._path_in",
@@ -51,6 +52,7 @@ TOUCHING: dict[str, frozenset[str]] = {
     "see": frozenset(),
     "get_thread_state": frozenset(
         {
+            "dfsfs.fuse.interrupts._is_ended",
             "dfsfs.fuse.threadstates.get_holder_states",
             "dfsfs.fuse.threadstates._threads",
             "dfsfs.fuse.waiters._get_thread_states",

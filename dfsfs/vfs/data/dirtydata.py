@@ -123,6 +123,7 @@ class DirtyData:
 
     def discard(self, file: OpenFile) -> None:
         """Gives up what is still dirty of a file that is being closed. After `drain` there is nothing."""
+        file.writeback.discard()
         if file.dirty_since is not None:
             self._lookup.table.end_change(file.inode, file.dirty_since, keeps_attributes=True)
             file.dirty_since = None

@@ -208,8 +208,7 @@ class FileOperations:
             try:
                 await self.local.begin(file)
             except BaseException:
-                with trio.CancelScope(shield=True):
-                    await self.release(handle)
+                await self.release(handle)  # which leaves nothing, and waits for nothing if this was cancelled
                 raise
         keep_cache = self.leases.note_open(inode, stat, file.remote[0].tree.server_time())
         if has_locks := self._foreign_locks.note_open(inode, file.remote[0]):

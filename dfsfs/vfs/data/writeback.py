@@ -7,6 +7,7 @@ waits in write(2).
     add          takes data without waiting, or refuses it: `wait_oldest` has to be called first
     wait_oldest  waits for the answer to the oldest WRITE; what was lost with its connection is written again
     drain        does that until nothing is dirty
+    discard      gives up what is dirty, when the file is closed before it has been sent
 
 The first error of the server is kept until `take_error` gives it to a write, fsync or close of the program, once. Data
 that overlaps a WRITE under way waits for it, as a server may carry out WRITEs in any order.
@@ -62,7 +63,7 @@ class Budget:
     """Bytes that may be dirty in all files of a mount together."""
 
     def __init__(self, limit: int = BUDGET) -> None:
-        self._left = limit
+        self._limit = self._left = limit
 
     def take(self, size: int) -> bool:
         """Takes room for `size` bytes; returns False, and takes nothing, if there is not enough."""
@@ -73,6 +74,11 @@ class Budget:
 
     def release(self, size: int) -> None:
         self._left += size
+
+    @property
+    def taken(self) -> int:
+        """Bytes for which room is taken."""
+        return self._limit - self._left
 
 
 @dataclass(slots=True)
@@ -154,6 +160,13 @@ class Writeback:
         except DfsfsError:
             pass  # the connection has ended; `wait_oldest` will write it again
 
+    def discard(self) -> None:
+        """Gives up what is dirty. Nothing may be added after that."""
+        self._budget.release(self._sent_size + self._size)
+        self._gathered.clear()
+        self._sent.clear()
+        self._size = self._sent_size = 0
+
     # -- waiting for answers ----------------------------------------------------------------------------------------
 
     async def drain(self, remote: WritableFile, rewrite: Rewrite) -> None:
@@ -175,6 +188,8 @@ class Writeback:
             if extent.write is None or (error is not None and error.disposition is not Disposition.RETURN):
                 extent.write = None
                 error = await _catch_error(rewrite(extent.offset, extent.data))
+            if not self._sent:
+                return  # discarded meanwhile
             if error is not None and self._error is None:
                 self._error = error
             self._sent.popleft()

@@ -27,6 +27,7 @@ class Handlers:
     def __init__(self) -> None:
         self.meters = Meters()
         self.under_way: dict[trio.CancelScope, Request] = {}
+        self.watcher: trio.Event | None = None
 
     @request_handler
     async def rename(self, error: BaseException | None, value: int = 0) -> int:

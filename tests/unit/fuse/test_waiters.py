@@ -35,6 +35,7 @@ class World:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, clock: trio.testing.MockClock) -> None:
         self.under_way: dict[trio.CancelScope, Request] = {}
+        self.watcher: trio.Event | None = None
         self.fates: dict[int, ThreadState] = {}
         self.holders: dict[int, set[ThreadState]] = {}
         self.looks = self.searches = 0

@@ -16,6 +16,7 @@ from dfsfs.unc import UncPath
 from dfsfs.vfs.data.dirtydata import LINGER
 from dfsfs.vfs.names.inodetable import ROOT
 from dfsfs.vfs.names.mapping import AttributeChanges
+from tests.support.fakes.memory_tree import MemoryFile
 from tests.unit.vfs.world import ACTIMEO, World, fails
 
 if TYPE_CHECKING:
@@ -339,6 +340,41 @@ async def test_a_release_that_is_given_up_leaves_no_handle(flags: int, autojump_
     assert (inode.opens, world.fs.open_files) == (0, 0)
     await world.listing()
     assert world.root.names() == ["link"]
+
+
+async def test_what_is_given_up_takes_no_room(autojump_clock: object) -> None:
+    """Of that which all files of a mount share."""
+    world = World()
+    world.root.add_file("a")
+    handle = (await world.fs.open(await world.ino("a"), os.O_WRONLY)).handle
+    await world.fs.write(handle, 0, b"new")
+    budget = world.fs._files._opener._budget
+    assert budget.taken == 3
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await world.fs.release(handle)
+    assert (world.fs.open_files, budget.taken) == (0, 0)
+
+
+async def test_an_open_that_is_given_up_waits_for_no_close(
+    autojump_clock: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another client changes the file while it is opened, so its size is asked for again, and the server is silent."""
+    world = World()
+    inode = world.root.add_file("a", b"data")
+    ino = await world.ino("a")
+
+    async def hang(*arguments: object) -> None:
+        await trio.sleep(1000)
+
+    monkeypatch.setattr(MemoryFile, "query", hang)
+    monkeypatch.setattr(MemoryFile, "close", hang)
+    world.root.after = lambda verb, path: world.fs._lookup.table.invalidate(world.fs._lookup.get_inode(ino))
+    with trio.move_on_after(1) as scope:
+        await world.fs.open(ino, os.O_WRONLY)
+    assert scope.cancelled_caught and trio.current_time() < 2
+    assert (inode.opens, world.fs.open_files) == (0, 0)
+    world.fs.check_invariants()
 
 
 async def test_what_is_opened_again_while_it_is_given_up_is_closed(autojump_clock: object) -> None:

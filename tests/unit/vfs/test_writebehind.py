@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import trio
+import trio.testing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -206,3 +207,21 @@ def test_the_file_is_what_the_program_wrote(writes: list[tuple[int, int]], dice:
         assert disk.data == model.data
 
     trio.run(run)
+
+
+@pytest.mark.parametrize("answered", [False, True])
+async def test_what_is_discarded_is_waited_for_by_nobody(answered: bool, autojump_clock: object) -> None:
+    """While a task waits for the answer to the first of it, and there is another file."""
+    disk, budget = Disk(), Budget()
+    discarded, other = Writeback(budget), Writeback(budget)
+    assert all(discarded.add(disk, number * GATHER, bytes(GATHER)) for number in range(3)) and other.add(disk, 0, b"x")
+    assert budget.taken == 3 * GATHER + 1
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(discarded.drain, disk, disk.rewrite)
+        await trio.testing.wait_all_tasks_blocked()
+        if answered:
+            disk.sent[0].answer()
+        discarded.discard()
+        assert not discarded.is_dirty and budget.taken == 1
+        disk.sent[0].answer()
+    assert budget.taken == 1
