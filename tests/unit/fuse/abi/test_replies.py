@@ -190,7 +190,7 @@ attributes = st.builds(
     *(TIMES, TIMES, TIMES),
 )
 file_names = st.binary(min_size=1, max_size=30).map(lambda name: name.replace(b"\0", b"x"))
-listings = st.lists(st.tuples(file_names, attributes, st.tuples(TIMEOUTS, TIMEOUTS), OFFSETS), max_size=8)
+listings = st.lists(st.tuples(file_names, attributes, st.tuples(TIMEOUTS, TIMEOUTS), OFFSETS), max_size=4)
 
 
 def read_listing(raw: bytes, structure: str) -> list[tuple[dict[str, int], bytes]]:
@@ -208,7 +208,7 @@ def read_listing(raw: bytes, structure: str) -> list[tuple[dict[str, int], bytes
     return found
 
 
-@given(listing=listings, size=st.integers(0, 1200))
+@given(listing=listings, size=st.integers(0, 700))
 def test_readdirplus(listing: list[tuple[bytes, Attributes, tuple[float, float], int]], size: int) -> None:
     buffer, taken = DirentPlusBuffer(size), []
     for name, about, timeouts, next_offset in listing:
@@ -237,7 +237,7 @@ def test_readdirplus(listing: list[tuple[bytes, Attributes, tuple[float, float],
         assert_attributes(inner(fields, "entry_out.attr."), entry)
 
 
-@given(listing=listings, size=st.integers(0, 300))
+@given(listing=listings, size=st.integers(0, 180))
 def test_readdir(listing: list[tuple[bytes, Attributes, tuple[float, float], int]], size: int) -> None:
     buffer, taken = DirentBuffer(size), []
     for name, about, timeouts, next_offset in listing:
