@@ -92,6 +92,9 @@ class Operations:
         self.written.append(data)
         return len(data)
 
+    async def setlkw(self, fh: int, owner: int, lock: object) -> None:
+        await self._begin(owner)
+
 
 class SyntheticKernel:
     """Asks, and gets answers. `device` is what a DeviceLoop reads."""
@@ -173,11 +176,15 @@ class Session:
 
     def __init__(self, only_user: int | None = None) -> None:
         self.kernel, self.operations = SyntheticKernel(), Operations()
-        self.interrupted: list[int] = []
+        self.interrupted: list[tuple[int, int]] = []
+        """Which requests, and how many were under way then."""
         operations = cast("DfsOperations", self.operations)
-        self.loop = DeviceLoop(self.kernel.device, operations, WANTED, self.interrupted.append, only_user=only_user)
+        self.loop = DeviceLoop(self.kernel.device, operations, WANTED, self._interrupt, only_user=only_user)
         self.has_ended = trio.Event()
         self._task: trio.lowlevel.Task | None = None
+
+    def _interrupt(self, unique: int) -> None:
+        self.interrupted.append((unique, self.operations.under_way))
 
     async def run(self) -> None:
         self._task = trio.lowlevel.current_task()

@@ -14,6 +14,7 @@ import trio.testing
 from dfsfs.errors import PosixError
 from dfsfs.fuse.abi.constants import InitFlag, Opcode
 from dfsfs.fuse.device.capabilities import FLAGS
+from dfsfs.fuse.device.dispatcher import HANDLERS
 from dfsfs.fuse.device.loop import FAIRNESS, MAX_TASKS, SPARE_TASKS
 from tests.support.fuselayout import decode, encode
 from tests.unit.fuse.device.synthetic import OFFERED, Session, serving
@@ -220,9 +221,27 @@ async def test_interrupts_and_what_is_forgotten_have_no_answer() -> None:
         nodes = b"".join(encode("fuse_forget_one", nodeid=number, nlookup=1) for number in (5, 6))
         kernel.ask(Opcode.BATCH_FORGET, encode("fuse_batch_forget_in", count=2) + nodes, nodeid=0)
         await kernel.settle()
-        assert session.interrupted == [42]
+        assert session.interrupted == [(42, 0)]
         assert session.operations.forgotten == [(9, 3), (5, 1), (6, 1)]
         assert len(kernel.order) == before
+
+
+WAITS = {
+    Opcode.READ: encode("fuse_read_in", fh=7, offset=5, size=100),
+    Opcode.SETLKW: encode("fuse_lk_in", fh=7, owner=5, **{"lk.end": 9}),
+}
+
+
+@pytest.mark.parametrize("opcode", [opcode for opcode in WAITS if opcode in HANDLERS])
+async def test_an_interrupt_right_behind_its_request_finds_that_under_way(opcode: Opcode) -> None:
+    """The kernel has both ready if the signal came before the request was read, and says it once."""
+    async with serving() as session:
+        session.operations.hold(5)
+        unique = session.kernel.ask(opcode, WAITS[opcode])
+        session.kernel.ask(Opcode.INTERRUPT, encode("fuse_interrupt_in", unique=unique), nodeid=0)
+        await session.kernel.settle()
+        assert session.interrupted == [(unique, 1)]
+        session.operations.release(5)
 
 
 async def test_the_mounts_end_is_answered() -> None:
