@@ -28,6 +28,7 @@ FUSE_GETXATTR_OUT = FUSE_WRITE_OUT
 FUSE_STATFS_OUT = Struct("=QQQQQIIII24x")
 FUSE_LK_OUT = Struct("=QQII")
 FUSE_LSEEK_OUT = Struct("=Q")
+FUSE_COPY_FILE_RANGE_OUT = Struct("=Q")
 FUSE_STATX_OUT = Struct("=QII16x" + "IIQIIIHHQQQQ" + "qIi" * 4 + "IIII112x")
 """struct fuse_statx_out (7.39)"""
 FUSE_DIRENT = Struct("=QQII")

@@ -25,6 +25,7 @@ STRUCTURES = {
     "fuse_statfs_out": replies.FUSE_STATFS_OUT,
     "fuse_lk_out": replies.FUSE_LK_OUT,
     "fuse_lseek_out": replies.FUSE_LSEEK_OUT,
+    "fuse_copy_file_range_out": replies.FUSE_COPY_FILE_RANGE_OUT,
     "fuse_statx_out": replies.FUSE_STATX_OUT,
     "fuse_dirent": replies.FUSE_DIRENT,
     "fuse_direntplus": replies.FUSE_DIRENTPLUS,

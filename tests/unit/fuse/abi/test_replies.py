@@ -151,6 +151,7 @@ def test_a_timeout_has_less_than_a_second_of_nanoseconds(seconds: float) -> None
         (replies.FUSE_WRITE_OUT.pack(9, 0), "fuse_write_out", {"size": 9, "padding": 0}),
         (replies.FUSE_GETXATTR_OUT.pack(9, 0), "fuse_getxattr_out", {"size": 9, "padding": 0}),
         (replies.FUSE_LSEEK_OUT.pack(1 << 40), "fuse_lseek_out", {"offset": 1 << 40}),
+        (replies.FUSE_COPY_FILE_RANGE_OUT.pack(1 << 40), "fuse_copy_file_range_out", {"bytes_copied": 1 << 40}),
         (replies.FUSE_LK_OUT.pack(1, 2, 3, 4), "fuse_lk_out", {"lk.start": 1, "lk.end": 2, "lk.type": 3, "lk.pid": 4}),
     ],
 )

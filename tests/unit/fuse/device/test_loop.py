@@ -178,6 +178,30 @@ async def test_more_than_can_be_handled_at_a_time() -> None:
         assert entry_number(kernel.answer(last)) == 5
 
 
+@pytest.mark.skipif(Opcode.SETLKW not in HANDLERS, reason="the kernel keeps locks by itself")
+async def test_who_waits_for_a_lock_does_not_count() -> None:
+    more = MAX_TASKS + 5
+    session = Session()
+    with closing(session):
+        operations, kernel = session.operations, session.kernel
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(session.run)
+            kernel.init()
+            operations.hold(*range(more))
+            asked = [kernel.ask(Opcode.SETLKW, encode("fuse_lk_in", owner=number)) for number in range(more)]
+            await kernel.settle()
+            assert operations.under_way == more
+            lookup = kernel.lookup(b"name")
+            await kernel.settle()
+            assert entry_number(kernel.answer(lookup)) == 4
+            operations.release(7)
+            await kernel.settle()
+            assert kernel.answer(asked[7]) == (0, b"")
+            kernel.end()
+        # The rest does not keep the mount from ending.
+        assert [kernel.answer(unique)[0] for unique in asked if unique != asked[7]] == [errno.ECONNABORTED] * (more - 1)
+
+
 async def test_other_tasks_get_their_turn() -> None:
     async with serving() as session:
         seen = [0]
