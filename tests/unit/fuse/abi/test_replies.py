@@ -53,10 +53,10 @@ def time_of(fields: dict[str, int], name: str) -> int:
 
 
 def assert_timeout(fields: dict[str, int], name: str, seconds: float) -> None:
-    """Never longer than was meant, and less than a nanosecond, or what a float is exact to, shorter."""
+    """To the nanosecond, or to what a float is exact to."""
     said = fields[name] * NS + fields[f"{name}_nsec"]
     assert fields[f"{name}_nsec"] < NS
-    assert 0 <= Fraction(seconds) * NS - said < 2 + Fraction(seconds) * NS / 2**50
+    assert abs(Fraction(seconds) * NS - said) < 1 + Fraction(seconds) * NS / 2**50
 
 
 def assert_attributes(fields: dict[str, int], entry: EntryAttributes) -> None:
