@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import pyfuse3
 
 from dfsfs.errors import PosixError
-from dfsfs.fuse.device.mounting import escape
 
 if TYPE_CHECKING:
     from dfsfs.fuse.device.mounting import MountSpec
@@ -58,3 +57,11 @@ class LibfuseLoop:
     def invalidate_attributes(self, ino: int) -> None:
         """As of DeviceLoop."""
         pyfuse3.invalidate_inode(ino, attr_only=True)
+
+
+def escape(text: str) -> str:
+    """A text as the value of an option of libfuse, which splits at commas and knows octal escapes."""
+    return "".join(
+        chr(byte) if 0x20 <= byte < 0x7F and byte not in b",\\" else f"\\{byte:03o}"
+        for byte in text.encode("utf-8", "surrogateescape")
+    )

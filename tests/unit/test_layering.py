@@ -125,6 +125,7 @@ PURE = frozenset(
         "dfsfs.control.answers",
         "dfsfs.control.protocol",
         "dfsfs.control.shapes",
+        "dfsfs.fuse.abi",
         "dfsfs.vfs.names.ordering",
         "dfsfs.vfs.names.inode",
         "dfsfs.vfs.names.inodetable",

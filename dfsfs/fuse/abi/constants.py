@@ -127,6 +127,9 @@ class NotifyCode(IntEnum):
     STORE = 4
     RETRIEVE = 5
     DELETE = 6
+    RESEND = 7  # 7.40
+    INC_EPOCH = 8  # 7.44
+    PRUNE = 9  # 7.45
 
 
 # fuse_setattr_in.valid: FATTR_*

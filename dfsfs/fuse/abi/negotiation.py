@@ -65,7 +65,9 @@ def negotiate(init: InitIn, wanted: Wanted) -> tuple[bytes, Negotiated | None]:
     flags = wanted.flags & offered
     if wanted.flags >> _FLAGS2_SHIFT and offered & InitFlag.INIT_EXT:
         flags |= InitFlag.INIT_EXT
-    pages = max(1, wanted.max_pages) if flags & InitFlag.MAX_PAGES else DEFAULT_MAX_PAGES
+    pages = max(1, wanted.max_pages)
+    if not flags & InitFlag.MAX_PAGES:
+        pages = min(pages, DEFAULT_MAX_PAGES)  # not more than is wanted either: there is a buffer for so much
     negotiated = Negotiated(min(init.minor, KERNEL_MINOR_VERSION), InitFlag(flags), pages * PAGE)
     out = FUSE_INIT_OUT.pack(
         *(KERNEL_VERSION, KERNEL_MINOR_VERSION, min(init.max_readahead, wanted.max_readahead), flags & _U32_MAX),

@@ -5,7 +5,6 @@ A reply is a fuse_out_header and what belongs to the request's opcode, or the he
 
 from __future__ import annotations
 
-import os
 from struct import Struct
 from typing import TYPE_CHECKING, Protocol
 
@@ -63,6 +62,16 @@ def encode_dev(device: int) -> int:
     return device & _U32_MAX
 
 
+def make_dev(major: int, minor: int) -> int:
+    """The same of a major number (12 bits) and a minor number (20 bits)."""
+    return (minor & 0xFF | major << 8 | (minor & ~0xFF) << 12) & _U32_MAX
+
+
+def split_dev(device: int) -> tuple[int, int]:
+    """The major and the minor number of st_rdev, as far as the kernel has them."""
+    return device >> 8 & 0xFFF, device & 0xFF | device >> 12 & 0xFFF00
+
+
 def pack_entry(entry: EntryAttributes) -> bytes:
     """struct fuse_entry_out: of a name that was looked up or made. st_ino 0: there is no such name."""
     entry_valid, entry_nsec = split_timeout(entry.entry_timeout)
@@ -98,12 +107,11 @@ def pack_statx(entry: EntryAttributes, btime_ns: int | None) -> bytes:
         for part in (time // NS, time % NS, 0)
     )
     mask = STATX_BASIC_STATS if btime_ns is None else STATX_BASIC_STATS | STATX_BTIME
-    device = entry.st_rdev
     return FUSE_STATX_OUT.pack(
         *(attr_valid, attr_nsec, 0, mask, entry.st_blksize, 0, entry.st_nlink, entry.st_uid, entry.st_gid),
         *(entry.st_mode, 0, entry.st_ino, entry.st_size, entry.st_blocks, 0),
         *times,
-        *(os.major(device), os.minor(device), 0, 0),
+        *(*split_dev(entry.st_rdev), 0, 0),
     )
 
 
@@ -183,7 +191,7 @@ class DirentPlusBuffer:
                 *(ino, attributes.size, attributes.blocks),
                 *((atime // NS) & _U64_MAX, (mtime // NS) & _U64_MAX, (ctime // NS) & _U64_MAX),
                 *(atime % NS, mtime % NS, ctime % NS, mode, attributes.nlink, attributes.uid, attributes.gid),
-                *(encode_dev(os.makedev(major, minor)) if major or minor else 0, attributes.blksize, 0),
+                *(make_dev(major, minor) if major or minor else 0, attributes.blksize, 0),
                 *(ino, next_offset, len(name), mode >> 12),
             )
             + name

@@ -14,6 +14,7 @@ import time
 from typing import TYPE_CHECKING, cast
 
 import pyfuse3
+import trio
 
 from dfsfs.errors import PosixError
 from dfsfs.fuse.abi import replies, requests
@@ -68,7 +69,9 @@ class Dispatcher:
         self._only_user = only_user
 
     async def handle(self, header: InHeader, request: memoryview) -> None:
-        """Answers a request. `request`, with the header, is used up when this first waits. Raises nothing."""
+        """Answers a request, also if this is cancelled. `request`, with the header, is used up when this first waits.
+        Raises nothing else.
+        """
         unique, opcode = header.unique, header.opcode
         current_request.set(header)
         try:
@@ -92,6 +95,11 @@ class Dispatcher:
         except Exception:
             log.exception("FUSE: a request, opcode %d, failed in an unexpected way; the program gets EIO", opcode)
             self._send_error(unique, errno.EIO)
+        except trio.Cancelled:
+            # The end of the mount. Somebody else may have the device open, as one that was handed in: then the kernel
+            # does not end the request, as it does in other cases with the same error.
+            self._send_error(unique, errno.ECONNABORTED)
+            raise
         else:
             self._send(unique, reply)
 

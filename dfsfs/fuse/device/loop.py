@@ -88,7 +88,7 @@ class DeviceLoop:
         """Serves requests until the file system is unmounted, or `stop` was called and the requests are answered.
 
         Raises:
-            PosixError: the kernel's FUSE is too old, or the device fails.
+            ExceptionGroup: of a PosixError: the kernel's FUSE is too old, or the device fails.
         """
         async with trio.open_nursery() as self._lock_waits:
             async with trio.open_nursery() as self._nursery:
@@ -182,7 +182,8 @@ class DeviceLoop:
         """The next request, None if there will be none. Raises: PosixError."""
         while not self._ended:
             try:
-                return self._view[: os.readv(self._device, self._buffers)]
+                length = os.readv(self._device, self._buffers)
+                return self._view[:length] if length else None  # 0 bytes: the end, of a socket in the device's place
             except BlockingIOError:
                 pass
             except OSError as error:

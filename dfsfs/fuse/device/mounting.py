@@ -11,6 +11,7 @@ import ctypes
 import errno
 import os
 import socket
+import stat
 import subprocess
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
 DEVICE = "/dev/fuse"
+_DEVICE_NUMBER = os.makedev(10, 229)
+"""Its number on every Linux (FUSE_MINOR of linux/miscdevice.h)."""
 FUSERMOUNT = "fusermount3"
 PATIENCE = 30.0
 """Seconds that fusermount3 may take."""
@@ -57,16 +60,42 @@ def open_device(spec: MountSpec) -> int:
     handed_in = find_handed_in(spec.mountpoint)
     try:
         if handed_in is not None:
-            device = os.dup(handed_in)
-        elif os.geteuid() == 0:
-            device = _mount(spec)
+            device = _duplicate(handed_in)
         else:
-            device = _run_fusermount(spec)
+            _require_directory(spec.mountpoint)
+            device = _mount(spec) if os.geteuid() == 0 else _run_fusermount(spec)
         os.set_blocking(device, False)
     except OSError as error:
         reason = error.strerror or str(error)
         raise PosixError(error.errno or errno.EIO, f"FUSE can't mount on {spec.mountpoint}: {reason}") from None
     return device
+
+
+def _duplicate(handed_in: int) -> int:
+    """A descriptor of our own. Raises: OSError: EBADF, EINVAL."""
+    try:
+        device = os.dup(handed_in)
+    except OverflowError:
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF)) from None
+    about = os.fstat(device)
+    if not stat.S_ISCHR(about.st_mode) or about.st_rdev != _DEVICE_NUMBER:
+        os.close(device)
+        raise OSError(errno.EINVAL, f"the descriptor is not of {DEVICE}")
+    return device
+
+
+def _require_directory(mountpoint: str) -> None:
+    """FUSE would take a file, too, for a file system whose root is one.
+
+    Raises:
+        OSError: with EINVAL, since this is about no error of FUSE's.
+    """
+    try:
+        mode = os.stat(mountpoint).st_mode
+    except FileNotFoundError:
+        raise OSError(errno.EINVAL, "there is no such directory") from None
+    if not stat.S_ISDIR(mode):
+        raise OSError(errno.EINVAL, "it is not a directory")
 
 
 def _mount(spec: MountSpec) -> int:
@@ -75,10 +104,12 @@ def _mount(spec: MountSpec) -> int:
     Raises:
         OSError: no.
     """
-    device = os.open(DEVICE, os.O_RDWR | os.O_CLOEXEC)
     try:
-        mode = os.stat(spec.mountpoint).st_mode & 0o170000
-        words = [f"fd={device}", f"rootmode={mode:o}", f"user_id={os.getuid()}", f"group_id={os.getgid()}"]
+        device = os.open(DEVICE, os.O_RDWR | os.O_CLOEXEC)
+    except OSError as error:
+        raise OSError(error.errno, f"{DEVICE} can't be opened: {error.strerror}") from None
+    try:
+        words = [f"fd={device}", f"rootmode={stat.S_IFDIR:o}", f"user_id={os.getuid()}", f"group_id={os.getgid()}"]
         data = ",".join([*words, *sorted(_kernel_words(spec.words))])
         flags = sum(_FLAGS.get(word, 0) for word in spec.words)
         libc = ctypes.CDLL(None, use_errno=True)
@@ -88,10 +119,14 @@ def _mount(spec: MountSpec) -> int:
             raise OSError(code, os.strerror(code))
     except OSError as error:
         os.close(device)
-        if error.errno == errno.EPERM:
-            return _run_fusermount(spec)
-        raise
-    return device
+        if error.errno != errno.EPERM:
+            raise
+    else:
+        return device
+    try:
+        return _run_fusermount(spec)
+    except OSError as error:
+        raise OSError(errno.EPERM, f"mount(2): {os.strerror(errno.EPERM)}; {error.strerror}") from None
 
 
 def _kernel_words(words: Collection[str]) -> set[str]:
@@ -110,19 +145,28 @@ def _run_fusermount(spec: MountSpec) -> int:
     with ours:
         with theirs:
             words = [*sorted(_kernel_words(spec.words) | (spec.words & (_FLAGS.keys() | _DEFAULTS)))]
-            options = ",".join([*words, f"fsname={escape(spec.source)}", f"subtype={escape(spec.subtype)}"])
-            result = subprocess.run(
-                [FUSERMOUNT, "-o", options, "--", spec.mountpoint],
-                env={**os.environ, "_FUSE_COMMFD": str(theirs.fileno())},
-                pass_fds=[theirs.fileno()],
-                capture_output=True,
-                timeout=PATIENCE,
-                check=False,
-            )
+            options = ",".join([*words, f"fsname={_escape(spec.source)}", f"subtype={_escape(spec.subtype)}"])
+            result = _run([FUSERMOUNT, "-o", options, "--", spec.mountpoint], theirs.fileno())
         if result.returncode != 0:
-            said = result.stderr.decode(errors="replace").strip() or f"{FUSERMOUNT} ended with {result.returncode}"
-            raise OSError(errno.EPERM, said)
+            lines = result.stderr.decode(errors="replace").splitlines()
+            raise OSError(errno.EPERM, "; ".join(lines) or f"{FUSERMOUNT} ended with {result.returncode}")
         return _receive_descriptor(ours)
+
+
+def _run(words: list[str], receiver: int) -> subprocess.CompletedProcess[bytes]:
+    """Runs fusermount3, which sends to `receiver`. Raises: OSError, with a text that names it."""
+    environment = {**os.environ, "_FUSE_COMMFD": str(receiver)}
+    try:
+        return subprocess.run(
+            words, env=environment, pass_fds=[receiver], capture_output=True, timeout=PATIENCE, check=False
+        )
+    except FileNotFoundError:
+        text = f"there is no {FUSERMOUNT}, which mounts for other users than root"
+        raise OSError(errno.EPERM, text) from None
+    except OSError as error:
+        raise OSError(error.errno, f"{FUSERMOUNT} can't be run: {error.strerror}") from None
+    except subprocess.TimeoutExpired:
+        raise OSError(errno.ETIMEDOUT, f"{FUSERMOUNT} has not ended after {PATIENCE:g} seconds") from None
 
 
 def _receive_descriptor(receiver: socket.socket) -> int:
@@ -136,9 +180,6 @@ def _receive_descriptor(receiver: socket.socket) -> int:
     raise OSError(errno.EIO, f"{FUSERMOUNT} has handed over no descriptor")
 
 
-def escape(text: str) -> str:
-    """A text as the value of an option of fusermount3 and libfuse, which split at commas and know octal escapes."""
-    return "".join(
-        chr(byte) if 0x20 <= byte < 0x7F and byte not in b",\\" else f"\\{byte:03o}"
-        for byte in text.encode("utf-8", "surrogateescape")
-    )
+def _escape(text: str) -> str:
+    """A text as the value of an option of fusermount3, for which a backslash makes the next byte an ordinary one."""
+    return text.replace("\\", "\\\\").replace(",", "\\,")

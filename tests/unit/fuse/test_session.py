@@ -14,7 +14,7 @@ from dfsfs.caller import Caller
 from dfsfs.config import Mounter, make_config, parse_options, parse_unc
 from dfsfs.control.places import TYPE, MountEntry
 from dfsfs.errors import ConnectError, PosixError, SmbError
-from dfsfs.fuse.device.mounting import escape
+from dfsfs.fuse.libfuse import escape
 from dfsfs.mount import assembly, settings
 from dfsfs.mount.assembly import find_root
 from dfsfs.mount.parts import make_filesystem, make_pool, make_user_pools
