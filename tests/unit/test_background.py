@@ -150,7 +150,6 @@ LASTS = {
     "mount.assembly _cancel_without_answer",  # before there is a mount
     "fuse.session _announce",  # a mount that programs can't use had better end
     "fuse.device.loop self._work",  # what it runs raises nothing; a device that fails is the mount's end
-    "fuse.device.loop self._dispatcher.handle",  # raises nothing
     "fuse.session mount.end",  # the same
     "namespace.maintenance work_on",  # has `contain` inside
     "control.metrics _attend",  # the others catch all that is an Exception

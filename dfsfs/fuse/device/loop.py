@@ -8,8 +8,8 @@ After a request that was answered at once, the next one is mostly on its way: fo
 device is read again before this sleeps, since waking a sleeping processor takes tens of microseconds. After FAIRNESS
 requests without waiting, other tasks get their turn.
 
-Waiting for a lock takes as long as another program likes. Such a request has a task of its own, which does not count
-against MAX_TASKS; how many there may be, the table of locks says (vfs/data/locktable.py).
+Waiting for a lock takes as long as another program likes. Such a request does not count against MAX_TASKS; how many
+there may be, the table of locks says (vfs/data/locktable.py).
 
 One buffer serves all tasks: a handler has copied what it needs of its request before it first waits.
 """
@@ -75,7 +75,7 @@ class DeviceLoop:
         buffer = bytearray(max(MIN_READ_BUFFER, wanted.max_pages * PAGE + PAGE))
         self._buffers, self._view = [buffer], memoryview(buffer)
         self._nursery: trio.Nursery | None = None
-        self._lock_waits: trio.Nursery | None = None
+        self._lock_waits: set[trio.CancelScope] = set()
         self._idle: list[trio.lowlevel.Task] = []
         self._tasks = 0
         self._is_led = False
@@ -90,17 +90,14 @@ class DeviceLoop:
         Raises:
             ExceptionGroup: of a PosixError: the kernel's FUSE is too old, or the device fails.
         """
-        async with trio.open_nursery() as self._lock_waits:
-            async with trio.open_nursery() as self._nursery:
-                self._start_leader()
-            self._lock_waits.cancel_scope.cancel()
+        async with trio.open_nursery() as self._nursery:
+            self._start_leader()
 
     def stop(self) -> None:
         """No further request is read."""
-        self._ended = True
+        self._end()
         if self._sleeping is not None:
             self._sleeping.cancel()
-        self._wake_all()
 
     def close(self) -> None:
         """Closes the device: if it was mounted here, programs that use it get ENOTCONN."""
@@ -134,9 +131,13 @@ class DeviceLoop:
         else:
             self._is_led = False
 
-    def _wake_all(self) -> None:
+    def _end(self) -> None:
+        """Has all tasks end that have no request, or wait for a lock."""
+        self._ended = True
         while self._idle:
             reschedule(self._idle.pop())
+        for scope in self._lock_waits:
+            scope.cancel()
 
     async def _work(self) -> None:
         """One task: leads, finishes the request that it had to wait for, and is idle until it leads again."""
@@ -174,9 +175,8 @@ class DeviceLoop:
             if not answered:
                 answered = FAIRNESS
                 await checkpoint()
-        self._ended = True
         self._is_led = False
-        self._wake_all()
+        self._end()
 
     async def _receive(self, polls: int) -> memoryview | None:
         """The next request, None if there will be none. Raises: PosixError."""
@@ -214,13 +214,24 @@ class DeviceLoop:
             elif opcode == _DESTROY:
                 self._send(header.unique, b"")
             elif opcode == _SETLKW:
-                assert self._lock_waits is not None
-                self._lock_waits.start_soon(self._dispatcher.handle, header, memoryview(bytes(request)))
+                return self._wait_for_lock(header, request)
             else:
                 return self._dispatcher.handle(header, request)
         except requests.MalformedRequest as error:
             log.error("FUSE: what the kernel has sent can't be read: %s", error)
         return None
+
+    async def _wait_for_lock(self, header: InHeader, request: memoryview) -> None:
+        """Answers a request that does not count. It begins before the next one is read, which may be its interrupt."""
+        scope = trio.CancelScope()
+        self._lock_waits.add(scope)
+        self._tasks -= 1
+        try:
+            with scope:
+                await self._dispatcher.handle(header, request)
+        finally:
+            self._tasks += 1
+            self._lock_waits.discard(scope)
 
     def _negotiate(self, header: InHeader, body: bytes) -> None:
         try:

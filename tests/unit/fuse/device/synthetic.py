@@ -26,7 +26,7 @@ from tests.unit.fuse.abi.encoding import request
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
-    from dfsfs.fuse.operations import DfsOperations
+    from dfsfs.fuse.kerneloperations import KernelOperations
 
 WANTED = Wanted(FLAGS, max_pages=32, max_readahead=1 << 20, max_background=64)
 OFFERED = 0x7FFFFFFB | 0x7FF << 32
@@ -178,7 +178,7 @@ class Session:
         self.kernel, self.operations = SyntheticKernel(), Operations()
         self.interrupted: list[tuple[int, int]] = []
         """Which requests, and how many were under way then."""
-        operations = cast("DfsOperations", self.operations)
+        operations = cast("KernelOperations", self.operations)
         self.loop = DeviceLoop(self.kernel.device, operations, WANTED, self._interrupt, only_user=only_user)
         self.has_ended = trio.Event()
         self._task: trio.lowlevel.Task | None = None

@@ -25,7 +25,7 @@ from tests.unit.fuse.abi.test_replies import Attributes, inner, read_listing
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from dfsfs.fuse.operations import DfsOperations
+    from dfsfs.fuse.kerneloperations import KernelOperations
 
 UNLIKE = {
     *(Opcode.INIT, Opcode.INTERRUPT, Opcode.FORGET, Opcode.BATCH_FORGET),  # the loop's
@@ -61,7 +61,7 @@ class Played:
 
     def __init__(self) -> None:
         self.operations, self.replies = Scripted(), list[bytes]()
-        self._dispatcher = Dispatcher(cast("DfsOperations", self.operations), self._send, self._send_error)
+        self._dispatcher = Dispatcher(cast("KernelOperations", self.operations), self._send, self._send_error)
 
     def _send(self, unique: int, reply: replies.Buffer) -> None:
         self.replies.append(replies.pack_header(unique, len(reply)) + bytes(reply))

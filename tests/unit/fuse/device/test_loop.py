@@ -178,7 +178,6 @@ async def test_more_than_can_be_handled_at_a_time() -> None:
         assert entry_number(kernel.answer(last)) == 5
 
 
-@pytest.mark.skipif(Opcode.SETLKW not in HANDLERS, reason="the kernel keeps locks by itself")
 async def test_who_waits_for_a_lock_does_not_count() -> None:
     more = MAX_TASKS + 5
     session = Session()

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from dfsfs.fuse.operations import DfsOperations
+    from dfsfs.fuse.kerneloperations import KernelOperations
 
 pytestmark = pytest.mark.mount
 
@@ -78,7 +78,7 @@ class Mounted:
         path.mkdir()
         self.path, self.operations, self.ended = path, OneFile(text), trio.Event()
         spec = MountSpec(str(path), "//test/one", "test", frozenset({"default_permissions"}))
-        operations = cast("DfsOperations", self.operations)
+        operations = cast("KernelOperations", self.operations)
         self.loop = DeviceLoop(open_device(spec), operations, WANTED, lambda unique: None)
 
     async def run(self) -> None:
