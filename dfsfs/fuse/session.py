@@ -130,7 +130,7 @@ async def serve(
         ExceptionGroup: something unexpected ended the main loop. The mount is gone then, too.
     """
     mountpoint, interrupts = settings.spec.mountpoint, Interrupts(operations)
-    loop = _mount(operations, settings, interrupts)
+    loop = await _mount(operations, settings, interrupts)
     kernel.connect(loop)
     mount = _Mount(mountpoint, loop)
     try:
@@ -157,7 +157,7 @@ async def serve(
         loop.close()
 
 
-def _mount(operations: KernelOperations, settings: ServeSettings, interrupts: Interrupts) -> FuseLoop:
+async def _mount(operations: KernelOperations, settings: ServeSettings, interrupts: Interrupts) -> FuseLoop:
     """Mounts. Raises: PosixError."""
     spec = settings.spec
     if settings.uses_pyfuse3:
@@ -166,7 +166,8 @@ def _mount(operations: KernelOperations, settings: ServeSettings, interrupts: In
         log.info("loop=pyfuse3: this mount has not: %s", LACKS)
         return LibfuseLoop(operations, spec)
     only_user = os.getuid() if "allow_root" in spec.words else None
-    return DeviceLoop(open_device(spec), operations, make_wanted(), interrupts.notice, only_user=only_user)
+    device = await trio.to_thread.run_sync(open_device, spec)  # fusermount3 may take its time
+    return DeviceLoop(device, operations, make_wanted(), interrupts.notice, only_user=only_user)
 
 
 async def _announce(

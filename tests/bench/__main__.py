@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.bench.clients import ClientError, FuseClient, Place, all_clients, peak_memory, smbclient
+from tests.bench.clients import ClientError, FuseClient, Place, all_clients, cpu_seconds, peak_memory, smbclient
 from tests.bench.workloads import SERVER_SIDE, WORKLOADS, Scale, Workload
 from tests.support.lab.samba import Lab, free_net
 
@@ -39,6 +39,8 @@ class Row:
 
     rates: list[float] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
+    """Microseconds of the client's processor time for each unit."""
     memory: float = 0.0
     error: str = ""
 
@@ -73,10 +75,11 @@ class Bench:
             folder = self.mounts / f"{client.name}-{time.monotonic_ns()}"
             folder.mkdir()
             with client.mounted(self.place, folder) as path:
-                begin = time.monotonic()
+                cpu, begin = cpu_seconds(folder), time.monotonic()
                 amount = workload.run(path / SERVER_SIDE, self.local, self.scale)
                 self._wait_for(workload, prepared, begin)
                 self._add(row, amount, time.monotonic() - begin)
+                row.cpu.append((cpu_seconds(folder) - cpu) / amount * 1e6)
                 row.memory = max(row.memory, peak_memory(folder))
         except (ClientError, OSError, subprocess.CalledProcessError) as error:
             row.error = _in_short(error)
@@ -133,6 +136,7 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(prog="scripts/bench", description="dfsfs beside other SMB clients, in one run.")
     names = ", ".join(workload.name for workload in WORKLOADS)
     made.add_argument("--peers", action="store_true", help="install the other clients (apt)")
+    made.add_argument("--before", type=Path, help="a checkout of dfsfs with a .venv, to compare with: client before")
     made.add_argument("--clients", help="only these, comma separated; smbclient is one of them")
     made.add_argument("--workloads", help=f"only these, comma separated, of: {names}")
     made.add_argument("--rounds", type=int, default=3, help="how often each is run; default 3")
@@ -148,7 +152,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main() -> int:
     options = parser().parse_args()
-    clients = all_clients()
+    clients = all_clients(options.before)
     if options.peers:
         packages = [package for client in clients for package in client.packages]
         subprocess.run(["apt-get", "install", "-q", "-y", "--no-install-recommends", *packages], check=True)
@@ -178,6 +182,9 @@ def main() -> int:
         for workload in workloads:
             rows[workload.name] = measured(bench, workload, clients, chosen, options.rounds)
             print(shown(workload, rows[workload.name], chosen), flush=True)
+    print("\nmicroseconds of processor time for each unit\n" + header(chosen))
+    for workload in workloads:
+        print(shown_cpu(workload, rows[workload.name], chosen))
     for name, row in rows.items():
         for client_name, result in row.items():
             if result.error:
@@ -214,9 +221,17 @@ def shown(workload: Workload, rows: dict[str, Row], chosen: list[str]) -> str:
         rate = row.rate if row else None
         text += f"{'-' if row is None else 'fails' if rate is None else format(rate, '.0f'):>11}"
     own = rows["dfsfs"] if "dfsfs" in rows else Row()
-    others = [rate for name, row in rows.items() if name not in ("dfsfs", REFERENCE) and (rate := row.rate)]
+    ours = ("dfsfs", "pyfuse3", "before", REFERENCE)
+    others = [rate for name, row in rows.items() if name not in ours and (rate := row.rate)]
     ratio = f"{own.rate / max(others):.2f}" if own.rate and others else ""
     return text + f"{ratio:>9}{own.memory:6.0f}"
+
+
+def shown_cpu(workload: Workload, rows: dict[str, Row], chosen: list[str]) -> str:
+    """A line of the table of processor time: medians."""
+    used = (rows[name].cpu if name in rows else [] for name in chosen)
+    cells = (f"{statistics.median(cpu):.0f}" if cpu else "-" for cpu in used)
+    return f"{workload.name:12} {workload.unit:10}" + "".join(f"{cell:>11}" for cell in cells)
 
 
 if __name__ == "__main__":

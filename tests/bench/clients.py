@@ -58,11 +58,25 @@ class FuseClient(Protocol):
         """Mounts in an empty folder; gives the path at which the share's content is. ClientError if that fails."""
 
 
-def all_clients() -> list[FuseClient]:
-    return [Dfsfs(), Smbnetfs(), Rclone(), Gvfs()]
+def all_clients(before: Path | None = None) -> list[FuseClient]:
+    """`before`: another checkout of dfsfs, with a .venv, that is measured as well."""
+    own = [Dfsfs(), Dfsfs("pyfuse3", options=",loop=pyfuse3")]
+    if before is not None:
+        own.append(Dfsfs("before", program=before / ".venv" / "bin" / "mount.dfsfs"))
+    return [*own, Smbnetfs(), Rclone(), Gvfs()]
 
 
 # -- processes --------------------------------------------------------------------------------------------------------
+
+
+def cpu_seconds(folder: Path) -> float:
+    """Seconds of processor time that the processes of a client have taken so far."""
+    total = 0
+    for pid in marked(f"{MARK}={folder}"):
+        with contextlib.suppress(OSError):
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            total += int(fields[11]) + int(fields[12])
+    return total / os.sysconf("SC_CLK_TCK")
 
 
 def peak_memory(folder: Path) -> float:
@@ -125,16 +139,22 @@ def _libsmbclient_settings(place: Place, home: Path) -> Path:
 
 
 class Dfsfs:
-    name = "dfsfs"
+    """`program`: its mount.dfsfs; `options`: more mount options, with a comma before each."""
+
     packages: tuple[str, ...] = ()
+
+    def __init__(self, name: str = "dfsfs", program: Path | None = None, options: str = "") -> None:
+        self.name = name
+        self._program = program or Path(sys.executable).parent / "mount.dfsfs"
+        self._options = options
 
     def missing(self) -> str:
         return ""
 
     @contextlib.contextmanager
     def mounted(self, place: Place, folder: Path) -> Iterator[Path]:
-        command = [str(Path(sys.executable).parent / "mount.dfsfs"), place.root, str(folder)]
-        command += ["-o", f"username={place.user}" + (",seal" if place.seal else "")]
+        command = [str(self._program), place.root, str(folder)]
+        command += ["-o", f"username={place.user}" + (",seal" if place.seal else "") + self._options]
         with _cleaned(folder, folder):
             environment = _environment(folder, PASSWD=place.password)
             done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)

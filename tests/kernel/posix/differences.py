@@ -20,7 +20,7 @@ _UNCHANGED = {"dangling": (40960, 7, 1), "file": (32768, 4, 1), "folder": (16384
 DIFFERENCES: dict[tuple[str, str], Difference] = {
     ("open", f"O_TMPFILE of {name}"): Difference(
         ("ENOTSUP", ["dangling", "file", "folder", "link", "link-to-folder"], (32768, 4, 1)),
-        "pyfuse3 has no such request; programs then make a file with a name",
+        "SMB has no file without a name; programs then make a file with a name",
     )
     for name in ("folder/", "link-to-folder")
 } | {
@@ -32,6 +32,6 @@ DIFFERENCES: dict[tuple[str, str], Difference] = {
     ),
     ("chown", "another owner"): Difference(0, "owners are those of uid= and gid=; no error, so that cp -p goes on"),
     ("lseek", "SEEK_DATA and SEEK_HOLE"): Difference(
-        [0, 1_000_001], "pyfuse3 has no such request; the kernel takes all of a file for data"
+        [0, 1_000_001], "a file that is not sparse for its server is all data"
     ),
 }
