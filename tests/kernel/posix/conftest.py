@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from tests.support.lab.samba import Lab
 
 
-@pytest.fixture(scope="module")
-def places(lab: Lab) -> Iterator[tuple[Path, Path]]:
-    """The folder behind a link of a mount, and a local one."""
+@pytest.fixture(scope="module", params=["native"])
+def places(lab: Lab, request: pytest.FixtureRequest) -> Iterator[tuple[Path, Path]]:
+    """The folder behind a link of a mount with an option loop=, and a local one."""
     with tempfile.TemporaryDirectory(prefix="dfsfs-test-") as name:
         base = Path(name)
         base.chmod(0o755)
         (base / "local").mkdir()
-        with mounted(lab, base / "dfs") as top:
+        with mounted(lab, base / "dfs", f"loop={request.param}") as top:
             yield top / "link-single", base / "local"
 
 
