@@ -133,6 +133,7 @@ def main() -> int:
     for server in servers if suites else ():
         run(suites, server, options, results)
     results = load(options.results)  # once more: another run may have ended in the meantime
+    save(options.results, results)  # what has got a reason since then is not kept by its wording
     options.document.write_text(render(results, note=note(options.results)))
     unknown = unexplained(results)
     print(f"{options.document}: written; without a reason: {', '.join(unknown) or 'none'}")

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.suites.outputs import in_kind
-from tests.suites.reasons import RULES, Rule
+from tests.suites.reasons import RULES, Rule, why
 from tests.suites.results import Outcome, Result, Results
 
 if TYPE_CHECKING:
@@ -77,11 +77,11 @@ def small(suite: str, test: str, server: str, result: Result, rules: Iterable[Ru
         return replace(result, seconds=seconds, detail="")
     explained, wordings = defaultdict(int, result.explained), []
     for wording in result.failures:
-        if why := next((rule.why for rule in rules if rule.fits(suite, test, server, wording)), None):
-            explained[why.name] += 1
+        if reason := why(suite, test, server, result, wording, rules):
+            explained[reason.name] += 1
         else:
             wordings.append(wording[:WORDING])
-    known = result.wrong or any(rule.fits(suite, test, server, result.detail) for rule in rules)
+    known = result.wrong or why(suite, test, server, result, result.detail, rules)
     return replace(
         result,
         seconds=seconds,

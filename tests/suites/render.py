@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
 from tests.suites.outputs import in_kind
-from tests.suites.reasons import RULES, Rule, reasons
+from tests.suites.reasons import RULES, Rule, reasons, why
 from tests.suites.results import Outcome, Result, Results
 
 if TYPE_CHECKING:
@@ -118,8 +118,8 @@ def _failed(suite: str, per_server: dict[str, dict[str, Result]], rules: tuple[R
     for server, tests in per_server.items():
         for test, one in sorted(tests.items()):
             if one.needs_reason:
-                for why, count in reasons(suite, test, server, one, rules).items():
-                    by_reason[why][test][server] = count
+                for reason, count in reasons(suite, test, server, one, rules).items():
+                    by_reason[reason][test][server] = count
     if not by_reason:
         return "\nNothing failed.\n"
     unknown = by_reason.pop("", {})
@@ -129,9 +129,9 @@ def _failed(suite: str, per_server: dict[str, dict[str, Result]], rules: tuple[R
     if by_reason:
         many = any(one.wrong for tests in per_server.values() for one in tests.values())
         text += f"### Failed, and why\n\n| why | {'questions of ' if many else ''}tests |\n|---|---|\n"
-        for why, found in sorted(by_reason.items(), key=lambda item: (-len(item[1]), item[0])):
+        for reason, found in sorted(by_reason.items(), key=lambda item: (-len(item[1]), item[0])):
             shown = ", ".join(_with_servers(test, counts, per_server, many) for test, counts in sorted(found.items()))
-            text += f"| {_cell(why)} | {shown} |\n"
+            text += f"| {_cell(reason)} | {shown} |\n"
     return text
 
 
@@ -155,7 +155,7 @@ def _with_output(suite: str, per_server: dict[str, dict[str, Result]], test: str
     for server, tests in per_server.items():
         one = tests.get(test)
         if one and one.needs_reason and "" in reasons(suite, test, server, one, rules):
-            asked = (said for said in one.failures if not any(rule.fits(suite, test, server, said) for rule in rules))
+            asked = (said for said in one.failures if why(suite, test, server, one, said, rules) is None)
             said = next(asked, one.detail).partition("\n")[0][:100].replace("`", "'")
             text += f"- {test}, {NAMES.get(server, server)}, {one.outcome}: `{said}`\n"
     return text
@@ -170,8 +170,8 @@ def _not_applicable(per_server: dict[str, dict[str, Result]]) -> str:
     if not by_reason:
         return ""
     text = "\n### Not applicable, and why\n\n| why | tests |\n|---|---|\n"
-    for why, tests_of in sorted(by_reason.items(), key=lambda item: (-len(item[1]), item[0])):
-        text += f"| {_cell(why)} | {_shortened(sorted(tests_of))} |\n"
+    for reason, tests_of in sorted(by_reason.items(), key=lambda item: (-len(item[1]), item[0])):
+        text += f"| {_cell(reason)} | {_shortened(sorted(tests_of))} |\n"
     return text
 
 

@@ -38,7 +38,7 @@ def test_each_question_has_its_own_reason() -> None:
 
 def test_what_has_no_reason_is_named() -> None:
     assert unexplained(RESULTS, [OWNERS, TIMES]) == ["stable xfstests generic/002", "stable pjdfstest chown/00"]
-    everything = [Rule(suite, "*", Why.FOLLOWS) for suite in ("xfstests", "pjdfstest")]
+    everything = [Rule(suite, "*", why) for suite in ("xfstests", "pjdfstest") for why in (Why.FOLLOWS, Why.NAMES)]
     assert unexplained(RESULTS, everything) == []
 
 
@@ -73,6 +73,13 @@ def test_what_passed_too_slowly_needs_a_reason_too() -> None:
     page = render(slow, [SIZE])
     assert "| xfstests | Samba 4.17 | 1 | 0 | 0 | 1 | 0 | 0 |" in page
     assert f"| {Why.NAMES} | generic/002 (passed after 121 s) |" in page
+
+
+def test_why_a_test_takes_long_is_no_reason_for_one_that_fails() -> None:
+    wrong = replace(SLOW, outcome=Outcome.FAILED)
+    assert reasons("xfstests", "generic/002", "stable", SLOW, [SIZE]) == {Why.NAMES: 1}
+    assert reasons("xfstests", "generic/002", "stable", wrong, [SIZE]) == {"": 1}
+    assert reasons("xfstests", "generic/003", "stable", SLOW, [TIMES]) == {"": 1}
 
 
 def test_what_nobody_has_run_is_neither_good_nor_bad() -> None:
