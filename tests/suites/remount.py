@@ -1,4 +1,4 @@
-"""`python -m tests.suites.remount [TIMES]`: unmounts and mounts at one place, and looks at once whether the mount lives.
+"""`python -m tests.suites.remount [TIMES]`: unmounts and mounts at one place, and looks at once whether it lives.
 
 That is what generic/366 of xfstests does, and what it stumbled over once: see the note in results/. Exit status: 1 if a
 mount was dead, after what is known of it was printed.
