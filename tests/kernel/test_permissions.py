@@ -149,6 +149,10 @@ def test_du_and_df_tell_the_truth(work: Path, lab: Lab) -> None:
     on_server = os.stat(lab.host("fs1").share_path("data") / work.name / "file")
     stat = os.stat(work / "file")
     assert (stat.st_blocks, stat.st_size) == (on_server.st_blocks, on_server.st_size)
+    subprocess.run(["truncate", "--size=100000", work / "file"], check=True, timeout=30)
+    stat = os.stat(work / "file")
+    on_server = os.stat(lab.host("fs1").share_path("data") / work.name / "file")
+    assert (stat.st_blocks, stat.st_size) == (on_server.st_blocks, on_server.st_size)
     with open(work / "sparse", "wb") as file:
         file.truncate(100_000_000)
         file.seek(50_000_000)

@@ -10,14 +10,16 @@ import fnmatch
 import signal
 import sys
 import tempfile
+import textwrap
 from dataclasses import replace
 from pathlib import Path
 
 from tests.conftest import SAMBAS
 from tests.suites.circumstances import circumstances
+from tests.suites.kept import FOLDER, load, note, save
 from tests.suites.places import Place
 from tests.suites.render import render, unexplained
-from tests.suites.results import Outcome, Result, Results, load, save
+from tests.suites.results import Outcome, Result, Results
 from tests.suites.suites import Ltp, Pjdfstest, Suite, Xfstests
 from tests.support.lab.samba import Lab, free_net, requirements_missing
 
@@ -33,8 +35,8 @@ what has to be there (this project neither has nor builds any of it):
   --pjdfstest  a checkout of pjdfstest with its program `pjdfstest`; openssl
   --ltp        a checkout of LTP with growfiles and fsx-linux built in testcases/kernel/fs
 
-Each test has a mount of its own, of an empty share. What it found is added to the file of --json, from which
-docs/suites.md is written; without a checkout only that is done.
+Each test has a mount of its own, of an empty share. What it found is added to the files in --results, from which
+docs/suites.md is written; without a checkout only that is done. What an earlier run has found stays: --new goes on.
 """
 
 
@@ -58,8 +60,7 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--limit", type=float, default=120, help="seconds for one test; default 120")
     made.add_argument("--options", default="", help="options of the mounts")
-    made.add_argument("--json", type=Path, default=ROOT / "suites.json", help="where results are kept")
-    made.add_argument("--note", default="", help="a paragraph for the page: on which code and in what circumstances")
+    made.add_argument("--results", type=Path, default=FOLDER, help="where they are kept; default tests/suites/results")
     made.add_argument("--document", type=Path, default=DOCUMENT, help="what to write; default docs/suites.md")
     return made
 
@@ -97,16 +98,20 @@ def run(suites: list[Suite], server: str, options: argparse.Namespace, results: 
         place = Place(lab, Path(folder), options.options)
         try:
             for suite in suites:
-                found = results.setdefault(server, {}).setdefault(suite.name, {})
-                for test in suite.tests():
-                    found.setdefault(test, Result(Outcome.NOT_RUN, 0))
+                of_server = results.setdefault(server, {})
+                before = of_server.get(suite.name, {})
+                # Of another checkout there may be tests that this one has no more.
+                found = of_server[suite.name] = {
+                    test: before.get(test, Result(Outcome.NOT_RUN, 0)) for test in suite.tests()
+                }
                 state = circumstances(suite.name, suite.checkout, lab.host("fs1").folder / "log" / "smbd.log")
                 for test in chosen(suite, options, found):
                     result = suite.run(test, place, options.limit)
                     found[test] = replace(result, circumstances=state) if result.seconds else result
-                    save(options.json, results)
-                    said = found[test].detail.splitlines()[:1]
-                    print(f"{server} {suite.name} {test}: {found[test].outcome}", *said, flush=True)
+                    save(options.results, {server: of_server})
+                    print(f"{server} {suite.name} {test}: {result.outcome}, {result.seconds:.0f} s", flush=True)
+                    if result.detail:
+                        print(textwrap.indent(result.detail, "    "), flush=True)
         finally:
             place.clear()
 
@@ -123,11 +128,13 @@ def main() -> int:
         if server not in SAMBAS or (lacking := requirements_missing(SAMBAS[server])):
             print(f"scripts/suites: {server}: {lacking if server in SAMBAS else 'no such server'}", file=sys.stderr)
             return 2
-    results = load(options.json)
+    results = load(options.results)
     signal.signal(signal.SIGTERM, lambda _signal, _frame: sys.exit(1))  # so that mounts and servers are taken down
     for server in servers if suites else ():
         run(suites, server, options, results)
-    options.document.write_text(render(results, note=options.note))
+    results = load(options.results)  # once more: another run may have ended in the meantime
+    save(options.results, results)  # what has got a reason since then is not kept by its wording
+    options.document.write_text(render(results, note=note(options.results)))
     unknown = unexplained(results)
     print(f"{options.document}: written; without a reason: {', '.join(unknown) or 'none'}")
     return int(bool(unknown))

@@ -67,3 +67,12 @@ def of_status(status: int, output: str, seconds: float) -> Result:
     if status == 32:
         return Result(Outcome.NOT_APPLICABLE, seconds, detail)
     return Result(Outcome.FAILED, seconds, f"exit status {status}\n{detail}".strip())
+
+
+def in_kind(detail: str) -> str:
+    """A reason without what differs from run to run: paths, addresses, and the line that requires something."""
+    first = detail.splitlines()[0] if detail else "not said"
+    if first.startswith(("_require", "_scratch")) and ": " in first:
+        return first.split(": ", 1)[1]
+    first = re.sub(r"//127(\.\d+){3}\S*", "the share", first)
+    return re.sub(r"(/\w[\w.-]*)+/(\w[\w.-]*)", r"\2", first)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
-import textwrap
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
-from tests.suites.reasons import RULES, Rule, reasons
+from tests.suites.outputs import in_kind
+from tests.suites.reasons import RULES, Rule, reasons, why
 from tests.suites.results import Outcome, Result, Results
 
 if TYPE_CHECKING:
@@ -22,15 +21,38 @@ HEAD = """\
 File system test suites that nobody here wrote, on mounts of the lab's servers: xfstests' generic tests as FSTYP=fuse,
 pjdfstest, and LTP's fsx-linux and growfiles. `scripts/suites` runs them from checkouts that you name, each test on a
 mount and a share of its own, and writes this file; the reasons are in tests/suites/reasons.py. A test of pjdfstest is a
-file of many questions.
+file of many questions. A test counts as slow after 120 s, whether it passed or was ended.
 
 | suite | server | tests | passed | not applicable | failed or slow, with a reason | unexplained | not run |
 |---|---|---|---|---|---|---|---|
 """
+HOW = """
+## How to go on
+
+What the runs found is in tests/suites/results, one small file for each suite and server, and is committed: of each test
+its outcome and seconds, by day, kernel, Samba and commit of dfsfs. This page is made of these files. A run adds to them
+what it ran, test by test, and may be ended at any time, so nobody has to begin again:
+
+    git clone https://git.kernel.org/pub/scm/fs/xfs/xfstests-dev.git /srv/xfstests && make -C /srv/xfstests
+    scripts/suites --xfstests /srv/xfstests --new --limit 300                    # what nobody has run yet
+    scripts/suites --xfstests /srv/xfstests --again 'failed,timed out'           # what did not pass
+    scripts/suites --xfstests /srv/xfstests --tests 'generic/0*' --samba stable  # these, on Samba 4.17
+    scripts/suites                                                               # only the page, with other reasons
+
+Debian's packages for the builds: automake libtool gettext pkg-config bison flex xfslibs-dev uuid-dev libacl1-dev
+libattr1-dev libaio-dev libgdbm-dev libgdbm-compat-dev libcap-dev; for the runs: xfsprogs attr acl bc fio quota psmisc.
+Of LTP only `make autotools && ./configure` is needed, and `make` in lib, testcases/kernel/fs/doio and
+testcases/kernel/fs/fsx-linux; of pjdfstest `autoreconf -ifs && ./configure && make pjdfstest`. The users that xfstests
+wants are in `scripts/suites --help`.
+
+A test that failed or was slow and has no reason is listed as unexplained, with the first line of what it said. Run it
+alone with `--limit 900`: either it shows a bug, or its reason goes into tests/suites/reasons.py. Of a test with many
+questions those that have a reason are kept by reason only; when such a reason turns out wrong, the test is run again.
+"""
 
 
 def render(results: Results, rules: Iterable[Rule] = RULES, note: str = "") -> str:
-    """The text of the file; `note` comes below the table."""
+    """The text of the file; `note`, on the circumstances of the runs, comes below the table."""
     rules = tuple(rules)
     suites = sorted({suite for tests in results.values() for suite in tests})
     servers = [server for server in NAMES if server in results]
@@ -40,7 +62,7 @@ def render(results: Results, rules: Iterable[Rule] = RULES, note: str = "") -> s
         for server in servers
         if suite in results[server]
     ]
-    text = HEAD + "\n".join(lines) + "\n" + (f"\n{textwrap.fill(note, 120)}\n" if note else "") + _when(results)
+    text = HEAD + "\n".join(lines) + "\n" + (f"\n{note}\n" if note else "") + _when(results) + HOW
     for suite in suites:
         per_server = {server: results[server][suite] for server in servers if suite in results[server]}
         text += f"\n## {suite}\n"
@@ -68,7 +90,7 @@ def _summary(suite: str, server: str, tests: dict[str, Result], rules: tuple[Rul
     untried = sum(one.outcome is Outcome.NOT_RUN for one in tests.values())
     questions = sum(one.checks for one in tests.values() if one.outcome is not Outcome.NOT_RUN)
     asked = f" ({questions} questions)" if questions > len(tests) - untried else ""
-    wrong = sum(len(one.failures) for one in tests.values())
+    wrong = sum(one.wrong for one in tests.values())
     failed = f" ({wrong} questions)" if wrong else ""
     name = NAMES.get(server, server)
     cells = (suite, name, f"{len(tests)}{asked}", passed, refused, f"{len(bad) - unknown}{failed}", unknown, untried)
@@ -96,20 +118,20 @@ def _failed(suite: str, per_server: dict[str, dict[str, Result]], rules: tuple[R
     for server, tests in per_server.items():
         for test, one in sorted(tests.items()):
             if one.needs_reason:
-                for why, count in reasons(suite, test, server, one, rules).items():
-                    by_reason[why][test][server] = count
+                for reason, count in reasons(suite, test, server, one, rules).items():
+                    by_reason[reason][test][server] = count
     if not by_reason:
         return "\nNothing failed.\n"
     unknown = by_reason.pop("", {})
     text = "\n"
     if unknown:
-        text += "### Unexplained\n\n" + "".join(_with_output(per_server, test) for test in unknown) + "\n"
+        text += "### Unexplained\n\n" + "".join(_with_output(suite, per_server, test, rules) for test in unknown) + "\n"
     if by_reason:
-        many = any(one.failures for tests in per_server.values() for one in tests.values())
+        many = any(one.wrong for tests in per_server.values() for one in tests.values())
         text += f"### Failed, and why\n\n| why | {'questions of ' if many else ''}tests |\n|---|---|\n"
-        for why, found in sorted(by_reason.items(), key=lambda item: (-len(item[1]), item[0])):
+        for reason, found in sorted(by_reason.items(), key=lambda item: (-len(item[1]), item[0])):
             shown = ", ".join(_with_servers(test, counts, per_server, many) for test, counts in sorted(found.items()))
-            text += f"| {_cell(why)} | {shown} |\n"
+            text += f"| {_cell(reason)} | {shown} |\n"
     return text
 
 
@@ -127,13 +149,15 @@ def _with_servers(test: str, counts: dict[str, int], per_server: dict[str, dict[
     return f"{text} ({', '.join(notes)})" if notes else text
 
 
-def _with_output(per_server: dict[str, dict[str, Result]], test: str) -> str:
+def _with_output(suite: str, per_server: dict[str, dict[str, Result]], test: str, rules: tuple[Rule, ...]) -> str:
+    """What a test said first that has no reason, on each server."""
     text = ""
     for server, tests in per_server.items():
-        if test in tests and tests[test].needs_reason:
-            one = tests[test]
-            said = one.detail.splitlines() or [""]
-            text += f"- {test}, {NAMES.get(server, server)}, {one.outcome}: `{said[0][:100].replace('`', chr(39))}`\n"
+        one = tests.get(test)
+        if one and one.needs_reason and "" in reasons(suite, test, server, one, rules):
+            asked = (said for said in one.failures if why(suite, test, server, one, said, rules) is None)
+            said = next(asked, one.detail).partition("\n")[0][:100].replace("`", "'")
+            text += f"- {test}, {NAMES.get(server, server)}, {one.outcome}: `{said}`\n"
     return text
 
 
@@ -142,22 +166,13 @@ def _not_applicable(per_server: dict[str, dict[str, Result]]) -> str:
     for tests in per_server.values():
         for test, one in tests.items():
             if one.outcome is Outcome.NOT_APPLICABLE:
-                by_reason[_in_kind(one.detail)].add(test)
+                by_reason[in_kind(one.detail)].add(test)
     if not by_reason:
         return ""
     text = "\n### Not applicable, and why\n\n| why | tests |\n|---|---|\n"
-    for why, tests_of in sorted(by_reason.items(), key=lambda item: (-len(item[1]), item[0])):
-        text += f"| {_cell(why)} | {_shortened(sorted(tests_of))} |\n"
+    for reason, tests_of in sorted(by_reason.items(), key=lambda item: (-len(item[1]), item[0])):
+        text += f"| {_cell(reason)} | {_shortened(sorted(tests_of))} |\n"
     return text
-
-
-def _in_kind(detail: str) -> str:
-    """A reason without what differs from run to run: paths, addresses, and the line that requires something."""
-    first = detail.splitlines()[0] if detail else "not said"
-    if first.startswith(("_require", "_scratch")) and ": " in first:
-        return first.split(": ", 1)[1]
-    first = re.sub(r"//127(\.\d+){3}\S*", "the share", first)
-    return re.sub(r"(/\w[\w.-]*)+/(\w[\w.-]*)", r"\2", first)
 
 
 def _shortened(tests: list[str]) -> str:

@@ -85,7 +85,7 @@ class FileAttributes:
             finally:
                 table.end_change(inode, begun, keeps_attributes=True, unanswered=unanswered)
         if inode.local_writes is not None:
-            inode.local_writes.set_size(size)
+            self._lookup.attributes.note_size_set(inode, size)
             self._local.note_write_time(file, inode.local_writes)
 
     async def _set_size_by_name(self, inode: Inode, size: int) -> None:
@@ -106,7 +106,7 @@ class FileAttributes:
         if moves_time:
             self._local.note_time_set(inode)
         if inode.local_writes is not None:  # a program that had it open for writing is just closing it
-            inode.local_writes.set_size(size)
+            self._lookup.attributes.note_size_set(inode, size)
             inode.local_writes.written = stat.written
         if alone:
             self._lookup.attributes.update(inode, stat, table.version)

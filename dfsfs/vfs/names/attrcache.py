@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from dfsfs.vfs.names.mapping import Attributes, NameMapping, Ownership
     from dfsfs.vfs.names.ordering import LocalWrites
 
+ALLOCATION_UNIT = 4096
+"""Bytes in which a file is taken to get its room on the server, until that says more: ext4's and NTFS's default."""
+
 
 @dataclass(frozen=True, slots=True)
 class Lifetimes:
@@ -201,6 +204,19 @@ class AttributeCache:
             return
         if (known.size, known.written, known.created) != (stat.size, stat.written, stat.created):
             inode.page_cache.distrust()
+
+    def note_size_set(self, inode: Inode, size: int) -> None:
+        """A program of this mount has set the size of a file, in bytes, that is open for writing. What lay behind it
+        takes no room any more, and a hole none yet: the server need not be asked.
+        """
+        own, stat = inode.local_writes, inode.stat
+        if own is None:
+            return
+        if stat is not None:
+            room = -(-size // ALLOCATION_UNIT) * ALLOCATION_UNIT
+            inode.stat = replace(stat, allocated=min(apply_local_writes(stat, own).allocated, room))
+            own.bytes_written = 0
+        own.set_size(size)
 
     def get(self, inode: Inode) -> Attributes:
         """The attributes of the inode as they are known, however old.

@@ -36,7 +36,7 @@ DIFFERENCES: dict[tuple[str, str], Difference] = {
     ("lock", "of an open file description: while it is open, and after close"): Difference(
         (
             "free free 11 free free free 1 20 10 True shared\n",
-            "free free free free free free 2 0 0 pid shared\n",
+            "free free free free free free 2 0 0 False shared\n",
         ),
         "F_GETLK names the process that asked for it, where Linux says -1: FUSE does not say which kind a lock is of",
     ),
