@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -125,6 +126,13 @@ def mounted(lab: Lab, mountpoint: Path, options: str = "", unc: str | None = Non
         unmount(mountpoint)
     finally:
         clean_up(mountpoint)
+
+
+def carried(lab: Lab) -> int:
+    """Bytes that went to fs1 and came from there, on the connections that there are now."""
+    command = ["ss", "-tinH", "dst", lab.address("fs1")]
+    shown = subprocess.run(command, check=True, capture_output=True, text=True, timeout=30).stdout
+    return sum(map(int, re.findall(r"bytes_(?:sent|received):(\d+)", shown)))
 
 
 @contextlib.contextmanager

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 
 from dfsfs.cli import copying
 from dfsfs.cli.parts import STEP, CopyError, Options
+from tests.kernel.mounts import carried
 
 if TYPE_CHECKING:
     from tests.support.lab.samba import Lab
@@ -44,13 +44,6 @@ def test_a_copy_on_one_server_does_not_travel(source: Path, lab: Lab) -> None:
     assert source.with_name("copy").read_bytes() == DATA
     assert travelled < SIZE // 10
     assert sorted(os.listdir(source.parent)) == ["copy", "source"]
-
-
-def carried(lab: Lab) -> int:
-    """Bytes that went to fs1 and came from there, on the connections that there are now."""
-    command = ["ss", "-tinH", "dst", lab.address("fs1")]
-    shown = subprocess.run(command, check=True, capture_output=True, text=True, timeout=30).stdout
-    return sum(map(int, re.findall(r"bytes_(?:sent|received):(\d+)", shown)))
 
 
 def test_between_servers_and_from_elsewhere(source: Path, other: Path, tmp_path: Path) -> None:
