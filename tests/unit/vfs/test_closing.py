@@ -1,0 +1,94 @@
+"""The answer to a close is on its way while another client writes, and a program opens the file again.
+
+With its last handle a lease has ended, so no break tells of that write: only the answer to the open knows of it.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from dfsfs.vfs.data.caching import Caching
+from tests.support.fakes.memory_tree import MemoryFile, MemoryTree
+from tests.unit.vfs.world import World
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+OURS, THEIRS = b"nine byte", b"what another client has written"
+
+
+class Held:
+    """Holds back the answers of one verb, from `hold` on until `let_go`."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, owner: type, verb: str) -> None:
+        self._free = trio.Event()
+        self._free.set()
+        ask: Callable[..., Any] = getattr(owner, verb)
+
+        async def asked(*args: Any, **kwargs: Any) -> Any:
+            answer = await ask(*args, **kwargs)
+            await self._free.wait()
+            return answer
+
+        patch.setattr(owner, verb, asked)
+
+    def hold(self) -> None:
+        self._free = trio.Event()
+
+    def let_go(self) -> None:
+        self._free.set()
+
+
+@pytest.mark.parametrize("first", ["close", "open"])
+@pytest.mark.parametrize("leases", [True, False])
+@pytest.mark.parametrize("flags", [os.O_RDONLY, os.O_RDWR, os.O_RDWR | os.O_CREAT])
+async def test_an_open_knows_what_another_client_wrote_since_the_close_of_ours(
+    autojump_clock: object, monkeypatch: pytest.MonkeyPatch, first: str, flags: int, leases: bool
+) -> None:
+    closing, opening = Held(monkeypatch, MemoryFile, "close"), Held(monkeypatch, MemoryTree, "open")
+    world = World(caching=Caching())
+    world.data.gives_leases = leases
+    file = world.data.add_file("file", b"one")
+    ino, folder = await world.ino("link/file"), await world.ino("link")
+
+    async def reopen() -> None:
+        if flags & os.O_CREAT:
+            result, _ = await world.fs.create(folder, b"file", 0o644, flags)
+        else:
+            result = await world.fs.open(ino, flags)
+        opened.append(result.handle)
+
+    ours = (await world.fs.open(ino, os.O_RDWR)).handle
+    await world.fs.write(ours, 0, OURS)
+    await world.fs.flush(ours)
+    assert (await world.fs.getattr(ino)).size == len(OURS)
+    opened: list[int] = []
+    world.kernel.attributes_forgotten.clear()
+    async with trio.open_nursery() as nursery:
+        closing.hold()
+        opening.hold()
+        nursery.start_soon(world.fs.release, ours)
+        await wait_all_tasks_blocked()
+        assert not file.opens
+        file.data[:], file.written = THEIRS, world.data.tick()
+        nursery.start_soon(reopen)
+        await wait_all_tasks_blocked()
+        assert file.opens and not opened
+        for held in (closing, opening) if first == "close" else (opening, closing):
+            held.let_go()
+            await wait_all_tasks_blocked()
+    assert (await world.fs.getattr(ino)).size == len(THEIRS)
+    # A create has attributes in its answer.
+    assert flags & os.O_CREAT or ino in world.kernel.attributes_forgotten, (
+        "the kernel believes in the old size, and ends reads there"
+    )
+    assert bytes(await world.fs.read(opened[0], 0, 100)) == THEIRS
+    await world.fs.release(opened[0])
+    again = (await world.fs.open(ino, os.O_RDONLY)).handle
+    assert (await world.fs.getattr(ino)).size == len(THEIRS)
+    await world.fs.release(again)
