@@ -60,15 +60,16 @@ class Opener:
             DfsfsError: the server's answer.
         """
         reads = only_reads(flags) and self._leases.mode is not CacheMode.NONE
-        # While it is written here, the server may have less than the kernel knows: then only the size is compared.
-        before = inode.stat if inode.local_writes is None else None
+        before = inode.stat if inode.local_writes is None else None  # the kernel knows itself when it has written
         file = (await self._open_deferred(inode, flags) if reads else None) or await self._open_by_name(
             inode, flags, reads=reads
         )
         if reads and self._lookup.attributes.lifetimes.files > 0 and not self._lookup.attributes.access.is_needed:
             self._prefetch.note_open(inode)  # not for many users: what it fetches is given to any program
         stat = file.opened
-        is_size_new = before is None and inode.kernel_size not in (NO_SIZE, stat.size)
+        # It takes in the answers to what makes or changes a file whatever it was told to forget meanwhile, and is told
+        # in vain to forget a file that it has just looked up: then what it was told last is not what is known here.
+        is_size_new = not flags & os.O_TRUNC and inode.kernel_size not in (NO_SIZE, stat.size)
         if is_size_new or (before is not None and _visible(before) != _visible(stat)):
             # Else the kernel would believe the old size for a while, and end reads there. Or it believes in the link
             # count of 1 that a listing gives each file.

@@ -13,8 +13,9 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from dfsfs.vfs.data.caching import Caching
+from dfsfs.vfs.names.mapping import AttributeChanges
 from tests.support.fakes.memory_tree import MemoryFile, MemoryTree
-from tests.unit.vfs.world import World
+from tests.unit.vfs.world import ACTIMEO, World
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -74,11 +75,11 @@ async def test_an_open_knows_what_another_client_wrote_since_the_close_of_ours(
         opening.hold()
         nursery.start_soon(world.fs.release, ours)
         await wait_all_tasks_blocked()
-        assert not file.opens
+        assert (file.opens, opened) == (0, [])
         file.data[:], file.written = THEIRS, world.data.tick()
         nursery.start_soon(reopen)
         await wait_all_tasks_blocked()
-        assert file.opens and not opened
+        assert (file.opens, opened) == (1, [])
         for held in (closing, opening) if first == "close" else (opening, closing):
             held.let_go()
             await wait_all_tasks_blocked()
@@ -92,3 +93,19 @@ async def test_an_open_knows_what_another_client_wrote_since_the_close_of_ours(
     again = (await world.fs.open(ino, os.O_RDONLY)).handle
     assert (await world.fs.getattr(ino)).size == len(THEIRS)
     await world.fs.release(again)
+
+
+async def test_an_open_has_the_kernel_forget_the_size_that_it_was_told_last(autojump_clock: object) -> None:
+    """It takes in the answer to a SETATTR or CREATE after it was told to forget the file, whichever was sent first."""
+    world = World(caching=Caching())
+    world.data.gives_leases = True
+    file = world.data.add_file("file", b"one")
+    ino = await world.ino("link/file")
+    await world.fs.setattr(ino, AttributeChanges(size=len(OURS)))
+    file.data[:], file.written = THEIRS, world.data.tick()
+    inode = world.fs._lookup.get_inode(ino)
+    await trio.sleep(2 * ACTIMEO)
+    await world.fs._lookup.revalidate(inode)  # for a listing, say: its answer is not the kernel's
+    opened = (await world.fs.open(ino, os.O_RDONLY)).handle
+    assert world.kernel.attributes_forgotten == [ino]
+    await world.fs.release(opened)
