@@ -12,6 +12,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
+from dfsfs.unc import UncPath
 from dfsfs.vfs.data.caching import Caching
 from dfsfs.vfs.names.mapping import AttributeChanges
 from tests.support.fakes.memory_tree import MemoryFile, MemoryTree
@@ -20,6 +21,7 @@ from tests.unit.vfs.world import ACTIMEO, World
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+SHARE = UncPath.parse("//fs1/data")
 OURS, THEIRS = b"nine byte", b"what another client has written"
 
 
@@ -51,11 +53,41 @@ class Held:
 async def test_an_open_knows_what_another_client_wrote_since_the_close_of_ours(
     autojump_clock: object, monkeypatch: pytest.MonkeyPatch, first: str, flags: int, leases: bool
 ) -> None:
+    world, ino, handle = await open_again(monkeypatch, first, flags, leases=leases)
+    assert (await world.fs.getattr(ino)).size == len(THEIRS)
+    if not flags & os.O_CREAT:  # the kernel has attributes with the answer to that
+        assert ino in world.kernel.attributes_forgotten, "it believes in the old size, and ends reads there"
+    assert bytes(await world.fs.read(handle, 0, 100)) == THEIRS
+    await world.fs.release(handle)
+    again = (await world.fs.open(ino, os.O_RDONLY)).handle
+    assert (await world.fs.getattr(ino)).size == len(THEIRS)
+    await world.fs.release(again)
+
+
+@pytest.mark.parametrize("first", ["close", "open"])
+@pytest.mark.parametrize("leases", [True, False])
+async def test_what_is_appended_goes_behind_what_another_client_wrote(
+    autojump_clock: object, monkeypatch: pytest.MonkeyPatch, first: str, leases: bool
+) -> None:
+    world, _, handle = await open_again(monkeypatch, first, os.O_WRONLY | os.O_APPEND, leases=leases)
+    await world.fs.write(handle, len(OURS), b"+")  # the kernel believes that it ends there
+    await world.fs.flush(handle)
+    assert world.data.at(SHARE.join(["file"]), "the test").data == THEIRS + b"+"
+    await world.fs.release(handle)
+
+
+async def open_again(
+    monkeypatch: pytest.MonkeyPatch, first: str, flags: int, *, leases: bool
+) -> tuple[World, int, int]:
+    """A file that was opened, with `flags`, before the answer to the close of another handle was here: the world, the
+    inode's number and the handle. `first`: which of the two is answered first.
+    """
     closing, opening = Held(monkeypatch, MemoryFile, "close"), Held(monkeypatch, MemoryTree, "open")
     world = World(caching=Caching())
     world.data.gives_leases = leases
     file = world.data.add_file("file", b"one")
     ino, folder = await world.ino("link/file"), await world.ino("link")
+    opened: list[int] = []
 
     async def reopen() -> None:
         if flags & os.O_CREAT:
@@ -68,7 +100,6 @@ async def test_an_open_knows_what_another_client_wrote_since_the_close_of_ours(
     await world.fs.write(ours, 0, OURS)
     await world.fs.flush(ours)
     assert (await world.fs.getattr(ino)).size == len(OURS)
-    opened: list[int] = []
     world.kernel.attributes_forgotten.clear()
     async with trio.open_nursery() as nursery:
         closing.hold()
@@ -83,16 +114,7 @@ async def test_an_open_knows_what_another_client_wrote_since_the_close_of_ours(
         for held in (closing, opening) if first == "close" else (opening, closing):
             held.let_go()
             await wait_all_tasks_blocked()
-    assert (await world.fs.getattr(ino)).size == len(THEIRS)
-    # A create has attributes in its answer.
-    assert flags & os.O_CREAT or ino in world.kernel.attributes_forgotten, (
-        "the kernel believes in the old size, and ends reads there"
-    )
-    assert bytes(await world.fs.read(opened[0], 0, 100)) == THEIRS
-    await world.fs.release(opened[0])
-    again = (await world.fs.open(ino, os.O_RDONLY)).handle
-    assert (await world.fs.getattr(ino)).size == len(THEIRS)
-    await world.fs.release(again)
+    return world, ino, opened[0]
 
 
 async def test_an_open_has_the_kernel_forget_the_size_that_it_was_told_last(autojump_clock: object) -> None:
