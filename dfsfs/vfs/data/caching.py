@@ -166,6 +166,8 @@ class FileLeases:
         inode.use_page_cache().lease = lease
         if lease is not None:
             lease.on_break = partial(self._note_break, inode, lease)
+            if lease.opens and lease.given is not None and lease.given & ~lease.state & LeaseState.SHARED:
+                self._lookup.table.invalidate(inode)  # broken when nobody knew yet whose lease it is
 
     def note_open(self, inode: Inode, stat: FileStat, server_time: int) -> bool:
         """A file was opened. Returns whether the kernel's pages of it are good.

@@ -52,8 +52,10 @@ class LocalAttributes:
             inode.local_writes = LocalWrites(size)
         elif known:
             inode.local_writes.set_size(size)
-        elif file.close_moves_times:
-            inode.local_writes.is_size_unsure = True  # truncated by this open, and written at the same time
+        elif file.close_moves_times or file.opened.size > inode.local_writes.append_offset:
+            # Truncated by this open, and written at the same time; or another client has made it longer, when the last
+            # handle here was just closed: what is appended has to go behind that.
+            inode.local_writes.is_size_unsure = True
         if file.close_moves_times:
             self.note_write_time(file, inode.local_writes)
 

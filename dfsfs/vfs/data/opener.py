@@ -26,6 +26,7 @@ from dfsfs.vfs.data.openfile import OpenFile
 from dfsfs.vfs.data.openflags import access_of, disposition_of, is_synchronous, only_reads, options_of
 from dfsfs.vfs.data.prefetch import INLINE_SIZE
 from dfsfs.vfs.data.writeback import Writeback
+from dfsfs.vfs.names.inode import NO_SIZE
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -59,14 +60,17 @@ class Opener:
             DfsfsError: the server's answer.
         """
         reads = only_reads(flags) and self._leases.mode is not CacheMode.NONE
-        before = inode.stat if inode.local_writes is None else None  # the kernel knows itself what is written here
+        before = inode.stat if inode.local_writes is None else None  # the kernel knows itself when it has written
         file = (await self._open_deferred(inode, flags) if reads else None) or await self._open_by_name(
             inode, flags, reads=reads
         )
         if reads and self._lookup.attributes.lifetimes.files > 0 and not self._lookup.attributes.access.is_needed:
             self._prefetch.note_open(inode)  # not for many users: what it fetches is given to any program
         stat = file.opened
-        if before is not None and _visible(before) != _visible(stat):
+        # It takes in the answers to what makes or changes a file whatever it was told to forget meanwhile, and is told
+        # in vain to forget a file that it has just looked up: then what it was told last is not what is known here.
+        is_size_new = not flags & os.O_TRUNC and inode.kernel_size not in (NO_SIZE, stat.size)
+        if is_size_new or (before is not None and _visible(before) != _visible(stat)):
             # Else the kernel would believe the old size for a while, and end reads there. Or it believes in the link
             # count of 1 that a listing gives each file.
             try:
@@ -126,7 +130,8 @@ class Opener:
             self._leases.adopt(inode, remote.lease)
             alone = not inode.has_changed_since(started)
         asked = table.version if alone else started
-        self._lookup.attributes.update(inode, remote.stat, asked)
+        if not self._lookup.attributes.update(inode, remote.stat, asked):
+            table.distrust_changes(inode)
         return self._file_of(inode, remote, binding, flags, self._lookup.clock(), asked)
 
     async def _open_deferred(self, inode: Inode, flags: int) -> OpenFile | None:
@@ -143,7 +148,8 @@ class Opener:
             asked = self._lookup.table.version
             try:
                 stat = await remote.query()  # the answer is about the file, and not about its name
-                await self._lookup.accept(inode, stat, remote.tree.volume, asked, by_name=False)
+                if not await self._lookup.accept(inode, stat, remote.tree.volume, asked, by_name=False):
+                    self._lookup.table.distrust_changes(inode)
             except (DfsfsError, trio.Cancelled) as error:
                 self._discard(inode, remote)
                 if isinstance(error, DfsfsError):
@@ -194,7 +200,8 @@ class Opener:
                 if truncate and table.end_change(inode, begun, unanswered=unanswered):
                     asked = table.version
         try:
-            await self._lookup.accept(inode, remote.stat, remote.tree.volume, asked)
+            if not await self._lookup.accept(inode, remote.stat, remote.tree.volume, asked):
+                table.distrust_changes(inode)
         except (DfsfsError, trio.Cancelled):
             self._discard(inode, remote)
             raise

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 ROOT = 1
 """The inode number of the root, which FUSE fixes."""
+NO_SIZE = -1
+"""Inode.kernel_size while the kernel has none."""
 NEVER = float("-inf")
 """A time, in seconds of the file system's clock, that is always over."""
 
@@ -219,8 +221,8 @@ class Inode:
 
     # -- the kernel's caches, and open files
     page_cache: PageCacheState = NO_PAGE_CACHE
-    kernel_size: int = -1
-    """The size in bytes that the kernel believes in, as far as its requests and our replies tell; -1: none yet."""
+    kernel_size: int = NO_SIZE
+    """The size in bytes that the kernel believes in, as far as its requests and our replies tell; NO_SIZE: none yet."""
     writers: int = 0
     """Open files that may write."""
     forwarded: Inode | None = None

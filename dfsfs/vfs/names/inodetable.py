@@ -359,6 +359,15 @@ class InodeTable(InodeStore):
         self._touch(inode)
         inode.expire_attributes()
 
+    def distrust_changes(self, inode: Inode) -> None:
+        """A change made here has overtaken the answer to an open, which may know of a later change by another client
+        than the answer to that change: no lease has vouched for the file between the two. So what is known is not
+        believed, nor what the answers to changes under way will say.
+        """
+        if inode.pending_changes:
+            self._touch(inode)
+        inode.expire_attributes()
+
     def _touch(self, inode: Inode) -> None:
         self.version += 1
         inode.changed_at = self.version

@@ -21,7 +21,7 @@ from array import array
 from typing import TYPE_CHECKING, NamedTuple
 
 from dfsfs.smb.wire.fscc import FileStat
-from dfsfs.vfs.names.inode import NO_PAGE_CACHE, Inode, PageCacheState
+from dfsfs.vfs.names.inode import NO_PAGE_CACHE, NO_SIZE, Inode, PageCacheState
 from dfsfs.vfs.names.rowindex import RowIndex
 
 if TYPE_CHECKING:
@@ -229,7 +229,7 @@ class PackedInodes:
             asked=asked,
             access_cache=self._access_caches.pop(ino, None),
             page_cache=PageCacheState(None, stamp, None, read_without_lease) if has_page_cache else NO_PAGE_CACHE,
-            kernel_size=size if flags & _KERNEL_SIZE else -1,
+            kernel_size=size if flags & _KERNEL_SIZE else NO_SIZE,
             time_was_set=bool(flags & _TIME_WAS_SET),
         )
 
@@ -347,6 +347,6 @@ def _is_plain(inode: Inode, stat: FileStat) -> bool:
     held = inode.page_cache.lease or inode.page_cache.data_lease or inode.local_writes
     if in_use or placed or directory or cached or held or not inode.lookups:
         return False
-    if stat.special is not None or inode.kernel_size not in (-1, stat.size):
+    if stat.special is not None or inode.kernel_size not in (NO_SIZE, stat.size):
         return False
     return bool(inode.file_id) and stat.file_id == inode.file_id

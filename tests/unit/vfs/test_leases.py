@@ -6,7 +6,7 @@ import contextlib
 import os
 from collections import Counter
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 import trio
@@ -22,7 +22,7 @@ from dfsfs.vfs.data.caching import CacheMode, Caching
 from dfsfs.vfs.data.deferredclose import DeferredCloses
 from dfsfs.vfs.data.rangecopy import RangeCopy
 from dfsfs.vfs.data.servercopy import COPY_XATTR
-from tests.support.fakes.memory_tree import YEAR, MemoryTree, open_files
+from tests.support.fakes.memory_tree import YEAR, MemoryFile, MemoryTree, open_files
 from tests.unit.vfs.world import ACTIMEO, World
 
 if TYPE_CHECKING:
@@ -466,3 +466,25 @@ async def test_what_is_broken_while_a_break_is_answered_is_given_up_before_the_a
         world.kernel.may_forget.set()
         await wait_all_tasks_blocked()
         assert len(world.acknowledged) == 1 and not list(open_files(world.data))
+
+
+async def test_a_lease_that_breaks_before_anybody_knows_whose_it_is(
+    autojump_clock: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another client writes as soon as the file is made: the break comes with the answer, before that is looked at."""
+    opening = MemoryTree.open
+
+    async def opened(tree: MemoryTree, *args: Any, **kwargs: Any) -> MemoryFile:
+        file = await opening(tree, *args, **kwargs)
+        world.data.at(file.path, "the other client").data[:] = b"theirs"
+        assert file.lease is not None
+        before = file.lease.apply_break(LeaseBreak(file.lease.key, NONE, acknowledge=False, epoch=1))
+        file.lease.on_break(before, lambda: None)
+        return file
+
+    async with leased() as world:
+        folder = await world.ino("link")
+        monkeypatch.setattr(MemoryTree, "open", opened)
+        result, attributes = await world.fs.create(folder, b"new", 0o644, os.O_RDWR | os.O_CREAT)
+        assert (await world.fs.getattr(attributes.ino)).size == len(b"theirs")
+        await world.fs.release(result.handle)
