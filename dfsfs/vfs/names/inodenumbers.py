@@ -1,4 +1,4 @@
-"""InodeNumbers: which number an inode gets. st_ino and FUSE's node id are one, since pyfuse3 knows only one.
+"""InodeNumbers: which number an inode gets. st_ino and FUSE's node id are one.
 
 A number is a hash of where the file is: the DFS root or link through which it is seen, the share, and the server's
 file id. So it is the same after a remount and after the kernel has forgotten the file, whatever else was seen before.
