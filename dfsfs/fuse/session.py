@@ -153,6 +153,8 @@ async def serve(
         # By the path for others than root, so only if that still leads to the mount.
         with trio.CancelScope(shield=True):
             if not mount.detached and await trio.to_thread.run_sync(mount.is_in_place):
+                if mount.ended.is_set():
+                    log.warning("%s: the kernel has ended the connection, and the mount is taken away", mountpoint)
                 await mount.detach()
         loop.close()
 
