@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -88,13 +89,14 @@ def test_what_is_not_the_name_of_a_release() -> None:
 
 
 @needs_root
-def test_it_says_that_it_needs_root(tmp_path: Path) -> None:
-    # The checkout may be where nobody else can enter.
-    (tmp_path / "scripts").mkdir()
-    for folder in (tmp_path, *list(tmp_path.parents)[:2]):
-        folder.chmod(0o755)
-    program = tmp_path / "scripts" / "in-release"
-    program.write_text(IN_RELEASE.read_text())
-    words = ("setpriv", f"--reuid={SOMEBODY}", f"--regid={SOMEBODY}", "--clear-groups", "bash", program)
-    done = run(*words, "trixie", "true")
+def test_it_says_that_it_needs_root() -> None:
+    # The checkout, and the folders that pytest makes, may be where nobody else can enter.
+    with tempfile.TemporaryDirectory(prefix="dfsfs-test-") as name:
+        top = Path(name)
+        (top / "scripts").mkdir()
+        top.chmod(0o755)
+        program = top / "scripts" / "in-release"
+        program.write_text(IN_RELEASE.read_text())
+        words = ("setpriv", f"--reuid={SOMEBODY}", f"--regid={SOMEBODY}", "--clear-groups", "bash", program)
+        done = run(*words, "trixie", "true")
     assert done.returncode == 1 and "must run as root" in done.stderr

@@ -21,6 +21,7 @@ import errno
 import logging
 import os
 import types
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -74,6 +75,7 @@ class DeviceLoop:
         self._dispatcher = Dispatcher(operations, self._send, self._send_error, only_user)
         buffer = bytearray(max(MIN_READ_BUFFER, wanted.max_pages * PAGE + PAGE))
         self._buffers, self._view = [buffer], memoryview(buffer)
+        self._context = copy_context()
         self._nursery: trio.Nursery | None = None
         self._lock_waits: set[trio.CancelScope] = set()
         self._idle: list[trio.lowlevel.Task] = []
@@ -90,6 +92,7 @@ class DeviceLoop:
         Raises:
             ExceptionGroup: of a PosixError: the kernel's FUSE is too old, or the device fails.
         """
+        self._context = copy_context()
         async with trio.open_nursery() as self._nursery:
             self._start_leader()
 
@@ -127,7 +130,8 @@ class DeviceLoop:
             assert self._nursery is not None
             self._is_led = True
             self._tasks += 1
-            self._nursery.start_soon(self._work)
+            # Not in the context of the handler that has just begun to wait: what that has set is about its request.
+            self._context.copy().run(self._nursery.start_soon, self._work)
         else:
             self._is_led = False
 

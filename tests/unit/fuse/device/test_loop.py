@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import errno
 from contextlib import closing
+from contextvars import ContextVar
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
@@ -107,6 +108,30 @@ async def test_who_waits_keeps_nobody_waiting() -> None:
         session.operations.release(b"slow")
         await session.kernel.settle()
         assert entry_number(session.kernel.answer(slow)) == 4
+
+
+async def test_what_a_handler_has_set_is_not_the_next_requests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who asks, for example (dfsfs/caller.py): the task that leads next begins while a handler waits."""
+    setting, seen = ContextVar("setting", default=b""), []
+    async with serving() as session:
+        lookup = session.operations.lookup
+
+        async def look_up(parent: int, name: bytes, context: Any) -> Any:
+            seen.append(setting.get())
+            token = setting.set(name)
+            try:
+                return await lookup(parent, name, context)
+            finally:
+                setting.reset(token)
+
+        monkeypatch.setattr(session.operations, "lookup", look_up)
+        names = [b"%d" % number for number in range(SPARE_TASKS + 5)]
+        session.operations.hold(*names)
+        for name in names:
+            session.kernel.lookup(name)
+            await session.kernel.settle()
+        assert seen == [b""] * len(names)
+        session.operations.release(*names)
 
 
 async def test_many_at_once() -> None:
