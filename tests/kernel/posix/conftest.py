@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import tempfile
 from pathlib import Path
@@ -17,21 +18,28 @@ if TYPE_CHECKING:
     from tests.support.lab.samba import Lab
 
 
-@pytest.fixture(scope="module", params=["native"])
-def places(lab: Lab, request: pytest.FixtureRequest) -> Iterator[tuple[Path, Path]]:
-    """The folder behind a link of a mount with an option loop=, and a local one."""
-    with tempfile.TemporaryDirectory(prefix="dfsfs-test-") as name:
+LOOPS = ("native", "pyfuse3")
+
+
+@pytest.fixture(scope="module")
+def places(lab: Lab) -> Iterator[dict[str, tuple[Path, Path]]]:
+    """For each kind of loop=, the folder behind a link of a mount, and a local one."""
+    with tempfile.TemporaryDirectory(prefix="dfsfs-test-") as name, contextlib.ExitStack() as stack:
         base = Path(name)
         base.chmod(0o755)
-        (base / "local").mkdir()
-        with mounted(lab, base / "dfs", f"loop={request.param}") as top:
-            yield top / "link-single", base / "local"
+        found = {}
+        for loop in LOOPS:
+            (base / f"local-{loop}").mkdir()
+            top = stack.enter_context(mounted(lab, base / loop, f"loop={loop}"))
+            found[loop] = (top / "link-single", base / f"local-{loop}")
+        yield found
 
 
 @pytest.fixture
-def folders(places: tuple[Path, Path]) -> Iterator[tuple[Path, Path]]:
-    """A new folder in both, of the same name."""
-    tops = places[0] / "case-x", places[1] / "case-x"
+def folders(places: dict[str, tuple[Path, Path]], request: pytest.FixtureRequest) -> Iterator[tuple[Path, Path]]:
+    """A new folder in both, of the same name, for the `loop` of the test."""
+    loop = request.node.callspec.params["loop"]
+    tops = places[loop][0] / f"case-{loop}", places[loop][1] / f"case-{loop}"
     for top in tops:
         top.mkdir()
     yield tops

@@ -24,12 +24,9 @@ ASKED = [("native", case) for case in CASES] + [("pyfuse3", case) for case in CA
 
 
 @pytest.mark.parametrize(
-    ("places", "case"),
-    ASKED,
-    indirect=["places"],
-    ids=lambda value: value if isinstance(value, str) else ": ".join(value),
+    ("loop", "case"), ASKED, ids=lambda value: value if isinstance(value, str) else ": ".join(value)
 )
-def test_posix(folders: tuple[Path, Path], case: tuple[str, str]) -> None:
+def test_posix(folders: tuple[Path, Path], loop: str, case: tuple[str, str]) -> None:
     mounted, local = (outcome(partial(CASES[case], top)) for top in folders)
     if case in DIFFERENCES:
         assert mounted != local, "it does not differ any more"
