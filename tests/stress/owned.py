@@ -119,8 +119,10 @@ class Owned(Changes):
         stat = self._process.stat(self._path(index, file))
         if file.mount != self._process.mount:
             file.inode = stat.st_ino  # a mount that knows another file of that number makes up one
-        if file.outage != self._process.world.outage():
-            file.mtime = stat.st_mtime_ns  # a server that dies forgets a time that it had not written yet
+        if file.outage != self._process.world.outage() or not self._process.world.is_calm():
+            # A server that dies forgets a time that it had not written yet; and one that has just come back is told of
+            # the end of handles that were opened again, which moves it.
+            file.mtime = stat.st_mtime_ns
             file.outage = self._process.world.outage()
         self._check_stat(file, stat, "stat")
         for what, now, then in (("mtime", stat.st_mtime_ns, file.mtime), ("inode number", stat.st_ino, file.inode)):
