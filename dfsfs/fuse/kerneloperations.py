@@ -6,18 +6,17 @@ takes its substitutes for the other calls.
 
 from __future__ import annotations
 
-from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 from dfsfs.fuse.boundary import lock_handler, request_handler
 from dfsfs.fuse.operations import DfsOperations
-from dfsfs.vfs.filesystem import DOTS
 
 if TYPE_CHECKING:
     from pyfuse3 import EntryAttributes, RequestContext, StatvfsData
 
     from dfsfs.fuse.abi.replies import DirentBuffer, DirentPlusBuffer
     from dfsfs.vfs.data.locktable import ByteRangeLock, LockKind
+    from dfsfs.vfs.names.mapping import Attributes
 
 FILE_RANGE_CALLS = ("lseek", "fallocate", "copy_file_range")
 LOCK_CALLS = ("getlk", "setlk", "setlkw", "flock", "flockw")
@@ -41,21 +40,14 @@ class KernelOperations(DfsOperations):
     @request_handler
     async def readdir_into(self, fh: int, start_id: int, buffer: DirentBuffer | DirentPlusBuffer) -> None:
         """As `readdir`: adds the entries from `start_id` on to a buffer, until that is full."""
-        timeouts, counted, is_told = self._fs.timeouts, list[int](), False
-        try:
-            async with aclosing(self._fs.readdir(fh, start_id)) as entries:
-                async for name, attributes, next_id in entries:
-                    if name not in DOTS:
-                        counted.append(attributes.ino)
-                    if not buffer.add(name, attributes, timeouts(attributes.ino), next_id):
-                        if name not in DOTS:
-                            self._fs.forget(counted.pop(), 1)
-                        break
-            is_told = buffer.keeps_lookups
-        finally:
-            if not is_told:  # the kernel gets an error and none of the entries, or counts no lookups
-                for inode in counted:
-                    self._fs.forget(inode, 1)
+        timeouts = self._fs.timeouts
+
+        def add(name: bytes, attributes: Attributes, next_id: int) -> bool:
+            return buffer.add(name, attributes, timeouts(attributes.ino), next_id)
+
+        counted = await self._pass_entries(fh, start_id, add)
+        if not buffer.keeps_lookups:
+            self._give_back(counted)
 
     # -- parts of files ---------------------------------------------------------------------------------------------
 

@@ -29,7 +29,7 @@ from dfsfs.vfs.names.mapping import AttributeChanges
 from dfsfs.vfs.xattrs import CIFS_ACL, is_foreign
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from pyfuse3 import ReaddirToken, SetattrFields
 
@@ -169,20 +169,34 @@ class DfsOperations(pyfuse3.Operations):
 
     @request_handler
     async def readdir(self, fh: int, start_id: int, token: ReaddirToken) -> None:
+        def reply(name: bytes, attributes: Attributes, next_id: int) -> bool:
+            return pyfuse3.readdir_reply(token, name, self._entry(attributes), next_id)
+
+        await self._pass_entries(fh, start_id, reply)
+
+    async def _pass_entries(self, fh: int, start_id: int, add: Callable[[bytes, Attributes, int], bool]) -> list[int]:
+        """Passes the entries from `start_id` on to `add`, until that says that there is no room. Returns the inodes of
+        which a lookup was counted; if this fails, the kernel gets none of the entries, and the lookups are given back.
+        """
         counted: list[int] = []
         try:
             async with aclosing(self._fs.readdir(fh, start_id)) as entries:
                 async for name, attributes, next_id in entries:
                     if name not in DOTS:
                         counted.append(attributes.ino)
-                    if not pyfuse3.readdir_reply(token, name, self._entry(attributes), next_id):
+                    if not add(name, attributes, next_id):
                         if name not in DOTS:
                             self._fs.forget(counted.pop(), 1)
                         break
         except BaseException:
-            for inode in counted:  # the kernel gets an error and none of the entries
-                self._fs.forget(inode, 1)
+            self._give_back(counted)
             raise
+        return counted
+
+    def _give_back(self, counted: list[int]) -> None:
+        """Gives back a lookup of each inode."""
+        for inode in counted:
+            self._fs.forget(inode, 1)
 
     @release_handler
     async def releasedir(self, fh: int) -> None:

@@ -76,22 +76,20 @@ def pack_entry(entry: EntryAttributes) -> bytes:
     """struct fuse_entry_out: of a name that was looked up or made. st_ino 0: there is no such name."""
     entry_valid, entry_nsec = split_timeout(entry.entry_timeout)
     attr_valid, attr_nsec = split_timeout(entry.attr_timeout)
-    atime, mtime, ctime = entry.st_atime_ns, entry.st_mtime_ns, entry.st_ctime_ns
-    return FUSE_ENTRY_OUT.pack(
-        *(entry.st_ino, entry.generation, entry_valid, attr_valid, entry_nsec, attr_nsec),
-        *(entry.st_ino, entry.st_size, entry.st_blocks),
-        *((atime // NS) & _U64_MAX, (mtime // NS) & _U64_MAX, (ctime // NS) & _U64_MAX),
-        *(atime % NS, mtime % NS, ctime % NS),
-        *(entry.st_mode, entry.st_nlink, entry.st_uid, entry.st_gid, encode_dev(entry.st_rdev), entry.st_blksize, 0),
-    )
+    times = (entry_valid, attr_valid, entry_nsec, attr_nsec)
+    return FUSE_ENTRY_OUT.pack(entry.st_ino, entry.generation, *times, *_attr_fields(entry))
 
 
 def pack_attr(entry: EntryAttributes) -> bytes:
     """struct fuse_attr_out"""
-    attr_valid, attr_nsec = split_timeout(entry.attr_timeout)
+    return FUSE_ATTR_OUT.pack(*split_timeout(entry.attr_timeout), 0, *_attr_fields(entry))
+
+
+def _attr_fields(entry: EntryAttributes) -> tuple[int, ...]:
+    """The fields of struct fuse_attr."""
     atime, mtime, ctime = entry.st_atime_ns, entry.st_mtime_ns, entry.st_ctime_ns
-    return FUSE_ATTR_OUT.pack(
-        *(attr_valid, attr_nsec, 0, entry.st_ino, entry.st_size, entry.st_blocks),
+    return (
+        *(entry.st_ino, entry.st_size, entry.st_blocks),
         *((atime // NS) & _U64_MAX, (mtime // NS) & _U64_MAX, (ctime // NS) & _U64_MAX),
         *(atime % NS, mtime % NS, ctime % NS),
         *(entry.st_mode, entry.st_nlink, entry.st_uid, entry.st_gid, encode_dev(entry.st_rdev), entry.st_blksize, 0),

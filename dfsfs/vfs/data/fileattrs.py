@@ -130,7 +130,6 @@ class FileAttributes:
 
     async def set_times(self, inode: Inode, info: bytes) -> FileStat | None:
         """As `set_basic`, with a last write time, which no close of a handle here moves any more."""
-        await self._dirty.write_back(inode)
         async with self._pending.setting_times(inode):
             stat = await self.set_basic(inode, info)
             self._local.note_time_set(inode)
