@@ -131,7 +131,8 @@ def test_names_that_an_option_can_not_hold_are_escaped() -> None:
 
 def test_the_loop_is_ours_unless_asked_otherwise() -> None:
     assert not make_serve_settings(config(), "/mnt").uses_pyfuse3
-    assert make_serve_settings(config("loop=pyfuse3"), "/mnt").uses_pyfuse3
+    for name in ("loop", "fuse_loop"):
+        assert make_serve_settings(config(f"{name}=pyfuse3"), "/mnt").uses_pyfuse3
 
 
 async def test_options_for_the_file_system(autojump_clock: object) -> None:
