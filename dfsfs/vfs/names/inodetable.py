@@ -112,7 +112,7 @@ class InodeTable(InodeStore):
         file_id = self.get_file_id(stat, share)
         key, evicted = (share, file_id), self._evicted
         return Inode(
-            self._make_number(parent, name, share, file_id),
+            self._make_number(parent, name, share, file_id, stat.created),
             name,
             stat.is_directory,
             parent,
@@ -128,7 +128,7 @@ class InodeTable(InodeStore):
         """The inode to whose name `name`, as another spelling of it, has led the server. Remembers the spelling."""
         file_id, folded = self.get_file_id(stat, share), fold_name(name)
         if file_id:
-            inode = self._find_by_file_id(parent, share, file_id)
+            inode = self._find_by_file_id(parent, share, file_id, stat.created)
             known: Iterable[str] = () if inode is None else (name for at, name in inode.dentries if at is parent)
         else:
             self._unpack_children(parent)
@@ -149,7 +149,7 @@ class InodeTable(InodeStore):
         file_id = self.get_file_id(stat, share)
         if not file_id:
             return None
-        inode = self._find_by_file_id(parent, share, file_id)
+        inode = self._find_by_file_id(parent, share, file_id, stat.created)
         if inode is None or inode.stat is None or not self.same_file(inode, stat, share):
             return None
         if exact and inode.stat.created == stat.created and self._correct_spelling(inode, parent, name):
@@ -210,7 +210,7 @@ class InodeTable(InodeStore):
             inode = None
         if inode is None:
             prefix = anchor.junction.prefix
-            inode = self._add(Inode(self._make_number(parent, name, prefix, 0), name, True, parent, anchor=anchor))
+            inode = self._add(Inode(self._make_number(parent, name, prefix), name, True, parent, anchor=anchor))
         elif inode.anchor is not anchor and inode.anchor != anchor:
             self.move_anchor(inode, anchor)
         return inode
@@ -422,16 +422,16 @@ class InodeTable(InodeStore):
         self.invalidate(inode)
         self._drop_unused(inode)
 
-    def _make_number(self, parent: Inode, name: str, share: UncPath, file_id: int) -> int:
+    def _make_number(self, parent: Inode, name: str, share: UncPath, file_id: int = 0, created: int = 0) -> int:
         root = _root_above(parent)
         if not file_id or root is None:
             return self._numbers.make_for_name(parent.ino, name)
-        return self._numbers.make_for_file(root, share, file_id)
+        return self._numbers.make_for_file(root, share, file_id, created)
 
-    def _find_by_file_id(self, parent: Inode, share: UncPath, file_id: int) -> Inode | None:
-        """The inode whose number is that of a file id, as seen from a directory."""
+    def _find_by_file_id(self, parent: Inode, share: UncPath, file_id: int, created: int) -> Inode | None:
+        """The inode whose number is that of a file id and a time of creation, as seen from a directory."""
         root = _root_above(parent)
-        return None if root is None else self.get(self._numbers.get(root, share, file_id))
+        return None if root is None else self.get(self._numbers.get(root, share, file_id, created))
 
     # -- for people and tests ---------------------------------------------------------------------------------------
 
