@@ -125,10 +125,10 @@ class FileOperations:
         """Opens a file for a process, whose number is 0 if it is not known.
 
         If the file has lost its name to another one, the kernel is given ESTALE, upon which it looks the name up again
-        and opens what it finds. It does that once for each open(2). If the second file has been replaced by then, too,
-        the program gets the file that has the name now: all that can be asked of an open that comes at the same time.
-        `Inode.forwarded` is that file, and the kernel keeps none of its data, which would be under the number of the
-        other one.
+        and opens what it finds, which is open already if it is only read (deferredclose.py). It does that once for each
+        open(2). If the second file has been replaced by then, too, the program gets the file that has the name now: all
+        that can be asked of an open that comes at the same time. `Inode.forwarded` is that file, and the kernel keeps
+        none of its data, which would be under the number of the other one.
 
         Raises:
             PosixError: EISDIR, it is a directory; ESTALE, another file has its name.
@@ -140,25 +140,30 @@ class FileOperations:
         place = (inode.parent, inode.name) if inode.parent is not None else inode.detached_from
         await self.dirty.write_back(inode)
         try:
-            result = await self._open(inode, flags)
+            result = await self._open(inode, flags, process)
             self._stale.note_open(process, place)
             return result
         except DfsfsError as error:
             await self.remove_silly_renamed(inode)  # if it was removed meanwhile, this would have been its last close
-            if error.errno != errno.ESTALE or place is None or not self._stale.note_stale(process, place):
+            if error.errno != errno.ESTALE or place is None:
+                raise
+            if not self._stale.note_stale(process, place):
+                await self._opener.open_ahead(place, flags, process)
                 raise
             if self.table.is_open(inode):
                 raise  # its attributes and data are those that other programs have open
-        return await self._open_instead(inode, place, flags)
+        return await self._open_instead(inode, place, flags, process)
 
-    async def _open(self, inode: Inode, flags: int) -> OpenResult:
+    async def _open(self, inode: Inode, flags: int, process: int) -> OpenResult:
         async with self._pending.opening(inode), self._lookup.directory_renames.run_when_free(inode):
             if not flags & os.O_TRUNC:
-                return await self._register(await self._opener.open(inode, flags))
+                return await self._register(await self._opener.open(inode, flags, process))
             async with self.dirty.resizing(inode):
-                return await self._register(await self._opener.open(inode, flags))
+                return await self._register(await self._opener.open(inode, flags, process))
 
-    async def _open_instead(self, inode: Inode, place: tuple[Inode | None, str], flags: int) -> OpenResult:
+    async def _open_instead(
+        self, inode: Inode, place: tuple[Inode | None, str], flags: int, process: int
+    ) -> OpenResult:
         """Opens the file that has a name now, for a program that has asked for the one that had it before."""
         directory, name = place
         assert directory is not None, "only what was in a directory can have lost its place"
@@ -168,7 +173,7 @@ class FileOperations:
                 raise PosixError(errno.EISDIR, f"{name} is a directory")
             self._lookup.table.hold(found)
             try:
-                result = await self._open(found, flags)
+                result = await self._open(found, flags, process)
             except DfsfsError as error:
                 await self.remove_silly_renamed(found)
                 if error.errno != errno.ESTALE:

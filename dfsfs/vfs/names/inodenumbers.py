@@ -5,10 +5,10 @@ file id. So it is the same after a remount and after the kernel has forgotten th
 The same file seen through two DFS links has two numbers: the kernel allows a directory in one place only.
 
 A number that is still in use is not given to another file, though a server may use a file id again as soon as it has
-removed the file. The file that turns up second gets the next number that is free, and keeps it: the last EXCEPTIONS such
-files are remembered beyond the time for which they are in the table, by file id and time of creation. The id alone would
-not do: the second may be the older one, which an answer from before its removal still has, and the number of the first
-must not change then.
+removed the file. The file that turns up second gets the next number that is free, and keeps it: the last EXCEPTIONS
+such files are remembered beyond the time for which they are in the table, by file id and time of creation. The id alone
+would not do: the second may be the older one, which an answer from before its removal still has, and the number of the
+first must not change then.
 
 Where a server gives no file ids that last, a number is a hash of the directory's number and the name.
 

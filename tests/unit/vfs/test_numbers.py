@@ -47,7 +47,10 @@ def test_an_older_file_of_the_same_id_that_turns_up_late_does_not_change_the_num
 def test_a_file_has_the_same_number_after_a_remount_and_another_one_through_each_link() -> None:
     one, two = InodeNumbers(lambda number: False), InodeNumbers(lambda number: False)
     assert one.make_for_file(ROOT, SHARE, 7, 1) == two.make_for_file(ROOT, SHARE, 7, 1)
-    assert len({two.make_for_file(root, SHARE, 7, 1) for root in (ROOT, LINK)} | {two.make_for_file(ROOT, LINK, 7, 1)}) == 3
+    assert (
+        len({two.make_for_file(root, SHARE, 7, 1) for root in (ROOT, LINK)} | {two.make_for_file(ROOT, LINK, 7, 1)})
+        == 3
+    )
 
 
 def test_what_has_only_a_name_has_a_number_of_its_own() -> None:
