@@ -138,10 +138,13 @@ class FileOperations:
         if inode.is_directory:
             raise PosixError(errno.EISDIR, f"{inode.name} is a directory")
         place = (inode.parent, inode.name) if inode.parent is not None else inode.detached_from
+        if inode.has_moved:
+            place = None  # that is not the name that the program has asked for
         await self.dirty.write_back(inode)
         try:
             result = await self._open(inode, flags, process)
-            self._stale.note_open(process, place)
+            if place is not None:
+                self._stale.note_open(process, place)
             return result
         except DfsfsError as error:
             await self.remove_silly_renamed(inode)  # if it was removed meanwhile, this would have been its last close

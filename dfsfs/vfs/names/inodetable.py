@@ -39,6 +39,7 @@ Pure: no lock, clock or request.
 
 from __future__ import annotations
 
+import math
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
@@ -88,10 +89,21 @@ class InodeTable(InodeStore):
         """The file id in an answer; 0 if ids of the share are not used."""
         return 0 if self._without_ids is None or share in self._without_ids else stat.file_id
 
-    def observe(self, parent: Inode, name: str, stat: FileStat, share: UncPath, *, exact: bool = False) -> Inode:
+    def observe(
+        self,
+        parent: Inode,
+        name: str,
+        stat: FileStat,
+        share: UncPath,
+        *,
+        exact: bool = False,
+        time: float = math.inf,
+    ) -> Inode:
         """The inode of a file or directory that a server has under `name`; a new one if there is none for that file.
 
-        `exact`: whether `name` is as the server has it, and not another spelling: it was listed, or made here.
+        Args:
+            exact: whether `name` is as the server has it, and not another spelling: it was listed, or made here.
+            time: when it was so, in seconds of the clock. A file that has had another name since keeps that.
         """
         file_id = self.get_file_id(stat, share)
         inode = self._get_exact(parent, name)
@@ -101,7 +113,7 @@ class InodeTable(InodeStore):
         if inode is None and not exact:
             inode = self._find_spelling(parent, name, stat, share)
         if inode is None:
-            inode = self._find_under_other_name(parent, name, stat, share, exact=exact)
+            inode = self._find_under_other_name(parent, name, stat, share, exact=exact, time=time)
         if inode is None:
             inode = self._add(self._make_inode(parent, name, stat, share))
         inode.share, inode.file_id = share, file_id
@@ -141,7 +153,7 @@ class InodeTable(InodeStore):
         return None
 
     def _find_under_other_name(
-        self, parent: Inode, name: str, stat: FileStat, share: UncPath, *, exact: bool
+        self, parent: Inode, name: str, stat: FileStat, share: UncPath, *, exact: bool, time: float
     ) -> Inode | None:
         """The inode of a file that was known under other names only; this one is added to its dentries, or takes the
         place of one that was another spelling of it.
@@ -164,6 +176,8 @@ class InodeTable(InodeStore):
             return None
         if inode.parent is not None and _anchor_above(inode) is not _anchor_above(parent):
             return None
+        if inode.parent is not None and not inode.is_directory and stat.links == 1 and time < inode.name_revalidated:
+            return inode  # the answer is from before it got the name that it has
         if inode.is_directory and inode.parent is not None:
             self._drop_name_of_moved(inode)
         inode.attach(parent, name)

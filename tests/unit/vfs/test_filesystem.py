@@ -19,7 +19,7 @@ from dfsfs.vfs.names.hiddennames import get_aside_name
 from dfsfs.vfs.names.inodetable import ROOT
 from dfsfs.vfs.names.mapping import AttributeChanges
 from dfsfs.vfs.names.opendir import ENTRIES_AFTER_SEEK
-from tests.support.fakes.memory_tree import MemoryNode, open_files
+from tests.support.fakes.memory_tree import MemoryNode, MemoryTree, open_files
 from tests.unit.vfs.world import ACTIMEO, World, fails, refuse
 
 if TYPE_CHECKING:
@@ -487,6 +487,27 @@ async def test_a_file_that_is_known_to_be_replaced_is_opened_ahead_for_the_secon
     for one in opened:
         await world.fs.release(one.handle)
     assert not list(open_files(world.root))
+    world.fs.check_invariants()
+
+
+async def test_no_other_file_is_opened_because_one_was_renamed(autojump_clock: object) -> None:
+    """A program opens `f`, which another client has renamed to `g`; by then `g` is another file. The program is told
+    to look `f` up again, as often as it asks: it must not get what is `g` now.
+    """
+    world = World()
+    world.root.add_file("f", b"0")
+    ino = await world.ino("f")
+    opened = await world.fs.open(ino, os.O_RDONLY, 1)
+    await MemoryTree(world.root).rename(world.root.share.join(["f"]), world.root.share.join(["g"]), replace=False)
+    await trio.sleep(ACTIMEO + 0.1)
+    assert (await world.walk("g")).ino == ino
+    world.root.remove("g")
+    world.root.add_file("g", b"another")
+    for _ in range(3):
+        await fails(errno.ESTALE, world.fs.open(ino, os.O_RDONLY, 2))
+    await world.fs.release(opened.handle)
+    for _ in range(3):
+        await fails(errno.ESTALE, world.fs.open(ino, os.O_RDONLY, 2))
     world.fs.check_invariants()
 
 
