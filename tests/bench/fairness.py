@@ -1,8 +1,8 @@
 """The command `scripts/bench --fairness`: whether programs that never pause keep others waiting.
 
 Four processes call stat(2) without a pause on names that the mount knows by a listing, so that most are answered
-without asking the server. Beside them a program looks up names that only the server can answer for, and a task of the
-loop wants to run every millisecond (tests/bench/watched.py). The same is measured without the four.
+without asking the server. Beside them a program reads what only the server can answer for, and a task of the loop
+wants to run every millisecond (tests/bench/watched.py). The same is measured without the four.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import random
 import subprocess
 import sys
 import tempfile
@@ -29,6 +30,10 @@ SECONDS = 10.0
 PROGRAMS = 4
 NAMES = 10_000
 """In the folder of each program: more than it can ask for while the kernel believes an answer."""
+LARGE = 256 * 1024 * 1024
+"""Bytes of the file of which parts are read."""
+PAUSE = 0.001
+"""Seconds between two reads: this program is one that does pause."""
 LINK = "link-single"
 
 
@@ -81,15 +86,16 @@ def _programs(folder: Path, number: int) -> Iterator[list[int]]:
             process.join()
 
 
-def _look_up(folder: Path) -> list[float]:
-    """Microseconds that each lookup of a name took that nobody has asked for before."""
-    times = list[float]()
+def _read(path: Path) -> list[float]:
+    """Microseconds that each read of 4 KiB takes at a place of a file that is not in the page cache."""
+    times, chance = list[float](), random.Random(1)
     end = time.monotonic() + SECONDS
-    while (begin := time.monotonic()) < end:
-        with contextlib.suppress(FileNotFoundError):
-            os.stat(folder / f"new{begin:.6f}")
-        times.append((time.monotonic() - begin) * 1e6)
-        time.sleep(0.001)
+    with path.open("rb", buffering=0) as file:
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
+        while (begin := time.monotonic()) < end:
+            os.pread(file.fileno(), 4096, chance.randrange(LARGE // 4096) * 4096)
+            times.append((time.monotonic() - begin) * 1e6)
+            time.sleep(PAUSE)
     return times
 
 
@@ -120,11 +126,11 @@ def measure(lab: Lab, scratch: Path, programs: int) -> list[str]:
         folder = mountpoint / LINK
         os.listdir(folder)
         with _programs(folder, programs) as done:
-            lookups = Spread.of(_look_up(folder))
+            reads = Spread.of(_read(folder / "large"))
     pairs = [[float(word) for word in line.split()] for line in notes.read_text().splitlines()]
     what = f"{programs} programs, {sum(done) / SECONDS:.0f} stat/s" if programs else "nobody else"
     return [
-        f"{what:32}{'lookup of a new name':32}{lookups}",
+        f"{what:32}{'a read that asks the server':32}{reads}",
         f"{'':32}{'the task is late by':32}{Spread.of([late for late, _ in pairs])}",
         f"{'':32}{'of it, no processor was free':32}{Spread.of([kernel for _, kernel in pairs])}",
     ]
@@ -138,6 +144,7 @@ def main() -> int:
             (data / f"known{index}").mkdir()
             for number in range(NAMES):
                 (data / f"known{index}" / str(number)).touch()
+        (data / "large").write_bytes(os.urandom(LARGE))
         owner = data.stat()
         subprocess.run(["chown", "-R", f"{owner.st_uid}:{owner.st_gid}", str(data)], check=True)
         print(f"{'microseconds':64}{'median':>9}{'99 %':>9}{'most':>9}")
