@@ -34,7 +34,7 @@ from dfsfs.unc import UncError, UncPath, fold_name, is_unc
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
-    from dfsfs.control.report import Mount
+    from dfsfs.control.mount import Mount
     from dfsfs.namespace.junction import Junction
 
     Arguments = Mapping[str, str]

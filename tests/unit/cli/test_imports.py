@@ -104,7 +104,10 @@ def test_the_version_imports_next_to_nothing(mounts: Mounts, tmp_path: Path) -> 
     by_script = {"dfsfs.control", "dfsfs.control.places"}
     assert ours - by_script == {
         "dfsfs.cli",
-        *(f"dfsfs.cli.{name}" for name in ("exitcodes", "main", "output", "registry", "tables", "versions")),
+        *(
+            f"dfsfs.cli.{name}"
+            for name in ("collector", "exitcodes", "main", "output", "registry", "tables", "versions")
+        ),
     }
 
 
