@@ -156,9 +156,10 @@ class Pool:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         with trio.CancelScope(shield=True), trio.move_on_after(LOGOFF_TIMEOUT):
-            for server in list(self._servers.values()):  # another one may just be connected
-                if server.connection.alive:
-                    await self._log_off(server)
+            async with trio.open_nursery() as nursery:
+                for server in self._servers.values():
+                    if server.connection.alive:
+                        nursery.start_soon(self._log_off, server)
         self._nursery.cancel_scope.cancel()
         await self._stack.aclose()
 

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from dfsfs.background import keep_going
+from dfsfs.background import contain, keep_going
 from dfsfs.caller import override_caller
 from dfsfs.errors import DfsfsError, PosixError
 from dfsfs.vfs.data.caching import CacheMode, FileLeases
@@ -316,11 +316,14 @@ class FileOperations:
             lookup.table.remove_name(directory, name)
 
     async def close_all(self) -> None:
-        """Closes everything that is still open, at the end of the mount."""
+        """Closes everything that is still open, at the end of the mount: all at the same time, as one server may be
+        silent for longer than that end may take.
+        """
         self._prefetch.clear()
         self.leases.deferred.clear()
-        for handle in self.table.handle_numbers:
-            await self.release(handle)
+        async with trio.open_nursery() as nursery:
+            for handle in self.table.handle_numbers:
+                nursery.start_soon(contain, "closing", partial(self.release, handle))
         self.leases.deferred.clear()
 
 
