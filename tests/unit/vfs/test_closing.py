@@ -156,5 +156,5 @@ async def test_the_end_of_a_mount_writes_also_while_another_server_is_silent(
         await world.fs.close()
     assert ending.cancelled_caught
     for name in handles:
-        assert world.data.at(SHARE.join([name]), "the test").data == (b"old" if name == silent else b"new")
+        assert bytes(world.data.at(SHARE.join([name]), "the test").data) == (b"old" if name == silent else b"new")
         assert world.data.at(SHARE.join([name]), "the test").opens == 0
