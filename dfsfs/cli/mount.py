@@ -27,7 +27,9 @@ from dfsfs.cli.logs import is_service, log_to_stderr, log_to_system
 from dfsfs.cli.messages import MountError, Verdict, describe
 from dfsfs.cli.mountpoint import check_mountpoint, check_that_nothing_is_hidden, clear_dead_mounts
 from dfsfs.cli.output import as_in_a_pipe, complain, escape_tracebacks, show
-from dfsfs.config import ConfigError, join_prefix, parse_options, parse_unc
+from dfsfs.config.errors import ConfigError
+from dfsfs.config.options import parse_options
+from dfsfs.config.place import join_prefix, parse_unc
 from dfsfs.config.table import GROUPS, Policy
 from dfsfs.smb.auth.identity import forbid_core_dumps
 

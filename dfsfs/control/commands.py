@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from dfsfs.config import Mounter
+from dfsfs.config.assembly import Mounter
 from dfsfs.control import answers, report
 from dfsfs.control.explaining import explain_path
 from dfsfs.control.protocol import WRONG, ControlError, Request

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from dfsfs.background import contain, keep_going
-from dfsfs.config import ConfigError
+from dfsfs.config.errors import ConfigError
 from dfsfs.control.places import TYPE, device_of, mount_on
 from dfsfs.errors import ConnectError, DfsfsError, PosixError
 from dfsfs.fuse.multiuser import MultiuserOperations

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from dfsfs.background import contain, keep_going
-from dfsfs.config import ConfigError
+from dfsfs.config.errors import ConfigError
 from dfsfs.control import server
 from dfsfs.control.notify import notifier_from
 from dfsfs.control.places import device_of

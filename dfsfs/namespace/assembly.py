@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dfsfs.config import ConfigError
+from dfsfs.config.errors import ConfigError
 from dfsfs.dfsc.policy import Policy
 from dfsfs.namespace.client import Namespace
 from dfsfs.namespace.discovery import DomainSettings

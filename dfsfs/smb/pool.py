@@ -91,8 +91,10 @@ RENEWAL_RETRY_DELAY = 1.0
 """Seconds between two tries to renew a session: a ticket may have expired by the server's clock, but not by ours."""
 REFUSAL_CACHE_TIME = 2.0
 """Seconds for which the failure of a renewal is also raised for later callers."""
-LOGOFF_TIMEOUT = 1.0
-"""Seconds that an unmount gives TREE_DISCONNECT and LOGOFF to reach all servers."""
+LOGOFF_TIMEOUT = 0.25
+"""Seconds that the end of a mount waits for answers to LOGOFF. It is sent without them, and a server ends the session
+also with its connection.
+"""
 
 OWN_LOGIN_THREADS = 16
 """Threads in which the mount's own logins wait for KDCs. They have a limiter of their own, as a KDC that is down blocks

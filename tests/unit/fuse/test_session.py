@@ -11,7 +11,9 @@ import pytest
 import trio
 
 from dfsfs.caller import Caller
-from dfsfs.config import Mounter, make_config, parse_options, parse_unc
+from dfsfs.config.assembly import Mounter, make_config
+from dfsfs.config.options import parse_options
+from dfsfs.config.place import parse_unc
 from dfsfs.control.places import TYPE, MountEntry
 from dfsfs.errors import ConnectError, PosixError, SmbError
 from dfsfs.fuse.libfuse import escape

@@ -78,7 +78,7 @@ async def test_a_mount_may_end_while_it_connects(autojump_clock: object, monkeyp
     assert called == ["one"]
 
 
-@pytest.mark.parametrize(("silent", "expected"), [(None, 0.4), ("two", LOGOFF_TIMEOUT)])
+@pytest.mark.parametrize(("silent", "expected"), [(None, 0.2), ("two", LOGOFF_TIMEOUT)])
 async def test_all_servers_are_logged_off_at_the_same_time(
     silent: str | None, expected: float, autojump_clock: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -90,7 +90,7 @@ async def test_all_servers_are_logged_off_at_the_same_time(
         def add(host: str) -> None:
             async def call(*_: object) -> list[Any]:
                 called[host] = trio.current_time()
-                await trio.sleep(inf if host == silent else 0.4)
+                await trio.sleep(inf if host == silent else 0.2)
                 return []
 
             session: Any = None
