@@ -179,11 +179,12 @@ class Discovery:
         return []
 
     async def _ping_one(self, domain: str, host: str) -> PingReply:
+        configured = self._names.configured_address(host)
+        dns = None if configured else await self._get_dns()  # not within the time that the controller has
         try:
             with trio.fail_after(PING_TIMEOUT):
-                place = self._names.configured_address(host)
-                if not place:
-                    place = next(iter(await (await self._get_dns()).find_addresses(host)), host)
+                found = () if dns is None else await dns.find_addresses(host)
+                place = configured or next(iter(found), host)
                 answer, address = await ping(domain, place, self._settings.source)
             if domain and fold_name(answer.domain) != fold_name(domain):
                 raise WireError(f"it answers for the domain {answer.domain}")
