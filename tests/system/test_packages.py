@@ -138,7 +138,7 @@ def test_the_debian_package(source: Path, strange: Path, tmp_path: Path) -> None
         cd {strange}
         {tmp_path}/usr/bin/dfsfs --version
         {tmp_path}/usr/sbin/mount.dfsfs //127.0.0.1/x {tmp_path} -o username=a,password=b,port=9 2>&1 || echo code $?
-        rm -r /usr/lib/dfsfs/*/__pycache__
+        find /usr/lib/dfsfs -name __pycache__ -prune -exec rm -r {{}} +
         {tmp_path}/control/postinst configure
         cp -r /usr/lib/dfsfs/dfsfs {tmp_path}/compiled
         {tmp_path}/control/prerm remove
