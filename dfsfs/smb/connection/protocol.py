@@ -124,7 +124,7 @@ class SmbProtocol:
         """Gives up a call, also one that is done. Its `done` will not be called. Doing it again has no effect."""
         if call.abandoned:
             return
-        call.abandoned = True
+        call.abandoned, call.done = True, _ignore
         if call.remaining == 0:
             self._close_orphan(call)
         if call.first_id < 0:

@@ -30,7 +30,7 @@ class Scripted(Connection):
     """Answers calls at once, with EXPIRED as often as it is told."""
 
     def __init__(self, expired: int) -> None:
-        protocol = SimpleNamespace(silence=1.0, error=None, on_break=None)
+        protocol = SimpleNamespace(silence=1.0, error=None, on_break=None, wants_to_send=False)
         super().__init__("srv", cast("Transport", None), cast("SmbProtocol", protocol), request_timeout=1.0)
         self.expired = expired
         self.sent: list[bytes] = []
@@ -49,7 +49,7 @@ class Scripted(Connection):
         requests: Sequence[Request],
         route: Route,
         received: Callable[[Response], None] | None,
-        event: trio.Event,
+        answered: Callable[[], None],
     ) -> Call:
         self.sent.append(requests[0].body)
         status = NtStatus.NETWORK_SESSION_EXPIRED if self.expired > 0 else NtStatus.SUCCESS
@@ -59,7 +59,7 @@ class Scripted(Connection):
         call = Call(tuple(requests), route, lambda: None, [response], 0)
         if received is not None:
             received(response)
-        event.set()
+        answered()
         return call
 
 
