@@ -25,7 +25,15 @@ from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
 import trio
-from trio.lowlevel import Abort, checkpoint, current_task, reschedule, wait_readable, wait_task_rescheduled
+from trio.lowlevel import (
+    Abort,
+    checkpoint,
+    current_task,
+    notify_closing,
+    reschedule,
+    wait_readable,
+    wait_task_rescheduled,
+)
 
 from dfsfs.errors import PosixError
 from dfsfs.fuse.abi import notifications, replies, requests
@@ -82,7 +90,7 @@ class DeviceLoop:
         self._tasks = 0
         self._is_led = False
         self._ended = False
-        self._sleeping: trio.CancelScope | None = None
+        self._is_asleep = False
         self.negotiated: Negotiated | None = None
         """What was agreed on with the kernel, as soon as it has asked."""
 
@@ -99,8 +107,8 @@ class DeviceLoop:
     def stop(self) -> None:
         """No further request is read."""
         self._end()
-        if self._sleeping is not None:
-            self._sleeping.cancel()
+        if self._is_asleep:
+            notify_closing(self._device)
 
     def close(self) -> None:
         """Closes the device: if it was mounted here, programs that use it get ENOTCONN."""
@@ -199,9 +207,13 @@ class DeviceLoop:
                 polls -= 1
                 await checkpoint()
             else:
-                with trio.CancelScope() as self._sleeping:
+                self._is_asleep = True
+                try:
                     await wait_readable(self._device)
-                self._sleeping = None
+                except trio.ClosedResourceError:
+                    pass  # by `stop`, which only says so: answers are still written
+                finally:
+                    self._is_asleep = False
         return None
 
     def _start(self, request: memoryview) -> Coroutine[Any, Any, None] | None:
