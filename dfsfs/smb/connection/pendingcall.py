@@ -65,7 +65,7 @@ class Waits:
 
     def expire(self, now: float) -> None:
         """Wakes the tasks whose time is up."""
-        while self.next_deadline() <= now:
+        while self._deadlines and self.next_deadline() <= now:
             self.wake(next(iter(self._deadlines)))
 
 
