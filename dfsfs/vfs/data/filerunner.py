@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
-from dfsfs.caller import override_caller
+from dfsfs.caller import current_caller, override_caller
 from dfsfs.errors import DfsfsError, Disposition
 
 if TYPE_CHECKING:
@@ -32,6 +32,8 @@ class FileRunner:
         Raises:
             DfsfsError: what the operation raised last.
         """
+        if current_caller() is file.user:  # as always in a mount with one login
+            return await self._run_as_opener(file, operation)
         with override_caller(file.user):
             return await self._run_as_opener(file, operation)
 
