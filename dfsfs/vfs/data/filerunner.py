@@ -38,7 +38,7 @@ class FileRunner:
             return await self._run_as_opener(file, operation)
 
     async def _run_as_opener(self, file: OpenFile, operation: Callable[[Attempt | None], Awaitable[T]]) -> T:
-        if file.inode.location is None:
+        if file.inode.junction is None:
             return await operation(None)
         if file.is_on_former_target:
             try:
