@@ -54,7 +54,8 @@ class Connection:
         self.host = host
         self._transport = transport
         self._protocol = protocol
-        self.waits = Waits(request_timeout)
+        self._now = trio.lowlevel.current_clock().current_time  # trio.current_time, without its detours
+        self.waits = Waits(request_timeout, self._now)
         # A wait that begins while the timer sleeps must not end before that wakes.
         self._watch_interval = min(protocol.silence / 4, request_timeout)
         self._negotiated: Negotiated | None = None
@@ -88,14 +89,14 @@ class Connection:
         scope.cancel()
 
     async def _read(self) -> None:
-        protocol = self._protocol
+        protocol, now = self._protocol, self._now
         while True:
             count = await self._transport.receive_into(protocol.get_buffer())
             if count == 0:
                 raise ConnectionLost(
                     self.host, NtStatus.CONNECTION_DISCONNECTED, "the server has closed the connection"
                 )
-            protocol.buffer_updated(count, trio.current_time())
+            protocol.buffer_updated(count, now())
             if protocol.wants_to_send:
                 self.flush()
 
@@ -105,7 +106,7 @@ class Connection:
         if self._unsent:
             return  # the writer is waiting for room
         try:
-            while not self._unsent and (buffers := protocol.data_to_send(trio.current_time())):
+            while not self._unsent and (buffers := protocol.data_to_send(self._now())):
                 self._unsent = transport.send_now(buffers)
         except Exception as error:
             self._end_by(error)
@@ -122,13 +123,13 @@ class Connection:
             self.flush()
 
     async def _watch(self) -> None:
-        protocol, waits = self._protocol, self.waits
+        protocol, waits, now = self._protocol, self.waits, self._now
         while True:
             # Sending a request may move the deadline nearer, so don't sleep for long; nor wake up for each request.
-            latest = trio.current_time() + self._watch_interval
+            latest = now() + self._watch_interval
             await trio.sleep_until(min(protocol.next_deadline(), waits.next_deadline(), latest))
-            waits.expire(trio.current_time())
-            protocol.handle_timer(trio.current_time())
+            waits.expire(now())
+            protocol.handle_timer(now())
             self._wake_writer()
 
     def _wake_writer(self) -> None:
@@ -264,11 +265,11 @@ class Connection:
 
     def server_time(self) -> int:
         """The server's clock in nanoseconds since 1970: its SystemTime in NEGOTIATE and what has passed since then."""
-        return self.negotiated.system_time + int((trio.current_time() - self._negotiated_at) * 10**9)
+        return self.negotiated.system_time + int((self._now() - self._negotiated_at) * 10**9)
 
     def set_negotiated(self, negotiated: Negotiated, *, multi_credit: bool) -> None:
         """`multi_credit`: the server takes requests of more than one credit, so that payloads may exceed 64 KiB."""
-        self._negotiated, self._negotiated_at = negotiated, trio.current_time()
+        self._negotiated, self._negotiated_at = negotiated, self._now()
         self._protocol.multi_credit = multi_credit
 
     def add_session(self, session: SecuredSession, renew: Callable[[], Awaitable[None]] | None = None) -> None:

@@ -32,25 +32,26 @@ _EXPIRED = int(NtStatus.NETWORK_SESSION_EXPIRED)  # bound once: each answer is c
 
 
 class Waits:
-    """Tasks that wait for something, each for `timeout` seconds at most. They are woken when it has come, or when their
-    time is up.
+    """Tasks that wait for something, each for `timeout` seconds at most by the clock `now`. They are woken when it has
+    come, or when their time is up.
     """
 
-    __slots__ = ("_deadlines", "timeout")
+    __slots__ = ("_deadlines", "_now", "timeout")
 
-    def __init__(self, timeout: float) -> None:
+    def __init__(self, timeout: float, now: Callable[[], float]) -> None:
         self.timeout = timeout
+        self._now = now
         self._deadlines: dict[Task, float] = {}
         """In the order of the times, as all waits are equally long."""
 
     def next_deadline(self) -> float:
-        """When the time of the first of them is up, by trio's clock; infinite if there is none."""
+        """When the time of the first of them is up, infinite if there is none."""
         return next(iter(self._deadlines.values()), math.inf)
 
     async def wait(self) -> None:
         """Waits until this task is woken: by `wake`, or because its time is up."""
         task, deadlines = current_task(), self._deadlines
-        deadlines[task] = trio.current_time() + self.timeout
+        deadlines[task] = self._now() + self.timeout
 
         def abort(_: object) -> Abort:
             del deadlines[task]

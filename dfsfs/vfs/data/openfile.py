@@ -108,6 +108,7 @@ class OpenFile:
         "synchronous",
         "unsynced",
         "user",
+        "writable",
         "writeback",
     )
 
@@ -131,6 +132,7 @@ class OpenFile:
         self.user = current_caller()
         """The user who has opened it, for whom everything is done that is done with the handle."""
         self.access = access
+        self.writable = bool(access & Access.FILE_WRITE_DATA)
         self.asked = asked
         """The moment (ordering.py) at which `opened` and the inline data were asked for."""
         self.dirty_since: int | None = None
@@ -173,12 +175,13 @@ class OpenFile:
         self._lock = trio.Lock()
 
     @property
-    def writable(self) -> bool:
-        return bool(self.access & Access.FILE_WRITE_DATA)
-
-    @property
     def alive(self) -> bool:
         return self._remote.alive
+
+    @property
+    def has_inline(self) -> bool:
+        """Whether there is inline data, good or not."""
+        return self._inline is not None
 
     @property
     def poisoned(self) -> bool:

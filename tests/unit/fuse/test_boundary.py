@@ -177,7 +177,7 @@ async def test_a_handler_ends_with_the_scope_of_its_task(call: str, is_taken_out
             with pytest.raises(FUSEError) as caught:
                 await getattr(handlers, call)()
             assert caught.value.errno == code
-            assert handlers.task_scope is None and not handlers.under_way
+            assert not handlers.under_way and not handlers.task_scope
     assert not scope.cancelled_caught
 
 

@@ -236,7 +236,7 @@ async def test_who_waits_for_what_another_task_gives_up_gets_an_error(monkeypatc
 
 
 async def test_who_was_woken_before_the_cancel_gets_what_has_come() -> None:
-    waits, tasks, scope = Waits(REQUEST_TIMEOUT), list[trio.lowlevel.Task](), trio.CancelScope()
+    waits, tasks, scope = Waits(REQUEST_TIMEOUT, trio.current_time), list[trio.lowlevel.Task](), trio.CancelScope()
     come: list[int] = []
 
     async def wait() -> None:
@@ -255,7 +255,7 @@ async def test_who_was_woken_before_the_cancel_gets_what_has_come() -> None:
 
 
 async def test_who_was_cancelled_is_not_woken() -> None:
-    waits, tasks, scope = Waits(REQUEST_TIMEOUT), list[trio.lowlevel.Task](), trio.CancelScope()
+    waits, tasks, scope = Waits(REQUEST_TIMEOUT, trio.current_time), list[trio.lowlevel.Task](), trio.CancelScope()
 
     async def wait() -> None:
         tasks.append(trio.lowlevel.current_task())
