@@ -65,6 +65,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("dfsfs.vfs")
 
+_WRITE_DATA = int(Access.FILE_WRITE_DATA)  # a plain number: each write asks
 PAGE = mmap.PAGESIZE
 """Bytes of a page of the kernel."""
 COPY_MAX = 16 * 1024
@@ -108,7 +109,6 @@ class OpenFile:
         "synchronous",
         "unsynced",
         "user",
-        "writable",
         "writeback",
     )
 
@@ -132,7 +132,6 @@ class OpenFile:
         self.user = current_caller()
         """The user who has opened it, for whom everything is done that is done with the handle."""
         self.access = access
-        self.writable = bool(access & Access.FILE_WRITE_DATA)
         self.asked = asked
         """The moment (ordering.py) at which `opened` and the inline data were asked for."""
         self.dirty_since: int | None = None
@@ -173,6 +172,10 @@ class OpenFile:
         self._has_left_target = False
         self._closed = self._discarded = False
         self._lock = trio.Lock()
+
+    @property
+    def writable(self) -> bool:
+        return int(self.access) & _WRITE_DATA != 0
 
     @property
     def alive(self) -> bool:
