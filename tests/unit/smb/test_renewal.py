@@ -56,7 +56,7 @@ class Scripted(Connection):
         self.expired -= 1
         header: Any = SimpleNamespace(status=status)
         response = Response(header, memoryview(b""))
-        call = Call(tuple(requests), route, lambda: None, [response], 0)
+        call = Call(tuple(requests), route, lambda: None, [response], 0, 1)
         if received is not None:
             received(response)
         answered()
