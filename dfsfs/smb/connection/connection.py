@@ -106,8 +106,8 @@ class Connection:
         if self._unsent:
             return  # the writer is waiting for room
         try:
-            while not self._unsent and (buffers := protocol.data_to_send(self._now())):
-                self._unsent = transport.send_now(buffers)
+            while protocol.wants_to_send and not self._unsent:
+                self._unsent = transport.send_now(protocol.data_to_send(self._now()))
         except Exception as error:
             self._end_by(error)
         if self._unsent:

@@ -108,7 +108,9 @@ class PendingCall:
         A call that was refused because its session had expired is sent again as soon as that is renewed. Several tasks
         may wait; cancelling one of them does not abandon the call.
         """
-        if not self._is_answered:
+        if self._is_answered:
+            self._connection.flush()  # what this task has started besides, such as READs ahead
+        else:
             await self._wait_once()
         for _ in range(RENEWALS):
             if not self._has_expired():

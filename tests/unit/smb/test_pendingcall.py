@@ -104,6 +104,21 @@ async def test_what_nobody_waits_for_is_sent_together_soon(monkeypatch: pytest.M
             read.abandon()
 
 
+async def test_who_takes_an_answer_that_is_there_sends_what_it_has_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    """READs ahead are not kept waiting by answers that came in time."""
+    async with holding(monkeypatch) as (server, tree, socket):
+        pending = tree.connection.start(ECHO, tree.channel.route)
+        await trio.testing.wait_all_tasks_blocked()
+        server.run()
+        await trio.testing.wait_all_tasks_blocked()
+        assert pending.is_done
+        reads = [tree.connection.start([encode_read(bytes(16), 0, 1)], tree.channel.route) for _ in range(3)]
+        await pending.wait_done()
+        assert len(server.requests) == 3 and len(socket.calls) == 2
+        for read in reads:
+            read.abandon()
+
+
 @pytest.mark.parametrize("room", [0, 1, 3, 4, 100, 250])
 async def test_what_does_not_fit_goes_first_when_there_is_room(monkeypatch: pytest.MonkeyPatch, room: int) -> None:
     async with holding(monkeypatch) as (server, tree, socket), trio.open_nursery() as nursery:
