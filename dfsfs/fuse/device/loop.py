@@ -131,7 +131,7 @@ class DeviceLoop:
 
     def _on_wait(self) -> None:
         """The handler that this task runs waits for the first time."""
-        self._operations.task_scope = None  # if it was not taken
+        self._operations.task_scope = None
         self._start_leader()
 
     def _start_leader(self) -> None:
@@ -202,9 +202,11 @@ class DeviceLoop:
         answered = FAIRNESS
         while (request := await self._receive(POLLS if answered != FAIRNESS else 0)) is not None:
             coroutine = self._start(request)
-            self._operations.task_scope = scope
-            if coroutine is not None and await _run(coroutine, self._on_wait):
-                return
+            if coroutine is not None:
+                self._operations.task_scope = scope
+                if await _run(coroutine, self._on_wait):
+                    return
+                self._operations.task_scope = None  # if no handler has taken it: the next one may be of another task
             answered -= 1
             if not answered:
                 answered = FAIRNESS

@@ -154,6 +154,7 @@ class Connection:
             return
         log.log(level, "%s: connection ended: %s", self.host, error)
         self._protocol.connection_lost(error)
+        self._unsent = ()
         self._transport.close()
         self._closed.set()
         for lease, before in self.leases.connection_lost():

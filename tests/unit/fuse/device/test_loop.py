@@ -135,6 +135,17 @@ async def test_what_a_handler_has_set_is_not_the_next_requests(monkeypatch: pyte
         session.operations.release(*names)
 
 
+async def test_the_scope_of_a_task_is_only_offered_to_its_own_request() -> None:
+    """A handler that has waited, and calls another one, would take that of the task that leads by then."""
+    async with serving() as session:
+        session.operations.hold(b"slow")
+        for name in (b"quick", b"slow", b"quick"):
+            session.kernel.lookup(name)
+            await session.kernel.settle()
+            assert session.operations.task_scope is None  # type: ignore[attr-defined]
+        session.operations.release(b"slow")
+
+
 async def test_a_request_that_is_ended_takes_no_other_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """Requests of one task run in one scope, until one of them is cancelled."""
     async with serving() as session:
