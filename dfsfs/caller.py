@@ -10,12 +10,8 @@ Other mounts have one login; there the caller is always ROOT, and nothing depend
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, NamedTuple
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from typing import NamedTuple
 
 
 class Caller(NamedTuple):
@@ -46,11 +42,16 @@ def set_current_caller(who: Caller) -> None:
     _caller.set(who)
 
 
-@contextmanager
-def override_caller(who: Caller) -> Iterator[None]:
-    """Makes `who` the caller of this task for the length of the block."""
-    token = _caller.set(who)
-    try:
-        yield
-    finally:
-        _caller.reset(token)
+class override_caller:
+    """A block for the length of which `who` is the caller of this task."""
+
+    __slots__ = ("_token", "_who")  # no generator, as it is entered for each operation of a file
+
+    def __init__(self, who: Caller) -> None:
+        self._who = who
+
+    def __enter__(self) -> None:
+        self._token = _caller.set(self._who)
+
+    def __exit__(self, *exception: object) -> None:
+        _caller.reset(self._token)

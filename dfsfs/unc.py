@@ -47,6 +47,16 @@ def fold_name(name: str) -> str:
     return name.translate(UPPER)
 
 
+def _check(components: Iterable[str]) -> None:
+    """Raises: UncError: one of them can't be a component of a UNC path."""
+    for component in components:
+        if not component or "\\" in component or "\0" in component:
+            raise UncError(f"{component!r} can't be a component of a UNC path")
+
+
+_new, _set = object.__new__, object.__setattr__  # as a frozen dataclass's own __init__ does
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class UncPath:
     """An immutable UNC path of at least one component; `str()` gives `//a/b`. Equality and hash ignore the case of host
@@ -60,9 +70,7 @@ class UncPath:
     def __post_init__(self) -> None:
         if not self.components:
             raise UncError("a UNC path needs a server name")
-        for component in self.components:
-            if not component or "\\" in component or "\0" in component:
-                raise UncError(f"{component!r} can't be a component of a UNC path")
+        _check(self.components)
         object.__setattr__(self, "key", (*map(fold_name, self.components[:2]), *self.components[2:]))
 
     @classmethod
@@ -134,8 +142,16 @@ class UncPath:
         return "\\" + "\\".join(self.components)
 
     def join(self, components: Iterable[str]) -> UncPath:
-        """This path with more components below it."""
-        return UncPath(self.components + tuple(components))
+        """This path with more components below it. Raises: UncError: one of them can't be a component."""
+        more = tuple(components)
+        if len(self.components) < 2:
+            return UncPath(self.components + more)
+        # Each request does this: what is known of this path is not found out again.
+        _check(more)
+        path = _new(UncPath)
+        _set(path, "components", self.components + more)
+        _set(path, "key", self.key + more)
+        return path
 
     def is_prefix_of(self, other: UncPath) -> bool:
         """Whether `other` is this path or lies below it, on whole components."""

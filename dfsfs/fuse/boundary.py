@@ -69,11 +69,13 @@ class HasHandlers(Protocol):
     """Seconds that a handler may take."""
     meters: Meters
     under_way: dict[trio.CancelScope, Request]
-    """The requests that are being handled. To end one whose answer no process waits for, its entry is removed and its
-    scope cancelled.
-    """
+    """See requests.HasRequests."""
     watcher: trio.Event | None
     """Set, if there is one, when a request begins."""
+    task_scope: trio.CancelScope | None
+    """The scope of the task that begins to run a handler, if it has one for that: see device/loop.py. The handler takes
+    it, which spares it one of its own; whoever watches requests then ends it at its deadline.
+    """
 
 
 H = TypeVar("H", bound=HasHandlers)
@@ -101,30 +103,46 @@ def _decorate(
     call = _get_call(handler)
 
     async def wrapper(self: H, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        begun = perf_counter()
-        scope = trio.move_on_after(get_deadline(self))
-        self.under_way[scope] = Request(call, args, current_request.get())
+        begun, deadline = perf_counter(), get_deadline(self)
+        scope, self.task_scope = self.task_scope, None
+        is_own = scope is None
+        if scope is None:
+            scope = trio.move_on_after(deadline)
+        self.under_way[scope] = Request(call, args, current_request.get(), deadline)
         if (watcher := self.watcher) is not None:
             watcher.set()
         try:
+            if not is_own:
+                return await handler(self, *args, **kwargs)
             with scope:
                 return await handler(self, *args, **kwargs)
-        except Exception as error:
-            failure = _translate(error, call, args)
-            self.meters.record_error(call, failure.errno)
-            raise failure from None
+        except BaseException as error:
+            left = error if is_own or not scope.cancel_called else _without_cancel(error)
+            if isinstance(left, Exception):
+                failure = _translate(left, call, args)
+                self.meters.record_error(call, failure.errno)
+                raise failure from None
+            if left is not None:
+                raise
         finally:
             was_abandoned = self.under_way.pop(scope, None) is None
             self.meters.get_latencies(call).record(perf_counter() - begun)
         if was_abandoned:
             self.meters.record_error(call, errno.EINTR)
             raise pyfuse3.FUSEError(errno.EINTR)
-        log.warning("%s was given up after %g seconds", call, self.deadline)
+        log.warning("%s was given up after %g seconds", call, deadline)
         self.meters.record_error(call, errno.ETIMEDOUT)
         raise pyfuse3.FUSEError(errno.ETIMEDOUT)
 
     functools.update_wrapper(wrapper, handler)
     return wrapper
+
+
+def _without_cancel(error: BaseException) -> BaseException | None:
+    """What a scope that was cancelled lets through of an exception, as a scope does when it ends."""
+    if isinstance(error, trio.Cancelled):
+        return None
+    return error.split(trio.Cancelled)[1] if isinstance(error, BaseExceptionGroup) else error
 
 
 def immediate_handler(handler: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[S, P], T]:

@@ -17,6 +17,8 @@ the thread is in a call that reads from a descriptor. Where the kernel does not 
 with Yama), such a program waits on. The read of a thread that is gone is nobody's after GONE_AFTER seconds. If another
 one waits for the same page, the kernel asks anew.
 
+Requests that run in a scope of their task (boundary.py) are ended here at their deadline, too.
+
 What a thread's signals are, and what it does, is read from /proc, in threads (dfsfs/threads.py).
 """
 
@@ -39,7 +41,7 @@ from dfsfs.threads import Threads
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from dfsfs.fuse.requests import HasRequests
+    from dfsfs.fuse.requests import HasRequests, Request
 
 PAUSE = 0.05
 """Seconds between two looks at the threads that wait."""
@@ -128,7 +130,7 @@ class Interrupts:
         self._noticed: set[int] = set()
         self._arrived = trio.Event()
         self._threads = Threads(EACH, TOTAL)
-        self._since: dict[trio.CancelScope, float] = {}
+        self._since: dict[trio.CancelScope, tuple[Request, float]] = {}
         """The requests of the last look, and when they were seen first."""
 
     def notice(self, unique: int) -> None:
@@ -151,9 +153,11 @@ class Interrupts:
 
     async def _look_for_a_while(self) -> None:
         """Looks at what has waited for a PAUSE, and, in the pause after that, at what the kernel says."""
-        now, known = trio.current_time(), self._since
-        self._since = {scope: known.get(scope, now) for scope in self._requests.under_way}
-        took = await self._end({scope: now - known[scope] for scope in self._since if scope in known}, is_told=False)
+        ages = self._get_ages(now := trio.current_time())
+        for scope, age in ages.items():
+            if age >= self._requests.under_way[scope].deadline:
+                scope.cancel()
+        took = await self._end(ages, is_told=False)
         end = now + max(PAUSE, SHARE * took)
         while True:
             with trio.move_on_at(end):
@@ -171,32 +175,50 @@ class Interrupts:
                 is_told=True,
             )
 
+    def _get_ages(self, now: float) -> dict[trio.CancelScope, float]:
+        """The requests that were there at the last look, and for how many seconds they have been seen."""
+        known, self._since = self._since, {}
+        ages: dict[trio.CancelScope, float] = {}
+        for scope, request in self._requests.under_way.items():
+            before = known.get(scope)
+            if before is not None and before[0] is request:
+                self._since[scope] = before
+                ages[scope] = now - before[1]
+            else:
+                self._since[scope] = request, now
+        return ages
+
     async def _end(self, ages: dict[trio.CancelScope, float], *, is_told: bool) -> float:
         """Ends those of the requests that their thread does not wait for any more, and returns how many seconds of the
         processor's that took. `ages`: seconds that they wait.
         """
-        by_user: dict[int, dict[Wait, list[trio.CancelScope]]] = defaultdict(lambda: defaultdict(list))
+        if not ages:
+            return 0.0
+        by_user: dict[int, dict[Wait, list[tuple[trio.CancelScope, Request]]]] = defaultdict(lambda: defaultdict(list))
         for scope, age in ages.items():
             request = self._requests.under_way[scope]
             if request.header is None or request.call in _UNANSWERED or not (request.header.pid or is_told):
                 continue  # nobody waits, or it is not known who: the kernel itself, writing back a shared map
             wait = Wait(request.header.pid, request.call, age >= GONE_AFTER, is_told)
-            by_user[request.header.uid][wait].append(scope)
+            by_user[request.header.uid][wait].append((scope, request))
         took: list[float] = []
         async with trio.open_nursery() as nursery:
             for user, waiting in by_user.items():
                 nursery.start_soon(self._end_of_user, user, waiting, took)
         return sum(took)
 
-    async def _end_of_user(self, user: int, waiting: dict[Wait, list[trio.CancelScope]], took: list[float]) -> None:
+    async def _end_of_user(
+        self, user: int, waiting: dict[Wait, list[tuple[trio.CancelScope, Request]]], took: list[float]
+    ) -> None:
         try:
             ended, seconds = await self._threads.run(user, partial(find_ended, list(waiting)), PATIENCE)
         except trio.TooSlowError:
             return  # the next look tries again
         took.append(seconds)
         for wait in ended:
-            for scope in waiting[wait]:
-                if self._requests.under_way.pop(scope, None) is not None:  # else it has been answered meanwhile
+            for scope, request in waiting[wait]:
+                if self._requests.under_way.get(scope) is request:  # else it has been answered meanwhile
+                    del self._requests.under_way[scope]
                     scope.cancel()
 
 

@@ -67,6 +67,7 @@ class DfsOperations(pyfuse3.Operations):
         self._renames = RenameDetector()
         self.under_way: dict[trio.CancelScope, Request] = {}
         self.watcher: trio.Event | None = None
+        self.task_scope: trio.CancelScope | None = None
         self._files: dict[int, Waiter] = {}
         self._directories: dict[int, Waiter] = {}
         """By handle number, the user that has opened it, and the inode."""

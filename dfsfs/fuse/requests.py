@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
@@ -18,6 +19,8 @@ class Request(NamedTuple):
     arguments: tuple[object, ...]
     header: InHeader | None
     """As the kernel has described it; None where pyfuse3 has read it."""
+    deadline: float = math.inf
+    """Seconds that it may take."""
 
 
 class HasRequests(Protocol):
@@ -25,7 +28,8 @@ class HasRequests(Protocol):
 
     under_way: dict[trio.CancelScope, Request]
     """The requests that are being handled. To end one whose answer no process waits for, it is removed, and its scope
-    cancelled: the request ends with EINTR.
+    cancelled: the request ends with EINTR. If it is not removed, it ends with ETIMEDOUT. A scope may be that of other
+    requests before and after.
     """
     watcher: trio.Event | None
     """Set, if there is one, when a request begins."""

@@ -57,7 +57,7 @@ def make_filesystem(config: MountConfig, namespace: Namespace, root: Location, k
         names=make_names(config),
         ownership=make_ownership(config),
         lifetimes=make_lifetimes(config),
-        clock=trio.current_time,
+        clock=trio.lowlevel.current_clock().current_time,  # asked many times for each request: without detours
         follow_links=config.use_dfs,
         caching=make_caching(config),
         kernel=kernel,

@@ -38,6 +38,8 @@ from dfsfs.errors import DfsfsError, Disposition
 from dfsfs.ntstatus import NtStatus
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from dfsfs.dfsc.walk import Resolution
     from dfsfs.smb.tree.tree import Tree
     from dfsfs.unc import UncPath
@@ -159,6 +161,10 @@ class Location:
     def child(self, name: str) -> Location:
         """The entry `name` (as it goes on the wire) of this directory."""
         return Location(self.junction, (*self.components, name), self.snapshot_time)
+
+    def below(self, names: Iterable[str]) -> Location:
+        """What so many names lead to, from this directory on."""
+        return Location(self.junction, (*self.components, *names), self.snapshot_time)
 
     def at(self, snapshot_time: int) -> Location:
         """The same place as it was when a snapshot was taken, in 100 ns since 1601."""

@@ -194,7 +194,7 @@ class Crowd:
             if patience is None or answer.ended or self._step - begun < patience:
                 continue
             about = self._contexts.get(number)
-            for scope, (_, arguments, _) in list(self.handlers.under_way.items()):
+            for scope, (_, arguments, *_) in list(self.handlers.under_way.items()):
                 if arguments and any(argument is about for argument in arguments):
                     del self.handlers.under_way[scope]
                     self._say("KILLED", f"{number} {self.tasks[number]}")

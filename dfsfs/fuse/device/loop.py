@@ -25,7 +25,15 @@ from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
 import trio
-from trio.lowlevel import Abort, checkpoint, current_task, reschedule, wait_readable, wait_task_rescheduled
+from trio.lowlevel import (
+    Abort,
+    checkpoint,
+    current_task,
+    notify_closing,
+    reschedule,
+    wait_readable,
+    wait_task_rescheduled,
+)
 
 from dfsfs.errors import PosixError
 from dfsfs.fuse.abi import notifications, replies, requests
@@ -82,7 +90,7 @@ class DeviceLoop:
         self._tasks = 0
         self._is_led = False
         self._ended = False
-        self._sleeping: trio.CancelScope | None = None
+        self._is_asleep = False
         self.negotiated: Negotiated | None = None
         """What was agreed on with the kernel, as soon as it has asked."""
 
@@ -99,8 +107,8 @@ class DeviceLoop:
     def stop(self) -> None:
         """No further request is read."""
         self._end()
-        if self._sleeping is not None:
-            self._sleeping.cancel()
+        if self._is_asleep:
+            notify_closing(self._device)
 
     def close(self) -> None:
         """Closes the device: if it was mounted here, programs that use it get ENOTCONN."""
@@ -120,6 +128,11 @@ class DeviceLoop:
         os.write(self._device, notifications.pack_inval_attributes(ino))
 
     # -- tasks ------------------------------------------------------------------------------------------------------
+
+    def _on_wait(self) -> None:
+        """The handler that this task runs waits for the first time."""
+        self._operations.task_scope = None
+        self._start_leader()
 
     def _start_leader(self) -> None:
         """Has another task lead: an idle one, a new one, or, if there are too many, the first that gets done."""
@@ -144,18 +157,32 @@ class DeviceLoop:
             scope.cancel()
 
     async def _work(self) -> None:
-        """One task: leads, finishes the request that it had to wait for, and is idle until it leads again."""
+        """One task: leads, finishes the request that it had to wait for, and is idle until it leads again.
+
+        Its requests run in one scope, as long as none of them is cancelled: a scope for each takes a twentieth of a
+        read's time.
+        """
+        leads = True
         try:
-            while not self._ended:
-                await self._lead()
-                if self._ended or (self._is_led and not await self._become_idle()):
-                    return
-                self._is_led = True
+            while True:
+                with trio.CancelScope() as scope:
+                    while leads or await self._become_leader():
+                        leads = False
+                        await self._lead(scope)
+                        if scope.cancel_called:
+                            break
+                    else:
+                        return
         finally:
             self._tasks -= 1
 
-    async def _become_idle(self) -> bool:
+    async def _become_leader(self) -> bool:
         """Waits until this task leads. False if it is not needed any more."""
+        if self._ended:
+            return False
+        if not self._is_led:
+            self._is_led = True
+            return True
         if len(self._idle) >= SPARE_TASKS:
             return False
         task = current_task()
@@ -168,13 +195,18 @@ class DeviceLoop:
         await wait_task_rescheduled(abort)
         return not self._ended
 
-    async def _lead(self) -> None:
-        """Reads and answers requests until one had to wait, and is answered, or until there are no more."""
+    async def _lead(self, scope: trio.CancelScope) -> None:
+        """Reads and answers requests until one had to wait, and is answered, or until there are no more. `scope`: that
+        of this task, for a handler to run in.
+        """
         answered = FAIRNESS
         while (request := await self._receive(POLLS if answered != FAIRNESS else 0)) is not None:
             coroutine = self._start(request)
-            if coroutine is not None and await _run(coroutine, self._start_leader):
-                return
+            if coroutine is not None:
+                self._operations.task_scope = scope
+                if await _run(coroutine, self._on_wait):
+                    return
+                self._operations.task_scope = None  # if no handler has taken it: the next one may be of another task
             answered -= 1
             if not answered:
                 answered = FAIRNESS
@@ -199,9 +231,13 @@ class DeviceLoop:
                 polls -= 1
                 await checkpoint()
             else:
-                with trio.CancelScope() as self._sleeping:
+                self._is_asleep = True
+                try:
                     await wait_readable(self._device)
-                self._sleeping = None
+                except trio.ClosedResourceError:
+                    pass  # by `stop`, which only says so: answers are still written
+                finally:
+                    self._is_asleep = False
         return None
 
     def _start(self, request: memoryview) -> Coroutine[Any, Any, None] | None:

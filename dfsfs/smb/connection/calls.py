@@ -62,8 +62,10 @@ class Call:
     requests: tuple[Request, ...]
     route: Route
     done: Callable[[], None]
-    responses: list[Response | None] = field(default_factory=list)
-    remaining: int = 0
+    responses: list[Response | None]
+    remaining: int
+    charge: int
+    """The credits that it takes."""
     first_id: int = -1  # MessageId; negative while it is not sent
     async_ids: dict[int, int] = field(default_factory=dict)  # MessageId -> AsyncId of what is pending at the server
     sent_at: float = 0.0
@@ -83,10 +85,6 @@ class Call:
         told, self.on_decided = self.on_decided, None
         if told is not None:
             told()
-
-    @property
-    def charge(self) -> int:
-        return sum(request.charge for request in self.requests)
 
     @property
     def largest_answer(self) -> int:

@@ -1,14 +1,16 @@
-"""Connection: the trio shell around SmbProtocol, with one task that reads the socket and one that writes it.
+"""Connection: the trio shell around SmbProtocol, with one task that reads the socket and one that waits for room in it.
 
 How the pieces work together:
 
-1. A caller submits to the protocol and parks on an event. If something may be sent, the writer is woken.
-2. The writer takes `data_to_send` and sends it. It is the only task that sends, and nothing cancels it in the middle
-   of a frame while the connection is meant to live.
-3. The reader receives into `get_buffer()` and feeds the protocol, which completes calls: their events are set, their
-   callers run at the next turn of the loop. New credits may let queued calls go, so the reader wakes the writer.
+1. A caller submits to the protocol. When it begins to wait, everything that is queued is sent (`flush`), in one call of
+   the kernel and by the caller itself: that takes no other task. What nobody waits for yet is sent by the writer, when
+   the tasks that run now have had their turn.
+2. `flush` never waits, so nothing cancels it in the middle of a frame. What the socket does not take at once is left to
+   the writer, and nothing else is sent before it.
+3. The reader receives into `get_buffer()` and feeds the protocol, which completes calls: that wakes their callers; they
+   run at the next turn of the loop. New credits may let queued calls go, so the reader flushes.
 4. A caller that is cancelled or runs into its timeout abandons the call and is free at once. The protocol deals with
-   the late answer.
+   the late answer. The timer ends waits whose time is up (pendingcall.py).
 5. Whatever ends the connection (end of file, a reset, a malformed or forged response, silence, `close`) goes through
    `_end`: the first error is kept, the protocol fails every call with it, the socket closes, and `run` returns. No
    caller is left waiting, and the next use of the connection raises the same error.
@@ -25,27 +27,24 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 import trio
 
-from dfsfs.errors import ConnectionLost, DfsfsError, SmbError, WireError
+from dfsfs.errors import ConnectionLost, DfsfsError, WireError
 from dfsfs.ntstatus import NtStatus
 from dfsfs.smb.connection.calls import Call, Response, Route, SecuredSession
 from dfsfs.smb.connection.handshake import Exchange, Negotiated, Reply
 from dfsfs.smb.connection.leases import Lease, LeaseBreak, LeaseTable, no_acknowledgement
-from dfsfs.smb.wire.constants import Command
+from dfsfs.smb.connection.pendingcall import PendingCall, Waits
 from dfsfs.smb.wire.messages import Request
-from dfsfs.unanswered import note
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator, Sequence
 
     from dfsfs.smb.connection.protocol import ProtocolStatistics, SmbProtocol
     from dfsfs.smb.connection.transport import Transport
+    from dfsfs.smb.wire.messages import Buffer
 
 log = logging.getLogger("dfsfs.smb")
 
 T = TypeVar("T")
-
-RENEWALS = 2
-"""How often the session is renewed for one call at most: it may expire again before the call is sent again."""
 
 
 class Connection:
@@ -55,13 +54,17 @@ class Connection:
         self.host = host
         self._transport = transport
         self._protocol = protocol
-        self._request_timeout = request_timeout
-        self._watch_interval = protocol.silence / 4
+        self._now = trio.lowlevel.current_clock().current_time  # trio.current_time, without its detours
+        self.waits = Waits(request_timeout, self._now)
+        # A wait that begins while the timer sleeps must not end before that wakes.
+        self._watch_interval = min(protocol.silence / 4, request_timeout)
         self._negotiated: Negotiated | None = None
         self._negotiated_at = 0.0
         self.leases = LeaseTable()
         protocol.on_break = self._on_lease_break
-        self._writable = trio.Event()
+        self._unsent: Sequence[Buffer] = ()
+        """What the socket did not take, and has to be sent first."""
+        self._writer_wakeup = trio.Event()
         self._closed = trio.Event()
         self._renew: Callable[[], Awaitable[None]] | None = None
         self._refused: list[tuple[Sequence[Request], Route, Callable[[], None]]] = []
@@ -81,52 +84,77 @@ class Connection:
     async def _guard(self, work: Callable[[], Awaitable[None]], scope: trio.CancelScope) -> None:
         try:
             await work()
-        except DfsfsError as error:
-            self._end(error)
-        except Exception:
-            # A bug must end this connection, and not the nursery of the whole mount.
-            log.exception("%s: the connection failed in an unexpected way", self.host)
-            self._end(ConnectionLost(self.host, NtStatus.CONNECTION_DISCONNECTED, "it failed in an unexpected way"))
+        except Exception as error:
+            self._end_by(error)
         scope.cancel()
 
     async def _read(self) -> None:
-        protocol = self._protocol
+        protocol, now = self._protocol, self._now
         while True:
             count = await self._transport.receive_into(protocol.get_buffer())
             if count == 0:
                 raise ConnectionLost(
                     self.host, NtStatus.CONNECTION_DISCONNECTED, "the server has closed the connection"
                 )
-            protocol.buffer_updated(count, trio.current_time())
+            protocol.buffer_updated(count, now())
             if protocol.wants_to_send:
-                self._writable.set()
+                self.flush()
+
+    def flush(self) -> None:
+        """Sends what may be sent now, as far as it goes without waiting. A failure ends the connection."""
+        protocol, transport = self._protocol, self._transport
+        if self._unsent:
+            return  # the writer is waiting for room
+        try:
+            while protocol.wants_to_send and not self._unsent:
+                self._unsent = transport.send_now(protocol.data_to_send(self._now()))
+        except Exception as error:
+            self._end_by(error)
+        if self._unsent:
+            self._writer_wakeup.set()
 
     async def _write(self) -> None:
-        protocol = self._protocol
         while True:
-            await self._writable.wait()
-            self._writable = trio.Event()
-            while buffers := protocol.data_to_send(trio.current_time()):
-                await self._transport.send(buffers)
+            await self._writer_wakeup.wait()
+            self._writer_wakeup = trio.Event()
+            while self._unsent:
+                await self._transport.wait_writable()
+                self._unsent = self._transport.send_now(self._unsent)
+            self.flush()
 
     async def _watch(self) -> None:
+        protocol, waits, now = self._protocol, self.waits, self._now
         while True:
             # Sending a request may move the deadline nearer, so don't sleep for long; nor wake up for each request.
-            await trio.sleep_until(min(self._protocol.next_deadline(), trio.current_time() + self._watch_interval))
-            self._protocol.handle_timer(trio.current_time())
-            if self._protocol.wants_to_send:
-                self._writable.set()
+            latest = now() + self._watch_interval
+            await trio.sleep_until(min(protocol.next_deadline(), waits.next_deadline(), latest))
+            waits.expire(now())
+            protocol.handle_timer(now())
+            self._wake_writer()
+
+    def _wake_writer(self) -> None:
+        """Has what may be sent sent soon."""
+        if self._protocol.wants_to_send:
+            self._writer_wakeup.set()
 
     def close(self) -> None:
         """Ends the connection at once; calls under way fail with ConnectionLost."""
         closed = ConnectionLost(self.host, NtStatus.CONNECTION_DISCONNECTED, "the connection was closed")
         self._end(closed, logging.DEBUG)
 
+    def _end_by(self, error: Exception) -> None:
+        """Ends the connection because of an exception. A bug must end this connection, and not the whole mount."""
+        if not isinstance(error, DfsfsError):
+            log.error("%s: the connection failed in an unexpected way", self.host, exc_info=error)
+            error = ConnectionLost(self.host, NtStatus.CONNECTION_DISCONNECTED, "it failed in an unexpected way")
+        self._end(error)
+
     def _end(self, error: DfsfsError, level: int = logging.INFO) -> None:
         if self._protocol.error is not None:
             return
         log.log(level, "%s: connection ended: %s", self.host, error)
         self._protocol.connection_lost(error)
+        self._unsent = ()
         self._transport.close()
         self._closed.set()
         for lease, before in self.leases.connection_lost():
@@ -149,31 +177,32 @@ class Connection:
         Raises:
             ConnectionLost, SecurityError, WireError: the connection has ended, by this error.
         """
-        event = trio.Event()
-        return PendingCall(self, self._submit(requests, route, received, event), event, received)
+        pending = PendingCall(self, requests, route, received)
+        self._wake_writer()
+        return pending
 
     def _submit(
         self,
         requests: Sequence[Request],
         route: Route,
         received: Callable[[Response], None] | None,
-        event: trio.Event,
+        answered: Callable[[], None],
     ) -> Call:
-        done = event.set if received is None else lambda: _deliver_response(call, received, event)
+        done = answered if received is None else lambda: _deliver_response(call, received, answered)
         call: Call = self._protocol.submit(requests, route, done)
-        if self._protocol.wants_to_send:
-            self._writable.set()
         return call
 
-    async def call(self, requests: Sequence[Request], route: Route) -> list[Response]:
+    async def call(
+        self, requests: Sequence[Request], route: Route, received: Callable[[Response], None] | None = None
+    ) -> list[Response]:
         """Sends a request, or several as one related compound, and waits for all responses. They are in the order of
-        the requests.
+        the requests. `received`: as in `start`.
 
         Raises:
             ConnectionLost, SecurityError, WireError: the connection ended before they came.
             ConnectionLost: with STATUS_IO_TIMEOUT if they did not come within the request timeout.
         """
-        return await self.start(requests, route).wait()
+        return await PendingCall(self, requests, route, received).wait()
 
     def call_nowait(
         self, requests: Sequence[Request], route: Route, on_answer: Callable[[], None] = lambda: None
@@ -183,7 +212,8 @@ class Connection:
         is sent again, once, after a renewal. `on_answer` is called when the server has answered, whatever the status.
         """
         if self.alive:
-            self._submit(requests, route, partial(self._on_nowait_answer, requests, route, on_answer), trio.Event())
+            self._submit(requests, route, partial(self._on_nowait_answer, requests, route, on_answer), _nothing)
+            self._wake_writer()
 
     def _on_nowait_answer(
         self, requests: Sequence[Request], route: Route, on_answer: Callable[[], None], response: Response
@@ -200,7 +230,8 @@ class Connection:
         refused, self._refused = self._refused, []
         for requests, route, on_answer in refused:
             if self.alive:
-                self._submit(requests, route, partial(_ignore_response, on_answer), trio.Event())
+                self._submit(requests, route, partial(_ignore_response, on_answer), _nothing)
+                self._wake_writer()
 
     def _on_lease_break(self, notification: LeaseBreak) -> None:
         lease = self.leases.get(notification.key)
@@ -219,8 +250,7 @@ class Connection:
     def abandon(self, call: Call) -> None:
         """Gives up a call. A file that it opens, or has opened, is closed again."""
         self._protocol.abandon(call)
-        if self._protocol.wants_to_send:
-            self._writable.set()
+        self._wake_writer()
 
     def io_size(self, limit: int) -> int:
         """The largest payload, up to `limit` bytes, for one request: bounded by the credits the server gives."""
@@ -236,11 +266,11 @@ class Connection:
 
     def server_time(self) -> int:
         """The server's clock in nanoseconds since 1970: its SystemTime in NEGOTIATE and what has passed since then."""
-        return self.negotiated.system_time + int((trio.current_time() - self._negotiated_at) * 10**9)
+        return self.negotiated.system_time + int((self._now() - self._negotiated_at) * 10**9)
 
     def set_negotiated(self, negotiated: Negotiated, *, multi_credit: bool) -> None:
         """`multi_credit`: the server takes requests of more than one credit, so that payloads may exceed 64 KiB."""
-        self._negotiated, self._negotiated_at = negotiated, trio.current_time()
+        self._negotiated, self._negotiated_at = negotiated, self._now()
         self._protocol.multi_credit = multi_credit
 
     def add_session(self, session: SecuredSession, renew: Callable[[], Awaitable[None]] | None = None) -> None:
@@ -276,102 +306,6 @@ class Connection:
         return self._protocol.statistics()
 
 
-class PendingCall:
-    """A call under way."""
-
-    __slots__ = ("_call", "_connection", "_event", "_received")
-
-    def __init__(
-        self, connection: Connection, call: Call, event: trio.Event, received: Callable[[Response], None] | None
-    ) -> None:
-        self._connection = connection
-        self._call = call
-        self._event = event
-        self._received = received
-
-    async def wait(self) -> list[Response]:
-        """The responses, in the order of the requests. Errors as in Connection.call. Abandons the call if cancelled."""
-        try:
-            await self.wait_done()
-        except trio.Cancelled:
-            self.give_up()  # also when the answer has just come: it may have opened a file
-            raise
-        return self.result()
-
-    async def wait_done(self) -> None:
-        """Waits until the call has its responses or an error. After the request timeout it is abandoned.
-
-        A call that was refused because its session had expired is sent again as soon as that is renewed. Several tasks
-        may wait; cancelling one of them does not abandon the call.
-        """
-        await self._wait_done_once()
-        for _ in range(RENEWALS):
-            if not self._has_expired():
-                return
-            await self._renew_and_resend()
-            await self._wait_done_once()
-
-    def _has_expired(self) -> bool:
-        first = self._call.responses[0]
-        return self._call.error is None and first is not None and first.status == NtStatus.NETWORK_SESSION_EXPIRED
-
-    async def _renew_and_resend(self) -> None:
-        """Renews the session and sends the call again. If that fails, the failure becomes the call's error."""
-        connection, call, renew = self._connection, self._call, self._connection._renew
-        if renew is None or call.requests[0].command in (Command.SMB2_SESSION_SETUP, Command.SMB2_LOGOFF):
-            return
-        try:
-            await renew()
-            connection.resend_refused()
-            if self._call is call:  # else another task that waits for it was faster
-                event = trio.Event()
-                self._call = connection._submit(call.requests, call.route, self._received, event)
-                self._event = event
-        except DfsfsError as error:
-            call.error = error
-
-    async def _wait_done_once(self) -> None:
-        connection, call = self._connection, self._call
-        with trio.move_on_after(connection._request_timeout):
-            await self._event.wait()
-        if not self._event.is_set():
-            self.give_up()
-            command = call.requests[0].command.word
-            detail = f"{command} was not answered within {connection._request_timeout:g} seconds"
-            call.error = ConnectionLost(connection.host, NtStatus.IO_TIMEOUT, detail)
-            self._event.set()
-
-    @property
-    def is_done(self) -> bool:
-        """Whether the call has its responses or an error, and will not be sent again."""
-        return self._event.is_set() and not (self._has_expired() and self._connection._renew is not None)
-
-    def result(self) -> list[Response]:
-        """The responses of a call that is done, in the order of the requests. Errors as in Connection.call."""
-        if self._call.error is not None:
-            raise self._call.error.with_traceback(None)  # all calls of a lost connection share one error
-        return [response for response in self._call.responses if response is not None]
-
-    def give_up(self) -> None:
-        """Abandons a call, and notes that what it changes may still change: see dfsfs/unanswered.py."""
-        if self._call.may_be_carried_out:
-            self._call.on_decided = note()
-        self.abandon()
-
-    def abandon(self) -> None:
-        """Gives up the call. Tasks that still wait for it get an error at once."""
-        self._connection.abandon(self._call)
-        if not self._event.is_set():
-            what = f"{self._call.requests[0].command.word} to {self._connection.host} was given up"
-            self._call.error = SmbError(NtStatus.CANCELLED, what)
-            self._event.set()
-
-    @property
-    def sent(self) -> bytes:
-        """The message as sent, for the pre-authentication hash. Only of NEGOTIATE and SESSION_SETUP."""
-        return self._call.sent
-
-
 @dataclass(frozen=True, slots=True)
 class _Finished(Generic[T]):
     result: T
@@ -389,7 +323,11 @@ def _ignore_response(on_answer: Callable[[], None], response: Response) -> None:
     on_answer()
 
 
-def _deliver_response(call: Call, received: Callable[[Response], None], event: trio.Event) -> None:
+def _nothing() -> None:
+    """What is told of the answers that nobody waits for."""
+
+
+def _deliver_response(call: Call, received: Callable[[Response], None], answered: Callable[[], None]) -> None:
     response = call.responses[0]
     try:
         if call.error is None and response is not None:
@@ -398,4 +336,4 @@ def _deliver_response(call: Call, received: Callable[[Response], None], event: t
         call.error = error
         raise
     finally:
-        event.set()
+        answered()

@@ -116,7 +116,8 @@ class SmbProtocol:
         """
         if self.error is not None:
             raise self.error.with_traceback(None)  # it would collect the frames of all callers otherwise
-        call = Call(tuple(requests), route, done, [None] * len(requests), len(requests))
+        count, charge = len(requests), sum([request.charge for request in requests])
+        call = Call(tuple(requests), route, done, [None] * count, count, charge)
         self._queue.append(call)
         return call
 
@@ -124,7 +125,7 @@ class SmbProtocol:
         """Gives up a call, also one that is done. Its `done` will not be called. Doing it again has no effect."""
         if call.abandoned:
             return
-        call.abandoned = True
+        call.abandoned, call.done = True, _ignore
         if call.remaining == 0:
             self._close_orphan(call)
         if call.first_id < 0:
@@ -179,7 +180,7 @@ class SmbProtocol:
             raise ConnectionLost(self.host, NtStatus.INSUFFICIENT_RESOURCES, "the server has taken all credits")
         if self._echoes < ECHO_LIMIT:
             self._echoes += 1
-            self._queue.appendleft(Call((messages.encode_plain(_ECHO),), Route(), _ignore, [None], 1))
+            self._queue.appendleft(Call((messages.encode_plain(_ECHO),), Route(), _ignore, [None], 1, 1))
             return
         self._queue.popleft()
         what = f"{call.requests[0].command.word} of {call.charge} credits to {self.host}, which grants {available}"

@@ -1,4 +1,4 @@
-"""Transport: a byte stream that receives into given buffers and sends several buffers at once.
+"""Transport: a byte stream that receives into given buffers, and sends several buffers at once without waiting.
 
 `TcpTransport` is the one over TCP. The layers above take any `Transport`, so that tests can use one in memory. Failures
 are raised as ConnectError by `connect` and as ConnectionLost afterwards, never as OSError.
@@ -48,53 +48,97 @@ _STATUSES = {
 
 
 class Transport(Protocol):
-    """A connected stream for one task that receives and one that sends. After a cancelled `send` it is only good for
-    `close`.
-    """
+    """A connected stream. One task receives, and one waits until more can be sent."""
 
     async def receive_into(self, buffer: memoryview) -> int:
         """Waits for bytes; returns how many were put into `buffer`, 0 at the end of the stream."""
 
-    async def send(self, buffers: Sequence[Buffer]) -> None:
-        """Sends all buffers, in order."""
+    def send_now(self, buffers: Sequence[Buffer]) -> Sequence[Buffer]:
+        """Sends as much of the buffers, in order, as can be sent without waiting. Returns what is left of them, which
+        has to be sent before anything else.
+        """
+
+    async def wait_writable(self) -> None:
+        """Waits until more can be sent."""
 
     def close(self) -> None:
         """Ends the stream at once; calls of the other methods that are under way raise ConnectionLost."""
 
 
 class TcpTransport:
-    """A Transport over TCP."""
+    """A Transport over TCP. It takes a connected socket over from trio, whose own methods go through the scheduler once
+    more for each call, and ask for data that is not there yet before they wait.
+    """
 
     def __init__(self, sock: trio.socket.SocketType, host: str, address: str = "") -> None:
-        self._socket = sock
+        self._socket = socket.socket(fileno=sock.detach())
+        self._socket.setblocking(False)
+        self._may_have_more = False
+        """Whether the last call left bytes in the socket, as far as is known."""
         self._host = host
         self.address = address
 
     async def receive_into(self, buffer: memoryview) -> int:
         try:
-            return await self._socket.recv_into(buffer)
+            if self._may_have_more:
+                await trio.lowlevel.checkpoint()
+            else:
+                await self._wait_readable()
+            while True:
+                try:
+                    count = self._socket.recv_into(buffer)
+                except BlockingIOError:
+                    await self._wait_readable()
+                else:
+                    self._may_have_more = count == len(buffer)
+                    return count
         except (OSError, trio.ClosedResourceError) as error:
             raise self._make_lost_error(error) from error
 
-    async def send(self, buffers: Sequence[Buffer]) -> None:
+    async def _wait_readable(self) -> None:
+        self._require_open()
+        await trio.lowlevel.wait_readable(self._socket)
+
+    def _require_open(self) -> None:
+        if self._socket.fileno() < 0:
+            raise trio.ClosedResourceError("it was closed here")
+
+    def send_now(self, buffers: Sequence[Buffer]) -> Sequence[Buffer]:
+        left = buffers
         try:
-            pending = [memoryview(buffer) for buffer in buffers if len(buffer)]
-            while pending:
-                sent = await self._socket.sendmsg(pending)
-                while pending and sent >= len(pending[0]):
-                    sent -= len(pending.pop(0))
-                if sent:
-                    pending[0] = pending[0][sent:]
+            while left:
+                left = _after(left, self._socket.sendmsg(left))
+        except BlockingIOError:
+            pass
+        except OSError as error:
+            raise self._make_lost_error(error) from error
+        return left
+
+    async def wait_writable(self) -> None:
+        try:
+            self._require_open()
+            await trio.lowlevel.wait_writable(self._socket)
         except (OSError, trio.ClosedResourceError) as error:
             raise self._make_lost_error(error) from error
 
     def close(self) -> None:
-        self._socket.close()
+        if self._socket.fileno() >= 0:
+            trio.lowlevel.notify_closing(self._socket)
+            self._socket.close()
 
     def _make_lost_error(self, error: OSError | trio.ClosedResourceError) -> ConnectionLost:
         code = error.errno if isinstance(error, OSError) else errno.EPIPE
         status = _STATUSES.get(code or 0, NtStatus.CONNECTION_DISCONNECTED)
         return ConnectionLost(self._host, status, f"the connection ended: {_reason(error)}")
+
+
+def _after(buffers: Sequence[Buffer], sent: int) -> Sequence[Buffer]:
+    """What is left of buffers when so many bytes were sent."""
+    for index, buffer in enumerate(buffers):
+        if sent < len(buffer):
+            return [memoryview(buffer)[sent:], *buffers[index + 1 :]]
+        sent -= len(buffer)
+    return ()
 
 
 async def connect(

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from dfsfs.smb.connection.calls import Response, Route
-    from dfsfs.smb.connection.connection import Connection, PendingCall
+    from dfsfs.smb.connection.connection import Connection
+    from dfsfs.smb.connection.pendingcall import PendingCall
     from dfsfs.smb.wire.fscc import FileStat
     from dfsfs.smb.wire.messages import Request
     from dfsfs.unc import UncPath

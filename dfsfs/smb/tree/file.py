@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from dfsfs.smb.connection.calls import Response
-    from dfsfs.smb.connection.connection import PendingCall
     from dfsfs.smb.connection.leases import Lease
+    from dfsfs.smb.connection.pendingcall import PendingCall
     from dfsfs.smb.tree.channel import Channel
     from dfsfs.smb.tree.tree import Tree
     from dfsfs.smb.wire.fscc import FileStat

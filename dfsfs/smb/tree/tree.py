@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
 
     from dfsfs.smb.connection.calls import Response
-    from dfsfs.smb.connection.connection import PendingCall
+    from dfsfs.smb.connection.pendingcall import PendingCall
     from dfsfs.smb.tree.compounds import PathChannel
     from dfsfs.smb.wire.fscc import DirEntry, FileStat, VolumeSize
     from dfsfs.smb.wire.messages import Buffer
@@ -175,7 +175,7 @@ class Tree:
             if not is_failure(response.status):
                 lease.apply_grant(response.message)
 
-        return self.channel.update_state(await self.channel.start(requests, received).wait())
+        return self.channel.update_state(await self.connection.call(requests, self.channel.route, received))
 
     def _file(self, responses: Sequence[Response], path: UncPath, read: int, lease: Lease | None = None) -> RemoteFile:
         """The file of the responses to CREATE, QUERY_INFO and perhaps READ. Errors as in stat."""

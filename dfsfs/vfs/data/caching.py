@@ -48,6 +48,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("dfsfs.vfs")
 
+_READ, _WRITE = LeaseState.SMB2_LEASE_READ_CACHING, LeaseState.SMB2_LEASE_WRITE_CACHING  # bound once
+
 CLOSE_TIME = 1.0
 """Default of Caching.close_time, in seconds: that of mount.cifs (closetimeo=)."""
 RACY_AGE = 3 * 10**9
@@ -178,7 +180,7 @@ class FileLeases:
         """
         cache, stamp = inode.use_page_cache(), (stat.size, stat.written)
         lease = cache.lease
-        covered = lease is not None and bool(lease.state & LeaseState.SMB2_LEASE_READ_CACHING)
+        covered = lease is not None and lease.has(_READ)
         keep = cache.stamp == stamp or (covered and cache.data_lease is lease)
         cache.data_lease = lease if covered else None
         is_young = self._caching.mode is CacheMode.STRICT and server_time - stat.written < RACY_AGE
@@ -271,7 +273,7 @@ class FileLeases:
     def needs_renewal(self, inode: Inode, part: LeaseState) -> bool:
         """Whether a part of a file's lease was lost and should be asked for again: READ or WRITE."""
         lease = inode.lease
-        if lease is None or not lease.opens or lease.is_breaking or part & lease.state or not lease.was_granted:
+        if lease is None or lease.has(part) or not lease.opens or lease.is_breaking or not lease.was_granted:
             return False
         waits_until = lease.refused.get(part, NEVER) + RENEWAL_PAUSE
         return self._caching.mode is CacheMode.STRICT and self._lookup.clock() >= waits_until
@@ -279,7 +281,7 @@ class FileLeases:
     def writes_through(self, inode: Inode) -> bool:
         """Whether other clients may have the file open, so that what is written must not wait here."""
         lease = inode.lease
-        if lease is None or not lease.was_granted or lease.state & LeaseState.SMB2_LEASE_WRITE_CACHING:
+        if lease is None or not lease.was_granted or lease.has(_WRITE):
             return False
         return self._caching.mode is CacheMode.STRICT
 
@@ -300,7 +302,7 @@ class FileLeases:
         lease = inode.lease
         if lease is None:
             return
-        if not lease.state & LeaseState.SMB2_LEASE_READ_CACHING:
+        if not lease.has(_READ):
             inode.use_page_cache().read_without_lease = True
         elif inode.page_cache.read_without_lease:
             # Pages that were read without a lease go. The kernel waits for reads under way, so this read can't wait.

@@ -76,9 +76,10 @@ class FileData:
     async def read(self, handle: int, offset: int, size: int) -> Buffer:
         """Up to `size` bytes; fewer only at the end of the file. Raises DfsfsError."""
         file = self._table.get(handle)
-        if (known := file.read_inline(offset, size, self._lookup.clock())) is not None:
+        if file.has_inline and (known := file.read_inline(offset, size, self._lookup.clock())) is not None:
             return known
-        await self._dirty.write_back(file.inode)
+        if file.inode.writers:
+            await self._dirty.write_back(file.inode)
         if self._leases.needs_renewal(file.inode, _READ_CACHING):
             await self._runner.run(file, lambda attempt: self._leases.renew(file.inode, attempt, _READ_CACHING))
         self._leases.note_read(file.inode)

@@ -21,7 +21,6 @@ from __future__ import annotations
 import errno
 import logging
 import os
-from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -200,10 +199,13 @@ class FileOperations:
         await self.dirty.write_back_name(parent, name)
         await self._lookup.attributes.wait_for_name_change(parent, name)
         known = self._lookup.table.child(parent, name)
-        async with AsyncExitStack() as stack:
-            if known is not None:
-                await stack.enter_async_context(self._pending.opening(known))
-            await stack.enter_async_context(self._lookup.directory_renames.run_when_free(parent))
+        if known is None:
+            return await self._create(parent, name, mode, flags)
+        async with self._pending.opening(known):
+            return await self._create(parent, name, mode, flags)
+
+    async def _create(self, parent: Inode, name: str, mode: int, flags: int) -> tuple[OpenResult, Inode]:
+        async with self._lookup.directory_renames.run_when_free(parent):
             file = await self._opener.create(parent, name, mode, flags)
             return await self._register(file), file.inode
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
-from dfsfs.caller import override_caller
+from dfsfs.caller import current_caller, override_caller
 from dfsfs.errors import DfsfsError, Disposition
 
 if TYPE_CHECKING:
@@ -32,11 +32,13 @@ class FileRunner:
         Raises:
             DfsfsError: what the operation raised last.
         """
+        if current_caller() is file.user:  # as always in a mount with one login
+            return await self._run_as_opener(file, operation)
         with override_caller(file.user):
             return await self._run_as_opener(file, operation)
 
     async def _run_as_opener(self, file: OpenFile, operation: Callable[[Attempt | None], Awaitable[T]]) -> T:
-        if file.inode.location is None:
+        if file.inode.junction is None:
             return await operation(None)
         if file.is_on_former_target:
             try:

@@ -65,6 +65,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("dfsfs.vfs")
 
+_WRITE_DATA = int(Access.FILE_WRITE_DATA)  # a plain number: each write asks
 PAGE = mmap.PAGESIZE
 """Bytes of a page of the kernel."""
 COPY_MAX = 16 * 1024
@@ -174,11 +175,16 @@ class OpenFile:
 
     @property
     def writable(self) -> bool:
-        return bool(self.access & Access.FILE_WRITE_DATA)
+        return int(self.access) & _WRITE_DATA != 0
 
     @property
     def alive(self) -> bool:
         return self._remote.alive
+
+    @property
+    def has_inline(self) -> bool:
+        """Whether there is inline data, good or not."""
+        return self._inline is not None
 
     @property
     def poisoned(self) -> bool:
@@ -202,20 +208,20 @@ class OpenFile:
     @property
     def is_current(self) -> bool:
         """Whether the handle is alive and on the target that its inode leads to now: then nothing is lost."""
-        location = self.inode.location
         if self._poison is not None or not self._remote.alive:
             return False
-        binding = location.junction.for_caller().binding if location is not None else None
-        return binding is None or binding.target == self._binding.target
+        junction = self.inode.junction
+        binding = junction.for_caller().binding if junction is not None else None
+        return binding is None or binding is self._binding or binding.target == self._binding.target
 
     @property
     def is_on_former_target(self) -> bool:
         """Whether the handle is alive on a target that its junction has left for a better one. It is good there."""
-        location = self.inode.location
-        if location is None or self._has_left_target or not self._remote.alive:
+        junction = self.inode.junction
+        if junction is None or self._has_left_target or not self._remote.alive:
             return False
-        binding = location.junction.for_caller().binding
-        return binding is not None and binding.target != self._binding.target
+        binding = junction.for_caller().binding
+        return binding is not None and binding is not self._binding and binding.target != self._binding.target
 
     def leave_target(self) -> None:
         """The former target does not serve the handle any more: the next operation opens the file on the new one."""

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import os
+from functools import lru_cache
 
 from dfsfs.smb.wire.constants import Access, CreateDisposition, CreateOptions
 
+_KNOWN = 256
+"""Combinations of flags of which the parameters are kept: putting IntFlags together takes microseconds."""
 
+
+@lru_cache(_KNOWN)
 def access_of(flags: int) -> Access:
     """The access that the handle needs."""
     mode = flags & os.O_ACCMODE
@@ -23,6 +28,7 @@ def disposition_of(flags: int) -> CreateDisposition:
     return CreateDisposition.FILE_OVERWRITE_IF if flags & os.O_TRUNC else CreateDisposition.FILE_OPEN_IF
 
 
+@lru_cache(_KNOWN)
 def options_of(flags: int) -> CreateOptions:
     """O_DSYNC, which is part of O_SYNC, has the server write through to its disk."""
     through = CreateOptions.FILE_WRITE_THROUGH if flags & os.O_DSYNC else CreateOptions.NONE

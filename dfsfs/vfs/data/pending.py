@@ -13,13 +13,14 @@ with a block holds. Blocks do not wait for each other.
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import trio
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator
+    from contextlib import AbstractAsyncContextManager, AbstractContextManager
 
     from dfsfs.vfs.names.inodetable import Inode
 
@@ -45,25 +46,17 @@ class PendingOperations:
     def are_opens_blocked(self, inode: Inode) -> bool:
         return inode in self._blocked
 
-    @asynccontextmanager
-    async def opening(self, inode: Inode) -> AsyncIterator[None]:
+    def opening(self, inode: Inode) -> AbstractAsyncContextManager[None]:
         """Counts an open as under way while the block runs. Waits first while opens of the file are blocked."""
-        while inode in self._blocked:
-            await self._changed.wait()
-        with self._counted(self._busy, inode):
-            yield
+        return _Opening(self, self._busy, inode)
 
-    @contextmanager
-    def closing(self, inode: Inode) -> Iterator[None]:
+    def closing(self, inode: Inode) -> AbstractContextManager[None]:
         """Counts a close as under way while the block runs."""
-        with self._counted(self._busy, inode):
-            yield
+        return _Counted(self, self._busy, inode)
 
-    @contextmanager
-    def resizing(self, inode: Inode) -> Iterator[None]:
+    def resizing(self, inode: Inode) -> AbstractContextManager[None]:
         """Counts a change of the size as under way while the block runs."""
-        with self._counted(self._resizes, inode):
-            yield
+        return _Counted(self, self._resizes, inode)
 
     async def wait_resizes(self, inode: Inode) -> None:
         """Returns when no change of the file's size is under way."""
@@ -74,7 +67,7 @@ class PendingOperations:
     async def setting_times(self, inode: Inode) -> AsyncIterator[None]:
         """Counts a change of the file's times as under way while the block runs. Closes are waited for first."""
         await self.wait_opens(inode)
-        with self._counted(self._times, inode):
+        with _Counted(self, self._times, inode):
             yield
 
     async def wait_times(self, inode: Inode) -> None:
@@ -85,7 +78,7 @@ class PendingOperations:
     @asynccontextmanager
     async def opens_blocked(self, inode: Inode) -> AsyncIterator[None]:
         """While the block runs, opens of the file wait. Those under way are waited for first, for PATIENCE at most."""
-        with self._counted(self._blocked, inode):
+        with _Counted(self, self._blocked, inode):
             await self.wait_opens(inode)
             yield
 
@@ -95,14 +88,44 @@ class PendingOperations:
             while inode in self._busy:
                 await self._changed.wait()
 
-    @contextmanager
-    def _counted(self, counts: dict[Inode, int], inode: Inode) -> Iterator[None]:
-        counts[inode] = counts.get(inode, 0) + 1
-        try:
-            yield
-        finally:
-            counts[inode] -= 1
-            if not counts[inode]:
-                del counts[inode]
-                moved, self._changed = self._changed, trio.Event()
-                moved.set()
+    async def _wait_unblocked(self, inode: Inode) -> None:
+        while inode in self._blocked:
+            await self._changed.wait()
+
+    def _note_end(self) -> None:
+        """A count has fallen to 0."""
+        moved, self._changed = self._changed, trio.Event()
+        moved.set()
+
+
+class _Counted:
+    """A block that is counted for an inode. No generator, as it is entered for each open and close."""
+
+    __slots__ = ("_counts", "_inode", "_pending")
+
+    def __init__(self, pending: PendingOperations, counts: dict[Inode, int], inode: Inode) -> None:
+        self._pending = pending
+        self._counts = counts
+        self._inode = inode
+
+    def __enter__(self) -> None:
+        self._counts[self._inode] = self._counts.get(self._inode, 0) + 1
+
+    def __exit__(self, *exception: object) -> None:
+        self._counts[self._inode] -= 1
+        if not self._counts[self._inode]:
+            del self._counts[self._inode]
+            self._pending._note_end()
+
+
+class _Opening(_Counted):
+    """The same, after the inode's opens are not blocked any more."""
+
+    __slots__ = ()
+
+    async def __aenter__(self) -> None:
+        await self._pending._wait_unblocked(self._inode)
+        self.__enter__()
+
+    async def __aexit__(self, *exception: object) -> None:
+        self.__exit__()

@@ -16,7 +16,7 @@ in the directory above.
 
 from __future__ import annotations
 
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Protocol
 
@@ -25,7 +25,8 @@ import trio
 from dfsfs.caller import current_caller
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Container, Iterator
+    from collections.abc import AsyncIterator, Callable, Container
+    from contextlib import AbstractAsyncContextManager, AbstractContextManager
 
     from dfsfs.caller import Caller
     from dfsfs.vfs.names.inode import Inode
@@ -69,30 +70,18 @@ class DirectoryRenames:
         """Returns when none of the inodes is held, and no directory above one. In a task that is in `running`, at
         once.
         """
-        while any(map(self.is_held, inodes)) and not _is_inside.get():
+        while self._held and any(map(self.is_held, inodes)) and not _is_inside.get():
             await self._ended.wait()
 
-    @contextmanager
-    def running(self, inode: Inode) -> Iterator[None]:
+    def running(self, inode: Inode) -> AbstractContextManager[None]:
         """Around a request for an inode, or for a name in a directory. Follows `wait_until_free` without a checkpoint
         in between.
         """
-        self._running[inode] = self._running.get(inode, 0) + 1
-        token = _is_inside.set(True)
-        try:
-            yield
-        finally:
-            _is_inside.reset(token)
-            self._decrement(self._running, inode)
+        return _Running(self, (inode,))
 
-    @asynccontextmanager
-    async def run_when_free(self, *inodes: Inode) -> AsyncIterator[None]:
+    def run_when_free(self, *inodes: Inode) -> AbstractAsyncContextManager[None]:
         """`wait_until_free` and `running` together."""
-        await self.wait_until_free(*inodes)
-        with ExitStack() as stack:
-            for inode in inodes:
-                stack.enter_context(self.running(inode))
-            yield
+        return _Running(self, inodes)
 
     @asynccontextmanager
     async def hold(self, directory: Inode) -> AsyncIterator[None]:
@@ -131,6 +120,34 @@ class DirectoryRenames:
         if self._held or counts is self._held:
             moved, self._ended = self._ended, trio.Event()
             moved.set()
+
+
+class _Running:
+    """A block around requests for some inodes. No generator, as it is entered for each request."""
+
+    __slots__ = ("_inodes", "_renames", "_token")
+
+    def __init__(self, renames: DirectoryRenames, inodes: tuple[Inode, ...]) -> None:
+        self._renames = renames
+        self._inodes = inodes
+
+    def __enter__(self) -> None:
+        running = self._renames._running
+        for inode in self._inodes:
+            running[inode] = running.get(inode, 0) + 1
+        self._token = _is_inside.set(True)
+
+    def __exit__(self, *exception: object) -> None:
+        _is_inside.reset(self._token)
+        for inode in self._inodes:
+            self._renames._decrement(self._renames._running, inode)
+
+    async def __aenter__(self) -> None:
+        await self._renames.wait_until_free(*self._inodes)
+        self.__enter__()
+
+    async def __aexit__(self, *exception: object) -> None:
+        self.__exit__()
 
 
 def is_within(inode: Inode | None, directories: Container[Inode]) -> bool:

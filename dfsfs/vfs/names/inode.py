@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from dfsfs.caller import Caller
-    from dfsfs.namespace.junction import Location
+    from dfsfs.namespace.junction import Junction, Location
     from dfsfs.smb.connection.leases import Lease
     from dfsfs.smb.wire.fscc import FileStat
     from dfsfs.unc import UncPath
@@ -370,12 +370,24 @@ class Inode:
         names: list[str] = []
         inode: Inode | None = self
         while inode is not None and not inode.detached:
-            if inode.anchor is not None:
-                location = inode.anchor
-                for name in reversed(names):
-                    location = location.child(name)
-                return location if inode._is_attached() else None
+            anchor = inode.anchor
+            if anchor is not None:
+                if not inode._is_attached():
+                    return None
+                if not names:
+                    return anchor
+                return anchor.below(reversed(names))
             names.append(inode.name)
+            inode = inode.parent
+        return None
+
+    @property
+    def junction(self) -> Junction | None:
+        """That of `location`, which takes less than that."""
+        inode: Inode | None = self
+        while inode is not None and not inode.detached:
+            if inode.anchor is not None:
+                return inode.anchor.junction if inode._is_attached() else None
             inode = inode.parent
         return None
 

@@ -28,6 +28,7 @@ class Handlers:
         self.meters = Meters()
         self.under_way: dict[trio.CancelScope, Request] = {}
         self.watcher: trio.Event | None = None
+        self.task_scope: trio.CancelScope | None = None
 
     @request_handler
     async def rename(self, error: BaseException | None, value: int = 0) -> int:
@@ -38,6 +39,12 @@ class Handlers:
     @request_handler
     async def read(self) -> None:
         await trio.sleep_forever()
+
+    @request_handler
+    async def write(self) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.sleep_forever)
+            await trio.sleep_forever()
 
     @release_handler
     async def release(self, error: BaseException | None) -> None:
@@ -138,7 +145,7 @@ async def test_what_nobody_waits_for_any_more_ends_when_it_is_taken_out(autojump
         nursery.start_soon(read)
         nursery.start_soon(read)
         await trio.testing.wait_all_tasks_blocked()
-        assert list(handlers.under_way.values()) == [Request("read", (), None)] * 2
+        assert list(handlers.under_way.values()) == [Request("read", (), None, 30.0)] * 2
         scope, _ = handlers.under_way.popitem()
         scope.cancel()
         await trio.testing.wait_all_tasks_blocked()
@@ -146,4 +153,51 @@ async def test_what_nobody_waits_for_any_more_ends_when_it_is_taken_out(autojump
     assert ended == [errno.EINTR, errno.ETIMEDOUT]
     assert not handlers.under_way
     await handlers.rename(None)
+    assert not handlers.under_way
+
+
+# -- in the scope of the task -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("call", ["read", "write"])
+@pytest.mark.parametrize(("is_taken_out", "code"), [(True, errno.EINTR), (False, errno.ETIMEDOUT)])
+async def test_a_handler_ends_with_the_scope_of_its_task(call: str, is_taken_out: bool, code: int) -> None:
+    handlers = Handlers()
+    async with trio.open_nursery() as nursery:
+        with trio.CancelScope() as scope:
+            handlers.task_scope = scope
+
+            async def end() -> None:
+                await trio.testing.wait_all_tasks_blocked()
+                if is_taken_out:
+                    del handlers.under_way[scope]
+                scope.cancel()
+
+            nursery.start_soon(end)
+            with pytest.raises(FUSEError) as caught:
+                await getattr(handlers, call)()
+            assert caught.value.errno == code
+            assert not handlers.under_way and not handlers.task_scope
+    assert not scope.cancelled_caught
+
+
+async def test_only_one_handler_takes_the_scope_of_the_task() -> None:
+    handlers = Handlers()
+    with trio.CancelScope() as scope:
+        handlers.task_scope = scope
+        await handlers.rename(None)
+        with trio.move_on_after(0.0) as outer:
+            await handlers.read()
+        assert outer.cancelled_caught
+        assert not scope.cancel_called
+
+
+async def test_the_end_of_the_mount_passes_through_the_scope_of_the_task() -> None:
+    handlers = Handlers()
+    with trio.move_on_after(0.01) as outer:
+        with trio.CancelScope() as scope:
+            handlers.task_scope = scope
+            await handlers.read()
+    assert outer.cancelled_caught
+    assert not scope.cancelled_caught
     assert not handlers.under_way

@@ -351,6 +351,22 @@ async def test_what_is_answered_meanwhile_is_not_ended(world: World, monkeypatch
     assert await world.all_of(lambda: world.ended(8, answer=0.3)) == [None]
 
 
+async def test_a_request_is_ended_at_its_deadline(world: World) -> None:
+    """Not one that runs in the same scope after it."""
+    first, second = (Request("lookup", (), None, 2.0) for _ in range(2))
+    scope = trio.CancelScope()
+    async with trio.open_nursery() as watch:
+        watch.start_soon(world.interrupts.serve)
+        world.under_way[scope] = first
+        await trio.sleep(1.9)
+        world.under_way[scope] = second
+        with scope:
+            await trio.sleep(LONG)
+        assert 3.9 <= trio.current_time() <= 3.9 + 3 * PAUSE
+        assert world.under_way.pop(scope) is second, "it has timed out, and nobody has given it up"
+        watch.cancel_scope.cancel()
+
+
 async def test_a_sleeper_is_woken_by_the_first_request(world: World) -> None:
     (end,) = await world.all_of(lambda: world.ended(7, at=500.0), after=500.0)
     assert end is not None and end <= 500.0 + 3 * PAUSE

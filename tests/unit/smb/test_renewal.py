@@ -30,7 +30,7 @@ class Scripted(Connection):
     """Answers calls at once, with EXPIRED as often as it is told."""
 
     def __init__(self, expired: int) -> None:
-        protocol = SimpleNamespace(silence=1.0, error=None, on_break=None)
+        protocol = SimpleNamespace(silence=1.0, error=None, on_break=None, wants_to_send=False)
         super().__init__("srv", cast("Transport", None), cast("SmbProtocol", protocol), request_timeout=1.0)
         self.expired = expired
         self.sent: list[bytes] = []
@@ -49,17 +49,17 @@ class Scripted(Connection):
         requests: Sequence[Request],
         route: Route,
         received: Callable[[Response], None] | None,
-        event: trio.Event,
+        answered: Callable[[], None],
     ) -> Call:
         self.sent.append(requests[0].body)
         status = NtStatus.NETWORK_SESSION_EXPIRED if self.expired > 0 else NtStatus.SUCCESS
         self.expired -= 1
         header: Any = SimpleNamespace(status=status)
         response = Response(header, memoryview(b""))
-        call = Call(tuple(requests), route, lambda: None, [response], 0)
+        call = Call(tuple(requests), route, lambda: None, [response], 0, 1)
         if received is not None:
             received(response)
-        event.set()
+        answered()
         return call
 
 

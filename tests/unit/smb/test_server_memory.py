@@ -222,7 +222,10 @@ class NoCredits:
         buffer[: len(self._stream)] = self._stream
         return len(self._stream)
 
-    async def send(self, buffers: Sequence[Buffer]) -> None:
+    def send_now(self, buffers: Sequence[Buffer]) -> Sequence[Buffer]:
+        return buffers
+
+    async def wait_writable(self) -> None:
         await trio.sleep_forever()
 
     def close(self) -> None:

@@ -75,13 +75,13 @@ class Answering:
             return len(answer)
         return 0
 
-    async def send(self, buffers: Sequence[Buffer]) -> None:
+    def send_now(self, buffers: Sequence[Buffer]) -> Sequence[Buffer]:
         for frame in split_frames(b"".join(buffers)):
             (request,) = split_compound(frame)
             self.questions += 1
             if self._hangs_up:
                 self._answers.close()
-                return
+                return ()
             flags = SMB2_FLAGS_SIGNED if self._signs else 0
             answer = Peer.answer(_PACKS, request, self._body, status=self._status, flags=flags)
             if self._signs:
@@ -90,6 +90,10 @@ class Answering:
                 )
                 answer = answer[:48] + signature + answer[64:]
             self._answers.send_nowait(len(answer).to_bytes(4, "big") + answer)
+        return ()
+
+    async def wait_writable(self) -> None:
+        """There is always room."""
 
     def close(self) -> None:
         self._answers.close()

@@ -73,10 +73,14 @@ class MemoryTransport:
         del self._received[:count]
         return count
 
-    async def send(self, buffers: Sequence[Buffer]) -> None:
+    def send_now(self, buffers: Sequence[Buffer]) -> Sequence[Buffer]:
         if self._ended:
             raise ConnectionLost("fs1", NtStatus.CONNECTION_RESET, "the connection was cut")
         self.server.receive(b"".join(buffers))
+        return ()
+
+    async def wait_writable(self) -> None:
+        """There is always room."""
 
     def close(self) -> None:
         self._ended = True

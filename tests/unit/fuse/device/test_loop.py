@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import trio
 import trio.testing
+from pyfuse3 import FUSEError
 
 from dfsfs.errors import PosixError
 from dfsfs.fuse.abi.constants import InitFlag, Opcode
@@ -132,6 +133,49 @@ async def test_what_a_handler_has_set_is_not_the_next_requests(monkeypatch: pyte
             await session.kernel.settle()
         assert seen == [b""] * len(names)
         session.operations.release(*names)
+
+
+async def test_the_scope_of_a_task_is_only_offered_to_its_own_request() -> None:
+    """A handler that has waited, and calls another one, would take that of the task that leads by then."""
+    async with serving() as session:
+        session.operations.hold(b"slow")
+        for name in (b"quick", b"slow", b"quick"):
+            session.kernel.lookup(name)
+            await session.kernel.settle()
+            assert session.operations.task_scope is None  # type: ignore[attr-defined]
+        session.operations.release(b"slow")
+
+
+async def test_a_request_that_is_ended_takes_no_other_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Requests of one task run in one scope, until one of them is cancelled."""
+    async with serving() as session:
+        operations, kernel, scopes = session.operations, session.kernel, list[trio.CancelScope]()
+        lookup = operations.lookup
+
+        async def look_up(parent: int, name: bytes, context: Any) -> Any:
+            scope: trio.CancelScope = operations.task_scope  # type: ignore[attr-defined]
+            scopes.append(scope)
+            assert not scope.cancel_called
+            try:
+                return await lookup(parent, name, context)
+            except trio.Cancelled:
+                if scope.cancel_called:
+                    raise FUSEError(errno.EINTR) from None
+                raise
+
+        monkeypatch.setattr(operations, "lookup", look_up)
+        for _ in range(3):
+            operations.hold(b"slow", b"other")
+            slow, other = kernel.lookup(b"slow"), kernel.lookup(b"other")
+            await kernel.settle()
+            scopes[-2].cancel()
+            await kernel.settle()
+            assert kernel.answer(slow) == (errno.EINTR, b"") and not kernel.has_answered(other)
+            quick = kernel.lookup(b"quick")
+            operations.release(b"slow", b"other")
+            await kernel.settle()
+            assert entry_number(kernel.answer(other)) == entry_number(kernel.answer(quick)) == 5
+        assert session.tasks <= 3
 
 
 async def test_many_at_once() -> None:
