@@ -68,9 +68,9 @@ class Dispatcher:
         self._send, self._send_error = send, send_error
         self._only_user = only_user
 
-    async def handle(self, header: InHeader, request: memoryview) -> None:
+    async def handle(self, header: InHeader, request: memoryview, scope: trio.CancelScope | None = None) -> None:
         """Answers a request, also if this is cancelled. `request`, with the header, is used up when this first waits.
-        Raises nothing else.
+        `scope`: that of the task, which a handler may have taken. Raises nothing else.
         """
         unique, opcode = header.unique, header.opcode
         current_request.set(header)
@@ -96,9 +96,10 @@ class Dispatcher:
             log.exception("FUSE: a request, opcode %d, failed in an unexpected way; the program gets EIO", opcode)
             self._send_error(unique, errno.EIO)
         except trio.Cancelled:
-            # The end of the mount. Somebody else may have the device open, as one that was handed in: then the kernel
+            # A signal that came with the answer to the first question of a handler that has another one. Or
+            # the end of the mount. Somebody else may have the device open, as one that was handed in: then the kernel
             # does not end the request, as it does in other cases with the same error.
-            self._send_error(unique, errno.ECONNABORTED)
+            self._send_error(unique, errno.EINTR if scope is not None and scope.cancel_called else errno.ECONNABORTED)
             raise
         else:
             self._send(unique, reply)

@@ -201,7 +201,7 @@ class DeviceLoop:
         """
         answered = FAIRNESS
         while (request := await self._receive(POLLS if answered != FAIRNESS else 0)) is not None:
-            coroutine = self._start(request)
+            coroutine = self._start(request, scope)
             if coroutine is not None:
                 self._operations.task_scope = scope
                 if await _run(coroutine, self._on_wait):
@@ -240,7 +240,7 @@ class DeviceLoop:
                     self._is_asleep = False
         return None
 
-    def _start(self, request: memoryview) -> Coroutine[Any, Any, None] | None:
+    def _start(self, request: memoryview, scope: trio.CancelScope) -> Coroutine[Any, Any, None] | None:
         """The coroutine that answers a request; None if that is done. Raises: PosixError."""
         try:
             header = requests.parse_header(request)
@@ -256,7 +256,7 @@ class DeviceLoop:
             elif opcode == _SETLKW:
                 return self._wait_for_lock(header, request)
             else:
-                return self._dispatcher.handle(header, request)
+                return self._dispatcher.handle(header, request, scope)
         except requests.MalformedRequest as error:
             log.error("FUSE: what the kernel has sent can't be read: %s", error)
         return None

@@ -178,6 +178,30 @@ async def test_a_request_that_is_ended_takes_no_other_with_it(monkeypatch: pytes
         assert session.tasks <= 3
 
 
+async def test_a_signal_that_no_handler_has_noticed_ends_the_request_with_eintr(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It came with the answer to the first question of a handler: the second one is cancelled in nobody's scope."""
+    async with serving() as session:
+        operations, kernel, scopes = session.operations, session.kernel, list[trio.CancelScope]()
+        lookup = operations.lookup
+
+        async def look_up(parent: int, name: bytes, context: Any) -> Any:
+            scopes.append(operations.task_scope)  # type: ignore[attr-defined]
+            return await lookup(parent, name, context)
+
+        monkeypatch.setattr(operations, "lookup", look_up)
+        operations.hold(b"slow")
+        slow = kernel.lookup(b"slow")
+        await kernel.settle()
+        scopes[0].cancel()
+        await kernel.settle()
+        assert kernel.answer(slow) == (errno.EINTR, b"")
+        quick = kernel.lookup(b"quick")
+        await kernel.settle()
+        assert entry_number(kernel.answer(quick)) == 5
+
+
 async def test_many_at_once() -> None:
     async with serving() as session:
         session.operations.hold(*range(50))
