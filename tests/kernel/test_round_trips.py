@@ -1,5 +1,8 @@
-"""How many messages it takes: counted by a proxy between the mount and its server, and held to what the kernel's cifs
-client was seen to need (each request and each answer counted as one packet).
+"""How many messages it takes: counted by a proxy between the mount and its server.
+
+A packet is what crosses the line as one: a compound of requests is one, and so are its answers. A request is one SMB2
+command, of which a compound has several. What programs do to many files is held to what the kernel's cifs client was
+seen to need; single operations to what was reached here (OURS).
 """
 
 from __future__ import annotations
@@ -8,8 +11,9 @@ import os
 import shutil
 import subprocess
 import time
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
@@ -26,6 +30,7 @@ pytestmark = [pytest.mark.lab, pytest.mark.mount]
 COUNT = 100
 CLONED = 600
 """Files of a repository; it also has some hundred of git's own."""
+LINKS = 20
 NAMES = [f"file{index:03}" for index in range(COUNT)]
 KERNEL = {
     "create": 4.0,
@@ -38,10 +43,38 @@ KERNEL = {
     "git clone": 9.9,
 }
 """Packets per file or entry of the kernel's client."""
+OURS = {
+    "rename": (2, 5),  # CREATE, SET_INFO, CLOSE; CREATE and CLOSE of the folder, whose attributes the kernel wants
+    "rename between folders": (2, 7),
+    "rename over": (2, 7),
+    "rmdir": (2, 5),
+    "unlink": (2, 5),
+    "link": (2, 4),  # CREATE, SET_INFO, QUERY_INFO, CLOSE
+    "symlink": (
+        4,
+        9,
+    ),  # CREATE, which is undone, WRITE, SET_INFO; SET_INFO to keep it, CLOSE; CREATE, QUERY_INFO, CLOSE
+    "utime": (2, 4),  # CREATE, SET_INFO, QUERY_INFO, CLOSE
+    "futimens": (2, 2),  # SET_INFO, QUERY_INFO
+    "fstat": (2, 1),  # QUERY_INFO
+    "git object": (10, 14),  # create 2, WRITE, SET_INFO and CLOSE, link, unlink
+    "write and rename": (8, 11),
+    "write, utime and rename": (10, 15),
+}
+"""Packets and requests per operation."""
 REPEATED = 16
 """Packets a second: the folder, the root and what is between them are asked for again once that is actimeo old. What
 takes long because the machine is busy sends those, too: 32 in 2.2 s were seen.
 """
+REQUESTS_OF_QUESTION = 3
+"""Requests of a question by name: CREATE, QUERY_INFO, CLOSE."""
+
+
+class Cost(NamedTuple):
+    """Of an action."""
+
+    packets: int
+    requests: int
 
 
 class Line:
@@ -55,12 +88,19 @@ class Line:
 
     def packets(self, action: Callable[[], object]) -> int:
         """The packets that an action takes, late ones included, less what it asks again for taking long (REPEATED)."""
+        return self.cost(action).packets
+
+    def cost(self, action: Callable[[], object]) -> Cost:
+        """As `packets`, and the requests."""
         self._come_to_rest()
-        before, begin = self.proxy.frames, time.monotonic()
+        frames, requests, begin = self.proxy.frames, len(self.proxy.requests), time.monotonic()
         action()
-        seconds = time.monotonic() - begin
+        repeated = int(REPEATED / 2 * (time.monotonic() - begin))
         self._come_to_rest()
-        return max(0, 2 * (self.proxy.frames - before) - int(REPEATED * seconds))
+        return Cost(
+            packets=max(0, 2 * (self.proxy.frames - frames - repeated)),
+            requests=max(0, len(self.proxy.requests) - requests - repeated * REQUESTS_OF_QUESTION),
+        )
 
     def _come_to_rest(self) -> None:
         """Until the mount has sent everything, and what it knows of names and attributes is too old."""
@@ -97,6 +137,13 @@ BEGINNING = 16
 """Packets more that an action may take before it finds its stride."""
 
 
+def each_at_most(name: str, cost: Cost, *, count: int = COUNT, folders: int = 1) -> None:
+    """What each of `count` operations takes, besides what it takes until the folders were listed for their names."""
+    packets, requests = OURS[name]
+    assert cost.packets <= packets * count + BEGINNING * folders, cost
+    assert cost.requests <= requests * count + BEGINNING * folders * REQUESTS_OF_QUESTION // 2, cost
+
+
 def at_most(name: str, packets: int, count: int) -> None:
     assert packets <= KERNEL[name] * count + BEGINNING, f"{packets} packets for {count}"
 
@@ -130,6 +177,133 @@ def test_what_is_not_there(line: Line) -> None:
 def test_unlink(line: Line) -> None:
     line.make(NAMES)
     at_most("unlink", line.packets(lambda: line.for_each(Path.unlink)), COUNT)
+
+
+def test_unlink_of_one_after_the_other(line: Line) -> None:
+    line.make(NAMES)
+    each_at_most("unlink", line.cost(lambda: line.for_each(Path.unlink)))
+
+
+def test_rename(line: Line) -> None:
+    line.make(NAMES)
+    each_at_most("rename", line.cost(lambda: line.for_each(lambda path: path.rename(path.with_suffix(".new")))))
+
+
+def test_rename_between_folders(line: Line) -> None:
+    line.make([*NAMES, "other/file"])
+    other = line.folder / "other"
+    cost = line.cost(lambda: line.for_each(lambda path: path.rename(other / path.name)))
+    each_at_most("rename between folders", cost, folders=2)
+
+
+def test_rename_over(line: Line) -> None:
+    line.make([*NAMES, *(f"other/{name}" for name in NAMES)])
+    other = line.folder / "other"
+    cost = line.cost(lambda: line.for_each(lambda path: path.rename(other / path.name)))
+    each_at_most("rename over", cost, folders=2)
+
+
+def test_rename_of_one(line: Line) -> None:
+    """Of a folder that is not listed for its names: source and new name are asked for once, the folders on the way."""
+    line.make(["folder/file"])
+    folder = line.folder / "folder"
+    cost = line.cost(lambda: (folder / "file").rename(folder / "new"))
+    assert cost.packets <= 2 * (4 + 1 + 1), "root, two folders and the file; the new name; the rename"
+
+
+def test_rmdir(line: Line) -> None:
+    line.make([f"{name}/file" for name in NAMES])
+    for name in NAMES:
+        (line.served / name / "file").unlink()
+    each_at_most("rmdir", line.cost(lambda: line.for_each(Path.rmdir)))
+
+
+def test_link(line: Line) -> None:
+    line.for_each(Path.touch)
+    each_at_most("link", line.cost(lambda: line.for_each(lambda path: os.link(path, path.with_suffix(".two")))))
+
+
+def test_symlink(line: Line) -> None:
+    """Few enough that they are made before the folder is listed anew, which asks for each link in it."""
+    line.make(["file"])
+    names = NAMES[:LINKS]
+
+    def make_links() -> None:
+        for name in names:
+            (line.folder / name).symlink_to("where/it/leads")
+
+    each_at_most("symlink", line.cost(make_links), count=LINKS)
+
+
+def test_utime(line: Line) -> None:
+    line.make(NAMES)
+    each_at_most("utime", line.cost(lambda: line.for_each(lambda path: os.utime(path, (5, 5)))))
+
+
+def test_futimens(line: Line) -> None:
+    line.make(NAMES, b"data")
+    with ExitStack() as stack:
+        files = [stack.enter_context((line.folder / name).open("r+b")) for name in NAMES]
+
+        def set_times() -> None:
+            for file in files:
+                os.utime(file.fileno(), (5, 5))
+
+        each_at_most("futimens", line.cost(set_times))
+
+
+def test_fstat(line: Line) -> None:
+    """Once what came with the open is too old."""
+    line.make(NAMES, b"data")
+    with ExitStack() as stack:
+        files = [stack.enter_context((line.folder / name).open("r+b")) for name in NAMES]
+        each_at_most("fstat", line.cost(lambda: [os.fstat(file.fileno()) for file in files]))
+
+
+def test_fstat_of_what_was_just_opened(line: Line) -> None:
+    line.make(NAMES, b"data")
+
+    def open_and_look(path: Path) -> None:
+        with path.open("rb") as file:
+            os.fstat(file.fileno())
+
+    at_most("read", line.packets(lambda: line.for_each(open_and_look)), COUNT)
+
+
+def test_git_object(line: Line) -> None:
+    """How git writes an object: under another name first."""
+    line.make(["file"])
+
+    def write(path: Path) -> None:
+        passing = path.with_suffix(".tmp")
+        passing.write_bytes(b"data")
+        os.link(passing, path)
+        passing.unlink()
+
+    each_at_most("git object", line.cost(lambda: line.for_each(write)))
+
+
+def test_write_and_rename(line: Line) -> None:
+    line.make(["file"])
+
+    def write(path: Path) -> None:
+        path.with_suffix(".tmp").write_bytes(b"data")
+        path.with_suffix(".tmp").rename(path)
+
+    each_at_most("write and rename", line.cost(lambda: line.for_each(write)))
+
+
+def test_write_utime_and_rename(line: Line) -> None:
+    """As rsync does."""
+    line.make(["file"])
+
+    def write(path: Path) -> None:
+        passing = path.with_suffix(".tmp")
+        passing.write_bytes(b"data")
+        os.utime(passing, (5, 5))
+        passing.rename(path)
+
+    each_at_most("write, utime and rename", line.cost(lambda: line.for_each(write)))
 
 
 def test_ls(line: Line) -> None:
