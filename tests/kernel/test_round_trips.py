@@ -11,7 +11,7 @@ import os
 import shutil
 import subprocess
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -30,7 +30,6 @@ pytestmark = [pytest.mark.lab, pytest.mark.mount]
 COUNT = 100
 CLONED = 600
 """Files of a repository; it also has some hundred of git's own."""
-LINKS = 20
 NAMES = [f"file{index:03}" for index in range(COUNT)]
 KERNEL = {
     "create": 4.0,
@@ -85,6 +84,7 @@ class Line:
         self.folder = mount / served.name
         self.served = served
         self.scratch = scratch
+        self.repeated = REPEATED
 
     def packets(self, action: Callable[[], object]) -> int:
         """The packets that an action takes, late ones included, less what it asks again for taking long (REPEATED)."""
@@ -95,7 +95,7 @@ class Line:
         self._come_to_rest()
         frames, requests, begin = self.proxy.frames, len(self.proxy.requests), time.monotonic()
         action()
-        repeated = int(REPEATED / 2 * (time.monotonic() - begin))
+        repeated = int(self.repeated / 2 * (time.monotonic() - begin))
         self._come_to_rest()
         return Cost(
             packets=max(0, 2 * (self.proxy.frames - frames - repeated)),
@@ -122,12 +122,26 @@ class Line:
 
 @pytest.fixture
 def line(lab: Lab, tmp_path: Path) -> Iterator[Line]:
+    with line_to(lab, tmp_path) as found:
+        yield found
+
+
+@pytest.fixture
+def patient(lab: Lab, tmp_path: Path) -> Iterator[Line]:
+    """A mount that asks for nothing a second time while the test runs, however busy the machine is."""
+    with line_to(lab, tmp_path, "actimeo=600") as found:
+        found.repeated = 0
+        yield found
+
+
+@contextmanager
+def line_to(lab: Lab, tmp_path: Path, options: str = "") -> Iterator[Line]:
     served = lab.host("fs1").share_path("data") / "counted"
     served.mkdir()
     shutil.chown(served, *(os.stat(served.parent).st_uid, os.stat(served.parent).st_gid))
     try:
         with Proxy(f"{lab.net}.82", lab.address("fs1")) as proxy:
-            with mounted(lab, tmp_path / "mnt", unc=f"//{proxy.address}/data") as mount:
+            with mounted(lab, tmp_path / "mnt", options, unc=f"//{proxy.address}/data") as mount:
                 yield Line(proxy, mount, served, tmp_path)
     finally:
         shutil.rmtree(served)
@@ -137,11 +151,11 @@ BEGINNING = 16
 """Packets more that an action may take before it finds its stride."""
 
 
-def each_at_most(name: str, cost: Cost, *, count: int = COUNT, folders: int = 1) -> None:
-    """What each of `count` operations takes, besides what it takes until the folders were listed for their names."""
+def each_at_most(name: str, cost: Cost, beginnings: int = 1) -> None:
+    """What each of COUNT operations takes, besides what it takes until a folder was listed for their names."""
     packets, requests = OURS[name]
-    assert cost.packets <= packets * count + BEGINNING * folders, cost
-    assert cost.requests <= requests * count + BEGINNING * folders * REQUESTS_OF_QUESTION // 2, cost
+    assert cost.packets <= packets * COUNT + BEGINNING * beginnings, cost
+    assert cost.requests <= requests * COUNT + BEGINNING * beginnings * REQUESTS_OF_QUESTION // 2, cost
 
 
 def at_most(name: str, packets: int, count: int) -> None:
@@ -179,77 +193,72 @@ def test_unlink(line: Line) -> None:
     at_most("unlink", line.packets(lambda: line.for_each(Path.unlink)), COUNT)
 
 
-def test_unlink_of_one_after_the_other(line: Line) -> None:
-    line.make(NAMES)
-    each_at_most("unlink", line.cost(lambda: line.for_each(Path.unlink)))
+def test_unlink_of_one_after_the_other(patient: Line) -> None:
+    patient.make(NAMES)
+    each_at_most("unlink", patient.cost(lambda: patient.for_each(Path.unlink)))
 
 
-def test_rename(line: Line) -> None:
-    line.make(NAMES)
-    each_at_most("rename", line.cost(lambda: line.for_each(lambda path: path.rename(path.with_suffix(".new")))))
+def test_rename(patient: Line) -> None:
+    patient.make(NAMES)
+    each_at_most("rename", patient.cost(lambda: patient.for_each(lambda path: path.rename(path.with_suffix(".new")))))
 
 
-def test_rename_between_folders(line: Line) -> None:
-    line.make([*NAMES, "other/file"])
-    other = line.folder / "other"
-    cost = line.cost(lambda: line.for_each(lambda path: path.rename(other / path.name)))
-    each_at_most("rename between folders", cost, folders=2)
+def test_rename_between_folders(patient: Line) -> None:
+    patient.make([*NAMES, "other/file"])
+    other = patient.folder / "other"
+    cost = patient.cost(lambda: patient.for_each(lambda path: path.rename(other / path.name)))
+    each_at_most("rename between folders", cost, beginnings=2)
 
 
-def test_rename_over(line: Line) -> None:
-    line.make([*NAMES, *(f"other/{name}" for name in NAMES)])
-    other = line.folder / "other"
-    cost = line.cost(lambda: line.for_each(lambda path: path.rename(other / path.name)))
-    each_at_most("rename over", cost, folders=2)
+def test_rename_over(patient: Line) -> None:
+    patient.make([*NAMES, *(f"other/{name}" for name in NAMES)])
+    other = patient.folder / "other"
+    cost = patient.cost(lambda: patient.for_each(lambda path: path.rename(other / path.name)))
+    each_at_most("rename over", cost, beginnings=2)
 
 
-def test_rename_of_one(line: Line) -> None:
+def test_rename_of_one(patient: Line) -> None:
     """Of a folder that is not listed for its names: source and new name are asked for once, the folders on the way."""
-    line.make(["folder/file"])
-    folder = line.folder / "folder"
-    cost = line.cost(lambda: (folder / "file").rename(folder / "new"))
+    patient.make(["folder/file"])
+    folder = patient.folder / "folder"
+    cost = patient.cost(lambda: (folder / "file").rename(folder / "new"))
     assert cost.packets <= 2 * (4 + 1 + 1), "root, two folders and the file; the new name; the rename"
 
 
-def test_rmdir(line: Line) -> None:
-    line.make([f"{name}/file" for name in NAMES])
+def test_rmdir(patient: Line) -> None:
+    patient.make([f"{name}/file" for name in NAMES])
     for name in NAMES:
-        (line.served / name / "file").unlink()
-    each_at_most("rmdir", line.cost(lambda: line.for_each(Path.rmdir)))
+        (patient.served / name / "file").unlink()
+    each_at_most("rmdir", patient.cost(lambda: patient.for_each(Path.rmdir)))
 
 
-def test_link(line: Line) -> None:
-    line.for_each(Path.touch)
-    each_at_most("link", line.cost(lambda: line.for_each(lambda path: os.link(path, path.with_suffix(".two")))))
+def test_link(patient: Line) -> None:
+    patient.for_each(Path.touch)
+    each_at_most("link", patient.cost(lambda: patient.for_each(lambda path: os.link(path, path.with_suffix(".two")))))
 
 
-def test_symlink(line: Line) -> None:
-    """Few enough that they are made before the folder is listed anew, which asks for each link in it."""
-    line.make(["file"])
-    names = NAMES[:LINKS]
-
-    def make_links() -> None:
-        for name in names:
-            (line.folder / name).symlink_to("where/it/leads")
-
-    each_at_most("symlink", line.cost(make_links), count=LINKS)
+def test_symlink(patient: Line) -> None:
+    """The first one also finds out whether the server has reparse points."""
+    patient.make(["file"])
+    cost = patient.cost(lambda: patient.for_each(lambda path: path.symlink_to("where/it/leads")))
+    each_at_most("symlink", cost, beginnings=2)
 
 
-def test_utime(line: Line) -> None:
-    line.make(NAMES)
-    each_at_most("utime", line.cost(lambda: line.for_each(lambda path: os.utime(path, (5, 5)))))
+def test_utime(patient: Line) -> None:
+    patient.make(NAMES)
+    each_at_most("utime", patient.cost(lambda: patient.for_each(lambda path: os.utime(path, (5, 5)))))
 
 
-def test_futimens(line: Line) -> None:
-    line.make(NAMES, b"data")
+def test_futimens(patient: Line) -> None:
+    patient.make(NAMES, b"data")
     with ExitStack() as stack:
-        files = [stack.enter_context((line.folder / name).open("r+b")) for name in NAMES]
+        files = [stack.enter_context((patient.folder / name).open("r+b")) for name in NAMES]
 
         def set_times() -> None:
             for file in files:
                 os.utime(file.fileno(), (5, 5))
 
-        each_at_most("futimens", line.cost(set_times))
+        each_at_most("futimens", patient.cost(set_times))
 
 
 def test_fstat(line: Line) -> None:
@@ -270,9 +279,9 @@ def test_fstat_of_what_was_just_opened(line: Line) -> None:
     at_most("read", line.packets(lambda: line.for_each(open_and_look)), COUNT)
 
 
-def test_git_object(line: Line) -> None:
+def test_git_object(patient: Line) -> None:
     """How git writes an object: under another name first."""
-    line.make(["file"])
+    patient.make(["file"])
 
     def write(path: Path) -> None:
         passing = path.with_suffix(".tmp")
@@ -280,22 +289,22 @@ def test_git_object(line: Line) -> None:
         os.link(passing, path)
         passing.unlink()
 
-    each_at_most("git object", line.cost(lambda: line.for_each(write)))
+    each_at_most("git object", patient.cost(lambda: patient.for_each(write)))
 
 
-def test_write_and_rename(line: Line) -> None:
-    line.make(["file"])
+def test_write_and_rename(patient: Line) -> None:
+    patient.make(["file"])
 
     def write(path: Path) -> None:
         path.with_suffix(".tmp").write_bytes(b"data")
         path.with_suffix(".tmp").rename(path)
 
-    each_at_most("write and rename", line.cost(lambda: line.for_each(write)))
+    each_at_most("write and rename", patient.cost(lambda: patient.for_each(write)))
 
 
-def test_write_utime_and_rename(line: Line) -> None:
+def test_write_utime_and_rename(patient: Line) -> None:
     """As rsync does."""
-    line.make(["file"])
+    patient.make(["file"])
 
     def write(path: Path) -> None:
         passing = path.with_suffix(".tmp")
@@ -303,7 +312,7 @@ def test_write_utime_and_rename(line: Line) -> None:
         os.utime(passing, (5, 5))
         passing.rename(path)
 
-    each_at_most("write, utime and rename", line.cost(lambda: line.for_each(write)))
+    each_at_most("write, utime and rename", patient.cost(lambda: patient.for_each(write)))
 
 
 def test_ls(line: Line) -> None:
