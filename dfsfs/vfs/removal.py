@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from contextlib import AsyncExitStack, aclosing, contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 from dfsfs.errors import DfsfsError, PosixError
@@ -52,6 +53,8 @@ class Removal:
             self._lookup.table.release(inode)
 
     async def _unlink(self, parent: Inode, name: str, inode: Inode) -> None:
+        is_known = inode.stat is not None and self._lookup.attributes.is_fresh(inode)
+        attributes = inode.stat.attributes if inode.stat is not None and is_known else 0
         with self._changing(parent, name, inode) as said:
             in_use = self._files.on_server.in_use(inode)
             if in_use and inode.silly is None and await self._silly.hide(parent, name, inode, said):
@@ -60,8 +63,10 @@ class Removal:
                 if inode.silly is not None and self._files.on_server.in_use(inode):
                     # It has a hidden name already, but the server keeps this one while the file is open by it.
                     await stack.enter_async_context(self._files.on_server.closed_on_server(inode))
-                remove = remove_special_in_view if inode.is_reparse_point else remove_file_in_view
-                await self._remove(parent, name, remove, said)
+                if inode.is_reparse_point:
+                    await self._remove(parent, name, remove_special_in_view, said)
+                else:
+                    await self._remove(parent, name, partial(remove_file_in_view, attributes=attributes), said)
 
     async def rmdir(self, parent: Inode, name: str) -> None:
         """Removes an empty directory.

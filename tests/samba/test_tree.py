@@ -510,6 +510,23 @@ async def test_a_directory_that_cannot_be_seen_is_no_error(lab: Lab) -> None:
         assert list(scratch.local.iterdir()) == []
 
 
+@pytest.mark.parametrize("is_known", [False, True])
+async def test_the_other_names_of_a_read_only_file_stay_read_only(lab: Lab, *, is_known: bool) -> None:
+    """When one of them is removed: that SMB refuses, so the file loses the attribute for the time of one compound."""
+    with scratch_folder(lab) as scratch:
+        path, other = scratch.file("file", b"data"), scratch.path.join(["other"])
+        async with open_pool(lab) as pool:
+            tree = await pool.connect_tree(scratch.share)
+            read_only = FileAttributes.FILE_ATTRIBUTE_READONLY | FileAttributes.FILE_ATTRIBUTE_ARCHIVE
+            await tree.set_basic(path, fscc.encode_attributes(read_only))
+            await tree.link(path, other)
+            seen = await tree.remove_file(path, [scratch.path], read_only if is_known else 0)
+            assert (seen[0] is not None) == is_known
+            assert (await tree.stat(other)).attributes == read_only
+            await tree.remove_file(other)
+        assert list(scratch.local.iterdir()) == []
+
+
 async def test_a_hard_link_brings_the_stat_of_its_file_along(lab: Lab) -> None:
     with scratch_folder(lab) as scratch:
         path = scratch.file("file", b"data")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from dfsfs.errors import SmbError
-from dfsfs.ntstatus import NtStatus
+from dfsfs.ntstatus import NtStatus, is_failure
 from dfsfs.smb.wire import fscc, messages
 from dfsfs.smb.wire.constants import (
     Access,
@@ -39,6 +39,8 @@ _LINK, _RENAME = FileInformationClass.FILE_LINK_INFORMATION, FileInformationClas
 _DISPOSITION = FileInformationClass.FILE_DISPOSITION_INFORMATION
 HANDLE_BREAK_TIMEOUT = 2.0
 """Seconds that a removal waits for other clients to give up HANDLE leases, and close handles of deferred closes."""
+_PLAIN_REMOVAL = 3
+"""Requests of a removal that changes no attributes."""
 REMOVAL_ATTEMPTS = 18
 """How often a removal is sent, HANDLE_BREAK_TIMEOUT seconds each, while the server waits for another client."""
 
@@ -53,33 +55,35 @@ class NameChanges:
         self._maximal_access = maximal_access
         self._stat = stat
 
-    async def remove_file(self, path: UncPath, seen: Sequence[UncPath] = ()) -> list[FileStat | None]:
-        """Deletes a file. One round trip, two more for a read-only one: SMB refuses to delete it, POSIX does not.
+    async def remove_file(
+        self, path: UncPath, seen: Sequence[UncPath] = (), attributes: int = 0
+    ) -> list[FileStat | None]:
+        """Deletes a file. One round trip, two more for a read-only one: SMB refuses to delete it, POSIX does not. With
+        `attributes`, those that a read-only file is known to have, it is one.
 
         Handles of deferred closes at other clients are closed first: see `_wait_exclusive`. If a program has the file
         open, at this client or another, that is one round trip more, and the name disappears with the last close.
         Returns what became of the directories `seen`, None of each if it took more than one round trip. Errors as in
         Tree.stat.
         """
-        removal = self._encode_removal(path, ShareAccess.NONE)
+        removal = self._encode_removal(path, ShareAccess.NONE, attributes)
         requests = [*removal, *self._channel.encode_glances(seen)]
         responses = await self._wait_exclusive(self._channel.start(requests))
-        if await self._finish_removal(path, None if responses is None else responses[: len(removal)]):
-            return [None] * len(seen)
-        assert responses is not None
-        return self._channel.decode_glances(responses[len(removal) :])
+        own = None if responses is None else responses[: len(removal)]
+        if responses is not None and own is not None and await self._is_removed(path, own, attributes):
+            return self._channel.decode_glances(responses[len(removal) :])
+        await self._finish_removal(path, own, attributes)
+        return [None] * len(seen)
 
-    async def _finish_removal(self, path: UncPath, responses: Sequence[Response] | None) -> bool:
-        """Completes a removal after its first compound. Returns whether that took further requests."""
-        if responses is not None and self._check_removed(path, responses):
-            return False
+    async def _finish_removal(self, path: UncPath, responses: Sequence[Response] | None, attributes: int) -> None:
+        """Completes a removal whose first compound was not enough; `responses`: to that, None: the file is open."""
         if responses is None:
-            responses = await self._retry_removal(path)
+            responses = await self._retry_removal(path, attributes)
             if responses[0].status == NtStatus.OBJECT_NAME_NOT_FOUND:
-                return True  # the cancelled compound has removed it, or another client
-        if not self._check_removed(path, responses):
-            await self._remove_read_only(path)
-        return True
+                return  # the cancelled compound has removed it, or another client
+            if await self._is_removed(path, responses, attributes):
+                return
+        await self._remove_read_only(path)
 
     async def _wait_exclusive(self, call: PendingCall) -> Sequence[Response] | None:
         """The responses to a compound whose CREATE shares nothing; None if the file is open elsewhere.
@@ -101,14 +105,15 @@ class NameChanges:
             return self._channel.update_state(await call.wait())
         return None
 
-    async def _retry_removal(self, path: UncPath) -> Sequence[Response]:
+    async def _retry_removal(self, path: UncPath, attributes: int) -> Sequence[Response]:
         """The responses to a removal that shares everything. If a client that has a lease is dead, they come after the
         server's time-out for the break: 35 seconds with Samba.
         """
+        requests = self._encode_removal(path, ShareAccess.ALL, attributes)
         for _ in range(REMOVAL_ATTEMPTS):
-            if (responses := await self._wait_briefly(self._channel.start(self._encode_removal(path)))) is not None:
+            if (responses := await self._wait_briefly(self._channel.start(requests))) is not None:
                 return responses
-        return await self._channel.call(self._encode_removal(path))
+        return await self._channel.call(requests)
 
     async def break_handle_leases(self, path: UncPath) -> bool:
         """Has other clients close handles of deferred closes. Returns whether no handle is left. One round trip.
@@ -124,42 +129,60 @@ class NameChanges:
         self._channel.check(responses[0], f"open of {path}")
         return True
 
-    def _encode_removal(self, path: UncPath, share: ShareAccess = ShareAccess.ALL) -> Sequence[Request]:
-        return self._channel.encode_set_compound(
-            path, Access.DELETE, _DISPOSITION, fscc.encode_disposition(), share_access=share
+    def _encode_removal(self, path: UncPath, share: ShareAccess, attributes: int = 0) -> Sequence[Request]:
+        """The compound that deletes a file. If it is known to be read-only, it loses that attribute before, and has it
+        again after its deletion is decided, for the sake of its other names: all in one compound, so that a lost
+        connection can't leave it without.
+        """
+        access, disposition = Access.DELETE, fscc.encode_disposition()
+        if not attributes & FileAttributes.FILE_ATTRIBUTE_READONLY:
+            return self._channel.encode_set_compound(path, access, _DISPOSITION, disposition, share_access=share)
+        access |= Access.FILE_WRITE_ATTRIBUTES
+        created, removed, closed = self._channel.encode_set_compound(
+            path, access, _DISPOSITION, disposition, share_access=share
         )
+        normal = messages.encode_set_info(
+            RELATED_FILE_ID, _BASIC, fscc.encode_attributes(FileAttributes.FILE_ATTRIBUTE_NORMAL)
+        )
+        again = messages.encode_set_info(RELATED_FILE_ID, _BASIC, fscc.encode_attributes(attributes))
+        return [created, normal, removed, again, closed]
 
-    def _check_removed(self, path: UncPath, responses: Sequence[Response]) -> bool:
-        """Whether the responses to `_encode_removal` say that the file is removed; False if it is read-only.
+    async def _is_removed(self, path: UncPath, responses: Sequence[Response], attributes: int = 0) -> bool:
+        """Whether the responses to `_encode_removal` say that the file is removed; False if it is read-only. If it is
+        not removed, it has its attribute again.
 
         Raises:
             SmbError: the server's answer, if it is another failure.
         """
+        if len(responses) == _PLAIN_REMOVAL:
+            return self._check_removed(path, responses)
+        created, changed, removed, again, closed = responses
+        is_removed = False
+        try:
+            is_removed = self._check_removed(path, (created, changed, removed, closed))
+        finally:
+            if not is_removed and is_failure(again.status) and not is_failure(changed.status):
+                await self._set_attributes(path, attributes)
+        return is_removed
+
+    def _check_removed(self, path: UncPath, responses: Sequence[Response]) -> bool:
+        """`_is_removed` by the responses that matter."""
         for response in responses:
             if response.status == NtStatus.CANNOT_DELETE:
                 return False
             self._channel.check(response, f"unlink of {path}")
         return True
 
+    async def _set_attributes(self, path: UncPath, attributes: int) -> None:
+        access, info = Access.FILE_WRITE_ATTRIBUTES | Access.FILE_READ_ATTRIBUTES, fscc.encode_attributes(attributes)
+        await self._channel.set_info(path, access, _BASIC, info, f"setting attributes of {path}")
+
     async def _remove_read_only(self, path: UncPath) -> None:
-        """Clears the attribute and removes the file; sets it again if that fails. Errors as in Tree.stat."""
-        before = (await self._stat(path)).attributes
-        access = Access.DELETE | Access.FILE_WRITE_ATTRIBUTES
-        normal = fscc.encode_attributes(FileAttributes.FILE_ATTRIBUTE_NORMAL)
-        requests = list(self._channel.encode_set_compound(path, access, _DISPOSITION, fscc.encode_disposition()))
-        # In the same compound, so that a lost connection can't leave the file without the attribute.
-        requests.insert(1, messages.encode_set_info(RELATED_FILE_ID, _BASIC, normal))
-        created, changed, *removed = await self._channel.call(requests)
-        self._channel.check(created, f"unlink of {path}")
-        self._channel.check(changed, f"unlink of {path}")
-        try:
-            for response in removed:
-                self._channel.check(response, f"unlink of {path}")
-        except SmbError:
-            access = Access.FILE_WRITE_ATTRIBUTES | Access.FILE_READ_ATTRIBUTES
-            what = f"setting attributes of {path}"
-            await self._channel.set_info(path, access, _BASIC, fscc.encode_attributes(before), what)
-            raise
+        """Deletes a file that may be read-only: its attributes are asked for. Errors as in Tree.stat."""
+        attributes = (await self._stat(path)).attributes
+        responses = await self._channel.call(self._encode_removal(path, ShareAccess.ALL, attributes))
+        if not await self._is_removed(path, responses, attributes):
+            raise SmbError(NtStatus.CANNOT_DELETE, f"unlink of {path}")
 
     async def remove_unused(self, path: UncPath) -> None:
         """Deletes a file that is not open; SHARING_VIOLATION if it is. One round trip. Errors as in Tree.stat."""

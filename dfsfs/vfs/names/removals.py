@@ -49,9 +49,11 @@ async def remove_directory_in_view(attempt: Attempt) -> FileStat | None:
     return (await attempt.tree.remove_directory(attempt.path, [attempt.path.parent]))[0]
 
 
-async def remove_file_in_view(attempt: Attempt) -> FileStat | None:
-    """The operation that removes a file. What became of its directory, if the server said that."""
-    return (await attempt.tree.remove_file(attempt.path, [attempt.path.parent]))[0]
+async def remove_file_in_view(attempt: Attempt, attributes: int) -> FileStat | None:
+    """The operation that removes a file. What became of its directory, if the server said that. `attributes`: those of
+    the file if they are known, else 0.
+    """
+    return (await attempt.tree.remove_file(attempt.path, [attempt.path.parent], attributes))[0]
 
 
 async def remove_special_in_view(attempt: Attempt) -> FileStat | None:

@@ -355,7 +355,9 @@ class MemoryTree:
     def _see(self, directories: Sequence[UncPath]) -> list[FileStat | None]:
         return [self.store.at(directory, f"stat of {directory}").stat for directory in directories]
 
-    async def remove_file(self, path: UncPath, seen: Sequence[UncPath] = ()) -> list[FileStat | None]:
+    async def remove_file(
+        self, path: UncPath, seen: Sequence[UncPath] = (), attributes: int = 0
+    ) -> list[FileStat | None]:
         what = await self._enter("unlink", path)
         node = self.store.at(path, what)
         if node.children is not None:
