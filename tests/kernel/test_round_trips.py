@@ -56,7 +56,7 @@ OURS = {
     "utime": (2, 4),  # CREATE, SET_INFO, QUERY_INFO, CLOSE
     "futimens": (2, 2),  # SET_INFO, QUERY_INFO
     "fstat": (2, 1),  # QUERY_INFO
-    "git object": (10, 14),  # create 2, WRITE, SET_INFO and CLOSE, link, unlink
+    "git object": (10, 16),  # create 2, WRITE, SET_INFO and CLOSE, link, unlink and two SET_INFO, as it is read-only
     "write and rename": (8, 11),
     "write, utime and rename": (10, 15),
 }
@@ -280,16 +280,19 @@ def test_fstat_of_what_was_just_opened(line: Line) -> None:
 
 
 def test_git_object(patient: Line) -> None:
-    """How git writes an object: under another name first."""
+    """How git writes an object: read-only, and under another name first."""
     patient.make(["file"])
 
     def write(path: Path) -> None:
         passing = path.with_suffix(".tmp")
-        passing.write_bytes(b"data")
+        file = os.open(passing, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o444)
+        os.write(file, b"data")
+        os.close(file)
         os.link(passing, path)
         passing.unlink()
 
     each_at_most("git object", patient.cost(lambda: patient.for_each(write)))
+    assert not (patient.folder / NAMES[0]).stat().st_mode & 0o222
 
 
 def test_write_and_rename(patient: Line) -> None:
