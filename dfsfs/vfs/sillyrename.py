@@ -109,7 +109,9 @@ class SillyRename:
             try:
                 stat, (directory,) = await attempt.tree.rename_and_stat(attempt.path, target, [target.parent])
             except DfsfsError as error:
-                if not attempt.is_replay or error.errno != errno.ENOENT or not await is_renamed(attempt, target, inode):
+                if not attempt.is_replay or error.errno not in (errno.ENOENT, errno.EEXIST):
+                    raise
+                if not await is_renamed(attempt, target, inode):
                     raise
                 return False, None
             return not self._table.same_file(inode, stat, attempt.tree.volume), directory
