@@ -1,7 +1,8 @@
 """AttributeOperations: asks for attributes and changes them, of files that may be open here.
 
-Size and times of a file that is open for writing are this mount's own (LocalWrites). A file without a name is asked
-through one of its handles. What no server can say more about is shown as it was last.
+Size and times of a file that is open for writing are this mount's own (LocalWrites). A file that the caller has open is
+asked through its handle: that takes one request and not three, and is about this file whatever became of its name. What
+no server can say more about is shown as it was last.
 """
 
 from __future__ import annotations
@@ -59,6 +60,8 @@ class AttributeOperations:
         """Asks for attributes, by name or through a handle. Whether no change made here has overtaken the answer."""
         if inode.silly is not None or inode.location is None:
             return self._is_directory_open(inode) or await self._files.attributes.query(inode)
+        if (file := self._files.table.find_current(inode)) is not None:
+            return await self._files.attributes.query_through(file)
         try:
             return await self._lookup.revalidate(inode)
         except DfsfsError as error:
@@ -98,6 +101,7 @@ class AttributeOperations:
             return
         info = encode_basic_information(None, changes.atime_ns, changes.mtime_ns, None, attributes or 0)
         await self._files.dirty.write_back(inode)
+        await self._files.on_server.wait_closes(inode)
         table = self._lookup.table
         begun, alone = table.begin_change(inode), False
         change = self._files.attributes.set_basic if changes.mtime_ns is None else self._files.attributes.set_times

@@ -150,17 +150,20 @@ class DirectoryOperations(Removal):
         await self._files.dirty.write_back(inode)
 
         async def operation(attempt: Attempt) -> tuple[FileStat, UncPath]:
-            target = self._silly.destination(attempt, inode, parent, name)
-            link = attempt.tree.special.link if inode.is_reparse_point else attempt.tree.link
+            target, tree = self._silly.destination(attempt, inode, parent, name), attempt.tree
             try:
-                await link(attempt.path, target)
+                if inode.is_reparse_point:
+                    await tree.special.link(attempt.path, target)
+                elif not tree.special.may_be_special(stat := await tree.link(attempt.path, target)):
+                    return stat, tree.volume
             except DfsfsError as error:
                 if not attempt.is_replay or error.errno != errno.EEXIST or not await is_renamed(attempt, target, inode):
                     raise
-            return await attempt.tree.stat(target), attempt.tree.volume
+            return await tree.stat(target), tree.volume
 
         self._files.on_server.close_deferred(inode)
         await self._lookup.revalidate_hard_link(inode)
+        await self._files.on_server.wait_closes(inode)
         await self._lookup.attributes.wait_for_name_change(parent, name)
         table = self._lookup.table
         begun, alone = table.begin_change(inode), False
@@ -228,10 +231,10 @@ class DirectoryOperations(Removal):
                 return True  # two names of one file: rename(2) leaves both
             async with self._hold(step.inode):
                 with (
-                    self._changing(step.old_parent, step.old_name, step.inode),
-                    self._lookup.attributes.changing_name(parent, name),
+                    self._lookup.attributes.changing_names((step.old_parent, step.old_name), (parent, name)) as said,
+                    table.changing(step.inode),
                 ):
-                    await self._rename(step, None if itself else victim)
+                    await self._rename(step, None if itself else victim, said)
         except DfsfsError as error:
             was_absent = victim is None and error.errno == errno.EEXIST and not flags & RENAME_NOREPLACE
             was_another = victim is not None and _is_refusal(error)
@@ -253,6 +256,8 @@ class DirectoryOperations(Removal):
         return self._files.on_server.opens_blocked(inode)
 
     async def _find_victim(self, parent: Inode, name: str) -> Inode | None:
+        if self._lookup.is_known_absent(parent, name):
+            return None  # if another client has made it since, the server refuses to replace it, and it is asked for
         try:
             return await self._find_ordinary(parent, name)
         except DfsfsError as error:
@@ -260,11 +265,13 @@ class DirectoryOperations(Removal):
                 return None
             raise
 
-    async def _rename(self, step: _RenameStep, victim: Inode | None) -> None:
-        """Makes way for the rename, sends it, and notes it."""
+    async def _rename(self, step: _RenameStep, victim: Inode | None, said: dict[Inode, FileStat]) -> None:
+        """Makes way for the rename, sends it, and notes it. What the server says of the directories goes to `said`, if
+        the rename is all that it takes.
+        """
         inode, name = step.inode, step.new_name
         if victim is None:
-            await self._send(step, replace=False)
+            said.update(await self._send(step, replace=False))
             self._apply(step)
         elif inode.is_directory:
             if not victim.is_directory:
@@ -275,11 +282,11 @@ class DirectoryOperations(Removal):
         else:
             async with self._files.on_server.opens_blocked(victim):
                 with self._lookup.table.changing(victim):
-                    await self._replace_file(step, victim)
+                    await self._replace_file(step, victim, said)
 
-    async def _send(self, step: _RenameStep, *, replace: bool) -> None:
+    async def _send(self, step: _RenameStep, *, replace: bool) -> dict[Inode, FileStat]:
         """Sends the rename. If a server refuses it for a directory with open files in it, they are closed there for the
-        time.
+        time. Returns what the server says of the directories after it.
         """
         for tries in range(TRIES):
             try:
@@ -292,9 +299,10 @@ class DirectoryOperations(Removal):
             await self._files.on_server.close_within_on_server(step.inode)
         return await self._send_once(step, replace=replace)
 
-    async def _send_once(self, step: _RenameStep, *, replace: bool) -> None:
+    async def _send_once(self, step: _RenameStep, *, replace: bool) -> dict[Inode, FileStat]:
         old, new = (step.old_parent, step.old_name), (step.new_parent, step.new_name)
-        await self._silly.send_rename(*old, step.inode, *new, replace=replace)
+        seen = (step.old_parent, step.new_parent)
+        return await self._silly.send_rename(*old, step.inode, *new, replace=replace, seen=seen)
 
     def _apply(self, step: _RenameStep) -> None:
         """Applies the rename to the inode table."""
@@ -303,7 +311,7 @@ class DirectoryOperations(Removal):
     def _make_replacement(self, step: _RenameStep, victim: Inode) -> Replacement:
         async def undo() -> None:
             new, old = (step.new_parent, step.new_name), (step.old_parent, step.old_name)
-            await self._silly.send_rename(*new, step.inode, *old, replace=False)
+            await self._silly.send_rename(*new, step.inode, *old, replace=False, seen=())
 
         send, note = partial(self._send, step, replace=not victim.is_directory), partial(self._apply, step)
         return Replacement(step.new_parent, step.new_name, victim, step.inode, send, note, undo)
@@ -316,7 +324,7 @@ class DirectoryOperations(Removal):
         async with self._lookup.directory_renames.removing(victim):
             await self._silly.replace_aside(self._make_replacement(step, victim))
 
-    async def _replace_file(self, step: _RenameStep, victim: Inode) -> None:
+    async def _replace_file(self, step: _RenameStep, victim: Inode, said: dict[Inode, FileStat]) -> None:
         """Gives a file the name of another one, which programs of this mount may have open."""
         stat = victim.stat
         read_only = stat is not None and bool(stat.attributes & FileAttributes.FILE_ATTRIBUTE_READONLY)
@@ -324,17 +332,17 @@ class DirectoryOperations(Removal):
             # Windows refuses to replace a read-only file; POSIX asks for write permission on the directory only.
             await self._set_attributes(victim, FileAttributes.FILE_ATTRIBUTE_NORMAL)
         try:
-            await self._replace_until_possible(self._make_replacement(step, victim))
+            await self._replace_until_possible(self._make_replacement(step, victim), said)
         except DfsfsError:
             if read_only and stat is not None:
                 await self._put_attributes_back(victim, stat.attributes)
             raise
 
-    async def _replace_until_possible(self, what: Replacement) -> None:
+    async def _replace_until_possible(self, what: Replacement, said: dict[Inode, FileStat]) -> None:
         for tries in range(TRIES):
             is_last = tries == TRIES - 1
             try:
-                return await self._replace_once(what, aside=is_last)
+                return await self._replace_once(what, said, aside=is_last)
             except DfsfsError as error:
                 still_there = self._lookup.table.child(what.parent, what.name) is what.victim
                 if not _is_refusal(error) or is_last or not still_there:
@@ -346,10 +354,10 @@ class DirectoryOperations(Removal):
             await trio.sleep(TRY_PAUSE * 2**tries)
         return None
 
-    async def _replace_once(self, what: Replacement, *, aside: bool) -> None:
+    async def _replace_once(self, what: Replacement, said: dict[Inode, FileStat], *, aside: bool) -> None:
         """`aside`: other clients have the file open, too, so that the server does not replace it, but may rename it."""
         if not self._files.on_server.in_use(what.victim):
-            await what.send()
+            said.update(await what.send())
             what.note()
         elif aside:
             await self._silly.replace_aside(what)

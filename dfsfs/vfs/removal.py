@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import errno
 from contextlib import AsyncExitStack, aclosing, contextmanager
-from typing import TYPE_CHECKING, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING
 
 from dfsfs.errors import DfsfsError, PosixError
-from dfsfs.unc import UncPath
 from dfsfs.vfs.names.hiddennames import clean_up_hidden_name, is_hidden_name, is_kept_name
 from dfsfs.vfs.names.queries import stat_of
-from dfsfs.vfs.names.removals import allow_repeat, remove_directory
+from dfsfs.vfs.names.removals import (
+    allow_repeat,
+    remove_directory_in_view,
+    remove_file_in_view,
+    remove_special_in_view,
+)
 from dfsfs.vfs.sillyrename import SillyRename
 
 if TYPE_CHECKING:
@@ -21,8 +26,6 @@ if TYPE_CHECKING:
     from dfsfs.vfs.data.fileops import FileOperations
     from dfsfs.vfs.names.inodetable import Inode
     from dfsfs.vfs.names.lookup import Lookup
-
-T = TypeVar("T")
 
 
 class Removal:
@@ -45,27 +48,25 @@ class Removal:
             if inode.is_directory:
                 raise PosixError(errno.EISDIR, f"{name} is a directory")
             async with self._files.on_server.opens_blocked(inode):
-                seen = await self._unlink(parent, name, inode)
-            if seen is not None:
-                # The kernel asks for the attributes of the directory before it removes the next file.
-                self._lookup.attributes.update(parent, seen, self._lookup.table.version)
+                await self._unlink(parent, name, inode)
         finally:
             self._lookup.table.release(inode)
 
-    async def _unlink(self, parent: Inode, name: str, inode: Inode) -> FileStat | None:
-        """Removes a file. The attributes of the directory then, if no other change of it was under way; else None."""
-        with self._changing(parent, name, inode):
-            begun = parent.changed_at
+    async def _unlink(self, parent: Inode, name: str, inode: Inode) -> None:
+        is_known = inode.stat is not None and self._lookup.attributes.is_fresh(inode)
+        attributes = inode.stat.attributes if inode.stat is not None and is_known else 0
+        with self._changing(parent, name, inode) as said:
             in_use = self._files.on_server.in_use(inode)
-            if in_use and inode.silly is None and await self._silly.hide(parent, name, inode):
-                return None
+            if in_use and inode.silly is None and await self._silly.hide(parent, name, inode, said):
+                return
             async with AsyncExitStack() as stack:
                 if inode.silly is not None and self._files.on_server.in_use(inode):
                     # It has a hidden name already, but the server keeps this one while the file is open by it.
                     await stack.enter_async_context(self._files.on_server.closed_on_server(inode))
-                seen = await self._remove(parent, name, _remove_special if inode.is_reparse_point else _remove_file)
-                self._lookup.table.remove_name(parent, name)
-            return seen if parent.pending_changes == 1 and parent.changed_at == begun else None
+                if inode.is_reparse_point:
+                    await self._remove(parent, name, remove_special_in_view, said)
+                else:
+                    await self._remove(parent, name, partial(remove_file_in_view, attributes=attributes), said)
 
     async def rmdir(self, parent: Inode, name: str) -> None:
         """Removes an empty directory.
@@ -93,9 +94,8 @@ class Removal:
 
     async def _remove_empty(self, parent: Inode, name: str, inode: Inode) -> None:
         async with self._lookup.directory_renames.removing(inode):
-            with self._changing(parent, name, inode):
-                await self._remove(parent, name, remove_directory)
-                self._lookup.table.remove_name(parent, name)
+            with self._changing(parent, name, inode) as said:
+                await self._remove(parent, name, remove_directory_in_view, said)
 
     async def _clear_hidden(self, parent: Inode, directory: Inode) -> bool:
         """Moves files that were removed from a directory while they were open out of it. Whether nothing else was in
@@ -158,34 +158,37 @@ class Removal:
         self._lookup.table.hold(inode)
         return inode
 
-    async def _remove(self, parent: Inode, name: str, operation: Callable[[Attempt], Awaitable[T]]) -> T | None:
-        """Runs an operation that removes a name. Its result; None if a request whose answer was lost had removed it."""
+    async def _remove(
+        self,
+        parent: Inode,
+        name: str,
+        operation: Callable[[Attempt], Awaitable[FileStat | None]],
+        said: dict[Inode, FileStat],
+    ) -> None:
+        """Runs an operation that removes a name, and applies it to the inode table. What the server says of the
+        directory goes to `said`. That a request whose answer was lost has removed the name already is no error.
+        """
         try:
-            return await self._silly.run_in(parent, name, allow_repeat(operation))
+            directory = await self._silly.run_in(parent, name, allow_repeat(operation))
         except DfsfsError as error:
             if error.errno == errno.ENOENT and not await self._others_have(parent, name):
                 self._lookup.table.drop_name(parent, name)
             raise
+        if directory is not None:
+            said[parent] = directory
+        self._lookup.table.remove_name(parent, name)
 
     async def _others_have(self, parent: Inode, name: str) -> bool:
         inode = self._lookup.table.child(parent, name)
         return inode is not None and await self._lookup.others.still_see(inode, parent, name)
 
     @contextmanager
-    def _changing(self, parent: Inode, name: str, *inodes: Inode) -> Iterator[None]:
-        """While the block runs, a name and the inodes are being changed: see ordering.py."""
-        with self._lookup.attributes.changing_name(parent, name), self._lookup.table.changing(*inodes):
-            yield
-
-
-async def _remove_special(attempt: Attempt) -> None:
-    """The operation that removes a symbolic link, device, fifo or socket."""
-    await attempt.tree.special.remove(attempt.path)
-
-
-async def _remove_file(attempt: Attempt) -> FileStat | None:
-    """The operation that removes a file. The attributes of its directory then, if the server has sent them."""
-    return await attempt.tree.remove_file_and_stat_parent(UncPath(attempt.path.components[:-1]), attempt.path)
+    def _changing(self, parent: Inode, name: str, *inodes: Inode) -> Iterator[dict[Inode, FileStat]]:
+        """While the block runs, a name and the inodes are being changed: see ordering.py. What it gets is that of
+        `AttributeCache.changing_names`.
+        """
+        with self._lookup.attributes.changing_names((parent, name)) as said, self._lookup.table.changing(*inodes):
+            yield said
 
 
 async def names_in(attempt: Attempt) -> list[str]:

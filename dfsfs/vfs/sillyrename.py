@@ -33,7 +33,7 @@ from dfsfs.vfs.names.inode import SillyName
 from dfsfs.vfs.names.removals import allow_repeat, is_renamed, remove_directory, remove_file
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Collection
 
     from dfsfs.namespace.junction import Attempt
     from dfsfs.smb.wire.fscc import FileStat
@@ -58,7 +58,7 @@ class Replacement:
     victim: Inode
     inode: Inode
     """The file or directory that gets the name."""
-    send: Callable[[], Awaitable[None]]
+    send: Callable[[], Awaitable[dict[Inode, FileStat]]]
     note: Callable[[], None]
     undo: Callable[[], Awaitable[None]]
 
@@ -73,12 +73,16 @@ class SillyRename:
 
     # -- an open file that is removed ---------------------------------------------------------------------------------
 
-    async def hide(self, parent: Inode, name: str, inode: Inode) -> bool:
-        """Renames an open file to a hidden name. Whether the server did so."""
+    async def hide(self, parent: Inode, name: str, inode: Inode, said: dict[Inode, FileStat]) -> bool:
+        """Renames an open file to a hidden name. Whether the server did so. What it says of the directory goes to
+        `said`.
+
+        If another client has given the name to another file, it is that one which is hidden, and removed.
+        """
         hidden = self._lookup.hidden_names.make_deleted_name()
         try:
             await self._files.on_server.ensure_open(inode)
-            await self.move(parent, name, inode, parent, hidden)
+            is_other = await self._send_hiding(parent, name, inode, hidden, said)
         except DfsfsError as error:
             self._lookup.hidden_names.release(hidden)
             log.info("%s is open and can't be renamed out of the way: %s", name, error)
@@ -86,8 +90,37 @@ class SillyRename:
         except BaseException:
             self._lookup.hidden_names.release(hidden)
             raise
+        if is_other:
+            said.clear()
+            self._table.drop_name(parent, name)
+            await self._remove_link(parent, hidden)
+            return True
+        self.apply_rename(parent, name, inode, parent, hidden)
         await self._mark_hidden(inode, parent, hidden)
         return True
+
+    async def _send_hiding(
+        self, parent: Inode, name: str, inode: Inode, hidden: str, said: dict[Inode, FileStat]
+    ) -> bool:
+        """Sends the rename to a hidden name. Whether another file than the inode's had the name. Raises as run_in."""
+
+        async def operation(attempt: Attempt) -> tuple[bool, FileStat | None]:
+            target = self.destination(attempt, parent, parent, hidden)
+            try:
+                stat, (directory,) = await attempt.tree.rename_and_stat(attempt.path, target, [target.parent])
+            except DfsfsError as error:
+                if not attempt.is_replay or error.errno not in (errno.ENOENT, errno.EEXIST):
+                    raise
+                if not await is_renamed(attempt, target, inode):
+                    raise
+                return False, None
+            return not self._table.same_file(inode, stat, attempt.tree.volume), directory
+
+        async with self._lookup.directory_renames.run_when_free(parent):
+            is_other, directory = await self.run_in(parent, name, operation)
+        if directory is not None:
+            said[parent] = directory
+        return is_other
 
     async def _mark_hidden(self, inode: Inode, parent: Inode, hidden: str) -> None:
         """From now on the last close removes the file. If that has come already, it is removed now."""
@@ -163,7 +196,7 @@ class SillyRename:
         return hidden
 
     async def _remove_link(self, parent: Inode, hidden: str) -> None:
-        """Removes the second name of a file after a failed replacement."""
+        """Removes a hidden name of a file that is not open here by it."""
         try:
             await self._lookup.run_in(parent, hidden, allow_repeat(remove_file))
         except DfsfsError as error:
@@ -310,27 +343,41 @@ class SillyRename:
 
     async def move(self, old_parent: Inode, old_name: str, inode: Inode, parent: Inode, name: str) -> None:
         """Renames to a name that does not exist, and applies that to the table. Raises as run_in."""
-        await self.send_rename(old_parent, old_name, inode, parent, name, replace=False)
+        await self.send_rename(old_parent, old_name, inode, parent, name, replace=False, seen=())
         self.apply_rename(old_parent, old_name, inode, parent, name)
 
     async def send_rename(
-        self, old_parent: Inode, old_name: str, inode: Inode, parent: Inode, name: str, *, replace: bool
-    ) -> None:
-        """Sends one rename. Raises as run_in."""
+        self,
+        old_parent: Inode,
+        old_name: str,
+        inode: Inode,
+        parent: Inode,
+        name: str,
+        *,
+        replace: bool,
+        seen: Collection[Inode],
+    ) -> dict[Inode, FileStat]:
+        """Sends one rename. What the server says after it of those of the two directories that are `seen`. Raises as
+        run_in.
+        """
 
-        async def operation(attempt: Attempt) -> None:
+        async def operation(attempt: Attempt) -> dict[Inode, FileStat]:
             target = self.destination(attempt, old_parent, parent, name)
             rename = attempt.tree.special.rename if inode.is_reparse_point else attempt.tree.rename
+            paths = {old_parent: attempt.path.parent, parent: target.parent}
+            wanted = [directory for directory in paths if directory in seen]
             try:
-                await rename(attempt.path, target, replace=replace)
+                stats = await rename(attempt.path, target, replace=replace, seen=[paths[each] for each in wanted])
             except DfsfsError as error:
                 if not attempt.is_replay or error.errno not in (errno.ENOENT, errno.EEXIST):
                     raise
                 if not await is_renamed(attempt, target, inode):
                     raise
+                return {}
+            return {directory: stat for directory, stat in zip(wanted, stats, strict=True) if stat is not None}
 
         async with self._lookup.directory_renames.run_when_free(old_parent, parent):
-            await self.run_in(old_parent, old_name, operation)
+            return await self.run_in(old_parent, old_name, operation)
 
     def apply_rename(self, old_parent: Inode, old_name: str, inode: Inode, parent: Inode, name: str) -> None:
         """Applies a rename that was carried out to the table."""

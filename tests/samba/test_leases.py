@@ -9,7 +9,7 @@ import trio
 
 from dfsfs.ntstatus import NtStatus
 from dfsfs.smb.connection.leases import Lease, LeaseRequest
-from dfsfs.smb.tree.tree import HANDLE_BREAK_TIMEOUT
+from dfsfs.smb.tree.namechanges import HANDLE_BREAK_TIMEOUT
 from dfsfs.smb.wire.constants import Access, CreateDisposition, LeaseState
 from tests.samba.clients import PATIENCE, PLAIN, SPOKEN, idle, open_pool, scratch_folder
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dfsfs.filetime import gmt_token
+from dfsfs.ntstatus import is_failure
 from dfsfs.smb.tree.channel import Channel
 from dfsfs.smb.wire import messages
 from dfsfs.smb.wire.constants import (
@@ -28,7 +29,7 @@ from dfsfs.smb.wire.constants import (
 from dfsfs.smb.wire.messages import RELATED_FILE_ID, Request
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from dfsfs.ntstatus import NtStatus
     from dfsfs.smb.connection.calls import Response, Route
@@ -99,6 +100,28 @@ class PathChannel(Channel):
         created, queried, _ = responses
         self.check(created, what)
         return self.decode_stat(queried, what)
+
+    def encode_glances(self, directories: Iterable[UncPath]) -> list[Request]:
+        """Requests for the end of the compound of a change: what it has made of some directories. Each is opened and
+        closed, as the answer to CREATE has their times; compounded requests are carried out in their order (MS-SMB2
+        3.3.5.2.7.2).
+        """
+        requests: list[Request] = []
+        for directory in directories:
+            create = self.encode_create(
+                directory, access=Access.FILE_READ_ATTRIBUTES, disposition=CreateDisposition.FILE_OPEN
+            )
+            requests += (create, messages.encode_close(RELATED_FILE_ID))
+        return requests
+
+    def decode_glances(self, responses: Sequence[Response]) -> list[FileStat | None]:
+        """What the responses to `encode_glances` say: of each directory its times and attributes, without file id and
+        links; None if it was not opened.
+        """
+        return [
+            None if is_failure(opened.status) else messages.decode_create(opened.message).stat
+            for opened in responses[::2]
+        ]
 
     async def query_info(
         self, path: UncPath, access: Access, query: Request, what: str, *accepted: NtStatus

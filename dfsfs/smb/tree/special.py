@@ -164,17 +164,21 @@ class SpecialFiles:
         """Makes a symbolic link, device, fifo or socket; returns its stat. OBJECT_NAME_COLLISION: the name is taken.
 
         Without reparse points a symbolic link becomes a file, see make_mfsymlink, and so does one that Samba would take
-        for a DFS link; anything else is NOT_SUPPORTED then. Three round trips. Errors as in stat.
+        for a DFS link; anything else is NOT_SUPPORTED then. Two round trips. Errors as in stat.
         """
         if self._lacks_reparse_points or special.is_dfs_link:
             return await self.make_mfsymlink(path, special)
-        change = messages.encode_ioctl(CtlCode.FSCTL_SET_REPARSE_POINT, encode_reparse(special), 0)
-        status = await self._make_from_file(path, [change])
+        data = encode_reparse(special)
+        change = messages.encode_ioctl(CtlCode.FSCTL_SET_REPARSE_POINT, data, 0)
+        opening = self._create_reparse_point(path, Access.FILE_READ_ATTRIBUTES)
+        status, stat = await self._make_from_file(path, [change], opening)
         if is_failure(status):
             # A server may also refuse this one only: Windows demands a privilege for symbolic links.
             self._lacks_reparse_points = status in _UNSUPPORTED
             return await self.make_mfsymlink(path, special)
-        return await self.stat(path)
+        if stat is None or not stat.attributes & FileAttributes.FILE_ATTRIBUTE_REPARSE_POINT:
+            return await self.stat(path)
+        return replace(stat, reparse_tag=tag_of(data), special=decode_reparse(data, None))
 
     async def make_mfsymlink(self, path: UncPath, special: SpecialFile) -> FileStat:
         """Makes a symbolic link as a file that contains the target, and returns its stat. Errors as in make.
@@ -191,19 +195,26 @@ class SpecialFiles:
             changes.append(
                 messages.encode_set_info(RELATED_FILE_ID, FileInformationClass.FILE_FULL_EA_INFORMATION, mark)
             )
-        status = await self._make_from_file(path, changes)
+        access = Access.FILE_READ_ATTRIBUTES
+        opening = self._channel.encode_create(path, access=access, disposition=CreateDisposition.FILE_OPEN)
+        status, stat = await self._make_from_file(path, changes, opening)
         if status in _NO_EAS:
             raise SmbError(NtStatus.NOT_SUPPORTED, f"making {path}, for which the server has no form")
         if is_failure(status):
             raise SmbError(status, f"making {path}")
-        return await self.stat(path)
+        if stat is None or stat.size != MFSYMLINK_SIZE:
+            return await self.stat(path)
+        return replace(stat, special=decode_mfsymlink(content))
 
-    async def _make_from_file(self, path: UncPath, then: Sequence[messages.Request]) -> int:
+    async def _make_from_file(
+        self, path: UncPath, then: Sequence[messages.Request], opening: messages.Request
+    ) -> tuple[int, FileStat | None]:
         """Makes an empty file and sends the requests that make it a special file. Returns their first failure, or a
-        success; after a failure there is no file. Two round trips.
+        success; after a failure there is no file. With a success, what is there then, as `opening` has opened it; None
+        if that was refused. Two round trips.
 
         The file is deleted with its handle until those requests have succeeded, so that a lost connection leaves
-        nothing half made.
+        nothing half made. It is asked for once that handle is closed, as a close may move times.
         """
         what = f"making {path}"
         create = self._channel.encode_create(
@@ -220,29 +231,43 @@ class SpecialFiles:
         status = next((answer.status for answer in answers if is_failure(answer.status)), answers[-1].status)
         failed = is_failure(status)
         changes = [_encode_set_disposition(file_id, delete=failed)] if failed or not is_failure(marked.status) else []
-        await self._finish(file_id, changes, what)
-        return status
+        asking = [] if failed else [opening, messages.encode_query_all(), messages.encode_close(RELATED_FILE_ID)]
+        asked = await self._finish(file_id, changes, what, asking)
+        if failed or is_failure(asked[0].status) or is_failure(asked[1].status):
+            return status, None
+        return status, self._channel.decode_stat(asked[1], what)
 
-    async def _finish(self, file_id: bytes, changes: Sequence[messages.Request], what: str) -> None:
-        """Sends requests on a handle, and closes it, also when cancelled."""
+    async def _finish(
+        self, file_id: bytes, changes: Sequence[messages.Request], what: str, then: Sequence[messages.Request] = ()
+    ) -> Sequence[Response]:
+        """Sends requests on a handle, and closes it, also when cancelled. The responses to what is sent behind that,
+        `then`, in the same compound.
+        """
         try:
-            responses = await self._channel.call([*changes, messages.encode_close(file_id)])
+            responses = await self._channel.call([*changes, messages.encode_close(file_id), *then])
         except BaseException:
             self._channel.call_nowait([messages.encode_close(file_id)])
             raise
-        for response in responses:
+        own = len(changes) + 1
+        for response in responses[:own]:
             self._channel.check(response, what)
+        return responses[own:]
 
     # -- changing ---------------------------------------------------------------------------------------------------
 
-    async def remove(self, path: UncPath) -> None:
-        """Deletes a reparse point. Two round trips. Errors as in stat; OBJECT_TYPE_MISMATCH if it is none."""
-        disposition = fscc.encode_disposition()
-        await self._change_special(
-            path, Access.DELETE, FileInformationClass.FILE_DISPOSITION_INFORMATION, disposition, f"unlink of {path}"
-        )
+    async def remove(self, path: UncPath, seen: Sequence[UncPath] = ()) -> list[FileStat | None]:
+        """Deletes a reparse point. Two round trips. Errors as in stat; OBJECT_TYPE_MISMATCH if it is none. Returns what
+        became of the directories `seen`.
+        """
+        what = f"unlink of {path}"
+        file_id, _ = await self._open_special(path, Access.DELETE, what)
+        glances = self._channel.encode_glances(seen)
+        answers = await self._finish(file_id, [_encode_set_disposition(file_id, delete=True)], what, glances)
+        return self._channel.decode_glances(answers)
 
-    async def rename(self, old: UncPath, new: UncPath, *, replace: bool) -> None:
+    async def rename(
+        self, old: UncPath, new: UncPath, *, replace: bool, seen: Sequence[UncPath] = ()
+    ) -> list[FileStat | None]:
         """Renames a reparse point within the share, as Tree.rename does. Two round trips. Errors as in remove.
 
         Samba 4.22 loses the reparse point in a rename, and shows an empty file from then on. So it is set again,
@@ -252,11 +277,13 @@ class SpecialFiles:
         file_id, data = await self._open_special(old, Access.DELETE | Access.FILE_WRITE_ATTRIBUTES, what)
         renaming = messages.encode_set_info(file_id, FileInformationClass.FILE_RENAME_INFORMATION, info)
         repairing = messages.encode_ioctl(CtlCode.FSCTL_SET_REPARSE_POINT, data, 0, file_id)
+        requests = [renaming, repairing, messages.encode_query_all(), *self._channel.encode_glances(seen)]
         try:
-            renamed, repaired, looked = await self._channel.call([renaming, repairing, messages.encode_query_all()])
+            renamed, repaired, looked, *answers = await self._channel.call(requests)
             self._channel.check(renamed, what)
             if not self._channel.decode_stat(looked, what).attributes & FileAttributes.FILE_ATTRIBUTE_REPARSE_POINT:
                 self._channel.check(repaired, what)
+            return self._channel.decode_glances(answers)
         finally:
             self._channel.call_nowait([messages.encode_close(file_id)])
 

@@ -1,7 +1,8 @@
 """Tree: the operations on the files of a share, over one tree connect (MS-SMB2 3.2.4).
 
-Each operation is one compound where SMB2 allows it, see compounds.py. Operations on special files are in special.py, on
-extended attributes in xattrs.py, on lists of snapshots in snapshots.py. Nothing here retries after a failure.
+Each operation is one compound where SMB2 allows it, see compounds.py. Operations on names are in namechanges.py, on
+special files in special.py, on extended attributes in xattrs.py, on lists of snapshots in snapshots.py. Nothing here
+retries after a failure.
 """
 
 from __future__ import annotations
@@ -11,13 +12,12 @@ import os
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-import trio
-
 from dfsfs.errors import DfsfsError, PosixError, SmbError, WireError
 from dfsfs.ntstatus import NtStatus, is_failure
 from dfsfs.smb.connection.leases import KEY_SIZE, Lease, LeaseRequest
 from dfsfs.smb.tree.bounds import ListingBounds
 from dfsfs.smb.tree.file import PendingFetch, RemoteFile
+from dfsfs.smb.tree.namechanges import NameChanges
 from dfsfs.smb.tree.snapshots import Snapshots
 from dfsfs.smb.tree.special import SpecialFiles
 from dfsfs.smb.tree.xattrs import ExtendedAttributes
@@ -29,10 +29,8 @@ from dfsfs.smb.wire.constants import (
     CreateOptions,
     CtlCode,
     Dialect,
-    FileAttributes,
     FileInformationClass,
     FileSystemInformationClass,
-    ShareAccess,
 )
 from dfsfs.smb.wire.messages import RELATED_FILE_ID, Request
 
@@ -40,15 +38,12 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
 
     from dfsfs.smb.connection.calls import Response
-    from dfsfs.smb.connection.pendingcall import PendingCall
     from dfsfs.smb.tree.compounds import PathChannel
     from dfsfs.smb.wire.fscc import DirEntry, FileStat, VolumeSize
     from dfsfs.smb.wire.messages import Buffer
     from dfsfs.unc import UncPath
 
 _BASIC = FileInformationClass.FILE_BASIC_INFORMATION
-_LINK, _RENAME = FileInformationClass.FILE_LINK_INFORMATION, FileInformationClass.FILE_RENAME_INFORMATION
-_DISPOSITION = FileInformationClass.FILE_DISPOSITION_INFORMATION
 _LISTED = (NtStatus.NO_MORE_FILES, NtStatus.NO_SUCH_FILE)
 FIRST_LISTING_SIZE = 128 * 1024
 """OutputBufferLength in bytes of the first QUERY_DIRECTORYs, which are in the compound that opens the directory: enough
@@ -56,10 +51,6 @@ for about 800 names.
 """
 LISTING_SIZE = 1024 * 1024
 """OutputBufferLength in bytes of the further ones."""
-HANDLE_BREAK_TIMEOUT = 2.0
-"""Seconds that a removal waits for other clients to give up HANDLE leases, and close handles of deferred closes."""
-REMOVAL_ATTEMPTS = 18
-"""How often a removal is sent, HANDLE_BREAK_TIMEOUT seconds each, while the server waits for another client."""
 ALL_ACCESS = 0xFFFFFFFF
 """An access mask with all rights (MS-SMB2 2.2.13.1)."""
 PAST_MAX = 512
@@ -70,7 +61,8 @@ class Tree:
     """See the module's text.
 
     `special`, `xattrs` and `snapshots` have the operations on special files, extended attributes and lists of
-    snapshots. `maximal_access`: MaximalAccess of the TREE_CONNECT response. `mfsymlinks`: see SpecialFiles.
+    snapshots; those of NameChanges are the tree's own. `maximal_access`: MaximalAccess of the TREE_CONNECT response.
+    `mfsymlinks`: see SpecialFiles.
     """
 
     def __init__(self, channel: PathChannel, *, maximal_access: int = ALL_ACCESS, mfsymlinks: bool = False) -> None:
@@ -78,6 +70,10 @@ class Tree:
         self.special = SpecialFiles(channel, mfsymlinks=mfsymlinks)
         self.stat = self.special.stat
         """See SpecialFiles.stat: any name may be that of a special file."""
+        self.names = names = NameChanges(channel, maximal_access, self.stat)
+        self.remove_file, self.remove_unused = names.remove_file, names.remove_unused
+        self.remove_directory, self.rename, self.link = names.remove_directory, names.rename, names.link
+        self.rename_and_stat, self.break_handle_leases = names.rename_and_stat, names.break_handle_leases
         self.xattrs = ExtendedAttributes(channel)
         self.snapshots = Snapshots(channel)
         self.connection, self.share, self.route = channel.connection, channel.share, channel.route
@@ -225,159 +221,6 @@ class Tree:
         if status == NtStatus.END_OF_FILE:
             return stat, b""
         return stat, None if is_failure(status) else messages.decode_read(responses[2].message, size)
-
-    async def remove_file(self, path: UncPath) -> None:
-        """Deletes a file. One round trip, two more for a read-only one: SMB refuses to delete it, POSIX does not.
-
-        Handles of deferred closes at other clients are closed first: see `_wait_exclusive`. If a program has the file
-        open, at this client or another, that is one round trip more, and the name disappears with the last close.
-        Errors as in stat.
-        """
-        responses = await self._wait_exclusive(self.channel.start(self._encode_removal(path, ShareAccess.NONE)))
-        await self._finish_removal(path, responses)
-
-    async def remove_file_and_stat_parent(self, parent: UncPath, path: UncPath) -> FileStat | None:
-        """Deletes a file as remove_file does, and returns the stat of its directory, or None.
-
-        Both are sent at once, so that it takes one round trip. A server that processes requests concurrently may return
-        the directory's times from just before. None if that failed, or if the removal took more than one round trip.
-        """
-        channel = self.channel
-        removal = channel.start(self._encode_removal(path, ShareAccess.NONE))
-        query = channel.start(channel.encode_stat_compound(parent))
-        try:
-            responses = await self._wait_exclusive(removal)
-            if await self._finish_removal(path, responses):
-                return None
-            try:
-                return channel.decode_stat_compound(channel.update_state(await query.wait()), f"stat of {parent}")
-            except DfsfsError:
-                return None  # the file is removed all the same
-        finally:
-            query.abandon()
-
-    async def _finish_removal(self, path: UncPath, responses: Sequence[Response] | None) -> bool:
-        """Completes a removal after its first compound. Returns whether that took further requests."""
-        if responses is not None and self._check_removed(path, responses):
-            return False
-        if responses is None:
-            responses = await self._retry_removal(path)
-            if responses[0].status == NtStatus.OBJECT_NAME_NOT_FOUND:
-                return True  # the cancelled compound has removed it, or another client
-        if not self._check_removed(path, responses):
-            await self._remove_read_only(path)
-        return True
-
-    async def _wait_exclusive(self, call: PendingCall) -> Sequence[Response] | None:
-        """The responses to a compound whose CREATE shares nothing; None if the file is open elsewhere.
-
-        Before a server refuses such an open, it breaks the HANDLE leases on the file (MS-SMB2 3.3.4.7, MS-FSA
-        2.1.5.1.2). Clients then close handles of deferred closes, but not those that programs use. Samba 4.17 breaks
-        them for no weaker open.
-        """
-        responses = await self._wait_briefly(call)
-        return None if responses is None or responses[0].status == NtStatus.SHARING_VIOLATION else responses
-
-    async def _wait_briefly(self, call: PendingCall) -> Sequence[Response] | None:
-        """The responses to a call; None if they take longer than HANDLE_BREAK_TIMEOUT, then it is cancelled.
-
-        Samba 4.17 and 4.22 answer a CANCEL at once, which shows that they are alive: to a compound they send no
-        STATUS_PENDING while they wait for another client.
-        """
-        with trio.move_on_after(HANDLE_BREAK_TIMEOUT):
-            return self.channel.update_state(await call.wait())
-        return None
-
-    async def _retry_removal(self, path: UncPath) -> Sequence[Response]:
-        """The responses to a removal that shares everything. If a client that has a lease is dead, they come after the
-        server's time-out for the break: 35 seconds with Samba.
-        """
-        for _ in range(REMOVAL_ATTEMPTS):
-            if (responses := await self._wait_briefly(self.channel.start(self._encode_removal(path)))) is not None:
-                return responses
-        return await self.channel.call(self._encode_removal(path))
-
-    async def break_handle_leases(self, path: UncPath) -> bool:
-        """Has other clients close handles of deferred closes. Returns whether no handle is left. One round trip.
-
-        Errors as in stat.
-        """
-        create = self.channel.encode_create(
-            path, access=Access.DELETE, disposition=CreateDisposition.FILE_OPEN, share_access=ShareAccess.NONE
-        )
-        responses = await self._wait_exclusive(self.channel.start([create, messages.encode_close(RELATED_FILE_ID)]))
-        if responses is None:
-            return False
-        self.channel.check(responses[0], f"open of {path}")
-        return True
-
-    def _encode_removal(self, path: UncPath, share: ShareAccess = ShareAccess.ALL) -> Sequence[Request]:
-        return self.channel.encode_set_compound(
-            path, Access.DELETE, _DISPOSITION, fscc.encode_disposition(), share_access=share
-        )
-
-    def _check_removed(self, path: UncPath, responses: Sequence[Response]) -> bool:
-        """Whether the responses to `_encode_removal` say that the file is removed; False if it is read-only.
-
-        Raises:
-            SmbError: the server's answer, if it is another failure.
-        """
-        for response in responses:
-            if response.status == NtStatus.CANNOT_DELETE:
-                return False
-            self.channel.check(response, f"unlink of {path}")
-        return True
-
-    async def _remove_read_only(self, path: UncPath) -> None:
-        """Clears the attribute and removes the file; sets it again if that fails. Errors as in stat."""
-        before = (await self.stat(path)).attributes
-        access = Access.DELETE | Access.FILE_WRITE_ATTRIBUTES
-        normal = fscc.encode_attributes(FileAttributes.FILE_ATTRIBUTE_NORMAL)
-        requests = list(self.channel.encode_set_compound(path, access, _DISPOSITION, fscc.encode_disposition()))
-        # In the same compound, so that a lost connection can't leave the file without the attribute.
-        requests.insert(1, messages.encode_set_info(RELATED_FILE_ID, _BASIC, normal))
-        created, changed, *removed = await self.channel.call(requests)
-        self.channel.check(created, f"unlink of {path}")
-        self.channel.check(changed, f"unlink of {path}")
-        try:
-            for response in removed:
-                self.channel.check(response, f"unlink of {path}")
-        except SmbError:
-            await self.set_basic(path, fscc.encode_attributes(before))
-            raise
-
-    async def remove_unused(self, path: UncPath) -> None:
-        """Deletes a file that is not open; SHARING_VIOLATION if it is. One round trip. Errors as in stat."""
-        responses = await self._wait_exclusive(self.channel.start(self._encode_removal(path, ShareAccess.NONE)))
-        if responses is None:
-            raise SmbError(NtStatus.SHARING_VIOLATION, f"unlink of {path}")
-        for response in responses:
-            self.channel.check(response, f"unlink of {path}")
-
-    async def remove_directory(self, path: UncPath) -> None:
-        """Deletes an empty directory; DIRECTORY_NOT_EMPTY if it is not. One round trip. Errors as in stat."""
-        info, options = fscc.encode_disposition(), CreateOptions.FILE_DIRECTORY_FILE
-        await self.channel.set_info(path, Access.DELETE, _DISPOSITION, info, f"rmdir of {path}", options)
-
-    async def rename(self, old: UncPath, new: UncPath, *, replace: bool) -> None:
-        """Renames a file or directory within the share. `replace` lets a file replace another; without it a taken name
-        is OBJECT_NAME_COLLISION. One round trip. Errors as in stat.
-        """
-        # The new name is relative to the share, also where names in CREATE are not.
-        info = fscc.encode_rename("\\".join(new.below_share), replace=replace)
-        await self.channel.set_info(old, Access.DELETE, _RENAME, info, f"rename of {old} to {new}")
-
-    async def link(self, path: UncPath, new: UncPath) -> None:
-        """Makes a hard link to a file within the share; OBJECT_NAME_COLLISION if the name is taken. One round trip.
-        Errors as in stat.
-
-        The right to read the file's attributes is enough; the directory needs more. Samba makes links on read-only
-        shares, too, so the share's MaximalAccess is checked here.
-        """
-        if not self._maximal_access & Access.FILE_WRITE_DATA:
-            raise SmbError(NtStatus.ACCESS_DENIED, f"link of {path} to {new}: the share is read-only")
-        info = fscc.encode_link("\\".join(new.below_share))
-        await self.channel.set_info(path, Access.FILE_READ_ATTRIBUTES, _LINK, info, f"link of {path} to {new}")
 
     async def set_basic(self, path: UncPath, info: bytes) -> FileStat | None:
         """Sets times and attributes, as fscc.encode_basic_information packs them. One round trip. Errors as in stat.

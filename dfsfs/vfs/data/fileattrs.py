@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from dfsfs.errors import PosixError, SmbError
 from dfsfs.ntstatus import NtStatus
+from dfsfs.smb.wire.constants import Access
 from dfsfs.unanswered import watch
 
 if TYPE_CHECKING:
@@ -55,7 +57,11 @@ class FileAttributes:
         files = self._table.get_files(inode)
         if not files:
             raise PosixError(errno.ESTALE, f"{inode.name} is gone")
-        file = next((file for file in files if file.alive), files[0])
+        return await self.query_through(next((file for file in files if file.alive), files[0]))
+
+    async def query_through(self, file: OpenFile) -> bool:
+        """Asks for a file's attributes through a handle. Result and errors as in `query`."""
+        inode = file.inode
         await self._dirty.write_back(inode)
         asked = self._lookup.table.version
         return self._lookup.attributes.update(inode, await self._runner.run(file, file.query), asked, by_name=False)
@@ -117,14 +123,17 @@ class FileAttributes:
         """Sets attributes, but no last write time (FILE_BASIC_INFORMATION, MS-FSCC 2.4.7). Returns what the server
         knows of the file then, None if it was not asked. Raises DfsfsError.
 
-        It is done through every handle of the caller that has written, as the close of such a one sets times again.
+        It is done through every handle of the caller that has written, as the close of such a one sets times again. If
+        none has, one that may do it saves an open and a close.
         """
         await self._dirty.write_back(inode)
-        written = [file for file in self._table.get_files_of_caller(inode) if file.has_written]
+        files = self._table.get_files_of_caller(inode)
+        able = (file for file in files if file.access & Access.FILE_WRITE_ATTRIBUTES and file.is_current)
+        through = [file for file in files if file.has_written] or list(islice(able, 1))
         stat: FileStat | None = None
-        for file in written:
+        for file in through:
             stat = await self._set_basic_on(file, info)
-        if not written:
+        if not through:
             stat = await self._lookup.change_by_name(inode, lambda attempt: _set_basic(attempt, inode, info))
         return stat
 

@@ -101,6 +101,14 @@ class OpenFileTable:
         """A file that the caller has open for writing, if there is one."""
         return next((file for file in self.get_files_of_caller(inode) if file.writable), None)
 
+    def find_current(self, inode: Inode) -> OpenFile | None:
+        """A file that the caller has open, and its server, too, on the target that the inode leads to; None if there is
+        none.
+        """
+        if inode not in self._by_inode:
+            return None
+        return next((file for file in self.get_files_of_caller(inode) if file.is_current), None)
+
     def get_opener(self, inode: Inode) -> Caller | None:
         """A user who has the file open, if there is one."""
         return next((file.user for file in self._by_inode.get(inode, ())), None)

@@ -66,6 +66,13 @@ class ServerHandles:
         """Returns when no handle on the file is just being opened or closed, or after `pending.PATIENCE` seconds."""
         await self._pending.wait_opens(inode)
 
+    async def wait_closes(self, inode: Inode) -> None:
+        """`wait_opens` if the close of a handle that was written through is under way. What is sent before its answer
+        would have to be asked again: a close moves times.
+        """
+        if inode.pending_changes:
+            await self._pending.wait_opens(inode)
+
     def opens_blocked(self, inode: Inode) -> AbstractAsyncContextManager[None]:
         """While the block runs, opens of the file wait; those under way are waited for before it begins."""
         return self._pending.opens_blocked(inode)

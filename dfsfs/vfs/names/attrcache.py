@@ -11,7 +11,7 @@ from __future__ import annotations
 import errno
 import math
 import stat as posix
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -74,6 +74,41 @@ class AttributeCache:
         """InodeTable.changing_name; look-ups of the names wait for so long."""
         with self.table.changing_name(directory, *names, ended=self._note_name_change):
             yield
+
+    @contextmanager
+    def changing_names(self, *places: tuple[Inode, str]) -> Iterator[dict[Inode, FileStat]]:
+        """`changing_name` for names in one or more directories. What the server says of those, in the compound of the
+        change, the block puts into the dictionary that it gets.
+
+        The kernel asks for the attributes of a directory after each change of a name in it, to see whether the caller
+        may make the next one.
+        """
+        names: dict[Inode, list[str]] = {}
+        for directory, name in places:
+            names.setdefault(directory, []).append(name)
+        said: dict[Inode, FileStat] = {}
+        with ExitStack() as stack:
+            for directory in names:
+                stack.enter_context(self.changing_name(directory, *names[directory]))
+            begun = {directory: directory.changed_at for directory in names}
+            yield said
+            alone = [
+                directory
+                for directory in said
+                if directory.pending_changes == 1 and directory.changed_at == begun[directory]
+            ]
+        for directory in alone:
+            if not directory.pending_changes:
+                self._update_changed_directory(directory, said[directory])
+
+    def _update_changed_directory(self, directory: Inode, stat: FileStat) -> None:
+        """Keeps what was said of a directory in the compound that has changed a name in it. The answer has no file id,
+        so it says nothing of whose name the directory's is: that is asked for when it was to be asked for.
+        """
+        before = directory.stat
+        if before is not None and before.is_plain_directory and stat.is_plain_directory:
+            said = replace(stat, file_id=before.file_id, links=before.links, ea_size=before.ea_size)
+            self.update(directory, said, self.table.version, by_name=False)
 
     def _note_name_change(self) -> None:
         self._change_ended.set()

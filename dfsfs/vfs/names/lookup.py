@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 from dfsfs.caller import current_caller
 from dfsfs.errors import DfsfsError, EndlessAnswer, PosixError
 from dfsfs.namespace.junction import Location, PathNotCovered
+from dfsfs.vfs.names.absentnames import AbsentNames
 from dfsfs.vfs.names.attrcache import AttributeCache, Lifetimes
 from dfsfs.vfs.names.dircache import Origin
 from dfsfs.vfs.names.hiddennames import HiddenNames
@@ -83,6 +84,7 @@ class Lookup:
         self.clock, self.name_mapping = clock, names
         self.follow_links = follow_links
         self._namespace = namespace
+        self._absent = AbsentNames(table)
         if not server_numbers:
             table.forget_ids()
         self.offline = OfflineDirectories(table, clock, self._is_live)
@@ -182,6 +184,8 @@ class Lookup:
             self.attributes.access.grant(inode)
             return inode
         except DfsfsError as error:
+            if error.errno == errno.ENOENT:
+                self._absent.add(parent, name, current_caller().uid, asked, self.clock())
             if known is not None and known is self.table.child(parent, name):
                 if error.errno == errno.ENOENT:
                     is_others = await self.others.still_see(known, parent, name)
@@ -200,6 +204,11 @@ class Lookup:
 
     def _is_first_name(self, inode: Inode, parent: Inode, name: str) -> bool:
         return inode.parent is parent and inode.name == self.table.get_exact_name(parent, name)
+
+    def is_known_absent(self, directory: Inode, name: str) -> bool:
+        """Whether a server has just told the current caller that there is no such name."""
+        lifetime = self.attributes.lifetimes.directories
+        return self._absent.has(directory, name, current_caller().uid, self.clock(), lifetime)
 
     def lookup_cached(self, directory: Inode, name: str) -> Inode | None:
         """The inode of a (wire) name as far as the cache knows it; None: a server has to be asked. Counts no lookup.

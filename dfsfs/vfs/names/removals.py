@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from dfsfs.namespace.junction import Attempt
+    from dfsfs.smb.wire.fscc import FileStat
     from dfsfs.unc import UncPath
     from dfsfs.vfs.names.inodetable import Inode
 
@@ -41,6 +42,25 @@ async def remove_directory(attempt: Attempt) -> None:
 async def remove_file(attempt: Attempt) -> None:
     """The operation that removes a file."""
     await attempt.tree.remove_file(attempt.path)
+
+
+async def remove_directory_in_view(attempt: Attempt) -> FileStat | None:
+    """The operation that removes an empty directory. What became of the one that it was in, if the server said that."""
+    return (await attempt.tree.remove_directory(attempt.path, [attempt.path.parent]))[0]
+
+
+async def remove_file_in_view(attempt: Attempt, attributes: int) -> FileStat | None:
+    """The operation that removes a file. What became of its directory, if the server said that. `attributes`: those of
+    the file if they are known, else 0.
+    """
+    return (await attempt.tree.remove_file(attempt.path, [attempt.path.parent], attributes))[0]
+
+
+async def remove_special_in_view(attempt: Attempt) -> FileStat | None:
+    """The operation that removes a symbolic link, device, fifo or socket. What became of its directory, if the server
+    said that.
+    """
+    return (await attempt.tree.special.remove(attempt.path, [attempt.path.parent]))[0]
 
 
 async def is_renamed(attempt: Attempt, target: UncPath, inode: Inode) -> bool:

@@ -26,7 +26,7 @@ from dfsfs.smb.wire.fscc import DirEntry, FileStat, VolumeSize
 from dfsfs.unc import UncPath, fold_name
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Iterator
+    from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 
     from dfsfs.smb.connection.leases import LeaseRequest
     from dfsfs.smb.wire.messages import Buffer
@@ -352,7 +352,12 @@ class MemoryTree:
             node.written = self.store.tick()
         return node
 
-    async def remove_file(self, path: UncPath) -> None:
+    def _see(self, directories: Sequence[UncPath]) -> list[FileStat | None]:
+        return [self.store.at(directory, f"stat of {directory}").stat for directory in directories]
+
+    async def remove_file(
+        self, path: UncPath, seen: Sequence[UncPath] = (), attributes: int = 0
+    ) -> list[FileStat | None]:
         what = await self._enter("unlink", path)
         node = self.store.at(path, what)
         if node.children is not None:
@@ -362,6 +367,7 @@ class MemoryTree:
         else:
             self.store.drop_name(path, what)
         self.done("unlink", path)
+        return self._see(seen)
 
     async def remove_unused(self, path: UncPath) -> None:
         what = await self._enter("unlink unused", path)
@@ -374,11 +380,7 @@ class MemoryTree:
         what = await self._enter("ask for", path)
         return not self.store.at(path, what).opens
 
-    async def remove_file_and_stat_parent(self, folder: UncPath, path: UncPath) -> FileStat:
-        await self.remove_file(path)
-        return self.store.at(folder, f"stat of {folder}").stat
-
-    async def remove_directory(self, path: UncPath) -> None:
+    async def remove_directory(self, path: UncPath, seen: Sequence[UncPath] = ()) -> list[FileStat | None]:
         what = await self._enter("rmdir", path)
         node = self.store.at(path, what)
         if node.children is None:
@@ -387,8 +389,11 @@ class MemoryTree:
             raise SmbError(NtStatus.DIRECTORY_NOT_EMPTY, what)
         self.store.drop(node)
         self.done("rmdir", path)
+        return self._see(seen)
 
-    async def rename(self, old: UncPath, new: UncPath, *, replace: bool) -> None:
+    async def rename(
+        self, old: UncPath, new: UncPath, *, replace: bool, seen: Sequence[UncPath] = ()
+    ) -> list[FileStat | None]:
         what = await self._enter("rename", old)
         node = self.store.at(old, what)
         self._refuse_link(new, what)
@@ -412,8 +417,15 @@ class MemoryTree:
             node.spellings[fold_name(new.components[-1])] = new.components[-1]
         children[fold_name(new.components[-1])] = node
         self.done("rename", old)
+        return self._see(seen)
 
-    async def link(self, path: UncPath, new: UncPath) -> None:
+    async def rename_and_stat(
+        self, old: UncPath, new: UncPath, seen: Sequence[UncPath] = ()
+    ) -> tuple[FileStat, list[FileStat | None]]:
+        directories = await self.rename(old, new, replace=False, seen=seen)
+        return self.store.at(new, f"stat of {new}").stat, directories
+
+    async def link(self, path: UncPath, new: UncPath) -> FileStat:
         what = await self._enter("link", path)
         if not self.store.has_hard_links:
             raise SmbError(NtStatus.INVALID_DEVICE_REQUEST, what)
@@ -424,6 +436,7 @@ class MemoryTree:
         node.spellings[fold_name(new.components[-1])] = new.components[-1]
         node.links += 1
         self.done("link", path)
+        return node.stat
 
     async def set_basic(self, path: UncPath, info: bytes) -> FileStat:
         what = await self._enter("set_basic", path)

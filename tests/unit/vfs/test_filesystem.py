@@ -603,18 +603,6 @@ async def test_names_are_mapped(autojump_clock: object) -> None:
     assert "what: a name?." in await world.listing()
 
 
-async def test_removing_a_file_brings_its_folders_times_along(autojump_clock: object) -> None:
-    world = World()
-    for name in ("one", "two"):
-        world.data.add_file(name)
-    folder = await world.ino("link")
-    before = await world.fs.getattr(folder)
-    world.clear()
-    await world.fs.unlink(folder, b"one")
-    assert (await world.fs.getattr(folder)).mtime_ns >= before.mtime_ns
-    assert not [call for call in world.sent() if call == "stat "]
-
-
 async def test_a_listing_is_not_believed_for_a_file_with_two_names(autojump_clock: object) -> None:
     """Even if the last that the server said of it, before the second was made, is that it had one."""
     world = World()

@@ -354,3 +354,27 @@ async def test_a_second_name_whose_maker_was_given_up_is_removed_by_the_next_lis
     await world.listing()
     assert world.root.names() == ["link", "new", "old"]
     world.fs.check_invariants()
+
+
+async def test_a_file_that_another_client_has_put_in_the_place_of_an_open_one_is_removed(
+    autojump_clock: object,
+) -> None:
+    """In the moment before the open file is hidden: it is not that one which is hidden then, and it loses no name."""
+    world = World()
+    world.root.add_file("file", b"mine")
+    ino = await world.ino("file")
+    opened = await world.fs.open(ino, os.O_RDWR)
+
+    def replace_file(verb: str, path: UncPath) -> None:
+        if verb == "rename":
+            world.root.remove("file")
+            world.root.add_file("file", b"theirs")
+
+    world.root.before = replace_file
+    await world.fs.unlink(ROOT, b"file")
+    world.root.before = lambda verb, path: None
+    assert world.root.names() == ["link"]
+    assert bytes(await world.fs.read(opened.handle, 0, 10)) == b"mine"
+    assert (await world.fs.getattr(ino)).nlink == 1, "by another name, for all that is known here"
+    await world.fs.release(opened.handle)
+    assert world.root.names() == ["link"]
