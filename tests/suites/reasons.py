@@ -188,8 +188,8 @@ RULES: tuple[Rule, ...] = (
     Rule("xfstests", "generic/694 generic/701", Why.LARGE),
     Rule(
         "xfstests",
-        "generic/075 generic/091 generic/112 generic/127 generic/263 generic/363 generic/476 generic/521 generic/522 generic/551 generic/616 generic/642 "
-        "generic/750",
+        "generic/075 generic/091 generic/112 generic/127 generic/263 generic/363 generic/476 generic/521 generic/522 "
+        "generic/551 generic/616 generic/642 generic/750",
         Why.SOAK,
     ),
     # -- LTP -----------------------------------------------------------------------------------------------------------
