@@ -1,7 +1,7 @@
 """`python -m tests.suites.remount [TIMES]`: unmounts and mounts at one place, and looks at once whether it lives.
 
-That is what generic/366 of xfstests does, and what it stumbled over once: see the note in results/. Exit status: 1 if a
-mount was dead, after what is known of it was printed.
+That is what generic/366 of xfstests does. It found a dead mount once, that something else on the machine had ended: the
+note in results/ has what. Exit status: 1 if a mount was dead, after what is known of it was printed.
 """
 
 from __future__ import annotations

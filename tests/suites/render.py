@@ -162,25 +162,26 @@ def _with_output(suite: str, per_server: dict[str, dict[str, Result]], test: str
 
 
 def _not_applicable(per_server: dict[str, dict[str, Result]]) -> str:
-    by_reason: dict[str, set[str]] = defaultdict(set)
-    for tests in per_server.values():
+    by_reason: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    for server, tests in per_server.items():
         for test, one in tests.items():
             if one.outcome is Outcome.NOT_APPLICABLE:
-                by_reason[in_kind(one.detail)].add(test)
+                by_reason[in_kind(one.detail)][test].append(NAMES.get(server, server))
     if not by_reason:
         return ""
     text = "\n### Not applicable, and why\n\n| why | tests |\n|---|---|\n"
     for reason, tests_of in sorted(by_reason.items(), key=lambda item: (-len(item[1]), item[0])):
-        text += f"| {_cell(reason)} | {_shortened(sorted(tests_of))} |\n"
+        text += f"| {_cell(reason)} | {_shortened(tests_of, len(per_server))} |\n"
     return text
 
 
-def _shortened(tests: list[str]) -> str:
-    """Names, each folder named once: generic/001, 002."""
+def _shortened(tests: dict[str, list[str]], servers: int) -> str:
+    """Names, each folder named once: generic/001, 002; with the servers of a test, if those are not all."""
     shown, folder = [], None
-    for test in tests:
+    for test, of in sorted(tests.items()):
         head, _, tail = test.rpartition("/")
-        shown.append(tail if head and head == folder else test)
+        name = tail if head and head == folder else test
+        shown.append(name if len(of) == servers else f"{name} ({', '.join(of)})")
         folder = head
     return ", ".join(shown)
 

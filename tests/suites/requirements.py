@@ -1,4 +1,4 @@
-"""What xfstests' tests say that they require, and a file system behind pyfuse3 has not.
+"""What xfstests' tests say that they require, and a mount of dfsfs has not: as FUSE, SMB or a decision of ours has it.
 
 A test says it in its text (`_require_...`), and refuses at that line: to be told so takes a mount and some seconds for
 each of 550 tests, so it is read instead. `--ask-all` runs them all the same.
@@ -13,11 +13,11 @@ _XFS_IO = r'_require_xfs_io_command\s+"?({})\b'
 IMPOSSIBLE: tuple[tuple[str, str], ...] = (
     (r"_require_(?:scratch|test|cp)_(?:reflink|dedupe)\w*", "FUSE has no FICLONE and no FIDEDUPERANGE"),
     (_XFS_IO.format("reflink|dedupe"), "FUSE has no FICLONE and no FIDEDUPERANGE"),
-    (_XFS_IO.format("falloc|fpunch|fzero|fcollapse|finsert|funshare"), "pyfuse3 has no fallocate"),
-    (r"_require_(?:fs_prealloc|congruent_file_oplen)\w*", "pyfuse3 has no fallocate"),
-    (_XFS_IO.format(r"fiemap|exchangerange|startupdate|fsmap|bulkstat\w*"), "FUSE passes on no ioctl"),
+    (_XFS_IO.format("fcollapse|finsert|funshare"), "fallocate of FUSE and SMB collapses, inserts and unshares nothing"),
+    (_XFS_IO.format("fiemap"), "FUSE passes on no FIEMAP"),
+    (_XFS_IO.format(r"exchangerange|startupdate|fsmap|bulkstat\w*"), "an ioctl of the kernel's own file systems"),
     (r"_require_(?:fiemap|exchangerange|scratch_(?:delalloc|16T_\w*))", "FUSE has no blocks to look at"),
-    (_XFS_IO.format("flink"), "pyfuse3 has no O_TMPFILE"),
+    (_XFS_IO.format("-T|flink"), "dfsfs refuses O_TMPFILE: SMB has no file without a name"),
     (_XFS_IO.format("set_encpolicy|add_enckey"), "the kernel's own encryption is for its own file systems"),
     (r"_require_\w*encryption\w*", "the kernel's own encryption is for its own file systems"),
     (r"_require_\w*verity\w*", "fs-verity is for the kernel's own file systems"),
@@ -29,11 +29,12 @@ IMPOSSIBLE: tuple[tuple[str, str], ...] = (
     (r"_require_\w*swapfile\b", "FUSE has no swap files"),
     (r"_require_(?:acls|richacl\w*)", "FUSE shows no POSIX ACLs unless the file system keeps them"),
     (r"_require_freeze", "FUSE can't be frozen"),
-    (r"_require_\w*idmapped\w*", "FUSE has idmapped mounts only with a protocol that pyfuse3 does not speak"),
+    (r"_require_\w*idmapped\w*", "dfsfs offers no idmapped mounts: owners are those of the mount"),
     (r"_require_\w*casefold\w*", "folding by chattr +F is for the kernel's own file systems"),
-    (r"_require_mknod", "xfstests takes no FUSE file system for one with device files"),
     (r"_require_timestamp_range", "xfstests does not know FUSE's bounds of times"),
-    (r"_require_chattr", "FUSE passes on no flags of chattr"),
+    (r"_require_renameat2 (?:exchange|whiteout)", "SMB exchanges no two names and leaves no whiteout"),
+    (_XFS_IO.format("chattr"), "of the flags of chattr SMB has only c, and dfsfs no ioctl for it"),
+    (r"_require_chattr", "of the flags of chattr SMB has only c, and dfsfs no ioctl for it"),
     (r"_require_attrs\b.*\b(?:trusted|security)\b", "trusted and security attributes are not for servers"),
 )
 """Regular expression of the line, and why it can't be had."""

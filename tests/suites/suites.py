@@ -28,7 +28,8 @@ FSX_LINUX = {
 }
 """Of LTP's fsx-linux: a name, and what is given to it."""
 
-
+DEVICES = "dev"
+"""For xfstests, which opens the devices that it makes: mounts have nodev without it."""
 ANYBODY = "file_mode=0777,dir_mode=0777"
 """For pjdfstest, which acts as users whom it has made owners of folders: on a mount they own nothing."""
 
@@ -81,6 +82,7 @@ class Xfstests:
         place.clear()
         config, kept = place.folder / "local.config", place.folder / "results"
         shutil.rmtree(kept, ignore_errors=True)
+        options = ",".join(word for word in (DEVICES, place.options) if word)
         settings = {
             "FSTYP": "fuse",
             "FUSE_SUBTYP": ".dfsfs",
@@ -89,8 +91,8 @@ class Xfstests:
             "SCRATCH_DEV": place.scratch.unc,
             "SCRATCH_MNT": str(place.scratch.mountpoint),
             "RESULT_BASE": str(kept),
-            "MOUNT_OPTIONS": f"-o {place.options}" if place.options else "",
-            "TEST_FS_MOUNT_OPTS": f"-o {place.options}" if place.options else "",
+            "MOUNT_OPTIONS": f"-o {options}",
+            "TEST_FS_MOUNT_OPTS": f"-o {options}",
         }
         config.write_text("".join(f'export {key}="{value}"\n' for key, value in settings.items()))
         more = {"HOST_OPTIONS": str(config)}

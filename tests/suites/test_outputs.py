@@ -76,7 +76,9 @@ def test_exit_statuses_of_ltp() -> None:
 
 
 def test_the_first_requirement_that_cannot_be_met_is_named() -> None:
-    text = '_require_test\n_require_xfs_io_command "fpunch"\n_require_scratch_reflink\n'
-    assert unmet(text) == '_require_xfs_io_command "fpunch": pyfuse3 has no fallocate'
+    text = (
+        '_require_test\n_require_xfs_io_command "fpunch"\n_require_xfs_io_command "fiemap"\n_require_scratch_reflink\n'
+    )
+    assert unmet(text) == '_require_xfs_io_command "fiemap": FUSE passes on no FIEMAP'
     assert unmet("_require_test\n_require_odirect\n") == ""
     assert unmet("# _require_scratch_reflink is not said here\n") == ""

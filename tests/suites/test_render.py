@@ -51,8 +51,14 @@ def test_the_page() -> None:
     assert f"| {Why.OWNERS} | chown/00 1 |" in page
     assert f"| {Why.NAMES} | generic/002 (Samba 4.17, ended after 120 s) |" in page
     assert f"| {Why.CTIME} | generic/003 |" in page
-    assert "| no the share in disk | generic/004 |" in page
+    assert "| no the share in disk | generic/004 (Samba 4.17) |" in page
     assert page == render(RESULTS, [OWNERS, TIMES, SIZE])
+
+
+def test_a_test_that_applies_to_no_server_is_named_without_them() -> None:
+    refused = {"a/1": NOT_HERE, "a/2": NOT_HERE, "a/3": NOT_HERE}
+    results: Results = {"stable": {"xfstests": refused}, "backports": {"xfstests": {**refused, "a/2": GOOD}}}
+    assert "| no the share in disk | a/1, 2 (Samba 4.17), 3 |" in render(results, [])
 
 
 def test_the_page_says_of_when_its_figures_are() -> None:
