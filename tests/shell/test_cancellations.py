@@ -200,6 +200,14 @@ def test_mknod_is_cancelled() -> None:
     assert at_each_step(Operation("mknod n", real, make_steps("n", lambda: File(posix.S_IFREG)))) >= 5
 
 
+@pytest.mark.parametrize("name", ["list /", "list / in pieces"])
+def test_a_listing_is_cancelled_that_takes_several_answers(name: str) -> None:
+    async def divide(scene: Scene) -> None:
+        scene.connection.session.entries_at_once = 2
+
+    assert at_each_step(BY_NAME[name], begun=(Operation("divide", divide, nothing_steps()),)) >= 10
+
+
 IN_D = opening("in d", "d/x", os.O_RDWR)
 
 
