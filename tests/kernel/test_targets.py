@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.lab, pytest.mark.mount]
 SILENCE = 4
 """Seconds without a word (timeout=) after which a server is left. Without the option it is 10, which a unit test of
 fuse/test_session.py holds."""
-HANG = SILENCE + 8.0
+HANG = SILENCE + 5.0
 """Seconds after which a program goes on although the server that it reads from hangs."""
 
 
