@@ -324,11 +324,16 @@ class DirectoryOperations(Removal):
         stat = victim.stat
         read_only = stat is not None and bool(stat.attributes & FileAttributes.FILE_ATTRIBUTE_READONLY)
         try:
-            if read_only:
-                # Windows refuses to replace a read-only file; POSIX asks for write permission on the directory only.
-                await self._set_attributes(victim, FileAttributes.FILE_ATTRIBUTE_NORMAL)
-            await self._replace_until_possible(self._make_replacement(step, victim))
-        except (DfsfsError, trio.Cancelled):
+            try:
+                if read_only:
+                    # Windows refuses to replace a read-only file; POSIX only asks for the right to write to the directory.
+                    await self._set_attributes(victim, FileAttributes.FILE_ATTRIBUTE_NORMAL)
+                await self._replace_until_possible(self._make_replacement(step, victim))
+            except DfsfsError:
+                if read_only and stat is not None:
+                    await self._put_attributes_back(victim, stat.attributes)
+                raise
+        except trio.Cancelled:
             if read_only and stat is not None:
                 with trio.CancelScope(shield=True), trio.move_on_after(PUT_BACK_TIMEOUT):
                     await self._put_attributes_back(victim, stat.attributes)

@@ -196,8 +196,8 @@ class Cancelled:
         self._ended = True
 
     async def _close(self, clock: trio.testing.MockClock, *, renamed: bool) -> None:
-        """Programs close their files, others list the folders, the kernel forgets all. `renamed`: something
-        may have been renamed without the mount knowing it.
+        """Programs close their files, others list the folders, and the kernel forgets all of it. `renamed`: whether
+        something may have been renamed that the mount does not know of.
         """
         kernel = self.scene.kernel
         for fd in list(kernel.files):

@@ -50,9 +50,7 @@ def test_what_a_daemon_logs_is_read(
 
 
 @pytest.mark.logs("^WARNING dfsfs: number")
-def test_nothing_is_lost_of_what_is_logged_in_a_row(
-    journal: Journal, logger: logging.Logger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_nothing_is_lost_of_what_is_logged_in_a_row(journal: Journal, tmp_path: Path) -> None:
     """The kernel has room for ten datagrams, so somebody has to take them all the time."""
     handler = logs.JournalHandler(str(tmp_path / "socket"))
     handler._socket.setblocking(True)
