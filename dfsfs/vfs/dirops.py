@@ -326,7 +326,7 @@ class DirectoryOperations(Removal):
         try:
             try:
                 if read_only:
-                    # Windows refuses to replace a read-only file; POSIX only asks for the right to write to the directory.
+                    # Windows refuses to replace a read-only file. POSIX asks for write permission on the directory.
                     await self._set_attributes(victim, FileAttributes.FILE_ATTRIBUTE_NORMAL)
                 await self._replace_until_possible(self._make_replacement(step, victim))
             except DfsfsError:
