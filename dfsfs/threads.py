@@ -1,4 +1,5 @@
-"""Worker threads for what may block on others: the memory, environment, files and ticket caches of callers.
+"""Worker threads for what may block on others: the memory, environment, files and ticket caches of callers. And for
+imports of a running mount.
 
 A page of a caller's memory may be one of a file on this mount, which only the event loop can deliver; a ticket cache
 may be a pipe, or on a server that is gone. To read such a thing may take as long as its owner likes. So the event loop
@@ -18,6 +19,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 T = TypeVar("T")
+
+
+async def import_in_thread(load: Callable[[], T]) -> T:
+    """What `load` returns, which imports modules: in a thread, as the loop serves programs meanwhile."""
+    return await trio.to_thread.run_sync(load, abandon_on_cancel=True, limiter=trio.CapacityLimiter(1))
 
 
 class Threads:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NoReturn
 from dfsfs.cli.exitcodes import INTERRUPTED, MOUNT_FAILURE, USAGE
 from dfsfs.cli.messages import MountError
 from dfsfs.cli.output import complain, join_lines, show
-from dfsfs.config import ConfigError
+from dfsfs.config.errors import ConfigError
 from dfsfs.control.protocol import WRONG, ControlError
 
 if TYPE_CHECKING:

@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING
 
 from dfsfs.cli import secrets
 from dfsfs.cli.output import ask_hidden
-from dfsfs.config import ConfigError, Mounter, extract_secrets, join_prefix, make_config
+from dfsfs.config.assembly import Mounter, make_config
+from dfsfs.config.errors import ConfigError
+from dfsfs.config.place import join_prefix
+from dfsfs.config.redaction import extract_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

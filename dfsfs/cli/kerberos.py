@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from dfsfs.cli.messages import cannot_read
 from dfsfs.cli.secrets import find_given_login
-from dfsfs.config import ConfigError
+from dfsfs.config.errors import ConfigError
 from dfsfs.smb.auth import kerberos
 from dfsfs.smb.auth.credentials import KerberosCredentials
 from dfsfs.smb.auth.identity import Account

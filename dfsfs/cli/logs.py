@@ -11,7 +11,6 @@ tracebacks and the attribute `dfsfs_details` of a record, follows in lines that 
 from __future__ import annotations
 
 import logging
-import logging.handlers
 import os
 import socket
 import struct
@@ -165,8 +164,10 @@ def log_to_system(*, level: int, mountpoint: str, journal: str = "", address: st
 
 
 def _syslog(address: str) -> logging.Handler:
+    from logging.handlers import SysLogHandler
+
     try:
-        handler = logging.handlers.SysLogHandler(address, logging.handlers.SysLogHandler.LOG_DAEMON)
+        handler = SysLogHandler(address, SysLogHandler.LOG_DAEMON)
     except OSError:
         return logging.NullHandler()  # no syslog here, as in most containers
     handler.setFormatter(_OneLine(f"{IDENTIFIER}[{os.getpid()}]: %(message)s"))

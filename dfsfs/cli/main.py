@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
+from dfsfs.cli.collector import exempt_what_is_there
 from dfsfs.cli.exitcodes import SUCCESS, USAGE
 from dfsfs.cli.output import as_in_a_pipe, complain, escape_tracebacks, show
 from dfsfs.cli.registry import all_commands, find
@@ -41,6 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit code."""
     escape_tracebacks()
     words = sys.argv[1:] if argv is None else list(argv)
+    if argv is None:  # a program of its own
+        exempt_what_is_there()
     forbid_core_dumps()
     return as_in_a_pipe(lambda: _run(words))
 

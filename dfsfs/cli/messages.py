@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dfsfs.cli.exitcodes import MOUNT_FAILURE, SYSTEM_ERROR, USAGE
-from dfsfs.config import ConfigError
+from dfsfs.config.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

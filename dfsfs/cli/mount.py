@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import dfsfs
+from dfsfs.cli.collector import exempt_what_is_there, importing
 from dfsfs.cli.configure import configure, hide_passwords
 from dfsfs.cli.daemon import run_in_background
 from dfsfs.cli.exitcodes import INTERRUPTED, SUCCESS, SYSTEM_ERROR, USAGE
@@ -26,8 +27,9 @@ from dfsfs.cli.logs import is_service, log_to_stderr, log_to_system
 from dfsfs.cli.messages import MountError, Verdict, describe
 from dfsfs.cli.mountpoint import check_mountpoint, check_that_nothing_is_hidden, clear_dead_mounts
 from dfsfs.cli.output import as_in_a_pipe, complain, escape_tracebacks, show
-from dfsfs.cli.remount import remount
-from dfsfs.config import ConfigError, join_prefix, parse_options, parse_unc
+from dfsfs.config.errors import ConfigError
+from dfsfs.config.options import parse_options
+from dfsfs.config.place import join_prefix, parse_unc
 from dfsfs.config.table import GROUPS, Policy
 from dfsfs.smb.auth.identity import forbid_core_dumps
 
@@ -92,6 +94,8 @@ def main(argv: Sequence[str] | None = None, *, backend: Backend | None = None) -
     """Runs the command and returns the exit code. `backend`: what serves the mount, FUSE if nothing is given."""
     escape_tracebacks()
     words = sys.argv[1:] if argv is None else list(argv)
+    if argv is None:  # a program of its own
+        exempt_what_is_there()
     forbid_core_dumps()
     return as_in_a_pipe(lambda: _main(words, backend or Backend(check_fuse, _run)))
 
@@ -186,6 +190,8 @@ def _mount(arguments: Arguments, words: Sequence[str], backend: Backend) -> Verd
     if options.without_effect:
         warn("options that have no effect in dfsfs: " + ", ".join(options.without_effect))
     if options.remount:
+        from dfsfs.cli.remount import remount
+
         return remount(unc, arguments.mountpoint, arguments.options, options, warn)
     if not arguments.fake:
         for dead in clear_dead_mounts(arguments.mountpoint):
@@ -216,7 +222,8 @@ def _patience(options: ParsedOptions) -> float:
 
 
 def _run(config: MountConfig, mountpoint: str, on_ready: Callable[[], None]) -> None:
-    from dfsfs.mount.assembly import run  # takes long: trio, FUSE, cryptography
+    with importing():
+        from dfsfs.mount.assembly import run  # takes long: trio, FUSE, cryptography
 
     run(config, mountpoint, on_ready)
 

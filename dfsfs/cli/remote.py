@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, TypeVar
 from dfsfs.cli.command import warn
 from dfsfs.cli.configure import configure, hide_passwords
 from dfsfs.cli.messages import MountError, describe
-from dfsfs.config import parse_options, parse_unc
+from dfsfs.config.options import parse_options
+from dfsfs.config.place import parse_unc
 
 if TYPE_CHECKING:
     import argparse

@@ -11,7 +11,8 @@ from dfsfs.cli.exitcodes import MOUNT_FAILURE, SUCCESS, SYSTEM_ERROR, USAGE
 from dfsfs.cli.messages import MountError, Verdict
 from dfsfs.cli.output import join_lines
 from dfsfs.cli.secrets import Surroundings, fields_in_restart, find_new_login
-from dfsfs.config import extract_secrets, fields_of
+from dfsfs.config.options import fields_of
+from dfsfs.config.redaction import extract_secrets
 from dfsfs.control.answers import Remounted
 from dfsfs.control.client import ask, is_trusted
 from dfsfs.control.places import our_mounts

@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING
 from dfsfs.cli.exitcodes import SYSTEM_ERROR
 from dfsfs.cli.messages import MountError, cannot_read
 from dfsfs.cli.output import flush
-from dfsfs.config import ConfigError, CredentialsFile, parse_credentials, split_username
+from dfsfs.config.credentials import CredentialsFile, parse_credentials, split_username
+from dfsfs.config.errors import ConfigError
 from dfsfs.config.values import MAX_PASSWORD
 from dfsfs.config.values import password as check_password
 from dfsfs.config.values import username as check_username

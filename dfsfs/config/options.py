@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -76,6 +75,8 @@ def _apply(option: Option, item: Item, settings: dict[str, Any]) -> None:
 
 
 def _unknown(item: Item) -> str:
+    import difflib  # most have no such mistake
+
     close = difflib.get_close_matches(item.name, BY_NAME, n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ""
     if not item.after_secret:

@@ -325,7 +325,7 @@ _MOUNT = [
     _flag("noallow_other", {"sharing": Sharing.NOBODY}, "only you may use it (the default, if not root)"),
     _value("metrics", "metrics", values.listen_address, "ADDRESS:PORT|PATH", "where Prometheus may ask for figures"),
     _value(
-        "loop",
+        "fuse_loop loop",  # mount(8) takes `loop=` for a loop device, and never passes it on
         "fuse_loop",
         values.choice({"native": "native", "pyfuse3": "pyfuse3"}, {}),
         "KIND",

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from dfsfs.config import Mounter
+from dfsfs.config.assembly import Mounter
 from dfsfs.control import answers, report
 from dfsfs.control.explaining import explain_path
 from dfsfs.control.protocol import WRONG, ControlError, Request
@@ -34,7 +34,7 @@ from dfsfs.unc import UncError, UncPath, fold_name, is_unc
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
-    from dfsfs.control.report import Mount
+    from dfsfs.control.mount import Mount
     from dfsfs.namespace.junction import Junction
 
     Arguments = Mapping[str, str]

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from prometheus_client.core import Metric
 
-    from dfsfs.control.report import Mount
+    from dfsfs.control.mount import Mount
     from dfsfs.telemetry import Event
     from dfsfs.unc import UncPath
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
-from dfsfs.config import ConfigError, fields_of, make_config, parse_options
+from dfsfs.config.assembly import make_config
+from dfsfs.config.errors import ConfigError
+from dfsfs.config.options import fields_of, parse_options
 from dfsfs.config.table import OPTIONS
 from dfsfs.control.protocol import WRONG, ControlError
 from dfsfs.smb.auth.credentials import Credentials, Secret
@@ -16,7 +18,7 @@ from dfsfs.smb.auth.credentials import Credentials, Secret
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from dfsfs.config import Mounter
+    from dfsfs.config.assembly import Mounter
     from dfsfs.config.model import MountConfig, ParsedOptions
 
 CHANGEABLE = frozenset(

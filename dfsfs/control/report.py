@@ -3,56 +3,23 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dfsfs.control import answers
-from dfsfs.control.places import mounts
 from dfsfs.control.process import measure_process
 from dfsfs.namespace.targets import failback_targets_for, targets_for
 from dfsfs.printable import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
-    from dfsfs.config.model import MountConfig
+    from dfsfs.control.mount import Mount
     from dfsfs.dfsc.cache import Domain
     from dfsfs.dfsc.referral import Referral
-    from dfsfs.meters import Latencies, Meters
-    from dfsfs.namespace.client import Namespace
+    from dfsfs.meters import Latencies
     from dfsfs.namespace.junction import Junction
     from dfsfs.smb.sessioninfo import SessionInfo
-    from dfsfs.smb.treeprovider import TreeProvider
     from dfsfs.unc import UncPath
-    from dfsfs.vfs.filesystem import FileSystem
-
-
-@dataclass(slots=True)
-class Mount:
-    """The parts of a running mount that reports are made of. `started` is of `clock`; `apply` gives the mount another
-    configuration, which differs only in what can be changed.
-    """
-
-    config: MountConfig
-    mountpoint: str
-    version: str
-    pool: TreeProvider
-    namespace: Namespace
-    filesystem: FileSystem
-    meters: Meters
-    clock: Callable[[], float]
-    started: float
-    apply: Callable[[MountConfig], None]
-    device: str | None = None
-    """The number of the file system, MAJOR:MINOR, as soon as it is known."""
-
-    @property
-    def is_attached(self) -> bool:
-        """Whether it is still mounted in this program's mount namespace, as far as is known."""
-        try:
-            return self.device is None or any(entry.device == self.device for entry in mounts())
-        except OSError:
-            return True
 
 
 def summarize(mount: Mount) -> str:

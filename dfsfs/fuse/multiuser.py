@@ -2,7 +2,7 @@
 
 They do the same as those of other mounts, but as the user that the request comes from. Requests about an open file or
 directory do not say who that is; they are done as the user who opened it, since a file descriptor works for each
-process that it is given to. getattr may be of either kind: see descriptors.py.
+process that it is given to. getattr and statx may be of either kind: see descriptors.py.
 
 A user who gets the extended attribute LOGOUT_XATTR of the mount's root has their own sessions ended, if the credentials
 that they logged in with are gone. The control socket is for the mount's owner alone, but the kernel says which user
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import errno
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pyfuse3 import ROOT_INODE, FUSEError
 
@@ -33,9 +33,11 @@ if TYPE_CHECKING:
 
     Handler = Callable[..., Coroutine[Any, Any, Any]]
 
+T = TypeVar("T")
+
 CONTEXT_CALLS = (
     *("lookup", "statfs", "mkdir", "mknod", "link", "symlink", "open", "create", "opendir"),
-    *("readlink", "setxattr", "listxattr", "removexattr", "statfs_of", "statx"),
+    *("readlink", "setxattr", "listxattr", "removexattr", "statfs_of"),
 )
 """Handlers whose last argument is the RequestContext, and that need nothing but the caller to be set."""
 REFUSALS = frozenset({errno.EACCES, errno.EPERM, errno.ENOENT, errno.ESTALE, errno.EKEYEXPIRED})
@@ -58,9 +60,18 @@ class MultiuserOperations(KernelOperations):
         self._descriptors = Descriptors(device)
 
     async def getattr(self, inode: int, ctx: RequestContext) -> EntryAttributes:
+        return await self._as_opener_if_refused(super().getattr, inode, ctx)
+
+    async def statx(self, inode: int, ctx: RequestContext) -> tuple[EntryAttributes, int | None]:
+        return await self._as_opener_if_refused(super().statx, inode, ctx)
+
+    async def _as_opener_if_refused(
+        self, ask: Callable[[int, RequestContext], Awaitable[T]], inode: int, ctx: RequestContext
+    ) -> T:
+        """The answer for the caller; if that is refused, and they have a descriptor of the file, for its opener."""
         user = _become(ctx)
         try:
-            return await super().getattr(inode, ctx)
+            return await ask(inode, ctx)
         except FUSEError as error:
             opener = self._fs.opener(inode)
             if error.errno not in REFUSALS or opener is None or self._descriptors is None:
@@ -68,7 +79,7 @@ class MultiuserOperations(KernelOperations):
             if not await self._descriptors.has_open(user.uid, user.pid, inode):
                 raise
             set_current_caller(opener)
-            return await super().getattr(inode, ctx)
+            return await ask(inode, ctx)
 
     async def unlink(self, parent_inode: int, name: bytes, ctx: RequestContext) -> None:
         _become(ctx)

@@ -296,7 +296,7 @@ class DfsOperations(pyfuse3.Operations):
 
     async def getxattr(self, inode: int, name: bytes, ctx: RequestContext) -> bytes:
         if not self._has_xattrs or is_foreign(name):  # the kernel asks before each write, and so does `ls -l`
-            raise self._no_xattr
+            raise self._no_xattr.with_traceback(None)
         return await self._getxattr(inode, name, ctx)
 
     @request_handler
@@ -322,7 +322,7 @@ class DfsOperations(pyfuse3.Operations):
 
     def _require_xattrs(self) -> None:
         if not self._has_xattrs:
-            raise self._no_xattr
+            raise self._no_xattr.with_traceback(None)
 
     # -- translation ------------------------------------------------------------------------------------------------
 

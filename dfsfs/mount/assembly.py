@@ -20,13 +20,13 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from dfsfs.background import keep_going
-from dfsfs.config import ConfigError
+from dfsfs.background import contain, keep_going
+from dfsfs.config.errors import ConfigError
 from dfsfs.control.places import TYPE, device_of, mount_on
 from dfsfs.errors import ConnectError, DfsfsError, PosixError
 from dfsfs.fuse.multiuser import MultiuserOperations
 from dfsfs.fuse.session import GRACE, FuseKernelCache, serve
-from dfsfs.mount import idle
+from dfsfs.mount import idle, laterimports
 from dfsfs.mount.parts import (
     connect_users,
     make_filesystem,
@@ -41,12 +41,14 @@ from dfsfs.namespace.assembly import make_namespace, referral_settings
 from dfsfs.ntstatus import NtStatus
 from dfsfs.smb.auth.credentials import KerberosCredentials
 from dfsfs.smb.auth.kerberos import KdcPreference
+from dfsfs.smb.pool import load_login_libraries
+from dfsfs.threads import import_in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from dfsfs.config.model import MountConfig
-    from dfsfs.control.report import Mount
+    from dfsfs.control.mount import Mount
     from dfsfs.fuse.kerneloperations import KernelOperations
     from dfsfs.mount.service import Service
     from dfsfs.namespace.client import Namespace
@@ -139,6 +141,7 @@ def _start_background_tasks(nursery: trio.Nursery, mount: Mount) -> None:
     filesystem, meters = mount.filesystem, mount.meters
     nursery.start_soon(keep_going, "namespace", mount.namespace.serve)
     nursery.start_soon(keep_going, "files", filesystem.serve)
+    nursery.start_soon(contain, "imports", laterimports.serve)
     nursery.start_soon(keep_going, "memory", partial(idle.serve, lambda: meters.requests, filesystem.shrink))
 
 
@@ -174,6 +177,7 @@ async def find_root(config: MountConfig, pool: Pool, namespace: Namespace) -> Lo
         config.unc.host, NtStatus.IO_TIMEOUT, f"no answer within {MOUNT_PATIENCE:g} seconds"
     )
     async with trio.open_nursery() as nursery:
+        nursery.start_soon(import_in_thread, load_login_libraries)  # while servers answer, as all of them want a login
         nursery.start_soon(_cancel_without_answer, pool, namespace, nursery.cancel_scope)
         try:
             found = await namespace.mount_root(config.unc, config.snapshot)

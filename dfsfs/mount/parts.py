@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import trio
 
 import dfsfs
-from dfsfs.control.report import Mount
+from dfsfs.control.mount import Mount
 from dfsfs.fuse.kerneloperations import KernelOperations
 from dfsfs.fuse.multiuser import MultiuserOperations
 from dfsfs.mount.settings import (

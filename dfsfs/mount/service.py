@@ -15,21 +15,23 @@ from typing import TYPE_CHECKING
 import trio
 
 from dfsfs.background import contain, keep_going
-from dfsfs.config import ConfigError
+from dfsfs.config.errors import ConfigError
 from dfsfs.control import server
-from dfsfs.control.commands import answer
 from dfsfs.control.notify import notifier_from
 from dfsfs.control.places import device_of
-from dfsfs.control.report import summarize
 from dfsfs.control.socketfile import remove_dead
 from dfsfs.mount.unmountwatch import warn_when_unmounted
+from dfsfs.threads import import_in_thread
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Awaitable, Callable
 
     from dfsfs.config.model import MountConfig
+    from dfsfs.control.commands import Answer
+    from dfsfs.control.mount import Mount
     from dfsfs.control.notify import Notifier
-    from dfsfs.control.report import Mount
+    from dfsfs.control.protocol import Request
 
 log = logging.getLogger("dfsfs.fuse")
 
@@ -53,8 +55,10 @@ class Service:
             from dfsfs.control.metrics import Metrics, serve
 
             nursery.start_soon(contain, "metrics", partial(serve, self.metrics, Metrics(mount)))
-        self.notifier.tell_ready(summarize(mount))
         if self.notifier.address is not None:
+            from dfsfs.control.report import summarize
+
+            self.notifier.tell_ready(summarize(mount))
             nursery.start_soon(keep_going, "systemd", partial(_report_status, self.notifier, mount))
             if self.notifier.watchdog is not None:
                 pause = self.notifier.watchdog / 3
@@ -97,8 +101,20 @@ def _open_control(mount: Mount, nursery: trio.Nursery) -> None:
     except (server.NoPlace, OSError) as error:
         log.warning("there is no control socket, so dfsfs status and its like do not work: %s", error)
         return
-    serving = partial(server.serve, listener, path, owner, partial(answer, mount))
+    serving = partial(server.serve, listener, path, owner, partial(_answer, mount))
     nursery.start_soon(contain, "control socket", serving)
+
+
+async def _answer(mount: Mount, request: Request) -> Answer:
+    """Carries a request at the control socket out. Raises ControlError."""
+    answer = await import_in_thread(_load_commands)
+    return await answer(mount, request)
+
+
+def _load_commands() -> Callable[[Mount, Request], Awaitable[Answer]]:
+    from dfsfs.control.commands import answer
+
+    return answer
 
 
 def _watch(mount: Mount, nursery: trio.Nursery) -> None:
@@ -111,6 +127,8 @@ def _watch(mount: Mount, nursery: trio.Nursery) -> None:
 
 async def _report_status(notifier: Notifier, mount: Mount) -> None:
     """Sends systemd the status line of the mount when it has changed."""
+    from dfsfs.control.report import summarize
+
     told = ""
     while True:
         now = summarize(mount)

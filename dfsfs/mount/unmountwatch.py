@@ -18,7 +18,7 @@ from dfsfs.control.holders import describe_holder, holders_of
 from dfsfs.printable import counted
 
 if TYPE_CHECKING:
-    from dfsfs.control.report import Mount
+    from dfsfs.control.mount import Mount
 
 log = logging.getLogger("dfsfs.fuse")
 

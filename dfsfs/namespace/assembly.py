@@ -8,9 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dfsfs.config import ConfigError
+from dfsfs.config.errors import ConfigError
 from dfsfs.dfsc.policy import Policy
-from dfsfs.dfsc.static import parse_static
 from dfsfs.namespace.client import Namespace
 from dfsfs.namespace.discovery import DomainSettings
 from dfsfs.namespace.referrals import ReferralSettings
@@ -58,6 +57,8 @@ def referral_settings(config: MountConfig) -> ReferralSettings:
     options = config.dfs
     static = None
     if options.static_file is not None:
+        from dfsfs.dfsc.static import parse_static
+
         try:
             static = parse_static(Path(options.static_file).read_text(encoding="utf-8"), options.static_file)
         except OSError as error:

@@ -29,18 +29,19 @@ import trio
 
 from dfsfs.errors import ConnectError, DfsfsError, WireError
 from dfsfs.namespace.cldap import Netlogon, decode_ping_reply, encode_ping
-from dfsfs.namespace.dnsclient import DnsClient
 from dfsfs.namespace.domaininfo import DomainInfo, PingReply, controllers_of, domain_of, netbios_of, site_of
 from dfsfs.namespace.reachability import Reachability
 from dfsfs.ntstatus import NtStatus
 from dfsfs.racing import race
 from dfsfs.smb.auth.hostnames import is_address
 from dfsfs.telemetry import DomainFound
+from dfsfs.threads import import_in_thread
 from dfsfs.unc import fold_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from dfsfs.namespace.dnsclient import DnsClient
     from dfsfs.smb.auth.hostnames import HostNames
     from dfsfs.telemetry import Telemetry
 
@@ -92,7 +93,8 @@ class Discovery:
         self.found: DomainInfo | None = None
         self.on_found: Callable[[DomainInfo], None] = lambda found: None
         """Called when something was found that differs from before."""
-        self._dns = DnsClient()
+        self._dns: DnsClient | None = None
+        """None until DNS is asked for the first time: mounts of a single server never do, and dnspython takes 30 ms."""
         names.suffixes = tuple(dict.fromkeys((*settings.suffixes, *settings.domains)))
 
     @property
@@ -133,14 +135,15 @@ class Discovery:
             return DomainInfo("", "", "", named)
         domain = domain_of(replies[0], "", self._settings.candidates)
         if domain and is_address(replies[0].host):
-            named = (*named, *await self._dns.find_service_hosts(f"_ldap._tcp.dc._msdcs.{domain}"))
+            dns = await self._get_dns()
+            named = (*named, *await dns.find_service_hosts(f"_ldap._tcp.dc._msdcs.{domain}"))
         return _make_domain_info(domain, replies[0], replies, named)
 
     async def _find_in_dns(self) -> DomainInfo:
         """The first domain that DNS knows; rather one that has the name that is mounted."""
         others: DomainInfo | None = None
         for domain in self._settings.candidates:
-            hosts = await self._dns.find_service_hosts(f"_ldap._tcp.dc._msdcs.{domain}")
+            hosts = await (await self._get_dns()).find_service_hosts(f"_ldap._tcp.dc._msdcs.{domain}")
             if not hosts:
                 continue
             found = await self._query_controllers(domain, hosts)
@@ -160,7 +163,7 @@ class Discovery:
             return DomainInfo(domain, "", "", tuple(hosts))
         first = replies[0]
         if not first.netlogon.is_closest and (site := site_of(first)):
-            near = await self._dns.find_service_hosts(f"_ldap._tcp.{site}._sites.dc._msdcs.{domain}")
+            near = await (await self._get_dns()).find_service_hosts(f"_ldap._tcp.{site}._sites.dc._msdcs.{domain}")
             hosts = tuple(dict.fromkeys((*near, *hosts)))
             replies = [*(await self._ping(domain, near)), first]
         return _make_domain_info(domain, first, replies, hosts)
@@ -176,9 +179,12 @@ class Discovery:
         return []
 
     async def _ping_one(self, domain: str, host: str) -> PingReply:
+        configured = self._names.configured_address(host)
+        dns = None if configured else await self._get_dns()  # not within the time that the controller has
         try:
             with trio.fail_after(PING_TIMEOUT):
-                place = self._names.configured_address(host) or next(iter(await self._dns.find_addresses(host)), host)
+                found = () if dns is None else await dns.find_addresses(host)
+                place = configured or next(iter(found), host)
                 answer, address = await ping(domain, place, self._settings.source)
             if domain and fold_name(answer.domain) != fold_name(domain):
                 raise WireError(f"it answers for the domain {answer.domain}")
@@ -203,13 +209,25 @@ class Discovery:
     @property
     def expects_slow_resolver(self) -> bool:
         """Whether the name server that the system's resolver asks first is not the one that answers."""
-        return self._dns.prefers_another
+        return self._dns is not None and self._dns.prefers_another
 
     async def find_addresses(self, host: str) -> Sequence[str]:
         """Addresses of a host of our domain; of others the system knows best."""
         name = fold_name(host).rstrip(".")
         ours = any(name.endswith(f".{fold_name(suffix)}") for suffix in self._names.suffixes)
-        return await self._dns.find_addresses(host) if ours else ()
+        return await (await self._get_dns()).find_addresses(host) if ours else ()
+
+    async def _get_dns(self) -> DnsClient:
+        if self._dns is None:
+            client = await import_in_thread(_load_dns_client)
+            self._dns = self._dns or client()  # another task may have been as fast
+        return self._dns
+
+
+def _load_dns_client() -> type[DnsClient]:
+    from dfsfs.namespace.dnsclient import DnsClient
+
+    return DnsClient
 
 
 def _make_domain_info(domain: str, first: PingReply, replies: Sequence[PingReply], named: Sequence[str]) -> DomainInfo:

@@ -40,8 +40,7 @@ from dfsfs.errors import (
 )
 from dfsfs.ntstatus import NtStatus
 from dfsfs.singleflight import InNursery, SingleFlight
-from dfsfs.smb.auth.credentials import Credentials, KerberosCredentials
-from dfsfs.smb.auth.gss import SERVICE, Authenticator, PreparedAuthenticator, make_authenticator
+from dfsfs.smb.auth.credentials import SERVICE, Credentials, KerberosCredentials
 from dfsfs.smb.auth.hostnames import HostNames
 from dfsfs.smb.auth.kerberos import renew_if_due
 from dfsfs.smb.auth.loginlock import LoginLock
@@ -69,6 +68,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from dfsfs.smb.auth.credentials import Login
+    from dfsfs.smb.auth.gss import Authenticator
     from dfsfs.smb.connection.connection import Connection
     from dfsfs.smb.connection.protocol import ProtocolStatistics
     from dfsfs.smb.connection.settings import TransportSettings
@@ -91,8 +91,10 @@ RENEWAL_RETRY_DELAY = 1.0
 """Seconds between two tries to renew a session: a ticket may have expired by the server's clock, but not by ours."""
 REFUSAL_CACHE_TIME = 2.0
 """Seconds for which the failure of a renewal is also raised for later callers."""
-LOGOFF_TIMEOUT = 1.0
-"""Seconds that an unmount gives TREE_DISCONNECT and LOGOFF to reach all servers."""
+LOGOFF_TIMEOUT = 0.25
+"""Seconds that the end of a mount waits for answers to LOGOFF. It is sent without them, and a server ends the session
+also with its connection.
+"""
 
 OWN_LOGIN_THREADS = 16
 """Threads in which the mount's own logins wait for KDCs. They have a limiter of their own, as a KDC that is down blocks
@@ -156,9 +158,10 @@ class Pool:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         with trio.CancelScope(shield=True), trio.move_on_after(LOGOFF_TIMEOUT):
-            for server in list(self._servers.values()):  # another one may just be connected
-                if server.connection.alive:
-                    await self._log_off(server)
+            async with trio.open_nursery() as nursery:
+                for server in self._servers.values():
+                    if server.connection.alive:
+                        nursery.start_soon(self._log_off, server)
         self._nursery.cancel_scope.cancel()
         await self._stack.aclose()
 
@@ -345,13 +348,11 @@ class Pool:
         domain = self.names.domain_of(name)
         # A KDC's answer that it does not know the SPN is not authenticated, so `hardened` has no fallback.
         domains = (domain,) if self._settings.hardened else dict.fromkeys((domain, ""))
-        authenticator = make_authenticator(self.login, name, tuple(domains))
-        prepared = PreparedAuthenticator(authenticator)
         if isinstance(self.login, KerberosCredentials) and self.names.finder is not None:
             await self.names.finder.find_live_controller()
         with trio.move_on_after(self._settings.ticket_timeout):
-            await trio.to_thread.run_sync(prepared.make_first_token, abandon_on_cancel=True, limiter=self._threads)
-            return prepared
+            begin = partial(_begin_login, self.login, name, tuple(domains))
+            return await trio.to_thread.run_sync(begin, abandon_on_cancel=True, limiter=self._threads)
         reason = f"no answer within {self._settings.ticket_timeout:g} seconds"
         raise TicketError(f"{SERVICE}/{name}", self.login.principal, reason, kdc_unreachable=True)
 
@@ -392,3 +393,17 @@ class Pool:
         with contextlib.suppress(DfsfsError):
             await server.connection.call([messages.encode_plain(Command.SMB2_LOGOFF)], self._make_route(server.session))
         server.connection.close()
+
+
+def load_login_libraries() -> None:
+    """Imports what logins need: spnego takes 70 ms. To be called in a thread, as a login also does without it."""
+    import dfsfs.smb.auth.gss  # noqa: F401
+
+
+def _begin_login(login: Login, name: str, domains: tuple[str, ...]) -> Authenticator:
+    """An authenticator whose first token is made. Errors as in `Authenticator.step`. May block."""
+    from dfsfs.smb.auth.gss import PreparedAuthenticator, make_authenticator
+
+    prepared = PreparedAuthenticator(make_authenticator(login, name, domains))
+    prepared.make_first_token()
+    return prepared

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dfsfs.smb.auth.credentials import KerberosCredentials
-from dfsfs.smb.auth.gss import SERVICE
+from dfsfs.smb.auth.credentials import SERVICE, KerberosCredentials
 from dfsfs.smb.wire.constants import Cipher, Dialect, SigningAlgorithm
 
 if TYPE_CHECKING:

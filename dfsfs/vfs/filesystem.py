@@ -16,8 +16,12 @@ from __future__ import annotations
 import errno
 import os
 import stat as posix
+from functools import partial
 from typing import TYPE_CHECKING
 
+import trio
+
+from dfsfs.background import contain
 from dfsfs.errors import DfsfsError, PosixError
 from dfsfs.smb.wire.reparse import SpecialFile
 from dfsfs.vfs.attrops import AttributeOperations
@@ -391,9 +395,10 @@ class FileSystem:
 
     async def close(self) -> None:
         """Closes files and directories that the kernel has left open."""
-        for handle in list(self._listings):
-            await self.releasedir(handle)
-        await self._files.close_all()
+        async with trio.open_nursery() as nursery:
+            for handle in list(self._listings):
+                nursery.start_soon(contain, "closing", partial(self.releasedir, handle))
+            await self._files.close_all()
 
     def wire_names(self, names: Iterable[str]) -> list[str]:
         """Names of files as they are on the wire. Raises: PosixError: as NameMapping.to_wire."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import os
 import shutil
 import statistics
 import subprocess
@@ -21,6 +22,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tests.bench import fairness
 from tests.bench.clients import ClientError, FuseClient, Place, all_clients, cpu_seconds, peak_memory, smbclient
 from tests.bench.workloads import SERVER_SIDE, WORKLOADS, Scale, Workload
 from tests.support.lab.samba import Lab, free_net
@@ -75,6 +77,7 @@ class Bench:
             folder = self.mounts / f"{client.name}-{time.monotonic_ns()}"
             folder.mkdir()
             with client.mounted(self.place, folder) as path:
+                os.listdir(path)  # so that every client has its connections, and has followed the link
                 cpu, begin = cpu_seconds(folder), time.monotonic()
                 amount = workload.run(path / SERVER_SIDE, self.local, self.scale)
                 self._wait_for(workload, prepared, begin)
@@ -146,12 +149,15 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--delay", type=float, default=0, help="milliseconds of round trip to add")
     made.add_argument("--rate", type=float, default=1000, help="Mbit/s of the line with a delay; default 1000")
     made.add_argument("--limit", type=float, default=120, help="seconds after which a client is not tried again")
+    made.add_argument("--fairness", action="store_true", help="whether programs that never pause keep others waiting")
     made.add_argument("--json", type=Path, help="write the figures to this file, too")
     return made
 
 
 def main() -> int:
     options = parser().parse_args()
+    if options.fairness:
+        return fairness.main()
     clients = all_clients(options.before)
     if options.peers:
         packages = [package for client in clients for package in client.packages]
@@ -185,6 +191,9 @@ def main() -> int:
     print("\nmicroseconds of processor time for each unit\n" + header(chosen))
     for workload in workloads:
         print(shown_cpu(workload, rows[workload.name], chosen))
+    print("\nMiB of memory at the most\n" + header(chosen))
+    for workload in workloads:
+        print(shown_memory(workload, rows[workload.name], chosen))
     for name, row in rows.items():
         for client_name, result in row.items():
             if result.error:
@@ -232,6 +241,12 @@ def shown_cpu(workload: Workload, rows: dict[str, Row], chosen: list[str]) -> st
     used = (rows[name].cpu if name in rows else [] for name in chosen)
     cells = (f"{statistics.median(cpu):.0f}" if cpu else "-" for cpu in used)
     return f"{workload.name:12} {workload.unit:10}" + "".join(f"{cell:>11}" for cell in cells)
+
+
+def shown_memory(workload: Workload, rows: dict[str, Row], chosen: list[str]) -> str:
+    """A line of the table of memory: the most of all rounds."""
+    used = (rows[name].memory if name in rows else 0.0 for name in chosen)
+    return f"{workload.name:12} {'MiB':10}" + "".join(f"{format(most, '.0f') if most else '-':>11}" for most in used)
 
 
 if __name__ == "__main__":

@@ -29,16 +29,25 @@ PATIENCE = 30.0
 def mount_command(
     unc: str, mountpoint: Path, options: str, password: str, environment: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Runs mount.dfsfs to its end, with the password in the environment."""
-    return subprocess.run(
-        [COMMAND, unc, str(mountpoint), "-o", options],
-        env={**os.environ, "PASSWD": password, **(environment or {})},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-        stdin=subprocess.DEVNULL,
-    )
+    """Runs mount.dfsfs to its end, with the password in a pipe: for one that is in PASSWD or in the options it starts
+    itself anew, and most of these tests are not about that.
+    """
+    reader, writer = os.pipe()
+    try:
+        with open(writer, "w") as pipe:
+            pipe.write(f"{password}\n")
+        return subprocess.run(
+            [COMMAND, unc, str(mountpoint), "-o", options],
+            env={**os.environ, "PASSWD_FD": str(reader), **(environment or {})},
+            pass_fds=(reader,),
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+            stdin=subprocess.DEVNULL,
+        )
+    finally:
+        os.close(reader)
 
 
 @contextlib.contextmanager

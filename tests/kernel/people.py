@@ -96,6 +96,10 @@ def cached_size(path):
     buffer = ctypes.create_string_buffer(256)
     checked(libc.statx(-100, os.fsencode(path), 0x4000, 0x7ff, buffer))
     return struct.unpack_from("Q", buffer, 40)[0]
+def birth_time(descriptor):
+    buffer = ctypes.create_string_buffer(256)
+    checked(libc.statx(descriptor, b"", 0x1000, 0x800, buffer))
+    return struct.unpack_from("q", buffer, 80)[0]
 print("ready", flush=True)
 for line in sys.stdin:
     try:

@@ -272,6 +272,7 @@ def test_a_descriptor_works_for_whom_it_is_given_to(folder: Path, alice: Person,
     alice.gives("f", bob)
     assert bob.does("os.read(given, 100).decode()") == "only for one\n"
     assert bob.does("os.fstat(given).st_size") == 13
+    assert bob.does("birth_time(given)") > 0
     assert bob.does("os.lseek(given, 0, os.SEEK_END)") == 13
     assert bob.does("os.pwrite(given, b'ONLY', 0)") == 4
     bob.does("os.ftruncate(given, 4)")

@@ -123,6 +123,18 @@ def test_a_line_of_fstab(machine: Machine) -> None:
     assert (hello, gone) == ("hello from data", "gone")
 
 
+def test_whose_loop_reads_the_requests_can_be_said_in_fstab(machine: Machine) -> None:
+    """mount(8) keeps `loop=` for itself, so the option has a name that gets through. A birth time is native's alone."""
+    script = "mount $m; cat $m/link-multi/hello.txt; stat -c %W $m/link-multi/hello.txt; umount $m"
+    born = {}
+    for loop in ("native", "pyfuse3"):
+        done = machine.run(script, machine.line(f"_netdev,fuse_loop={loop}"))
+        assert done.returncode == 0, done.stderr
+        hello, born[loop] = done.stdout.splitlines()
+        assert hello == "hello from data"
+    assert int(born["native"]) > 0 and int(born["pyfuse3"]) == 0
+
+
 def test_mount_a_and_a_line_that_must_not_hold_the_boot_up(machine: Machine) -> None:
     dead = machine.folder / "dead"
     dead.mkdir()

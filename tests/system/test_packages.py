@@ -81,7 +81,14 @@ def test_the_wheel_and_the_sdist(source: Path, tmp_path: Path) -> None:
     python = tmp_path / "venv" / "bin" / "python"
     run(sys.executable, "-m", "pip", "--python", python, "install", "-q", "--no-deps", "--no-index", tmp_path / wheel)
     assert (tmp_path / "venv" / "bin" / "mount.dfsfs").exists()
+    (package,) = (tmp_path / "venv").glob("lib/*/site-packages/dfsfs")
+    assert uncompiled(package) == []
     assert (tmp_path / "venv" / "share" / "man" / "man8" / "mount.dfsfs.8").exists(), "where pipx looks for it"
+
+
+def uncompiled(folder: Path) -> list[Path]:
+    """The modules below a folder that Python would have to compile at each start."""
+    return [file for file in folder.rglob("*.py") if not list(file.parent.glob(f"__pycache__/{file.stem}.*.pyc"))]
 
 
 @pytest.fixture
@@ -106,6 +113,8 @@ def test_the_debian_package(source: Path, strange: Path, tmp_path: Path) -> None
     for name in ("fuse3", "libgssapi-krb5-2", "python3 (>= 3."):
         assert name in needed
     run("dpkg-deb", "-x", package, tmp_path)
+    run("dpkg-deb", "--control", package, tmp_path / "control")
+    assert uncompiled(tmp_path / "usr/lib/dfsfs/dfsfs"), "what is in the package would be of the builder's Python"
     for path in (
         "usr/bin/dfsfs",
         "usr/sbin/mount.dfsfs",
@@ -129,6 +138,11 @@ def test_the_debian_package(source: Path, strange: Path, tmp_path: Path) -> None
         cd {strange}
         {tmp_path}/usr/bin/dfsfs --version
         {tmp_path}/usr/sbin/mount.dfsfs //127.0.0.1/x {tmp_path} -o username=a,password=b,port=9 2>&1 || echo code $?
+        find /usr/lib/dfsfs -name __pycache__ -prune -exec rm -r {{}} +
+        {tmp_path}/control/postinst configure
+        cp -r /usr/lib/dfsfs/dfsfs {tmp_path}/compiled
+        {tmp_path}/control/prerm remove
+        find /usr/lib/dfsfs -name '*.pyc'
     """
     done = run(
         "unshare", "--mount", "sh", "-c", script, PYTHONPATH=str(strange), PYTHONSTARTUP=str(strange / "trio.py")
@@ -136,6 +150,8 @@ def test_the_debian_package(source: Path, strange: Path, tmp_path: Path) -> None
     assert f"dfsfs {dfsfs.__version__}" in done.stdout
     assert "foreign code" not in done.stdout + done.stderr
     assert "connection refused" in done.stdout and "code 32" in done.stdout
+    assert uncompiled(tmp_path / "compiled") == []
+    assert ".pyc" not in done.stdout, "nothing is left when it is removed"
 
 
 def check_copyright(tree: Path) -> None:

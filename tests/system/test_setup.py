@@ -175,6 +175,18 @@ def test_who_may_not_write_there_is_told_so(checkout: Path, spoil: object, said:
 
 
 @needs_root
+def test_what_is_ready_is_compiled(checkout: Path) -> None:
+    """Who may not write there would compile it at each start. Also when only dfsfs has changed since the last time."""
+    python = finished(checkout) / ".venv" / "bin" / "python"
+    python.write_text('#!/bin/sh\n[ "$2" != compileall ] || exec /usr/bin/python3 "$@"\n')
+    (checkout / "dfsfs" / "new").mkdir(parents=True)
+    (checkout / "dfsfs" / "new" / "module.py").touch()
+    done = run_setup(checkout)
+    assert done.returncode == 0, done.stderr
+    assert list((checkout / "dfsfs" / "new" / "__pycache__").glob("module.*.pyc"))
+
+
+@needs_root
 def test_what_is_ready_needs_no_rights(checkout: Path) -> None:
     done = run_setup(finished(checkout), "setpriv", f"--reuid={SOMEBODY}", f"--regid={SOMEBODY}", "--clear-groups")
     assert done.returncode == 0, done.stderr

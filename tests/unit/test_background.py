@@ -140,6 +140,7 @@ GOES_WITH_ITS_CALLER = {
     "fuse.waiters look",  # whose caller waits for the nursery, and is such a task or a request
     "fuse.interrupts self._end_of_user",  # the same
     "namespace.explain probe_one",
+    "smb.pool self._log_off",
     "namespace.health test_one",
     "namespace.enumeration enumerator.resolve_link",
     "namespace.enumeration self.resolve_link",
@@ -148,6 +149,7 @@ GOES_WITH_ITS_CALLER = {
 }
 LASTS = {
     "mount.assembly _cancel_without_answer",  # before there is a mount
+    "mount.assembly import_in_thread",  # the same
     "fuse.session _announce",  # a mount that programs can't use had better end
     "fuse.device.loop self._work",  # what it runs raises nothing; a device that fails is the mount's end
     "fuse.session mount.end",  # the same

@@ -10,19 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dfsfs.config import (
-    ConfigError,
-    CredentialsFile,
-    Mounter,
-    extract_secrets,
-    join_prefix,
-    make_config,
-    parse_credentials,
-    parse_options,
-    parse_unc,
-    split_username,
-)
+from dfsfs.config.assembly import Mounter, make_config
+from dfsfs.config.credentials import CredentialsFile, parse_credentials, split_username
+from dfsfs.config.errors import ConfigError
 from dfsfs.config.model import CONNECT_TIMEOUT, ParsedOptions
+from dfsfs.config.options import parse_options
+from dfsfs.config.place import join_prefix, parse_unc
+from dfsfs.config.redaction import extract_secrets
 from dfsfs.config.table import BY_NAME, DIALECTS, GROUPS, OPTIONS, SECRETS, Policy, Sharing
 from dfsfs.smb.auth.credentials import Credentials, Secret
 from dfsfs.unc import UncPath

@@ -63,7 +63,7 @@ WINGS: dict[str, tuple[frozenset[str], ...]] = {
     "mount": (
         frozenset({"assembly"}),
         frozenset({"parts"}),
-        frozenset({"service", "settings", "userlogins", "idle"}),
+        frozenset({"service", "settings", "userlogins", "idle", "laterimports"}),
         frozenset({"unmountwatch"}),
     ),
 }

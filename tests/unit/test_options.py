@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from dfsfs.config import ConfigError, parse_options
+from dfsfs.config.errors import ConfigError
+from dfsfs.config.options import parse_options
 from dfsfs.config.table import OPTIONS, Option, Policy
 
 TESTS = Path(__file__).parent.parent

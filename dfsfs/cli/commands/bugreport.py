@@ -21,7 +21,7 @@ from dfsfs.cli.exitcodes import SUCCESS, SYSTEM_ERROR
 from dfsfs.cli.messages import MountError
 from dfsfs.cli.output import json_text, show, show_json
 from dfsfs.cli.versions import find_versions
-from dfsfs.config import mask_secrets
+from dfsfs.config.redaction import mask_secrets
 from dfsfs.control.answers import CachedReferral, Domains, Status
 from dfsfs.control.client import AT_ONCE, Patience, ask_with
 from dfsfs.control.places import our_mounts, unescape

@@ -12,7 +12,8 @@ from dfsfs.cli.copying import copy
 from dfsfs.cli.exitcodes import INTERRUPTED, SUCCESS
 from dfsfs.cli.parts import CopyError, Options, interrupt_on_signals, show_progress
 from dfsfs.cli.remote import config_for, hide_options, run_to_the_end
-from dfsfs.config import ConfigError, parse_unc
+from dfsfs.config.errors import ConfigError
+from dfsfs.config.place import parse_unc
 from dfsfs.unc import is_unc
 
 if TYPE_CHECKING:

@@ -15,7 +15,8 @@ from dfsfs.cli.exitcodes import SUCCESS, SYSTEM_ERROR
 from dfsfs.cli.messages import MountError
 from dfsfs.cli.output import show
 from dfsfs.cli.secrets import Surroundings, obtain_credentials
-from dfsfs.config import ConfigError, split_username
+from dfsfs.config.credentials import split_username
+from dfsfs.config.errors import ConfigError
 from dfsfs.config.model import ParsedOptions
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from dfsfs.cli.command import Command, Parser, warn
 from dfsfs.cli.commands.login import parse_place
 from dfsfs.cli.exitcodes import SUCCESS, SYSTEM_ERROR
 from dfsfs.cli.messages import MountError
-from dfsfs.config import ConfigError
+from dfsfs.config.errors import ConfigError
 from dfsfs.control.places import LOGOUT_XATTR, our_mounts
 
 if TYPE_CHECKING:

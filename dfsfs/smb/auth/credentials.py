@@ -10,6 +10,10 @@ if TYPE_CHECKING:
     from dfsfs.smb.auth.ticketcaches import RootDirectory
 
 
+SERVICE = "cifs"
+"""The first part of a file server's SPN."""
+
+
 class Secret:
     """A text that shows as `***` wherever it is printed, logged or formatted."""
 

@@ -1,8 +1,9 @@
 """NTLM and Kerberos as the client's side of a GSS exchange. The only module that uses spnego and gssapi.
 
 An authenticator may compute for long, or wait for a KDC, so its steps have to run in a thread: `Connection.exchange`
-does that. The mechanism is decided by the credentials and never changed: after a failure of Kerberos NTLM is not tried,
-since an attacker in between could provoke that.
+does that. So does the import of this module, as the libraries take 70 ms: `smb/pool.py`. The mechanism is decided by
+the credentials and never changed: after a failure of Kerberos NTLM is not tried, since an attacker in between could
+provoke that.
 
 Tokens are sent without SPNEGO, which Windows and Samba both accept: so there is no negotiation of mechanisms that could
 be downgraded.
@@ -22,7 +23,7 @@ from spnego.exceptions import SpnegoError
 from dfsfs.errors import SmbError, TicketError, WireError
 from dfsfs.ntstatus import NtStatus
 from dfsfs.smb.auth import ticketcaches
-from dfsfs.smb.auth.credentials import Credentials, KerberosCredentials, Login
+from dfsfs.smb.auth.credentials import SERVICE, Credentials, KerberosCredentials, Login
 from dfsfs.smb.auth.identity import as_user
 
 if TYPE_CHECKING:
@@ -32,8 +33,6 @@ _UNKNOWN_SERVER = "Server .*not found in Kerberos database"
 """The message of the Kerberos library if the KDC does not know the SPN; a regular expression."""
 _NO_KDC = "Cannot (contact|find|resolve)"
 """How its messages begin if no KDC answers, or none is known; a regular expression."""
-SERVICE = "cifs"
-"""The first part of a file server's SPN."""
 
 
 class Authenticator(Protocol):

@@ -14,7 +14,6 @@ import ctypes
 import errno
 import logging
 import os
-import platform
 import resource
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -131,9 +130,9 @@ _undumpable = False
 
 
 def _syscall_numbers() -> tuple[int, int, int]:
-    calls = _SYSCALLS.get(platform.machine())
+    calls = _SYSCALLS.get(os.uname().machine)
     if calls is None:
-        raise OSError(errno.ENOSYS, f"acting as another user is not known for {platform.machine()}")
+        raise OSError(errno.ENOSYS, f"acting as another user is not known for {os.uname().machine}")
     return calls
 
 

@@ -24,7 +24,6 @@ from smbprotocol import (
     ioctl,
     reparse_point,
     security_descriptor,
-    session,
     tree,
 )
 from smbprotocol import open as opening
@@ -121,9 +120,9 @@ SMB2_NETNAME_NEGOTIATE_CONTEXT_ID: Final = int(connection.NegotiateContextType.S
 SMB2_SIGNING_CAPABILITIES: Final = int(connection.NegotiateContextType.SMB2_SIGNING_CAPABILITIES)
 """MS-SMB2 2.2.3.1, ContextType."""
 
-SMB2_SESSION_FLAG_IS_GUEST: Final = int(session.SessionFlags.SMB2_SESSION_FLAG_IS_GUEST)
-SMB2_SESSION_FLAG_IS_NULL: Final = int(session.SessionFlags.SMB2_SESSION_FLAG_IS_NULL)
-SMB2_SESSION_FLAG_ENCRYPT_DATA: Final = int(session.SessionFlags.SMB2_SESSION_FLAG_ENCRYPT_DATA)
+SMB2_SESSION_FLAG_IS_GUEST: Final = missing.SMB2_SESSION_FLAG_IS_GUEST
+SMB2_SESSION_FLAG_IS_NULL: Final = missing.SMB2_SESSION_FLAG_IS_NULL
+SMB2_SESSION_FLAG_ENCRYPT_DATA: Final = missing.SMB2_SESSION_FLAG_ENCRYPT_DATA
 """MS-SMB2 2.2.6, SessionFlags."""
 
 SMB2_SHAREFLAG_ENCRYPT_DATA: Final = int(tree.ShareFlags.SMB2_SHAREFLAG_ENCRYPT_DATA)

@@ -1,4 +1,5 @@
-"""The constants of SMB2 that smbprotocol lacks, with our own numbers. All others are in constants.py.
+"""The constants of SMB2 that smbprotocol lacks, or has in a module that takes long to import, with our own numbers. All
+others are in constants.py.
 
 The statuses that it lacks are in dfsfs/ntstatus.py, beside the others. `tests/unit/smb/test_constants.py` says so when
 smbprotocol has got one of these: then it goes. Pure.
@@ -30,3 +31,10 @@ SMB2_NOTIFY_BREAK_LEASE_FLAG_ACK_REQUIRED: Final = 0x00000001
 
 FSCTL_DUPLICATE_EXTENTS_TO_FILE: Final = 0x00098344
 """A control code (MS-FSCC 2.3)."""
+
+SMB2_SESSION_FLAG_IS_GUEST: Final = 0x0001
+SMB2_SESSION_FLAG_IS_NULL: Final = 0x0002
+SMB2_SESSION_FLAG_ENCRYPT_DATA: Final = 0x0004
+"""SessionFlags (MS-SMB2 2.2.6). smbprotocol.session has them, and imports spnego, which only logins need: smb/pool.py.
+The test compares them.
+"""

@@ -125,7 +125,7 @@ class FileLeases:
         self, lookup: Lookup, kernel: KernelCache, caching: Caching, write_back: Callable[[Inode], Awaitable[None]]
     ) -> None:
         self.kernel = kernel
-        self.deferred = DeferredCloses(caching.close_time, lookup.clock, self.note_close)
+        self.deferred = DeferredCloses(caching.close_time, lookup.clock, self.note_close, lookup.table)
         self._lookup = lookup
         self._caching = caching
         self._write_back = write_back

@@ -6,11 +6,15 @@ client needs the file closed. Each is closed after a while, or before its file i
 A handle is found by what it is on the server: the share, the file's id and the path that it was opened by. It is not
 found by its inode, as the kernel may have forgotten that in between, and another DFS link to the same share has another
 one. `drop` closes the handles on a file whichever way it was opened.
+
+A handle may also be parked for one program. An open by name that finds another file than the kernel has asked for fails
+with ESTALE, and the kernel tries it once more. What the first try has opened is what the second one gets: by then the
+file may have been replaced again, and the program would see the ESTALE of that.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -25,12 +29,16 @@ if TYPE_CHECKING:
     from dfsfs.smb.connection.leases import Lease
     from dfsfs.smb.tree.file import RemoteFile
     from dfsfs.unc import UncPath
-    from dfsfs.vfs.names.inodetable import Inode
+    from dfsfs.vfs.names.inodetable import Inode, InodeTable
 
-    _Key = tuple[UncPath, UncPath | int, Access]
+    _Key = tuple[UncPath, UncPath | int, Access, int]
+    """The share, the file's id or the path, the access, and the process that a handle is parked for."""
 
 LIMIT = 1000
 """Handles that are kept at most: each of them costs the server memory, too."""
+PARK_TIME = 0.5
+"""Seconds for which a handle is parked: some ten times what a second try takes on a busy machine."""
+ANY_PROCESS = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +52,7 @@ class _DeferredClose:
 
 class DeferredCloses:
     """See the module's text. `close_time`: seconds for which a handle is kept. `on_close` is called with the inode and
-    the lease of each handle that was closed.
+    the lease of each handle that was closed. `table`: what holds the inodes for which handles are parked.
     """
 
     def __init__(
@@ -52,14 +60,19 @@ class DeferredCloses:
         close_time: float,
         clock: Callable[[], float],
         on_close: Callable[[Inode, Lease | None], None],
+        table: InodeTable,
         limit: int = LIMIT,
     ) -> None:
         self._close_time = close_time
         self._clock = clock
         self._on_close = on_close
+        self._table = table
         self._limit = limit
         self._handles: OrderedDict[_Key, _DeferredClose] = OrderedDict()
-        self._filled = trio.Event()
+        """The one to be closed first is the first."""
+        self._processes: Counter[int] = Counter()
+        """For how many handles each process has one parked."""
+        self._filled, self._is_sooner = trio.Event(), trio.Event()
 
     @property
     def count(self) -> int:
@@ -72,15 +85,17 @@ class DeferredCloses:
             while self._handles:
                 key, deferred = next(iter(self._handles.items()))
                 remaining = deferred.until - self._clock()
-                if remaining > 0:
-                    await trio.sleep(remaining)
-                else:
+                if remaining <= 0:
                     self._close(key)
+                    continue
+                with trio.move_on_after(remaining):
+                    await self._is_sooner.wait()
+                    self._is_sooner = trio.Event()
             self._filled = trio.Event()
 
     def put(self, inode: Inode, access: Access, remote: RemoteFile, binding: TargetBinding) -> bool:
         """Keeps a handle. Returns False if it has to be closed instead."""
-        key = (binding.tree.volume, remote.stat.file_id or remote.path, access)
+        key = (binding.tree.volume, remote.stat.file_id or remote.path, access, ANY_PROCESS)
         if not self._close_time or key in self._handles:
             return False
         self._handles[key] = _DeferredClose(inode, remote, binding, self._clock() + self._close_time)
@@ -89,14 +104,38 @@ class DeferredCloses:
         self._filled.set()
         return True
 
-    def take(self, inode: Inode, access: Access, binding: TargetBinding | None) -> RemoteFile | None:
-        """Takes out a handle on the file with that access, if there is one on the target that is in use (`binding`).
+    def park(self, process: int, inode: Inode, access: Access, remote: RemoteFile, binding: TargetBinding) -> bool:
+        """Keeps a handle for the next open by one process; the inode stays in the table meanwhile. Returns False if it
+        has to be closed instead.
+        """
+        key = (binding.tree.volume, remote.stat.file_id or remote.path, access, process)
+        if process == ANY_PROCESS or key in self._handles or len(self._handles) >= self._limit:
+            return False
+        self._table.hold(inode)
+        self._processes[process] += 1
+        self._handles[key] = _DeferredClose(inode, remote, binding, self._clock() + PARK_TIME)
+        self._handles.move_to_end(key, last=False)
+        self._filled.set()
+        self._is_sooner.set()
+        return True
+
+    def has_parked(self, process: int) -> bool:
+        """Whether a handle is parked for a process."""
+        return process in self._processes
+
+    def take(
+        self, inode: Inode, access: Access, binding: TargetBinding | None, process: int = ANY_PROCESS
+    ) -> RemoteFile | None:
+        """Takes out a handle on the file with that access, if there is one on the target that is in use (`binding`):
+        one that is parked for the process, else any.
 
         An inode that is new since then takes over the handle's lease; one that has another lease gets None.
         """
         if binding is None or (path := _path_of(inode, binding)) is None:
             return None
-        key = (binding.tree.volume, inode.file_id or path, access)
+        key = (binding.tree.volume, inode.file_id or path, access, process)
+        if key not in self._handles:
+            key = (*key[:3], ANY_PROCESS)
         deferred = self._handles.get(key)
         if (
             deferred is None
@@ -108,14 +147,16 @@ class DeferredCloses:
         lease = deferred.remote.lease
         if deferred.inode is not inode and (lease is None or inode.lease is not None):
             return None
-        del self._handles[key]
+        self._remove(key)
         return deferred.remote
 
     def lease_of(self, inode: Inode) -> Lease | None:
         """The lease of a handle that is kept on the file under the inode's path, also if the inode is new since."""
         if not self._handles or not inode.file_id:
             return None
-        deferred = self._handles.get((inode.share, inode.file_id, Access.READ)) if inode.share is not None else None
+        if inode.share is None:
+            return None
+        deferred = self._handles.get((inode.share, inode.file_id, Access.READ, ANY_PROCESS))
         if deferred is None or not deferred.remote.alive or deferred.remote.path != _path_of(inode, None):
             return None
         return deferred.remote.lease
@@ -125,8 +166,9 @@ class DeferredCloses:
         if not self._handles:
             return False
         if inode.share is not None and inode.file_id and not inode.is_directory:
-            one: _Key = (inode.share, inode.file_id, Access.READ)  # handles with other access are not kept
-            found = [one] if one in self._handles else []
+            share, file_id, owners = inode.share, inode.file_id, (ANY_PROCESS, *self._processes)
+            keys = [(share, file_id, Access.READ, owner) for owner in owners]  # those with other access are not kept
+            found: list[_Key] = [key for key in keys if key in self._handles]
         else:
             path = _path_of(inode, None)
             found = [key for key, deferred in self._handles.items() if _is_of(inode, path, key, deferred)]
@@ -147,8 +189,15 @@ class DeferredCloses:
         for key in list(self._handles):
             self._close(key)
 
+    def _remove(self, key: _Key) -> _DeferredClose:
+        deferred, process = self._handles.pop(key), key[-1]
+        if process != ANY_PROCESS:
+            self._processes -= Counter((process,))
+            self._table.release(deferred.inode)
+        return deferred
+
     def _close(self, key: _Key) -> None:
-        deferred = self._handles.pop(key)
+        deferred = self._remove(key)
         deferred.remote.discard()
         self._on_close(deferred.inode, deferred.remote.lease)
 

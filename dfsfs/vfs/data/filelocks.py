@@ -135,7 +135,7 @@ class _End:
 
         await trio.lowlevel.wait_task_rescheduled(abort)
         if self._error is not None:
-            raise self._error
+            raise self._error.with_traceback(None)
 
 
 def _whole(kind: LockKind) -> ByteRangeLock:

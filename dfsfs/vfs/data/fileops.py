@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from dfsfs.background import keep_going
+from dfsfs.background import contain, keep_going
 from dfsfs.caller import override_caller
 from dfsfs.errors import DfsfsError, PosixError
 from dfsfs.vfs.data.caching import CacheMode, FileLeases
@@ -125,10 +125,10 @@ class FileOperations:
         """Opens a file for a process, whose number is 0 if it is not known.
 
         If the file has lost its name to another one, the kernel is given ESTALE, upon which it looks the name up again
-        and opens what it finds. It does that once for each open(2). If the second file has been replaced by then, too,
-        the program gets the file that has the name now: all that can be asked of an open that comes at the same time.
-        `Inode.forwarded` is that file, and the kernel keeps none of its data, which would be under the number of the
-        other one.
+        and opens what it finds, which is open already if it is only read (deferredclose.py). It does that once for each
+        open(2). If the second file has been replaced by then, too, the program gets the file that has the name now: all
+        that can be asked of an open that comes at the same time. `Inode.forwarded` is that file, and the kernel keeps
+        none of its data, which would be under the number of the other one.
 
         Raises:
             PosixError: EISDIR, it is a directory; ESTALE, another file has its name.
@@ -138,27 +138,35 @@ class FileOperations:
         if inode.is_directory:
             raise PosixError(errno.EISDIR, f"{inode.name} is a directory")
         place = (inode.parent, inode.name) if inode.parent is not None else inode.detached_from
+        if inode.has_moved:
+            place = None  # that is not the name that the program has asked for
         await self.dirty.write_back(inode)
         try:
-            result = await self._open(inode, flags)
-            self._stale.note_open(process, place)
+            result = await self._open(inode, flags, process)
+            if place is not None:
+                self._stale.note_open(process, place)
             return result
         except DfsfsError as error:
             await self.remove_silly_renamed(inode)  # if it was removed meanwhile, this would have been its last close
-            if error.errno != errno.ESTALE or place is None or not self._stale.note_stale(process, place):
+            if error.errno != errno.ESTALE or place is None:
+                raise
+            if not self._stale.note_stale(process, place):
+                await self._opener.open_ahead(place, flags, process)
                 raise
             if self.table.is_open(inode):
                 raise  # its attributes and data are those that other programs have open
-        return await self._open_instead(inode, place, flags)
+        return await self._open_instead(inode, place, flags, process)
 
-    async def _open(self, inode: Inode, flags: int) -> OpenResult:
+    async def _open(self, inode: Inode, flags: int, process: int) -> OpenResult:
         async with self._pending.opening(inode), self._lookup.directory_renames.run_when_free(inode):
             if not flags & os.O_TRUNC:
-                return await self._register(await self._opener.open(inode, flags))
+                return await self._register(await self._opener.open(inode, flags, process))
             async with self.dirty.resizing(inode):
-                return await self._register(await self._opener.open(inode, flags))
+                return await self._register(await self._opener.open(inode, flags, process))
 
-    async def _open_instead(self, inode: Inode, place: tuple[Inode | None, str], flags: int) -> OpenResult:
+    async def _open_instead(
+        self, inode: Inode, place: tuple[Inode | None, str], flags: int, process: int
+    ) -> OpenResult:
         """Opens the file that has a name now, for a program that has asked for the one that had it before."""
         directory, name = place
         assert directory is not None, "only what was in a directory can have lost its place"
@@ -168,7 +176,7 @@ class FileOperations:
                 raise PosixError(errno.EISDIR, f"{name} is a directory")
             self._lookup.table.hold(found)
             try:
-                result = await self._open(found, flags)
+                result = await self._open(found, flags, process)
             except DfsfsError as error:
                 await self.remove_silly_renamed(found)
                 if error.errno != errno.ESTALE:
@@ -308,11 +316,14 @@ class FileOperations:
             lookup.table.remove_name(directory, name)
 
     async def close_all(self) -> None:
-        """Closes everything that is still open, at the end of the mount."""
+        """Closes everything that is still open, at the end of the mount: all at the same time, as one server may be
+        silent for longer than that end may take.
+        """
         self._prefetch.clear()
         self.leases.deferred.clear()
-        for handle in self.table.handle_numbers:
-            await self.release(handle)
+        async with trio.open_nursery() as nursery:
+            for handle in self.table.handle_numbers:
+                nursery.start_soon(contain, "closing", partial(self.release, handle))
         self.leases.deferred.clear()
 
 

@@ -9,6 +9,7 @@ The caller has to close the file that it gets.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from functools import partial
@@ -22,6 +23,7 @@ from dfsfs.ntstatus import NtStatus
 from dfsfs.smb.wire.constants import Access, CreateDisposition, FileAttributes
 from dfsfs.unanswered import watch
 from dfsfs.vfs.data.caching import CacheMode
+from dfsfs.vfs.data.deferredclose import ANY_PROCESS
 from dfsfs.vfs.data.openfile import OpenFile
 from dfsfs.vfs.data.openflags import access_of, disposition_of, is_synchronous, only_reads, options_of
 from dfsfs.vfs.data.prefetch import INLINE_SIZE
@@ -52,18 +54,19 @@ class Opener:
         self._prefetch = prefetch
         self._budget = budget
 
-    async def open(self, inode: Inode, flags: int) -> OpenFile:
-        """Opens a file.
+    async def open(self, inode: Inode, flags: int, process: int) -> OpenFile:
+        """Opens a file for a process.
 
         Raises:
-            PosixError: ESTALE, another file has its name.
+            PosixError: ESTALE, another file has its name. If it was only to be read, that one is open then for the
+                process's next try.
             DfsfsError: the server's answer.
         """
         reads = only_reads(flags) and self._leases.mode is not CacheMode.NONE
         before = inode.stat if inode.local_writes is None else None  # the kernel knows itself when it has written
-        file = (await self._open_deferred(inode, flags) if reads else None) or await self._open_by_name(
-            inode, flags, reads=reads
-        )
+        file = await self._open_deferred(inode, flags, process) if reads else None
+        if file is None:
+            file = await self._open_by_name(inode, flags, process, reads=reads)
         if reads and self._lookup.attributes.lifetimes.files > 0 and not self._lookup.attributes.access.is_needed:
             self._prefetch.note_open(inode)  # not for many users: what it fetches is given to any program
         stat = file.opened
@@ -79,6 +82,28 @@ class Opener:
                 self._discard(inode, file.remote[0])
                 raise
         return file
+
+    async def open_ahead(self, place: tuple[Inode | None, str], flags: int, process: int) -> None:
+        """Opens the file that has a name now for the next try of a process, whose first one has failed with ESTALE,
+        unless that try has opened it. If it can't be opened, the next try will say so.
+        """
+        directory, name = place
+        deferred = self._leases.deferred
+        if directory is None or not only_reads(flags) or self._leases.mode is CacheMode.NONE:
+            return
+        if process == ANY_PROCESS or deferred.has_parked(process):
+            return
+        with contextlib.suppress(DfsfsError):
+            found = await self._lookup.look_up(directory, name)
+            self._lookup.table.hold(found)
+            try:
+                if found.is_directory:
+                    return
+                remote, binding = (await self._open_by_name(found, flags, process, reads=True)).remote
+                if not deferred.park(process, found, Access.READ, remote, binding):
+                    self._discard(found, remote)
+            finally:
+                self._lookup.table.release(found)
 
     async def create(self, parent: Inode, name: str, mode: int, flags: int) -> OpenFile:
         """Makes and opens a file, or opens the one that is there unless O_EXCL is given.
@@ -134,11 +159,11 @@ class Opener:
             table.distrust_changes(inode)
         return self._file_of(inode, remote, binding, flags, self._lookup.clock(), asked)
 
-    async def _open_deferred(self, inode: Inode, flags: int) -> OpenFile | None:
+    async def _open_deferred(self, inode: Inode, flags: int, process: int) -> OpenFile | None:
         """The file with a handle whose close was deferred, None if there is no such handle or it is of no use."""
         location = inode.location
         binding = location.junction.for_caller().binding if location is not None else None
-        remote = self._leases.deferred.take(inode, access_of(flags), binding)
+        remote = self._leases.deferred.take(inode, access_of(flags), binding, process)
         if remote is None or binding is None:
             return None
         if inode.lease is not remote.lease:
@@ -159,7 +184,7 @@ class Opener:
         remote.stat = inode.stat
         return self._file_of(inode, remote, binding, flags, self._lookup.clock(), asked)
 
-    async def _open_by_name(self, inode: Inode, flags: int, *, reads: bool) -> OpenFile:
+    async def _open_by_name(self, inode: Inode, flags: int, process: int, *, reads: bool) -> OpenFile:
         """The file as it was prefetched, or else opened on the server. `reads`: its data may come along."""
         access, known = access_of(flags), inode.stat
         truncate = bool(flags & os.O_TRUNC)
@@ -199,11 +224,16 @@ class Opener:
             finally:
                 if truncate and table.end_change(inode, begun, unanswered=unanswered):
                     asked = table.version
+        parent, name = inode.parent, inode.name
+        is_overtaken = parent is None or table.has_name_changed_since(parent, name, asked)
         try:
             if not await self._lookup.accept(inode, remote.stat, remote.tree.volume, asked):
                 table.distrust_changes(inode)
-        except (DfsfsError, trio.Cancelled):
-            self._discard(inode, remote)
+        except (DfsfsError, trio.Cancelled) as error:
+            is_replaced = isinstance(error, DfsfsError) and error.errno == errno.ESTALE
+            may_park = is_replaced and reads and fetched is None and not is_overtaken
+            if parent is None or not may_park or not self._park(process, inode, (parent, name), remote, binding, asked):
+                self._discard(inode, remote)
             raise
         if fetched is not None:
             self._lookup.attributes.limit_to(inode, time)
@@ -214,6 +244,32 @@ class Opener:
             remote.is_written = True
             file.note_write()
         return file
+
+    def _park(
+        self,
+        process: int,
+        replaced: Inode,
+        place: tuple[Inode, str],
+        remote: RemoteFile,
+        binding: TargetBinding,
+        asked: int,
+    ) -> bool:
+        """Keeps what a name has led to instead of `replaced` for the second try of the process. Whether it is kept."""
+        table, volume = self._lookup.table, remote.tree.volume
+        known = table.child(*place)
+        if table.is_name_changing(*place) or (known is not None and not table.same_file(known, remote.stat, volume)):
+            return False
+        found = table.observe(*place, remote.stat, volume)
+        if not self._leases.deferred.park(process, found, Access.READ, remote, binding):
+            table.prune(found)
+            return False
+        self._lookup.attributes.update(found, remote.stat, asked)
+        if remote.lease is not None:
+            if replaced.lease is remote.lease:
+                self._leases.adopt(replaced, None)
+            if found.lease is not remote.lease:
+                self._leases.adopt(found, remote.lease)
+        return True
 
     async def _open_leased(
         self,

@@ -427,7 +427,7 @@ class OpenFile:
             text = f"{self.inode.name}: was written to on {before}; {attempt.binding.target} may not have that data"
             log.error("%s: this open file reports an error until it is closed", text)
             self._poison = PosixError(errno.EIO, text)
-            raise self._poison
+            raise self._poison.with_traceback(None)
         if self.inode.change_count != self._changes_at_open:
             raise PosixError(errno.ESTALE, f"{attempt.path} was changed on {before} while it was open")
         remote = await self._open(attempt)

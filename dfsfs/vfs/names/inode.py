@@ -55,6 +55,7 @@ OWNERS: Final[Mapping[str, str]] = {
     "change_count": "names.inodetable",
     "changed_names": "names.inodetable",
     "lookups": "names.inodestore",
+    "has_moved": "names.inodestore",
     "open_count": "names.inodestore",
     "children": "names.inodestore",
     "packed_children": "names.inodestore",
@@ -225,6 +226,8 @@ class Inode:
     """The size in bytes that the kernel believes in, as far as its requests and our replies tell; NO_SIZE: none yet."""
     writers: int = 0
     """Open files that may write."""
+    has_moved: bool = False
+    """Whether it has got another name while the kernel knew it: by which of them a program asks is not known."""
     forwarded: Inode | None = None
     """The file that was opened instead of this one, as it had taken over the name by then: see staleopens.py."""
     local_writes: LocalWrites | None = None
@@ -250,6 +253,7 @@ class Inode:
 
     def attach(self, directory: Inode, name: str) -> None:
         """Gives the inode one more dentry. One that was detached is there again."""
+        self.has_moved = bool(self.lookups)
         if self.parent is None:
             self.parent, self.name, self.detached, self.removed, self.forwarded = directory, name, False, False, None
         else:

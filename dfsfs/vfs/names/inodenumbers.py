@@ -5,8 +5,10 @@ file id. So it is the same after a remount and after the kernel has forgotten th
 The same file seen through two DFS links has two numbers: the kernel allows a directory in one place only.
 
 A number that is still in use is not given to another file, though a server may use a file id again as soon as it has
-removed the file. The new file gets the next number that is free, and keeps it: the last EXCEPTIONS such files are
-remembered beyond the time for which they are in the table.
+removed the file. The file that turns up second gets the next number that is free, and keeps it: the last EXCEPTIONS
+such files are remembered beyond the time for which they are in the table, by file id and time of creation. The id alone
+would not do: the second may be the older one, which an answer from before its removal still has, and the number of the
+first must not change then.
 
 Where a server gives no file ids that last, a number is a hash of the directory's number and the name.
 
@@ -45,20 +47,23 @@ class InodeNumbers:
         """The arguments and the result of the last `_compute`: each new file is asked for twice."""
         self._seed = _seed(())
         """The hash state of the link and the share in `_last`."""
-        self._exceptions: OrderedDict[tuple[UncPath, UncPath, int], int] = OrderedDict()
+        self._exceptions: OrderedDict[tuple[UncPath, UncPath, int, int], int] = OrderedDict()
 
-    def get(self, root: UncPath, share: UncPath, file_id: int) -> int:
-        """The number that a file has if it is in the table. `root`: the DFS root or link that it is seen through."""
-        known = self._exceptions.get((root, share, file_id)) if self._exceptions else None
+    def get(self, root: UncPath, share: UncPath, file_id: int, created: int) -> int:
+        """The number that a file has if it is in the table.
+
+        `root`: the DFS root or link that it is seen through; `created`: in nanoseconds, as the server has it.
+        """
+        known = self._exceptions.get((root, share, file_id, created)) if self._exceptions else None
         return self._compute(root, share, file_id) if known is None else known
 
-    def make_for_file(self, root: UncPath, share: UncPath, file_id: int) -> int:
+    def make_for_file(self, root: UncPath, share: UncPath, file_id: int, created: int) -> int:
         """A number for a file that is not in the table."""
-        number = self.get(root, share, file_id)
+        number = self.get(root, share, file_id, created)
         if self._is_taken(number):
             number = self._find_free(number)
-            self._exceptions[root, share, file_id] = number
-            self._exceptions.move_to_end((root, share, file_id))
+            self._exceptions[root, share, file_id, created] = number
+            self._exceptions.move_to_end((root, share, file_id, created))
             if len(self._exceptions) > EXCEPTIONS:
                 self._exceptions.popitem(last=False)
         return number

@@ -120,6 +120,8 @@ class InodeStore:
     # -- references, the kernel's and ours ---------------------------------------------------------------------------
 
     def count_lookup(self, inode: Inode) -> None:
+        if not inode.lookups:
+            inode.has_moved = False
         inode.lookups += 1
 
     def forget(self, ino: int, count: int) -> None:

@@ -39,6 +39,7 @@ Pure: no lock, clock or request.
 
 from __future__ import annotations
 
+import math
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
@@ -88,10 +89,21 @@ class InodeTable(InodeStore):
         """The file id in an answer; 0 if ids of the share are not used."""
         return 0 if self._without_ids is None or share in self._without_ids else stat.file_id
 
-    def observe(self, parent: Inode, name: str, stat: FileStat, share: UncPath, *, exact: bool = False) -> Inode:
+    def observe(
+        self,
+        parent: Inode,
+        name: str,
+        stat: FileStat,
+        share: UncPath,
+        *,
+        exact: bool = False,
+        time: float = math.inf,
+    ) -> Inode:
         """The inode of a file or directory that a server has under `name`; a new one if there is none for that file.
 
-        `exact`: whether `name` is as the server has it, and not another spelling: it was listed, or made here.
+        Args:
+            exact: whether `name` is as the server has it, and not another spelling: it was listed, or made here.
+            time: when it was so, in seconds of the clock. A file that has had another name since keeps that.
         """
         file_id = self.get_file_id(stat, share)
         inode = self._get_exact(parent, name)
@@ -101,7 +113,7 @@ class InodeTable(InodeStore):
         if inode is None and not exact:
             inode = self._find_spelling(parent, name, stat, share)
         if inode is None:
-            inode = self._find_under_other_name(parent, name, stat, share, exact=exact)
+            inode = self._find_under_other_name(parent, name, stat, share, exact=exact, time=time)
         if inode is None:
             inode = self._add(self._make_inode(parent, name, stat, share))
         inode.share, inode.file_id = share, file_id
@@ -112,7 +124,7 @@ class InodeTable(InodeStore):
         file_id = self.get_file_id(stat, share)
         key, evicted = (share, file_id), self._evicted
         return Inode(
-            self._make_number(parent, name, share, file_id),
+            self._make_number(parent, name, share, file_id, stat.created),
             name,
             stat.is_directory,
             parent,
@@ -128,7 +140,7 @@ class InodeTable(InodeStore):
         """The inode to whose name `name`, as another spelling of it, has led the server. Remembers the spelling."""
         file_id, folded = self.get_file_id(stat, share), fold_name(name)
         if file_id:
-            inode = self._find_by_file_id(parent, share, file_id)
+            inode = self._find_by_file_id(parent, share, file_id, stat.created)
             known: Iterable[str] = () if inode is None else (name for at, name in inode.dentries if at is parent)
         else:
             self._unpack_children(parent)
@@ -141,7 +153,7 @@ class InodeTable(InodeStore):
         return None
 
     def _find_under_other_name(
-        self, parent: Inode, name: str, stat: FileStat, share: UncPath, *, exact: bool
+        self, parent: Inode, name: str, stat: FileStat, share: UncPath, *, exact: bool, time: float
     ) -> Inode | None:
         """The inode of a file that was known under other names only; this one is added to its dentries, or takes the
         place of one that was another spelling of it.
@@ -149,7 +161,7 @@ class InodeTable(InodeStore):
         file_id = self.get_file_id(stat, share)
         if not file_id:
             return None
-        inode = self._find_by_file_id(parent, share, file_id)
+        inode = self._find_by_file_id(parent, share, file_id, stat.created)
         if inode is None or inode.stat is None or not self.same_file(inode, stat, share):
             return None
         if exact and inode.stat.created == stat.created and self._correct_spelling(inode, parent, name):
@@ -164,6 +176,8 @@ class InodeTable(InodeStore):
             return None
         if inode.parent is not None and _anchor_above(inode) is not _anchor_above(parent):
             return None
+        if inode.parent is not None and not inode.is_directory and stat.links == 1 and time < inode.name_revalidated:
+            return inode  # the answer is from before it got the name that it has
         if inode.is_directory and inode.parent is not None:
             self._drop_name_of_moved(inode)
         inode.attach(parent, name)
@@ -210,7 +224,7 @@ class InodeTable(InodeStore):
             inode = None
         if inode is None:
             prefix = anchor.junction.prefix
-            inode = self._add(Inode(self._make_number(parent, name, prefix, 0), name, True, parent, anchor=anchor))
+            inode = self._add(Inode(self._make_number(parent, name, prefix), name, True, parent, anchor=anchor))
         elif inode.anchor is not anchor and inode.anchor != anchor:
             self.move_anchor(inode, anchor)
         return inode
@@ -422,16 +436,16 @@ class InodeTable(InodeStore):
         self.invalidate(inode)
         self._drop_unused(inode)
 
-    def _make_number(self, parent: Inode, name: str, share: UncPath, file_id: int) -> int:
+    def _make_number(self, parent: Inode, name: str, share: UncPath, file_id: int = 0, created: int = 0) -> int:
         root = _root_above(parent)
         if not file_id or root is None:
             return self._numbers.make_for_name(parent.ino, name)
-        return self._numbers.make_for_file(root, share, file_id)
+        return self._numbers.make_for_file(root, share, file_id, created)
 
-    def _find_by_file_id(self, parent: Inode, share: UncPath, file_id: int) -> Inode | None:
-        """The inode whose number is that of a file id, as seen from a directory."""
+    def _find_by_file_id(self, parent: Inode, share: UncPath, file_id: int, created: int) -> Inode | None:
+        """The inode whose number is that of a file id and a time of creation, as seen from a directory."""
         root = _root_above(parent)
-        return None if root is None else self.get(self._numbers.get(root, share, file_id))
+        return None if root is None else self.get(self._numbers.get(root, share, file_id, created))
 
     # -- for people and tests ---------------------------------------------------------------------------------------
 

@@ -167,7 +167,7 @@ class Lookup:
 
     async def _query_name(self, parent: Inode, name: str, asked: int) -> Inode | None:
         """Asks a server for a name. Its inode; None if a change has overtaken the answer. Raises as `look_up`."""
-        known = self.table.child(parent, name)
+        known, begun = self.table.child(parent, name), self.clock()
         try:
             stat, share = await self.run_in(parent, name, stat_of)
             if known is not None and await self.revalidator.has_unstable_id(known, stat, share):
@@ -194,7 +194,7 @@ class Lookup:
             raise
         if self.table.has_name_changed_since(parent, name, asked):
             return None
-        inode = self.table.observe(parent, name, stat, share)
+        inode = self.table.observe(parent, name, stat, share, time=begun)
         self.attributes.update(inode, stat, asked, by_name=self._is_first_name(inode, parent, name))
         return inode
 
@@ -285,7 +285,7 @@ class Lookup:
             self.attributes.set_listed(inode, entry.stat, origin.time)
             self.attributes.access.grant(inode)
             return inode
-        inode = self.table.observe(directory, entry.name, entry.stat, origin.share, exact=True)
+        inode = self.table.observe(directory, entry.name, entry.stat, origin.share, exact=True, time=origin.time)
         if inode.local_writes is None:  # of a file that is being written a listing may have old attributes
             before, stat = inode.stat, entry.stat
             if before is not None and before.links > 1:

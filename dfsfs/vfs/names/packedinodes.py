@@ -339,13 +339,12 @@ def _is_plain(inode: Inode, stat: FileStat) -> bool:
     open files only.
     """
     in_use = inode.open_count or inode.children or inode.packed_children or inode.writers or inode.pending_changes
-    placed = (
-        inode.hard_links or inode.detached or inode.detached_from or inode.forwarded or inode.silly or inode.removed
-    )
+    placed = inode.hard_links or inode.detached or inode.detached_from or inode.has_moved or inode.removed
+    replaced = inode.forwarded or inode.silly
     directory = inode.anchor or inode.spellings or inode.changed_names or inode.is_loop or inode.is_snapshot_dir
     cached = inode.listing is not None and (inode.listing.cached or inode.listing.lookup_rate)
     held = inode.page_cache.lease or inode.page_cache.data_lease or inode.local_writes
-    if in_use or placed or directory or cached or held or not inode.lookups:
+    if in_use or placed or replaced or directory or cached or held or not inode.lookups:
         return False
     if stat.special is not None or inode.kernel_size not in (NO_SIZE, stat.size):
         return False

@@ -90,6 +90,15 @@ def test_what_asks_no_server_needs_no_library(words: str, code: int, mounts: Mou
     assert words.startswith(("login //", "logout //")) or not modules & {*ANSWERS}
 
 
+@pytest.mark.parametrize(
+    "words",
+    ["status", "target list /mnt/0", "drain x --dry-run", "cache show", "domain show --json"],
+)
+def test_what_asks_a_mount_reads_no_options(words: str, mounts: Mounts, tmp_path: Path) -> None:
+    _, modules = run(words, mounts, tmp_path)
+    assert {name for name in modules if name.startswith("dfsfs.config.")} == {"dfsfs.config.errors"}
+
+
 @pytest.mark.parametrize("words", ["ls", "cat", "tree", "check", "explain", "cp -q"])
 def test_what_needs_no_mount_needs_no_fuse(words: str, mounts: Mounts, tmp_path: Path) -> None:
     last = " copy" if words.startswith("cp") else ""
@@ -104,7 +113,10 @@ def test_the_version_imports_next_to_nothing(mounts: Mounts, tmp_path: Path) -> 
     by_script = {"dfsfs.control", "dfsfs.control.places"}
     assert ours - by_script == {
         "dfsfs.cli",
-        *(f"dfsfs.cli.{name}" for name in ("exitcodes", "main", "output", "registry", "tables", "versions")),
+        *(
+            f"dfsfs.cli.{name}"
+            for name in ("collector", "exitcodes", "main", "output", "registry", "tables", "versions")
+        ),
     }
 
 

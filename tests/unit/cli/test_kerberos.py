@@ -10,7 +10,9 @@ import pytest
 from dfsfs.cli.kerberos import kerberos_login
 from dfsfs.cli.messages import MountError
 from dfsfs.cli.secrets import Surroundings
-from dfsfs.config import ConfigError, Mounter, make_config, parse_options
+from dfsfs.config.assembly import Mounter, make_config
+from dfsfs.config.errors import ConfigError
+from dfsfs.config.options import parse_options
 from dfsfs.smb.auth import kerberos
 from dfsfs.smb.auth.credentials import KerberosCredentials, Secret
 from dfsfs.smb.auth.identity import Account

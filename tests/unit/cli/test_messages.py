@@ -9,7 +9,9 @@ from dataclasses import replace
 import pytest
 
 from dfsfs.cli.messages import MountError, Verdict, describe
-from dfsfs.config import ConfigError, Mounter, make_config, parse_options
+from dfsfs.config.assembly import Mounter, make_config
+from dfsfs.config.errors import ConfigError
+from dfsfs.config.options import parse_options
 from dfsfs.errors import (
     ConnectError,
     ConnectionLost,

@@ -19,7 +19,9 @@ from dfsfs.cli import main as dfsfs_main
 from dfsfs.cli.messages import MountError
 from dfsfs.cli.mount import Arguments, Backend, check_fuse, main, parse_arguments
 from dfsfs.cli.mountpoint import check_mountpoint
-from dfsfs.config import ConfigError, Mounter, make_config, parse_options
+from dfsfs.config.assembly import Mounter, make_config
+from dfsfs.config.errors import ConfigError
+from dfsfs.config.options import parse_options
 from dfsfs.ntstatus import NtStatus
 from dfsfs.smb.auth.credentials import Credentials, Secret
 from dfsfs.unc import UncPath

@@ -9,7 +9,8 @@ import pytest
 
 from dfsfs.cli.messages import MountError
 from dfsfs.cli.secrets import Surroundings, fields_in_restart, find_new_login, obtain_credentials
-from dfsfs.config import ConfigError, fields_of, parse_options
+from dfsfs.config.errors import ConfigError
+from dfsfs.config.options import fields_of, parse_options
 from dfsfs.smb.auth.credentials import Credentials, Secret
 
 if TYPE_CHECKING:

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from dfsfs.config import Mounter, make_config, parse_options
+from dfsfs.config.assembly import Mounter, make_config
+from dfsfs.config.options import parse_options
 from dfsfs.control.protocol import ControlError
 from dfsfs.control.remount import change_config
 from dfsfs.smb.auth.credentials import Credentials, KerberosCredentials, Secret

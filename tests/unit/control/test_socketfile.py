@@ -12,7 +12,7 @@ import pytest
 import trio
 import trio.testing
 
-from dfsfs.config import ConfigError
+from dfsfs.config.errors import ConfigError
 from dfsfs.control import metrics, server, socketfile
 from dfsfs.mount.service import prepare
 from tests.kernel.mounts import refused

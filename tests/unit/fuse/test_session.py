@@ -11,7 +11,9 @@ import pytest
 import trio
 
 from dfsfs.caller import Caller
-from dfsfs.config import Mounter, make_config, parse_options, parse_unc
+from dfsfs.config.assembly import Mounter, make_config
+from dfsfs.config.options import parse_options
+from dfsfs.config.place import parse_unc
 from dfsfs.control.places import TYPE, MountEntry
 from dfsfs.errors import ConnectError, PosixError, SmbError
 from dfsfs.fuse.libfuse import escape
@@ -132,7 +134,8 @@ def test_names_that_an_option_can_not_hold_are_escaped() -> None:
 
 def test_the_loop_is_ours_unless_asked_otherwise() -> None:
     assert not make_serve_settings(config(), "/mnt").uses_pyfuse3
-    assert make_serve_settings(config("loop=pyfuse3"), "/mnt").uses_pyfuse3
+    for name in ("loop", "fuse_loop"):
+        assert make_serve_settings(config(f"{name}=pyfuse3"), "/mnt").uses_pyfuse3
 
 
 async def test_options_for_the_file_system(autojump_clock: object) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -15,7 +16,7 @@ from dfsfs.smb.auth.credentials import Credentials, Secret
 from dfsfs.smb.connection.calls import Route
 from dfsfs.smb.connection.dialer import DialedConnection, Dialer
 from dfsfs.smb.connection.settings import TransportSettings
-from dfsfs.smb.pool import REFUSAL_CACHE_TIME, RENEWAL_RETRY_DELAY, Pool, _Server
+from dfsfs.smb.pool import LOGOFF_TIMEOUT, REFUSAL_CACHE_TIME, RENEWAL_RETRY_DELAY, Pool, _Server
 from dfsfs.smb.userpools import UserPools
 from dfsfs.unc import UncPath
 
@@ -75,6 +76,31 @@ async def test_a_mount_may_end_while_it_connects(autojump_clock: object, monkeyp
 
         add("one")
     assert called == ["one"]
+
+
+@pytest.mark.parametrize(("silent", "expected"), [(None, 0.2), ("two", LOGOFF_TIMEOUT)])
+async def test_all_servers_are_logged_off_at_the_same_time(
+    silent: str | None, expected: float, autojump_clock: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that does not answer keeps none of the others from it."""
+    monkeypatch.setattr(Pool, "_make_route", lambda pool, session: Route())
+    called: dict[str, float] = {}
+    async with Pool(SETTINGS, LOGIN) as pool:
+
+        def add(host: str) -> None:
+            async def call(*_: object) -> list[Any]:
+                called[host] = trio.current_time()
+                await trio.sleep(inf if host == silent else 0.2)
+                return []
+
+            session: Any = None
+            pool._servers[host] = _Server(host, host, "127.0.0.1", connection(call=call), session)
+
+        for host in ("one", "two", "three"):
+            add(host)
+        begun = trio.current_time()
+    assert called == dict.fromkeys(("one", "two", "three"), begun)
+    assert trio.current_time() - begun == pytest.approx(expected)
 
 
 async def test_nothing_is_kept_for_who_does_not_live_on_this_computer() -> None:

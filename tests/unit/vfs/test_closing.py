@@ -131,3 +131,30 @@ async def test_an_open_has_the_kernel_forget_the_size_that_it_was_told_last(auto
     opened = (await world.fs.open(ino, os.O_RDONLY)).handle
     assert world.kernel.attributes_forgotten == [ino]
     await world.fs.release(opened)
+
+
+@pytest.mark.parametrize("silent", ["one", "two"])
+async def test_the_end_of_a_mount_writes_also_while_another_server_is_silent(
+    autojump_clock: object, monkeypatch: pytest.MonkeyPatch, silent: str
+) -> None:
+    """What programs have written is sent for as long as the end may take, from each file, whichever comes first."""
+    world = World(caching=Caching())
+    handles = {}
+    for name in ("one", "two"):
+        world.data.add_file(name, b"old")
+        handles[name] = (await world.fs.open(await world.ino(f"link/{name}"), os.O_WRONLY)).handle
+        await world.fs.write(handles[name], 0, b"new")
+    write = MemoryFile.write
+
+    async def answer(file: MemoryFile, offset: int, data: bytes) -> None:
+        if file.path.components[-1] == silent:
+            await trio.sleep_forever()
+        await write(file, offset, data)
+
+    monkeypatch.setattr(MemoryFile, "write", answer)
+    with trio.move_on_after(5.0) as ending:
+        await world.fs.close()
+    assert ending.cancelled_caught
+    for name in handles:
+        assert bytes(world.data.at(SHARE.join([name]), "the test").data) == (b"old" if name == silent else b"new")
+        assert world.data.at(SHARE.join([name]), "the test").opens == 0

@@ -14,11 +14,12 @@ import trio
 from dfsfs.errors import SmbError
 from dfsfs.ntstatus import NtStatus
 from dfsfs.smb.wire.constants import FileAttributes
+from dfsfs.vfs.data.deferredclose import PARK_TIME
 from dfsfs.vfs.names.hiddennames import get_aside_name
 from dfsfs.vfs.names.inodetable import ROOT
 from dfsfs.vfs.names.mapping import AttributeChanges
 from dfsfs.vfs.names.opendir import ENTRIES_AFTER_SEEK
-from tests.support.fakes.memory_tree import MemoryNode, open_files
+from tests.support.fakes.memory_tree import MemoryNode, MemoryTree, open_files
 from tests.unit.vfs.world import ACTIMEO, World, fails, refuse
 
 if TYPE_CHECKING:
@@ -438,6 +439,95 @@ async def test_what_was_removed_by_others_is_forgotten(autojump_clock: object) -
     world.root.remove("h")
     world.root.add_file("h")
     await fails(errno.ESTALE, world.fs.open(ino, os.O_RDONLY))
+    world.fs.check_invariants()
+
+
+async def test_a_file_that_another_client_replaces_at_every_chance_can_be_opened(autojump_clock: object) -> None:
+    """The kernel tries an open twice. Between the two the file is replaced again, and other programs have each one
+    open. What the first try has opened is what the second one gets.
+    """
+    world = World()
+    world.root.add_file("f", b"0")
+    ino = await world.ino("f")
+    opened = [await world.fs.open(ino, os.O_RDONLY, 1)]
+    for number in range(1, 5):
+        replace_file(world, b"%d" % number)
+        await fails(errno.ESTALE, world.fs.open(ino, os.O_RDONLY, 2))
+        ino = await world.ino("f")
+        opened.append(await world.fs.open(ino, os.O_RDONLY, 1))
+        replace_file(world, b"more")
+        opened.append(await world.fs.open(ino, os.O_RDONLY, 2))
+    for index, one in enumerate(opened):
+        assert bytes(await world.fs.read(one.handle, 0, 9)) == b"%d" % ((index + 1) // 2)
+        await world.fs.release(one.handle)
+    world.fs.check_invariants()
+    assert not list(open_files(world.root))
+
+
+def replace_file(world: World, content: bytes) -> None:
+    """Another client puts another file in place of `f`."""
+    world.root.remove("f")
+    world.root.add_file("f", content)
+
+
+async def test_a_file_that_is_known_to_be_replaced_is_opened_ahead_for_the_second_try(autojump_clock: object) -> None:
+    world = World()
+    world.root.add_file("f", b"0")
+    ino = await world.ino("f")
+    opened = [await world.fs.open(ino, os.O_RDONLY, 1)]
+    replace_file(world, b"1")
+    await trio.sleep(ACTIMEO + 0.1)
+    assert await world.ino("f") != ino
+    await fails(errno.ESTALE, world.fs.open(ino, os.O_RDONLY, 2))
+    found = await world.ino("f")
+    opened.append(await world.fs.open(found, os.O_RDONLY, 1))
+    replace_file(world, b"more")
+    opened.append(await world.fs.open(found, os.O_RDONLY, 2))
+    assert [bytes(await world.fs.read(one.handle, 0, 9)) for one in opened] == [b"0", b"1", b"1"]
+    for one in opened:
+        await world.fs.release(one.handle)
+    assert not list(open_files(world.root))
+    world.fs.check_invariants()
+
+
+async def test_no_other_file_is_opened_because_one_was_renamed(autojump_clock: object) -> None:
+    """A program opens `f`, which another client has renamed to `g`; by then `g` is another file. The program is told
+    to look `f` up again, as often as it asks: it must not get what is `g` now.
+    """
+    world = World()
+    world.root.add_file("f", b"0")
+    ino = await world.ino("f")
+    opened = await world.fs.open(ino, os.O_RDONLY, 1)
+    await MemoryTree(world.root).rename(world.root.share.join(["f"]), world.root.share.join(["g"]), replace=False)
+    await trio.sleep(ACTIMEO + 0.1)
+    assert (await world.walk("g")).ino == ino
+    world.root.remove("g")
+    world.root.add_file("g", b"another")
+    for _ in range(3):
+        await fails(errno.ESTALE, world.fs.open(ino, os.O_RDONLY, 2))
+    await world.fs.release(opened.handle)
+    for _ in range(3):
+        await fails(errno.ESTALE, world.fs.open(ino, os.O_RDONLY, 2))
+    world.fs.check_invariants()
+
+
+async def test_what_a_first_try_has_opened_is_closed_if_there_is_no_second_one(autojump_clock: object) -> None:
+    world = World()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(world.fs.serve)
+        world.root.add_file("f", b"0")
+        ino = await world.ino("f")
+        replace_file(world, b"1")
+        await fails(errno.ESTALE, world.fs.open(ino, os.O_RDONLY, 1))
+        assert len(list(open_files(world.root))) == 1
+        await trio.sleep(PARK_TIME + 0.1)
+        assert not list(open_files(world.root))
+        replace_file(world, b"2")
+        await fails(errno.ESTALE, world.fs.open(ino, os.O_RDONLY, 2))
+        await world.ino("f")
+        await world.fs.unlink(ROOT, b"f")
+        assert not list(open_files(world.root)), "what is parked is in nobody's way"
+        nursery.cancel_scope.cancel()
     world.fs.check_invariants()
 
 

@@ -4,15 +4,18 @@ to look at very late. Meanwhile one small object may keep a buffer of 64 KiB.
 
 from __future__ import annotations
 
+import ast
 import gc
 import os
 from collections import Counter
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 import trio
 
+import dfsfs
 from dfsfs.errors import ConnectionLost, PosixError, SmbError
 from dfsfs.ntstatus import NtStatus
 from dfsfs.smb.connection.calls import Route
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
 ROUNDS = 20
+PACKAGE = Path(dfsfs.__file__).parent
 
 
 @pytest.fixture
@@ -114,3 +118,15 @@ def test_the_error_of_a_lost_connection_holds_nobody_who_got_it() -> None:
     while traceback is not None:
         depth, traceback = depth + 1, traceback.tb_next
     assert depth < 10
+
+
+def test_an_error_that_is_kept_is_raised_without_the_frames_of_the_last_time() -> None:
+    """An error that an object keeps may be raised many times: each raise adds frames to the traceback that it has."""
+    found = [
+        f"{path.relative_to(PACKAGE.parent)}:{node.lineno}: raise {ast.unparse(node.exc)}"
+        for path in sorted(PACKAGE.rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Raise) and node.exc is not None and ast.unparse(node.exc).startswith("self.")
+        if isinstance(node.exc, (ast.Attribute, ast.Subscript))
+    ]
+    assert found == []

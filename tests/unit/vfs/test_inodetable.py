@@ -65,6 +65,22 @@ def _rename(table: InodeTable, inode: Inode, parent: Inode, name: str) -> None:
     table.rename(inode.parent, inode.name, parent, name)
 
 
+def test_an_answer_from_before_a_rename_does_not_take_the_name_back() -> None:
+    """Another client has written `new`, and renamed it to `conf`. A listing that was asked for before comes late."""
+    table = table_at()
+    inode = add(table, table.root, "new", 7)
+    inode.stat, inode.name_revalidated = stat(7), 1.0
+    assert table.observe(table.root, "conf", stat(7), SHARE, time=3.0) is inode
+    inode.name_revalidated = 3.0
+    assert table.observe(table.root, "new", stat(7), SHARE, exact=True, time=2.0) is inode
+    assert path(inode) == "//dfs/ns/conf"
+    table.check_invariants()
+    assert table.observe(table.root, "new", stat(7), SHARE, exact=True, time=4.0) is inode
+    assert path(inode) == "//dfs/ns/new", "it has been renamed back since"
+    assert inode.has_moved
+    table.check_invariants()
+
+
 def test_a_location_is_the_way_from_the_nearest_anchor() -> None:
     table = table_at("//dfs/ns", "sub")
     folder = add(table, table.root, "a", 1, folder=True)

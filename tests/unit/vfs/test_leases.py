@@ -419,7 +419,7 @@ async def test_the_times_of_a_file_that_was_just_written_prove_nothing(autojump_
 
 async def test_no_more_handles_are_kept_than_the_limit(autojump_clock: object) -> None:
     async with leased() as world:
-        kept = DeferredCloses(5.0, trio.current_time, lambda inode, lease: None, limit=2)
+        kept = DeferredCloses(5.0, trio.current_time, lambda inode, lease: None, world.fs._lookup.table, limit=2)
         tree = MemoryTree(world.data)
         binding = TargetBinding(world.data.share, cast("Tree", tree), 1)
         names = ["a", "b", "c"]
