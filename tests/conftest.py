@@ -20,6 +20,8 @@ import logging
 import os
 import re
 import shutil
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -28,16 +30,17 @@ import trio.testing
 from hypothesis import HealthCheck, settings
 
 from dfsfs import background
+from dfsfs.cli.logs import JOURNAL_VARIABLE
 from dfsfs.control.places import ROOTS_FOLDER
 from dfsfs.control.server import sweep
 from tests.conformance.table import duties_in, summary
 from tests.support import distribution
+from tests.support.daemonlog import ERROR, Journal
 from tests.support.lab.domain import lab as domain_lab
 from tests.support.lab.samba import BACKPORTS, SYSTEM, Lab, free_net, requirements_missing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
-    from pathlib import Path
 
     from xdist.remote import Producer
 
@@ -77,15 +80,36 @@ class _Warnings(logging.Handler):
         self.seen.append(f"{record.levelname} {record.name}: {record.getMessage()}")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def daemon_log(request: pytest.FixtureRequest) -> Iterator[Journal | None]:
+    """What the daemons log that are started from now on; None if no test starts one."""
+    if not any(map(_needs_servers_or_mounts, request.session.items)):
+        yield None
+        return
+    with tempfile.TemporaryDirectory(prefix="dfsfs-journal-") as folder, pytest.MonkeyPatch.context() as patch:
+        address = Path(folder) / "socket"
+        journal = Journal(address)
+        patch.setenv(JOURNAL_VARIABLE, str(address))
+        yield journal
+        journal.close()
+
+
 @pytest.fixture(autouse=True)
-def nothing_unexpected_is_logged(request: pytest.FixtureRequest) -> Iterator[None]:
+def nothing_unexpected_is_logged(request: pytest.FixtureRequest, daemon_log: Journal | None) -> Iterator[None]:
     """A warning or an error in the log of dfsfs fails a test that does not look at the log, by `caplog`, or expects it:
-    `@pytest.mark.logs("a regular expression")`. Not with real servers, which may be slow.
+    `@pytest.mark.logs("a regular expression")`. With real servers, which may be slow, an error in the log of a daemon
+    does.
     """
-    if "caplog" in request.fixturenames or _needs_servers_or_mounts(request.node):
+    expected = [re.compile(text) for mark in request.node.iter_markers("logs") for text in mark.args]
+    if daemon_log is not None and _needs_servers_or_mounts(request.node):
+        yield
+        errors = [str(record) for record in daemon_log.take() if record.priority <= ERROR]
+        unexpected = [line for line in errors if not any(each.search(line) for each in expected)]
+        assert not unexpected, "a daemon has logged what is not expected:\n" + "\n".join(unexpected)
+        return
+    if "caplog" in request.fixturenames:
         yield
         return
-    expected = [re.compile(text) for mark in request.node.iter_markers("logs") for text in mark.args]
     handler, logger = _Warnings(), logging.getLogger("dfsfs")
     logger.addHandler(handler)
     try:

@@ -50,11 +50,15 @@ def run_in_background(serve: Serve, *, timeout: float, grace: float = GRACE) -> 
     # What is left in these buffers would come out twice.
     flush()
     with _interrupt_on_signals():
+        # Until the `try` below: Python drops what a handler raises in callbacks of a fork (the locks of logging).
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         child = os.fork()
         if child == 0:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
             os.close(reader)
             _live(serve, writer)
         try:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
             os.close(writer)
             verdict = _receive(reader, time.monotonic() + timeout)
             if verdict == Verdict(SUCCESS):

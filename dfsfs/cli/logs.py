@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 SYSLOG = "/dev/log"
 JOURNAL = "/run/systemd/journal/socket"
+JOURNAL_VARIABLE = "DFSFS_JOURNAL"
+"""The environment variable with another address of the journal's socket. The tests read there what daemons log."""
 IDENTIFIER = "mount.dfsfs"
 FOLDED = 60.0
 """Seconds in which a message is said once."""
@@ -147,9 +149,12 @@ def log_to_stderr(*, level: int) -> None:
     _use(handler, level)
 
 
-def log_to_system(*, level: int, mountpoint: str, journal: str = JOURNAL, address: str = SYSLOG) -> None:
-    """For a mount in the background, and for one that a service runs."""
+def log_to_system(*, level: int, mountpoint: str, journal: str = "", address: str = SYSLOG) -> None:
+    """For a mount in the background, and for one that a service runs. `journal`: the address of its socket, if that is
+    another one than JOURNAL.
+    """
     handler: logging.Handler
+    journal = journal or os.environ.get(JOURNAL_VARIABLE, JOURNAL)
     try:
         handler = JournalHandler(journal, {"DFSFS_MOUNT": mountpoint})
     except OSError:

@@ -62,6 +62,9 @@ TRIES = 6
 another client only keeps, are in the way."""
 TRY_PAUSE = 0.004
 """Seconds before the second of these tries; doubled with each one."""
+PUT_BACK_TIMEOUT = 2.0
+"""Seconds for which a program that was killed, or whose time is up, waits until a file that it has not replaced is
+read-only again."""
 RENAME_NOREPLACE = 1
 """The flag of renameat2(2)."""
 
@@ -328,14 +331,20 @@ class DirectoryOperations(Removal):
         """Gives a file the name of another one, which programs of this mount may have open."""
         stat = victim.stat
         read_only = stat is not None and bool(stat.attributes & FileAttributes.FILE_ATTRIBUTE_READONLY)
-        if read_only:
-            # Windows refuses to replace a read-only file; POSIX asks for write permission on the directory only.
-            await self._set_attributes(victim, FileAttributes.FILE_ATTRIBUTE_NORMAL)
         try:
-            await self._replace_until_possible(self._make_replacement(step, victim), said)
-        except DfsfsError:
+            try:
+                if read_only:
+                    # Windows refuses to replace a read-only file. POSIX asks for write permission on the directory.
+                    await self._set_attributes(victim, FileAttributes.FILE_ATTRIBUTE_NORMAL)
+                await self._replace_until_possible(self._make_replacement(step, victim), said)
+            except DfsfsError:
+                if read_only and stat is not None:
+                    await self._put_attributes_back(victim, stat.attributes)
+                raise
+        except trio.Cancelled:
             if read_only and stat is not None:
-                await self._put_attributes_back(victim, stat.attributes)
+                with trio.CancelScope(shield=True), trio.move_on_after(PUT_BACK_TIMEOUT):
+                    await self._put_attributes_back(victim, stat.attributes)
             raise
 
     async def _replace_until_possible(self, what: Replacement, said: dict[Inode, FileStat]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import subprocess
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 PUBLIC = "//contoso.test/public"
 DFSFS = COMMAND.replace("mount.dfsfs", "dfsfs")
+ERROR_LINE = re.compile(r"^\S+ \S+ (?:ERROR|CRITICAL) dfsfs.*", re.MULTILINE)
+"""What a mount in front writes of an error: the time, its level, who says it."""
 
 
 def on_client(
@@ -113,6 +116,8 @@ def in_front(domain: DomainLab, log: Path, options: str, name: str = "front") ->
         finally:
             daemon.kill()
             daemon.wait()
+    errors = ERROR_LINE.findall(log.read_text(errors="replace"))
+    assert not errors, f"the daemon has logged what is not expected: {errors}"
 
 
 def does(user: User, *words: str, cwd: Path | None = None) -> str:

@@ -334,7 +334,7 @@ def look(line: Line, operation: Operation) -> None:
         done = subprocess.run(["ls", "-lR", str(line.folder)], check=False, capture_output=True, timeout=60)
         return not done.returncode and not line.hidden()
 
-    wait_until(nothing_is_hidden, "what is left of the operation goes")
+    wait_until(nothing_is_hidden, "what is left of the operation goes", every=0.1)  # each look is a process
     operation.check(line)
     operation.seen(line.folder)
 

@@ -76,6 +76,7 @@ def test_a_link_with_one_target_fails_while_it_is_down_and_works_again_after(
         wait_until(back, "the link works again")
 
 
+@pytest.mark.logs("this open file reports an error until it is closed")
 def test_writing_to_a_file_whose_server_has_died_is_an_error_and_never_silence(
     lab: Lab, first: LabHost, tmp_path: Path
 ) -> None:

@@ -208,6 +208,10 @@ class Kernel(InodeCache):
     async def symlink(self, target: str, path: str) -> None:
         await self._make(path, "SYMLINK", lambda parent, name: self.fs.symlink(parent, name, target.encode()))
 
+    @_system_call
+    async def mknod(self, path: str, mode: int) -> None:
+        await self._make(path, "MKNOD", lambda parent, name: self.fs.mknod(parent, name, mode))
+
     async def _make(self, path: str, what: str, verb: Callable[[int, bytes], Awaitable[Attributes]]) -> None:
         folder, name = await self._parent(path)
         async with folder.lock.held():
@@ -273,13 +277,19 @@ class Kernel(InodeCache):
             await self.fs.releasedir(handle)
 
     async def _read_some(self, handle: int, offset: int, count: int) -> list[tuple[bytes, Told, int]]:
-        entries = []
+        """fuse/operations.py: if it fails, the kernel gets none of the entries, and the lookups are given back."""
+        entries: list[tuple[bytes, Told, int]] = []
         stream = self.fs.readdir(handle, offset)
         try:
             async for name, attributes, following in stream:
                 entries.append((name, self._told(attributes), following))
                 if len(entries) == count:
                     break
+        except BaseException:
+            for name, told, _ in entries:
+                if name not in DOTS:
+                    self.fs.forget(told.attributes.ino, 1)
+            raise
         finally:
             await stream.aclose()
         return entries

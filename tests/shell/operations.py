@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat as posix
 from dataclasses import dataclass
@@ -165,6 +166,8 @@ def syncing(fd: str) -> Operation:
 
 def closing(fd: str) -> Operation:
     async def real(scene: Scene) -> Any:
+        if fd not in scene.fds:
+            raise OSError(errno.EBADF, fd)
         return await scene.kernel.close(scene.fds.pop(fd))
 
     return Operation(f"close {fd}", real, close_steps(fd), needs=(fd,))

@@ -210,6 +210,10 @@ class Scene:
         self._nursery.start_soon(tree.connection.run)
         return tree
 
+    def start(self, task: Callable[[], Awaitable[object]]) -> None:
+        """Runs something beside the operations."""
+        self._nursery.start_soon(task)
+
     @property
     def tree(self) -> Tree:
         """The tree of the connection that there is now."""

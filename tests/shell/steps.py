@@ -153,6 +153,8 @@ def nothing_steps(path: str = "") -> Callable[[Model], Steps]:
 def close_steps(fd: str) -> Callable[[Model], Steps]:
     def steps(model: Model) -> Steps:
         yield
+        if fd not in model.open:
+            raise OSError(errno.EBADF, fd)
         del model.open[fd]
         return None
 
@@ -183,8 +185,11 @@ def rename_steps(old: str, new: str, *, replaces: bool = True) -> Callable[[Mode
             victim = model.find(new)
             if victim == number:
                 return None
-            if model.files[victim].entries is not None:
-                raise OSError(errno.EISDIR, new)
+            is_folder, inside = model.files[number].entries is not None, model.files[victim].entries
+            if is_folder != (inside is not None):
+                raise OSError(errno.ENOTDIR if is_folder else errno.EISDIR, new)
+            if inside:
+                raise OSError(errno.ENOTEMPTY, new)
             model.drop(new)
         folder, name = model.parent(old)
         del model.entries(folder)[name]

@@ -38,9 +38,10 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dfsfs.errors import DfsfsError
+from dfsfs.errors import DfsfsError, SmbError
 from dfsfs.firstfew import FirstFew
 from dfsfs.namespace.junction import PathNotCovered
+from dfsfs.ntstatus import NtStatus
 from dfsfs.smb.wire.fscc import NAME_UNITS_MAX
 from dfsfs.vfs.names.inodenumbers import FILE_ID_MASK
 
@@ -236,11 +237,24 @@ async def _is_abandoned(lookup: Lookup, directory: Inode, name: str) -> bool:
 
 async def _remove_abandoned(lookup: Lookup, directory: Inode, name: str) -> None:
     try:
-        await lookup.run_in(directory, name, lambda attempt: attempt.tree.remove_unused(attempt.path))
+        await lookup.run_in(directory, name, _remove_if_unused)
     except DfsfsError:
         lookup.hidden_names.mark_open(name, lookup.clock())
         raise
     log.info("%s was left behind by a mount that has ended; it is removed", name)
+
+
+async def _remove_if_unused(attempt: Attempt) -> None:
+    """The operation that removes a file which nobody has open, also a read-only one. Of a file that has another name
+    besides, the attribute would be lost there, so it stays.
+    """
+    tree, path = attempt.tree, attempt.path
+    try:
+        await tree.remove_unused(path)
+    except SmbError as error:
+        if error.status != NtStatus.CANNOT_DELETE or (await tree.stat(path)).links != 1:
+            raise
+        await tree.remove_file(path)
 
 
 async def _restore_aside(lookup: Lookup, directory: Inode, name: str) -> None:

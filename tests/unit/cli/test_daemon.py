@@ -39,8 +39,10 @@ print(json.dumps([verdict.code, verdict.text]))
 """
 
 
-def start(place: Path, body: str, *, timeout: float = PATIENCE, **options: Any) -> subprocess.Popen[str]:
-    program = PROGRAM.format(body=textwrap.indent(textwrap.dedent(body), "    "), timeout=timeout)
+def start(
+    place: Path, body: str, *, timeout: float = PATIENCE, before: str = "", **options: Any
+) -> subprocess.Popen[str]:
+    program = before + PROGRAM.format(body=textwrap.indent(textwrap.dedent(body), "    "), timeout=timeout)
     return subprocess.Popen(
         [sys.executable, "-c", program, str(place)],
         cwd=ROOT,
@@ -153,6 +155,15 @@ def test_a_signal_to_the_parent_ends_the_child(tmp_path: Path, number: int) -> N
     process.send_signal(number)
     assert outcome(process) == (8, "interrupted")
     wait_until_gone(child)
+
+
+def test_a_signal_in_the_middle_of_the_fork_ends_the_child(tmp_path: Path) -> None:
+    """Python drops what a handler raises while it runs what others have registered for after a fork."""
+    text = "import os, signal; os.register_at_fork(after_in_parent=lambda: os.kill(os.getpid(), signal.SIGHUP))\n"
+    process = start(tmp_path, "time.sleep(60)", timeout=5.0, before=text)
+    assert outcome(process) == (8, "interrupted")
+    if (tmp_path / "child").exists():  # else it was ended before it came to that
+        wait_until_gone(int(read(tmp_path, "child")))
 
 
 def test_a_child_whose_parent_was_killed_ends_itself_when_it_is_ready(tmp_path: Path) -> None:

@@ -116,6 +116,7 @@ def test_options_for_the_transport() -> None:
     assert found.dialects == (Dialect.SMB_3_0, Dialect.SMB_3_0_2, Dialect.SMB_3_1_1)
     assert (found.port, found.seal, found.read_size) == (4455, True, 65536)
     assert (found.request_timeout, found.silence_timeout) == (4, 4)
+    assert transport_settings(config()).silence_timeout == 10, "docs/decisions/006-ten-seconds-of-silence.md"
     assert dict(found.hosts) == {"FS1": "10.0.0.1"}
 
 

@@ -18,8 +18,8 @@ from dfsfs.errors import DfsfsError, SmbError
 from dfsfs.ntstatus import NtStatus
 from dfsfs.vfs.data.locktable import OFFSET_MAX, ByteRangeLock, LockBounds, LockKind
 from tests.unit.vfs.lockmodel import CELLS, READ, UNLOCK, WRITE, ModelFile, lock_of
-from tests.unit.vfs.test_handles import Pair
 from tests.unit.vfs.test_locktable import CELL
+from tests.unit.vfs.test_openfile import Pair
 from tests.unit.vfs.world import World, fails
 
 if TYPE_CHECKING:

@@ -120,7 +120,7 @@ def test_a_larger_folder_has_to_be_asked_more() -> None:
     assert not demand.add_lookup(2, 1)
 
 
-def test_views_are_bounded_and_the_oldest_goes_first() -> None:
+def test_cached_listings_are_bounded_and_the_oldest_goes_first() -> None:
     stat = FileStat(1, 1, 1, 1, 0, 0, 0, 1, 1, 0)
     views, origin = DirCache(lifetime=1, limit=10), Origin(UncPath(("fs1", "data")), 0, 0.0)
     folders = [Inode(ino, f"folder{ino}", is_directory=True) for ino in range(4)]
@@ -134,7 +134,7 @@ def test_views_are_bounded_and_the_oldest_goes_first() -> None:
     assert folders[0].cached_directory is None
 
 
-def test_views_that_are_too_old_go_when_others_come() -> None:
+def test_cached_listings_that_are_too_old_go_when_others_come() -> None:
     views, share = DirCache(lifetime=1), UncPath(("fs1", "data"))
     folders = [Inode(ino, f"folder{ino}", is_directory=True) for ino in range(3)]
     for folder, time in zip(folders, (0.0, 0.5, 1.2), strict=True):
