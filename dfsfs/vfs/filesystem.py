@@ -393,6 +393,7 @@ class FileSystem:
         """Closes files and directories that the kernel has left open."""
         for handle in list(self._listings):
             await self.releasedir(handle)
+        await self._lookup.readers.close()
         await self._files.close_all()
 
     def wire_names(self, names: Iterable[str]) -> list[str]:

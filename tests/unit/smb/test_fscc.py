@@ -14,10 +14,10 @@ from smbprotocol import file_info
 from dfsfs.errors import ContentError, WireError
 from dfsfs.filetime import filetime_to_ns, ns_to_filetime
 from dfsfs.smb.wire.constants import FileAttributes, ReparseTag
+from dfsfs.smb.wire.directories import decode_directory
 from dfsfs.smb.wire.fscc import (
     FileStat,
     decode_all_information,
-    decode_directory,
     decode_full_size,
     encode_basic_information,
     encode_disposition,
@@ -135,7 +135,8 @@ def test_any_buffer_will_do(kind: Callable[[bytes], bytes]) -> None:
 
 
 def test_no_bytes_are_no_entries() -> None:
-    assert decode_directory(b"") == ([], [])
+    page, left_out = decode_directory(b"")
+    assert (len(page), left_out) == (0, [])
 
 
 GOOD = (entry(b"a\0"), entry(b"b\0"))
