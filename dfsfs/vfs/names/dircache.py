@@ -167,9 +167,16 @@ class CachedDirectory:
         """Drops the oldest page."""
         page = self.pages.popleft()
         self.size -= page.size
-        self.complete, self._is_cut, self._passed = False, True, page
+        self.complete, self._is_cut = False, True
+        if self._newest is not None:
+            self._passed = page
         if page is self._last:
             self._last = None
+
+    def drop_all(self) -> None:
+        """Drops all pages."""
+        self.pages.clear()
+        self.size, self.complete, self._is_cut, self._last = DIRECTORY_SIZE, False, True, None
 
     def forget_place(self) -> None:
         """It is not read on."""
@@ -273,6 +280,7 @@ class DirCache:
         cached = self._directories.pop(directory, None)
         if cached is not None:
             self._size -= cached.size
+            cached.drop_all()
         if directory.listing is not None:
             directory.listing.cached = None
 

@@ -130,7 +130,10 @@ class EntryPage:
 
     def find(self, key: int, name: str) -> DirEntry | None:
         """The entry of a name; `key`: that of key_of_name."""
-        return next((self.entry(row) for row in self._rows(key) if self.name(row) == name), None)
+        for row in self._rows(key):
+            if self.name(row) == name:
+                return self.entry(row)
+        return None
 
     def has(self, name: str) -> bool:
         """Whether a name is there."""

@@ -45,6 +45,8 @@ SMALLEST_PAGE, LARGEST_PAGE = 4096, 512 * 1024
 """Bytes of the smallest pages, 28 entries, and of the largest, which take 3 ms of the loop."""
 WAIT_MAX = 0.5
 """Seconds after which one look-up reads no further page."""
+IDLE_MAX = 10.0
+"""Seconds for which a directory stays open on its server without being of use, at most."""
 QUICK, SLOW = 0.125, 0.5
 """The parts of a lifetime within which a page is used up that is followed by a larger one, and by none that is smaller:
 who looks at the entries of a page is to be through before it is too old.
@@ -135,10 +137,9 @@ class NameReaders:
         while True:
             await self._begun.wait()
             while self._readers:
-                lifetime = self._attributes.lifetimes.directories
-                await trio.sleep(max(lifetime, 1.0))
+                await trio.sleep(min(max(self._attributes.lifetimes.directories, 1.0), IDLE_MAX))
                 for reader in list(self._readers.values()):
-                    if not reader.is_reading and self._clock() - reader.used >= lifetime:
+                    if reader.is_idle():
                         await self._end(reader)
             self._begun = trio.Event()
 
@@ -153,7 +154,7 @@ class NameReader:
         self.user = current_caller()
         self.cached: CachedDirectory = attributes.dircache.begin(directory, self.user.uid)
         self.is_reading = True
-        self.used = clock()
+        self._used = clock()
         """When a page was read last."""
         self._router = router
         self._attributes = attributes
@@ -163,6 +164,7 @@ class NameReader:
         self._is_begun = False
         self._asked = 0
         self._output_size = FIRST_PAGE
+        self._was_used = (-1, -1)
         self._page_read = trio.Event()
 
     async def wait_for_page(self) -> None:
@@ -188,11 +190,17 @@ class NameReader:
                 self._attributes.dircache.add_page(self.inode, self.cached, page)
             return None if is_end else page
         finally:
-            self.is_reading, self.used = False, self._clock()
+            self.is_reading, self._used = False, self._clock()
             self._wake()
 
+    def is_idle(self) -> bool:
+        """Whether it was of no use since this was asked last."""
+        used = (self.cached.taken, self.cached.hits)
+        was, self._was_used = self._was_used, used
+        return not self.is_reading and was == used
+
     def _choose_size(self) -> None:
-        taken, lifetime = self._clock() - self.used, self._attributes.lifetimes.directories
+        taken, lifetime = self._clock() - self._used, self._attributes.lifetimes.directories
         if taken < QUICK * lifetime:
             self._output_size = min(2 * self._output_size, LARGEST_PAGE)
         elif taken > SLOW * lifetime:

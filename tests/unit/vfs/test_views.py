@@ -157,6 +157,17 @@ def test_each_page_is_believed_for_a_lifetime() -> None:
     assert views.get(folder, 1.6) is None
 
 
+def test_what_is_dropped_is_not_held_by_who_counts() -> None:
+    views, folder, origin = DirCache(lifetime=1), Inode(7, "folder", is_directory=True), Origin(SHARE, 0, 0.0)
+    first = views.begin(folder, 0)
+    views.use_rate(folder).begin(first, 0.0, 1.0)
+    views.add_page(folder, first, EntryPage(entries(4), origin))
+    views.add(folder, entries(3), origin)
+    assert len(first) == 0 and not first.complete
+    views.add_page(folder, first, EntryPage(entries(5), origin))
+    assert len(views.get(folder, 0.5) or ()) == 3, "a later listing is cached"
+
+
 def test_views_that_are_too_old_go_when_others_come() -> None:
     views = DirCache(lifetime=1)
     folders = [Inode(ino, f"folder{ino}", is_directory=True) for ino in range(3)]
