@@ -128,13 +128,15 @@ class CachedDirectory:
 
     def lacks(self, name: str) -> bool:
         """Whether there is no such name for certain: also none that differs from it in case only."""
-        if not self.complete:
-            return False
-        key, folded = key_of_name(name), fold_name(name)
-        if any(page.has_spelling(key, folded) for page in self.pages):
+        if not self.complete or next(self.find_spellings(name), None) is not None:
             return False
         self.hits += 1
         return True
+
+    def find_spellings(self, name: str) -> Iterator[tuple[DirEntry, Origin]]:
+        """The entries of a name in any case, and where and when they come from."""
+        key, folded = key_of_name(name), fold_name(name)
+        return ((entry, page.origin) for page in self.pages for entry in page.find_spellings(key, folded))
 
     def place(self, name: str) -> Place:
         """Where a name is that it has no answer for."""

@@ -122,7 +122,7 @@ class EntryPage:
         return self._entries.name(index) if isinstance(self._entries, DirectoryPage) else self._entries[index].name
 
     def build_index(self) -> None:
-        """Makes the index for `find` and `has_spelling`, which does not change any more."""
+        """Makes the index for `find` and `find_spellings`, which does not change any more."""
         if self._keys is None:
             keys = [key_of_name(name) | row for row, name in enumerate(self.names())]
             keys.sort()
@@ -139,9 +139,9 @@ class EntryPage:
         """Whether a name is there."""
         return any(self.name(row) == name for row in self._rows(key_of_name(name)))
 
-    def has_spelling(self, key: int, folded: str) -> bool:
-        """Whether a (folded) name is there in any case."""
-        return any(fold_name(self.name(row)) == folded for row in self._rows(key))
+    def find_spellings(self, key: int, folded: str) -> Iterator[DirEntry]:
+        """The entries that have a (folded) name in any case."""
+        return (self.entry(row) for row in self._rows(key) if fold_name(self.name(row)) == folded)
 
     def _rows(self, key: int) -> Iterator[int]:
         if self._keys is None:

@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from dfsfs.namespace.client import Namespace
-    from dfsfs.smb.wire.fscc import DirEntry, VolumeSize
+    from dfsfs.smb.wire.fscc import DirEntry, FileStat, VolumeSize
+    from dfsfs.unc import UncPath
     from dfsfs.vfs.names.dircache import Origin
     from dfsfs.vfs.names.inodetable import Inode
     from dfsfs.vfs.names.mapping import NameMapping, Ownership
@@ -192,9 +193,22 @@ class Lookup:
             raise
         if self.table.has_name_changed_since(parent, name, asked):
             return None
+        self._observe_listed_spelling(parent, name, stat, share)
         inode = self.table.observe(parent, name, stat, share)
         self.attributes.update(inode, stat, asked, by_name=self._is_first_name(inode, parent, name))
         return inode
+
+    def _observe_listed_spelling(self, parent: Inode, name: str, stat: FileStat, share: UncPath) -> None:
+        """If a server has led a name to a file that has one name only, which is listed in another case, that is the
+        name, and `name` a spelling of it. A rename from one to the other would do nothing if they were two names.
+        """
+        cached = self.attributes.get_cached_directory(parent)
+        if cached is None or stat.links != 1 or not stat.file_id:
+            return
+        for entry, origin in cached.find_spellings(name):
+            is_same = origin.share == share and entry.stat.file_id == stat.file_id
+            if is_same and entry.name != name and not self.table.has_name_changed_since(parent, name, origin.asked):
+                self.table.observe(parent, entry.name, stat, share, exact=True)
 
     def _is_first_name(self, inode: Inode, parent: Inode, name: str) -> bool:
         return inode.parent is parent and inode.name == self.table.get_exact_name(parent, name)

@@ -161,7 +161,6 @@ class NameReader:
         self._clock = clock
         self._stream: AsyncGenerator[Sequence[DirEntry], None] | None = None
         self._attempt: Attempt | None = None
-        self._is_begun = False
         self._asked = 0
         self._output_size = FIRST_PAGE
         self._was_used = (-1, -1)
@@ -211,8 +210,8 @@ class NameReader:
         closed meanwhile, or is on another tree.
         """
         table, time = self._attributes.table, self._clock()
-        if not self._is_begun:
-            self._is_begun, self._asked, self._attempt = True, table.version, attempt
+        if self._stream is None and not self.cached.taken:
+            self._asked, self._attempt = table.version, attempt
             self._stream = attempt.tree.list(attempt.path, lambda: self._output_size)
             self._router.directory_renames.open_directories.add(self)
         if self._stream is None or self._attempt is None or self._attempt.tree is not attempt.tree:

@@ -223,6 +223,23 @@ async def test_a_directory_that_moves_to_another_target_is_not_read_on_there(aut
     await world.fs.close()
 
 
+async def test_a_target_that_fails_at_the_first_page(autojump_clock: object) -> None:
+    world = World()
+    replica = world.namespace.add_share("//fs2/data")
+    world.namespace.links[UncPath.parse("//dfs/ns/link")].append(replica.share)
+    for store in (world.data, replica):
+        for number in range(100):
+            store.add_file(f"f{number}", b"1")
+    folder = await world.ino("link")
+    await world.fs.releasedir(await world.fs.opendir(folder))
+    world.data.before = lambda verb, _: world.namespace.stop("//fs1/data") if verb == "list" else None
+    for number in range(100):
+        shown = await world.fs.lookup(folder, f"f{number}".encode())
+        world.fs.forget(shown.ino, 1)
+    assert len(replica.calls) < 20, "it is listed at the other one"
+    await world.fs.close()
+
+
 async def test_a_directory_that_is_not_read_on_is_closed(autojump_clock: object) -> None:
     world = crowd(LARGE)
     opened = world.fs._lookup.directory_renames.open_directories

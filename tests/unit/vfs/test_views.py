@@ -111,6 +111,24 @@ async def test_a_folder_that_can_not_be_listed_is_asked_name_by_name(autojump_cl
     assert sum(call.startswith("stat") for call in world.sent()) == len(NAMES)
 
 
+async def test_a_spelling_that_a_listing_knows_can_be_made_the_name(autojump_clock: object) -> None:
+    """It is another name of the file, for all that the server says to the question; a rename from one name of a file
+    to another does nothing.
+    """
+    world = full(World())
+    for name in NAMES[: LOOKUPS_MIN + 1]:
+        await seen(world, name)
+    old, new = NAMES[-1], NAMES[-1].upper()
+    held = [await world.fs.lookup(ROOT, name.encode()) for name in (new, old)]
+    assert held[0].ino == held[1].ino
+    await world.fs.rename(ROOT, old.encode(), ROOT, new.encode(), 0)
+    for shown in held:
+        world.fs.forget(shown.ino, 1)
+    listed = await world.listing()
+    assert new in listed and old not in listed
+    world.fs.check_invariants()
+
+
 async def test_without_lifetimes_nothing_is_listed_for_the_sake_of_names(autojump_clock: object) -> None:
     world = full(World())
     world.fs.set_lifetimes(Lifetimes(0.0, 0.0))
