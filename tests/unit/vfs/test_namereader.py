@@ -165,15 +165,22 @@ async def test_one_that_changes_the_directory_while_a_page_is_on_its_way(autojum
     """The page was asked for before the change, and comes after it."""
     world = crowd(LARGE)
     await look_at(world, range(AT_ONCE))
+    listing = world.fs._lookup.table.root.listing
+    assert listing is not None and listing.cached is not None
+    following = listing.cached.taken - 1
+    """The folder has a link as well."""
+    await look_at(world, range(AT_ONCE, following))
+    world.clear()
 
     async def remove() -> None:
-        await trio.sleep(0.001)
-        await world.fs.unlink(ROOT, f"f{AT_ONCE + 1}".encode())
+        await trio.sleep(world.root.seconds["list more"] / 4)
+        await world.fs.unlink(ROOT, f"f{following + 1}".encode())
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(remove)
-        nursery.start_soon(look_at, world, [AT_ONCE])
-    await fails(errno.ENOENT, world.fs.lookup(ROOT, f"f{AT_ONCE + 1}".encode()))
+        nursery.start_soon(look_at, world, [following])
+    assert count(world, "list more") == 1 and listing.cached.find(f"f{following + 1}") is not None
+    await fails(errno.ENOENT, world.fs.lookup(ROOT, f"f{following + 1}".encode()))
     await world.fs.close()
 
 
