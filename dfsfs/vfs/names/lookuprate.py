@@ -81,6 +81,8 @@ class LookupRate:
         if self.last is not None:
             useful = self.was_useful()
             self.failures = 0 if useful else min(self.failures + 1, FAILURES_MAX)
+            if not useful:
+                self.size = max(self.size, 2 * self.last.taken)  # it has more than was listed in time
             self.is_repeated = useful and now - self.began < FAILURES_MAX * lifetime
         self.last, self.began, self.hits = listing, now, 0
 
