@@ -398,6 +398,7 @@ class FileSystem:
         async with trio.open_nursery() as nursery:
             for handle in list(self._listings):
                 nursery.start_soon(contain, "closing", partial(self.releasedir, handle))
+            nursery.start_soon(contain, "closing", self._lookup.readers.close)
             await self._files.close_all()
 
     def wire_names(self, names: Iterable[str]) -> list[str]:

@@ -14,6 +14,7 @@ import trio.testing
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
+from dfsfs.vfs.names import lookuprate, namereader, ordering
 from dfsfs.vfs.names.inodetable import ROOT
 from tests.conftest import CHANCE, LONG
 from tests.shell.crowd import Crowd
@@ -79,6 +80,21 @@ def test_what_one_kernel_sends(crowd: list[Task], page: int, data: st.DataObject
 @given(crowd=st.lists(tasks(_VERBS + _LOOKS), min_size=2, max_size=9), page=st.sampled_from((0, 1)), data=st.data())
 def test_everything_at_once(crowd: list[Task], page: int, data: st.DataObject) -> None:
     play(Crowd(crowd, locks=False, page=page), drawn(data))
+
+
+@settings(max_examples=EXAMPLES, deadline=None, derandomize=not LONG, phases=PHASES)
+@given(crowd=st.lists(tasks(_VERBS + _LOOKS), min_size=2, max_size=9), data=st.data())
+def test_a_folder_that_is_read_name_by_name_for_the_sake_of_names(crowd: list[Task], data: st.DataObject) -> None:
+    """As a large one is: each look-up of an unknown name begins a listing, or reads one page more, which has one name,
+    so that what is known is a part of a listing at any time.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lookuprate, "LOOKUPS_MIN", 0)
+        patch.setattr(lookuprate, "FAILURES_MAX", 0)
+        patch.setattr(namereader, "AT_ONCE", 0)
+        patch.setattr(lookuprate, "UNKNOWN_SIZE", 2)
+        patch.setattr(ordering, "RECENT_CHANGES", 0)
+        play(Crowd(crowd, locks=True, page=1), drawn(data))
 
 
 KILLED = {

@@ -138,6 +138,7 @@ PURE = frozenset(
         "dfsfs.vfs.names.rowindex",
         "dfsfs.vfs.names.packedinodes",
         "dfsfs.vfs.names.dircache",
+        "dfsfs.vfs.names.lookuprate",
     }
 )
 """Modules, or packages of them, that neither wait nor do input or output, and import only such modules of dfsfs."""

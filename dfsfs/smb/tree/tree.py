@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import errno
 import os
-from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from dfsfs.errors import DfsfsError, PosixError, SmbError, WireError
 from dfsfs.ntstatus import NtStatus, is_failure
 from dfsfs.smb.connection.leases import KEY_SIZE, Lease, LeaseRequest
-from dfsfs.smb.tree.bounds import ListingBounds
 from dfsfs.smb.tree.file import PendingFetch, RemoteFile
+from dfsfs.smb.tree.listing import LISTING_SIZE, list_directory
 from dfsfs.smb.tree.namechanges import NameChanges
 from dfsfs.smb.tree.snapshots import Snapshots
 from dfsfs.smb.tree.special import SpecialFiles
@@ -35,22 +34,16 @@ from dfsfs.smb.wire.constants import (
 from dfsfs.smb.wire.messages import RELATED_FILE_ID, Request
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Sequence
+    from collections.abc import AsyncGenerator, Callable, Sequence
 
     from dfsfs.smb.connection.calls import Response
     from dfsfs.smb.tree.compounds import PathChannel
-    from dfsfs.smb.wire.fscc import DirEntry, FileStat, VolumeSize
+    from dfsfs.smb.wire.directories import DirectoryPage
+    from dfsfs.smb.wire.fscc import FileStat, VolumeSize
     from dfsfs.smb.wire.messages import Buffer
     from dfsfs.unc import UncPath
 
 _BASIC = FileInformationClass.FILE_BASIC_INFORMATION
-_LISTED = (NtStatus.NO_MORE_FILES, NtStatus.NO_SUCH_FILE)
-FIRST_LISTING_SIZE = 128 * 1024
-"""OutputBufferLength in bytes of the first QUERY_DIRECTORYs, which are in the compound that opens the directory: enough
-for about 800 names.
-"""
-LISTING_SIZE = 1024 * 1024
-"""OutputBufferLength in bytes of the further ones."""
 ALL_ACCESS = 0xFFFFFFFF
 """An access mask with all rights (MS-SMB2 2.2.13.1)."""
 PAST_MAX = 512
@@ -260,45 +253,11 @@ class Tree:
             self.channel.check(response, what)
         return self.channel.decode_stat(asked, what)
 
-    async def list(self, path: UncPath) -> AsyncGenerator[list[DirEntry], None]:
-        """The entries of a directory in batches, without `.` and `..`, in the server's order.
-
-        One round trip unless the directory is large. Its handle is closed with the last answer, or when the iteration
-        ends. An entry with an impossible name or size is left out, and logged once.
-
-        Raises:
-            EndlessAnswer: a bound of bounds.py is exceeded.
-            SmbError, ConnectionLost, SecurityError, WireError: as in stat.
-        """
-        what = f"listing of {path}"
-        access = Access.FILE_READ_DATA | Access.FILE_READ_ATTRIBUTES
-        create = self.channel.encode_create(
-            path, access=access, disposition=CreateDisposition.FILE_OPEN, options=CreateOptions.FILE_DIRECTORY_FILE
-        )
-        # The second QUERY_DIRECTORY nearly always fetches the end of the list in the same round trip.
-        size = self.connection.io_size(min(FIRST_LISTING_SIZE, self.channel.limits.transact))
-        query = messages.encode_query_directory(RELATED_FILE_ID, size)
-        created, *answers = await self.channel.call([create, query, query])
-        self.channel.check(created, what)
-        file_id = messages.decode_create(created.message).file_id
-        bounds = ListingBounds(what)
-        with ExitStack() as handle:
-            handle.callback(self.channel.call_nowait, [messages.encode_close(file_id)])
-            while True:
-                if answers[-1].status in _LISTED:
-                    handle.close()  # a server keeps what is removed as long as somebody has it open
-                for answer in answers:
-                    if answer.status in _LISTED:
-                        return
-                    self.channel.check(answer, what)
-                    entries, left_out = fscc.decode_directory(messages.decode_output(answer.message))
-                    for problem in left_out:
-                        self.channel.content_warnings.warn_once(path, problem, "it is left out of the listing")
-                    names = [entry for entry in entries if entry.name not in (".", "..")]
-                    bounds.take(len(names), len(answer.message))
-                    yield names
-                size = self.connection.io_size(min(LISTING_SIZE, self.channel.limits.transact))
-                answers = await self.channel.call([messages.encode_query_directory(file_id, size)])
+    def list(
+        self, path: UncPath, output_size: Callable[[], int] = lambda: LISTING_SIZE
+    ) -> AsyncGenerator[DirectoryPage, None]:
+        """The entries of a directory: see listing.py."""
+        return list_directory(self.channel, path, output_size)
 
     async def volume_size(self) -> VolumeSize:
         """Size and free space of the share's file system. One round trip.

@@ -1,4 +1,5 @@
-"""The information classes of files and volumes that SMB2 queries and sets (MS-FSCC 2.4, 2.5).
+"""The information classes of files and volumes that SMB2 queries and sets (MS-FSCC 2.4, 2.5); those of listings are in
+directories.py.
 
 Pure. Decoders check every length against the buffer and return a value or raise WireError. Times come out as
 nanoseconds since the Unix epoch; names are UTF-16 with any 16-bit unit allowed, as they are on NTFS.
@@ -24,9 +25,7 @@ MAX_SIZE = 0x7FFFFFFFFFFFFFFF
 """Bytes of the largest file: sizes are signed on the wire (MS-FSCC 2.4), and in the kernel."""
 NAME_UNITS_MAX = 255
 """The longest name in UTF-16 code units (MS-FSCC 2.1.5)."""
-_NAME_BYTES_MAX = 2 * NAME_UNITS_MAX
 
-_DIRECTORY_ENTRY = struct.Struct("<IIQQQQQQIIIBB24sHQ")  # FileIdBothDirectoryInformation up to FileName
 _ALL_INFORMATION = struct.Struct("<QQQQIIQQIBBHQIIQII")  # FileAllInformation up to its name's length
 _BASIC = struct.Struct("<QQQQII")
 _FULL_SIZE = struct.Struct("<qqqII")
@@ -112,67 +111,6 @@ class VolumeSize:
     free: int
     caller_free: int
     unit: int
-
-
-def decode_directory(buffer: Buffer) -> tuple[list[DirEntry], list[str]]:
-    """The entries of a QUERY_DIRECTORY response with FileIdBothDirectoryInformation (MS-FSCC 2.4.17), and descriptions
-    of those that are left out because of an impossible name or size.
-
-    Raises:
-        WireError: an entry or a name lies outside the buffer.
-    """
-    entries: list[DirEntry] = []
-    left_out: list[str] = []
-    position, end, fixed = 0, len(buffer), _DIRECTORY_ENTRY.size
-    unpack = _DIRECTORY_ENTRY.unpack_from
-    view = memoryview(buffer)
-    while position < end:
-        if end - position < fixed:
-            raise WireError(f"a directory entry at {position} does not fit into {end} bytes")
-        (
-            step,
-            _,
-            created,
-            accessed,
-            written,
-            changed,
-            size,
-            allocated,
-            attributes,
-            name_length,
-            ea_size,
-            *_,
-            file_id,
-        ) = unpack(view, position)
-        start = position + fixed
-        if position + step > end:
-            raise WireError(f"the entry after {position} would begin at {position + step}, of {end} bytes")
-        if start + name_length > end or name_length % 2 or (step and step < fixed + name_length):
-            raise WireError(f"a name of {name_length} bytes at {start} does not fit into {end} bytes")
-        if size > MAX_SIZE or allocated > MAX_SIZE or not 0 < name_length <= _NAME_BYTES_MAX:
-            left_out.append(_describe_bad_entry(view[start : start + min(name_length, _NAME_BYTES_MAX)], name_length))
-        else:
-            # For a reparse point EaSize holds its tag (MS-FSCC 2.4.17).
-            tag = ea_size if attributes & _REPARSE_POINT else 0
-            stat = FileStat(
-                filetime_to_ns(created),
-                filetime_to_ns(accessed),
-                filetime_to_ns(written),
-                filetime_to_ns(changed),
-                *(attributes, size, allocated, file_id, 0, tag, -1 if tag else ea_size),
-            )
-            entries.append(DirEntry(str(view[start : start + name_length], "utf-16-le", "surrogatepass"), stat))
-        if not step:
-            break
-        position += step
-    return entries, left_out
-
-
-def _describe_bad_entry(name: memoryview, length: int) -> str:
-    """What is wrong with an entry of a directory, for the log."""
-    if not 0 < length <= _NAME_BYTES_MAX:
-        return f"an entry with a name of {length // 2} characters"
-    return f"the entry {str(name, 'utf-16-le', 'replace')!r} with a negative size"
 
 
 def decode_all_information(buffer: Buffer) -> FileStat:

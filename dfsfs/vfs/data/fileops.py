@@ -105,6 +105,7 @@ class FileOperations:
             nursery.start_soon(keep_going, "leases", self.leases.serve)
             nursery.start_soon(keep_going, "prefetch", self._prefetch.serve)
             nursery.start_soon(keep_going, "folders on the way", self._lookup.offline.serve)
+            nursery.start_soon(keep_going, "listings for names", self._lookup.readers.serve)
             await keep_going("writes", partial(self.dirty.serve, nursery))
 
     def shrink(self) -> None:

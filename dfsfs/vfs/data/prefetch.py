@@ -33,6 +33,8 @@ INLINE_SIZE = 65536
 """Bytes of the largest file whose data comes along with its open: what one credit pays for (MS-SMB2 3.2.4.1.5)."""
 BUDGET = 16 * 1024 * 1024
 """Bytes of all files that are fetched and not opened yet, at most."""
+ENTRIES_MAX = 100_000
+"""Entries of the largest directory in which it is guessed what comes next: it takes an object for each."""
 WALKS_MAX = 16
 """Directories for which guesses are kept at most."""
 
@@ -130,13 +132,9 @@ class Prefetch:
         view = directory.cached_directory
         if known is not None and (view is None or known[0] is view):
             return known[1]
-        if view is None:
+        if view is None or len(view) > ENTRIES_MAX:
             return None
-        small = [
-            entry
-            for entry in view.entries.values()
-            if entry.stat.kind == posix.S_IFREG and entry.stat.size <= INLINE_SIZE
-        ]
+        small = [entry for entry in view if entry.stat.kind == posix.S_IFREG and entry.stat.size <= INLINE_SIZE]
         walk = Walk(small)
         if known is not None:
             walk.resume(known[1])

@@ -292,7 +292,7 @@ class AttributeCache:
     def negative_timeout(self, directory: Inode) -> float:
         """For how many seconds from now it is believed that a name that was just looked up is not in a directory."""
         cached = self.get_cached_directory(directory)
-        asked = self.clock() if cached is None else cached.origin.time
+        asked = cached.origin.time if cached is not None and cached.complete else self.clock()
         return max(0.0, asked + self.lifetimes.directories - self.clock())
 
     def lifetime(self, inode: Inode) -> float:

@@ -1,36 +1,36 @@
-"""DirCache: the last listings of directories, so that names in them need not be asked for one by one.
+"""DirCache: what the last listings of directories say, so that names in them need not be asked for one by one.
 
-A cached listing answers for a name until it is too old: with its entry, or that there is none. Of a name that it lacks,
+A listing is kept in pages, one for each answer of the server, and each page is believed until it is too old. So a
+listing of any size answers for what came last of it, also while it is still being read (namereader.py). One that is
+complete, with no page too old, answers as well for names that it lacks: that there are none. Of a name that it lacks,
 but has in another case, it says nothing: only the server knows whether the two are one. A change that was made here
-since the listing was asked for overtakes it, name by name (ordering.py). A directory in which many names are asked for
-one after the other is listed instead: see `LookupRate`.
+since the listing was asked for overtakes it, name by name (ordering.py).
 
-Pure: the time is an argument. All listings together hold at most MAX_ENTRIES entries; the oldest go first.
+Pure: the time is an argument. All listings together take some MAX_BYTES at most; the oldest pages go first.
 """
 
 from __future__ import annotations
 
-import math
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from dataclasses import dataclass
+from enum import Enum, auto
 from typing import TYPE_CHECKING, Protocol
 
 from dfsfs.unc import fold_name
+from dfsfs.vfs.names.direntries import EntryPage, key_of_name
+from dfsfs.vfs.names.lookuprate import AT_ONCE, ENTRIES_PER_LOOKUP, LookupRate
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Sequence
 
     from dfsfs.smb.wire.fscc import DirEntry
     from dfsfs.unc import UncPath
     from dfsfs.vfs.names.inode import ListingState
 
-MAX_ENTRIES = 100_000
-"""Entries of all cached listings together; some 500 bytes each."""
-LOOKUPS_MIN = 3
-"""Names that are looked up alone, within the lifetime of a listing, before a directory of unknown size is listed."""
-ENTRIES_PER_LOOKUP = 50
-"""So many entries more need one look-up more before the directory is listed: a listing takes longer, the more there
-are."""
+MAX_BYTES = 64 * 1024 * 1024
+"""Bytes of all cached listings together: some 400,000 entries with names of 20 characters."""
+DIRECTORY_SIZE = 1000
+"""Bytes that a listing takes besides its pages, about."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,43 +47,142 @@ class Origin:
     """The uid of the user who asked for them. Another user may see less, or more."""
 
 
-@dataclass(slots=True, eq=False)
+class Place(Enum):
+    """Where a name is that a listing has no answer for, seen from the end of what was read of it."""
+
+    NEXT = auto()
+    """Just behind it, as it seems: a program has been told many names of the newest page, and goes on from there."""
+    PASSED = auto()
+    """In a page that is too old to be believed."""
+    UNKNOWN = auto()
+
+
 class CachedDirectory:
-    """A complete listing: all entries of a directory, by their exact names."""
+    """What is known of a directory's entries: pages of one listing, in its order, the oldest first."""
 
-    origin: Origin
-    entries: Mapping[str, DirEntry]
-    _folded: set[str] | None = None
+    __slots__ = (
+        "_is_cut",
+        "_last",
+        "_newest",
+        "_passed",
+        "_passed_by",
+        "complete",
+        "hits",
+        "newest_hits",
+        "pages",
+        "size",
+        "taken",
+        "user",
+    )
 
-    def has_other_case(self, name: str) -> bool:
-        """Whether a name that is not in the listing differs from one that is in case only."""
-        if self._folded is None:
-            self._folded = {fold_name(known) for known in self.entries}
-        return fold_name(name) in self._folded
+    def __init__(self, user: int) -> None:
+        self.user = user
+        self.pages: deque[EntryPage] = deque()
+        self.complete = False
+        """Whether all entries are there."""
+        self.taken = 0
+        """Entries of all pages that were added."""
+        self.hits = 0
+        """Names for which it had an answer, if only that there are none."""
+        self.newest_hits = 0
+        """Those of them that are in the newest page."""
+        self.size = DIRECTORY_SIZE
+        self._newest: EntryPage | None = None
+        self._passed_by = 0
+        """Names in the newest page that were asked for when it was too old."""
+        self._passed: EntryPage | None = None
+        """The page that was dropped last: it still tells where a program is."""
+        self._is_cut = False
+        """Whether a page was dropped."""
+        self._last: EntryPage | None = None
+        """The page that had the name that was asked for last."""
 
+    def __len__(self) -> int:
+        return sum(map(len, self.pages))
 
-@dataclass(slots=True)
-class LookupRate:
-    """How many names of a directory are looked up one by one."""
+    def __iter__(self) -> Iterator[DirEntry]:
+        return (page.entry(index) for page in self.pages for index in range(len(page)))
 
-    size: int = 0
-    """Entries at the last listing; 0: not known."""
-    since: float = float("-inf")
-    """When counting began, in seconds of the clock."""
-    count: int = 0
-    """Names since then."""
-    is_listing: bool = False
-    """Whether the directory is just being listed for its names."""
-    is_too_large: bool = False
-    """Whether the directory has more entries than are listed for the sake of single names."""
+    @property
+    def origin(self) -> Origin:
+        """That of the oldest page. There has to be one."""
+        return self.pages[0].origin
 
-    def add_lookup(self, now: float, lifetime: float) -> bool:
-        """Counts a name that has to be asked for. Whether the directory should be listed instead. Times in seconds."""
-        if now - self.since >= lifetime:
-            self.since, self.count = now, 0
-        self.count += 1
-        worth = self.count > max(LOOKUPS_MIN, self.size // ENTRIES_PER_LOOKUP)
-        return worth and lifetime > 0 and not self.is_listing and not self.is_too_large
+    def find(self, name: str) -> tuple[DirEntry, Origin] | None:
+        """The entry of a name, and where and when it comes from; None if no page has it."""
+        key = key_of_name(name)
+        last = self._last
+        if last is not None and (entry := last.find(key, name)) is not None:
+            return self._hit(last, entry)
+        for page in reversed(self.pages):
+            if page is not last and (entry := page.find(key, name)) is not None:
+                self._last = page
+                return self._hit(page, entry)
+        return None
+
+    def _hit(self, page: EntryPage, entry: DirEntry) -> tuple[DirEntry, Origin]:
+        self.hits += 1
+        if page is self._newest:
+            self.newest_hits += 1
+        return entry, page.origin
+
+    def lacks(self, name: str) -> bool:
+        """Whether there is no such name for certain: also none that differs from it in case only."""
+        if not self.complete or next(self.find_spellings(name), None) is not None:
+            return False
+        self.hits += 1
+        return True
+
+    def find_spellings(self, name: str) -> Iterator[tuple[DirEntry, Origin]]:
+        """The entries of a name in any case, and where and when they come from."""
+        key, folded = key_of_name(name), fold_name(name)
+        return ((entry, page.origin) for page in self.pages for entry in page.find_spellings(key, folded))
+
+    def place(self, name: str) -> Place:
+        """Where a name is that it has no answer for."""
+        if self._passed is not None and self._passed.has(name):
+            self._passed_by += self._passed is self._newest
+            return Place.PASSED
+        newest, used = self._newest, self.newest_hits + self._passed_by
+        return Place.NEXT if newest is not None and used * ENTRIES_PER_LOOKUP >= len(newest) else Place.UNKNOWN
+
+    @property
+    def is_worth_repeating(self) -> bool:
+        """Whether the newest page alone has had answers for as many names as would cost as much as all that was
+        read.
+        """
+        return self._newest is not None and self.newest_hits * ENTRIES_PER_LOOKUP >= self.taken
+
+    def add(self, page: EntryPage) -> None:
+        """Adds a page."""
+        self.pages.append(page)
+        self.taken += len(page)
+        self.size += page.size
+        self._newest, self.newest_hits, self._passed_by = page, 0, 0
+
+    def end(self) -> None:
+        """There are no more pages."""
+        self.complete = not self._is_cut
+        self._newest = None
+
+    def drop_oldest(self) -> None:
+        """Drops the oldest page."""
+        page = self.pages.popleft()
+        self.size -= page.size
+        self.complete, self._is_cut = False, True
+        if self._newest is not None:
+            self._passed = page
+        if page is self._last:
+            self._last = None
+
+    def drop_all(self) -> None:
+        """Drops all pages."""
+        self.pages.clear()
+        self.size, self.complete, self._is_cut, self._last = DIRECTORY_SIZE, False, True, None
+
+    def forget_place(self) -> None:
+        """It is not read on."""
+        self._newest = self._passed = None
 
 
 class DirectoryInode(Protocol):
@@ -98,72 +197,100 @@ class DirectoryInode(Protocol):
 
 
 class DirCache:
-    """The cached listings of a mount's directories. `lifetime`: for how many seconds each is believed."""
+    """The cached listings of a mount's directories. `lifetime`: for how many seconds each page is believed."""
 
-    def __init__(self, lifetime: float, limit: int = MAX_ENTRIES) -> None:
+    def __init__(self, lifetime: float, limit: int = MAX_BYTES) -> None:
         self.lifetime = lifetime
         self._limit = limit
         self._directories: OrderedDict[DirectoryInode, CachedDirectory] = OrderedDict()
+        """Those whose oldest page is the oldest come first, about."""
         self._size = 0
 
-    def add(self, directory: DirectoryInode, entries: Iterable[DirEntry], origin: Origin) -> None:
-        """Caches a complete listing."""
-        self.add_named(directory, {entry.name: entry for entry in entries}, origin)
+    def add(self, directory: DirectoryInode, entries: Sequence[DirEntry], origin: Origin) -> None:
+        """Caches a complete listing that came in one answer."""
+        self.add_pages(directory, [EntryPage(entries, origin)])
 
-    def add_named(self, directory: DirectoryInode, entries: Mapping[str, DirEntry], origin: Origin) -> None:
-        """Caches a complete listing, its entries by their names, if it is not too large and the directory is
-        attached.
-        """
-        self.supersede(directory, len(entries))
-        cached = CachedDirectory(origin, entries)
-        if len(cached.entries) > self._limit or directory.detached:
-            return
-        directory.use_listing().cached = self._directories[directory] = cached
-        self._size += len(cached.entries)
-        while self._size > self._limit:
-            self.drop(next(iter(self._directories)))
-        self.drop_old(origin.time)
+    def add_pages(self, directory: DirectoryInode, pages: Iterable[EntryPage]) -> None:
+        """Caches a complete listing, of one page at least."""
+        pages = list(pages)
+        cached = self.begin(directory, pages[0].origin.user)
+        for page in pages:
+            self.add_page(directory, cached, page)
+        cached.end()
 
-    def count_lookup(self, directory: DirectoryInode, now: float) -> LookupRate | None:
-        """Counts a name of a directory that has to be asked for; `now` in seconds. Returns the directory's rate if it
-        is to be listed instead, else None.
-        """
+    def use_rate(self, directory: DirectoryInode) -> LookupRate:
+        """How many names of a directory are looked up one by one, to be counted."""
         state = directory.use_listing()
-        rate = state.lookup_rate = state.lookup_rate or LookupRate()
-        return rate if rate.add_lookup(now, self.lifetime) else None
+        state.lookup_rate = state.lookup_rate or LookupRate()
+        return state.lookup_rate
 
-    def supersede(self, directory: DirectoryInode, count: int) -> None:
-        """Drops a directory's listing: a newer one, of `count` entries, was received."""
+    def note_size(self, directory: DirectoryInode, count: int) -> None:
+        """A listing has shown how many entries a directory has. What was known before is dropped."""
         self.drop(directory)
-        if directory.listing is not None and directory.listing.lookup_rate is not None:
-            directory.listing.lookup_rate.size = count
+        if count >= AT_ONCE or (directory.listing is not None and directory.listing.lookup_rate is not None):
+            self.use_rate(directory).size = count
 
-    def is_worth_caching(self, count: int, origin: Origin, now: float) -> bool:
-        """Whether a listing of `count` entries is worth caching: one that took longer than a lifetime is too old."""
-        return count <= self._limit and now - origin.time < self.lifetime
+    def begin(self, directory: DirectoryInode, user: int) -> CachedDirectory:
+        """Drops what is cached of a directory, for a new listing, which is cached with its first page."""
+        self.drop(directory)
+        return CachedDirectory(user)
+
+    def add_page(self, directory: DirectoryInode, cached: CachedDirectory, page: EntryPage) -> None:
+        """Adds a page to a directory's listing, unless a later listing is cached or the directory is detached."""
+        if directory.detached:
+            return
+        current = self._directories.setdefault(directory, cached)
+        if current is not cached:
+            return
+        if directory.use_listing().cached is cached:
+            self._size -= cached.size
+        directory.use_listing().cached = cached
+        cached.add(page)
+        self._size += cached.size
+        self.drop_old(page.origin.time)
+        while self._size > self._limit and self._directories:
+            self._drop_oldest_page(next(iter(self._directories)))
 
     def drop_old(self, now: float) -> None:
-        """Drops listings that are too old."""
-        while self._oldest() <= now - self.lifetime:
-            self.drop(next(iter(self._directories)))
+        """Drops pages that are too old."""
+        while self._directories:
+            directory, cached = next(iter(self._directories.items()))
+            if not self._drop_old_pages(directory, cached, now):
+                return
+            if directory in self._directories:
+                self._directories.move_to_end(directory)
 
-    def _oldest(self) -> float:
-        return next(iter(self._directories.values())).origin.time if self._directories else math.inf
+    def _drop_old_pages(self, directory: DirectoryInode, cached: CachedDirectory, now: float) -> bool:
+        """Drops the pages of a listing that are too old, and with the last one the listing. Whether there were any."""
+        found = False
+        while cached.pages and cached.origin.time <= now - self.lifetime:
+            self._drop_oldest_page(directory)
+            found = True
+        return found
+
+    def _drop_oldest_page(self, directory: DirectoryInode) -> None:
+        """Drops the oldest page of a listing, and with the last one the listing."""
+        cached = self._directories[directory]
+        self._size -= cached.size
+        cached.drop_oldest()
+        self._size += cached.size
+        if not cached.pages:
+            self.drop(directory)
 
     def drop(self, directory: DirectoryInode) -> None:
         """Drops a directory's listing."""
         cached = self._directories.pop(directory, None)
         if cached is not None:
-            self._size -= len(cached.entries)
+            self._size -= cached.size
+            cached.drop_all()
         if directory.listing is not None:
             directory.listing.cached = None
 
     def get(self, directory: DirectoryInode, now: float, user: int = 0) -> CachedDirectory | None:
-        """The directory's listing, unless it was asked for by another user or is too old; then it is dropped."""
+        """The directory's listing, unless it was asked for by another user; what of it is too old is dropped."""
         cached = directory.listing.cached if directory.listing is not None else None
-        if cached is not None and cached.origin.user != user:
+        if cached is None or cached.user != user:
             return None
-        if cached is not None and now - cached.origin.time >= self.lifetime:
-            self.drop(directory)
-            return None
-        return cached
+        if cached.pages and now - cached.origin.time >= self.lifetime:
+            self._drop_old_pages(directory, cached, now)
+        return cached if cached.pages else None

@@ -309,7 +309,7 @@ async def _first_entries(attempt: Attempt) -> list[DirEntry]:
     async with aclosing(attempt.tree.list(attempt.path)) as listing:
         async for batch in listing:
             if batch:
-                return batch[:ASIDE_ENTRIES_MAX]
+                return list(batch[:ASIDE_ENTRIES_MAX])
     return []
 
 

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from dfsfs.smb.connection.leases import Lease
     from dfsfs.smb.wire.fscc import FileStat
     from dfsfs.unc import UncPath
-    from dfsfs.vfs.names.dircache import CachedDirectory, LookupRate
+    from dfsfs.vfs.names.dircache import CachedDirectory
+    from dfsfs.vfs.names.lookuprate import LookupRate
     from dfsfs.vfs.names.ordering import ChangedNames, LocalWrites
 
 ROOT = 1
@@ -82,7 +83,7 @@ class ListingState:
     """What is cached of a directory's listing. Owned by names.dircache."""
 
     cached: CachedDirectory | None = None
-    """The last complete listing, while it is believed."""
+    """What is believed of its last listing."""
     lookup_rate: LookupRate | None = None
     """How many names in it are looked up one by one."""
 
@@ -346,8 +347,9 @@ class Inode:
 
     @property
     def cached_directory(self) -> CachedDirectory | None:
-        """Of a directory: its last listing, as far as that is cached."""
-        return None if self.listing is None else self.listing.cached
+        """Of a directory: its last listing, if that is cached as a whole."""
+        cached = None if self.listing is None else self.listing.cached
+        return cached if cached is not None and cached.complete else None
 
     @property
     def has_read_lease(self) -> bool:

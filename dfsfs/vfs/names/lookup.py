@@ -21,14 +21,14 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from dfsfs.caller import current_caller
-from dfsfs.errors import DfsfsError, EndlessAnswer, PosixError
+from dfsfs.errors import DfsfsError, PosixError
 from dfsfs.namespace.junction import Location, PathNotCovered
 from dfsfs.vfs.names.absentnames import AbsentNames
 from dfsfs.vfs.names.attrcache import AttributeCache, Lifetimes
-from dfsfs.vfs.names.dircache import Origin
 from dfsfs.vfs.names.hiddennames import HiddenNames
+from dfsfs.vfs.names.namereader import NameReaders
 from dfsfs.vfs.names.offline import OfflineDirectories
-from dfsfs.vfs.names.queries import entries_of, is_same_but_for_id, stat_of
+from dfsfs.vfs.names.queries import is_same_but_for_id, stat_of
 from dfsfs.vfs.names.revalidation import Revalidator
 from dfsfs.vfs.names.routing import Router
 
@@ -36,14 +36,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from dfsfs.namespace.client import Namespace
-    from dfsfs.smb.wire.fscc import DirEntry, VolumeSize
+    from dfsfs.smb.wire.fscc import DirEntry, FileStat, VolumeSize
+    from dfsfs.unc import UncPath
+    from dfsfs.vfs.names.dircache import Origin
     from dfsfs.vfs.names.inodetable import Inode
     from dfsfs.vfs.names.mapping import NameMapping, Ownership
 
 log = logging.getLogger("dfsfs.vfs")
-
-LOOK_AROUND = 20_000
-"""Entries of a directory above which it is not listed for the sake of single names."""
 
 
 class Lookup:
@@ -96,6 +95,7 @@ class Lookup:
             router.handle_limit,
             revalidator.others,
         )
+        self.readers = NameReaders(router, self.attributes, clock)
         self.get_location, self.run, self.run_in = router.get_location, router.run, router.run_in
         self.run_by_name, self.change_by_name = revalidator.run_by_name, revalidator.change_by_name
         self.revalidate, self.accept = revalidator.revalidate, revalidator.accept
@@ -155,8 +155,8 @@ class Lookup:
             if (found := self.lookup_cached(parent, name)) is not None:
                 return found
             # A name that is renamed back and forth is asked for alone: it would soon overtake a listing.
-            looks_around = not self.table.has_name_just_changed(parent, name) and await self._list_for_lookups(parent)
-            if looks_around and (found := self.lookup_cached(parent, name)) is not None:
+            is_read = not self.table.has_name_just_changed(parent, name) and await self.readers.read_for(parent, name)
+            if is_read and (found := self.lookup_cached(parent, name)) is not None:
                 return found
             await self.attributes.wait_for_name_change(parent, name)
             asked = self.table.version
@@ -198,9 +198,22 @@ class Lookup:
             raise
         if self.table.has_name_changed_since(parent, name, asked):
             return None
+        self._observe_listed_spelling(parent, name, stat, share)
         inode = self.table.observe(parent, name, stat, share, time=begun)
         self.attributes.update(inode, stat, asked, by_name=self._is_first_name(inode, parent, name))
         return inode
+
+    def _observe_listed_spelling(self, parent: Inode, name: str, stat: FileStat, share: UncPath) -> None:
+        """If a server has led a name to a file that has one name only, which is listed in another case, that is the
+        name, and `name` a spelling of it. A rename from one to the other would do nothing if they were two names.
+        """
+        cached = self.attributes.get_cached_directory(parent)
+        if cached is None or stat.links != 1 or not stat.file_id:
+            return
+        for entry, origin in cached.find_spellings(name):
+            is_same = origin.share == share and entry.stat.file_id == stat.file_id
+            if is_same and entry.name != name and not self.table.has_name_changed_since(parent, name, origin.asked):
+                self.table.observe(parent, entry.name, stat, share, exact=True)
 
     def _is_first_name(self, inode: Inode, parent: Inode, name: str) -> bool:
         return inode.parent is parent and inode.name == self.table.get_exact_name(parent, name)
@@ -228,17 +241,18 @@ class Lookup:
         cached = self.attributes.get_cached_directory(directory)
         if cached is None or self.table.has_name_changed_since(directory, name, cached.origin.asked):
             return None
-        entry = cached.entries.get(name)
-        if entry is not None and known is not None and is_same_but_for_id(known, entry.stat, cached.origin.share):
-            return None
-        if entry is None:
-            if cached.has_other_case(name) or self._is_static_link(directory, name):
+        listed = cached.find(name)
+        if listed is None:
+            if not cached.lacks(name) or self._is_static_link(directory, name):
                 return None
             if known is not None and self.attributes.access.others(known):
                 return None  # whether it is gone for other users, too, has to be asked
             self.attributes.drop_missing(directory, name)
             raise PosixError(errno.ENOENT, f"{name} is not in the folder")
-        inode = self.update_from_listing(directory, entry, cached.origin)
+        entry, origin = listed
+        if known is not None and is_same_but_for_id(known, entry.stat, origin.share):
+            return None
+        inode = self.update_from_listing(directory, entry, origin)
         if inode.is_link and inode.stat is entry.stat and self._is_live(inode):
             inode.expire_attributes()  # what a bound link shows is its target's root, and that was not asked yet
         return inode if self._is_valid(inode) else None
@@ -247,31 +261,6 @@ class Lookup:
         """Whether a name is a link of dfs_static=, which no listing has."""
         namespace = self._namespace
         return namespace.has_static_links and bool(namespace.static_link(self.get_location(directory).child(name)))
-
-    async def _list_for_lookups(self, directory: Inode) -> bool:
-        """Lists a directory into the cache if many of its names are looked up. Whether it did; errors are ignored, as
-        each name can still be asked for.
-        """
-        if self.attributes.get_cached_directory(directory) is not None:
-            return False
-        rate = self.attributes.dircache.count_lookup(directory, self.clock())
-        if rate is None:
-            return False
-        asked = self.table.version
-        begun = self.clock()
-        rate.is_listing = True
-        try:
-            found, share = await self.run(directory, partial(entries_of, self.table, directory, LOOK_AROUND))
-        except DfsfsError as error:
-            rate.is_too_large = rate.is_too_large or isinstance(error, EndlessAnswer)
-            return False
-        finally:
-            rate.is_listing = False
-        if len(found) > LOOK_AROUND:
-            rate.is_too_large = True
-            return False
-        self.attributes.dircache.add(directory, found, Origin(share, asked, begun, current_caller().uid))
-        return True
 
     def update_from_listing(self, directory: Inode, entry: DirEntry, origin: Origin) -> Inode:
         """The inode of a listed entry, with the attributes of the listing. The name must not have been changed here

@@ -36,14 +36,14 @@ from dfsfs.caller import current_caller
 from dfsfs.errors import DfsfsError, EndlessAnswer
 from dfsfs.smb.tree.bounds import MAX_ENTRIES, ListingProgress
 from dfsfs.vfs.names.dircache import Origin
-from dfsfs.vfs.names.direntries import DirEntries, NameSet
+from dfsfs.vfs.names.direntries import DirEntries, EntryPage, NameSet
 from dfsfs.vfs.names.hiddennames import clean_up_hidden_name, is_hidden_name
 from dfsfs.vfs.names.inodetable import NEVER
 from dfsfs.vfs.names.ordering import ASKS
 from dfsfs.vfs.names.specialentries import resolve_special_entries
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
 
     from dfsfs.namespace.junction import Attempt
     from dfsfs.smb.wire.fscc import DirEntry
@@ -57,7 +57,7 @@ ENTRIES_AFTER_SEEK = 16
 ENTRIES_HELD = 32_768
 """Entries that are kept of one listing: about as many as arrive in the second for which a cached listing is believed
 by default (actimeo)."""
-ENTRIES_PER_SLICE = 1024
+ENTRIES_PER_SLICE = 2048
 """Entries of an answer that are resolved and handed on together: each of them may take a request of its own."""
 
 CLEAN_UP_MAX = 3.0
@@ -73,11 +73,11 @@ class Listing:
         """The user who has opened it, for whom it is read."""
         self._lookup = lookup
         self._lock = trio.Lock()
-        self._stream: AsyncIterator[list[DirEntry]] | None = None
+        self._stream: AsyncIterator[Sequence[DirEntry]] | None = None
         self._attempt: Attempt | None = None
         self._asked = 0
         self._received = 0.0
-        self._rest: list[DirEntry] = []
+        self._rest: Sequence[DirEntry] = ()
         """Entries that were received and not resolved yet (specialentries.py)."""
         self._novelty = ListingProgress(f"the listing of {inode.name}")
         self._entries = DirEntries()
@@ -161,16 +161,15 @@ class Listing:
         if self._error is not None:
             raise self._error.with_traceback(None)
         try:
-            batch, origin = await self._lookup.run(self.inode, self._next_batch)
-            self._add_batch(batch, origin)
+            page, is_end = await self._lookup.run(self.inode, self._next_page)
+            hidden = self._end(page.origin) if is_end else self._add_page(page)
         except EndlessAnswer as error:
             log.warning("%s; it is given up", error)
             self._error = error
             await self._stop()
             raise
-        for entry in batch or ():
-            if is_hidden_name(entry.name):
-                await self._clean_up(entry.name)
+        for name in hidden:
+            await self._clean_up(name)
 
     async def _clean_up(self, name: str) -> None:
         """Cleans up a hidden name, unless that has taken CLEAN_UP_MAX: a user may create many, and the server may be
@@ -206,32 +205,37 @@ class Listing:
         if not getattr(self._stream, "ag_running", False):
             await self._stop()
 
-    def _add_batch(self, batch: list[DirEntry] | None, origin: Origin) -> None:
-        if batch is None:
-            self._complete = True
-            self._forget_stream()
-            self._cache_listing(self._entries.origin or origin)
-            return
-        found = [entry for entry in batch if not is_hidden_name(entry.name) and self._names.add(entry.name)]
-        self._entries.add(found, origin)
-        new = len(found)
-        self._novelty.take(new, len(batch) - new, self._lookup.clock())
+    def _add_page(self, page: EntryPage) -> list[str]:
+        """Adds the entries of a page but for hidden ones, of which the names are returned, and those that were
+        known.
+        """
+        names, hidden = list(page.names()), list[str]()
+        new = [index for index, name in enumerate(names) if not is_hidden_name(name) and self._names.add(name)]
+        if len(new) < len(names):
+            hidden = [name for name in names if is_hidden_name(name)]
+            page = EntryPage([page.entry(index) for index in new], page.origin)
+        self._entries.add(page)
+        self._novelty.take(len(new), len(names) - len(new), self._lookup.clock())
         if len(self._names) > MAX_ENTRIES:
             raise EndlessAnswer(f"the listing of {self.inode.name} does not end: {len(self._names)} names so far")
         if self._entries.stop - self._entries.start > ENTRIES_HELD:
             self._entries.drop_before(self._entries.stop - ENTRIES_HELD // 2)
+        return hidden
 
-    def _cache_listing(self, origin: Origin) -> None:
-        """Caches a listing that is complete. `origin` is that of its first entries, the oldest ones."""
+    def _end(self, origin: Origin) -> list[str]:
+        """The listing is complete: it is cached, unless it took so long that it is too old. No hidden name came."""
+        self._complete = True
+        self._forget_stream()
         dircache, entries = self._lookup.attributes.dircache, self._entries
-        if entries.start or not dircache.is_worth_caching(entries.stop, origin, self._lookup.clock()):
-            dircache.supersede(self.inode, entries.stop)
-        else:
-            dircache.add_named(self.inode, entries.by_name(), origin)
+        dircache.note_size(self.inode, entries.stop)
+        pages = entries.pages or [EntryPage((), origin)]
+        if not entries.start and self._lookup.clock() - pages[0].origin.time < dircache.lifetime:
+            dircache.add_pages(self.inode, pages)
+        return []
 
-    async def _next_batch(self, attempt: Attempt) -> tuple[list[DirEntry] | None, Origin]:
-        """The operation that reads on; from the start if the attempt is on another tree than the last one. None: no
-        more.
+    async def _next_page(self, attempt: Attempt) -> tuple[EntryPage, bool]:
+        """The operation that reads on; from the start if the attempt is on another tree than the last one. A page, and
+        whether it is the end, and has no entries.
         """
         if self._stream is None or self._attempt is None or self._attempt.tree is not attempt.tree:
             await self._stop()
@@ -239,22 +243,19 @@ class Listing:
             self._stream, self._attempt = aiter(attempt.tree.list(attempt.path)), attempt
             self._lookup.directory_renames.open_directories.add(self)
             self._novelty.restart(len(self._names))
-        batch: list[DirEntry] | None = None
         try:
+            answer: Sequence[DirEntry] | None = self._rest
             if not self._rest:
                 answer = await anext(self._stream, None)
-                self._received = self._lookup.clock()
-                self._rest = answer or []
-                batch = None if answer is None else []
-            if self._rest:
-                batch = await resolve_special_entries(
-                    self._lookup.table, attempt, self.inode, self._rest[:ENTRIES_PER_SLICE]
-                )
-                del self._rest[:ENTRIES_PER_SLICE]
+                self._rest, self._received = answer or (), self._lookup.clock()
+            batch, rest = self._rest[:ENTRIES_PER_SLICE], self._rest[ENTRIES_PER_SLICE:]
+            replaced = await resolve_special_entries(self._lookup.table, attempt, self.inode, batch)
+            self._rest = rest
         except BaseException:
             await self._stop()  # a stream that has raised has ended, and one with unresolved entries is read again
             raise
-        return batch, Origin(attempt.tree.volume, self._asked, self._received, current_caller().uid)
+        origin = Origin(attempt.tree.volume, self._asked, self._received, current_caller().uid)
+        return EntryPage(batch, origin, replaced), answer is None
 
     async def _stop(self) -> None:
         stream = self._forget_stream()
@@ -262,7 +263,7 @@ class Listing:
         if close is not None:
             await close()
 
-    def _forget_stream(self) -> AsyncIterator[list[DirEntry]] | None:
+    def _forget_stream(self) -> AsyncIterator[Sequence[DirEntry]] | None:
         self._lookup.directory_renames.open_directories.discard(self)
-        stream, self._stream, self._rest = self._stream, None, []
+        stream, self._stream, self._rest = self._stream, None, ()
         return stream

@@ -1,37 +1,19 @@
-"""Operations that ask what is at a place, and what is in a directory."""
+"""The operation that asks what is at a place, and what its answers have in common."""
 
 from __future__ import annotations
 
-from contextlib import aclosing
 from typing import TYPE_CHECKING
-
-from dfsfs.vfs.names.specialentries import resolve_special_entries
 
 if TYPE_CHECKING:
     from dfsfs.namespace.junction import Attempt
-    from dfsfs.smb.wire.fscc import DirEntry, FileStat
+    from dfsfs.smb.wire.fscc import FileStat
     from dfsfs.unc import UncPath
-    from dfsfs.vfs.names.inodetable import Inode, InodeTable
+    from dfsfs.vfs.names.inodetable import Inode
 
 
 async def stat_of(attempt: Attempt) -> tuple[FileStat, UncPath]:
     """The operation that asks for the attributes of a place, and on which share it is."""
     return await attempt.tree.stat(attempt.path), attempt.tree.volume
-
-
-async def entries_of(
-    table: InodeTable, directory: Inode, limit: int, attempt: Attempt
-) -> tuple[list[DirEntry], UncPath]:
-    """The operation that lists a directory, until there are more than `limit` entries, and says on which share it
-    is.
-    """
-    found: list[DirEntry] = []
-    async with aclosing(attempt.tree.list(attempt.path)) as listing:
-        async for batch in listing:
-            found += await resolve_special_entries(table, attempt, directory, batch)
-            if len(found) > limit:
-                break
-    return found, attempt.tree.volume
 
 
 def is_same_but_for_id(inode: Inode, stat: FileStat, share: UncPath) -> bool:

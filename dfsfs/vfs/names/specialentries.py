@@ -13,9 +13,12 @@ from typing import TYPE_CHECKING
 import trio
 
 from dfsfs.errors import DfsfsError, Disposition
+from dfsfs.smb.wire.directories import DirectoryPage
 from dfsfs.smb.wire.fscc import DirEntry
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from dfsfs.namespace.junction import Attempt
     from dfsfs.smb.wire.fscc import FileStat
     from dfsfs.vfs.names.inodetable import Inode, InodeTable
@@ -25,17 +28,15 @@ QUERIES_MAX = 32
 
 
 async def resolve_special_entries(
-    table: InodeTable, attempt: Attempt, directory: Inode, batch: list[DirEntry]
-) -> list[DirEntry]:
-    """The entries of a listing of a directory, each with its type: `FileStat.special`.
+    table: InodeTable, attempt: Attempt, directory: Inode, batch: Sequence[DirEntry]
+) -> dict[int, DirEntry]:
+    """Those entries of a listing of a directory, by their number in a batch, of which the listing does not say what
+    they are, each with its type: `FileStat.special`.
 
     Raises:
         DfsfsError: the connection to the server has ended.
     """
-    unclear = {index: entry for index, entry in enumerate(batch) if attempt.tree.special.may_be_special(entry.stat)}
-    if not unclear:
-        return batch
-    found = list(batch)
+    found = dict(_find_unclear(attempt, batch))
     limiter = trio.CapacityLimiter(QUERIES_MAX)
     lost: list[DfsfsError] = []
 
@@ -46,8 +47,10 @@ async def resolve_special_entries(
             except DfsfsError as error:
                 lost.append(error)
 
+    if not found:
+        return found
     async with trio.open_nursery() as nursery:
-        for index, entry in unclear.items():
+        for index, entry in list(found.items()):
             known = table.child(directory, entry.name)
             if known is not None and known.stat is not None and _is_unchanged(known.stat, entry.stat):
                 special, tag = known.stat.special, known.stat.reparse_tag
@@ -57,6 +60,14 @@ async def resolve_special_entries(
     if lost:
         raise lost[0]
     return found
+
+
+def _find_unclear(attempt: Attempt, batch: Sequence[DirEntry]) -> Iterator[tuple[int, DirEntry]]:
+    indexes = batch.unusual if isinstance(batch, DirectoryPage) else range(len(batch))
+    for index in indexes:
+        entry = batch[index]
+        if attempt.tree.special.may_be_special(entry.stat):
+            yield index, entry
 
 
 async def _query_special(attempt: Attempt, entry: DirEntry) -> FileStat:

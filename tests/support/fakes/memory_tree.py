@@ -102,6 +102,10 @@ class MemoryStore:
         self.before: Callable[[str, UncPath], None] = lambda verb, path: None
         self.after: Callable[[str, UncPath], None] = lambda verb, path: None
         self.calls: list[tuple[str, str]] = []
+        self.seconds: dict[str, float] = {}
+        """How long each verb takes; others take no time."""
+        self.batch = BATCH
+        """Entries of one answer to a listing."""
         self._now = 1_700_000_000 * 10**9
         self._ids = 1000
         self.root = self._new("")
@@ -247,6 +251,8 @@ class MemoryTree:
         await trio.lowlevel.checkpoint()
         self.check_alive()
         self.store.calls.append((verb, "/".join(path.below_share)))
+        if verb in self.store.seconds:
+            await trio.sleep(self.store.seconds[verb])
         self.store.before(verb, path)
         self.check_alive()
         return f"{verb} of {path}"
@@ -453,16 +459,18 @@ class MemoryTree:
         self.done("set_size", path)
         return node.stat
 
-    async def list(self, path: UncPath) -> AsyncGenerator[list[DirEntry], None]:
+    async def list(
+        self, path: UncPath, output_size: Callable[[], int] | None = None
+    ) -> AsyncGenerator[list[DirEntry], None]:
         what = await self._enter("list", path)
         node = self.store.at(path, what)
         if node.children is None:
             raise SmbError(NtStatus.NOT_A_DIRECTORY, what)
         entries = [DirEntry(child.spelled(folded), self._listed(child)) for folded, child in node.children.items()]
-        for start in range(0, len(entries), BATCH):
+        for start in range(0, len(entries), self.store.batch):
             if start:
                 await self._enter("list more", path)
-            yield entries[start : start + BATCH]
+            yield entries[start : start + self.store.batch]
 
     def _listed(self, node: MemoryNode) -> FileStat:
         if not node.link or self.store.mark_links:

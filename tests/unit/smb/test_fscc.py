@@ -14,10 +14,10 @@ from smbprotocol import file_info
 from dfsfs.errors import ContentError, WireError
 from dfsfs.filetime import filetime_to_ns, ns_to_filetime
 from dfsfs.smb.wire.constants import FileAttributes, ReparseTag
+from dfsfs.smb.wire.directories import DirectoryPage, decode_directory
 from dfsfs.smb.wire.fscc import (
     FileStat,
     decode_all_information,
-    decode_directory,
     decode_full_size,
     encode_basic_information,
     encode_disposition,
@@ -35,7 +35,11 @@ ALL = struct.Struct("<QQQQIIQQIBBHQIIQIII")
 FULL_SIZE = struct.Struct("<qqqII")
 DIRECTORY_LINK = FileAttributes.FILE_ATTRIBUTE_DIRECTORY | FileAttributes.FILE_ATTRIBUTE_REPARSE_POINT
 
-names = st.text(st.characters(codec="utf-16-le", exclude_characters="\0"), min_size=1, max_size=40)
+DOTS = (".", "..")
+"""What every folder has, and no listing of ours."""
+names = st.text(st.characters(codec="utf-16-le", exclude_characters="\0"), min_size=1, max_size=40).filter(
+    lambda name: name not in DOTS
+)
 any_units = st.binary(max_size=80).map(lambda raw: raw[: len(raw) // 2 * 2])
 
 
@@ -123,7 +127,7 @@ def test_listings_decode_as_the_oracle_packs_them(rows: list[tuple[str, datetime
         assert found.stat == FileStat(ns, ns, ns, ns, attributes, size, size, file_id, 0, 0, 0)
 
 
-@given(any_units.filter(bool))
+@given(any_units.filter(lambda raw: raw and raw.decode("utf-16-le", "replace") not in DOTS))
 def test_names_of_any_16_bit_units_survive(raw: bytes) -> None:
     (found,), _ = decode_directory(entry(raw))
     assert found.name.encode("utf-16-le", "surrogatepass") == raw
@@ -134,8 +138,25 @@ def test_any_buffer_will_do(kind: Callable[[bytes], bytes]) -> None:
     assert [one.name for one in decode_directory(kind(entry(b"a\0")))[0]] == ["a"]
 
 
+def test_the_folder_itself_and_the_one_above_are_left_out() -> None:
+    page, left_out = decode_directory(listing(entry(b".\0"), entry(b".\0.\0"), entry(b".\0a\0"), entry(b".\0.\0.\0")))
+    assert ([one.name for one in page], list(page.names()), left_out) == ([".a", "..."], [".a", "..."], [])
+
+
+def test_answers_of_one_round_trip_are_one_page() -> None:
+    page = DirectoryPage()
+    page.add(listing(entry(b"a\0"), entry(b"l\0", attributes=DIRECTORY_LINK)))
+    page.add(listing(entry(b"c\0"), entry(b"d\0", size=1067), entry(b"e\0")))
+    assert [one.name for one in page] == ["a", "l", "c", "d", "e"] == [page.name(index) for index in range(len(page))]
+    assert page.unusual == [1, 3]
+    part = page[1:4]
+    assert (list(part), part.unusual, page[3].stat.size) == ([page[1], page[2], page[3]], [0, 2], 1067)
+    assert part.size < page.size
+
+
 def test_no_bytes_are_no_entries() -> None:
-    assert decode_directory(b"") == ([], [])
+    page, left_out = decode_directory(b"")
+    assert (len(page), left_out) == (0, [])
 
 
 GOOD = (entry(b"a\0"), entry(b"b\0"))

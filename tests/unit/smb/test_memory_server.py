@@ -298,7 +298,7 @@ async def test_a_folder_is_open_no_longer_than_until_its_last_entry_has_come(
     async with connected(server) as tree:
         transport_of(tree).server.session.entries_at_once = entries_at_once
         listing = tree.list(SHARE)
-        found = await anext(listing)
+        found = list(await anext(listing))
         await trio.testing.wait_all_tasks_blocked()
         assert server.opens == stays_open
         found += [entry async for batch in listing for entry in batch]

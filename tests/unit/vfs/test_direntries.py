@@ -12,7 +12,7 @@ from dfsfs.smb.wire.reparse import SpecialFile
 from dfsfs.unc import UncPath
 from dfsfs.vfs.names import direntries
 from dfsfs.vfs.names.dircache import Origin
-from dfsfs.vfs.names.direntries import DirEntries, NameSet
+from dfsfs.vfs.names.direntries import DirEntries, EntryPage, NameSet, key_of_name
 
 SHARE = UncPath.parse("//fs1/data")
 LINK = SpecialFile(posix.S_IFLNK, "target")
@@ -34,22 +34,23 @@ def test_entries_come_out_as_they_went_in(size: int, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(direntries, "UNPACKED_MAX", 10)
     held, expected = DirEntries(), entries(500)
     for start in range(0, 500, size):
-        held.add(expected[start : start + size], Origin(SHARE, start, 1.0))
+        held.add(EntryPage(expected[start : start + size], Origin(SHARE, start, 1.0)))
     assert [held[index][0] for index in range(500)] == expected
     assert all(held[index][1].asked == index - index % size for index in range(500))
-    by_name = held.by_name()
-    assert len(by_name) == 500 and dict(by_name) == {each.name: each for each in expected}
-    assert by_name.get("nothing") is None
+    for each in expected:
+        (found,) = [found for page in held.pages if (found := page.find(key_of_name(each.name), each.name))]
+        assert found == each
+    assert not any(page.has("nothing") for page in held.pages)
     held.drop_before(250)
     assert (held.start, held.stop) == (250 - 250 % size, 500)
-    held.add(expected[:3], Origin(SHARE, 500, 1.0))
+    held.add(EntryPage(expected[:3], Origin(SHARE, 500, 1.0)))
     assert [held[index][0] for index in range(held.start, 503)] == [*expected[held.start :], *expected[:3]]
 
 
 def test_an_empty_list() -> None:
     held = DirEntries()
-    held.add([], Origin(SHARE, 0, 0.0))
-    assert (held.start, held.stop, held.origin, dict(held.by_name())) == (0, 0, None, {})
+    held.add(EntryPage([], Origin(SHARE, 0, 0.0)))
+    assert (held.start, held.stop, list(held.pages)) == (0, 0, [])
 
 
 def test_names_are_new_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,7 +69,7 @@ def test_what_a_large_listing_takes() -> None:
         held, names = DirEntries(), NameSet()
         for start in range(0, count, 1000):
             batch = [entry(number) for number in range(start, start + 1000)]
-            held.add([each for each in batch if names.add(each.name)], Origin(SHARE, 0, 1.0))
+            held.add(EntryPage([each for each in batch if names.add(each.name)], Origin(SHARE, 0, 1.0)))
         taken = tracemalloc.get_traced_memory()[0] - before
     finally:
         tracemalloc.stop()

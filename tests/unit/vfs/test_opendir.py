@@ -115,7 +115,7 @@ async def test_a_listing_without_a_new_name_ends(
 ) -> None:
     answers = 0
 
-    async def same(self: MemoryTree, path: UncPath) -> AsyncGenerator[list[DirEntry], None]:
+    async def same(self: MemoryTree, path: UncPath, *_: object) -> AsyncGenerator[list[DirEntry], None]:
         nonlocal answers
         folder = self.store.find("d")
         assert folder is not None and folder.children is not None
