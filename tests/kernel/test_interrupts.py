@@ -11,7 +11,7 @@ import statistics
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -301,7 +301,9 @@ def test_two_hundred_programs_leave_nothing_behind(
     round_of("first")
     before = settled(mount, lab.host("fs1"))
     round_of("second")
-    assert settled(mount, lab.host("fs1")) == before
+    after = settled(mount, lab.host("fs1"))
+    assert after == replace(before, tasks=after.tasks)
+    assert after.tasks <= before.tasks, "a task of the mount's start may have ended meanwhile"
 
 
 def settled(mount: Path, host: LabHost) -> Held:
