@@ -61,7 +61,12 @@ class AttributeOperations:
         if inode.silly is not None or inode.location is None:
             return self._is_directory_open(inode) or await self._files.attributes.query(inode)
         if (file := self._files.table.find_current(inode)) is not None:
-            return await self._files.attributes.query_through(file)
+            try:
+                return await self._files.attributes.query_through(file)
+            except DfsfsError:
+                if file in self._files.table.get_files(inode):
+                    raise
+                # Another program has closed it in the meantime, so the name is asked.
         try:
             return await self._lookup.revalidate(inode)
         except DfsfsError as error:

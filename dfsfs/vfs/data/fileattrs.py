@@ -6,7 +6,7 @@ import errno
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from dfsfs.errors import PosixError, SmbError
+from dfsfs.errors import DfsfsError, PosixError, SmbError
 from dfsfs.ntstatus import NtStatus
 from dfsfs.smb.wire.constants import Access
 from dfsfs.unanswered import watch
@@ -54,10 +54,14 @@ class FileAttributes:
             PosixError: ESTALE, nothing is open.
             DfsfsError: the server's answer.
         """
-        files = self._table.get_files(inode)
-        if not files:
-            raise PosixError(errno.ESTALE, f"{inode.name} is gone")
-        return await self.query_through(next((file for file in files if file.alive), files[0]))
+        while files := self._table.get_files(inode):
+            file = next((file for file in files if file.alive), files[0])
+            try:
+                return await self.query_through(file)
+            except DfsfsError:
+                if file in self._table.get_files(inode):
+                    raise  # else a program has closed it in the meantime, and another one may have it open
+        raise PosixError(errno.ESTALE, f"{inode.name} is gone")
 
     async def query_through(self, file: OpenFile) -> bool:
         """Asks for a file's attributes through a handle. Result and errors as in `query`."""
@@ -132,8 +136,12 @@ class FileAttributes:
         through = [file for file in files if file.has_written] or list(islice(able, 1))
         stat: FileStat | None = None
         for file in through:
-            stat = await self._set_basic_on(file, info)
-        if not through:
+            try:
+                stat = await self._set_basic_on(file, info)
+            except DfsfsError:
+                if file in self._table.get_files(inode):
+                    raise  # else another program has closed it in the meantime
+        if stat is None:
             stat = await self._lookup.change_by_name(inode, lambda attempt: _set_basic(attempt, inode, info))
         return stat
 

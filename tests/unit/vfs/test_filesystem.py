@@ -511,6 +511,35 @@ async def test_no_other_file_is_opened_because_one_was_renamed(autojump_clock: o
     world.fs.check_invariants()
 
 
+@pytest.mark.parametrize("verb", ["query", "set_basic on handle"])
+async def test_a_program_closes_the_file_through_whose_handle_another_one_asks(
+    autojump_clock: object, verb: str
+) -> None:
+    """The other one has it open as well, or has its name: nothing is wrong with either."""
+    world = World()
+    world.root.add_file("f", b"data")
+    ino = await world.ino("f")
+    opened = await world.fs.open(ino, os.O_RDWR)
+    await trio.sleep(ACTIMEO + 0.1)
+
+    def close(what: str, path: UncPath) -> None:
+        if what == verb:
+            world.root.before = lambda verb, path: None
+            table = world.fs._files.table
+            file = table.remove_handle(opened.handle)
+            assert file is not None
+            table.remove_file(file)
+            raise SmbError(NtStatus.FILE_CLOSED, what)
+
+    world.root.before = close
+    if verb == "query":
+        assert (await world.fs.getattr(ino)).size == 4
+    else:
+        await world.fs.setattr(ino, AttributeChanges(mtime_ns=10**18))
+        assert (await world.fs.getattr(ino)).mtime_ns == 10**18
+    assert any(call.startswith("stat" if verb == "query" else "set_basic f") for call in world.sent())
+
+
 async def test_what_a_first_try_has_opened_is_closed_if_there_is_no_second_one(autojump_clock: object) -> None:
     world = World()
     async with trio.open_nursery() as nursery:
