@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.kernel.mounts import mounted, refused
+from tests.support.lab.samba import is_before_4_22
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -106,7 +107,7 @@ def test_names_that_can_not_be_kept_are_refused(work: Path) -> None:
     refused(errno.EILSEQ, lambda: os.stat(os.fsencode(work) + b"/latin-\xe9"))
     refused(errno.ENAMETOOLONG, lambda: (work / ("x" * 256)).mkdir())
     refused(errno.ENAMETOOLONG, lambda: (work / ("😀" * 128)).touch())
-    (work / ("x" * 255)).mkdir()
+    (work / ("x" * (255 if is_before_4_22() else 200))).mkdir()  # 4.22 makes a folder under a longer name first
     (work / ("ü" * 127)).touch()
     for name in ("ü" * 128, ":" * 86):  # 256 and 258 bytes on the disk of a server that counts these
         path = work / name

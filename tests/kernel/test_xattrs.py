@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import struct
 import subprocess
 import time
@@ -51,6 +52,27 @@ def test_eas_are_kept(work: Path, lab: Lab, kind: str) -> None:
     os.removexattr(path, "user.one")
     refused(errno.ENODATA, lambda: os.removexattr(path, "user.one"))
     assert os.listxattr(path) == ["user.two"]
+
+
+def test_what_a_folder_got_is_there_after_a_name_in_it_was_changed(work: Path) -> None:
+    """The change of a name brings the folder's attributes along, which say nothing of its EAs."""
+    folder = work / "folder"
+    for what in ("unlink", "rename", "rmdir"):
+        folder.mkdir()
+        (folder / "file").touch()
+        (folder / "sub").mkdir()
+        os.listdir(work)
+        assert os.listxattr(folder) == []
+        os.setxattr(folder, "user.two", b"value")
+        if what == "unlink":
+            (folder / "file").unlink()
+        elif what == "rename":
+            (folder / "file").rename(folder / "other")
+        else:
+            (folder / "sub").rmdir()
+        assert "user.two" in os.listxattr(folder), what
+        os.removexattr(folder, "user.two")
+        shutil.rmtree(folder)
 
 
 def test_the_limits_of_eas(work: Path) -> None:

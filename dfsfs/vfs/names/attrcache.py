@@ -103,11 +103,12 @@ class AttributeCache:
 
     def _update_changed_directory(self, directory: Inode, stat: FileStat) -> None:
         """Keeps what was said of a directory in the compound that has changed a name in it. The answer has no file id,
-        so it says nothing of whose name the directory's is: that is asked for when it was to be asked for.
+        so it says nothing of whose name the directory's is: that is asked for when it was to be asked for. Nor does it
+        say whether the directory has extended attributes, and it may have got some since that was asked.
         """
         before = directory.stat
         if before is not None and before.is_plain_directory and stat.is_plain_directory:
-            said = replace(stat, file_id=before.file_id, links=before.links, ea_size=before.ea_size)
+            said = replace(stat, file_id=before.file_id, links=before.links, ea_size=-1)
             self.update(directory, said, self.table.version, by_name=False)
 
     def _note_name_change(self) -> None:

@@ -44,3 +44,11 @@ DIFFERENCES: dict[tuple[str, str], Difference] = {
         [0, 1_000_001], "a file that is not sparse for its server is all data"
     ),
 }
+
+SINCE_4_22 = {
+    **{case: difference for case, difference in DIFFERENCES.items() if case[0] != "mkfifo"},
+    ("mkdir", "x" * 20): Difference(
+        ("ENAMETOOLONG", _UNCHANGED), "Samba 4.22 makes a folder under a longer name first: 215 bytes or so at most"
+    ),
+}
+"""Those of the Samba of Debian 13."""

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.kernel.posix.cases import CASES
-from tests.kernel.posix.differences import DIFFERENCES
+from tests.kernel.posix.differences import DIFFERENCES, SINCE_4_22
 from tests.kernel.posix.harness import outcome
 from tests.kernel.posix.table import TABLE, render
+from tests.support.lab.samba import is_before_4_22
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,9 +29,10 @@ ASKED = [("native", case) for case in CASES] + [("pyfuse3", case) for case in CA
 )
 def test_posix(folders: tuple[Path, Path], loop: str, case: tuple[str, str]) -> None:
     mounted, local = (outcome(partial(CASES[case], top)) for top in folders)
-    if case in DIFFERENCES:
+    differences = DIFFERENCES if is_before_4_22() else SINCE_4_22
+    if case in differences:
         assert mounted != local, "it does not differ any more"
-        assert mounted == DIFFERENCES[case].mounted
+        assert mounted == differences[case].mounted
     else:
         assert mounted == local
 

@@ -15,9 +15,11 @@ connections. Needs root. Standard library only, Python 3.11.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import random
+import re
 import shutil
 import signal
 import socket
@@ -73,6 +75,19 @@ class Lifetime(Enum):
     """Until stop(), or until the program that started them ends, however it ends."""
     UNTIL_STOPPED = auto()
     """Until somebody stops the lab."""
+
+
+@functools.cache
+def is_before_4_22(samba: Path = SYSTEM) -> bool:
+    """Whether the Samba in that root folder is Debian 12's: since then it has special files, lets nobody replace what
+    another client has open, and has its own way of making folders.
+    """
+    if samba != SYSTEM:
+        return False
+    said = subprocess.run(["smbd", "--version"], capture_output=True, text=True, check=True).stdout
+    found = re.search(r"(\d+)\.(\d+)", said)
+    assert found is not None, f"smbd --version says {said!r}"
+    return (int(found[1]), int(found[2])) < (4, 22)
 
 
 def requirements_missing(samba: Path = SYSTEM) -> list[str]:
