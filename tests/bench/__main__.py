@@ -28,7 +28,7 @@ from tests.bench.workloads import SERVER_SIDE, WORKLOADS, Scale, Workload
 from tests.support.lab.samba import Lab, free_net
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 REFERENCE = "smbclient"
 PROXY = 70
@@ -224,11 +224,7 @@ def header(chosen: list[str]) -> str:
 
 def shown(workload: Workload, rows: dict[str, Row], chosen: list[str]) -> str:
     """A line of the table: medians, dfsfs in parts of the best other FUSE client, and its memory at its peak."""
-    text = f"{workload.name:12} {workload.unit:10}"
-    for name in chosen:
-        row = rows.get(name)
-        rate = row.rate if row else None
-        text += f"{'-' if row is None else 'fails' if rate is None else format(rate, '.0f'):>11}"
+    text = _line(workload, workload.unit, (_shown_rate(rows.get(name)) for name in chosen))
     own = rows["dfsfs"] if "dfsfs" in rows else Row()
     ours = ("dfsfs", "pyfuse3", "before", REFERENCE)
     others = [rate for name, row in rows.items() if name not in ours and (rate := row.rate)]
@@ -236,17 +232,24 @@ def shown(workload: Workload, rows: dict[str, Row], chosen: list[str]) -> str:
     return text + f"{ratio:>9}{own.memory:6.0f}"
 
 
+def _shown_rate(row: Row | None) -> str:
+    return "-" if row is None else "fails" if row.rate is None else f"{row.rate:.0f}"
+
+
 def shown_cpu(workload: Workload, rows: dict[str, Row], chosen: list[str]) -> str:
     """A line of the table of processor time: medians."""
     used = (rows[name].cpu if name in rows else [] for name in chosen)
-    cells = (f"{statistics.median(cpu):.0f}" if cpu else "-" for cpu in used)
-    return f"{workload.name:12} {workload.unit:10}" + "".join(f"{cell:>11}" for cell in cells)
+    return _line(workload, workload.unit, (f"{statistics.median(cpu):.0f}" if cpu else "-" for cpu in used))
 
 
 def shown_memory(workload: Workload, rows: dict[str, Row], chosen: list[str]) -> str:
     """A line of the table of memory: the most of all rounds."""
     used = (rows[name].memory if name in rows else 0.0 for name in chosen)
-    return f"{workload.name:12} {'MiB':10}" + "".join(f"{format(most, '.0f') if most else '-':>11}" for most in used)
+    return _line(workload, "MiB", (f"{most:.0f}" if most else "-" for most in used))
+
+
+def _line(workload: Workload, unit: str, cells: Iterable[str]) -> str:
+    return f"{workload.name:12} {unit:10}" + "".join(f"{cell:>11}" for cell in cells)
 
 
 if __name__ == "__main__":

@@ -32,8 +32,8 @@ class Record:
         return f"<{self.priority}> {self.mountpoint} {self.part}: {self.message}"
 
 
-def decode(datagram: bytes) -> Record:
-    """A record of the journal's native protocol (systemd.io/JOURNAL_NATIVE_PROTOCOL)."""
+def fields_of(datagram: bytes) -> dict[str, str]:
+    """A datagram of the journal's native protocol (systemd.io/JOURNAL_NATIVE_PROTOCOL), read as the journal does."""
     fields: dict[str, str] = {}
     rest = datagram
     while rest:
@@ -43,6 +43,12 @@ def decode(datagram: bytes) -> Record:
             (size,) = struct.unpack_from("<Q", rest)
             value, rest = rest[8 : 8 + size], rest[9 + size :]
         fields[name.decode()] = value.decode()
+    return fields
+
+
+def decode(datagram: bytes) -> Record:
+    """A record of dfsfs in a datagram of the journal."""
+    fields = fields_of(datagram)
     return Record(int(fields["PRIORITY"]), fields["DFSFS_PART"], fields["MESSAGE"], fields.get("DFSFS_MOUNT", ""))
 
 

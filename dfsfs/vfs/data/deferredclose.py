@@ -152,9 +152,7 @@ class DeferredCloses:
 
     def lease_of(self, inode: Inode) -> Lease | None:
         """The lease of a handle that is kept on the file under the inode's path, also if the inode is new since."""
-        if not self._handles or not inode.file_id:
-            return None
-        if inode.share is None:
+        if not self._handles or not inode.file_id or inode.share is None:
             return None
         deferred = self._handles.get((inode.share, inode.file_id, Access.READ, ANY_PROCESS))
         if deferred is None or not deferred.remote.alive or deferred.remote.path != _path_of(inode, None):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import socket
-import struct
 import sys
 from typing import TYPE_CHECKING
 
@@ -15,6 +14,7 @@ from dfsfs.cli import logs
 from dfsfs.cli.logs import FOLDED, Folding, JournalHandler, is_service
 from dfsfs.telemetry import FailedOver, Telemetry
 from dfsfs.unc import UncPath
+from tests.support.daemonlog import fields_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -89,29 +89,16 @@ def logger() -> Iterator[logging.Logger]:
     logging.raiseExceptions = raising
 
 
-def fields(datagram: bytes) -> dict[str, str]:
-    """A datagram of the journal's protocol, read as the journal does."""
-    found, rest = {}, datagram
-    while rest:
-        line, _, rest = rest.partition(b"\n")
-        name, equals, value = line.partition(b"=")
-        if not equals:
-            (size,) = struct.unpack_from("<Q", rest)
-            value, rest = rest[8 : 8 + size], rest[9 + size :]
-        found[name.decode()] = value.decode()
-    return found
-
-
 def test_the_journal_gets_fields(journal: socket.socket, logger: logging.Logger, tmp_path: Path) -> None:
     logs.log_to_system(level=logging.INFO, mountpoint="/mnt/public", journal=str(tmp_path / "journal"))
     link, old, new = map(UncPath.parse, ("//contoso/public/docs", "//fs1/docs", "//fs2/docs"))
     Telemetry().publish(FailedOver(link, old, new, "STATUS_CONNECTION_RESET"))
-    found = fields(journal.recv(65536))
+    found = fields_of(journal.recv(65536))
     assert found["MESSAGE"] == f"{link}: failed over from {old} to {new} after STATUS_CONNECTION_RESET"
     assert (found["PRIORITY"], found["SYSLOG_IDENTIFIER"]) == ("4", "mount.dfsfs")
     assert (found["DFSFS_MOUNT"], found["DFSFS_PATH"], found["DFSFS_TARGET"]) == ("/mnt/public", str(link), str(new))
     logger.error("two\nlines = 1", extra={"dfsfs_status": "0xC0000001", "dfsfs_details": "a\nb"})
-    found = fields(journal.recv(65536))
+    found = fields_of(journal.recv(65536))
     message = "two\\nlines = 1\n    a\n    b"
     assert (found["MESSAGE"], found["PRIORITY"], found["DFSFS_STATUS"]) == (message, "3", "0xC0000001")
 
@@ -119,7 +106,7 @@ def test_the_journal_gets_fields(journal: socket.socket, logger: logging.Logger,
 def test_a_message_that_is_too_long_is_cut(journal: socket.socket, tmp_path: Path) -> None:
     handler = JournalHandler(str(tmp_path / "journal"))
     handler.emit(record("x" * 1_000_000))
-    assert 1000 < len(fields(journal.recv(100_000))["MESSAGE"]) < 64 * 1024
+    assert 1000 < len(fields_of(journal.recv(100_000))["MESSAGE"]) < 64 * 1024
     handler.close()
 
 
